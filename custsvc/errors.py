@@ -1,0 +1,130 @@
+"""One tree of errors. The branch says what a caller can do; the message says what failed and the fix.
+
+`CustsvcError.fix` is the sentence or command that mends it; the command line prints it on a line of its
+own. Drivers' exceptions are translated at the adapter (`stores/`, `kafka.py`, `notify/`), nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class ExitCode:
+    """What the process tells its caller. Part of the command line's contract."""
+
+    OK = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    CONFIGURATION = 3
+    UNREACHABLE = 4
+    NOT_FOUND = 5
+    CONFLICT = 6
+    CHECK_FAILED = 7
+    PARTLY_DONE = 8
+    INTERRUPTED = 130
+
+
+class CustsvcError(Exception):
+    """Something in custsvc failed."""
+
+    exit_code: ClassVar[int] = ExitCode.UNEXPECTED
+
+    def __init__(self, message: str | None = None, *, fix: str | None = None) -> None:
+        super().__init__(message or self.__doc__)
+        self.fix = fix
+
+
+class ConfigurationError(CustsvcError):
+    """A setting is missing or wrong."""
+
+    exit_code = ExitCode.CONFIGURATION
+
+
+class TemporaryError(CustsvcError):
+    """A dependency does not answer; the same call may work later.
+
+    `dependency` is `postgres`, `mongo`, `kafka` or `smtp`.
+    """
+
+    exit_code = ExitCode.UNREACHABLE
+
+    def __init__(self, message: str | None = None, *, dependency: str, fix: str | None = None) -> None:
+        super().__init__(message, fix=fix)
+        self.dependency = dependency
+
+
+class FieldError:
+    """One thing wrong with one field of the input."""
+
+    __slots__ = ("code", "field", "message")
+
+    def __init__(self, field: str, code: str, message: str) -> None:
+        self.field = field
+        self.code = code
+        self.message = message
+
+    def __repr__(self) -> str:
+        return f"FieldError({self.field!r}, {self.code!r}, {self.message!r})"
+
+    def as_dict(self) -> dict[str, str]:
+        return {"field": self.field, "code": self.code, "message": self.message}
+
+
+class ValidationError(CustsvcError):
+    """The input is not a valid customer."""
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, errors: list[FieldError]) -> None:
+        super().__init__("; ".join(f"{e.field}: {e.message}" for e in errors) or "the input is not valid")
+        self.errors = errors
+
+
+class NotFound(CustsvcError):
+    """There is no such customer."""
+
+    exit_code = ExitCode.NOT_FOUND
+
+
+class CustomerDeleted(NotFound):
+    """The customer is deleted; it can be restored."""
+
+
+class Conflict(CustsvcError):
+    """Somebody else changed the same thing first."""
+
+    exit_code = ExitCode.CONFLICT
+
+
+class VersionConflict(Conflict):
+    """The customer is not at the version that was expected.
+
+    `current` is the stored state, as a `custsvc.customer.Stored`, or None where the store did not read it.
+    """
+
+    def __init__(self, message: str | None = None, *, current: Any = None) -> None:
+        super().__init__(message)
+        self.current = current
+
+
+class BadEvent(CustsvcError):
+    """A record on a topic cannot be read as an event. It goes to the dead-letter topic.
+
+    `reason_class` is a stable word: `bad-json`, `bad-utf8`, `bad-schema`, `bad-key`, `too-deep` …
+    """
+
+    def __init__(self, reason_class: str, message: str) -> None:
+        super().__init__(message)
+        self.reason_class = reason_class
+
+
+class NewerSchema(CustsvcError):
+    """An event was written by a newer custsvc than this one; skipping it would lose it."""
+
+    exit_code = ExitCode.CONFIGURATION
+
+
+class PositionLost(CustsvcError):
+    """The topic no longer holds the events after the position that was reached."""
+
+    exit_code = ExitCode.CHECK_FAILED
