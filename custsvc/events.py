@@ -84,7 +84,7 @@ def new_change(
 
 
 def changed_fields(before: Stored | None, after: Customer) -> list[str]:
-    """The names of the fields that a caller can see differ; all that have a value where there is no before."""
+    """The names of the fields that differ; where there is no before, of those that have a value."""
     old = before.customer() if before else None
     names = [
         name

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 
 def open_store(settings: Settings, backend: Backend | None = None) -> Store:
-    """The database of these settings (`backend` overrides theirs), not yet connected. The caller closes it."""
-    # Each driver takes 50–250 ms to import, and a role mostly needs one of them.
+    """The database of these settings, not connected yet; `backend` overrides theirs. The caller closes it."""
+    # Each driver takes 50 to 250 ms to import, and a role mostly needs one of them.
     backend = backend or settings.backend
     url = settings.url(backend)
     if backend == "postgres":

@@ -227,10 +227,42 @@ class Ledger(Protocol):
     def counts(self) -> dict[str, int]:
         """How many are in each state."""
 
-    def list(
+    def recent(
         self, *, customer_id: int | None = None, state: str | None = None, limit: int = 100
     ) -> list[Notification]:
-        """The newest ones first."""
+        """Those that match, the newest first."""
+
+
+Role = Literal["read", "write", "admin"]
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key as stored: its public prefix and the SHA-256 of the whole, never the key itself."""
+
+    prefix: str
+    sha256: bytes
+    name: str
+    role: Role
+    created_on: dt.datetime
+    expires_on: dt.datetime | None = None
+    revoked_on: dt.datetime | None = None
+
+
+class Keys(Protocol):
+    """The API keys of a system of record."""
+
+    def add(self, key: ApiKey) -> None:
+        """Store a key. Raises Conflict where the prefix is taken."""
+
+    def find(self, prefix: str) -> ApiKey | None:
+        """The key with this prefix, revoked and expired ones too."""
+
+    def all(self) -> list[ApiKey]:
+        """Every key, the oldest first."""
+
+    def revoke(self, prefix: str, now: dt.datetime) -> bool:
+        """Revoke a key for good; False where there is none that is live."""
 
 
 class Store(Protocol):
@@ -241,6 +273,7 @@ class Store(Protocol):
     outbox: Outbox
     replica: Replica
     ledger: Ledger
+    keys: Keys
 
     def migrate(self) -> list[str]:
         """Bring the schema up to date, one process at a time; returns what was applied.
