@@ -113,7 +113,7 @@ class Settings:
         return dataclasses.replace(self, **changes)
 
     def url(self, backend: Backend) -> str:
-        """The address of a backend. Raises ConfigurationError, with the variable to set, where there is none."""
+        """The address of a backend. Raises ConfigurationError with the variable to set."""
         value = self.postgres_url if backend == "postgres" else self.mongo_url
         return value or _missing(f"{backend.upper()}_URL", f"the address of the {backend} database")
 

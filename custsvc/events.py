@@ -172,14 +172,14 @@ def decode(value: bytes, key: bytes | None) -> ReceivedEvent:
         raise BadEvent("bad-field", "customer_id is not a positive 64-bit number")
     if type(version) is not int or not 0 < version <= INT64_MAX:
         raise BadEvent("bad-field", "version is not a positive number")
-    if op not in APP_EVENT_TYPE:
+    if type(op) is not str or op not in APP_EVENT_TYPE:
         raise BadEvent("bad-field", "op is not one of " + ", ".join(APP_EVENT_TYPE))
     if key != b"%d" % customer_id:
         raise BadEvent("bad-key", "the record's key is not its customer_id")
     before, after = event.get("before_change"), event.get("after_change")
     if before is not None and not isinstance(before, dict):
         raise BadEvent("bad-field", "before_change is neither a customer nor null")
-    _check_customer(after)
+    after = _customer(after)
     if after["id"] != customer_id or after["version"] != version:
         raise BadEvent("bad-field", "after_change is not the customer and version the event is about")
     return ReceivedEvent(
@@ -226,7 +226,7 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
 }
 
 
-def _check_customer(customer: Any) -> None:
+def _customer(customer: Any) -> dict[str, Any]:
     if not isinstance(customer, dict):
         raise BadEvent("bad-field", "after_change is not a customer")
     for name, types in _TYPES.items():
@@ -239,6 +239,7 @@ def _check_customer(customer: Any) -> None:
     for name in ("created_on", "updated_on"):
         if not _is_time(customer[name]):
             raise BadEvent("bad-field", f"after_change.{name} is not a time like 2026-11-23T20:40:00.123Z")
+    return customer
 
 
 def _is_time(text: str) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
 from ..customer import Stored
+from ..errors import ConfigurationError
 from ..events import Change, CustomerEvent, ReceivedEvent
 
 Deleted = Literal["exclude", "include", "only"]
@@ -301,3 +302,16 @@ def batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     """`items` in slices of `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def wrong_role(name: str, is_role: str) -> ConfigurationError:
+    """The error of using a copy as source, or a source as copy."""
+    if is_role == "copy":
+        return ConfigurationError(
+            f"the {name} database is a copy: what is written to it would be lost",
+            fix="use the database it is a copy of, or one that is empty",
+        )
+    return ConfigurationError(
+        f"the {name} database is a system of record: a copy would overwrite it",
+        fix="point the copy at a database that is empty",
+    )

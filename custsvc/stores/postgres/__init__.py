@@ -1,0 +1,52 @@
+"""Customers, events, copies and keys in PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ..base import wrong_role
+from .connection import Connections
+from .customers import PostgresCustomers
+from .keys import PostgresKeys
+from .outbox import PostgresOutbox
+from .replica import PostgresReplica
+from .schema import migrate
+
+
+class PostgresStore:
+    """The port `Store` on PostgreSQL."""
+
+    name = "postgres"
+
+    def __init__(self, url: str) -> None:
+        self._connections = Connections(url)
+        self.customers = PostgresCustomers(self._connections)
+        self.outbox = PostgresOutbox(self._connections)
+        self.replica = PostgresReplica(self._connections)
+        self.keys = PostgresKeys(self._connections)
+
+    def migrate(self) -> list[str]:
+        return migrate(self._connections)
+
+    def claim_role(self, role: Literal["source", "copy"]) -> None:
+        with self._connections.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO custsvc_meta (key, value) VALUES ('role', %s) ON CONFLICT DO NOTHING", (role,)
+            )
+            cursor.execute("SELECT value FROM custsvc_meta WHERE key = 'role'")
+            (is_role,) = cursor.fetchone() or (role,)
+        if is_role != role:
+            raise wrong_role(self.name, is_role)
+
+    def ping(self) -> None:
+        with self._connections.cursor() as cursor:
+            cursor.execute("SELECT 1")
+
+    def close(self) -> None:
+        self._connections.close()
+
+    def __enter__(self) -> PostgresStore:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

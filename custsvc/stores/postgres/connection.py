@@ -1,0 +1,186 @@
+"""Connections to PostgreSQL: one per thread, prepared statements, and the driver's errors translated."""
+
+from __future__ import annotations
+
+import re
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import psycopg2
+from psycopg2 import errors, extensions
+
+from ...errors import ConfigurationError, TemporaryError
+
+CONNECT_TIMEOUT = 5
+# No statement may hold a worker for longer; bulk work raises it for its own transaction.
+STATEMENT_TIMEOUT = 30
+
+_OPTIONS = (
+    f"-c timezone=UTC -c statement_timeout={STATEMENT_TIMEOUT}s -c lock_timeout=10s "
+    "-c idle_in_transaction_session_timeout=60s"
+)
+# What a server says, at connect, that no waiting mends.
+_CONFIGURATION = re.compile(
+    r"password authentication failed|no password supplied|(role|database) \"[^\"]*\" does not exist"
+    r"|no pg_hba\.conf entry|invalid (dsn|connection option|URI|port)|certificate|does not support SSL"
+    r"|could not translate host name|permission denied"
+)
+
+
+class ConnectionLost(TemporaryError):
+    """The connection to PostgreSQL broke; whether the statement took effect is not known."""
+
+
+class Statement(NamedTuple):
+    """A statement prepared once per connection: `$1` … in `sql`, of these types."""
+
+    name: str
+    types: str
+    sql: str
+
+    @property
+    def execute(self) -> str:
+        count = self.types.count(",") + 1
+        return f"EXECUTE {self.name} ({', '.join(['%s'] * count)})"
+
+
+class Connection(extensions.connection):
+    """A connection that remembers what it has prepared."""
+
+    prepared: set[str]
+
+    def run(self, cursor: extensions.cursor, statement: Statement, params: Sequence[Any]) -> None:
+        """Execute a prepared statement, preparing it in the same round trip where it is new here."""
+        if statement.name in self.prepared:
+            cursor.execute(statement.execute, params)
+        else:
+            prepare = f"PREPARE {statement.name} ({statement.types}) AS {statement.sql};"
+            cursor.execute(prepare + statement.execute, params)
+            self.prepared.add(statement.name)
+
+
+def connect(url: str, name: str = "custsvc") -> Connection:
+    """A new connection in autocommit. Raises TemporaryError or ConfigurationError with the fix."""
+    try:
+        connection: Connection = psycopg2.connect(
+            url,
+            connection_factory=Connection,
+            connect_timeout=CONNECT_TIMEOUT,
+            fallback_application_name=name,
+            options=_OPTIONS,
+            keepalives_idle=5,
+            keepalives_interval=2,
+            keepalives_count=3,
+        )
+    except psycopg2.Error as exc:
+        raise _not_connected(url, exc) from exc
+    connection.autocommit = True
+    connection.prepared = set()
+    return connection
+
+
+def _not_connected(url: str, exc: psycopg2.Error) -> ConfigurationError | TemporaryError:
+    reason = _one_line(exc)
+    message = f"cannot connect to PostgreSQL at {address(url)} ({reason})"
+    if isinstance(exc, psycopg2.ProgrammingError) or _CONFIGURATION.search(reason):
+        return ConfigurationError(
+            message, fix="correct CUSTSVC_POSTGRES_URL (postgresql://user:password@host:port/database)"
+        )
+    return TemporaryError(
+        message, dependency="postgres", fix="start PostgreSQL there, or correct CUSTSVC_POSTGRES_URL"
+    )
+
+
+def address(url: str) -> str:
+    """`host:port/database` of a URL, without the password."""
+    try:
+        parts = urlsplit(url)
+        return f"{parts.hostname or 'localhost'}:{parts.port or 5432}{parts.path}"
+    except ValueError:
+        return "the given URL"
+
+
+def _one_line(exc: BaseException) -> str:
+    text = " ".join(str(exc).split())
+    return re.sub(r'^connection to server at "[^"]*".* failed: ', "", text) or type(exc).__name__
+
+
+@contextmanager
+def translated(connection: Connection | None) -> Iterator[None]:
+    """Turn the driver's errors into ours. IntegrityError passes: only the caller knows what it means."""
+    try:
+        yield
+    except psycopg2.IntegrityError:
+        raise
+    except (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction) as exc:
+        raise ConfigurationError(
+            f"the database has no custsvc schema, or an older one ({_one_line(exc)})", fix="custsvc migrate"
+        ) from exc
+    except errors.InsufficientPrivilege as exc:
+        raise ConfigurationError(
+            f"PostgreSQL refuses: {_one_line(exc)}",
+            fix="grant the role of CUSTSVC_POSTGRES_URL what it needs",
+        ) from exc
+    except (psycopg2.OperationalError, psycopg2.InterfaceError, errors.ReadOnlySqlTransaction) as exc:
+        kind = ConnectionLost if connection is None or connection.closed else TemporaryError
+        raise kind(f"PostgreSQL failed: {_one_line(exc)}", dependency="postgres") from exc
+
+
+class Connections:
+    """One connection per thread, opened when first needed and anew after it was lost."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._local = threading.local()
+        self._all: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+    def get(self) -> Connection:
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is None or connection.closed:
+            connection = connect(self.url)
+            self._local.connection = connection
+            self._all.add(connection)
+        return connection
+
+    @contextmanager
+    def cursor(self) -> Iterator[extensions.cursor]:
+        """A cursor outside a transaction: each statement commits by itself."""
+        connection = self.get()
+        with translated(connection), connection.cursor() as cursor:
+            yield cursor
+
+    @contextmanager
+    def transaction(self) -> Iterator[extensions.cursor]:
+        """A cursor inside one transaction, committed at the end of the block, rolled back on an error."""
+        connection = self.get()
+        with translated(connection), connection.cursor() as cursor:
+            cursor.execute("BEGIN")
+            try:
+                yield cursor
+                cursor.execute("COMMIT")
+            except BaseException:
+                if not connection.closed:
+                    cursor.execute("ROLLBACK")
+                raise
+
+    def run(self, statement: Statement, params: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """The rows of a prepared statement; an empty list for one that returns none."""
+        connection = self.get()
+        with translated(connection), connection.cursor() as cursor:
+            connection.run(cursor, statement, params)
+            return cursor.fetchall() if cursor.description else []
+
+    def read(self, statement: Statement, params: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """`run` for a statement that only reads: a lost connection is opened anew and it is read again."""
+        try:
+            return self.run(statement, params)
+        except ConnectionLost:
+            return self.run(statement, params)
+
+    def close(self) -> None:
+        for connection in list(self._all):
+            connection.close()

@@ -1,0 +1,220 @@
+"""Reading new events gap-free and in order: the difference of two snapshots.
+
+A reader that asks for "seq greater than the last one" loses events, because a transaction that drew a low
+seq may commit late. A reader that waits for the oldest open transaction stalls on any of them. So the
+cursor is a snapshot: new events are those visible in `target` that were not visible in `prev`. Within that
+window they go out by seq, which keeps each customer's versions in order: a later version cannot take the
+customer's row lock before the earlier one has committed, so it has the higher seq and is not visible first.
+When the window is done, `prev` becomes `target`. Nothing is deleted or marked, so readers cost writers
+nothing. PgQ has read its queues this way for years.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any, NamedTuple
+
+from ...errors import ConfigurationError, TemporaryError
+from ...events import CustomerEvent
+from ..base import Batch, Depth
+from .connection import Connection, Connections, Statement, address, connect, translated
+
+logger = logging.getLogger(__name__)
+
+_LOCK = 0x63757374_00000002
+# Before every transaction there ever was: everything is new.
+_BEGINNING = "3:3:"
+
+# A server that lost its reader without a word must notice within the promised take-over time. A cursor
+# that was saved and then lost with the server's memory only repeats a batch.
+_SESSION = (
+    "SET tcp_keepalives_idle = 2; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 2; "
+    "SET synchronous_commit = off"
+)
+
+_COLUMNS = "e.seq, e.id::text, e.customer_id, e.version, e.op, e.created, e.payload"
+
+_NOW = Statement("outbox_now", "boolean", "SELECT pg_current_snapshot()::text, pg_backend_pid() WHERE $1")
+# The start of a window: two ranges of the index on (txid, seq), so that a poll costs the new events only.
+_FIRST = Statement(
+    "outbox_first",
+    "pg_snapshot, pg_snapshot, integer",
+    f"""
+    SELECT {_COLUMNS} FROM customer_event e WHERE e.seq = ANY (ARRAY(
+        SELECT w.seq FROM (
+            SELECT seq FROM customer_event
+            WHERE txid >= pg_snapshot_xmax($1) AND txid < pg_snapshot_xmax($2)
+              AND pg_visible_in_snapshot(txid, $2)
+            UNION ALL
+            SELECT seq FROM customer_event
+            WHERE txid = ANY (ARRAY(SELECT pg_snapshot_xip($1))) AND pg_visible_in_snapshot(txid, $2)
+        ) w ORDER BY w.seq LIMIT $3
+    )) ORDER BY e.seq
+    """,  # noqa: S608 - constants of this module
+)
+# The rest of a big window. The functions cannot use an index, so this walks the primary key and a page
+# costs a page.
+_NEXT = Statement(
+    "outbox_next",
+    "pg_snapshot, pg_snapshot, bigint, integer",
+    f"""
+    SELECT {_COLUMNS} FROM customer_event e
+    WHERE e.seq > $3 AND pg_visible_in_snapshot(e.txid, $2) AND NOT pg_visible_in_snapshot(e.txid, $1)
+    ORDER BY e.seq LIMIT $4
+    """,  # noqa: S608 - constants of this module
+)
+_SAVE = Statement(
+    "outbox_save",
+    "pg_snapshot, pg_snapshot, bigint",
+    "UPDATE outbox_cursor SET prev = $1, target = $2, last_seq = $3",
+)
+_DEPTH = Statement(
+    "outbox_depth",
+    "boolean",
+    """
+    WITH c AS (SELECT * FROM outbox_cursor UNION ALL
+               SELECT true, '', '3:3:', NULL, 0 WHERE NOT EXISTS (SELECT FROM outbox_cursor)),
+    waiting AS (
+        SELECT e.seq, e.txid FROM c, customer_event e WHERE e.txid >= pg_snapshot_xmax(c.prev)
+        UNION ALL
+        SELECT e.seq, e.txid FROM customer_event e
+        WHERE e.txid = ANY (ARRAY(SELECT pg_snapshot_xip(c.prev) FROM c))
+    ),
+    unsent AS (
+        SELECT w.seq FROM c, waiting w
+        WHERE c.target IS NULL OR w.seq > c.last_seq OR NOT pg_visible_in_snapshot(w.txid, c.target)
+    )
+    SELECT count(*), extract(epoch FROM now() - (
+        SELECT created FROM customer_event WHERE seq = (SELECT min(seq) FROM unsent)
+    )) FROM unsent WHERE $1
+    """,
+)
+
+
+class _Cursor(NamedTuple):
+    """What is sent: all visible in `prev`, and of the window up to `target` all up to `last_seq`."""
+
+    prev: str
+    target: str | None
+    last_seq: int
+
+
+class PostgresOutbox:
+    """The port `Outbox` on PostgreSQL. Reading holds one connection of its own; the lock lives on it."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._connection: Connection | None = None
+        self._pid = 0
+        self._cursor = _Cursor(_BEGINNING, None, 0)
+
+    @contextmanager
+    def lead(self) -> Iterator[bool]:
+        with closing(connect(self._connections.url, "custsvc relay")) as connection:
+            self._connection = connection
+            try:
+                leading = self._try_lock()
+                if leading:
+                    self._load()
+                yield leading
+            finally:
+                self._connection = None
+
+    def _try_lock(self) -> bool:
+        with translated(self._connection), self._leading().cursor() as cursor:
+            cursor.execute(_SESSION)
+            cursor.execute("SELECT pg_backend_pid(), pg_try_advisory_lock(%s)", (_LOCK,))
+            self._pid, locked = cursor.fetchone() or (0, False)
+        return bool(locked)
+
+    def _load(self) -> None:
+        """Read the cursor's row, made or started anew where it means nothing in this cluster."""
+        with translated(self._connection), self._leading().cursor() as cursor:
+            cursor.execute(
+                "SELECT seqcache FROM pg_sequence WHERE seqrelid = 'customer_event_seq_seq'::regclass"
+            )
+            (cache,) = cursor.fetchone() or (1,)
+            if cache != 1:
+                raise ConfigurationError(
+                    f"the sequence of customer_event has CACHE {cache}: events would leave their order",
+                    fix="ALTER SEQUENCE customer_event_seq_seq CACHE 1",
+                )
+            cursor.execute("SELECT system_identifier::text FROM pg_control_system()")
+            (system,) = cursor.fetchone() or ("",)
+            cursor.execute(
+                "INSERT INTO outbox_cursor (system_identifier, prev) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+                (system, _BEGINNING),
+            )
+            cursor.execute("SELECT system_identifier, prev::text, target::text, last_seq FROM outbox_cursor")
+            was, *saved = cursor.fetchone() or ("", _BEGINNING, None, 0)
+            if was != system:
+                logger.warning(
+                    "This database was restored into another cluster, where old snapshots mean nothing: "
+                    "every event is sent again, and consumers drop the repeats",
+                    extra={"action": "outbox_restart", "was": was, "is": system},
+                )
+                saved = [_BEGINNING, None, 0]
+                cursor.execute(
+                    "UPDATE outbox_cursor SET system_identifier = %s, prev = %s, target = NULL, last_seq = 0",
+                    (system, _BEGINNING),
+                )
+        self._cursor = _Cursor(*saved)
+
+    def _leading(self) -> Connection:
+        if self._connection is None:
+            raise TemporaryError("the outbox is read without leading it", dependency="postgres")
+        return self._connection
+
+    def _run(self, statement: Statement, params: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        connection = self._leading()
+        with translated(connection), connection.cursor() as cursor:
+            connection.run(cursor, statement, params)
+            return cursor.fetchall() if cursor.description else []
+
+    def read(self, limit: int) -> Batch:
+        prev, target, last_seq = self._cursor
+        if target is not None:
+            rows = self._run(_NEXT, (prev, target, last_seq, limit))
+            if rows:
+                return self._batch(prev, target, rows, finished=len(rows) < limit)
+            self._cursor = _Cursor(target, None, 0)
+            prev = target
+        ((target, pid),) = self._run(_NOW, (True,))
+        if pid != self._pid:
+            raise ConfigurationError(
+                f"{address(self._connections.url)} shares sessions between clients, so no lock can be held",
+                fix="point the relay at PostgreSQL itself, not at a pooler in transaction mode",
+            )
+        if target == prev:
+            return Batch()
+        rows = self._run(_FIRST, (prev, target, limit))
+        if not rows:
+            # Not saved: a window without events may be looked through again.
+            self._cursor = _Cursor(target, None, 0)
+            return Batch()
+        return self._batch(prev, target, rows, finished=len(rows) < limit)
+
+    def _batch(self, prev: str, target: str, rows: list[tuple[Any, ...]], *, finished: bool) -> Batch:
+        events = [
+            CustomerEvent(event_id, customer_id, version, op, created, payload.encode())
+            for _, event_id, customer_id, version, op, created, payload in rows
+        ]
+        after = _Cursor(target, None, 0) if finished else _Cursor(prev, target, rows[-1][0])
+        return Batch(events, after)
+
+    def done(self, batch: Batch) -> None:
+        if batch.token is not None:
+            self._run(_SAVE, tuple(batch.token))
+            self._cursor = batch.token
+
+    def depth(self) -> Depth:
+        ((waiting, age),) = self._connections.read(_DEPTH, (True,))
+        return Depth(waiting, max(float(age or 0), 0.0))
+
+    def source(self) -> str:
+        with self._connections.cursor() as cursor:
+            cursor.execute("SELECT system_identifier::text, current_database() FROM pg_control_system()")
+            system, database = cursor.fetchone() or ("", "")
+        return f"urn:custsvc:postgres:{system}:{database}"

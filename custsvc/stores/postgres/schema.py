@@ -1,0 +1,47 @@
+"""The schema: numbered SQL files, each applied once, in order, in a transaction under a lock."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+from ...errors import ConfigurationError
+from .connection import Connections
+
+# Any number will do, as long as nobody else in this database uses it.
+_LOCK = 0x63757374_00000001
+
+
+def migrate(connections: Connections) -> list[str]:
+    """Apply what is missing; returns the names of the files applied."""
+    known = _files()
+    done: list[str] = []
+    with connections.transaction() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        cursor.execute(
+            "CREATE TABLE IF NOT EXISTS custsvc_migration "
+            "(number integer PRIMARY KEY, name text NOT NULL, applied_on timestamptz NOT NULL DEFAULT now())"
+        )
+        cursor.execute("SELECT coalesce(max(number), 0) FROM custsvc_migration")
+        (newest,) = cursor.fetchone() or (0,)
+        if newest > max(known):
+            raise ConfigurationError(
+                f"the database's schema is at {newest}, this custsvc knows up to {max(known)}",
+                fix="upgrade custsvc to the version that migrated this database",
+            )
+        for number, (name, sql) in sorted(known.items()):
+            if number > newest:
+                cursor.execute(sql)
+                cursor.execute("INSERT INTO custsvc_migration (number, name) VALUES (%s, %s)", (number, name))
+                done.append(name)
+    return done
+
+
+def _files() -> dict[int, tuple[str, str]]:
+    folder = files(__package__) / "migrations"
+    return {
+        int(match[1]): (entry.name, entry.read_text(encoding="utf-8"))
+        for entry in folder.iterdir()
+        if (match := re.fullmatch(r"(\d{4})_\w+\.sql", entry.name))
+    }
