@@ -288,6 +288,9 @@ class Store(Protocol):
         Raises ConfigurationError when it is the other already: writes to a copy would be lost.
         """
 
+    def secret(self) -> bytes:
+        """32 random bytes, made at the first call and kept: the same for every process on this database."""
+
     def ping(self) -> None:
         """Return when the database answers."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Literal
 
 from ..base import wrong_role
@@ -37,6 +38,16 @@ class PostgresStore:
             (is_role,) = cursor.fetchone() or (role,)
         if is_role != role:
             raise wrong_role(self.name, is_role)
+
+    def secret(self) -> bytes:
+        with self._connections.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO custsvc_meta (key, value) VALUES ('secret', %s) ON CONFLICT DO NOTHING",
+                (secrets.token_hex(32),),
+            )
+            cursor.execute("SELECT value FROM custsvc_meta WHERE key = 'secret'")
+            (secret,) = cursor.fetchone() or ("",)
+        return bytes.fromhex(secret)
 
     def ping(self) -> None:
         with self._connections.cursor() as cursor:
