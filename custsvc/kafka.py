@@ -1,0 +1,290 @@
+"""Kafka: clients with safe settings, topics made explicitly, and delivery that is waited for."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from .config import Settings
+from .errors import ConfigurationError, CustsvcError, TemporaryError
+
+logger = logging.getLogger(__name__)
+
+# Seconds a call that a person waits for may take, and those of a worker that will try again anyway.
+TIMEOUT = 5.0
+
+_DAY_MS = 24 * 3600 * 1000
+_TOPIC_CONFIG: Mapping[str, str] = {"min.insync.replicas": "1"}
+# Consumers get every change for a week; older versions go within two, so that erased data goes as well.
+_UPDATES_CONFIG: Mapping[str, str] = {
+    "cleanup.policy": "compact",
+    "min.compaction.lag.ms": str(7 * _DAY_MS),
+    "max.compaction.lag.ms": str(14 * _DAY_MS),
+}
+# Personal data of records that nobody could use: kept as long as mending takes, no longer.
+_FAILED_CONFIG: Mapping[str, str] = {"cleanup.policy": "delete", "retention.ms": str(14 * _DAY_MS)}
+
+Headers = list[tuple[str, bytes]]
+
+
+class Record(NamedTuple):
+    """What is produced: the key decides the partition, and with it the order."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+def _common(settings: Settings) -> dict[str, Any]:
+    return {
+        "bootstrap.servers": settings.kafka_servers,
+        "client.id": "custsvc",
+        "socket.keepalive.enable": True,
+        # A broker that comes back is found within a second, not within ten.
+        "reconnect.backoff.max.ms": 1000,
+        "error_cb": _on_error,
+        "logger": logging.getLogger("custsvc.librdkafka"),
+        **settings.kafka_options,
+    }
+
+
+def _on_error(error: KafkaError) -> None:
+    """librdkafka mends these by itself; they are only told."""
+    logger.warning("Kafka: %s", error.str(), extra={"action": "kafka_error", "code": error.name()})
+
+
+def failure(exc: KafkaException | KafkaError, servers: str) -> CustsvcError:
+    """Our error for one of librdkafka's."""
+    error = exc.args[0] if isinstance(exc, KafkaException) else exc
+    if error.code() in (
+        KafkaError._AUTHENTICATION,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError._INVALID_ARG,
+    ):
+        return ConfigurationError(
+            f"Kafka at {servers} refuses: {error.str()}",
+            fix="correct CUSTSVC_KAFKA and CUSTSVC_KAFKA_OPTIONS__*",
+        )
+    return TemporaryError(
+        f"cannot reach Kafka at {servers} ({error.str()})",
+        dependency="kafka",
+        fix="start Kafka there, or correct CUSTSVC_KAFKA",
+    )
+
+
+def admin(settings: Settings) -> AdminClient:
+    """A client for topics and groups."""
+    return AdminClient(_common(settings))
+
+
+def consumer(settings: Settings, group: str, **options: Any) -> Consumer:
+    """A consumer that commits nothing by itself; `options` are librdkafka's, with `_` for the dots."""
+    return Consumer(
+        {
+            **_common(settings),
+            "group.id": group,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "earliest",
+            "partition.assignment.strategy": "cooperative-sticky",
+            # A worker that died is replaced after this long.
+            "session.timeout.ms": 10_000,
+            "heartbeat.interval.ms": 2_000,
+            "fetch.wait.max.ms": 100,
+            # Two clients' worth of backlog must not cost a role its memory budget.
+            "queued.max.messages.kbytes": 16_384,
+            "queued.min.messages": 20_000,
+            **{name.replace("_", "."): value for name, value in options.items()},
+        }
+    )
+
+
+class Publisher:
+    """Produces records and waits until every one is acknowledged by all in-sync replicas.
+
+    Idempotent, so a retry inside librdkafka neither repeats nor reorders. After any delivery error the
+    producer is made anew; the caller sends its batch again.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._servers = settings.kafka_servers
+        self._config = {
+            **_common(settings),
+            "enable.idempotence": True,
+            "acks": "all",
+            # Never give a record up: only the caller may, by `give_up`.
+            "message.timeout.ms": 0,
+            # The partition of a key is the one that Java's clients would choose.
+            "partitioner": "murmur2_random",
+            "compression.type": "lz4",
+            "linger.ms": 2,
+            "queue.buffering.max.messages": 200_000,
+        }
+        self._producer = Producer(self._config)
+        self._acked = 0
+        self._error: KafkaError | None = None
+
+    def send(
+        self, topic: str, records: Iterable[Record], *, give_up: Callable[[], bool] = lambda: False
+    ) -> int:
+        """Send all and wait for all; returns how many.
+
+        Raises TemporaryError when Kafka refused one, or when `give_up` said so: then any of them may be
+        on the topic, and all must be sent again.
+        """
+        self._acked, self._error, sent = 0, None, 0
+        try:
+            for record in records:
+                self._produce(topic, record, give_up)
+                sent += 1
+            while self._acked < sent and self._error is None:
+                self._producer.poll(0.05)
+                if give_up():
+                    raise TemporaryError("stopped while waiting for Kafka", dependency="kafka")
+        except KafkaException as exc:
+            self._renew()
+            raise failure(exc, self._servers) from exc
+        except TemporaryError:
+            self._renew()
+            raise
+        if self._error is not None:
+            self._renew()
+            raise failure(self._error, self._servers)
+        return sent
+
+    def _produce(self, topic: str, record: Record, give_up: Callable[[], bool]) -> None:
+        while True:
+            try:
+                self._producer.produce(
+                    topic, record.value, record.key, on_delivery=self._on_delivery, headers=record.headers
+                )
+                return
+            except BufferError:
+                self._producer.poll(0.1)
+                if give_up():
+                    raise TemporaryError("stopped while waiting for Kafka", dependency="kafka") from None
+
+    def _on_delivery(self, error: KafkaError | None, _message: Any) -> None:
+        if error is None:
+            self._acked += 1
+        else:
+            self._error = error
+
+    def _renew(self) -> None:
+        """Drop what is under way: the old producer's late acknowledgements must not count for the new."""
+        self._producer.purge()
+        self._producer.flush(1)
+        self._producer = Producer(self._config)
+
+    def close(self) -> None:
+        self._producer.purge()
+        self._producer.flush(1)
+
+    def __enter__(self) -> Publisher:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def ensure_topics(settings: Settings, *, timeout: float = 30.0) -> list[str]:
+    """Make the topics that are missing; returns their names. Safe when several roles do it at once."""
+    client = admin(settings)
+    have = _topics(client, settings.kafka_servers, timeout)
+    wanted = [
+        _new(settings, settings.topic_updates, settings.partitions, _UPDATES_CONFIG),
+        _new(settings, settings.topic_notify, min(settings.partitions, 3), {}),
+        _new(settings, settings.topic_failed, 1, _FAILED_CONFIG),
+        _new(settings, settings.topic_dead, 1, _FAILED_CONFIG),
+    ]
+    missing = [topic for topic in wanted if topic.topic not in have]
+    if not missing:
+        return []
+    made = []
+    for name, future in client.create_topics(missing, request_timeout=timeout).items():
+        try:
+            future.result()
+            made.append(name)
+        except KafkaException as exc:
+            if exc.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise failure(exc, settings.kafka_servers) from exc
+    _wait_for_leaders(client, settings, [topic.topic for topic in missing], timeout)
+    return made
+
+
+def _new(settings: Settings, name: str, partitions: int, config: Mapping[str, str]) -> NewTopic:
+    return NewTopic(
+        name,
+        num_partitions=partitions,
+        replication_factor=settings.replication,
+        config={**_TOPIC_CONFIG, **config, "min.insync.replicas": str(max(1, settings.replication - 1))},
+    )
+
+
+def _topics(client: AdminClient, servers: str, timeout: float) -> Mapping[str, Any]:
+    try:
+        topics: Mapping[str, Any] = client.list_topics(timeout=timeout).topics
+    except KafkaException as exc:
+        raise failure(exc, servers) from exc
+    return topics
+
+
+def _wait_for_leaders(client: AdminClient, settings: Settings, names: list[str], timeout: float) -> None:
+    """A topic that was just made cannot be used until each partition has a leader."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        have = _topics(client, settings.kafka_servers, timeout)
+        if all(name in have and all(p.leader >= 0 for p in have[name].partitions.values()) for name in names):
+            return
+        time.sleep(0.1)
+    raise TemporaryError(f"the topics {', '.join(names)} got no leader in {timeout:g} s", dependency="kafka")
+
+
+def partitions(client: Consumer, topic: str, servers: str, *, timeout: float = TIMEOUT) -> list[int]:
+    """The partitions of a topic. Raises ConfigurationError where there is no such topic."""
+    try:
+        found = client.list_topics(topic, timeout=timeout).topics[topic]
+    except KafkaException as exc:
+        raise failure(exc, servers) from exc
+    if found.error is not None or not found.partitions:
+        raise ConfigurationError(
+            f"Kafka at {servers} has no topic {topic}", fix="start a role of custsvc: it makes the topics"
+        )
+    return sorted(found.partitions)
+
+
+def watermarks(
+    client: Consumer, topic: str, parts: Sequence[int], servers: str, *, timeout: float = TIMEOUT
+) -> dict[int, tuple[int, int]]:
+    """Per partition the offsets of the first record and of the next one to come."""
+    try:
+        return {
+            part: client.get_watermark_offsets(TopicPartition(topic, part), timeout=timeout) for part in parts
+        }
+    except KafkaException as exc:
+        raise failure(exc, servers) from exc
+
+
+__all__ = [
+    "OFFSET_BEGINNING",
+    "Consumer",
+    "KafkaError",
+    "KafkaException",
+    "Publisher",
+    "Record",
+    "TopicPartition",
+    "admin",
+    "consumer",
+    "ensure_topics",
+    "failure",
+    "partitions",
+    "watermarks",
+]

@@ -1,0 +1,1 @@
+"""The roles that run for ever: read, handle, commit; stop when asked, go on after an outage."""
