@@ -106,7 +106,7 @@ def new_event_id() -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-def headers(event: CustomerEvent, source: str) -> list[tuple[str, bytes]]:
+def headers(event: CustomerEvent, source: str) -> list[tuple[str, str | bytes | None]]:
     """The CloudEvents 1.0 headers (binary mode) of an event. `source` says which database it is from."""
     return [
         ("ce_specversion", b"1.0"),

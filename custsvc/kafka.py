@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from .config import Settings
 from .errors import ConfigurationError, CustsvcError, TemporaryError
@@ -29,7 +30,7 @@ _UPDATES_CONFIG: Mapping[str, str] = {
 # Personal data of records that nobody could use: kept as long as mending takes, no longer.
 _FAILED_CONFIG: Mapping[str, str] = {"cleanup.policy": "delete", "retention.ms": str(14 * _DAY_MS)}
 
-Headers = list[tuple[str, bytes]]
+Headers = list[tuple[str, str | bytes | None]]
 
 
 class Record(NamedTuple):
@@ -107,6 +108,20 @@ def consumer(settings: Settings, group: str, **options: Any) -> Consumer:
     )
 
 
+class _Delivery:
+    """Counts the acknowledgements of one `send`."""
+
+    def __init__(self) -> None:
+        self.acked = 0
+        self.errors: list[KafkaError] = []
+
+    def report(self, error: KafkaError | None, _message: Any) -> None:
+        if error is None:
+            self.acked += 1
+        else:
+            self.errors.append(error)
+
+
 class Publisher:
     """Produces records and waits until every one is acknowledged by all in-sync replicas.
 
@@ -129,8 +144,6 @@ class Publisher:
             "queue.buffering.max.messages": 200_000,
         }
         self._producer = Producer(self._config)
-        self._acked = 0
-        self._error: KafkaError | None = None
 
     def send(
         self, topic: str, records: Iterable[Record], *, give_up: Callable[[], bool] = lambda: False
@@ -140,46 +153,41 @@ class Publisher:
         Raises TemporaryError when Kafka refused one, or when `give_up` said so: then any of them may be
         on the topic, and all must be sent again.
         """
-        self._acked, self._error, sent = 0, None, 0
+        delivery = _Delivery()
+        sent = 0
         try:
             for record in records:
-                self._produce(topic, record, give_up)
+                self._produce(topic, record, delivery, give_up)
                 sent += 1
-            while self._acked < sent and self._error is None:
-                self._producer.poll(0.05)
-                if give_up():
-                    raise TemporaryError("stopped while waiting for Kafka", dependency="kafka")
+            while delivery.acked < sent and not delivery.errors:
+                self._poll(0.05, give_up)
+            if delivery.errors:
+                raise failure(delivery.errors[0], self._servers)
         except KafkaException as exc:
             self._renew()
             raise failure(exc, self._servers) from exc
-        except TemporaryError:
+        except CustsvcError:
             self._renew()
             raise
-        if self._error is not None:
-            self._renew()
-            raise failure(self._error, self._servers)
         return sent
 
-    def _produce(self, topic: str, record: Record, give_up: Callable[[], bool]) -> None:
+    def _produce(self, topic: str, record: Record, delivery: _Delivery, give_up: Callable[[], bool]) -> None:
         while True:
             try:
                 self._producer.produce(
-                    topic, record.value, record.key, on_delivery=self._on_delivery, headers=record.headers
+                    topic, record.value, record.key, on_delivery=delivery.report, headers=record.headers
                 )
                 return
             except BufferError:
-                self._producer.poll(0.1)
-                if give_up():
-                    raise TemporaryError("stopped while waiting for Kafka", dependency="kafka") from None
+                self._poll(0.1, give_up)
 
-    def _on_delivery(self, error: KafkaError | None, _message: Any) -> None:
-        if error is None:
-            self._acked += 1
-        else:
-            self._error = error
+    def _poll(self, seconds: float, give_up: Callable[[], bool]) -> None:
+        self._producer.poll(seconds)
+        if give_up():
+            raise TemporaryError("stopped while waiting for Kafka", dependency="kafka")
 
     def _renew(self) -> None:
-        """Drop what is under way: the old producer's late acknowledgements must not count for the new."""
+        """Drop what is under way and start with a producer that has no error behind it."""
         self._producer.purge()
         self._producer.flush(1)
         self._producer = Producer(self._config)

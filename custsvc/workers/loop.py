@@ -43,7 +43,7 @@ class Stop:
             for signum, handler in before.items():
                 signal.signal(signum, handler)
 
-    def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, _signum: int, _frame: FrameType | None) -> None:
         if self._event.is_set():
             os._exit(ExitCode.INTERRUPTED)
         self._event.set()

@@ -92,7 +92,7 @@ class Replicate:
             raise PositionLost(
                 f"the topic {self._topic} no longer holds what comes after this copy's position in partition "
                 f"{message.partition()}: {error.str()}",
-                fix="empty the copy's database and start replicate again, so that it is filled from the beginning",
+                fix="empty the copy's database and start replicate again: it is filled from the beginning",
             )
         if error.retriable() or error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
             logger.warning("Kafka: %s", error.str(), extra={"action": "kafka_error"})
@@ -139,16 +139,11 @@ class Replicate:
         """Bad records are on the dead-letter topic before the position moves past them."""
         self._publisher.send(self._settings.topic_dead, dead, give_up=self._stop.asked)
         for record in dead[:10]:
-            reason = dict(record.headers)
+            about = {k: v.decode() for k, v in record.headers if k.startswith("dead_") and isinstance(v, bytes)}
             logger.error(
-                "A record cannot be read and went to %s: %s",
+                "A record cannot be read and went to %s",
                 self._settings.topic_dead,
-                reason["dead_reason"].decode(),
-                extra={
-                    "action": "dead_letter",
-                    "partition": reason["dead_partition"].decode(),
-                    "offset": reason["dead_offset"].decode(),
-                },
+                extra={"action": "dead_letter", **about},
             )
         if len(dead) > 10:
             logger.error("… and %d more", len(dead) - 10, extra={"action": "dead_letter", "count": len(dead)})
@@ -181,15 +176,17 @@ class Replicate:
         if not self._paused:
             client.pause(client.assignment())
             self._paused = True
-        # Nothing can come from paused partitions; the call serves heartbeats and rebalances.
-        client.consume(1, delay)
+        # Paused partitions give nothing; the call serves heartbeats and rebalances. Should a partition that
+        # was just assigned give a record all the same, start anew from the copy's own positions.
+        if client.consume(1, delay):
+            raise exc
         if self._stop.asked():
             raise TemporaryError("stopped while waiting for the copy's database", dependency=exc.dependency)
 
     def _commit(self, client: Consumer, positions: dict[int, int]) -> None:
         offsets = [TopicPartition(self._topic, part, offset) for part, offset in positions.items()]
         try:
-            client.commit(offsets=offsets, asynchronous=self._stop.asked() is False)
+            client.commit(offsets=offsets, asynchronous=True)
         except KafkaException as exc:
             # The copy holds the positions; a commit that fails costs the lag tools a moment of truth.
             logger.warning("Offsets not committed: %s", exc, extra={"action": "commit_failed"})
