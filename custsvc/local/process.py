@@ -1,0 +1,184 @@
+"""Processes that outlive their starter: spawn, recognise later, stop, and read the end of their log.
+
+A process is known by its pid together with its creation time, so a number that the system gave to
+somebody else is never signalled.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+LOG_LIMIT = 10 * 1024 * 1024
+
+# The boot time, which creation times are counted from, is known to a second only and follows the clock.
+_CLOCK_TOLERANCE_S = 2.0
+
+# Children of this process are kept until they have been waited for; nobody else can do that.
+_children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An unprivileged system account to run a process as."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """One process, for good: its pid and when it was created."""
+
+    pid: int
+    created: float
+
+    @classmethod
+    def of(cls, pid: int) -> Identity | None:
+        """The identity of a running process, or None where there is none with this pid."""
+        try:
+            return cls(pid, psutil.Process(pid).create_time())
+        except psutil.NoSuchProcess:
+            return None
+
+    def is_running(self) -> bool:
+        """Whether this very process runs. A finished child that was not waited for does not."""
+        child = _children.get(self.pid)
+        if child is not None and child.poll() is not None:
+            return False
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.created) < _CLOCK_TOLERANCE_S
+            return same and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    def exit_code(self) -> int | None:
+        """How it ended, where it was a child of this process and has ended."""
+        child = _children.get(self.pid)
+        return None if child is None else child.poll()
+
+
+def spawn(
+    argv: Sequence[str | Path],
+    *,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    account: Account | None = None,
+) -> Identity:
+    """Start a process in a session of its own (no Ctrl-C from the terminal), its output appended to `log`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        child = subprocess.Popen(
+            [str(a) for a in argv],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=None if env is None else dict(env),
+            cwd=cwd,
+            start_new_session=True,
+            **as_account(account),
+        )
+    _children[child.pid] = child
+    return Identity.of(child.pid) or Identity(child.pid, time.time())
+
+
+def as_account(account: Account | None) -> dict[str, Any]:
+    """The keyword arguments which make `subprocess` run something as this account."""
+    return {} if account is None else {"user": account.uid, "group": account.gid, "extra_groups": []}
+
+
+def send(identity: Identity, signum: signal.Signals) -> None:
+    """Signal a process if it still runs."""
+    if identity.is_running():
+        with suppress(ProcessLookupError):
+            os.kill(identity.pid, signum)
+
+
+def stop(identity: Identity, *, grace_s: float, signum: signal.Signals = signal.SIGTERM) -> bool:
+    """Ask a process to end, kill it when it has not after `grace_s`. True if it ended by itself."""
+    send(identity, signum)
+    if wait_until(lambda: not identity.is_running(), grace_s):
+        return True
+    kill(identity)
+    return False
+
+
+def kill(identity: Identity) -> None:
+    """End a process at once and wait until it is gone."""
+    send(identity, signal.SIGKILL)
+    wait_until(lambda: not identity.is_running(), 10)
+
+
+def kill_group(pid: int) -> None:
+    """Kill what is left of the process group that a process started by `spawn` led."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def find(*words: str) -> list[Identity]:
+    """The running processes whose command line has all these words as arguments."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "create_time", "status"]):
+        line = process.info["cmdline"] or []
+        if process.info["status"] != psutil.STATUS_ZOMBIE and all(word in line for word in words):
+            found.append(Identity(process.pid, process.info["create_time"]))
+    return found
+
+
+def wait_until(condition: Callable[[], bool], deadline_s: float, *, every_s: float = 0.02) -> bool:
+    """Ask until the condition holds; False when it does not within the deadline."""
+    end = time.monotonic() + deadline_s
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(every_s)
+    return True
+
+
+def tail(log: Path, lines: int = 20, *, since: int = 0) -> list[str]:
+    """The last lines of a log, none from before the byte `since`."""
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(since if since <= size else 0, size - 64 * 1024))
+            return file.read().decode("utf-8", "replace").splitlines()[-lines:]
+    except FileNotFoundError:
+        return []
+
+
+def rotate(log: Path, limit: int = LOG_LIMIT) -> None:
+    """Put a log that has grown past the limit aside as `NAME.1`, over the one before."""
+    with suppress(FileNotFoundError):
+        if log.stat().st_size > limit:
+            log.replace(log.with_name(log.name + ".1"))
+
+
+@contextmanager
+def file_lock(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold an exclusive lock between processes; the system frees it when its holder dies."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if on_wait is not None:
+                    on_wait()
+                fcntl.flock(file, fcntl.LOCK_EX)
+            # The holder before may have removed the file; a lock on that one keeps nobody out.
+            if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                yield
+                return

@@ -1,0 +1,155 @@
+"""What the four embedded servers have in common: one process, its ports, its log, its record in the state."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from custsvc.errors import TemporaryError
+
+from . import ports, process
+from .process import Account, Identity
+from .state import Record, State
+
+
+class Server(ABC):
+    """One embedded server over one folder.
+
+    `start` returns when the process runs, `wait_ready` when it answers. Whoever calls `start` or `stop` while
+    other processes may do the same holds the lock of the set (`LocalServers` does).
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    variable: ClassVar[str]  # the environment variable which carries its address
+    dependency: ClassVar[str]  # its name in errors
+    port_names: ClassVar[tuple[str, ...]] = ("port",)
+    stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
+    grace_s: ClassVar[float] = 20.0
+
+    def __init__(self, home: Path, state: State, say: Callable[[str], None]) -> None:
+        self.folder = home / self.name
+        self.log_path = home / "logs" / f"{self.name}.log"
+        self.say = say
+        self._state = state
+        self._log_start = 0
+
+    # What each server defines.
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """The address a client is given."""
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Make its folder ready for `command`, where it is not yet. Ports are chosen by now."""
+
+    @abstractmethod
+    def command(self) -> Sequence[str | Path]:
+        """What to run."""
+
+    @abstractmethod
+    def probe(self) -> bool:
+        """Whether it answers. May do what is left to do after the start (create the database …)."""
+
+    @abstractmethod
+    def marks(self) -> Sequence[str]:
+        """Arguments of its command line by which a process over this folder is recognised."""
+
+    def environment(self) -> Mapping[str, str]:
+        return os.environ
+
+    def account(self) -> Account | None:
+        """The account it runs as; None is this process's own."""
+        return None
+
+    # What they share.
+
+    @property
+    def record(self) -> Record:
+        return self._state.get(self.name)
+
+    @property
+    def identity(self) -> Identity | None:
+        record = self.record
+        return Identity(record["pid"], record["created"]) if record.get("pid") else None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the running process, else None."""
+        identity = self.identity
+        return identity.pid if identity is not None and identity.is_running() else None
+
+    @property
+    def port(self) -> int:
+        port: int = self.record["port"]
+        return port
+
+    @property
+    def address(self) -> str:
+        """host:port."""
+        return f"{ports.HOST}:{self.port}"
+
+    def is_running(self) -> bool:
+        return self.pid is not None
+
+    def start(self) -> None:
+        """Start the process, unless it runs. Left-overs over the same folder are stopped first."""
+        if self.is_running():
+            return
+        for stray in process.find(*self.marks()):
+            process.stop(stray, grace_s=self.grace_s, signum=self.stop_signal)
+        self._remember(**{name: ports.choose(self.record.get(name)) for name in self.port_names})
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.prepare()
+        process.rotate(self.log_path)
+        self._log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
+        identity = process.spawn(
+            self.command(), log=self.log_path, env=self.environment(), cwd=self.folder, account=self.account()
+        )
+        self._remember(pid=identity.pid, created=identity.created, log=str(self.log_path), url=self.url)
+
+    def wait_ready(self, deadline_s: float = 60.0) -> None:
+        """Wait until it answers. Raises TemporaryError, with the end of its log, when it ends or does not."""
+        end = time.monotonic() + deadline_s
+        while not self.probe():
+            if not self.is_running():
+                raise self.failure("ended while starting")
+            if time.monotonic() > end:
+                raise self.failure(f"did not answer within {deadline_s:g} s")
+            time.sleep(0.05)
+        self._remember(url=self.url)
+
+    def stop(self) -> None:
+        """Ask it to end, kill it when it does not; nothing where it does not run."""
+        identity = self.identity
+        if identity is not None and not process.stop(identity, grace_s=self.grace_s, signum=self.stop_signal):
+            self.say(f"{self.title} did not stop within {self.grace_s:g} s and was killed")
+
+    def kill(self) -> None:
+        """End it at once, as a crash would (kill -9)."""
+        identity = self.identity
+        if identity is not None:
+            process.kill(identity)
+
+    def failure(self, what: str) -> TemporaryError:
+        """The error of a start that failed: what happened, and what the server said."""
+        said = "\n".join(f"  {line}" for line in process.tail(self.log_path, since=self._log_start))
+        return TemporaryError(
+            f"{self.title} {what}; the end of {self.log_path}:\n{said or '  (it is empty)'}",
+            dependency=self.dependency,
+            fix=f"see {self.log_path}, or set {self.variable} to a server of your own",
+        )
+
+    def remove(self) -> None:
+        """Remove what it keeps outside its folder. The folder itself is the set's to remove."""
+        return
+
+    def _remember(self, **values: object) -> None:
+        self._state.put(self.name, {**self.record, **values})

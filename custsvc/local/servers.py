@@ -1,0 +1,187 @@
+"""The set of embedded servers over one data folder: start together, join, stop in order.
+
+`<data_dir>/servers.json` remembers ports and processes; a lock keeps two starters apart. With `ephemeral` the
+data is in a temporary folder, remembered in `<data_dir>/ephemeral.json`, and gone after `stop`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from custsvc.errors import ConfigurationError
+
+from . import process
+from .kafka import Kafka
+from .mail import MailCatcher
+from .mongod import Mongod
+from .postgres import Postgres
+from .server import Server
+from .state import State, read_json, write_json
+
+KINDS: dict[str, type[Server]] = {kind.name: kind for kind in (Postgres, Mongod, Kafka, MailCatcher)}
+_STOP_ORDER = ("mail", "kafka", "mongo", "postgres")
+
+
+class LocalServers:
+    """The embedded servers of a data folder. Making one starts nothing and writes nothing."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        names: Sequence[str] = tuple(KINDS),
+        on_progress: Callable[[str], None] | None = None,
+        ephemeral: bool = False,
+    ) -> None:
+        for name in names:
+            if name not in KINDS:
+                raise ConfigurationError(f"there is no server {name}", fix=f"one of {', '.join(KINDS)}")
+        self.data_dir = data_dir.absolute()
+        self.names = tuple(names)
+        self.ephemeral = ephemeral
+        self._say = on_progress or (lambda _line: None)
+        self._servers: dict[str, Server] = {}
+
+    def start(self) -> dict[str, str]:
+        """Start what does not run, all at once, and wait until all answer. Returns `env()`.
+
+        When one fails, those which this call started are stopped again, and its error is raised.
+        """
+        with self._locked():
+            servers = self._open()
+            fresh = [server for server in servers if not server.is_running()]
+            with ThreadPoolExecutor(len(servers) or 1) as pool:
+                results = [pool.submit(self._bring_up, server) for server in servers]
+            failures = [error for result in results if (error := result.exception()) is not None]
+            if failures:
+                for server in fresh:
+                    server.stop()
+                raise failures[0]
+            return self.env()
+
+    def env(self) -> dict[str, str]:
+        """The addresses of those that run now, by environment variable."""
+        running = [server for server in self._known() if server.is_running()]
+        return {server.variable: server.url for server in running}
+
+    def stop(self) -> None:
+        """Stop those that run; an ephemeral set is removed with its data."""
+        if not self.data_dir.exists():
+            return
+        with self._locked():
+            ephemeral = self._is_ephemeral()
+            servers = sorted(self._known(), key=lambda server: _STOP_ORDER.index(server.name))
+            for server in servers:
+                server.stop()
+            if ephemeral and not self._any_runs(State(self._ephemeral_path)):
+                self._remove()
+
+    def restart(self, name: str) -> None:
+        """Stop one server, start it, and wait until it answers."""
+        with self._locked():
+            server = self.server(name)
+            server.stop()
+            self._bring_up(server)
+
+    def server(self, name: str) -> Server:
+        """One of the set, started or not."""
+        if name not in self.names:
+            raise ConfigurationError(f"there is no server {name} here", fix=f"one of {', '.join(self.names)}")
+        if name not in self._servers:
+            self._servers[name] = self._make(name)
+        return self._servers[name]
+
+    @property
+    def home(self) -> Path:
+        """Where data and logs are: the data folder, or the temporary one of an ephemeral set."""
+        if self._is_ephemeral():
+            home = read_json(self._ephemeral_path).get("home")
+            return Path(home) if home else self.data_dir / "none"
+        return self.data_dir
+
+    @property
+    def _ephemeral_path(self) -> Path:
+        return self.data_dir / "ephemeral.json"
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.data_dir / "servers.lock"
+
+    def _is_ephemeral(self) -> bool:
+        """Asked for, or found running by somebody who joins."""
+        return self.ephemeral or (
+            self._ephemeral_path.exists() and self._any_runs(State(self._ephemeral_path))
+        )
+
+    @staticmethod
+    def _any_runs(state: State) -> bool:
+        records = (state.get(name) for name in KINDS)
+        return any(process.Identity(r["pid"], r["created"]).is_running() for r in records if r.get("pid"))
+
+    def _make(self, name: str) -> Server:
+        state = State(self._ephemeral_path if self._is_ephemeral() else self.data_dir / "servers.json")
+        return KINDS[name](self.home, state, self._say)
+
+    def _known(self) -> list[Server]:
+        return [self.server(name) for name in self.names]
+
+    def _open(self) -> list[Server]:
+        """The servers, over a folder that is there."""
+        if self._is_ephemeral() and not self.home.exists():
+            home = Path(tempfile.mkdtemp(prefix="custsvc-"))
+            home.chmod(0o711 if os.geteuid() == 0 else 0o700)
+            made = {path.name for path in self.data_dir.iterdir()} == {self._lock_path.name}
+            write_json(self._ephemeral_path, {"home": str(home), "made_data_dir": made})
+            self._servers.clear()
+        return self._known()
+
+    def _bring_up(self, server: Server) -> None:
+        begun = time.monotonic()
+        joined = server.is_running()
+        server.start()
+        server.wait_ready()
+        took = "already ran" if joined else f"ready in {time.monotonic() - begun:.1f} s"
+        self._say(f"{server.title} {took} at {server.address}")
+
+    def _remove(self) -> None:
+        content = read_json(self._ephemeral_path)
+        if content:
+            home = Path(content["home"])
+            for kind in KINDS.values():
+                kind(home, State(self._ephemeral_path), self._say).remove()
+            shutil.rmtree(home, ignore_errors=True)
+            self._ephemeral_path.unlink()
+        self._servers.clear()
+        if content.get("made_data_dir"):
+            self._lock_path.unlink()
+            with suppress(OSError):  # not empty: somebody has put more there
+                self.data_dir.rmdir()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        waiting = f"waiting for another custsvc that starts or stops the servers of {self.data_dir}"
+        with process.file_lock(self._lock_path, lambda: self._say(waiting)):
+            yield
+
+
+def join_or_start(data_dir: Path, names: Sequence[str], say: Callable[[str], None]) -> dict[str, str]:
+    """The addresses of a data folder's servers, for a role that has none; starts those that do not run."""
+    if os.environ.get("CUSTSVC_LOCAL", "").lower() == "never":
+        raise ConfigurationError(
+            f"no address of {', '.join(names)} is set, and CUSTSVC_LOCAL=never forbids embedded servers",
+            fix="set " + ", ".join(KINDS[name].variable for name in names),
+        )
+    servers = LocalServers(data_dir, names=names)
+    missing = [name for name in names if not servers.server(name).is_running()]
+    env = servers.start()
+    if missing:
+        titles = ", ".join(KINDS[name].title for name in missing)
+        say(f"started {titles} in {data_dir}; they go on running: stop them with `custsvc down`")
+    return env

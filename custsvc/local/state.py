@@ -1,0 +1,64 @@
+"""What is remembered of the servers between processes: one JSON file, readable by its owner only.
+
+It holds passwords inside URLs, hence the mode; it is replaced in one step, so a reader never sees half of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+from custsvc.errors import ConfigurationError
+
+Record = dict[str, Any]
+
+# The servers of a set are started by one thread each.
+_writing = threading.Lock()
+
+
+def read_json(path: Path) -> Record:
+    """The object in a file; an empty one where there is no file."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except PermissionError as exc:
+        raise ConfigurationError(
+            f"{path} belongs to somebody else", fix="use --data-dir with a folder of your own"
+        ) from exc
+    except ValueError as exc:
+        raise ConfigurationError(f"{path} cannot be read: {exc}", fix=f"rm {path}, and start again") from exc
+    if not isinstance(value, dict):
+        raise ConfigurationError(f"{path} does not hold an object", fix=f"rm {path}, and start again")
+    return value
+
+
+def write_json(path: Path, value: Record) -> None:
+    """Replace a file by this object, for its owner's eyes only."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1)
+    new.replace(path)
+
+
+class State:
+    """The records of the servers, by name. Writers of other processes are kept out by the caller's lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def get(self, name: str) -> Record:
+        """A server's record; an empty one where it was never started."""
+        record: Record = read_json(self.path).get("servers", {}).get(name, {})
+        return record
+
+    def put(self, name: str, record: Record) -> None:
+        """Replace a server's record."""
+        with _writing:
+            content = read_json(self.path)
+            content["servers"] = {**content.get("servers", {}), name: record}
+            write_json(self.path, content)
