@@ -1,0 +1,135 @@
+"""Puts the app together: services, routes, the guard before them and the problems after them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from flask import Flask, Response, g, request
+from flask_restful import Api
+from werkzeug.routing import BaseConverter, ValidationError
+
+from ..auth import KeyRing, check_exposure
+from ..config import Settings
+from ..customer import INT64_MAX
+from ..service import CustomerService
+from ..stores import open_store
+from ..stores.base import Store
+from . import customers, health
+from .cursors import Cursors
+from .guard import Guard
+from .problems import answer
+from .resource import ApiResource, Services
+
+logger = logging.getLogger(__name__)
+
+BODY_MAX: Final = 1024 * 1024
+
+# Every route there is. A path is written with its final slash and answers without it, too.
+ROUTES: Final[tuple[tuple[str, type[ApiResource]], ...]] = (
+    ("/api/customers/", customers.CustomerList),
+    ("/api/customers/<id:customer_id>/", customers.OneCustomer),
+    ("/api/customers/<id:customer_id>/restore/", customers.CustomerRestore),
+    ("/api/customers/<id:customer_id>/history/", customers.CustomerHistory),
+    ("/api/status/", health.Status),
+    ("/livez/", health.Live),
+    ("/readyz/", health.Ready),
+)
+
+# The original services' paths, and what their answers say of them (RFC 9745, RFC 8288).
+ORIGINALS: Final[tuple[tuple[str, type[ApiResource]], ...]] = (
+    ("/customers/", customers.CustomerList),
+    ("/customers/<id:customer_id>/", customers.OneCustomer),
+)
+_DEPRECATION: Final = "@1795392000"
+_SUCCESSOR: Final = '</api/customers/>; rel="successor-version"'
+
+
+class _IdConverter(BaseConverter):
+    """A customer id in the path: decimal, as we write it. Anything else is no path of ours."""
+
+    regex = "[1-9][0-9]{0,18}"
+
+    def to_python(self, value: str) -> int:
+        if int(value) > INT64_MAX:
+            raise ValidationError
+        return int(value)
+
+
+class _Api(Api):  # type: ignore[misc]
+    """Flask-RESTful for routing only: errors stay Flask's, so that there is one way to answer them."""
+
+    def error_router(self, original_handler: Callable[[Exception], Any], e: Exception) -> Any:
+        return original_handler(e)
+
+
+def build(settings: Settings, store: Store | None = None) -> Flask:
+    """The app over this store, or over that of the settings. Raises ConfigurationError."""
+    check_exposure(settings.auth, settings.http_host)
+    store = store or open_store(settings)
+    services = Services(
+        settings=settings,
+        store=store,
+        customers=CustomerService(store.customers),
+        cursors=Cursors(store.secret),
+        keys=KeyRing(store.keys),
+    )
+    app = Flask("custsvc", static_folder=None)
+    app.config.update(MAX_CONTENT_LENGTH=BODY_MAX, MAX_FORM_MEMORY_SIZE=BODY_MAX, MAX_FORM_PARTS=100)
+    app.url_map.converters["id"] = _IdConverter
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+    app.before_request(Guard(services.keys if settings.auth == "on" else None))
+    app.after_request(_finish)
+    app.register_error_handler(Exception, answer)
+    _add_routes(app, services)
+    return app
+
+
+def _add_routes(app: Flask, services: Services) -> None:
+    api = _Api(app)
+    for prefix, routes in (("", ROUTES), ("original_", ORIGINALS)):
+        for path, resource in routes:
+            api.add_resource(
+                resource,
+                path,
+                endpoint=prefix + resource.__name__,
+                resource_class_kwargs={"services": services},
+            )
+    if logger.isEnabledFor(logging.DEBUG):
+        app.before_request(_start_clock)
+
+
+def _start_clock() -> None:
+    g.started = time.perf_counter()
+
+
+def _finish(response: Response) -> Response:
+    """The headers of every answer."""
+    headers = response.headers
+    headers["X-Request-Id"] = g.request_id
+    headers["X-Content-Type-Options"] = "nosniff"
+    if request.path.startswith("/customers"):
+        headers["Deprecation"] = _DEPRECATION
+        headers.add("Link", _SUCCESSOR)
+    if logger.isEnabledFor(logging.DEBUG):
+        _log(response)
+    return response
+
+
+def _log(response: Response) -> None:
+    started = g.get("started")
+    logger.debug(
+        "%s %s %d",
+        request.method,
+        request.path,
+        response.status_code,
+        extra={
+            "action": "request",
+            "request_id": g.request_id,
+            "actor": g.principal.name,
+            "ms": round((time.perf_counter() - started) * 1000, 2) if started else None,
+        },
+    )

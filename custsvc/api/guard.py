@@ -1,0 +1,80 @@
+"""What happens before any resource is called: a request id, and a principal with the role that is needed.
+
+A route is closed unless its view says otherwise, so one that somebody forgets about stays closed.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from flask import current_app, g, request
+
+from ..auth import ANONYMOUS, KeyRing, Principal, is_loopback
+from ..events import new_event_id
+from ..stores.base import Role
+from .problems import Problem
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
+_CHALLENGE: Final = 'Bearer realm="custsvc"'
+
+
+class Guard:
+    """Lets requests in, or not. `keys` None means that no key is asked, which only loopback may have."""
+
+    def __init__(self, keys: KeyRing | None) -> None:
+        self._keys = keys
+        self._roles: dict[tuple[str, str], Role | None] = {}
+
+    def __call__(self) -> None:
+        """The hook before each request. Raises Problem 400, 401 or 403."""
+        given = request.headers.get("X-Request-Id")
+        g.request_id = given if given and _REQUEST_ID.fullmatch(given) else new_event_id()
+        g.principal = ANONYMOUS
+        if self._keys is None:
+            _check_host()
+            return
+        if request.endpoint is None:
+            return  # 404 and 405 are the same for everybody.
+        role = self._role(request.endpoint, request.method)
+        if role is None:
+            return
+        g.principal = _principal(self._keys)
+        if not g.principal.may(role):
+            raise Problem(403, "forbidden", f"this needs the role {role}; the key has {g.principal.role}")
+
+    def _role(self, endpoint: str, method: str) -> Role | None:
+        known = self._roles.get((endpoint, method), ...)
+        if known is not ...:
+            return known
+        view: Any = getattr(current_app.view_functions[endpoint], "view_class", None)
+        role: Role | None = view.role(method) if hasattr(view, "role") else "admin"
+        self._roles[endpoint, method] = role
+        return role
+
+
+def _principal(keys: KeyRing) -> Principal:
+    authorization = request.headers.get("Authorization")
+    if authorization is not None:
+        scheme, _, key = authorization.partition(" ")
+        key = key.strip() if scheme.lower() == "bearer" else ""
+    else:
+        key = request.headers.get("X-Api-Key", "")
+        if not key:
+            raise _unauthorized("send a key as `Authorization: Bearer KEY`", _CHALLENGE)
+    principal = keys.principal(key)
+    if principal is None:
+        raise _unauthorized("this is not a valid key", f'{_CHALLENGE}, error="invalid_token"')
+    return principal
+
+
+def _unauthorized(detail: str, challenge: str) -> Problem:
+    return Problem(401, "unauthorized", detail, headers=[("WWW-Authenticate", challenge)])
+
+
+def _check_host() -> None:
+    # Without keys, a page in a browser could reach us through a name of its own that it points to
+    # 127.0.0.1 (DNS rebinding). Its requests carry that name.
+    host = request.host.rpartition(":")[0] if not request.host.endswith("]") else request.host
+    if not is_loopback(host or request.host):
+        raise Problem(400, "untrusted-host", "without API keys only loopback names are served")

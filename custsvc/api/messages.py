@@ -1,0 +1,184 @@
+"""What a request says and how an answer is put: parameters, bodies, entity tags, pages.
+
+Customers and events pass through as stored bytes. They are never decoded to be encoded again.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, Final, NoReturn
+from urllib.parse import urlencode
+
+import orjson
+from flask import Response, request
+from werkzeug.http import http_date
+
+from ..customer import INT64_MAX, Stored
+from ..errors import FieldError
+from .problems import Problem, bad_parameter
+
+JSON: Final = "application/json"
+MERGE_PATCH: Final = "application/merge-patch+json"
+
+LIMIT_MAX: Final = 200
+LIMIT_DEFAULT: Final = 50
+
+_CACHE: Final = ("Cache-Control", "private, no-cache")
+_UPDATED_ON: Final = b'"updated_on":"'
+
+# RFC 9110: a list of entity tags, weak ones included.
+_TAG: Final = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
+_TAGS: Final = re.compile(rf"[ \t]*{_TAG}[ \t]*(?:,[ \t]*(?:{_TAG})?[ \t]*)*")
+_ONE_TAG: Final = re.compile(_TAG)
+_OUR_TAG: Final = re.compile(r'"v([1-9][0-9]{0,18})"')
+
+
+# -- parameters --------------------------------------------------------------------------------------------
+
+
+def parameters(*allowed: str) -> dict[str, str]:
+    """The query's parameters. Raises Problem for one that is not allowed, or is there twice."""
+    if not request.query_string:
+        return {}
+    found: dict[str, str] = {}
+    for name, value in request.args.items(multi=True):
+        if name not in allowed:
+            known = f"there are {', '.join(allowed)}" if allowed else "this path has none"
+            detail = f"there is no parameter {name!r}; {known}"
+            raise Problem(
+                400, "unknown-parameter", detail, errors=[FieldError(name, "unknown", "is unknown")]
+            )
+        if name in found:
+            raise bad_parameter(name, "is there twice")
+        found[name] = value
+    return found
+
+
+def limit_of(given: dict[str, str]) -> int:
+    """The page size asked for."""
+    text = given.get("limit", str(LIMIT_DEFAULT))
+    if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= LIMIT_MAX:
+        raise bad_parameter("limit", f"must be a number from 1 to {LIMIT_MAX}")
+    return int(text)
+
+
+def word_of(given: dict[str, str], name: str, words: Sequence[str], default: str) -> str:
+    """A parameter that is one of some words."""
+    value = given.get(name, default)
+    if value not in words:
+        raise bad_parameter(name, f"must be {', '.join(words[:-1])} or {words[-1]}")
+    return value
+
+
+# -- bodies ------------------------------------------------------------------------------------------------
+
+
+def json_body(*types: str) -> Any:
+    """The request's body, parsed. Raises Problem for another type and for anything that is not JSON."""
+    if request.mimetype not in types:
+        given = request.mimetype or "none"
+        header = ("Accept-Patch" if MERGE_PATCH in types else "Accept-Post", ", ".join(types))
+        raise Problem(
+            415,
+            "unsupported-media-type",
+            f"the body must be {' or '.join(types)}, its Content-Type is {given}",
+            headers=[header],
+        )
+    try:
+        # Not orjson: it turns an integer of more than 64 bits into a float, and so into another number.
+        return json.loads(request.get_data(cache=False).decode(), parse_constant=_no_constant)
+    except UnicodeDecodeError as exc:
+        raise Problem(400, "bad-json", "the body is not UTF-8") from exc
+    except json.JSONDecodeError as exc:
+        raise Problem(400, "bad-json", f"{exc.msg} at line {exc.lineno} column {exc.colno}") from exc
+    except ValueError as exc:
+        raise Problem(400, "bad-json", "a number in the body is not finite, or has too many digits") from exc
+    except RecursionError as exc:
+        raise Problem(400, "bad-json", "the body is nested too deeply") from exc
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def wants_minimal() -> bool:
+    """Whether the caller asked for no body back (RFC 7240)."""
+    prefer = request.headers.get("Prefer")
+    return bool(prefer) and any(
+        part.strip().replace(" ", "").lower() == "return=minimal" for part in re.split("[,;]", prefer or "")
+    )
+
+
+# -- entity tags -------------------------------------------------------------------------------------------
+
+
+def if_match() -> frozenset[int] | None:
+    """The versions that If-Match allows; None for any. Weak tags and foreign ones match nothing.
+
+    Raises Problem for a value that is not a list of entity tags: a guard that cannot be read must not be
+    taken for none.
+    """
+    header = request.headers.get("If-Match")
+    if header is None or header.strip() == "*":
+        return None
+    if not _TAGS.fullmatch(header):
+        raise Problem(400, "bad-header", 'If-Match must be * or a list of entity tags, as "v3"')
+    ours = (_OUR_TAG.fullmatch(tag) for tag in _ONE_TAG.findall(header))
+    return frozenset(int(m[1]) for m in ours if m and int(m[1]) <= INT64_MAX)
+
+
+def not_modified(etag: str) -> bool:
+    """Whether If-None-Match says that the caller has this already. Compared weakly."""
+    header = request.headers.get("If-None-Match")
+    if header is None:
+        return False
+    return header == etag or header.strip() == "*" or etag in _ONE_TAG.findall(header.replace("W/", ""))
+
+
+# -- answers -----------------------------------------------------------------------------------------------
+
+
+def customer_response(
+    stored: Stored, status: int = 200, *, extra: Sequence[tuple[str, str]] = (), minimal: bool = False
+) -> Response:
+    """A customer as stored, with its entity tag; only the headers if `minimal`."""
+    headers = [("ETag", f'"v{stored.version}"'), ("Last-Modified", last_modified(stored)), _CACHE, *extra]
+    if minimal:
+        headers.append(("Preference-Applied", "return=minimal"))
+        return Response(None, 204 if status == 200 else status, headers)
+    return Response(stored.doc, status, headers, content_type=JSON)
+
+
+def unchanged_response(stored: Stored) -> Response:
+    """304: the caller has it already."""
+    headers = [("ETag", f'"v{stored.version}"'), ("Last-Modified", last_modified(stored)), _CACHE]
+    return Response(None, 304, headers)
+
+
+def last_modified(stored: Stored) -> str:
+    """The HTTP date of `updated_on`, read from the document without parsing it."""
+    # The last one is the customer's own; one in the metadata stands before it.
+    start = stored.doc.rindex(_UPDATED_ON) + len(_UPDATED_ON)
+    return http_date(dt.datetime.fromisoformat(stored.doc[start : start + 24].decode()))
+
+
+def page_response(
+    docs: bytes, *, count: int | None, has_more: bool, cursor: str | None, given: dict[str, str]
+) -> Response:
+    """One page of a list, `docs` being the inside of its array. The next one keeps the parameters given."""
+    following = None
+    headers = [_CACHE]
+    if cursor is not None:
+        query = urlencode({**{k: v for k, v in given.items() if k != "cursor"}, "cursor": cursor})
+        following = f"{request.path}?{query}"
+        headers.append(("Link", f'<{following}>; rel="next"'))
+    head = orjson.dumps({"count": count, "next": following, "previous": None, "has_more": has_more})
+    return Response(b"".join((head[:-1], b',"results":[', docs, b"]}")), 200, headers, content_type=JSON)
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    """An answer that is no customer."""
+    return Response(orjson.dumps(value), status, [_CACHE], content_type=JSON)

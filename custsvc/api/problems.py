@@ -1,0 +1,203 @@
+"""Every answer that is not a success, as `application/problem+json` (RFC 9457).
+
+The shape is the same for all: type, title, status, detail, code, request_id, and for wrong input `errors`,
+whose fields stand at top level too, as the original services' clients read them. No trace, no SQL and no
+address of a server ever goes out; those are in the log, under the same request_id.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from functools import singledispatch
+from typing import Any, Final
+
+import orjson
+from flask import Response, g
+from werkzeug.exceptions import HTTPException
+
+from ..errors import (
+    Conflict,
+    CustomerDeleted,
+    FieldError,
+    NotFound,
+    TemporaryError,
+    ValidationError,
+)
+
+logger = logging.getLogger(__name__)
+
+# code → title. `/problems/CODE` explains each.
+TITLES: Final = {
+    "validation": "The input is not valid",
+    "bad-json": "The body is not JSON",
+    "bad-request": "The request is malformed",
+    "bad-header": "A header is malformed",
+    "bad-cursor": "The cursor is not one of ours",
+    "cursor-mismatch": "The cursor belongs to another list",
+    "unknown-parameter": "There is no such parameter",
+    "untrusted-host": "The Host header is not one of this server",
+    "unauthorized": "An API key is needed",
+    "forbidden": "The API key may not do this",
+    "not-found": "There is no such thing",
+    "customer-deleted": "The customer is deleted",
+    "method-not-allowed": "The path does not know this method",
+    "conflict": "Somebody else changed it at the same time",
+    "version-mismatch": "The customer is at another version",
+    "too-large": "The body is too large",
+    "unsupported-media-type": "The body's type is not supported",
+    "if-match-required": "If-Match is required",
+    "internal": "Something went wrong on our side",
+    "dependency-down": "A server that is needed does not answer",
+}
+
+_BY_STATUS: Final = {
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not-found",
+    405: "method-not-allowed",
+    409: "conflict",
+    413: "too-large",
+    415: "unsupported-media-type",
+}
+
+_RESERVED: Final = frozenset(
+    ("type", "title", "status", "detail", "code", "errors", "request_id", "instance", "dependency")
+)
+# A body of a megabyte can be wrong in a hundred thousand places; nobody reads more than some.
+_ERRORS_MAX: Final = 100
+_RETRY_AFTER: Final = ("Retry-After", "2")
+
+
+class Problem(Exception):
+    """An answer that is a problem. `members` stand at its top level beside the usual ones."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        errors: Sequence[FieldError] = (),
+        headers: Sequence[tuple[str, str]] = (),
+        members: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.errors = errors
+        self.headers = headers
+        self.members = members or {}
+
+    def response(self) -> Response:
+        """This problem as an answer to the request at hand."""
+        body: dict[str, Any] = {
+            "type": f"/problems/{self.code}",
+            "title": TITLES[self.code],
+            "status": self.status,
+            "detail": _shortened(self.detail, 1000),
+            "code": self.code,
+        }
+        shown = self.errors[:_ERRORS_MAX]
+        if shown:
+            body["errors"] = [{**e.as_dict(), "field": _shortened(e.field, 100)} for e in shown]
+        for error in shown:
+            if error.field and error.field not in _RESERVED:
+                body.setdefault(_shortened(error.field, 100), []).append(error.message)
+        body |= self.members
+        body["request_id"] = g.get("request_id")
+        return Response(
+            _encode(body), self.status, list(self.headers), content_type="application/problem+json"
+        )
+
+
+def _shortened(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _encode(body: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except TypeError:
+        # Somebody's lone surrogate, quoted back at them.
+        return json.dumps(_cleaned(body), ensure_ascii=False).encode()
+
+
+def _cleaned(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode("utf-8", "replace").decode()
+        case dict():
+            return {_cleaned(k): _cleaned(v) for k, v in value.items()}
+        case list():
+            return [_cleaned(v) for v in value]
+        case _:
+            return value
+
+
+def bad_parameter(name: str, message: str) -> Problem:
+    """A query parameter with a value that cannot be."""
+    return Problem(400, "validation", f"{name}: {message}", errors=[FieldError(name, "bad_value", message)])
+
+
+def answer(exc: Exception) -> Response:
+    """The answer to a request that ended in `exc`: the one place that turns errors into HTTP."""
+    return problem_of(exc).response()
+
+
+@singledispatch
+def problem_of(exc: Exception) -> Problem:
+    """What a caller is told about `exc`."""
+    logger.error("A request failed unexpectedly", exc_info=exc, extra=_about("request_failed"))
+    return Problem(500, "internal", "the request failed; the log has the reason under its request_id")
+
+
+@problem_of.register
+def _(exc: Problem) -> Problem:
+    return exc
+
+
+@problem_of.register
+def _(exc: ValidationError) -> Problem:
+    return Problem(400, "validation", str(exc), errors=exc.errors)
+
+
+@problem_of.register
+def _(exc: NotFound) -> Problem:
+    return Problem(404, "not-found", str(exc))
+
+
+@problem_of.register
+def _(exc: CustomerDeleted) -> Problem:
+    return Problem(404, "customer-deleted", f"{exc}; POST to its /restore brings it back")
+
+
+@problem_of.register
+def _(exc: Conflict) -> Problem:
+    return Problem(409, "conflict", str(exc))
+
+
+@problem_of.register
+def _(exc: TemporaryError) -> Problem:
+    logger.warning("%s", exc, extra=_about("dependency_down") | {"dependency": exc.dependency})
+    return Problem(
+        503,
+        "dependency-down",
+        f"{exc.dependency} does not answer now; the same request may work later",
+        headers=[_RETRY_AFTER],
+        members={"dependency": exc.dependency},
+    )
+
+
+@problem_of.register
+def _(exc: HTTPException) -> Problem:
+    status = exc.code or 500
+    code = _BY_STATUS.get(status, "bad-request" if status < 500 else "internal")
+    headers = [(k, v) for k, v in exc.get_headers() if k.lower() not in ("content-type", "content-length")]
+    return Problem(status, code, exc.description or TITLES[code], headers=headers)
+
+
+def _about(action: str) -> dict[str, Any]:
+    return {"action": action, "request_id": g.get("request_id")}

@@ -1,0 +1,104 @@
+"""What all resources share: what they are built with, who may call them, and the If-Match guard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar
+
+import orjson
+from flask import g, request
+from flask_restful import Resource
+
+from ..auth import KeyRing
+from ..config import Settings
+from ..customer import Stored
+from ..errors import NotFound, VersionConflict
+from ..service import Caller, CustomerService
+from ..stores.base import Role, Store
+from .cursors import Cursors
+from .messages import if_match
+from .problems import Problem
+
+_SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
+# The changes told in a 412: more of them behind one's back is a customer to read anew anyway.
+_CHANGES_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the resources work with; one per app."""
+
+    settings: Settings
+    store: Store
+    customers: CustomerService
+    cursors: Cursors
+    keys: KeyRing
+
+
+class ApiResource(Resource):  # type: ignore[misc]
+    """A resource. Reading needs the role read, anything else write; a subclass may ask for more."""
+
+    init_every_request: ClassVar[bool] = False
+    public: ClassVar[bool] = False
+    reading: ClassVar[Role] = "read"
+    writing: ClassVar[Role] = "write"
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+
+    @classmethod
+    def role(cls, method: str) -> Role | None:
+        """The role that a method needs; None where no key is asked."""
+        if cls.public:
+            return None
+        return cls.reading if method in _SAFE else cls.writing
+
+    @property
+    def caller(self) -> Caller:
+        return Caller(g.principal.name, g.request_id)
+
+    @contextmanager
+    def guarded(self, customer_id: int) -> Iterator[int | None]:
+        """A write under the request's If-Match: gives the version to expect, answers 412 and 428."""
+        if self.services.settings.require_if_match and "If-Match" not in request.headers:
+            raise Problem(428, "if-match-required", 'send If-Match with the ETag you read, as "v3"')
+        allowed = if_match()
+        try:
+            yield self._expected(customer_id, allowed)
+        except VersionConflict as exc:
+            raise self._mismatch(exc, allowed or frozenset()) from exc
+
+    def _expected(self, customer_id: int, allowed: frozenset[int] | None) -> int | None:
+        if allowed is None:
+            return None
+        if len(allowed) == 1:
+            return next(iter(allowed))
+        current = self.services.store.customers.get(customer_id)
+        if current is None:
+            raise NotFound(f"there is no customer {customer_id}")
+        if current.version not in allowed:
+            raise VersionConflict(f"customer {customer_id} is at version {current.version}", current=current)
+        return current.version
+
+    def _mismatch(self, exc: VersionConflict, allowed: frozenset[int]) -> Problem:
+        current: Stored = exc.current
+        known = max((version for version in allowed if version < current.version), default=None)
+        return Problem(
+            412,
+            "version-mismatch",
+            str(exc),
+            headers=[("ETag", f'"v{current.version}"')],
+            members={
+                "current": orjson.Fragment(current.doc),
+                "changed": self._changed_since(current, known) if known else [],
+            },
+        )
+
+    def _changed_since(self, current: Stored, version: int) -> list[str]:
+        """The fields that changed after `version`, in the order of their changes."""
+        limit = min(current.version - version, _CHANGES_MAX)
+        events = self.services.store.customers.history(current.id, limit=limit)
+        names = [name for event in reversed(events) for name in orjson.loads(event)["changed"]]
+        return list(dict.fromkeys(names))
