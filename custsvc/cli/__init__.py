@@ -1,0 +1,77 @@
+"""The command line: options become objects, one call does the work, the result is printed.
+
+Results go to stdout, everything else to stderr. Modules here import nothing heavy at the top, so that
+`custsvc --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from .. import __version__
+from ..errors import CustsvcError, ExitCode
+from . import data, keys, notify, serve, stack, workers
+
+app = typer.Typer(
+    name="custsvc",
+    help="A customer service whose every change is an event that cannot get lost.\n\n"
+    "Try it: `custsvc up` starts everything on real embedded servers.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"custsvc {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """A customer service whose every change is an event that cannot get lost."""
+
+
+for command in (
+    stack.up,
+    stack.down,
+    stack.env,
+    serve.serve,
+    workers.relay,
+    workers.replicate,
+    notify.notify,
+    data.seed,
+    data.tail_events,
+    data.verify,
+    data.status,
+    data.migrate,
+):
+    app.command()(command)
+app.add_typer(keys.app, name="keys")
+
+
+def main() -> NoReturn:
+    """Run the command line and exit. Errors of ours are one line with the fix; the rest is a bug."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(arguments)
+    except CustsvcError as exc:
+        if debug:
+            raise
+        typer.echo(f"error: {exc}", err=True)
+        if exc.fix:
+            typer.echo(f"fix: {exc.fix}", err=True)
+        sys.exit(exc.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(ExitCode.INTERRUPTED)
+    sys.exit(ExitCode.OK)

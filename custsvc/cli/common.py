@@ -1,0 +1,95 @@
+"""Options that several commands share, and how their settings are made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from ..config import Settings
+
+Server = Literal["postgres", "mongo", "kafka", "mail"]
+
+BackendOption = Annotated[
+    str | None,
+    typer.Option(
+        "--backend", help="postgres or mongo.  [env: CUSTSVC_BACKEND; default: postgres]", metavar="NAME"
+    ),
+]
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        help="Data folder of the embedded servers.  [env: CUSTSVC_DATA_DIR; default: .custsvc]",
+        file_okay=False,
+    ),
+]
+LogLevelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--log-level",
+        help="DEBUG, INFO, WARNING or ERROR.  [env: CUSTSVC_LOG_LEVEL; default: INFO]",
+        metavar="LEVEL",
+    ),
+]
+LogFormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--log-format",
+        help="text, json, or auto: text on a terminal.  [env: CUSTSVC_LOG_FORMAT; default: auto]",
+        metavar="FORMAT",
+    ),
+]
+OutputOption = Annotated[str, typer.Option("--output", "-o", help="table, json or ndjson.", metavar="FORMAT")]
+
+_SETTING_OF: dict[Server, str] = {
+    "postgres": "postgres_url",
+    "mongo": "mongo_url",
+    "kafka": "kafka",
+    "mail": "smtp_url",
+}
+
+
+def say(text: str) -> None:
+    """Talk to the person, on stderr."""
+    typer.echo(text, err=True)
+
+
+def settings_for(role: str, needs: Iterable[Server | Literal["backend", "other"]], **flags: Any) -> Settings:
+    """The settings of a role, with an address for each server it needs, and logging set up.
+
+    `needs` names servers; `backend` and `other` stand for the databases chosen. Addresses that nobody gave
+    are those of the embedded servers of the data folder: joined where they run, started where not.
+    """
+    from .. import logs
+    from ..config import Settings
+
+    settings = Settings.load(flags)
+    logs.set_up(settings.log_level, settings.log_format, role)
+    words = {"backend": settings.backend, "other": settings.other_backend}
+    wanted: list[Server] = [words.get(need, need) for need in needs]  # type: ignore[call-overload]
+    missing = [server for server in wanted if not getattr(settings, _SETTING_OF[server])]
+    if missing and os.environ.get("CUSTSVC_LOCAL") != "never":
+        settings = _with_embedded(settings, missing)
+    return settings
+
+
+def _with_embedded(settings: Settings, missing: list[Server]) -> Settings:
+    from ..local import join_or_start
+
+    addresses = join_or_start(settings.data_dir, missing, say)
+    return settings.replace(
+        **{_SETTING_OF[server]: addresses["CUSTSVC_" + _SETTING_OF[server].upper()] for server in missing}
+    )
+
+
+def watch_parent() -> None:
+    """End with the supervisor that started this process, where there is one."""
+    if "CUSTSVC_PARENT_PID" in os.environ:
+        from ..process import exit_with_parent
+
+        exit_with_parent()

@@ -1,0 +1,218 @@
+"""Commands about the data itself: seed, tail-events, verify, status, migrate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import ExitCode
+from . import output
+from .common import BackendOption, DataDirOption, LogLevelOption, OutputOption, say, settings_for
+
+if TYPE_CHECKING:
+    from ..tail import Seen
+    from ..verify import Report
+
+
+def seed(
+    count: Annotated[int, typer.Argument(help="How many customers to make.", min=1, metavar="N")],
+    seed_number: Annotated[
+        int, typer.Option("--seed", help="The same number makes the same customers.", metavar="S")
+    ] = 1,
+    backend: BackendOption = None,
+    data_dir: DataDirOption = None,
+    log_level: LogLevelOption = None,
+) -> None:
+    """Write N made-up customers with their events, in bulk.
+
+    Example: custsvc seed 100000
+    """
+    settings = settings_for("seed", ("backend",), backend=backend, data_dir=data_dir, log_level=log_level)
+    import time
+
+    from ..seed import seed_customers
+    from ..stores import open_store
+    from .progress import bar
+
+    with open_store(settings) as store:
+        store.migrate()
+        store.claim_role("source")
+        started = time.monotonic()
+        with bar("seeding", count) as progress:
+            written = seed_customers(store.customers, count, seed_number, progress=progress)
+    seconds = time.monotonic() - started
+    say(f"{written:,} customers in {seconds:.1f} s ({written / seconds:,.0f}/s)")
+
+
+def tail_events(
+    start: Annotated[
+        str,
+        typer.Option(
+            "--from", help="beginning, end, a time, or how long ago: 30s, 15m, 2h.", metavar="PLACE"
+        ),
+    ] = "end",
+    until: Annotated[str | None, typer.Option("--until", help="Stop at this time.", metavar="TIME")] = None,
+    customer: Annotated[
+        int | None, typer.Option("--customer", help="Only this customer.", metavar="ID")
+    ] = None,
+    op: Annotated[
+        str | None, typer.Option("--op", help="Only created, updated, deleted or restored.", metavar="OP")
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option("--count", "-n", help="Stop after so many.", min=1, metavar="N")
+    ] = None,
+    leave: Annotated[bool, typer.Option("--exit", help="Stop at the end instead of waiting.")] = False,
+    fmt: Annotated[str, typer.Option("--output", "-o", help="text or ndjson.", metavar="FORMAT")] = "text",
+    no_color: Annotated[bool, typer.Option("--no-color", help="No colours.  [env: NO_COLOR]")] = False,
+    data_dir: DataDirOption = None,
+    log_level: LogLevelOption = None,
+) -> None:
+    """Show each change of a customer as it happens, field by field.
+
+    Example: custsvc tail-events --from 15m --op deleted -o ndjson
+    """
+    output.checked(fmt, ("text", "ndjson"))
+    from ..events import APP_EVENT_TYPE
+
+    if op is not None and op not in APP_EVENT_TYPE:
+        raise typer.BadParameter(f"{op!r} is not one of {', '.join(APP_EVENT_TYPE)}", param_hint="--op")
+    settings = settings_for("tail", ("kafka",), data_dir=data_dir, log_level=log_level)
+    from itertools import islice
+
+    from ..tail import parse_time, watch
+    from ..workers.loop import Stop
+    from .diff import Printer
+
+    printer = Printer(color=False if no_color else None)
+    with Stop().on_signals() as stop:
+        seen = watch(
+            settings,
+            start=start,
+            until=parse_time(until) if until else None,
+            leave_at_end=leave,
+            stopped=stop.asked,
+        )
+        wanted = (one for one in seen if _is_wanted(one, customer, op))
+        for one in islice(wanted, count):
+            if fmt == "ndjson":
+                output.write(_as_line(one))
+            else:
+                printer.show(one)
+
+
+def _is_wanted(seen: Seen, customer: int | None, op: str | None) -> bool:
+    if seen.event is None:
+        return customer is None and op is None
+    return customer in (None, seen.event.customer_id) and op in (None, seen.event.op)
+
+
+def _as_line(seen: Seen) -> bytes:
+    """The event's own bytes with its place in front; a record that is no event as its problem."""
+    import orjson
+
+    place = {"partition": seen.partition, "offset": seen.offset, "timestamp_ms": seen.timestamp_ms}
+    if seen.event is None or seen.value is None:
+        return orjson.dumps({**place, "problem": seen.problem})
+    return orjson.dumps(place)[:-1] + b',"event":' + b" ".join(seen.value.split(b"\n")) + b"}"
+
+
+def verify(
+    backend: BackendOption = None,
+    wait: Annotated[
+        float, typer.Option("--wait", help="Seconds the copy gets to catch up.", min=0, metavar="SECONDS")
+    ] = 30.0,
+    fmt: OutputOption = "table",
+    data_dir: DataDirOption = None,
+    log_level: LogLevelOption = None,
+) -> None:
+    """Prove that the copy holds exactly what its source holds, byte for byte.
+
+    --backend is the source. Works while both change. Exits 0 when they are identical, 7 when customers
+    differ, 8 when the copy is only behind.
+
+    Example: custsvc verify -o json
+    """
+    output.checked(fmt)
+    settings = settings_for(
+        "verify",
+        ("backend", "other", "kafka"),
+        backend=backend,
+        data_dir=data_dir,
+        log_level=log_level,
+    )
+    from ..stores import open_store
+    from ..verify import summary
+    from ..verify import verify as compare
+    from .pipeline import pipeline
+    from .progress import bar
+
+    with (
+        open_store(settings) as source,
+        open_store(settings, settings.other_backend) as copy,
+        pipeline(settings, source, copy) as way,
+    ):
+        with bar("comparing", source.customers.count("include")) as progress:
+            report = compare(source.replica, copy.replica, way, patience=wait, progress=progress)
+        say(summary(report, (source.name, copy.name)))
+    _print_report(report, fmt)
+    raise typer.Exit(
+        ExitCode.CHECK_FAILED
+        if report.differences
+        else ExitCode.PARTLY_DONE
+        if report.behind
+        else ExitCode.OK
+    )
+
+
+def _print_report(report: Report, fmt: str) -> None:
+    columns = ("customer_id", "kind", "source_version", "copy_version", "fields")
+    items = [
+        {
+            "customer_id": d.customer_id,
+            "kind": d.kind,
+            "source_version": d.source_version,
+            "copy_version": d.copy_version,
+            "fields": d.fields if fmt in ("json", "ndjson") else ", ".join(d.fields),
+        }
+        for d in report.differences
+    ] + [{"customer_id": customer_id, "kind": "behind"} for customer_id in report.behind]
+    if items or fmt != "table":
+        output.rows(fmt, columns, items)
+
+
+def status(
+    backend: BackendOption = None,
+    fmt: OutputOption = "table",
+    data_dir: DataDirOption = None,
+    log_level: LogLevelOption = None,
+) -> None:
+    """Show what waits at each step: the outbox, and every consumer of the events.
+
+    Example: custsvc status -o json
+    """
+    output.checked(fmt)
+    settings = settings_for(
+        "status", ("backend", "kafka"), backend=backend, data_dir=data_dir, log_level=log_level
+    )
+    from ..stores import open_store
+    from .pipeline import steps
+
+    with open_store(settings) as store:
+        found = steps(settings, store)
+    output.rows(fmt, ("step", "waiting", "oldest_seconds", "detail"), found)
+
+
+def migrate(
+    backend: BackendOption = None, data_dir: DataDirOption = None, log_level: LogLevelOption = None
+) -> None:
+    """Bring the database's schema up to date. Roles do it at their start too.
+
+    Example: custsvc migrate --backend postgres
+    """
+    settings = settings_for("migrate", ("backend",), backend=backend, data_dir=data_dir, log_level=log_level)
+    from ..stores import open_store
+
+    with open_store(settings) as store:
+        done = store.migrate()
+    say("applied " + ", ".join(done) if done else "the schema is up to date")

@@ -1,0 +1,67 @@
+"""One event for a person: a headline, and under it what changed, field by field."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from ..tail import Seen
+
+_STYLE = {"created": "green", "updated": "yellow", "deleted": "red", "restored": "green", "erased": "red"}
+_SHOWN = ("name", "email", "phone", "metadata", "deleted")
+
+
+class Printer:
+    """Prints records of the updates topic. `color` None: as the terminal and NO_COLOR say."""
+
+    def __init__(self, *, color: bool | None = None) -> None:
+        self._console = Console(no_color=True if color is False else None, highlight=False, soft_wrap=True)
+
+    def show(self, seen: Seen) -> None:
+        clock = dt.datetime.fromtimestamp(seen.timestamp_ms / 1000, dt.UTC).strftime("%H:%M:%S.%f")[:-3]
+        event = seen.event
+        if event is None:
+            self._line(
+                (clock, "dim"), ("unreadable", "bold red"), (f"{seen.problem}", ""), (_place(seen), "dim")
+            )
+            return
+        self._line(
+            (clock, "dim"),
+            (event.op, f"bold {_STYLE.get(event.op, 'cyan')}"),
+            (f"customer {event.customer_id}", "bold"),
+            (f"v{event.version}", ""),
+            (f"by {event.actor}" if event.actor else "", "dim"),
+            (_place(seen), "dim"),
+        )
+        before = event.before or {}
+        for name in _SHOWN:
+            self._field(name, before.get(name), event.after.get(name), is_new=event.before is None)
+
+    def _field(self, name: str, old: Any, new: Any, *, is_new: bool) -> None:
+        if old == new or (is_new and new in (None, {}, False)):
+            return
+        parts: list[tuple[str, str]] = [(f"    {name}:", "dim")]
+        if not is_new:
+            parts += [(_shown(old), "red strike" if old is not None else "dim"), ("→", "dim")]
+        self._line(*parts, (_shown(new), "green" if new is not None else "dim"))
+
+    def _line(self, *parts: tuple[str, str]) -> None:
+        line = Text(" ").join(Text(_clean(text), style) for text, style in parts if text)
+        self._console.print(line)
+
+
+def _place(seen: Seen) -> str:
+    return f"[{seen.partition}@{seen.offset}]"
+
+
+def _shown(value: Any) -> str:
+    return "(none)" if value is None else str(value)
+
+
+def _clean(text: str) -> str:
+    """Nothing of a record may steer the terminal."""
+    return "".join(c if c.isprintable() or c == " " else f"\\x{ord(c):02x}" for c in text)

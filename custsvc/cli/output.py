@@ -1,0 +1,53 @@
+"""How results are printed: a table for people, JSON, NDJSON or CSV for programs; all of it on stdout."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import orjson
+import typer
+
+FORMATS = ("table", "json", "ndjson", "csv")
+
+
+def checked(fmt: str, allowed: Sequence[str] = FORMATS) -> str:
+    """The format, or a usage error that names those there are."""
+    if fmt not in allowed:
+        raise typer.BadParameter(f"{fmt!r} is not one of {', '.join(allowed)}", param_hint="--output")
+    return fmt
+
+
+def rows(fmt: str, columns: Sequence[str], items: Iterable[Mapping[str, Any]]) -> None:
+    """Print items that share columns."""
+    if fmt == "ndjson":
+        for item in items:
+            write(orjson.dumps(item, default=str))
+    elif fmt == "json":
+        write(orjson.dumps(list(items), default=str, option=orjson.OPT_INDENT_2))
+    elif fmt == "csv":
+        writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(items)
+    else:
+        _table(columns, items)
+
+
+def write(line: bytes) -> None:
+    """One line of bytes to stdout, at once, so that a pipe behind it sees it."""
+    sys.stdout.buffer.write(line + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _table(columns: Sequence[str], items: Iterable[Mapping[str, Any]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, box=box.SIMPLE_HEAD)
+    for item in items:
+        table.add_row(*(Text("" if item.get(c) is None else str(item.get(c))) for c in columns))
+    Console().print(table)

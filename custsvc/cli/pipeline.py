@@ -1,0 +1,84 @@
+"""Where the pipeline is: what `verify` waits for and what `status` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .. import kafka
+from ..config import Settings
+from ..stores.base import Store
+from ..verify import Pipeline
+from ..workers.replicate import group
+
+# The database's clock and ours may differ by this much before `verify` believes too early.
+_CLOCK_SLACK = 1.0
+
+
+@contextmanager
+def pipeline(settings: Settings, source: Store, copy: Store) -> Iterator[Pipeline]:
+    """The way from `source` to `copy`, for `verify`."""
+    servers, topic = settings.kafka_servers, settings.topic_updates
+    client = kafka.consumer(settings, "custsvc-verify-unused")
+
+    def published(seconds: float) -> bool:
+        depth = source.outbox.depth()
+        return depth.waiting == 0 or depth.oldest_age < seconds - _CLOCK_SLACK
+
+    def ends() -> dict[int, int]:
+        parts = kafka.partitions(client, topic, servers)
+        marks = kafka.watermarks(client, topic, parts, servers)
+        return {part: high for part, (_, high) in marks.items()}
+
+    try:
+        yield Pipeline(published, ends, lambda: copy.replica.positions(topic))
+    finally:
+        client.close()
+
+
+def steps(settings: Settings, store: Store) -> list[dict[str, Any]]:
+    """What waits at each step, in the order of the flow."""
+    depth = store.outbox.depth()
+    found: list[dict[str, Any]] = [
+        {
+            "step": "outbox",
+            "waiting": depth.waiting,
+            "oldest_seconds": round(depth.oldest_age, 3),
+            "detail": f"{store.name}: events not on Kafka yet",
+        }
+    ]
+    servers, topic = settings.kafka_servers, settings.topic_updates
+    client = kafka.consumer(settings, "custsvc-status-unused")
+    try:
+        parts = kafka.partitions(client, topic, servers)
+        marks = kafka.watermarks(client, topic, parts, servers)
+    finally:
+        client.close()
+    for name in (group(settings.other_backend), "custsvc-notify"):
+        found.append(_lag(settings, name, topic, marks))
+    found += [
+        {"step": "notifications", "waiting": count, "oldest_seconds": None, "detail": state}
+        for state, count in sorted(store.ledger.counts().items())
+    ]
+    return found
+
+
+def _lag(settings: Settings, name: str, topic: str, marks: dict[int, tuple[int, int]]) -> dict[str, Any]:
+    client = kafka.consumer(settings, name)
+    try:
+        committed = client.committed(
+            [kafka.TopicPartition(topic, part) for part in marks], timeout=kafka.TIMEOUT
+        )
+    except kafka.KafkaException as exc:
+        raise kafka.failure(exc, settings.kafka_servers) from exc
+    finally:
+        client.close()
+    lag = sum(marks[p.partition][1] - max(p.offset, marks[p.partition][0]) for p in committed)
+    known = any(p.offset >= 0 for p in committed)
+    return {
+        "step": name,
+        "waiting": lag,
+        "oldest_seconds": None,
+        "detail": "records not consumed yet" if known else "has not consumed anything yet",
+    }

@@ -1,0 +1,73 @@
+"""The roles between the databases: relay and replicate."""
+
+from __future__ import annotations
+
+from .common import BackendOption, DataDirOption, LogFormatOption, LogLevelOption, settings_for, watch_parent
+
+
+def relay(
+    backend: BackendOption = None,
+    data_dir: DataDirOption = None,
+    log_level: LogLevelOption = None,
+    log_format: LogFormatOption = None,
+) -> None:
+    """Bring every event from the database to Kafka, in order per customer.
+
+    Start as many as you like: one leads, the others take over when it dies.
+
+    Example: custsvc relay --backend mongo
+    """
+    settings = settings_for(
+        "relay",
+        ("backend", "kafka"),
+        backend=backend,
+        data_dir=data_dir,
+        log_level=log_level,
+        log_format=log_format,
+    )
+    from ..kafka import Publisher, ensure_topics
+    from ..stores import open_store
+    from ..workers.loop import Stop
+    from ..workers.relay import Relay
+
+    watch_parent()
+    with open_store(settings) as store, Stop().on_signals() as stop, Publisher(settings) as publisher:
+        store.migrate()
+        store.claim_role("source")
+        ensure_topics(settings)
+        Relay(store.outbox, publisher, settings.topic_updates, stop).run()
+
+
+def replicate(
+    backend: BackendOption = None,
+    data_dir: DataDirOption = None,
+    log_level: LogLevelOption = None,
+    log_format: LogFormatOption = None,
+) -> None:
+    """Keep the other database identical to the system of record, from the events on Kafka.
+
+    --backend is the copy's database; without it, the one that CUSTSVC_BACKEND is not. Start as many as the
+    topic has partitions: they share them.
+
+    Example: custsvc replicate --backend mongo
+    """
+    settings = settings_for(
+        "replicate",
+        ("kafka", "backend" if backend else "other"),
+        backend=backend,
+        data_dir=data_dir,
+        log_level=log_level,
+        log_format=log_format,
+    )
+    from ..kafka import Publisher, ensure_topics
+    from ..stores import open_store
+    from ..workers.loop import Stop
+    from ..workers.replicate import Replicate
+
+    watch_parent()
+    copy = settings.backend if backend else settings.other_backend
+    with open_store(settings, copy) as store, Stop().on_signals() as stop, Publisher(settings) as publisher:
+        store.migrate()
+        store.claim_role("copy")
+        ensure_topics(settings)
+        Replicate(settings, store.replica, publisher, copy, stop).run()
