@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from ..errors import CustsvcError, ExitCode
-from . import data, keys, notify, serve, stack, workers
+from . import data, workers
 
 app = typer.Typer(
     name="custsvc",
@@ -42,13 +42,8 @@ def _root(
 
 
 for command in (
-    stack.up,
-    stack.down,
-    stack.env,
-    serve.serve,
     workers.relay,
     workers.replicate,
-    notify.notify,
     data.seed,
     data.tail_events,
     data.verify,
@@ -56,7 +51,6 @@ for command in (
     data.migrate,
 ):
     app.command()(command)
-app.add_typer(keys.app, name="keys")
 
 
 def main() -> NoReturn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -70,8 +70,8 @@ def settings_for(role: str, needs: Iterable[Server | Literal["backend", "other"]
 
     settings = Settings.load(flags)
     logs.set_up(settings.log_level, settings.log_format, role)
-    words = {"backend": settings.backend, "other": settings.other_backend}
-    wanted: list[Server] = [words.get(need, need) for need in needs]  # type: ignore[call-overload]
+    words: dict[str, Server] = {"backend": settings.backend, "other": settings.other_backend}
+    wanted: list[Server] = [words.get(need, cast("Server", need)) for need in needs]
     missing = [server for server in wanted if not getattr(settings, _SETTING_OF[server])]
     if missing and os.environ.get("CUSTSVC_LOCAL") != "never":
         settings = _with_embedded(settings, missing)
