@@ -27,21 +27,21 @@ logger = logging.getLogger(__name__)
 
 BODY_MAX: Final = 1024 * 1024
 
-# Every route there is. A path is written with its final slash and answers without it, too.
+# Every route there is. Each path answers with and without a final slash.
 ROUTES: Final[tuple[tuple[str, type[ApiResource]], ...]] = (
-    ("/api/customers/", customers.CustomerList),
-    ("/api/customers/<id:customer_id>/", customers.OneCustomer),
-    ("/api/customers/<id:customer_id>/restore/", customers.CustomerRestore),
-    ("/api/customers/<id:customer_id>/history/", customers.CustomerHistory),
-    ("/api/status/", health.Status),
-    ("/livez/", health.Live),
-    ("/readyz/", health.Ready),
+    ("/api/customers", customers.CustomerList),
+    ("/api/customers/<id:customer_id>", customers.OneCustomer),
+    ("/api/customers/<id:customer_id>/restore", customers.CustomerRestore),
+    ("/api/customers/<id:customer_id>/history", customers.CustomerHistory),
+    ("/api/status", health.Status),
+    ("/livez", health.Live),
+    ("/readyz", health.Ready),
 )
 
 # The original services' paths, and what their answers say of them (RFC 9745, RFC 8288).
 ORIGINALS: Final[tuple[tuple[str, type[ApiResource]], ...]] = (
-    ("/customers/", customers.CustomerList),
-    ("/customers/<id:customer_id>/", customers.OneCustomer),
+    ("/customers", customers.CustomerList),
+    ("/customers/<id:customer_id>", customers.OneCustomer),
 )
 _DEPRECATION: Final = "@1795392000"
 _SUCCESSOR: Final = '</api/customers/>; rel="successor-version"'
@@ -79,7 +79,6 @@ def build(settings: Settings, store: Store | None = None) -> Flask:
     app = Flask("custsvc", static_folder=None)
     app.config.update(MAX_CONTENT_LENGTH=BODY_MAX, MAX_FORM_MEMORY_SIZE=BODY_MAX, MAX_FORM_PARTS=100)
     app.url_map.converters["id"] = _IdConverter
-    app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.before_request(Guard(services.keys if settings.auth == "on" else None))
     app.after_request(_finish)
@@ -95,6 +94,7 @@ def _add_routes(app: Flask, services: Services) -> None:
             api.add_resource(
                 resource,
                 path,
+                path + "/",
                 endpoint=prefix + resource.__name__,
                 resource_class_kwargs={"services": services},
             )

@@ -14,12 +14,12 @@ from .messages import (
     JSON,
     MERGE_PATCH,
     customer_response,
+    etag_response,
     json_body,
     limit_of,
     not_modified,
     page_response,
     parameters,
-    unchanged_response,
     wants_minimal,
     word_of,
 )
@@ -63,7 +63,7 @@ class OneCustomer(ApiResource):
         parameters()
         stored = self.services.customers.get(customer_id)
         if not_modified(f'"v{stored.version}"'):
-            return unchanged_response(stored)
+            return etag_response(stored, 304)
         return customer_response(stored)
 
     def put(self, customer_id: int) -> Response:
@@ -86,7 +86,7 @@ class OneCustomer(ApiResource):
         parameters()
         with self.guarded(customer_id) as expected:
             stored = self.services.customers.delete(customer_id, self.caller, expected=expected)
-        return Response(None, 204, [("ETag", f'"v{stored.version}"')])
+        return etag_response(stored, 204)
 
 
 class CustomerRestore(ApiResource):

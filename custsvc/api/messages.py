@@ -148,14 +148,19 @@ def customer_response(
     headers = [("ETag", f'"v{stored.version}"'), ("Last-Modified", last_modified(stored)), _CACHE, *extra]
     if minimal:
         headers.append(("Preference-Applied", "return=minimal"))
-        return Response(None, 204 if status == 200 else status, headers)
+        return _bodiless(204 if status == 200 else status, headers)
     return Response(stored.doc, status, headers, content_type=JSON)
 
 
-def unchanged_response(stored: Stored) -> Response:
-    """304: the caller has it already."""
-    headers = [("ETag", f'"v{stored.version}"'), ("Last-Modified", last_modified(stored)), _CACHE]
-    return Response(None, 304, headers)
+def etag_response(stored: Stored, status: int) -> Response:
+    """No body, only which version it is: for 304 and 204."""
+    return _bodiless(status, [("ETag", f'"v{stored.version}"'), _CACHE])
+
+
+def _bodiless(status: int, headers: list[tuple[str, str]]) -> Response:
+    response = Response(None, status, headers)
+    del response.headers["Content-Type"]
+    return response
 
 
 def last_modified(stored: Stored) -> str:

@@ -62,6 +62,14 @@ _BY_STATUS: Final = {
     415: "unsupported-media-type",
 }
 
+# What the framework says of these is about typing errors in a browser.
+_DETAILS: Final = {
+    404: "there is nothing at this path",
+    405: "this path answers the methods that the Allow header names",
+    413: "the body is longer than this path takes",
+    500: "the request failed; the log has the reason under its request_id",
+}
+
 _RESERVED: Final = frozenset(
     ("type", "title", "status", "detail", "code", "errors", "request_id", "instance", "dependency")
 )
@@ -109,7 +117,10 @@ class Problem(Exception):
         body |= self.members
         body["request_id"] = g.get("request_id")
         return Response(
-            _encode(body), self.status, list(self.headers), content_type="application/problem+json"
+            _encode(body),
+            self.status,
+            [("Cache-Control", "no-store"), *self.headers],
+            content_type="application/problem+json",
         )
 
 
@@ -151,7 +162,7 @@ def answer(exc: Exception) -> Response:
 def problem_of(exc: Exception) -> Problem:
     """What a caller is told about `exc`."""
     logger.error("A request failed unexpectedly", exc_info=exc, extra=_about("request_failed"))
-    return Problem(500, "internal", "the request failed; the log has the reason under its request_id")
+    return Problem(500, "internal", _DETAILS[500])
 
 
 @problem_of.register
@@ -196,7 +207,7 @@ def _(exc: HTTPException) -> Problem:
     status = exc.code or 500
     code = _BY_STATUS.get(status, "bad-request" if status < 500 else "internal")
     headers = [(k, v) for k, v in exc.get_headers() if k.lower() not in ("content-type", "content-length")]
-    return Problem(status, code, exc.description or TITLES[code], headers=headers)
+    return Problem(status, code, _DETAILS.get(status) or exc.description or TITLES[code], headers=headers)
 
 
 def _about(action: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from ..errors import CustsvcError, ExitCode
-from . import data, workers
+from . import data, keys, serve, workers
 
 app = typer.Typer(
     name="custsvc",
@@ -42,6 +42,7 @@ def _root(
 
 
 for command in (
+    serve.serve,
     workers.relay,
     workers.replicate,
     data.seed,
@@ -51,6 +52,7 @@ for command in (
     data.migrate,
 ):
     app.command()(command)
+app.add_typer(keys.app, name="keys")
 
 
 def main() -> NoReturn:

@@ -1,0 +1,139 @@
+"""Runs the API: granian, some processes of some threads each, on one port.
+
+The main process serves nothing. It refuses what cannot work (an exposed port without keys, a taken port)
+before any worker starts, replaces a worker that crashed, and on SIGTERM lets the requests in hand finish.
+Each worker builds its own app after it was spawned, so no connection is ever shared between processes.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import multiprocessing
+import os
+import socket
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from granian import Granian
+from granian.constants import Interfaces
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+
+from .. import logs
+from ..auth import check_exposure
+from ..config import Settings
+from ..errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+logger = logging.getLogger(__name__)
+
+ROLE: Final = "serve"
+# Requests in hand get this long to finish; the promise for the whole stop is ten seconds.
+STOP_WITHIN: Final = 8
+# A client must send the head of its request within this time (also the next one on the same connection).
+_HEADER_TIMEOUT_MS: Final = 15_000
+# Connections a worker holds at once, idle ones included. More wait in the kernel's queue.
+_CONNECTIONS_MAX: Final = 2048
+_PARENT_CHECK: Final = 0.5
+
+_GRANIAN_LOG: Final = {
+    "loggers": {
+        "_granian": {"handlers": [], "propagate": True},
+        "granian.access": {"handlers": [], "propagate": False},
+    }
+}
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises ConfigurationError before anything is started."""
+    check_exposure(settings.auth, settings.http_host)
+    check_port(settings.http_host, settings.http_port)
+    # A fork would copy the locks that other threads of this process hold at that moment.
+    multiprocessing.set_start_method("spawn", force=True)
+    server = _Server(
+        target="custsvc",
+        address=settings.http_host,
+        port=settings.http_port,
+        interface=Interfaces.WSGI,
+        workers=settings.workers,
+        blocking_threads=settings.threads,
+        blocking_threads_idle_timeout=600,
+        backpressure=_CONNECTIONS_MAX,
+        http1_settings=HTTP1Settings(header_read_timeout=_HEADER_TIMEOUT_MS),
+        log_level=LogLevels.error,
+        log_dictconfig=_GRANIAN_LOG,
+        respawn_failed_workers=True,
+        workers_kill_timeout=STOP_WITHIN,
+    )
+    url = f"http://{settings.http_host}:{settings.http_port}"
+    logger.info("Serving the API at %s", url, extra={"action": "serving", "workers": settings.workers})
+    server.serve(target_loader=partial(_load, settings, os.getpid()), wrap_loader=False)
+    logger.info("Stopped", extra={"action": "stopped"})
+
+
+class _Server(Granian):  # type: ignore[misc, valid-type]
+    """Granian, whose workers may end before it on the Ctrl-C that they all get: that is no failure."""
+
+    def shutdown(self, exit_code: int = 0) -> None:
+        try:
+            super().shutdown(exit_code)
+        except SystemExit:
+            if not self.interrupt_signal:
+                raise
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises ConfigurationError where the address cannot be listened on.
+
+    The workers share the port, so they would also share that of another server of ours without a word.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as exc:
+        raise ConfigurationError(f"there is no host {host}", fix="correct CUSTSVC_HTTP_HOST") from exc
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+            probe.listen()
+        except OSError as exc:
+            raise _cannot_listen(host, port, exc) from exc
+
+
+def _cannot_listen(host: str, port: int, exc: OSError) -> ConfigurationError:
+    if exc.errno == errno.EADDRINUSE:
+        return ConfigurationError(
+            f"port {port} on {host} is in use",
+            fix=f"stop what listens there, or choose another port: custsvc serve --port {port + 1}",
+        )
+    return ConfigurationError(
+        f"cannot listen on {host}:{port} ({exc.strerror})",
+        fix="set CUSTSVC_HTTP_HOST to an address of this machine and CUSTSVC_HTTP_PORT to a port above 1023",
+    )
+
+
+def _load(settings: Settings, parent: int) -> Flask:
+    """The app of a worker, built in it."""
+    exit_with(parent)
+    logs.set_up(settings.log_level, settings.log_format, ROLE)
+    from .app import build
+
+    return build(settings)
+
+
+def exit_with(parent: int) -> None:
+    """End this process when `parent` ends, however that died: an orphan would hold the port."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_CHECK)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()

@@ -1,0 +1,99 @@
+"""The HTTP API's command."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .common import (
+    BackendOption,
+    DataDirOption,
+    LogFormatOption,
+    LogLevelOption,
+    settings_for,
+    watch_parent,
+)
+
+if TYPE_CHECKING:
+    from ..stores.base import Store
+
+
+def serve(
+    backend: BackendOption = None,
+    host: Annotated[
+        str | None,
+        typer.Option(help="Address to listen on.  [env: CUSTSVC_HTTP_HOST; default: 127.0.0.1]"),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port to listen on.  [env: CUSTSVC_HTTP_PORT; default: 8000]")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes.  [env: CUSTSVC_WORKERS; default: 2]")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of each process.  [env: CUSTSVC_THREADS; default: 4]")
+    ] = None,
+    auth: Annotated[
+        str | None,
+        typer.Option(
+            help="on, or off: no API key is asked, loopback only.  [env: CUSTSVC_AUTH; default: on]",
+            metavar="on|off",
+        ),
+    ] = None,
+    require_if_match: Annotated[
+        bool | None,
+        typer.Option(
+            "--require-if-match/--no-require-if-match",
+            help="Refuse a write to a customer without If-Match.  [env: CUSTSVC_REQUIRE_IF_MATCH]",
+        ),
+    ] = None,
+    data_dir: DataDirOption = None,
+    log_level: LogLevelOption = None,
+    log_format: LogFormatOption = None,
+) -> None:
+    """Serve the HTTP API.
+
+    It asks for API keys: make one with `custsvc keys create NAME --role write`.
+
+    Example: custsvc serve --backend mongo --port 8080
+    """
+    settings = settings_for(
+        "serve",
+        ("backend",),
+        backend=backend,
+        http_host=host,
+        http_port=port,
+        workers=workers,
+        threads=threads,
+        auth=auth,
+        require_if_match=require_if_match,
+        data_dir=data_dir,
+        log_level=log_level,
+        log_format=log_format,
+    )
+    from ..api import server
+    from ..auth import check_exposure
+    from ..stores import open_store
+
+    check_exposure(settings.auth, settings.http_host)
+    server.check_port(settings.http_host, settings.http_port)
+    watch_parent()
+    with open_store(settings) as store:
+        store.migrate()
+        store.claim_role("source")
+        if settings.auth == "on":
+            _warn_without_keys(store)
+    server.serve(settings)
+
+
+def _warn_without_keys(store: Store) -> None:
+    import logging
+
+    if not store.keys.all():
+        logging.getLogger(__name__).warning(
+            "There is no API key yet, so every request is refused; make one: "
+            "custsvc keys create NAME --role write --backend %s",
+            store.name,
+            extra={"action": "no_keys"},
+        )
