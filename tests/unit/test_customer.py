@@ -1,0 +1,193 @@
+"""What a customer may be, and the one way it is written down."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from custsvc.customer import (
+    Customer,
+    Fields,
+    canonical_fields,
+    format_time,
+    merge_patch,
+    parse_time,
+    utc_now,
+)
+from custsvc.errors import ValidationError
+
+NOON = dt.datetime(2026, 11, 23, 12, 0, 0, 123000, dt.UTC)
+
+
+def customer(**changes: object) -> Customer:
+    values: dict[str, object] = {
+        "id": 7,
+        "fields": Fields("Ada", "ada@example.com", None, {"tier": "gold"}),
+        "deleted": False,
+        "version": 1,
+        "created_on": NOON,
+        "created_by": "me",
+        "updated_on": NOON,
+        "updated_by": "me",
+    }
+    return Customer(**(values | changes))  # type: ignore[arg-type]
+
+
+def codes(raw: object) -> dict[str, str]:
+    with pytest.raises(ValidationError) as refused:
+        canonical_fields(raw)
+    return {error.field: error.code for error in refused.value.errors}
+
+
+def test_the_canonical_form_has_a_fixed_order_and_no_spaces() -> None:
+    assert customer().encode() == (
+        b'{"id":7,"name":"Ada","email":"ada@example.com","phone":null,"metadata":{"tier":"gold"},'
+        b'"deleted":false,"version":1,"created_on":"2026-11-23T12:00:00.123Z","created_by":"me",'
+        b'"updated_on":"2026-11-23T12:00:00.123Z","updated_by":"me"}'
+    )
+
+
+def test_the_order_of_metadata_keys_does_not_change_the_form() -> None:
+    one = customer(fields=Fields("Ada", metadata={"a": 1, "b": 2}))
+    two = customer(fields=Fields("Ada", metadata={"b": 2, "a": 1}))
+
+    assert one.encode() == two.encode()
+
+
+def test_decoding_gives_back_the_same_customer() -> None:
+    assert Customer.decode(customer().encode()) == customer()
+
+
+def test_times_that_are_not_utc_are_refused() -> None:
+    with pytest.raises(ValueError, match="UTC"):
+        customer(updated_on=NOON.replace(tzinfo=None))
+
+
+def test_the_time_of_an_update_never_goes_back() -> None:
+    changed = customer().changed_to(
+        fields=Fields("Ada"), deleted=False, now=NOON - dt.timedelta(hours=1), by="me"
+    )
+
+    assert (changed.version, changed.updated_on) == (2, NOON)
+
+
+def test_now_has_whole_milliseconds() -> None:
+    assert utc_now().microsecond % 1000 == 0
+
+
+@given(st.datetimes(dt.datetime(1970, 1, 1), dt.datetime(9000, 1, 1)))
+def test_a_time_is_read_back_as_it_was_written(time_given: dt.datetime) -> None:
+    moment = time_given.replace(microsecond=time_given.microsecond // 1000 * 1000, tzinfo=dt.UTC)
+
+    assert parse_time(format_time(moment)) == moment
+
+
+@pytest.mark.parametrize("text", ["", "2026-11-23", "2026-11-23T12:00:00Z", "2026-11-23T12:00:00.123+00:00"])
+def test_other_forms_of_a_time_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a time"):
+        parse_time(text)
+
+
+def test_text_is_trimmed_and_brought_to_nfc() -> None:
+    assert canonical_fields({"name": "  Zoe\u0308 "}).name == "Zo\u00eb"
+
+
+def test_an_address_is_normalised() -> None:
+    assert canonical_fields({"name": "Ada", "email": " Ada@EXAMPLE.com "}).email == "Ada@example.com"
+
+
+def test_empty_email_and_phone_are_none() -> None:
+    assert canonical_fields({"name": "Ada", "email": "", "phone": " "}) == Fields("Ada")
+
+
+def test_the_servers_own_fields_are_ignored() -> None:
+    sent_back = orjson.loads(customer().encode())
+
+    assert canonical_fields(sent_back) == customer().fields
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ([], {"": "not_an_object"}),
+        ({}, {"name": "required"}),
+        ({"name": "  "}, {"name": "required"}),
+        ({"name": 7}, {"name": "not_text"}),
+        ({"name": {"$gt": ""}}, {"name": "not_text"}),
+        ({"name": "x" * 401}, {"name": "too_long"}),
+        ({"name": "a\0b"}, {"name": "hidden_character"}),
+        ({"name": "a\nb"}, {"name": "hidden_character"}),
+        ({"name": "a\u202eb"}, {"name": "hidden_character"}),
+        ({"name": "a\ud800b"}, {"name": "bad_character"}),
+        ({"name": "a\uffffb"}, {"name": "bad_character"}),
+        ({"name": "Ada", "email": "no address"}, {"email": "invalid_email"}),
+        ({"name": "Ada", "email": "a@example.com, b@example.com"}, {"email": "invalid_email"}),
+        ({"name": "Ada", "email": "a@example.com\r\nBcc: b@example.com"}, {"email": "hidden_character"}),
+        ({"name": "Ada", "nmae": "Ada"}, {"nmae": "unknown_field"}),
+        ({"name": "Ada", "phone": "x" * 51}, {"phone": "too_long"}),
+        ({"name": "Ada", "metadata": []}, {"metadata": "not_an_object"}),
+        ({"name": "Ada", "metadata": {"a": {"b": 1}}}, {"metadata.a": "not_flat"}),
+        ({"name": "Ada", "metadata": {"a": 2**63}}, {"metadata.a": "out_of_range"}),
+        ({"name": "Ada", "metadata": {"a": float("nan")}}, {"metadata.a": "not_finite"}),
+        ({"name": "Ada", "metadata": {"$a": 1}}, {"metadata.$a": "bad_key"}),
+        ({"name": "Ada", "metadata": {"a.b": 1}}, {"metadata.a.b": "bad_key"}),
+        ({"name": "Ada", "metadata": {"": 1}}, {"metadata.": "bad_key"}),
+        ({"name": "Ada", "metadata": {f"k{i}": 1 for i in range(51)}}, {"metadata": "too_many_keys"}),
+        ({"name": "", "email": "x"}, {"name": "required", "email": "invalid_email"}),
+    ],
+)
+def test_what_two_databases_cannot_hold_alike_is_refused_by_field(
+    raw: object, expected: dict[str, str]
+) -> None:
+    assert codes(raw) == expected
+
+
+@settings(max_examples=200)
+@given(
+    st.fixed_dictionaries(
+        {"name": st.text()},
+        optional={
+            "phone": st.none() | st.text(),
+            "metadata": st.dictionaries(st.text(), st.none() | st.text() | st.integers() | st.floats()),
+        },
+    )
+)
+def test_whatever_is_accepted_is_canonical_already(raw: dict[str, object]) -> None:
+    try:
+        fields = canonical_fields(raw)
+    except ValidationError:
+        return
+
+    again = orjson.loads(customer(fields=fields).encode())
+    assert canonical_fields(again) == fields
+    assert "\0" not in fields.name
+
+
+def test_a_merge_patch_changes_what_it_names_and_null_removes() -> None:
+    before = Fields("Ada", "ada@example.com", "+1", {"a": 1, "b": 2})
+
+    after = merge_patch(before, {"email": None, "metadata": {"a": None, "c": 3}})
+
+    assert after == Fields("Ada", None, "+1", {"b": 2, "c": 3})
+
+
+def test_a_merge_patch_cannot_remove_the_name() -> None:
+    with pytest.raises(ValidationError, match="required"):
+        merge_patch(Fields("Ada"), {"name": None})
+
+
+def test_a_merge_patch_of_null_metadata_empties_it() -> None:
+    assert merge_patch(Fields("Ada", metadata={"a": 1}), {"metadata": None}) == Fields("Ada")
+
+
+def test_checking_long_evil_text_takes_no_longer_than_reading_it() -> None:
+    started = time.process_time()
+    for evil in ("a" * 100_000, "\u0301" * 100_000, "@" * 100_000, "ﷺ" * 100_000):
+        codes({"name": evil, "email": evil})
+
+    assert time.process_time() - started < 1

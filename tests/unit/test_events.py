@@ -1,0 +1,196 @@
+"""What goes to Kafka byte for byte, and how untrusted records are read."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from custsvc.customer import Customer, Fields, Stored
+from custsvc.errors import BadEvent, NewerSchema
+from custsvc.events import Change, decode, headers, new_change, new_event_id
+
+NOON = dt.datetime(2026, 11, 23, 12, 0, 0, 123000, dt.UTC)
+
+
+def created(fields: Fields | None = None) -> Change:
+    ada = Customer(7, fields or Fields("Ada", "ada@example.com"), False, 1, NOON, "me", NOON, "me")
+    return new_change("created", None, ada, actor="me", request_id="r1")
+
+
+def changed(before: Change, op: str = "updated", **changes: object) -> Change:
+    stored = Stored(7, before.after.version, before.after.deleted, before.doc)
+    values: dict[str, object] = {"fields": before.after.fields, "deleted": False, "now": NOON, "by": "you"}
+    after = before.after.changed_to(**(values | changes))  # type: ignore[arg-type]
+    return new_change(op, stored, after, actor="you")
+
+
+def payload(**changes: object) -> bytes:
+    return orjson.dumps(orjson.loads(created().event.payload) | changes)
+
+
+def test_the_value_is_one_object_with_the_originals_fields_and_ours() -> None:
+    event = orjson.loads(created().event.payload)
+
+    assert event | {"id": ""} == {
+        "id": "",
+        "event_ts": "2026-11-23T12:00:00.123Z",
+        "app_event_type": 100,
+        "op": "created",
+        "customer_id": 7,
+        "version": 1,
+        "changed": ["name", "email"],
+        "actor": "me",
+        "request_id": "r1",
+        "schema": 1,
+        "before_change": None,
+        "after_change": orjson.loads(created().doc),
+    }
+
+
+def test_a_change_has_the_full_customer_before_and_after() -> None:
+    first = created()
+    second = changed(first, fields=Fields("Ada Lovelace", "ada@example.com"))
+
+    event = orjson.loads(second.event.payload)
+
+    assert event["before_change"] == orjson.loads(first.doc)
+    assert event["after_change"] == orjson.loads(second.doc)
+    assert (event["app_event_type"], event["changed"], event["version"]) == (200, ["name"], 2)
+
+
+def test_a_deleted_event_shows_the_customer_as_deleted() -> None:
+    event = orjson.loads(changed(created(), "deleted", deleted=True).event.payload)
+
+    assert (event["app_event_type"], event["changed"]) == (300, ["deleted"])
+    assert event["after_change"]["deleted"] is True
+
+
+def test_headers_are_cloudevents_in_binary_mode() -> None:
+    event = created().event
+
+    assert dict(headers(event, "urn:x")) == {
+        "ce_specversion": b"1.0",
+        "ce_id": event.id.encode(),
+        "ce_type": b"custsvc.customer.created.v1",
+        "ce_source": b"urn:x",
+        "ce_subject": b"7",
+        "ce_time": b"2026-11-23T12:00:00.123Z",
+        "content-type": b"application/json",
+    }
+
+
+def test_event_ids_are_uuids_of_version_7_and_sort_by_time() -> None:
+    ids = [new_event_id() for _ in range(50)]
+
+    assert all(re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", i) for i in ids)
+    assert len(set(ids)) == 50
+    assert ids[0][:13] <= ids[-1][:13]
+
+
+def test_an_event_is_read_back_with_the_documents_very_bytes() -> None:
+    change = changed(created(), fields=Fields("Zoë", metadata={"after_change": "x", "q": ',"after_change":{'}))
+
+    event = decode(change.event.payload, b"7")
+
+    assert event.doc() == change.doc
+    assert (event.customer_id, event.version, event.op) == (7, 2, "updated")
+
+
+def test_a_foreign_producers_layout_is_brought_to_the_canonical_form() -> None:
+    change = created()
+    foreign = orjson.dumps(
+        dict(reversed(orjson.loads(change.event.payload).items())), option=orjson.OPT_INDENT_2
+    )
+
+    assert decode(foreign, b"7").doc() == change.doc
+
+
+def test_a_record_that_hides_another_customer_inside_is_not_fooled() -> None:
+    change = created()
+    hidden = payload(zzz={"q": 1, "after_change": {"id": 8}})
+
+    assert decode(hidden, b"7").doc() == change.doc
+
+
+@pytest.mark.parametrize(
+    ("value", "key", "reason"),
+    [
+        (b"", b"7", "bad-json"),
+        (b"{", b"7", "bad-json"),
+        (b"[]", b"7", "bad-json"),
+        (b"null", b"7", "bad-json"),
+        (b'{"a":"\xff"}', b"7", "bad-utf8"),
+        (b"[" * 100_000, b"7", "bad-json"),
+        (payload(), None, "bad-key"),
+        (payload(), b"8", "bad-key"),
+        (payload(customer_id="7"), b"7", "bad-field"),
+        (payload(customer_id=True), b"7", "bad-field"),
+        (payload(customer_id=-1), b"-1", "bad-field"),
+        (payload(version=0), b"7", "bad-field"),
+        (payload(version=2), b"7", "bad-field"),
+        (payload(op="renamed"), b"7", "bad-field"),
+        (payload(op=["created"]), b"7", "bad-field"),
+        (payload(after_change=None), b"7", "bad-field"),
+        (payload(after_change={}), b"7", "bad-field"),
+        (payload(before_change=[]), b"7", "bad-field"),
+        (payload(changed="name"), b"7", "bad-field"),
+        (payload(actor=7), b"7", "bad-field"),
+        (payload(schema="1"), b"7", "bad-schema"),
+        (payload(schema=0), b"7", "bad-schema"),
+        *(
+            (payload(after_change=orjson.loads(created().doc) | wrong), b"7", "bad-field")
+            for wrong in (
+                {"id": 8},
+                {"name": None},
+                {"name": "a\0b"},
+                {"deleted": 0},
+                {"metadata": []},
+                {"created_on": "yesterday"},
+                {"updated_on": "2026-13-23T12:00:00.123Z"},
+            )
+        ),
+    ],
+)
+def test_what_can_never_be_read_is_refused_with_a_reason(value: bytes, key: bytes | None, reason: str) -> None:
+    with pytest.raises(BadEvent) as refused:
+        decode(value, key)
+
+    assert refused.value.reason_class == reason
+
+
+def test_an_event_of_a_newer_schema_is_no_bad_event() -> None:
+    with pytest.raises(NewerSchema, match="schema 2"):
+        decode(payload(schema=2), b"7")
+
+
+@given(st.binary())
+def test_no_bytes_at_all_make_reading_crash(value: bytes) -> None:
+    with pytest.raises(BadEvent):
+        decode(value, b"7")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.sampled_from(sorted(orjson.loads(created().event.payload))), JSON)
+def test_a_field_of_any_type_is_read_or_refused_and_never_crashes(name: str, value: object) -> None:
+    raw = orjson.loads(created().event.payload)
+    try:
+        raw[name] = value
+        record = orjson.dumps(raw)
+    except TypeError:
+        return
+
+    try:
+        decode(record, b"7")
+    except (BadEvent, NewerSchema):
+        pass
