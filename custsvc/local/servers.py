@@ -11,9 +11,10 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event
 
 from custsvc.errors import ConfigurationError
 
@@ -46,6 +47,7 @@ class LocalServers:
         self.data_dir = data_dir.absolute()
         self.names = tuple(names)
         self.ephemeral = ephemeral
+        self.cancelled = Event()  # set by another thread: a start under way gives up
         self._say = on_progress or (lambda _line: None)
         self._servers: dict[str, Server] = {}
 
@@ -54,11 +56,16 @@ class LocalServers:
 
         When one fails, those which this call started are stopped again, and its error is raised.
         """
+        made_data_dir = not self.data_dir.exists()
         with self._locked():
-            servers = self._open()
+            servers = self._open(made_data_dir)
             fresh = [server for server in servers if not server.is_running()]
-            with ThreadPoolExecutor(len(servers) or 1) as pool:
+            pool = ThreadPoolExecutor(len(servers) or 1, thread_name_prefix="start")
+            try:
                 results = [pool.submit(self._bring_up, server) for server in servers]
+                wait(results)
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
             failures = [error for result in results if (error := result.exception()) is not None]
             if failures:
                 for server in fresh:
@@ -127,18 +134,17 @@ class LocalServers:
 
     def _make(self, name: str) -> Server:
         state = State(self._ephemeral_path if self._is_ephemeral() else self.data_dir / "servers.json")
-        return KINDS[name](self.home, state, self._say)
+        return KINDS[name](self.home, state, self._say, self.cancelled)
 
     def _known(self) -> list[Server]:
         return [self.server(name) for name in self.names]
 
-    def _open(self) -> list[Server]:
+    def _open(self, made_data_dir: bool) -> list[Server]:
         """The servers, over a folder that is there."""
         if self._is_ephemeral() and not self.home.exists():
             home = Path(tempfile.mkdtemp(prefix="custsvc-"))
             home.chmod(0o711 if os.geteuid() == 0 else 0o700)
-            made = {path.name for path in self.data_dir.iterdir()} == {self._lock_path.name}
-            write_json(self._ephemeral_path, {"home": str(home), "made_data_dir": made})
+            write_json(self._ephemeral_path, {"home": str(home), "made_data_dir": made_data_dir})
             self._servers.clear()
         return self._known()
 
@@ -155,7 +161,7 @@ class LocalServers:
         if content:
             home = Path(content["home"])
             for kind in KINDS.values():
-                kind(home, State(self._ephemeral_path), self._say).remove()
+                kind(home, State(self._ephemeral_path), self._say, self.cancelled).remove()
             shutil.rmtree(home, ignore_errors=True)
             self._ephemeral_path.unlink()
         self._servers.clear()

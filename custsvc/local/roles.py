@@ -1,0 +1,190 @@
+"""One role under supervision: a child process, its log, when it is ready, and when it may start again."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from custsvc.process import PARENT_PID
+
+from . import process
+from .process import Identity
+
+HEALTHY_S = 30.0
+_STANDS_S = 1.0
+_PROBLEM = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b|^(warning|error):")
+# The environment must not send the question whether a role on this machine is ready through a proxy.
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass(frozen=True, slots=True)
+class RoleSpec:
+    """What to run. `ready` is a URL that answers 2xx, or a question; without it, a second of running will do.
+
+    A `once` role does a thing and ends; it is not started again.
+    """
+
+    name: str
+    argv: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+    ready: str | Callable[[], bool] | None = None
+    once: bool = False
+
+
+class Backoff:
+    """How long to wait before the next try: doubling up to a cap, jittered, so that a crowd spreads out."""
+
+    def __init__(self, base_s: float = 0.5, cap_s: float = 30.0, rng: random.Random | None = None) -> None:
+        self._base_s = base_s
+        self._cap_s = cap_s
+        self._rng = rng or random.Random()  # noqa: S311 - not a secret
+        self.failures = 0
+
+    def next(self) -> float:
+        """Count a failure and tell the wait after it."""
+        longest: float = min(self._cap_s, self._base_s * 2 ** min(self.failures, 20))
+        self.failures += 1
+        return longest * self._rng.uniform(0.5, 1.0)
+
+    def reset(self) -> None:
+        self.failures = 0
+
+
+class Role:
+    """A running, stopped or waiting role."""
+
+    def __init__(self, spec: RoleSpec, log: Path, backoff: Backoff) -> None:
+        self.spec = spec
+        self.log = log
+        self.backoff = backoff
+        self.identity: Identity | None = None
+        self.exit_code: int | None = None
+        self.start_at: float | None = 0.0
+        self._started = 0.0
+        self._read_up_to = 0
+
+    def start(self, env: Mapping[str, str]) -> None:
+        """Start it, with these addresses below its own environment."""
+        process.rotate(self.log)
+        self._read_up_to = self.log.stat().st_size if self.log.exists() else 0
+        own = {PARENT_PID: str(os.getpid()), **env, **self.spec.env}
+        self.identity = process.spawn(self.spec.argv, log=self.log, env={**os.environ, **own})
+        self.start_at = None
+        self.exit_code = None
+        self._started = time.monotonic()
+
+    def is_running(self) -> bool:
+        return self.identity is not None and self.identity.is_running()
+
+    def has_ended(self) -> bool:
+        """Whether it ran and ended since the last look; what it left behind in its group is killed."""
+        if self.identity is None or self.identity.is_running():
+            return False
+        self.exit_code = self.identity.exit_code()
+        process.kill_group(self.identity.pid)
+        self.identity = None
+        return True
+
+    def is_ready(self) -> bool:
+        """Whether it runs and does its work."""
+        if not self.is_running():
+            return False
+        ready = self.spec.ready
+        if ready is None:
+            return time.monotonic() - self._started > _STANDS_S
+        return _answers(ready) if isinstance(ready, str) else ready()
+
+    def postpone(self) -> float:
+        """Plan its next start after a failure; tells in how many seconds."""
+        wait = self.backoff.next()
+        self.start_at = time.monotonic() + wait
+        return wait
+
+    def note_health(self) -> None:
+        """Forget earlier failures once it has run for a while."""
+        if self.backoff.failures and self.is_running() and time.monotonic() - self._started > HEALTHY_S:
+            self.backoff.reset()
+
+    def stop(self, grace_s: float) -> bool:
+        """SIGTERM, then kill. True if it ended by itself."""
+        self.start_at = None
+        identity, self.identity = self.identity, None
+        if identity is None:
+            return True
+        by_itself = process.stop(identity, grace_s=grace_s)
+        process.kill_group(identity.pid)
+        return by_itself
+
+    def kill(self) -> None:
+        """End it and its children at once."""
+        identity, self.identity = self.identity, None
+        if identity is not None:
+            process.kill_group(identity.pid)
+            process.kill(identity)
+
+    def last_lines(self, lines: int = 10) -> list[str]:
+        """The end of what it wrote, as people read it."""
+        return [readable(line) for line in process.tail(self.log, lines)]
+
+    def problems(self) -> Iterator[str]:
+        """The warnings and errors it has logged since the last look."""
+        if not self.log.exists():
+            return
+        with self.log.open("rb") as file:
+            file.seek(self._read_up_to)
+            new = file.read(256 * 1024)
+        whole = new[: new.rfind(b"\n") + 1]
+        self._read_up_to += len(whole)
+        for line in whole.decode("utf-8", "replace").splitlines():
+            if is_problem(line):
+                yield readable(line)
+
+
+def is_problem(line: str) -> bool:
+    """Whether a log line, JSON or text, is a warning or worse."""
+    record = _as_record(line)
+    if record is not None:
+        return record.get("level") in ("warning", "error", "critical")
+    return _PROBLEM.search(line) is not None
+
+
+def readable(line: str) -> str:
+    """A JSON log line as `LEVEL message`; any other line as it is."""
+    record = _as_record(line)
+    if record is None:
+        return line
+    last = str(record.get("exception", "")).strip().splitlines()[-1:]
+    return " ".join([str(record.get("level", "")).upper(), str(record["message"]), *(f"({e})" for e in last)])
+
+
+def _as_record(line: str) -> dict[str, object] | None:
+    if not line.startswith("{"):
+        return None
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and "message" in record else None
+
+
+def get_json(url: str) -> Any:
+    """What a role of this machine answers. Raises OSError."""
+    with _direct.open(url, timeout=10) as response:
+        return json.load(response)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with _direct.open(url, timeout=2) as response:
+            return bool(200 <= response.status < 300)
+    except (urllib.error.URLError, OSError):
+        return False
