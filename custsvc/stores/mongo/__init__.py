@@ -1,0 +1,51 @@
+"""Customers, events, copies and keys in MongoDB."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Literal
+
+from ..base import wrong_role
+from .connection import Connection
+from .customers import MongoCustomers
+from .keys import MongoKeys
+from .outbox import MongoOutbox
+from .replica import MongoReplica
+from .schema import migrate
+
+
+class MongoStore:
+    """The port `Store` on MongoDB."""
+
+    name = "mongo"
+
+    def __init__(self, url: str) -> None:
+        self._connection = Connection(url)
+        self.customers = MongoCustomers(self._connection)
+        self.outbox = MongoOutbox(self._connection)
+        self.replica = MongoReplica(self._connection)
+        self.keys = MongoKeys(self._connection)
+
+    def migrate(self) -> list[str]:
+        return migrate(self._connection)
+
+    def claim_role(self, role: Literal["source", "copy"]) -> None:
+        self._connection.check()
+        is_role = self._connection.keep("role", role)
+        if is_role != role:
+            raise wrong_role(self.name, is_role)
+
+    def secret(self) -> bytes:
+        return bytes.fromhex(self._connection.keep("secret", secrets.token_hex(32)))
+
+    def ping(self) -> None:
+        self._connection.check()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> MongoStore:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

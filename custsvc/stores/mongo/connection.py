@@ -1,0 +1,180 @@
+"""The connection to MongoDB: one client, what is durable, transactions, the driver's errors translated."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlsplit
+
+import pymongo
+from bson import CodecOptions
+from pymongo import MongoClient, ReadPreference, ReturnDocument, WriteConcern, errors
+from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
+from pymongo.database import Database
+from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeoutError
+from pymongo.read_concern import ReadConcern
+
+from ...errors import ConfigurationError, CustsvcError, TemporaryError
+
+Document = dict[str, Any]
+T = TypeVar("T")
+
+# Seconds. No call of the API holds a worker for longer; bulk work and migrations say so themselves.
+TIMEOUT = 10.0
+BULK_TIMEOUT = 55.0  # the server ends a transaction after 60
+
+DURABLE = WriteConcern("majority", j=True)
+COMMITTED = ReadConcern("majority")
+SNAPSHOT = ReadConcern("snapshot")
+
+# What the client does unless the URL says otherwise.
+_OPTIONS: dict[str, Any] = {
+    "appname": "custsvc",
+    "serverSelectionTimeoutMS": 3000,
+    "connectTimeoutMS": 3000,
+    "timeoutMS": int(TIMEOUT * 1000),
+}
+
+# How a server without replication says so, and how the driver does when a replica set was asked for.
+_STANDALONE = re.compile(r"Transaction numbers are only allowed|replica set member|named .* 'None'")
+_REFUSED = frozenset({13, 18, 8000})  # Unauthorized, AuthenticationFailed, Atlas's own
+
+
+class Connection:
+    """One client for all threads. Nothing is connected before the first call."""
+
+    def __init__(self, url: str) -> None:
+        self.address = address(url)
+        given = {name.lower() for name, _ in parse_qsl(urlsplit(url).query)}
+        options = {name: value for name, value in _OPTIONS.items() if name.lower() not in given}
+        codec: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC)
+        with self.translated():
+            self.client: MongoClient[Document] = MongoClient(url, connect=False, **options)
+            self.database: Database[Document] = self.client.get_default_database(
+                "custsvc", codec, ReadPreference.PRIMARY, DURABLE, COMMITTED
+            )
+
+    def __getitem__(self, collection: str) -> Collection[Document]:
+        """A collection: writes are durable, reads see what is, and from this moment's primary."""
+        return self.database[collection]
+
+    def transaction(self, work: Callable[[ClientSession], T], *, timeout: float = TIMEOUT) -> T:
+        """Run `work` in a transaction until it is known to be committed, for at most `timeout` seconds.
+
+        `work` runs again after a write conflict or a lost connection. Where the answer to a commit was
+        lost too, it may run although it is committed already, and has to recognise what it finds.
+        """
+
+        def attempt(session: ClientSession) -> T:
+            try:
+                return work(session)
+            except ServerSelectionTimeoutError as exc:
+                # The driver would try until the timeout; nobody is served by waiting that long.
+                raise translate(exc, f"MongoDB at {self.address}") from exc
+
+        with self.translated(), pymongo.timeout(timeout), self.client.start_session() as session:
+            return session.with_transaction(attempt, SNAPSHOT, DURABLE)
+
+    def check(self) -> None:
+        """Return when the server answers and can do transactions."""
+        with self.translated():
+            hello = self.database.command("hello")
+        if "setName" not in hello and hello.get("msg") != "isdbgrid":
+            raise no_replica_set(f"MongoDB at {self.address}")
+
+    def keep(self, name: str, value: str) -> str:
+        """A fact about this database, made by whoever comes first: returns what is kept under `name`."""
+        with self.translated():
+            fact = self["custsvc_meta"].find_one_and_update(
+                {"_id": name},
+                {"$setOnInsert": {"value": value}},
+                upsert=True,
+                return_document=ReturnDocument.AFTER,
+            )
+        return str(fact["value"]) if fact else value
+
+    def translated(self) -> AbstractContextManager[None]:
+        """Turn the driver's errors into ours."""
+        return translated(f"MongoDB at {self.address}")
+
+    def close(self) -> None:
+        self.client.close()
+
+
+@contextmanager
+def translated(where: str = "MongoDB") -> Iterator[None]:
+    """Turn the driver's errors into ours."""
+    try:
+        yield
+    except PyMongoError as exc:
+        raise translate(exc, where) from exc
+
+
+def translate(exc: PyMongoError, where: str) -> CustsvcError:
+    """Our error for one of the driver's: what failed, and what to do where waiting does not mend it."""
+    reason = _one_line(exc)
+    if isinstance(exc, errors.InvalidURI | errors.ConfigurationError):
+        return ConfigurationError(
+            f"the address of MongoDB is wrong: {reason}",
+            fix="correct CUSTSVC_MONGO_URL (mongodb://host:port/database?replicaSet=name)",
+        )
+    if _STANDALONE.search(reason):
+        return no_replica_set(where)
+    if isinstance(exc, OperationFailure) and exc.code in _REFUSED:
+        return ConfigurationError(
+            f"{where} refuses: {reason}",
+            fix="correct the user and password in CUSTSVC_MONGO_URL, or grant the user readWrite",
+        )
+    if "hint provided does not correspond" in reason:
+        return no_schema()
+    if "RSGhost" in str(exc):
+        return TemporaryError(
+            f"{where} waits to be made a replica set", dependency="mongo", fix="run rs.initiate() there"
+        )
+    if isinstance(exc, ServerSelectionTimeoutError):
+        return TemporaryError(
+            f"cannot connect to {where} ({reason})",
+            dependency="mongo",
+            fix="start MongoDB there, or correct CUSTSVC_MONGO_URL",
+        )
+    return TemporaryError(f"{where} failed: {reason}", dependency="mongo")
+
+
+def no_replica_set(where: str) -> ConfigurationError:
+    """The error of a mongod that stands alone."""
+    return ConfigurationError(
+        f"{where} is not a replica set, so it has no transactions",
+        fix="start mongod with --replSet rs0 and run rs.initiate()",
+    )
+
+
+def no_schema() -> ConfigurationError:
+    """The error of a database that was never migrated."""
+    return ConfigurationError("the database has no custsvc schema, or an older one", fix="custsvc migrate")
+
+
+def address(url: str) -> str:
+    """`host:port[,host:port]/database` of a URL, without the password."""
+    parts = urlsplit(url)
+    return f"{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}" or "the given URL"
+
+
+def is_duplicate(exc: PyMongoError) -> bool:
+    """Whether a write was refused because its key is taken."""
+    return getattr(exc, "code", None) == 11000 or (
+        isinstance(exc, errors.BulkWriteError)
+        and any(error["code"] == 11000 for error in exc.details.get("writeErrors", ()))
+    )
+
+
+def _one_line(exc: PyMongoError) -> str:
+    text = str(exc)
+    if isinstance(exc, OperationFailure) and exc.details:
+        causes = exc.details.get("writeErrors") or [exc.details]
+        text = causes[0].get("errmsg") or text
+    text = " ".join(text.split())
+    return re.split(r", full error| \(configured timeouts|, Timeout:|, Topology Description", text)[0]

@@ -1,0 +1,121 @@
+"""The outbox in MongoDB: events that are `pending`, in the order of their customers' hybrid clocks.
+
+There is no cursor to lose and none to run ahead of a slow transaction: whatever is pending is read, and
+exactly what was read is unmarked when it is sent. It is read from one snapshot, because a cursor that only
+promises committed data may meet version 3 of a customer and, having passed its place, miss version 2.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pymongo
+from pymongo import ASCENDING
+from pymongo.database import Database
+from pymongo.errors import OperationFailure
+
+from ...errors import TemporaryError
+from ...events import CustomerEvent
+from ..base import Batch, Depth, batches
+from .connection import BULK_TIMEOUT, SNAPSHOT, Connection, Document
+from .lease import Lease
+
+# A stand-by takes over within this time of a leader's death.
+_LEASE = 4.0
+# Ids of one update: far below the 16 MB of a command, and short enough not to hold up other writers.
+_CHUNK = 1000
+
+_PENDING: Document = {"pending": {"$gt": 0}}
+_BY_PENDING = "pending_1"
+
+
+def create_events(database: Database[Document]) -> None:
+    """The migration of events: only those that wait are in the index of those that wait."""
+    database.create_collection("customer_event")
+    database["customer_event"].create_index(
+        [("pending", ASCENDING)], name=_BY_PENDING, partialFilterExpression=_PENDING
+    )
+
+
+class MongoOutbox:
+    """The port `Outbox` on MongoDB."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._events = connection["customer_event"]
+        self._lease: Lease | None = None
+        self._source = ""
+
+    @contextmanager
+    def lead(self) -> Iterator[bool]:
+        lease = Lease(self._connection, "custsvc_meta", "outbox", _LEASE)
+        with lease.held() as leading:
+            self._lease = lease if leading else None
+            try:
+                yield leading
+            finally:
+                self._lease = None
+
+    def read(self, limit: int) -> Batch:
+        self._check()
+        with self._connection.translated(), pymongo.timeout(BULK_TIMEOUT):
+            found = list(
+                self._events.with_options(read_concern=SNAPSHOT).find(
+                    _PENDING,
+                    sort=[("pending", ASCENDING)],
+                    hint=_BY_PENDING,
+                    limit=limit,
+                    batch_size=limit + 1,
+                )
+            )
+        return Batch([_event(each) for each in found], [each["_id"] for each in found])
+
+    def done(self, batch: Batch) -> None:
+        self._check()
+        with self._connection.translated(), pymongo.timeout(BULK_TIMEOUT):
+            for ids in batches(batch.token or [], _CHUNK):
+                self._events.update_many({"_id": {"$in": ids}}, {"$unset": {"pending": ""}})
+
+    def _check(self) -> None:
+        if self._lease is None:
+            raise TemporaryError("the outbox is read without leading it", dependency="mongo")
+        self._lease.check()
+
+    def depth(self) -> Depth:
+        age: Document = {"$project": {"seconds": {"$divide": [{"$subtract": ["$$NOW", "$time"]}, 1000]}}}
+        first: list[Document] = [{"$match": _PENDING}, {"$sort": {"pending": 1}}, {"$limit": 1}, age]
+        with self._connection.translated(), pymongo.timeout(BULK_TIMEOUT):
+            oldest = list(self._events.aggregate(first, hint=_BY_PENDING))
+            if not oldest:
+                return Depth(0, 0.0)
+            waiting = self._events.count_documents(_PENDING, hint=_BY_PENDING)
+        return Depth(waiting, max(oldest[0]["seconds"], 0.0))
+
+    def source(self) -> str:
+        if not self._source:
+            system = self._replica_set() or self._connection.keep("source", uuid.uuid4().hex)
+            self._source = f"urn:custsvc:mongo:{system}:{self._connection.database.name}"
+        return self._source
+
+    def _replica_set(self) -> str:
+        """The id of the replica set, made once at its initiation; empty where we may not ask."""
+        with self._connection.translated():
+            try:
+                answer = self._connection.client.admin.command("replSetGetConfig")
+            except OperationFailure:
+                return ""
+        return str(answer["config"]["settings"].get("replicaSetId", ""))
+
+
+def _event(found: Document) -> CustomerEvent:
+    key = found["_id"]
+    return CustomerEvent(
+        found["id"],
+        int(key["customer_id"]),
+        int(key["version"]),
+        found["op"],
+        found["time"],
+        found["payload"].encode(),
+    )

@@ -1,0 +1,84 @@
+"""The schema: numbered migrations, each applied once, in order, by one process at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import pymongo
+from pymongo.database import Database
+
+from ...errors import ConfigurationError, TemporaryError
+from .connection import Connection, Document
+from .customers import create_customers
+from .keys import create_keys
+from .lease import Lease
+from .outbox import create_events
+from .replica import create_replica
+
+_COLLECTION = "custsvc_migration"
+_LEASE = 10.0
+# Seconds to wait for another process that migrates.
+_PATIENCE = 300.0
+
+
+class Migration(NamedTuple):
+    """One step. It may have been cut off half-way by a crash, so it must bear being run again."""
+
+    number: int
+    name: str
+    apply: Callable[[Database[Document]], None]
+
+
+# In order, and never renumbered. A backend file brings its own function.
+MIGRATIONS = (
+    Migration(1, "customers", create_customers),
+    Migration(2, "events", create_events),
+    Migration(3, "replica", create_replica),
+    Migration(4, "keys", create_keys),
+)
+
+
+def migrate(connection: Connection) -> list[str]:
+    """Apply what is missing; returns the names of the migrations applied."""
+    connection.check()
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        lease = Lease(connection, _COLLECTION, "lock", _LEASE)
+        with lease.held() as ours:
+            if ours:
+                return _migrate(connection, lease)
+        time.sleep(0.1)
+    raise TemporaryError(
+        f"another process has been migrating {connection.address} for {_PATIENCE:.0f} seconds",
+        dependency="mongo",
+    )
+
+
+def _migrate(connection: Connection, lease: Lease) -> list[str]:
+    known = MIGRATIONS[-1].number
+    done = []
+    # An index over many documents takes its time.
+    with connection.translated(), pymongo.timeout(None):
+        newest = _newest(connection)
+        if newest > known:
+            raise ConfigurationError(
+                f"the database's schema is at {newest}, this custsvc knows up to {known}",
+                fix="upgrade custsvc to the version that migrated this database",
+            )
+        for number, name, apply in MIGRATIONS:
+            if number > newest:
+                lease.check()
+                apply(connection.database)
+                connection[_COLLECTION].insert_one(
+                    {"_id": number, "name": name, "applied_on": datetime.now(UTC)}
+                )
+                done.append(f"{number:04d}_{name}")
+    return done
+
+
+def _newest(connection: Connection) -> int:
+    found = connection[_COLLECTION].find_one({"_id": {"$type": "number"}}, sort=[("_id", pymongo.DESCENDING)])
+    return int(found["_id"]) if found else 0
