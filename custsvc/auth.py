@@ -22,6 +22,7 @@ from .errors import ConfigurationError, FieldError, ValidationError
 from .stores.base import ApiKey, Keys, Role
 
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
+_RANK: Final = {role: rank for rank, role in enumerate(ROLES)}
 NAME_MAX: Final = 100
 
 # How long a process may go on trusting what it read of a key: a revoked one dies within this time.
@@ -39,7 +40,7 @@ class Principal:
     role: Role
 
     def may(self, role: Role) -> bool:
-        return ROLES.index(self.role) >= ROLES.index(role)
+        return _RANK[self.role] >= _RANK[role]
 
 
 ANONYMOUS: Final = Principal("anonymous", "admin")

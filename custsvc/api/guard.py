@@ -28,20 +28,23 @@ class Guard:
 
     def __call__(self) -> None:
         """The hook before each request. Raises Problem 400, 401 or 403."""
-        given = request.headers.get("X-Request-Id")
-        g.request_id = given if given and _REQUEST_ID.fullmatch(given) else new_event_id()
-        g.principal = ANONYMOUS
+        environ = request.environ
+        context = g._get_current_object()  # each use of the proxy looks it up
+        given = environ.get("HTTP_X_REQUEST_ID")
+        context.request_id = given if given and _REQUEST_ID.fullmatch(given) else new_event_id()
+        context.principal = ANONYMOUS
         if self._keys is None:
             _check_host()
             return
-        if request.endpoint is None:
+        endpoint = request.endpoint
+        if endpoint is None:
             return  # 404 and 405 are the same for everybody.
-        role = self._role(request.endpoint, request.method)
+        role = self._role(endpoint, environ["REQUEST_METHOD"])
         if role is None:
             return
-        g.principal = _principal(self._keys)
-        if not g.principal.may(role):
-            raise Problem(403, "forbidden", f"this needs the role {role}; the key has {g.principal.role}")
+        context.principal = principal = _principal(self._keys, environ)
+        if not principal.may(role):
+            raise Problem(403, "forbidden", f"this needs the role {role}; the key has {principal.role}")
 
     def _role(self, endpoint: str, method: str) -> Role | None:
         known = self._roles.get((endpoint, method), ...)
@@ -53,13 +56,13 @@ class Guard:
         return role
 
 
-def _principal(keys: KeyRing) -> Principal:
-    authorization = request.headers.get("Authorization")
+def _principal(keys: KeyRing, environ: dict[str, Any]) -> Principal:
+    authorization = environ.get("HTTP_AUTHORIZATION")
     if authorization is not None:
         scheme, _, key = authorization.partition(" ")
         key = key.strip() if scheme.lower() == "bearer" else ""
     else:
-        key = request.headers.get("X-Api-Key", "")
+        key = environ.get("HTTP_X_API_KEY", "")
         if not key:
             raise _unauthorized("send a key as `Authorization: Bearer KEY`", _CHALLENGE)
     principal = keys.principal(key)

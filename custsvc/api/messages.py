@@ -14,7 +14,6 @@ from urllib.parse import urlencode
 
 import orjson
 from flask import Response, request
-from werkzeug.http import http_date
 
 from ..customer import INT64_MAX, Stored
 from ..errors import FieldError
@@ -28,6 +27,8 @@ LIMIT_DEFAULT: Final = 50
 
 _CACHE: Final = ("Cache-Control", "private, no-cache")
 _UPDATED_ON: Final = b'"updated_on":"'
+_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 # RFC 9110: a list of entity tags, weak ones included.
 _TAG: Final = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
@@ -167,7 +168,9 @@ def last_modified(stored: Stored) -> str:
     """The HTTP date of `updated_on`, read from the document without parsing it."""
     # The last one is the customer's own; one in the metadata stands before it.
     start = stored.doc.rindex(_UPDATED_ON) + len(_UPDATED_ON)
-    return http_date(dt.datetime.fromisoformat(stored.doc[start : start + 24].decode()))
+    text = stored.doc[start : start + 19].decode()
+    day = dt.date.fromisoformat(text[:10])
+    return f"{_DAYS[day.weekday()]}, {text[8:10]} {_MONTHS[day.month - 1]} {text[:4]} {text[11:]} GMT"
 
 
 def page_response(
