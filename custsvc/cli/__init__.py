@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from ..errors import CustsvcError, ExitCode
-from . import data, keys, serve, workers
+from . import data, keys, serve, stack, workers
 
 app = typer.Typer(
     name="custsvc",
@@ -42,6 +42,9 @@ def _root(
 
 
 for command in (
+    stack.up,
+    stack.down,
+    stack.env,
     serve.serve,
     workers.relay,
     workers.replicate,

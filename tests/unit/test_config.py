@@ -25,7 +25,9 @@ def test_without_any_source_the_defaults_hold() -> None:
 
 
 def test_a_flag_beats_the_environment_beats_dotenv_beats_toml(in_an_empty_folder: Path) -> None:
-    Path("custsvc.toml").write_text('http_port = 1\npartitions = 1\nworkers = 1\nmail_from = "toml@x.example"\n')
+    Path("custsvc.toml").write_text(
+        'http_port = 1\npartitions = 1\nworkers = 1\nmail_from = "toml@x.example"\n'
+    )
     Path(".env").write_text("CUSTSVC_HTTP_PORT=2\nCUSTSVC_PARTITIONS=2\nCUSTSVC_WORKERS=2\n")
 
     settings = load({"http_port": 4}, CUSTSVC_HTTP_PORT="3", CUSTSVC_PARTITIONS="3")
@@ -98,7 +100,7 @@ def test_a_wrong_value_is_named_with_what_would_be_right(variable: str, text: st
 def test_a_broken_toml_file_is_named() -> None:
     Path("custsvc.toml").write_text("= broken")
 
-    with pytest.raises(ConfigurationError, match="custsvc.toml is not valid TOML"):
+    with pytest.raises(ConfigurationError, match=r"custsvc\.toml is not valid TOML"):
         load()
 
 

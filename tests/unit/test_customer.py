@@ -80,9 +80,9 @@ def test_now_has_whole_milliseconds() -> None:
     assert utc_now().microsecond % 1000 == 0
 
 
-@given(st.datetimes(dt.datetime(1970, 1, 1), dt.datetime(9000, 1, 1)))
-def test_a_time_is_read_back_as_it_was_written(time_given: dt.datetime) -> None:
-    moment = time_given.replace(microsecond=time_given.microsecond // 1000 * 1000, tzinfo=dt.UTC)
+@given(st.integers(0, 250_000_000_000_000))
+def test_a_time_is_read_back_as_it_was_written(millis: int) -> None:
+    moment = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(milliseconds=millis)
 
     assert parse_time(format_time(moment)) == moment
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from contextlib import suppress
 
 import orjson
 import pytest
@@ -87,13 +88,17 @@ def test_headers_are_cloudevents_in_binary_mode() -> None:
 def test_event_ids_are_uuids_of_version_7_and_sort_by_time() -> None:
     ids = [new_event_id() for _ in range(50)]
 
-    assert all(re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", i) for i in ids)
+    assert all(
+        re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", i) for i in ids
+    )
     assert len(set(ids)) == 50
     assert ids[0][:13] <= ids[-1][:13]
 
 
 def test_an_event_is_read_back_with_the_documents_very_bytes() -> None:
-    change = changed(created(), fields=Fields("Zoë", metadata={"after_change": "x", "q": ',"after_change":{'}))
+    change = changed(
+        created(), fields=Fields("Zoë", metadata={"after_change": "x", "q": ',"after_change":{'})
+    )
 
     event = decode(change.event.payload, b"7")
 
@@ -156,7 +161,9 @@ def test_a_record_that_hides_another_customer_inside_is_not_fooled() -> None:
         ),
     ],
 )
-def test_what_can_never_be_read_is_refused_with_a_reason(value: bytes, key: bytes | None, reason: str) -> None:
+def test_what_can_never_be_read_is_refused_with_a_reason(
+    value: bytes, key: bytes | None, reason: str
+) -> None:
     with pytest.raises(BadEvent) as refused:
         decode(value, key)
 
@@ -190,7 +197,5 @@ def test_a_field_of_any_type_is_read_or_refused_and_never_crashes(name: str, val
     except TypeError:
         return
 
-    try:
+    with suppress(BadEvent, NewerSchema):
         decode(record, b"7")
-    except (BadEvent, NewerSchema):
-        pass

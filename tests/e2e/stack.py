@@ -1,0 +1,243 @@
+"""A whole custsvc, run as a user runs it: `custsvc up` in a process of its own, seen from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from custsvc.local import runs
+
+from . import checker
+
+COMMAND = [sys.executable, "-m", "custsvc"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(what: str, condition: Callable[[], Any], seconds: float = 60.0, every: float = 0.05) -> Any:
+    """Wait until `condition` gives something true, and give that; fail with `what` at the deadline."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what}")
+        time.sleep(every)
+
+
+class Stack:
+    """`custsvc up` over a data folder of its own. `with Stack(tmp_path) as stack: …`"""
+
+    def __init__(self, folder: Path, backend: str = "postgres", *options: str) -> None:
+        self.data_dir = folder / "data"
+        self.backend = backend
+        self.port = free_port()
+        self._options = options
+        self._output = folder / "up.out"
+        self.env: dict[str, str] = {}
+
+    def __enter__(self) -> Stack:
+        folder = str(self.data_dir)
+        argv = [*COMMAND, "up", "--backend", self.backend, "--port", str(self.port), "--data-dir", folder]
+        with self._output.open("wb") as output:
+            self._process = subprocess.Popen(
+                [*argv, *self._options],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=clean_environment(),
+                start_new_session=True,
+            )
+        try:
+            until("custsvc up is ready", self._is_ready, 120)
+        except BaseException:
+            self.__exit__()
+            raise
+        self.env = json.loads(self.run("env", "-o", "json").stdout)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        self._process.wait(60)
+        runs.down(self.data_dir, lambda _: None)
+
+    def _is_ready(self) -> bool:
+        if self._process.poll() is not None:
+            raise AssertionError(f"custsvc up ended:\n{self.output()}")
+        return runs.status(self.data_dir).ready
+
+    def output(self) -> str:
+        """What `up` has said so far."""
+        return self._output.read_text(errors="replace")
+
+    def run(
+        self, *arguments: str, check: bool = True, seconds: float = 300
+    ) -> subprocess.CompletedProcess[str]:
+        """Another custsvc command, on the same servers."""
+        done = subprocess.run(
+            [*COMMAND, *arguments],
+            env={
+                **clean_environment(),
+                "CUSTSVC_DATA_DIR": str(self.data_dir),
+                "CUSTSVC_BACKEND": self.backend,
+            },
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+        assert not check or done.returncode == 0, (
+            f"{arguments} exited {done.returncode}:\n{done.stdout}{done.stderr}"
+        )
+        return done
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Another custsvc command, in the background. The caller waits for it."""
+        return subprocess.Popen(
+            [*COMMAND, *arguments],
+            env={
+                **clean_environment(),
+                "CUSTSVC_DATA_DIR": str(self.data_dir),
+                "CUSTSVC_BACKEND": self.backend,
+            },
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def pid(self, name: str) -> int | None:
+        """The process of a role or server, None while it does not run."""
+        for part in runs.status(self.data_dir).parts:
+            if part.name == name and part.running:
+                return part.pid
+        return None
+
+    def kill(self, name: str) -> None:
+        """kill -9, and wait until the supervisor has started it again."""
+        old = until(f"{name} runs", lambda: self.pid(name))
+        os.kill(old, signal.SIGKILL)
+        until(f"{name} runs again", lambda: self.pid(name) not in (None, old))
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        headers: dict[str, str] | None = None,
+        seconds: float = 15,
+    ) -> tuple[int, Any, dict[str, str]]:
+        """Status, parsed body and headers of one HTTP call. OSError where there is no answer."""
+        data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}",
+            data,
+            {"content-type": "application/json", **(headers or {})},
+            method=method,
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=seconds) as answer:
+                return answer.status, json.loads(answer.read() or b"null"), dict(answer.headers)
+        except urllib.error.HTTPError as refused:
+            with refused:
+                return refused.code, json.loads(refused.read() or b"null"), dict(refused.headers)
+
+    def customers(self, backend: str) -> dict[int, tuple[int, str]]:
+        """Everything in one of the databases, by the bare driver."""
+        if backend == "postgres":
+            return checker.read_postgres(self.env["CUSTSVC_POSTGRES_URL"])
+        return checker.read_mongo(self.env["CUSTSVC_MONGO_URL"])
+
+    @property
+    def copy(self) -> str:
+        return "mongo" if self.backend == "postgres" else "postgres"
+
+    def mails(self) -> list[str]:
+        return checker.read_mails(self.data_dir / "mail")
+
+    def check(self, acknowledged: dict[int, int]) -> checker.Findings:
+        """All invariants, over everything there is."""
+        return checker.check(
+            self.customers(self.backend),
+            self.customers(self.copy),
+            checker.read_topic(self.env["CUSTSVC_KAFKA"]),
+            acknowledged,
+            self.mails(),
+        )
+
+
+class Writers:
+    """Clients that create, change and delete customers over HTTP, and remember what they were told."""
+
+    def __init__(self, stack: Stack, count: int = 4) -> None:
+        self._stack = stack
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._write, args=(n,), daemon=True) for n in range(count)]
+        self._lock = threading.Lock()
+        self.acknowledged: dict[int, int] = {}
+        self.refused = 0
+        self.surprises: list[str] = []
+
+    def __enter__(self) -> Writers:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+
+    def _write(self, number: int) -> None:
+        mine: list[int] = []
+        turn = 0
+        while not self._stop.is_set():
+            turn += 1
+            try:
+                self._one(number, turn, mine)
+            except OSError:
+                # No answer: the write may have happened or not, and the client was told nothing.
+                self.refused += 1
+                self._stop.wait(0.05)
+
+    def _one(self, number: int, turn: int, mine: list[int]) -> None:
+        body = {"name": f"Writer {number} {turn}", "email": f"w{number}.{turn}@example.com"}
+        if turn % 4 == 1 or not mine:
+            status, answer, _ = self._stack.request("POST", "/api/customers/", body)
+        elif turn % 40 == 0:
+            status, answer, _ = self._stack.request("DELETE", f"/api/customers/{mine.pop()}/")
+        else:
+            status, answer, _ = self._stack.request(
+                "PATCH", f"/api/customers/{mine[turn % len(mine)]}/", body
+            )
+        if status in (200, 201):
+            with self._lock:
+                known = self.acknowledged.get(answer["id"], 0)
+                self.acknowledged[answer["id"]] = max(known, answer["version"])
+            if status == 201:
+                mine.append(answer["id"])
+        elif status == 503:
+            self.refused += 1
+            self._stop.wait(0.05)
+        elif status not in (204, 409):
+            self.surprises.append(f"{status} {answer}")
+
+
+def clean_environment() -> dict[str, str]:
+    """Ours without any setting of custsvc, so that a developer's shell does not change a test."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("CUSTSVC_")}
