@@ -1,0 +1,94 @@
+"""kill -9 of everything in turn, in the middle of writes: nothing is lost, out of order, or mailed twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from .stack import Stack, Writers, until
+
+ROLES = ("serve", "relay", "replicate", "notify")
+SERVERS = ("mongo", "kafka", "postgres")
+
+
+def drained(stack: Stack) -> bool:
+    """Whether the copy has everything and no mail is still to be sent."""
+    return stack.run("verify", "--wait", "5", check=False, seconds=600).returncode == 0
+
+
+def mails_settled(stack: Stack) -> bool:
+    steps = json.loads(stack.run("status", "-o", "json").stdout)
+    consumed = all(row["waiting"] == 0 for row in steps if row["step"] == "custsvc-notify")
+    open_states = {"queued", "claimed", "handing_over", "deferred"}
+    return consumed and not any(
+        row["waiting"] for row in steps if row["step"] == "notifications" and row["detail"] in open_states
+    )
+
+
+def kill_everything(stack: Stack, seeded: int, *, pause: float) -> Writers:
+    """Writers and a seed at work while each part is killed in turn; returns what the writers were told."""
+    with Writers(stack) as writers:
+        for number, name in enumerate((*ROLES, *SERVERS), start=1):
+            seed = stack.start("seed", str(seeded), "--seed", str(number))
+            time.sleep(pause)
+            known = len(writers.acknowledged)
+            stack.kill(name)
+            seed.wait(600)
+            until(f"writes go on after {name} was killed", lambda k=known: len(writers.acknowledged) > k)
+    return writers
+
+
+@pytest.mark.parametrize("backend", ["postgres", "mongo"])
+def test_nothing_is_lost_when_each_part_is_killed(tmp_path: Path, backend: str) -> None:
+    with Stack(tmp_path, backend, "--ephemeral") as stack:
+        writers = kill_everything(stack, 1000, pause=0.5)
+
+        until("the copy is whole", lambda: drained(stack), 120, every=1)
+        until("the mails are sent", lambda: mails_settled(stack), 120, every=1)
+
+        found = stack.check(writers.acknowledged)
+        assert found.problems == []
+        assert writers.surprises == []
+        assert found.mails > 0
+        assert found.records >= found.customers > len(writers.acknowledged) > 0
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("backend", ["postgres", "mongo"])
+def test_nothing_is_lost_when_each_part_is_killed_in_the_middle_of_a_big_seed(
+    tmp_path: Path, backend: str
+) -> None:
+    with Stack(tmp_path, backend, "--ephemeral") as stack:
+        writers = kill_everything(stack, 100_000, pause=3.0)
+
+        until("the copy is whole", lambda: drained(stack), 600, every=1)
+        until("the mails are sent", lambda: mails_settled(stack), 2400, every=5)
+
+        found = stack.check(writers.acknowledged)
+        assert found.problems == []
+        assert writers.surprises == []
+
+
+def test_killing_up_itself_leaves_data_that_the_next_up_goes_on_with(tmp_path: Path) -> None:
+    with Stack(tmp_path, "postgres") as stack:
+        stack.run("seed", "500")
+        roles = [stack.pid(name) for name in ROLES]
+        os.kill(until("up runs", lambda: stack._process.pid), signal.SIGKILL)
+        stack._process.wait(10)
+        until(
+            "the roles ended with it",
+            lambda: not any(Path(f"/proc/{pid}").exists() for pid in roles),
+            20,
+        )
+
+    with Stack(tmp_path, "postgres") as stack:
+        status, _, _ = stack.request("POST", "/api/customers/", {"name": "After"})
+        assert status == 201
+        until("the copy is whole", lambda: drained(stack), 60)
+        assert len(stack.customers("mongo")) == 501
