@@ -60,7 +60,7 @@ class Identity:
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.created) < _CLOCK_TOLERANCE_S
-            return same and process.status() != psutil.STATUS_ZOMBIE
+            return same and not _is_dead(process)
         except psutil.NoSuchProcess:
             return False
 
@@ -68,6 +68,11 @@ class Identity:
         """How it ended, where it was a child of this process and has ended."""
         child = _children.get(self.pid)
         return None if child is None else child.poll()
+
+
+def _is_dead(process: psutil.Process) -> bool:
+    # The first thread of a process may have ended while others still hold its ports and files.
+    return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
 
 
 def spawn(

@@ -117,19 +117,19 @@ class Role:
     def stop(self, grace_s: float) -> bool:
         """SIGTERM, then kill. True if it ended by itself."""
         self.start_at = None
-        identity, self.identity = self.identity, None
-        if identity is None:
+        if self.identity is None:
             return True
-        by_itself = process.stop(identity, grace_s=grace_s)
-        process.kill_group(identity.pid)
+        by_itself = process.stop(self.identity, grace_s=grace_s)
+        process.kill_group(self.identity.pid)
+        self.identity = None
         return by_itself
 
     def kill(self) -> None:
         """End it and its children at once."""
-        identity, self.identity = self.identity, None
-        if identity is not None:
-            process.kill_group(identity.pid)
-            process.kill(identity)
+        if self.identity is not None:
+            process.kill_group(self.identity.pid)
+            process.kill(self.identity)
+            self.identity = None
 
     def last_lines(self, lines: int = 10) -> list[str]:
         """The end of what it wrote, as people read it."""
