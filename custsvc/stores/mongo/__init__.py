@@ -9,6 +9,7 @@ from ..base import wrong_role
 from .connection import Connection
 from .customers import MongoCustomers
 from .keys import MongoKeys
+from .ledger import MongoLedger
 from .outbox import MongoOutbox
 from .replica import MongoReplica
 from .schema import migrate
@@ -24,6 +25,7 @@ class MongoStore:
         self.customers = MongoCustomers(self._connection)
         self.outbox = MongoOutbox(self._connection)
         self.replica = MongoReplica(self._connection)
+        self.ledger = MongoLedger(self._connection)
         self.keys = MongoKeys(self._connection)
 
     def migrate(self) -> list[str]:

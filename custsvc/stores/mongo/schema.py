@@ -15,6 +15,7 @@ from .connection import Connection, Document
 from .customers import create_customers
 from .keys import create_keys
 from .lease import Lease
+from .ledger import create_notifications
 from .outbox import create_events
 from .replica import create_replica
 
@@ -38,6 +39,7 @@ MIGRATIONS = (
     Migration(2, "events", create_events),
     Migration(3, "replica", create_replica),
     Migration(4, "keys", create_keys),
+    Migration(5, "notification", create_notifications),
 )
 
 

@@ -9,6 +9,7 @@ from ..base import wrong_role
 from .connection import Connections
 from .customers import PostgresCustomers
 from .keys import PostgresKeys
+from .ledger import PostgresLedger
 from .outbox import PostgresOutbox
 from .replica import PostgresReplica
 from .schema import migrate
@@ -24,6 +25,7 @@ class PostgresStore:
         self.customers = PostgresCustomers(self._connections)
         self.outbox = PostgresOutbox(self._connections)
         self.replica = PostgresReplica(self._connections)
+        self.ledger = PostgresLedger(self._connections)
         self.keys = PostgresKeys(self._connections)
 
     def migrate(self) -> list[str]:
