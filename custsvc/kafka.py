@@ -38,6 +38,14 @@ _UPDATES_CONFIG: Mapping[str, str] = {
 # Personal data of records that nobody could use: kept as long as mending takes, no longer.
 _FAILED_CONFIG: Mapping[str, str] = {"cleanup.policy": "delete", "retention.ms": str(14 * _DAY_MS)}
 
+# A partition that was just made, or has lost its leader, has one again in a moment.
+_LEADERLESS = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_PARTITION,
+)
+
 Headers = list[tuple[str, str | bytes | None]]
 
 
@@ -67,17 +75,28 @@ def _on_error(error: KafkaError) -> None:
     logger.warning("Kafka: %s", error.str(), extra={"action": "kafka_error", "code": error.name()})
 
 
+_REFUSED = (
+    KafkaError._AUTHENTICATION,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError._INVALID_ARG,
+)
+
+
+def is_passing(error: KafkaError) -> bool:
+    """Whether a consumer's error is one that librdkafka mends by itself: told, and no more."""
+    if error.fatal() or error.code() in _REFUSED:
+        return False
+    logger.warning("Kafka: %s", error.str(), extra={"action": "kafka_error", "code": error.name()})
+    return True
+
+
 def failure(exc: KafkaException | KafkaError, servers: str) -> CustsvcError:
     """Our error for one of librdkafka's."""
     error = exc.args[0] if isinstance(exc, KafkaException) else exc
-    if error.code() in (
-        KafkaError._AUTHENTICATION,
-        KafkaError.SASL_AUTHENTICATION_FAILED,
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.GROUP_AUTHORIZATION_FAILED,
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-        KafkaError._INVALID_ARG,
-    ):
+    if error.code() in _REFUSED:
         return ConfigurationError(
             f"Kafka at {servers} refuses: {error.str()}",
             fix="correct CUSTSVC_KAFKA and CUSTSVC_KAFKA_OPTIONS__*",
@@ -281,12 +300,17 @@ def watermarks(
     client: Consumer, topic: str, parts: Sequence[int], servers: str, *, timeout: float = TIMEOUT
 ) -> dict[int, tuple[int, int]]:
     """Per partition the offsets of the first record and of the next one to come."""
-    try:
-        return {
-            part: client.get_watermark_offsets(TopicPartition(topic, part), timeout=timeout) for part in parts
-        }
-    except KafkaException as exc:
-        raise failure(exc, servers) from exc
+    deadline = time.monotonic() + timeout
+    found: dict[int, tuple[int, int]] = {}
+    while len(found) < len(parts):
+        part = parts[len(found)]
+        try:
+            found[part] = client.get_watermark_offsets(TopicPartition(topic, part), timeout=timeout)
+        except KafkaException as exc:
+            if exc.args[0].code() not in _LEADERLESS or time.monotonic() > deadline:
+                raise failure(exc, servers) from exc
+            time.sleep(0.1)
+    return found
 
 
 __all__ = [
@@ -295,6 +319,7 @@ __all__ = [
     "KafkaError",
     "KafkaException",
     "Message",
+    "NewTopic",
     "Publisher",
     "Record",
     "TopicPartition",
@@ -302,6 +327,7 @@ __all__ = [
     "consumer",
     "ensure_topics",
     "failure",
+    "is_passing",
     "partitions",
     "watermarks",
 ]

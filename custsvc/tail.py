@@ -52,7 +52,7 @@ def watch(
                     return
                 continue
             if (error := message.error()) is not None:
-                if error.retriable() or error.code() == kafka.KafkaError._ALL_BROKERS_DOWN:
+                if kafka.is_passing(error):
                     continue
                 raise kafka.failure(error, servers)
             seen = _seen(message)

@@ -27,6 +27,7 @@ from ..kafka import (
     TopicPartition,
     consumer,
     failure,
+    is_passing,
 )
 from ..stores.base import Replica
 from .loop import Stop, backoff, keep_trying
@@ -94,12 +95,9 @@ class Replicate:
                 f"{message.partition()}: {error.str()}",
                 fix="empty the copy's database and start replicate again: it is filled from the beginning",
             )
-        if error.retriable() or error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
-            logger.warning("Kafka: %s", error.str(), extra={"action": "kafka_error"})
-            return False
-        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            raise TemporaryError(f"Kafka has no topic {self._topic}", dependency="kafka")
-        raise KafkaException(error)
+        if not is_passing(error):
+            raise KafkaException(error)
+        return False
 
     def _on_assign(self, client: Consumer, assigned: list[TopicPartition]) -> None:
         positions = self._replica.positions(self._topic)
@@ -139,7 +137,9 @@ class Replicate:
         """Bad records are on the dead-letter topic before the position moves past them."""
         self._publisher.send(self._settings.topic_dead, dead, give_up=self._stop.asked)
         for record in dead[:10]:
-            about = {k: v.decode() for k, v in record.headers if k.startswith("dead_") and isinstance(v, bytes)}
+            about = {
+                k: v.decode() for k, v in record.headers if k.startswith("dead_") and isinstance(v, bytes)
+            }
             logger.error(
                 "A record cannot be read and went to %s",
                 self._settings.topic_dead,

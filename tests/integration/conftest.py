@@ -1,0 +1,146 @@
+"""Workers in this process, between real databases and a real broker. Topics are the test's own."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+
+from custsvc import kafka
+from custsvc.config import Settings
+from custsvc.kafka import Publisher
+from custsvc.stores.base import Replica, Store
+from custsvc.workers.loop import Stop
+from custsvc.workers.relay import Relay
+from custsvc.workers.replicate import Replicate
+
+
+def until(what: str, condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+    """Wait until `condition` gives something true, and give that; fail with `what` at the deadline."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what}")
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def settings(servers: Any) -> Settings:
+    """Kafka's address, and topics that are this test's alone, made already."""
+    mine = uuid.uuid4().hex[:12]
+    settings = Settings(
+        kafka=servers.url("kafka"),
+        topic_updates=f"updates-{mine}",
+        topic_notify=f"notify-{mine}",
+        topic_failed=f"failed-{mine}",
+        topic_dead=f"dead-{mine}",
+        partitions=4,
+    )
+    kafka.ensure_topics(settings)
+    return settings
+
+
+@contextmanager
+def in_background(work: Callable[[], None], stop: Stop) -> Iterator[None]:
+    """Run a worker in a thread; at the end it is stopped, and what it raised is raised here."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as exc:  # noqa: BLE001 - handed to the test
+            raised.append(exc)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.ask()
+        thread.join(30)
+    assert not thread.is_alive(), "the worker does not stop"
+    if raised:
+        raise raised[0]
+
+
+class Workers:
+    """Starts relays and copies; all of them are stopped at the end of the test."""
+
+    def __init__(self, settings: Settings, stack: ExitStack) -> None:
+        self._settings = settings
+        self._stack = stack
+
+    def with_settings(self, settings: Settings) -> Workers:
+        return Workers(settings, self._stack)
+
+    def relay(self, store: Store) -> Stop:
+        stop = Stop()
+        publisher = self._stack.enter_context(Publisher(self._settings))
+        relay = Relay(store.outbox, publisher, self._settings.topic_updates, stop)
+        self._stack.enter_context(in_background(relay.run, stop))
+        return stop
+
+    def copy(self, replica: Replica, name: str) -> Stop:
+        stop = Stop()
+        self._stack.enter_context(in_background(lambda: self.run_copy(replica, name, stop), stop))
+        return stop
+
+    def run_copy(self, replica: Replica, name: str, stop: Stop) -> None:
+        """Run a copy in this thread."""
+        with Publisher(self._settings) as publisher:
+            Replicate(self._settings, replica, publisher, name, stop).run()
+
+
+@pytest.fixture
+def workers(settings: Settings) -> Iterator[Workers]:
+    with ExitStack() as stack:
+        yield Workers(settings, stack)
+
+
+class Topic:
+    """A topic as any consumer reads it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def records(self, topic: str) -> list[Any]:
+        """Everything that is on it now."""
+        client = kafka.consumer(self._settings, "test-reader")
+        try:
+            parts = kafka.partitions(client, topic, self._settings.kafka)
+            marks = kafka.watermarks(client, topic, parts, self._settings.kafka)
+            left = {part for part, (low, high) in marks.items() if low < high}
+            client.assign([kafka.TopicPartition(topic, part, marks[part][0]) for part in left])
+            found: list[Any] = []
+            while left:
+                for message in client.consume(5000, 0.5):
+                    assert message.error() is None
+                    found.append(message)
+                    if message.offset() + 1 >= marks[message.partition()][1]:
+                        left.discard(message.partition())
+            return found
+        finally:
+            client.close()
+
+    def make_plain(self, topic: str) -> None:
+        """Make a topic as somebody else would: one partition, not compacted."""
+        client = kafka.admin(self._settings)
+        (made,) = client.create_topics([kafka.NewTopic(topic, 1, 1)]).values()
+        made.result(10)
+
+    def produce(self, topic: str, *records: kafka.Record) -> None:
+        with Publisher(self._settings) as publisher:
+            publisher.send(topic, records)
+
+
+@pytest.fixture
+def topic(settings: Settings) -> Topic:
+    return Topic(settings)

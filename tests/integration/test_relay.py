@@ -1,0 +1,134 @@
+"""The relay brings every event to Kafka, in order per customer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from typing import Any
+
+import pytest
+
+from custsvc.config import Settings
+from custsvc.customer import Fields
+from custsvc.service import Caller, CustomerService
+from custsvc.stores.base import Store
+
+from .conftest import Topic, Workers, until
+
+ME = Caller("test")
+
+
+def versions(records: list[Any]) -> dict[int, list[int]]:
+    """Per customer the versions on the topic, in order, without the repeats."""
+    from custsvc.events import decode
+
+    found: dict[int, list[int]] = defaultdict(list)
+    for record in records:
+        event = decode(record.value(), record.key())
+        if event.version not in found[event.customer_id]:
+            found[event.customer_id].append(event.version)
+    return found
+
+
+def test_an_event_is_on_the_topic_with_its_key_and_headers(
+    store: Store, settings: Settings, workers: Workers, topic: Topic
+) -> None:
+    customer = CustomerService(store.customers).create(Fields("Ada"), ME)
+    workers.relay(store)
+
+    (record,) = until("it is there", lambda: topic.records(settings.topic_updates))
+
+    headers = dict(record.headers())
+    assert record.key() == b"%d" % customer.id
+    assert record.value() == store.customers.history(customer.id, limit=1)[0]
+    assert headers["ce_type"] == b"custsvc.customer.created.v1"
+    assert headers["ce_source"] == store.outbox.source().encode()
+    until("the outbox is empty", lambda: store.outbox.depth().waiting == 0)
+
+
+def test_a_big_backlog_goes_out_whole_and_once(
+    store: Store, settings: Settings, workers: Workers, topic: Topic
+) -> None:
+    from custsvc.seed import seed_customers
+
+    seed_customers(store.customers, 12_000, 1)
+    workers.relay(store)
+
+    until("the outbox is empty", lambda: store.outbox.depth().waiting == 0, 60)
+
+    records = topic.records(settings.topic_updates)
+    assert len(records) == len({record.key() for record in records}) == 12_000
+
+
+def hot_writers(store: Store, seconds: float) -> dict[int, int]:
+    """Eight writers change five customers as fast as they can; returns each one's last version."""
+    service = CustomerService(store.customers)
+    hot = [service.create(Fields(f"hot {n}"), ME).id for n in range(5)]
+    end = time.monotonic() + seconds
+    failed: list[Exception] = []
+
+    def write(number: int) -> None:
+        turn = 0
+        try:
+            while time.monotonic() < end:
+                turn += 1
+                service.replace(hot[turn % 5], Fields(f"{number} {turn}"), ME)
+        except Exception as exc:  # noqa: BLE001 - shown below
+            failed.append(exc)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    return {i: stored.version for i in hot if (stored := store.customers.get(i))}
+
+
+@pytest.mark.parametrize("seconds", [3, pytest.param(20, marks=[pytest.mark.long])])
+def test_writers_on_hot_customers_lose_nothing_and_an_open_transaction_holds_up_nobody(
+    store: Store,
+    other_store: Store,
+    settings: Settings,
+    workers: Workers,
+    topic: Topic,
+    backdoor: Any,
+    seconds: float,
+) -> None:
+    workers.relay(other_store)
+
+    with backdoor.open_write():
+        last = hot_writers(store, seconds)
+        until("the outbox is empty", lambda: store.outbox.depth().waiting == 0, 20)
+        seen = versions(topic.records(settings.topic_updates))
+
+    assert seen == {i: list(range(1, version + 1)) for i, version in last.items()}
+    assert min(last.values()) > 5
+
+
+def test_a_stand_by_takes_over_within_five_seconds(
+    store: Store, other_store: Store, settings: Settings, workers: Workers, topic: Topic
+) -> None:
+    service = CustomerService(store.customers)
+    first = workers.relay(store)
+    service.create(Fields("one"), ME)
+    until("the first leads", lambda: len(topic.records(settings.topic_updates)) == 1)
+    workers.relay(other_store)
+
+    first.ask()
+    service.create(Fields("two"), ME)
+
+    until("the second has taken over", lambda: len(topic.records(settings.topic_updates)) == 2, 5)
+
+
+def test_two_relays_do_not_send_anything_twice(
+    store: Store, other_store: Store, settings: Settings, workers: Workers, topic: Topic
+) -> None:
+    workers.relay(store)
+    workers.relay(other_store)
+
+    last = hot_writers(store, 1)
+    until("the outbox is empty", lambda: store.outbox.depth().waiting == 0)
+
+    assert len(topic.records(settings.topic_updates)) == sum(last.values())
