@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from flask import Flask, Response, g, request
 from flask_restful import Api
-from werkzeug.routing import BaseConverter, ValidationError
+from werkzeug.exceptions import NotFound
+from werkzeug.routing import BaseConverter
 
 from ..auth import KeyRing, check_exposure
 from ..config import Settings
@@ -54,7 +55,7 @@ class _IdConverter(BaseConverter):
 
     def to_python(self, value: str) -> int:
         if int(value) > INT64_MAX:
-            raise ValidationError
+            raise NotFound  # Werkzeug's own refusal would turn into a 405 for some methods.
         return int(value)
 
 

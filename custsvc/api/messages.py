@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 import re
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
@@ -14,6 +15,7 @@ from urllib.parse import urlencode
 
 import orjson
 from flask import Response, request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from ..customer import INT64_MAX, Stored
 from ..errors import FieldError
@@ -90,7 +92,7 @@ def json_body(*types: str) -> Any:
         )
     try:
         # Not orjson: it turns an integer of more than 64 bits into a float, and so into another number.
-        return json.loads(request.get_data(cache=False).decode(), parse_constant=_no_constant)
+        return json.loads(_body().decode(), parse_constant=_no_constant)
     except UnicodeDecodeError as exc:
         raise Problem(400, "bad-json", "the body is not UTF-8") from exc
     except json.JSONDecodeError as exc:
@@ -99,6 +101,14 @@ def json_body(*types: str) -> Any:
         raise Problem(400, "bad-json", "a number in the body is not finite, or has too many digits") from exc
     except RecursionError as exc:
         raise Problem(400, "bad-json", "the body is nested too deeply") from exc
+
+
+def _body() -> bytes:
+    body = request.get_data(cache=False)
+    # A body in chunks that is too long comes cut off at the limit, without an error.
+    if request.content_length is None and len(body) >= (request.max_content_length or math.inf):
+        raise RequestEntityTooLarge
+    return body
 
 
 def _no_constant(name: str) -> NoReturn:

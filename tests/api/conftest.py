@@ -1,0 +1,90 @@
+"""The app over a real, empty database, and clients of it with and without a key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask
+from werkzeug.test import TestResponse
+
+from custsvc.api import create_app
+from custsvc.auth import new_key
+from custsvc.config import Settings
+from custsvc.stores.base import Role, Store
+
+ANN = {"name": "Ann Lee", "email": "ann@example.org", "phone": "+49 30 1234"}
+
+
+class Client:
+    """A caller of the API. Every method gives the answer; `key` goes along where there is one."""
+
+    def __init__(self, app: Flask, key: str | None = None) -> None:
+        self._client = app.test_client()
+        self._key = key
+
+    def __call__(self, method: str, path: str, **kwargs: Any) -> TestResponse:
+        given = kwargs.pop("headers", {})
+        headers = list(given.items() if isinstance(given, dict) else given)
+        if self._key is not None:
+            headers.append(("Authorization", f"Bearer {self._key}"))
+        return self._client.open(path, method=method, headers=headers, **kwargs)
+
+    def get(self, path: str, **kwargs: Any) -> TestResponse:
+        return self("GET", path, **kwargs)
+
+    def head(self, path: str, **kwargs: Any) -> TestResponse:
+        return self("HEAD", path, **kwargs)
+
+    def post(self, path: str, **kwargs: Any) -> TestResponse:
+        return self("POST", path, **kwargs)
+
+    def put(self, path: str, **kwargs: Any) -> TestResponse:
+        return self("PUT", path, **kwargs)
+
+    def patch(self, path: str, **kwargs: Any) -> TestResponse:
+        return self("PATCH", path, **kwargs)
+
+    def delete(self, path: str, **kwargs: Any) -> TestResponse:
+        return self("DELETE", path, **kwargs)
+
+    def create(self, **fields: Any) -> dict[str, Any]:
+        """A new customer, as the API answers."""
+        answer = self.post("/api/customers/", json={**ANN, **fields})
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json)
+
+
+@pytest.fixture
+def settings(store: Store) -> Settings:
+    return Settings(backend=store.name)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def app(settings: Settings, store: Store) -> Flask:
+    return create_app(settings, store)
+
+
+@pytest.fixture
+def make_key(store: Store) -> Callable[[Role], str]:
+    """A function that makes a key of a role, named after it."""
+
+    def make(role: Role) -> str:
+        text, key = new_key(role, role)
+        store.keys.add(key)
+        return text
+
+    return make
+
+
+@pytest.fixture
+def client(app: Flask, make_key: Callable[[Role], str]) -> Client:
+    """A caller who may write."""
+    return Client(app, make_key("write"))
+
+
+@pytest.fixture
+def stranger(app: Flask) -> Client:
+    """A caller without a key."""
+    return Client(app)

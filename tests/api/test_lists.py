@@ -1,0 +1,178 @@
+"""The list: pages that neither repeat nor skip, and cursors that cannot be made up."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from flask import Flask
+
+from custsvc.api import create_app
+from custsvc.config import Settings
+from custsvc.stores.base import Store
+
+from .conftest import ANN, Client
+
+
+@pytest.fixture
+def ids(client: Client) -> list[int]:
+    """Seven customers, the third and the last of them deleted."""
+    ids = [client.create(name=f"Customer {n}")["id"] for n in range(7)]
+    for index in (2, 6):
+        client.delete(f"/api/customers/{ids[index]}")
+    return ids
+
+
+def walk(client: Client, path: str) -> tuple[list[int], list[int | None]]:
+    """The ids of all pages, following `next`, and the pages' counts."""
+    found, counts = [], []
+    following: str | None = path
+    while following is not None:
+        answer = client.get(following)
+        assert answer.status_code == 200, answer.text
+        assert answer.json["has_more"] == (answer.json["next"] is not None)
+        links = answer.headers.getlist("Link")
+        assert any(f"<{answer.json['next']}>" in link for link in links) == answer.json["has_more"]
+        found += [customer["id"] for customer in answer.json["results"]]
+        counts.append(answer.json["count"])
+        following = answer.json["next"]
+    return found, counts
+
+
+@pytest.mark.parametrize("base", ["/api/customers/", "/api/customers", "/customers"])
+def test_following_next_shows_every_live_customer_once(client: Client, ids: list[int], base: str) -> None:
+    found, counts = walk(client, f"{base}?limit=2")
+
+    assert found == [ids[i] for i in (0, 1, 3, 4, 5)]
+    assert counts == [5, None, None]
+
+
+def test_deleted_ones_can_be_included_or_asked_for_alone(client: Client, ids: list[int]) -> None:
+    assert walk(client, "/api/customers/?deleted=include&limit=3") == (ids, [7, None, None])
+    assert walk(client, "/api/customers/?deleted=only&limit=1") == ([ids[2], ids[6]], [2, None])
+    assert walk(client, "/api/customers/?deleted=exclude")[0] == [ids[i] for i in (0, 1, 3, 4, 5)]
+
+
+def test_the_count_comes_when_it_is_asked_for(client: Client, ids: list[int]) -> None:
+    first = client.get("/api/customers/?limit=2&count=none").json
+    later = client.get(client.get("/api/customers/?limit=2&count=exact").json["next"]).json
+
+    assert (first["count"], later["count"]) == (None, 5)
+
+
+def test_the_elements_are_the_stored_bytes(client: Client, ids: list[int]) -> None:
+    docs = [client.get(f"/api/customers/{ids[i]}").data for i in (0, 1)]
+
+    answer = client.get("/api/customers/?limit=2")
+
+    assert answer.data.endswith(b'"results":[' + b",".join(docs) + b"]}")
+
+
+def test_an_empty_list_is_a_list(client: Client) -> None:
+    assert client.get("/api/customers/").json == {
+        "count": 0,
+        "next": None,
+        "previous": None,
+        "has_more": False,
+        "results": [],
+    }
+
+
+def test_a_page_has_fifty_customers_unless_asked(client: Client) -> None:
+    for _ in range(51):
+        client.create()
+
+    assert len(client.get("/api/customers/").json["results"]) == 50
+
+
+WRONG = {
+    "limit": ["0", "201", "-1", "1e9", "1000000000", "", "x", "1.0", "٣", "+5", " 5"],
+    "deleted": ["", "yes", "EXCLUDE", "exclude,include"],
+    "count": ["", "estimated-ish", "1"],
+}
+
+
+def test_a_parameter_with_an_impossible_value_is_named(client: Client) -> None:
+    for name, values in WRONG.items():
+        for value in values:
+            answer = client.get("/api/customers/", query_string={name: value})
+
+            assert (answer.status_code, answer.json["code"]) == (400, "validation"), (name, value)
+            assert [e["field"] for e in answer.json["errors"]] == [name]
+
+
+def test_an_unknown_parameter_is_named_on_every_path(client: Client) -> None:
+    path = f"/api/customers/{client.create()['id']}"
+    unknown = ["offset", "name[$ne]", "$where", "LIMIT", "x\x00", "limit "]
+
+    for name in unknown:
+        for method, where in (
+            ("GET", "/api/customers/"),
+            ("POST", "/api/customers/"),
+            ("GET", path),
+            ("PUT", path),
+            ("PATCH", path),
+            ("DELETE", path),
+            ("POST", path + "/restore"),
+            ("GET", path + "/history"),
+        ):
+            answer = client(method, where, query_string={name: "1"}, json=ANN if method != "GET" else None)
+
+            assert (answer.status_code, answer.json["code"]) == (400, "unknown-parameter"), (method, where)
+            assert answer.json["errors"][0]["field"] == name
+    assert client.get(path).json["version"] == 1
+
+
+def test_a_parameter_that_is_there_twice_is_refused(client: Client) -> None:
+    assert client.get("/api/customers/?limit=1&limit=2").status_code == 400
+
+
+def test_a_cursor_that_was_touched_is_refused(client: Client, ids: list[int]) -> None:
+    cursor = client.get("/api/customers/?limit=2").json["next"].partition("cursor=")[2]
+    payload, _, signature = cursor.partition(".")
+    other = base64.urlsafe_b64encode(b'[0,"x"]').decode().rstrip("=")
+    touched = [
+        "",
+        "x",
+        ".",
+        payload,
+        f"{payload}.",
+        f".{signature}",
+        f"{other}.{signature}",
+        f"{payload}.{signature[:-1]}",
+        f"{payload}.{signature[::-1]}",
+        cursor + "A",
+        "é" + cursor,
+        "A" * 100_000,
+    ]
+
+    for text in touched:
+        answer = client.get("/api/customers/", query_string={"limit": 2, "cursor": text})
+        assert (answer.status_code, answer.json["code"]) == (400, "bad-cursor"), text[:80]
+    assert client.get("/api/customers/", query_string={"limit": 2, "cursor": cursor}).status_code == 200
+
+
+def test_a_cursor_of_another_list_is_refused(client: Client, ids: list[int]) -> None:
+    path = f"/api/customers/{ids[0]}"
+    client.patch(path, json={"phone": "2"})
+    live = client.get("/api/customers/?limit=1").json["next"].partition("cursor=")[2]
+    history = client.get(path + "/history?limit=1").json["next"].partition("cursor=")[2]
+
+    for where, cursor in (
+        ("/api/customers/?deleted=include", live),
+        ("/api/customers/", history),
+        (path + "/history", live),
+        (f"/api/customers/{ids[1]}/history", history),
+    ):
+        answer = client.get(where + ("&" if "?" in where else "?") + f"cursor={cursor}")
+        assert (answer.status_code, answer.json["code"]) == (400, "cursor-mismatch"), where
+
+
+def test_a_cursor_is_good_in_every_process_on_the_database(
+    app: Flask, client: Client, settings: Settings, other_store: Store, ids: list[int]
+) -> None:
+    following = client.get("/api/customers/?limit=2").json["next"]
+
+    answer = Client(create_app(settings, other_store), client._key).get(following)
+
+    assert [c["id"] for c in answer.json["results"]] == [ids[3], ids[4]]
