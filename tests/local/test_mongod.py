@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-import socket
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pymongo import MongoClient
 
 from custsvc.local import LocalServers
+
+
+@contextmanager
+def hanging_up_server(port: int) -> Iterator[None]:
+    """Something else on this port: it accepts, says nothing and hangs up."""
+    with socketserver.TCPServer(("127.0.0.1", port), socketserver.BaseRequestHandler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield
+        server.shutdown()
+        thread.join()
 
 
 def test_on_another_port_the_replica_set_has_its_primary_and_its_data_again(folder: Path) -> None:
@@ -18,7 +32,7 @@ def test_on_another_port_the_replica_set_has_its_primary_and_its_data_again(fold
     port = servers.server("mongo").port
     servers.stop()
 
-    with socket.create_server(("127.0.0.1", port)):
+    with hanging_up_server(port):
         url = servers.start()["CUSTSVC_MONGO_URL"]
 
     assert servers.server("mongo").port != port
