@@ -12,7 +12,7 @@ from .keys import MongoKeys
 from .ledger import MongoLedger
 from .outbox import MongoOutbox
 from .replica import MongoReplica
-from .schema import migrate
+from .schema import migrate, require_schema
 
 
 class MongoStore:
@@ -33,6 +33,8 @@ class MongoStore:
 
     def claim_role(self, role: Literal["source", "copy"]) -> None:
         self._connection.check()
+        # MongoDB makes a collection on the first write to it, but not its indexes.
+        require_schema(self._connection)
         is_role = self._connection.keep("role", role)
         if is_role != role:
             raise wrong_role(self.name, is_role)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from datetime import UTC
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
@@ -23,7 +23,8 @@ from ...errors import ConfigurationError, CustsvcError, TemporaryError
 Document = dict[str, Any]
 T = TypeVar("T")
 
-# Seconds. No call of the API holds a worker for longer; bulk work and migrations say so themselves.
+# Seconds. No call holds a worker of the API for longer; bulk work and migrations set their own.
+CONNECT_TIMEOUT = 3.0
 TIMEOUT = 10.0
 BULK_TIMEOUT = 55.0  # the server ends a transaction after 60
 
@@ -34,8 +35,8 @@ SNAPSHOT = ReadConcern("snapshot")
 # What the client does unless the URL says otherwise.
 _OPTIONS: dict[str, Any] = {
     "appname": "custsvc",
-    "serverSelectionTimeoutMS": 3000,
-    "connectTimeoutMS": 3000,
+    "connectTimeoutMS": int(CONNECT_TIMEOUT * 1000),
+    "serverSelectionTimeoutMS": int(CONNECT_TIMEOUT * 1000),
     "timeoutMS": int(TIMEOUT * 1000),
 }
 
@@ -52,8 +53,11 @@ class Connection:
         given = {name.lower() for name, _ in parse_qsl(urlsplit(url).query)}
         options = {name: value for name, value in _OPTIONS.items() if name.lower() not in given}
         codec: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC)
-        with self.translated():
-            self.client: MongoClient[Document] = MongoClient(url, connect=False, **options)
+        with translated(self.address):
+            try:
+                self.client: MongoClient[Document] = MongoClient(url, connect=False, **options)
+            except ValueError as exc:  # a port that is no number
+                raise errors.InvalidURI(str(exc)) from exc
             self.database: Database[Document] = self.client.get_default_database(
                 "custsvc", codec, ReadPreference.PRIMARY, DURABLE, COMMITTED
             )
@@ -69,15 +73,8 @@ class Connection:
         lost too, it may run although it is committed already, and has to recognise what it finds.
         """
 
-        def attempt(session: ClientSession) -> T:
-            try:
-                return work(session)
-            except ServerSelectionTimeoutError as exc:
-                # The driver would try until the timeout; nobody is served by waiting that long.
-                raise translate(exc, f"MongoDB at {self.address}") from exc
-
         with self.translated(), pymongo.timeout(timeout), self.client.start_session() as session:
-            return session.with_transaction(attempt, SNAPSHOT, DURABLE)
+            return session.with_transaction(work, SNAPSHOT, DURABLE)
 
     def check(self) -> None:
         """Return when the server answers and can do transactions."""
@@ -97,9 +94,18 @@ class Connection:
             )
         return str(fact["value"]) if fact else value
 
-    def translated(self) -> AbstractContextManager[None]:
-        """Turn the driver's errors into ours."""
-        return translated(f"MongoDB at {self.address}")
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turn the driver's errors into ours; fail soon where no server is known.
+
+        With an overall timeout the driver looks for a server until that has passed. So a call that would
+        begin with looking for one does so here, for a shorter time.
+        """
+        with translated(f"MongoDB at {self.address}"):
+            if not self.client.topology_description.has_writable_server():
+                with pymongo.timeout(CONNECT_TIMEOUT):
+                    self.client.admin.command("ping")
+            yield
 
     def close(self) -> None:
         self.client.close()

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import pymongo
 from bson import Int64
@@ -24,7 +23,7 @@ from ...customer import INT64_MAX, Stored
 from ...errors import VersionConflict
 from ...events import Change
 from ..base import CustomerQuery, Deleted, Page
-from .connection import BULK_TIMEOUT, Connection, Document, is_duplicate, no_schema
+from .connection import BULK_TIMEOUT, TIMEOUT, Connection, Document, is_duplicate, no_schema
 
 # Ids are leased in blocks, so that a POST needs none of its own; a process that ends wastes the rest.
 _ID_BLOCK = 50
@@ -43,6 +42,10 @@ def create_customers(database: Database[Document]) -> None:
     database["customer"].create_index([("deleted", ASCENDING), ("_id", ASCENDING)], name=_BY_DELETED)
     # Made here and never by a write: a counter that was lost must not begin at 1 again.
     database["counter"].update_one({"_id": "customer"}, {"$setOnInsert": {"next": Int64(1)}}, upsert=True)
+
+
+class _OtherVersionError(Exception):
+    """The customer is not at the version that the transaction was made for."""
 
 
 class MongoCustomers:
@@ -107,7 +110,7 @@ class MongoCustomers:
                 "customer",
                 query=_DELETED[deleted],
                 hint=_BY_DELETED,
-                read_concern=self._customers.read_concern,
+                readConcern=self._customers.read_concern.document,
             )
         return int(answer["n"])
 
@@ -116,15 +119,14 @@ class MongoCustomers:
         hlc = self._next_hlc(before)
         document = customer_document(change, hlc)
 
-        def work(session: ClientSession) -> bool:
+        def work(session: ClientSession) -> None:
             if before is None:
                 self._customers.insert_one(document, session=session)
             else:
                 found = {"_id": document["_id"], "version": Int64(before.version)}
                 if not self._customers.replace_one(found, document, session=session).matched_count:
-                    return False
+                    raise _OtherVersionError
             self._events.insert_one(_event_document(change, hlc), session=session)
-            return True
 
         if not self._committed(work) and not self._is_stored(change):
             raise VersionConflict(f"customer {customer.id} is not at version {customer.version - 1}")
@@ -137,27 +139,30 @@ class MongoCustomers:
         customers = [customer_document(change, hlc) for change in changes]
         events = [_event_document(change, hlc) for change in changes]
 
-        def work(session: ClientSession) -> bool:
+        def work(session: ClientSession) -> None:
             self._customers.insert_many(customers, session=session)
             self._events.insert_many(events, session=session)
-            return True
 
         # All or none: where one event is there, all of them are.
         if not self._committed(work, timeout=BULK_TIMEOUT) and not self._is_stored(changes[0]):
             raise VersionConflict("one of the customers to store has an id that is taken")
 
-    def _committed(self, work: Any, **options: float) -> bool:
+    def _committed(self, work: Callable[[ClientSession], None], *, timeout: float = TIMEOUT) -> bool:
         """Run a transaction; False where it found another version, or an id that is taken."""
 
-        def attempt(session: ClientSession) -> bool:
+        def attempt(session: ClientSession) -> None:
             try:
-                return bool(work(session))
+                work(session)
             except PyMongoError as exc:
                 if is_duplicate(exc):
-                    return False
+                    raise _OtherVersionError from exc
                 raise
 
-        return self._connection.transaction(attempt, **options)
+        try:
+            self._connection.transaction(attempt, timeout=timeout)
+        except _OtherVersionError:
+            return False
+        return True
 
     def _is_stored(self, change: Change) -> bool:
         """Whether this very change was committed, by a try of which we never got the answer."""

@@ -11,7 +11,7 @@ import pymongo
 from pymongo.database import Database
 
 from ...errors import ConfigurationError, TemporaryError
-from .connection import Connection, Document
+from .connection import Connection, Document, no_schema
 from .customers import create_customers
 from .keys import create_keys
 from .lease import Lease
@@ -79,6 +79,13 @@ def _migrate(connection: Connection, lease: Lease) -> list[str]:
                 )
                 done.append(f"{number:04d}_{name}")
     return done
+
+
+def require_schema(connection: Connection) -> None:
+    """Raise ConfigurationError where a migration is missing."""
+    with connection.translated():
+        if _newest(connection) < MIGRATIONS[-1].number:
+            raise no_schema()
 
 
 def _newest(connection: Connection) -> int:

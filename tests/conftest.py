@@ -1,0 +1,202 @@
+"""Real servers for the tests, each started when a test first needs it, and a fresh database per test."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+
+from custsvc.config import Settings
+from custsvc.errors import CustsvcError
+from custsvc.local import LocalServers
+from custsvc.stores import open_store
+from custsvc.stores.base import Store
+
+
+class Servers:
+    """The servers' addresses: those of `CUSTSVC_TEST_…`, else embedded ones, gone after the session."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._urls: dict[str, str] = {}
+        self._stack = ExitStack()
+
+    def url(self, name: str) -> str:
+        """The address of `postgres`, `mongo`, `kafka` or `mail`. Skips the test where it cannot be had."""
+        if name not in self._urls:
+            local = LocalServers(self._folder / name, names=[name], ephemeral=True)
+            variable = local.server(name).variable
+            self._urls[name] = os.environ.get(variable.replace("_", "_TEST_", 1)) or self._start(local, name)
+        return self._urls[name]
+
+    def _start(self, local: LocalServers, name: str) -> str:
+        try:
+            (url,) = local.start().values()
+        except CustsvcError as exc:
+            if os.environ.get("CUSTSVC_TEST_REQUIRE"):
+                raise
+            pytest.skip(f"no {name} here: {exc}")
+        self._stack.callback(local.stop)
+        return url
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    with closing(Servers(tmp_path_factory.mktemp("servers"))) as servers:
+        yield servers
+
+
+def with_database(url: str, name: str) -> str:
+    """The same server, another database."""
+    return urlunsplit(urlsplit(url)._replace(path="/" + name))
+
+
+class PostgresDatabases:
+    """New databases on PostgreSQL, copied from one that was migrated once."""
+
+    def __init__(self, server: str) -> None:
+        import psycopg2
+
+        self._server = server
+        self._connection = psycopg2.connect(server)
+        self._connection.autocommit = True
+        self._template = ""
+
+    def _run(self, sql: str) -> None:
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql)
+
+    def empty(self) -> str:
+        name = f"test_{uuid.uuid4().hex}"
+        self._run(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
+        return with_database(self._server, name)
+
+    def migrated(self) -> str:
+        if not self._template:
+            url = self.empty()
+            with open_database("postgres", url) as store:
+                store.migrate()
+            self._template = urlsplit(url).path[1:]
+        name = f"test_{uuid.uuid4().hex}"
+        self._run(f"CREATE DATABASE {name} TEMPLATE {self._template}")
+        return with_database(self._server, name)
+
+    def drop(self, url: str) -> None:
+        self._run(f"DROP DATABASE IF EXISTS {urlsplit(url).path[1:]} WITH (FORCE)")
+
+    def close(self) -> None:
+        if self._template:
+            self.drop(with_database(self._server, self._template))
+        self._connection.close()
+
+
+class MongoDatabases:
+    """New databases on MongoDB."""
+
+    def __init__(self, server: str) -> None:
+        from pymongo import MongoClient
+
+        self._server = server
+        self._client: MongoClient[dict[str, object]] = MongoClient(server)
+
+    def empty(self) -> str:
+        return with_database(self._server, f"test_{uuid.uuid4().hex}")
+
+    def migrated(self) -> str:
+        url = self.empty()
+        with open_database("mongo", url) as store:
+            store.migrate()
+        return url
+
+    def drop(self, url: str) -> None:
+        self._client.drop_database(urlsplit(url).path[1:])
+
+    def close(self) -> None:
+        self._client.close()
+
+
+Databases = PostgresDatabases | MongoDatabases
+
+
+def open_database(backend: str, url: str) -> Store:
+    """A store on this database. Whoever opens closes."""
+    return open_store(Settings(backend=backend, **{f"{backend}_url": url}))
+
+
+@pytest.fixture(scope="session")
+def all_databases(servers: Servers) -> Iterator[Callable[[str], Databases]]:
+    """Makes databases of a backend."""
+    opened: dict[str, Databases] = {}
+
+    def of(backend: str) -> Databases:
+        if backend not in opened:
+            kind = PostgresDatabases if backend == "postgres" else MongoDatabases
+            opened[backend] = kind(servers.url(backend))
+        return opened[backend]
+
+    yield of
+    for databases in opened.values():
+        databases.close()
+
+
+@pytest.fixture(params=["postgres", "mongo"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """The word of a backend; a test that asks for it, or for what builds on it, runs once on each."""
+    return str(request.param)
+
+
+@pytest.fixture
+def new_database(backend: str, all_databases: Callable[[str], Databases]) -> Iterator[Callable[[], str]]:
+    """Makes migrated databases, dropped after the test; returns the address."""
+    databases = all_databases(backend)
+    made: list[str] = []
+
+    def make() -> str:
+        made.append(databases.migrated())
+        return made[-1]
+
+    yield make
+    for url in made:
+        databases.drop(url)
+
+
+@pytest.fixture
+def empty_database(backend: str, all_databases: Callable[[str], Databases]) -> Iterator[str]:
+    """The address of a database without anything in it."""
+    databases = all_databases(backend)
+    url = databases.empty()
+    yield url
+    databases.drop(url)
+
+
+@pytest.fixture
+def database_url(new_database: Callable[[], str]) -> str:
+    """The address of the test's own, migrated database."""
+    return new_database()
+
+
+@pytest.fixture
+def opened(backend: str) -> Iterator[Callable[[str], Store]]:
+    """Opens stores by their address, as so many processes would; closes them after the test."""
+    with ExitStack() as stack:
+        yield lambda url: stack.enter_context(open_database(backend, url))
+
+
+@pytest.fixture
+def store(opened: Callable[[str], Store], database_url: str) -> Store:
+    """A store on an empty, migrated database."""
+    return opened(database_url)
+
+
+@pytest.fixture
+def other_store(opened: Callable[[str], Store], database_url: str) -> Store:
+    """A second store on the same database, as another process has it."""
+    return opened(database_url)

@@ -1,0 +1,276 @@
+"""What the suites of the ports share: changes to store, and doors to a backend that the ports lack."""
+
+from __future__ import annotations
+
+import datetime as dt
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from typing import Any, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+
+from custsvc.customer import Customer, Fields, Stored
+from custsvc.events import Change, CustomerEvent, ReceivedEvent, decode, new_change
+from custsvc.stores.base import Outbox, Store
+
+NOW = dt.datetime(2026, 11, 23, 20, 40, 0, 123000, tzinfo=dt.UTC)
+
+
+class Customers:
+    """Customers as a service would make them, and the short ways to store them."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def new(self, name: str = "Ada", *, id: int | None = None, **fields: Any) -> Change:
+        """A new customer, not stored yet."""
+        customer = Customer(
+            id=self.store.customers.new_id() if id is None else id,
+            fields=Fields(name, **fields),
+            deleted=False,
+            version=1,
+            created_on=NOW,
+            created_by="test",
+            updated_on=NOW,
+            updated_by="test",
+        )
+        return new_change("created", None, customer, actor="test")
+
+    def next(self, before: Stored, name: str = "Grace", *, deleted: bool = False, **fields: Any) -> Change:
+        """The next version of a stored customer, not stored yet."""
+        after = before.customer().changed_to(
+            fields=Fields(name, **fields), deleted=deleted, now=NOW + dt.timedelta(seconds=1), by="test"
+        )
+        return new_change("deleted" if deleted else "updated", before, after, actor="test")
+
+    def add(self, name: str = "Ada", **fields: Any) -> Stored:
+        """A new customer, stored."""
+        return self.store.customers.save(self.new(name, **fields))
+
+    def change(self, before: Stored, name: str = "Grace", **options: Any) -> Stored:
+        """The next version, stored."""
+        return self.store.customers.save(self.next(before, name, **options))
+
+    def versions(
+        self, count: int, *, id: int, last_deleted: bool = False, **fields: Any
+    ) -> list[ReceivedEvent]:
+        """The first versions of a customer, as a copy receives them."""
+        changes = [self.new(id=id, **fields)]
+        while len(changes) < count:
+            last = changes[-1].after
+            before = Stored(last.id, last.version, last.deleted, changes[-1].doc)
+            is_last = len(changes) == count - 1
+            changes.append(
+                self.next(before, f"Name {last.version + 1}", deleted=is_last and last_deleted, **fields)
+            )
+        return [received(change.event) for change in changes]
+
+
+def received(event: CustomerEvent) -> ReceivedEvent:
+    """The event as it is after its way through Kafka."""
+    return decode(event.payload, b"%d" % event.customer_id)
+
+
+@pytest.fixture
+def customers(store: Store) -> Customers:
+    return Customers(store)
+
+
+@pytest.fixture
+def as_received() -> Callable[[CustomerEvent], ReceivedEvent]:
+    return received
+
+
+@pytest.fixture
+def drain() -> Callable[[Outbox, int], list[CustomerEvent]]:
+    """Reads an outbox that is led until it is empty."""
+
+    def drain(outbox: Outbox, limit: int = 1000) -> list[CustomerEvent]:
+        events: list[CustomerEvent] = []
+        while (batch := outbox.read(limit)).events:
+            assert len(batch.events) <= limit
+            events += batch.events
+            outbox.done(batch)
+        return events
+
+    return drain
+
+
+@pytest.fixture
+def at_once() -> Callable[..., list[Any]]:
+    """Runs functions in threads that begin together; returns what each returned or raised."""
+
+    def at_once(*functions: Callable[[], Any]) -> list[Any]:
+        gate = threading.Barrier(len(functions))
+        results: list[Any] = [None] * len(functions)
+
+        def run(number: int, function: Callable[[], Any]) -> None:
+            gate.wait()
+            try:
+                results[number] = function()
+            except Exception as exc:  # noqa: BLE001 - it is the result
+                results[number] = exc
+
+        threads = [threading.Thread(target=run, args=each) for each in enumerate(functions)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return results
+
+    return at_once
+
+
+# -- behind the ports ------------------------------------------------------------------------------------
+
+
+class PostgresBackdoor:
+    """What only SQL can do."""
+
+    def __init__(self, url: str) -> None:
+        import psycopg2
+
+        self._connection = psycopg2.connect(url)
+
+    @contextmanager
+    def open_write(self) -> Iterator[None]:
+        """A transaction that has written something and stays open."""
+        with self._connection.cursor() as cursor:
+            cursor.execute("INSERT INTO custsvc_meta (key, value) VALUES ('open', 'write')")
+            try:
+                yield
+            finally:
+                self._connection.rollback()
+
+    def set_schema(self, number: int) -> None:
+        with self._connection, self._connection.cursor() as cursor:
+            cursor.execute("INSERT INTO custsvc_migration (number, name) VALUES (%s, 'future')", (number,))
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class MongoBackdoor:
+    """What only MongoDB's own client can do."""
+
+    def __init__(self, url: str) -> None:
+        from pymongo import MongoClient
+
+        self.client: MongoClient[dict[str, Any]] = MongoClient(url)
+        self.database = self.client.get_default_database()
+
+    @contextmanager
+    def open_write(self) -> Iterator[None]:
+        """A transaction that has written something and stays open."""
+        with self.client.start_session() as session:
+            session.start_transaction()
+            self.database["custsvc_meta"].insert_one({"_id": "open"}, session=session)
+            yield
+            session.abort_transaction()
+
+    def set_schema(self, number: int) -> None:
+        self.database["custsvc_migration"].insert_one({"_id": number, "name": "future"})
+
+    def close(self) -> None:
+        self.client.close()
+
+
+Backdoor = PostgresBackdoor | MongoBackdoor
+
+
+@pytest.fixture
+def backdoor(backend: str, database_url: str) -> Iterator[Backdoor]:
+    kind = PostgresBackdoor if backend == "postgres" else MongoBackdoor
+    with closing(kind(database_url)) as backdoor:
+        yield backdoor
+
+
+class CuttingProxy:
+    """A way to a server that can lose a request, or the reply to one, and can be shut."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._lock = threading.Lock()
+        self._pattern = b""
+        self._lose: str = ""
+        self.left = 0
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def lose(self, what: Literal["request", "reply"], pattern: bytes, times: int = 1) -> None:
+        """Break the connection at the next requests that hold `pattern`, before or after they are done."""
+        with self._lock:
+            self._lose, self._pattern, self.left = what, pattern, times
+
+    def shut(self) -> None:
+        """Break every connection and take no new one."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for each in self._open:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._target)
+                self._open += [client, server]
+                replies_lost = threading.Event()
+                for pump in (self._requests, self._replies):
+                    threading.Thread(target=pump, args=(client, server, replies_lost), daemon=True).start()
+
+    def _requests(self, client: socket.socket, server: socket.socket, replies_lost: threading.Event) -> None:
+        with suppress(OSError):
+            while data := client.recv(1 << 20):
+                with self._lock:
+                    hit = self.left > 0 and self._pattern in data
+                    self.left -= hit
+                if hit and self._lose == "request":
+                    break
+                if hit:
+                    replies_lost.set()
+                server.sendall(data)
+        self._break(client, server)
+
+    def _replies(self, client: socket.socket, server: socket.socket, replies_lost: threading.Event) -> None:
+        with suppress(OSError):
+            while (data := server.recv(1 << 20)) and not replies_lost.is_set():
+                client.sendall(data)
+        self._break(client, server)
+
+    @staticmethod
+    def _break(*sockets: socket.socket) -> None:
+        for each in sockets:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def proxy(database_url: str) -> Iterator[CuttingProxy]:
+    parts = urlsplit(database_url)
+    proxy = CuttingProxy(parts.hostname or "127.0.0.1", parts.port or 5432)
+    yield proxy
+    proxy.shut()
+
+
+@pytest.fixture
+def proxied(backend: str, database_url: str, proxy: CuttingProxy, opened: Callable[[str], Store]) -> Store:
+    """The test's store, reached through the proxy."""
+    parts = urlsplit(database_url)
+    user = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
+    query = "directConnection=true" if backend == "mongo" else parts.query
+    return opened(urlunsplit(parts._replace(netloc=f"{user}127.0.0.1:{proxy.port}", query=query)))
+
+
+@pytest.fixture
+def write_mark(backend: str) -> bytes:
+    """What a request holds that makes a write final."""
+    return b"_customer (" if backend == "postgres" else b"commitTransaction"

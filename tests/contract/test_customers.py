@@ -1,0 +1,375 @@
+"""The port CustomerStore: what each backend promises of customers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+
+from custsvc.customer import INT64_MAX, Stored
+from custsvc.errors import TemporaryError, VersionConflict
+from custsvc.stores.base import CustomerQuery, Deleted, Page, Store
+
+if TYPE_CHECKING:
+    from .conftest import Customers, CuttingProxy
+
+AtOnce = Callable[..., list[Any]]
+
+
+# -- ids
+
+
+def test_ids_ascend_from_one(store: Store) -> None:
+    assert list(store.customers.new_ids(3)) == [1, 2, 3]
+    assert store.customers.new_id() == 4
+    assert list(store.customers.new_ids(0)) == []
+
+
+def test_ids_are_given_once_whoever_asks_at_the_same_time(
+    store: Store, other_store: Store, at_once: AtOnce
+) -> None:
+    def singles(of: Store) -> list[int]:
+        return [of.customers.new_id() for _ in range(120)]
+
+    def block(of: Store) -> list[int]:
+        return [each for _ in range(10) for each in of.customers.new_ids(17)]
+
+    results = at_once(
+        *(lambda of=of, f=f: f(of) for of in (store, other_store) for f in (singles, singles, block))
+    )
+
+    given = [each for result in results for each in result]
+    assert len(given) == 2 * (120 + 120 + 170)
+    assert len(set(given)) == len(given)
+
+
+def test_ids_of_a_process_that_ended_never_come_again(
+    opened: Callable[[str], Store], database_url: str
+) -> None:
+    first = opened(database_url).customers.new_id()
+
+    assert opened(database_url).customers.new_id() > first
+
+
+# -- save
+
+
+def test_what_never_was_is_none(store: Store) -> None:
+    assert store.customers.get(1) is None
+    assert store.customers.history(1, limit=10) == []
+
+
+def test_a_saved_customer_is_read_back_byte_for_byte(store: Store, customers: Customers) -> None:
+    change = customers.new(
+        "Zoë 🦊 \u05d0\u05d1 $name \\ \" ' % \u2028".replace("\u2028", ""),
+        email="zoe@example.com",
+        phone="+49 151 0",
+        metadata={"big": INT64_MAX, "small": -INT64_MAX - 1, "pi": 3.25, "no": None, "text": "a\tb\nc\\n"},
+    )
+
+    returned = store.customers.save(change)
+
+    stored = store.customers.get(change.after.id)
+    assert stored is not None
+    assert stored.doc == change.doc == returned.doc
+    assert stored.customer() == change.after
+    assert (stored.id, stored.version, stored.deleted) == (change.after.id, 1, False)
+    assert returned == stored
+    assert type(stored.version) is int
+
+
+def test_the_highest_id_is_a_customer_like_any_other(store: Store, customers: Customers) -> None:
+    stored = store.customers.save(customers.new(id=INT64_MAX))
+    changed = customers.change(stored)
+
+    assert store.customers.get(INT64_MAX) == changed
+    assert len(store.customers.history(INT64_MAX, limit=5)) == 2
+    assert store.customers.find(CustomerQuery()).last_id == INT64_MAX
+
+
+def test_a_change_follows_the_version_it_was_made_from(store: Store, customers: Customers) -> None:
+    one = customers.add("One")
+    two = customers.change(one, "Two")
+    three = customers.change(two, "Three", deleted=True)
+
+    stored = store.customers.get(one.id)
+    assert stored == three
+    assert stored is not None
+    assert (stored.version, stored.deleted, stored.customer().fields.name) == (3, True, "Three")
+
+
+def test_a_change_of_a_version_that_is_gone_is_refused_and_leaves_nothing(
+    store: Store, customers: Customers
+) -> None:
+    one = customers.add("One")
+    two = customers.change(one, "Two")
+
+    with pytest.raises(VersionConflict, match=str(one.id)):
+        customers.change(one, "Late")
+
+    assert store.customers.get(one.id) == two
+    assert len(store.customers.history(one.id, limit=10)) == 2
+
+
+def test_a_new_customer_whose_id_is_taken_is_refused_and_leaves_nothing(
+    store: Store, customers: Customers
+) -> None:
+    first = customers.add("First")
+
+    with pytest.raises(VersionConflict):
+        store.customers.save(customers.new("Second", id=first.id))
+
+    assert store.customers.get(first.id) == first
+    assert len(store.customers.history(first.id, limit=10)) == 1
+
+
+def test_a_change_of_a_customer_that_is_not_there_is_refused_and_leaves_nothing(
+    store: Store, customers: Customers
+) -> None:
+    unsaved = customers.new("Never")
+    before = Stored(unsaved.after.id, 1, False, unsaved.doc)
+
+    with pytest.raises(VersionConflict):
+        customers.change(before)
+
+    assert store.customers.get(before.id) is None
+    assert store.customers.history(before.id, limit=10) == []
+
+
+def test_a_change_needs_no_hint_of_the_store(store: Store, customers: Customers) -> None:
+    one = customers.add()
+
+    two = customers.change(Stored(one.id, one.version, one.deleted, one.doc))
+
+    assert store.customers.get(one.id) == two
+
+
+def test_of_writers_of_the_same_version_exactly_one_wins(
+    store: Store, other_store: Store, customers: Customers, at_once: AtOnce
+) -> None:
+    for _ in range(5):
+        before = customers.add()
+        changes = [customers.next(before, f"Writer {number}") for number in range(8)]
+
+        results = at_once(
+            *(
+                lambda change=change, to=(store, other_store)[number % 2]: to.customers.save(change)
+                for number, change in enumerate(changes)
+            )
+        )
+
+        winners = [each for each in results if isinstance(each, Stored)]
+        assert [type(each) for each in results if not isinstance(each, Stored)] == [VersionConflict] * 7
+        assert store.customers.get(before.id) == winners[0]
+        assert len(store.customers.history(before.id, limit=10)) == 2
+
+
+def test_many_changes_of_one_customer_at_once_lose_no_update(
+    store: Store, other_store: Store, customers: Customers, at_once: AtOnce
+) -> None:
+    first = customers.add(metadata={"count": 0})
+
+    def count_up(to: Store) -> None:
+        done = 0
+        while done < 15:
+            before = to.customers.get(first.id)
+            assert before is not None
+            count = before.customer().fields.metadata["count"]
+            assert isinstance(count, int)
+            try:
+                to.customers.save(customers.next(before, metadata={"count": count + 1}))
+                done += 1
+            except VersionConflict:
+                time.sleep(0.001)
+
+    assert at_once(*(lambda to=to: count_up(to) for to in (store, other_store) * 2)) == [None] * 4
+
+    last = store.customers.get(first.id)
+    assert last is not None
+    assert last.customer().fields.metadata["count"] == 60
+    assert last.version == 61
+    history = [orjson.loads(each)["version"] for each in store.customers.history(first.id, limit=100)]
+    assert history == list(range(61, 0, -1))
+
+
+@pytest.mark.parametrize("lost", ["request", "reply"])
+def test_a_save_whose_connection_breaks_happens_once(
+    lost: Any, proxied: Store, proxy: CuttingProxy, store: Store, customers: Customers, write_mark: bytes
+) -> None:
+    new = customers.new()
+    proxied.ping()
+
+    proxy.lose(lost, write_mark)
+    one = proxied.customers.save(new)
+    assert proxy.left == 0
+    proxy.lose(lost, write_mark)
+    two = proxied.customers.save(customers.next(one))
+    assert proxy.left == 0
+
+    assert store.customers.get(one.id) == two
+    assert two.version == 2
+    assert len(store.customers.history(one.id, limit=10)) == 2
+    assert store.customers.count() == 1
+
+
+def test_a_conflict_behind_a_broken_connection_is_still_a_conflict(
+    proxied: Store, proxy: CuttingProxy, store: Store, customers: Customers, write_mark: bytes
+) -> None:
+    one = customers.add()
+    mine = customers.next(one, "Mine")
+    proxied.customers.get(one.id)
+    theirs = customers.change(one, "Theirs")
+
+    proxy.lose("request", write_mark)
+    with pytest.raises(VersionConflict):
+        proxied.customers.save(mine)
+
+    assert store.customers.get(one.id) == theirs
+
+
+def test_a_server_that_is_away_is_a_temporary_error(
+    proxied: Store, proxy: CuttingProxy, store: Store, customers: Customers
+) -> None:
+    one = customers.add()
+    proxied.ping()
+    proxy.shut()
+
+    for call in (
+        lambda: proxied.customers.get(one.id),
+        lambda: proxied.customers.save(customers.next(one)),
+        lambda: proxied.customers.find(CustomerQuery()),
+    ):
+        begun = time.monotonic()
+        with pytest.raises(TemporaryError) as caught:
+            call()
+        assert caught.value.dependency == store.name
+        assert time.monotonic() - begun < 12
+        assert "\n" not in str(caught.value)
+    assert store.customers.get(one.id) == one
+
+
+# -- save_many
+
+
+def test_many_new_customers_are_stored_with_their_events(store: Store, customers: Customers) -> None:
+    ids = store.customers.new_ids(500)
+    changes = [customers.new(f"Name {each}", id=each) for each in ids]
+
+    store.customers.save_many(changes)
+
+    assert store.customers.count() == 500
+    page = store.customers.find(CustomerQuery(limit=500))
+    assert page.docs == b",".join(change.doc for change in changes)
+    for change in changes[::100]:
+        assert store.customers.history(change.after.id, limit=2) == [change.event.payload]
+    first = store.customers.get(ids[0])
+    assert first is not None
+    assert customers.change(first).version == 2
+
+
+def test_many_new_customers_are_stored_all_or_none(store: Store, customers: Customers) -> None:
+    taken = customers.add()
+    changes = [customers.new() for _ in range(10)]
+    changes.insert(7, customers.new(id=taken.id))
+
+    with pytest.raises(VersionConflict):
+        store.customers.save_many(changes)
+
+    assert store.customers.count() == 1
+    assert store.customers.get(taken.id) == taken
+    assert store.customers.history(changes[0].after.id, limit=1) == []
+
+
+def test_no_new_customers_are_stored_without_a_word(store: Store) -> None:
+    store.customers.save_many([])
+    assert store.customers.count("include") == 0
+
+
+# -- find and count
+
+
+def ids_of(page: Page) -> list[int]:
+    return [each["id"] for each in orjson.loads(b"[" + page.docs + b"]")]
+
+
+@pytest.mark.parametrize(
+    ("deleted", "expected"),
+    [
+        ("exclude", [1, 2, 4, 5, 7, 8, 10]),
+        ("only", [3, 6, 9]),
+        ("include", [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]),
+    ],
+)
+def test_pages_join_to_all_that_match_each_once(
+    store: Store, customers: Customers, deleted: Deleted, expected: list[int]
+) -> None:
+    for number in range(1, 11):
+        stored = store.customers.save(customers.new(id=number))
+        if number % 3 == 0:
+            customers.change(stored, deleted=True)
+
+    for limit in (1, 2, 3, 7, 10, 50):
+        found: list[int] = []
+        after: int | None = None
+        while True:
+            page = store.customers.find(CustomerQuery(limit=limit, after_id=after, deleted=deleted))
+            ids = ids_of(page)
+            assert page.count == len(ids) <= limit
+            assert page.last_id == ids[-1]
+            found += ids
+            if not page.has_more:
+                break
+            assert page.count == limit
+            after = page.last_id
+        assert found == expected
+    assert store.customers.count(deleted) == len(expected)
+
+
+def test_a_page_holds_the_documents_byte_for_byte(store: Store, customers: Customers) -> None:
+    docs = [customers.add(name).doc for name in ("a, b", "[c]", "Zoë 🦊", '"')]
+
+    assert store.customers.find(CustomerQuery()).docs == b",".join(docs)
+
+
+def test_a_page_beyond_the_last_is_empty(store: Store, customers: Customers) -> None:
+    last = customers.add()
+
+    assert store.customers.find(CustomerQuery(after_id=last.id)) == Page(b"", 0, None, False)
+    assert store.customers.find(CustomerQuery(deleted="only")) == Page(b"", 0, None, False)
+
+
+def test_a_read_sees_every_write_that_returned_before(
+    store: Store, other_store: Store, customers: Customers
+) -> None:
+    stored = customers.add()
+    for _ in range(60):
+        stored = customers.change(stored, f"Name {stored.version}")
+        assert other_store.customers.get(stored.id) == stored
+        assert other_store.customers.find(CustomerQuery()).docs == stored.doc
+        assert len(other_store.customers.history(stored.id, limit=100)) == stored.version
+    customers.change(stored, deleted=True)
+    assert other_store.customers.count() == 0
+    assert other_store.customers.count("include") == other_store.customers.count("only") == 1
+
+
+# -- history
+
+
+def test_history_is_newest_first_by_number(store: Store, customers: Customers) -> None:
+    stored = customers.add()
+    payloads = store.customers.history(stored.id, limit=1)
+    neighbour = store.customers.save(customers.new(id=stored.id * 10))
+    for _ in range(11):
+        change = customers.next(stored, f"Name {stored.version}")
+        stored = store.customers.save(change)
+        payloads.insert(0, change.event.payload)
+    customers.change(neighbour)
+
+    assert store.customers.history(stored.id, limit=100) == payloads
+    assert store.customers.history(stored.id, limit=3) == payloads[:3]
+    assert store.customers.history(stored.id, limit=3, before_version=11) == payloads[2:5]
+    assert store.customers.history(stored.id, limit=3, before_version=2) == payloads[-1:]
+    assert store.customers.history(stored.id, limit=3, before_version=1) == []

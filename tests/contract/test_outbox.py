@@ -1,0 +1,259 @@
+"""The port Outbox: events are read gap-free, in order per customer, by one reader at a time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from custsvc.errors import TemporaryError, VersionConflict
+from custsvc.events import CustomerEvent
+from custsvc.stores.base import Store
+
+if TYPE_CHECKING:
+    from .conftest import Backdoor, Customers
+
+Drain = Callable[..., list[CustomerEvent]]
+
+
+def test_events_are_read_as_they_were_saved(store: Store, customers: Customers) -> None:
+    new = customers.new("Zoë 🦊 $x", metadata={"a": "$b"})
+    one = store.customers.save(new)
+    change = customers.next(one)
+    store.customers.save(change)
+
+    with store.outbox.lead() as leading:
+        assert leading
+        assert store.outbox.read(10).events == [new.event, change.event]
+
+
+def test_an_empty_outbox_gives_an_empty_batch(store: Store) -> None:
+    with store.outbox.lead():
+        batch = store.outbox.read(10)
+        assert batch.events == []
+        store.outbox.done(batch)
+        assert store.outbox.read(10).events == []
+
+
+def test_what_is_not_done_comes_again_and_what_is_done_does_not(store: Store, customers: Customers) -> None:
+    for _ in range(5):
+        customers.add()
+
+    with store.outbox.lead():
+        batch = store.outbox.read(3)
+        assert store.outbox.read(3).events == batch.events
+    with store.outbox.lead():
+        again = store.outbox.read(3)
+        assert again.events == batch.events
+        store.outbox.done(again)
+        rest = store.outbox.read(10)
+        assert len(rest.events) == 2
+        assert not set(map(id_of, rest.events)) & set(map(id_of, again.events))
+        store.outbox.done(rest)
+    with store.outbox.lead():
+        assert store.outbox.read(10).events == []
+
+
+def id_of(event: CustomerEvent) -> str:
+    return event.id
+
+
+def test_what_is_saved_while_a_batch_is_out_comes_next(store: Store, customers: Customers) -> None:
+    first = customers.add()
+
+    with store.outbox.lead():
+        batch = store.outbox.read(10)
+        second = customers.change(first)
+        third = customers.add()
+        store.outbox.done(batch)
+        events = store.outbox.read(10).events
+
+    assert [(each.customer_id, each.version) for each in events] == [(second.id, 2), (third.id, 1)]
+
+
+@pytest.mark.parametrize("limit", [1, 7, 1000])
+def test_versions_of_a_customer_come_in_order_however_small_the_batches(
+    limit: int, store: Store, customers: Customers, drain: Drain
+) -> None:
+    current = [customers.add() for _ in range(3)]
+    for _ in range(12):
+        current = [customers.change(each, f"Name {each.version}") for each in current]
+
+    with store.outbox.lead():
+        events = drain(store.outbox, limit)
+
+    assert len(events) == 39
+    for each in current:
+        assert [event.version for event in events if event.customer_id == each.id] == list(range(1, 14))
+
+
+def test_customers_stored_in_bulk_come_in_the_order_given(
+    store: Store, customers: Customers, drain: Drain
+) -> None:
+    ids = list(store.customers.new_ids(300))
+    changes = [customers.new(id=each) for each in ids[::3] + ids[1::3] + ids[2::3]]
+
+    store.customers.save_many(changes)
+
+    with store.outbox.lead():
+        assert drain(store.outbox, 70) == [change.event for change in changes]
+
+
+def test_nothing_is_lost_or_out_of_order_while_many_write_and_one_transaction_stays_open(
+    store: Store, other_store: Store, customers: Customers, backdoor: Backdoor, drain: Drain
+) -> None:
+    hot = [customers.add() for _ in range(5)]
+    expected: set[tuple[int, int]] = {(each.id, 1) for each in hot}
+    lock = threading.Lock()
+    problems: list[Exception] = []
+
+    def write(number: int) -> None:
+        to = (store, other_store)[number % 2].customers
+        try:
+            for turn in range(25):
+                before = to.get(hot[(number + turn) % 5].id)
+                assert before is not None
+                try:
+                    saved = to.save(customers.next(before, f"Writer {number} turn {turn}"))
+                except VersionConflict:
+                    continue
+                with lock:
+                    expected.add((saved.id, saved.version))
+        except Exception as exc:  # noqa: BLE001 - told below
+            problems.append(exc)
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    events: list[CustomerEvent] = []
+    with backdoor.open_write(), store.outbox.lead() as leading:
+        assert leading
+        for writer in writers:
+            writer.start()
+        while any(writer.is_alive() for writer in writers):
+            batch = store.outbox.read(7)
+            events += batch.events
+            store.outbox.done(batch)
+        events += drain(store.outbox, 7)
+        for writer in writers:
+            writer.join()
+
+    assert problems == []
+    seen = [(event.customer_id, event.version) for event in events]
+    assert len(seen) == len(set(seen))
+    assert set(seen) == expected
+    for each in hot:
+        versions = [version for customer_id, version in seen if customer_id == each.id]
+        assert versions == list(range(1, len(versions) + 1))
+
+
+# -- leadership
+
+
+def test_reading_needs_leadership(store: Store, customers: Customers) -> None:
+    customers.add()
+
+    with pytest.raises(TemporaryError):
+        store.outbox.read(1)
+    with store.outbox.lead():
+        batch = store.outbox.read(1)
+    with pytest.raises(TemporaryError):
+        store.outbox.done(batch)
+
+
+def test_one_leads_at_a_time_and_the_next_may_when_it_ends(store: Store, other_store: Store) -> None:
+    with store.outbox.lead() as first:
+        assert first
+        begun = time.monotonic()
+        with other_store.outbox.lead() as second:
+            assert not second
+            with pytest.raises(TemporaryError):
+                other_store.outbox.read(1)
+        assert time.monotonic() - begun < 1
+        store.outbox.read(1)
+
+    with other_store.outbox.lead() as second:
+        assert second
+    with store.outbox.lead() as first:
+        assert first
+
+
+def test_each_database_has_a_leader_of_its_own(
+    store: Store, new_database: Callable[[], str], opened: Callable[[str], Store]
+) -> None:
+    with store.outbox.lead() as here, opened(new_database()).outbox.lead() as there:
+        assert here
+        assert there
+
+
+_LEADER = """
+import sys, time
+from custsvc.config import Settings
+from custsvc.stores import open_store
+
+backend, url = sys.argv[1:]
+with open_store(Settings(backend=backend, **{backend + "_url": url})) as store:
+    with store.outbox.lead() as leading:
+        print(leading, len(store.outbox.read(10).events), flush=True)
+        time.sleep(60)
+"""
+
+
+def test_a_leader_that_was_killed_is_followed_within_five_seconds(
+    backend: str, database_url: str, store: Store, customers: Customers
+) -> None:
+    customers.add()
+    leader = subprocess.Popen(
+        [sys.executable, "-c", _LEADER, backend, database_url], stdout=subprocess.PIPE, text=True
+    )
+    with leader:
+        try:
+            assert leader.stdout is not None
+            assert leader.stdout.readline().split() == ["True", "1"]
+            with store.outbox.lead() as leading:
+                assert not leading
+        finally:
+            leader.kill()
+            leader.wait()
+    killed = time.monotonic()
+
+    while True:
+        with store.outbox.lead() as leading:
+            if leading:
+                assert len(store.outbox.read(10).events) == 1
+                break
+        assert time.monotonic() - killed < 5
+        time.sleep(0.1)
+
+
+# -- depth and source
+
+
+def test_depth_tells_how_much_waits_and_for_how_long(store: Store, customers: Customers) -> None:
+    assert store.outbox.depth() == (0, 0)
+    for _ in range(3):
+        customers.add()
+    time.sleep(0.2)
+
+    waiting, age = store.outbox.depth()
+    assert waiting == 3
+    assert age >= 0
+
+    with store.outbox.lead():
+        store.outbox.done(store.outbox.read(2))
+        assert store.outbox.depth().waiting == 1
+        store.outbox.done(store.outbox.read(2))
+        assert store.outbox.depth() == (0, 0)
+
+
+def test_a_source_names_one_database_for_all_its_processes(
+    store: Store, other_store: Store, new_database: Callable[[], str], opened: Callable[[str], Store]
+) -> None:
+    source = store.outbox.source()
+
+    assert source.startswith(f"urn:custsvc:{store.name}:")
+    assert store.outbox.source() == other_store.outbox.source() == source
+    assert opened(new_database()).outbox.source() != source

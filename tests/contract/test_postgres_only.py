@@ -1,0 +1,212 @@
+"""What the outbox promises of PostgreSQL's own ways: snapshots, sequences, sessions, clusters."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import psycopg2
+import pytest
+
+from custsvc.errors import ConfigurationError
+from custsvc.events import CustomerEvent
+from custsvc.stores.base import Outbox, Store
+from custsvc.stores.postgres.connection import connect
+
+pytestmark = pytest.mark.parametrize("backend", ["postgres"])
+
+Drain = Callable[..., list[CustomerEvent]]
+
+
+@pytest.fixture
+def sql(database_url: str) -> Iterator[Callable[..., Any]]:
+    """Runs a statement by itself and returns its first row."""
+    connection = psycopg2.connect(database_url)
+    connection.autocommit = True
+
+    def run(statement: str, *params: object) -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute(statement, params)
+            return cursor.fetchone() if cursor.description else None
+
+    with closing(connection):
+        yield run
+
+
+INSERT = (
+    "INSERT INTO customer_event (id, customer_id, version, op, created, payload) "
+    "VALUES (%s, %s, 1, 'created', now(), '{}')"
+)
+
+
+@contextmanager
+def open_transaction(url: str) -> Iterator[Any]:
+    """A connection in a transaction that writes; the caller commits it or not."""
+    with closing(psycopg2.connect(url)) as connection:
+        yield connection
+
+
+def add_event(connection: Any, customer_id: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(INSERT, (str(uuid.uuid4()), customer_id))
+
+
+def ids(events: list[CustomerEvent]) -> list[int]:
+    return [event.customer_id for event in events]
+
+
+def test_an_event_whose_transaction_commits_late_is_read_late_and_not_lost(
+    store: Store, database_url: str, drain: Drain
+) -> None:
+    with store.outbox.lead(), open_transaction(database_url) as late, open_transaction(database_url) as early:
+        add_event(late, 1)
+        for customer_id in range(2, 12):
+            add_event(early, customer_id)
+        early.commit()
+        first = drain(store.outbox)
+
+        late.commit()
+        second = drain(store.outbox)
+
+    assert (ids(first), ids(second)) == ([*range(2, 12)], [1])
+
+
+def test_an_event_that_was_rolled_back_is_never_read(store: Store, database_url: str, drain: Drain) -> None:
+    with store.outbox.lead(), open_transaction(database_url) as connection:
+        add_event(connection, 1)
+        assert drain(store.outbox) == []
+        connection.rollback()
+
+        assert drain(store.outbox) == []
+
+
+def test_an_event_of_a_prepared_transaction_is_read_once_it_is_committed(
+    store: Store, database_url: str, sql: Callable[..., Any], drain: Drain
+) -> None:
+    if sql("SHOW max_prepared_transactions")[0] == "0":
+        pytest.skip("this server takes no prepared transactions")
+    name = uuid.uuid4().hex
+    with open_transaction(database_url) as connection:
+        add_event(connection, 1)
+        with connection.cursor() as cursor:
+            cursor.execute(f"PREPARE TRANSACTION '{name}'")
+    with store.outbox.lead():
+        assert drain(store.outbox) == []
+        sql(f"COMMIT PREPARED '{name}'")
+
+        assert ids(drain(store.outbox)) == [1]
+
+
+def test_an_event_written_inside_a_savepoint_is_read(store: Store, database_url: str, drain: Drain) -> None:
+    with store.outbox.lead(), open_transaction(database_url) as connection:
+        with connection.cursor() as cursor:
+            cursor.execute("SAVEPOINT s")
+            add_event(connection, 1)
+            cursor.execute("RELEASE s")
+        assert drain(store.outbox) == []
+        connection.commit()
+
+        assert ids(drain(store.outbox)) == [1]
+
+
+def test_a_reader_that_dies_within_a_big_window_leaves_the_rest_to_the_next(
+    store: Store, other_store: Store, database_url: str, drain: Drain
+) -> None:
+    with open_transaction(database_url) as connection:
+        for customer_id in range(1, 101):
+            add_event(connection, customer_id)
+        connection.commit()
+    with store.outbox.lead():
+        batch = store.outbox.read(30)
+        store.outbox.done(batch)
+        unfinished = store.outbox.read(30)
+        with open_transaction(database_url) as connection:
+            add_event(connection, 101)
+            connection.commit()
+
+    with other_store.outbox.lead():
+        rest = drain(other_store.outbox, 30)
+
+    assert ids(batch.events) == [*range(1, 31)]
+    assert ids(unfinished.events) == [*range(31, 61)]
+    assert ids(rest) == [*range(31, 102)]
+    assert other_store.outbox.depth().waiting == 0
+
+
+def test_depth_counts_what_is_left_of_a_window_and_what_came_after_it(
+    store: Store, database_url: str
+) -> None:
+    with store.outbox.lead(), open_transaction(database_url) as connection:
+        for customer_id in range(1, 11):
+            add_event(connection, customer_id)
+        connection.commit()
+        store.outbox.done(store.outbox.read(4))
+        add_event(connection, 11)
+        connection.commit()
+
+        assert store.outbox.depth().waiting == 7
+
+
+def test_a_database_restored_into_another_cluster_sends_everything_again(
+    store: Store, other_store: Store, database_url: str, sql: Callable[..., Any], drain: Drain
+) -> None:
+    with open_transaction(database_url) as connection:
+        add_event(connection, 1)
+        connection.commit()
+    with store.outbox.lead():
+        drain(store.outbox)
+    sql("UPDATE outbox_cursor SET system_identifier = '1', prev = '900000000:900000000:'")
+
+    with other_store.outbox.lead():
+        assert ids(drain(other_store.outbox)) == [1]
+    assert sql("SELECT system_identifier FROM outbox_cursor") != ("1",)
+
+
+def test_a_sequence_that_hands_out_numbers_in_blocks_is_refused(
+    store: Store, sql: Callable[..., Any]
+) -> None:
+    sql("ALTER SEQUENCE customer_event_seq_seq CACHE 20")
+
+    with pytest.raises(ConfigurationError, match="CACHE 20") as refused, store.outbox.lead():
+        pass
+
+    assert refused.value.fix == "ALTER SEQUENCE customer_event_seq_seq CACHE 1"
+
+
+def test_a_pooler_that_swaps_the_session_is_noticed(store: Store, database_url: str) -> None:
+    outbox: Outbox = store.outbox
+    with outbox.lead():
+        outbox.read(1)
+        with closing(outbox._connection), closing(connect(database_url)) as another:  # type: ignore[attr-defined]
+            outbox._connection = another  # type: ignore[attr-defined]
+
+            with pytest.raises(ConfigurationError, match="shares sessions"):
+                outbox.read(1)
+
+
+def test_a_poll_of_an_idle_outbox_does_not_look_at_old_events(
+    store: Store, database_url: str, sql: Callable[..., Any], drain: Drain
+) -> None:
+    sql(
+        "INSERT INTO customer_event (id, customer_id, version, op, created, payload) "
+        "SELECT gen_random_uuid(), n, 1, 'created', now(), '{}' FROM generate_series(1, 20000) n"
+    )
+    sql("ANALYZE customer_event")
+    with store.outbox.lead():
+        drain(store.outbox)
+        with open_transaction(database_url) as connection:
+            add_event(connection, 1_000_000)
+            connection.commit()
+        cursor = store.outbox._cursor  # type: ignore[attr-defined]
+        from custsvc.stores.postgres.outbox import _FIRST
+
+        plan = sql(
+            "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "
+            + _FIRST.sql.replace("$1", f"'{cursor.prev}'::pg_snapshot")
+            .replace("$2", "pg_current_snapshot()")
+            .replace("$3", "5000")
+        )[0][0]["Plan"]
+
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 50
