@@ -21,7 +21,7 @@ STATEMENT_TIMEOUT = 30
 
 _OPTIONS = (
     f"-c timezone=UTC -c statement_timeout={STATEMENT_TIMEOUT}s -c lock_timeout=10s "
-    "-c idle_in_transaction_session_timeout=60s"
+    "-c idle_in_transaction_session_timeout=60s -c jit=off"
 )
 # What a server says, at connect, that no waiting mends.
 _CONFIGURATION = re.compile(

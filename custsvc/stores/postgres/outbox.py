@@ -38,6 +38,7 @@ _COLUMNS = "e.seq, e.id::text, e.customer_id, e.version, e.op, e.created, e.payl
 
 _NOW = Statement("outbox_now", "boolean", "SELECT pg_current_snapshot()::text, pg_backend_pid() WHERE $1")
 # The start of a window: two ranges of the index on (txid, seq), so that a poll costs the new events only.
+# The LIMIT inside keeps the planner from turning the second one into a scan of the whole history.
 _FIRST = Statement(
     "outbox_first",
     "pg_snapshot, pg_snapshot, integer",
@@ -48,8 +49,10 @@ _FIRST = Statement(
             WHERE txid >= pg_snapshot_xmax($1) AND txid < pg_snapshot_xmax($2)
               AND pg_visible_in_snapshot(txid, $2)
             UNION ALL
-            SELECT seq FROM customer_event
-            WHERE txid = ANY (ARRAY(SELECT pg_snapshot_xip($1))) AND pg_visible_in_snapshot(txid, $2)
+            SELECT late.seq FROM pg_snapshot_xip($1) AS x (txid), LATERAL (
+                SELECT seq FROM customer_event
+                WHERE txid = x.txid AND pg_visible_in_snapshot(txid, $2) ORDER BY seq LIMIT $3
+            ) late
         ) w ORDER BY w.seq LIMIT $3
     )) ORDER BY e.seq
     """,  # noqa: S608 - constants of this module
@@ -70,25 +73,29 @@ _SAVE = Statement(
     "pg_snapshot, pg_snapshot, bigint",
     "UPDATE outbox_cursor SET prev = $1, target = $2, last_seq = $3",
 )
+_CURSOR = Statement(
+    "outbox_cursor",
+    "boolean",
+    "SELECT prev::text, target::text, last_seq FROM outbox_cursor WHERE only_one = $1",
+)
+# What neither `prev` nor the part of the window that is sent has shown.
 _DEPTH = Statement(
     "outbox_depth",
-    "boolean",
+    "pg_snapshot, pg_snapshot, bigint",
     """
-    WITH c AS (SELECT * FROM outbox_cursor UNION ALL
-               SELECT true, '', '3:3:', NULL, 0 WHERE NOT EXISTS (SELECT FROM outbox_cursor)),
-    waiting AS (
-        SELECT e.seq, e.txid FROM c, customer_event e WHERE e.txid >= pg_snapshot_xmax(c.prev)
-        UNION ALL
-        SELECT e.seq, e.txid FROM customer_event e
-        WHERE e.txid = ANY (ARRAY(SELECT pg_snapshot_xip(c.prev) FROM c))
-    ),
-    unsent AS (
-        SELECT w.seq FROM c, waiting w
-        WHERE c.target IS NULL OR w.seq > c.last_seq OR NOT pg_visible_in_snapshot(w.txid, c.target)
+    WITH unsent AS MATERIALIZED (
+        SELECT w.seq FROM (
+            SELECT seq, txid FROM customer_event WHERE txid >= pg_snapshot_xmax($1)
+            UNION ALL
+            SELECT late.seq, late.txid FROM pg_snapshot_xip($1) AS x (txid), LATERAL (
+                SELECT seq, txid FROM customer_event WHERE txid = x.txid ORDER BY seq LIMIT 1000000000
+            ) late
+        ) w
+        WHERE $2 IS NULL OR w.seq > $3 OR NOT pg_visible_in_snapshot(w.txid, $2)
     )
     SELECT count(*), extract(epoch FROM now() - (
         SELECT created FROM customer_event WHERE seq = (SELECT min(seq) FROM unsent)
-    )) FROM unsent WHERE $1
+    )) FROM unsent
     """,
 )
 
@@ -113,17 +120,18 @@ class PostgresOutbox:
     @contextmanager
     def lead(self) -> Iterator[bool]:
         with closing(connect(self._connections.url, "custsvc relay")) as connection:
+            if not self._try_lock(connection):
+                yield False
+                return
             self._connection = connection
             try:
-                leading = self._try_lock()
-                if leading:
-                    self._load()
-                yield leading
+                self._load()
+                yield True
             finally:
                 self._connection = None
 
-    def _try_lock(self) -> bool:
-        with translated(self._connection), self._leading().cursor() as cursor:
+    def _try_lock(self, connection: Connection) -> bool:
+        with translated(connection), connection.cursor() as cursor:
             cursor.execute(_SESSION)
             cursor.execute("SELECT pg_backend_pid(), pg_try_advisory_lock(%s)", (_LOCK,))
             self._pid, locked = cursor.fetchone() or (0, False)
@@ -210,7 +218,8 @@ class PostgresOutbox:
             self._cursor = batch.token
 
     def depth(self) -> Depth:
-        ((waiting, age),) = self._connections.read(_DEPTH, (True,))
+        saved = self._connections.read(_CURSOR, (True,)) or [(_BEGINNING, None, 0)]
+        ((waiting, age),) = self._connections.read(_DEPTH, saved[0])
         return Depth(waiting, max(float(age or 0), 0.0))
 
     def source(self) -> str:
