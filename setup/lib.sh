@@ -1,0 +1,136 @@
+# shellcheck shell=bash
+# Shared by the scripts beside it: where the checkout is, and a virtual environment with custsvc in it.
+# Usage: source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"; ensure_venv local
+#
+# Sourcing it changes to the top folder of the checkout. PYTHON=/path/to/python chooses the Python that a new
+# virtual environment is made with.
+
+ROOT="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." >/dev/null && pwd -P)"
+cd -- "$ROOT" || exit
+VENV="$ROOT/.venv"
+VENV_PYTHON="$VENV/bin/python"
+
+say() { printf '%s\n' "$*" >&2; }
+
+# die MESSAGE [FIX]
+die() {
+  say "error: $1"
+  if [[ -n "${2:-}" ]]; then say "fix: $2"; fi
+  exit 1
+}
+
+# The comment at the top of the script that runs.
+show_help() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; }
+
+is_root() { [[ "$(id -u)" == 0 ]]; }
+
+can_apt() { is_root && command -v apt-get >/dev/null; }
+
+# apt_install PACKAGE…
+apt_install() {
+  say "installing $* (apt-get)"
+  DEBIAN_FRONTEND=noninteractive apt-get update -qq >&2 &&
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
+}
+
+# In CI nobody is there to install what is missing, so the scripts do it themselves.
+apt_in_ci() { [[ "${CI:-}" == true ]] && can_apt && apt_install "$@"; }
+
+# ensure_venv EXTRA: .venv is there, works, and holds custsvc (editable) with [local] or [test].
+ensure_venv() {
+  (
+    # Two scripts started at once must not make it both.
+    if command -v flock >/dev/null; then flock 9; fi
+    _ensure_venv_itself
+    _ensure_installed "$1"
+  ) 9<"$ROOT"
+}
+
+_is_new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
+
+_find_python() {
+  local candidate
+  for candidate in ${PYTHON:+"$PYTHON"} python3 python3.13 python3.12 python3.11 python; do
+    if _is_new_enough "$candidate"; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  return 1
+}
+
+_ensure_venv_itself() {
+  if [[ -e "$VENV" ]]; then
+    if _venv_works; then return; fi
+    [[ -f "$VENV/pyvenv.cfg" || -z "$(ls -A "$VENV")" ]] ||
+      die "$VENV is no virtual environment" "move it away; this script makes its own there"
+    say "the virtual environment $VENV does not work any more (moved, or its Python is gone): making it anew"
+    rm -rf -- "$VENV"
+  fi
+  local python
+  python="$(_find_python)" || {
+    apt_in_ci python3 python3-venv || true
+    python="$(_find_python)" || die "custsvc needs Python 3.11 or later; found: $(python3 --version 2>&1 || true)" \
+      "apt-get install python3 python3-venv (Debian 12, Ubuntu 24.04 or later), or set PYTHON=/path/to/python3.12"
+  }
+  if ! "$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then
+    local package
+    package="$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
+    apt_in_ci "$package" || apt_in_ci python3-venv ||
+      die "$python cannot make virtual environments (ensurepip is missing)" "apt-get install python3-venv (or $package)"
+  fi
+  say "making the virtual environment .venv ($("$python" --version))"
+  "$python" -m venv "$VENV" >&2 || {
+    rm -rf -- "$VENV"
+    die "the virtual environment could not be made with $python" "apt-get install python3-venv, and see the message above"
+  }
+}
+
+_venv_works() {
+  _is_new_enough "$VENV_PYTHON" || return 1
+  # Its scripts name the folder that it was made in.
+  grep -qsF "$VENV" "$VENV/bin/activate" || return 1
+  "$VENV_PYTHON" -c 'import pip' 2>/dev/null || "$VENV_PYTHON" -m ensurepip >/dev/null 2>&1
+}
+
+# _ensure_installed EXTRA. The stamp tells what was installed from which pyproject.toml; [test] holds [local].
+_ensure_installed() {
+  local extra="$1" stamp="$VENV/.custsvc-installed" state known
+  state="$(cksum <pyproject.toml) $("$VENV_PYTHON" --version)"
+  known="$(cat "$stamp" 2>/dev/null || true)"
+  if [[ -x "$VENV/bin/custsvc" && ("$known" == "$extra $state" || "$known" == "test $state") ]]; then return; fi
+  # What was tested here before is not lost by a start.
+  if [[ "$known" == "test "* ]]; then extra="test"; fi
+  say "installing custsvc[$extra] into .venv (the first time about 300 MB, a minute or two)"
+  rm -f -- "$stamp"
+  local log="$VENV/pip.log"
+  if ! "$VENV_PYTHON" -m pip install --disable-pip-version-check --progress-bar off --editable ".[$extra]" 2>&1 |
+    tee "$log" |
+    awk '/^ *Downloading .*MB\)/ { print "  " $2, $3, $4; fflush() } /^Installing collected/ { print "  installing"; fflush() }' >&2; then
+    tail -n 20 "$log" >&2
+    die "pip could not install custsvc[$extra] (all of its output: $log)" "check the network and run this again"
+  fi
+  printf '%s\n' "$extra $state" >"$stamp"
+}
+
+# The embedded MongoDB is linked with libcurl, which every desktop has and a slim container has not.
+ensure_libcurl() {
+  if "$VENV_PYTHON" -c 'import ctypes; ctypes.CDLL("libcurl.so.4")' 2>/dev/null; then return; fi
+  if [[ "$(uname -s)" != Linux ]]; then return; fi
+  apt_in_ci libcurl4 || apt_in_ci libcurl4t64 ||
+    say "note: libcurl.so.4 is missing, which the embedded MongoDB needs: apt-get install libcurl4 (Debian 13: libcurl4t64)"
+}
+
+# Docker with its engine, or the way to get it.
+need_docker() {
+  command -v docker >/dev/null ||
+    die "Docker is not installed" "install Docker Engine (docs.docker.com/engine/install), or do without: setup/dev-startup.sh"
+  docker info >/dev/null 2>&1 ||
+    die "the Docker engine does not answer" "start it (systemctl start docker) and see that you may use it (docker info), or do without: setup/dev-startup.sh"
+}
+
+need_compose() {
+  need_docker
+  docker compose version >/dev/null 2>&1 ||
+    die "Docker has no Compose plugin" "install docker-compose-plugin (docs.docker.com/compose/install)"
+}

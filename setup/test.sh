@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Check everything: lint, types, and all tests on real servers, from a bare checkout.
+# Makes .venv where there is none; the tests start their own servers and stop them.
+#
+# Usage: setup/test.sh [--long | --lint] [ARGUMENTS OF pytest]
+#   setup/test.sh                          all but the long runs
+#   setup/test.sh tests/unit -k config     some of them
+#   setup/test.sh --long                   only the long runs: minutes to hours
+#   setup/test.sh --lint                   lint and types, no test
+# In CI (CI=true) a server that cannot be had is a failure, not a skip.
+
+set -euo pipefail
+source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
+
+marks="not long"
+with_tests=true
+case "${1:-}" in
+  -h | --help) show_help && exit ;;
+  --long)
+    marks=long
+    shift
+    ;;
+  --lint)
+    with_tests=false
+    shift
+    ;;
+esac
+if [[ "${CI:-}" == true ]]; then export CUSTSVC_TEST_REQUIRE=1; fi
+
+# The tests of the pages drive a browser. Without one they are skipped, loudly.
+ensure_chromium() {
+  if [[ ! -d tests/web ]] || command -v chromium >/dev/null || command -v google-chrome >/dev/null; then return; fi
+  if can_apt && apt_install chromium; then return; fi
+  say ""
+  say "  NOTE: there is no Chromium here, so the tests of the pages cannot run (apt-get install chromium)."
+  say ""
+}
+
+failed=()
+check() {
+  say "== $*"
+  "$VENV_PYTHON" -m "$@" >&2 || failed+=("$1${2:+ $2}")
+}
+
+ensure_venv test
+check ruff check .
+check ruff format --check .
+check mypy
+if [[ "$with_tests" == true ]]; then
+  ensure_libcurl
+  ensure_chromium
+  say "== pytest"
+  "$VENV_PYTHON" -m pytest -m "$marks" "$@" || failed+=("pytest ($?)")
+fi
+if ((${#failed[@]})); then
+  printf 'failed: %s\n' "${failed[@]}" >&2
+  exit 1
+fi
