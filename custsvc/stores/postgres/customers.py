@@ -199,10 +199,9 @@ def copy_lines(rows: Iterable[Sequence[Any]]) -> BytesIO:
 def _copy_value(value: Any) -> str:
     if value is None:
         return "\\N"
-    if not isinstance(value, str):
-        return str(value)
-    if "\\" in value:
-        value = value.replace("\\", "\\\\")
-    if not value.isprintable():
-        value = value.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
-    return value
+    text = str(value)
+    if "\\" in text:
+        text = text.replace("\\", "\\\\")
+    if not text.isprintable():
+        text = text.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+    return text

@@ -237,7 +237,8 @@ class PostgresLedger:
     def unpublished_failures(self, limit: int, lease: float = 0.0) -> list[Notification]:
         with self._connections.cursor() as cursor:
             cursor.execute(_UNPUBLISHED, {"limit": limit, "lease": lease})
-            return sorted(map(_notification, cursor.fetchall()), key=lambda n: (str(n.updated_on), n.id))
+            # The oldest failure first, then by id.
+            return [_notification(row) for row in sorted(cursor.fetchall(), key=lambda r: (r[15], r[0]))]
 
     def published(self, ids: Sequence[str]) -> None:
         with self._connections.cursor() as cursor:
