@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +46,16 @@ def java() -> Path:
         if candidate.exists():
             return candidate
     raise NoKafka("there is no Java here", fix="pip install 'custsvc[local]'")
+
+
+def java_version(java: Path) -> int:
+    """The major version that a java's home says it is; 0 where it does not."""
+    try:
+        release = (java.resolve().parent.parent / "release").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return 0
+    found = re.search(r'JAVA_VERSION="(\d+)', release)
+    return int(found[1]) if found else 0
 
 
 def classpath(say: Callable[[str], None]) -> list[Path]:

@@ -155,7 +155,11 @@ class Kafka(Server):
 
     def _java(self) -> list[str | Path]:
         joined = ":".join(str(jar) for jar in self._classpath or jars.classpath(self.say))
-        return [jars.java(), *_JAVA_OPTIONS, "-cp", joined]
+        java = jars.java()
+        # What Kafka's jars do, newer Javas warn of at length, which buries what Kafka says.
+        allowed = ["--enable-native-access=ALL-UNNAMED"] if jars.java_version(java) >= 22 else []
+        allowed += ["--sun-misc-unsafe-memory-access=allow"] if jars.java_version(java) >= 23 else []
+        return [java, *_JAVA_OPTIONS, *allowed, "-cp", joined]
 
     def _format(self) -> None:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")

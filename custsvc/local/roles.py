@@ -21,6 +21,7 @@ from .process import Identity
 
 HEALTHY_S = 30.0
 _STANDS_S = 1.0
+_REPEAT_S = 30.0
 _PROBLEM = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b|^(warning|error):")
 # The environment must not send the question whether a role on this machine is ready through a proxy.
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -70,12 +71,14 @@ class Role:
         self.exit_code: int | None = None
         self.start_at: float | None = 0.0
         self._started = 0.0
-        self._read_up_to = 0
+        self._read_up_to = _size(log)
+        self._seen: dict[str, float] = {}
+        self._held_back = 0
 
     def start(self, env: Mapping[str, str]) -> None:
         """Start it, with these addresses below its own environment."""
         process.rotate(self.log)
-        self._read_up_to = self.log.stat().st_size if self.log.exists() else 0
+        self._read_up_to = _size(self.log)
         own = {PARENT_PID: str(os.getpid()), **env, **self.spec.env}
         self.identity = process.spawn(self.spec.argv, log=self.log, env={**os.environ, **own})
         self.start_at = None
@@ -136,8 +139,8 @@ class Role:
         return [readable(line) for line in process.tail(self.log, lines)]
 
     def problems(self) -> Iterator[str]:
-        """The warnings and errors it has logged since the last look."""
-        if not self.log.exists():
+        """The warnings and errors logged since the last look; the same one again only after a while."""
+        if _size(self.log) <= self._read_up_to:
             return
         with self.log.open("rb") as file:
             file.seek(self._read_up_to)
@@ -145,8 +148,24 @@ class Role:
         whole = new[: new.rfind(b"\n") + 1]
         self._read_up_to += len(whole)
         for line in whole.decode("utf-8", "replace").splitlines():
-            if is_problem(line):
+            if is_problem(line) and self._is_news(readable(line)):
                 yield readable(line)
+
+    def held_back(self) -> int:
+        """How many repeated problems were not passed on since the last call."""
+        count, self._held_back = self._held_back, 0
+        return count
+
+    def _is_news(self, line: str) -> bool:
+        # Lines that differ in their numbers only (times, ports, counts) say the same.
+        key, now = re.sub(r"\d+", "0", line), time.monotonic()
+        if now - self._seen.get(key, -_REPEAT_S) < _REPEAT_S:
+            self._held_back += 1
+            return False
+        if len(self._seen) > 1000:
+            self._seen.clear()
+        self._seen[key] = now
+        return True
 
 
 def is_problem(line: str) -> bool:
@@ -180,6 +199,10 @@ def get_json(url: str) -> Any:
     """What a role of this machine answers. Raises OSError."""
     with _direct.open(url, timeout=10) as response:
         return json.load(response)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _answers(url: str) -> bool:

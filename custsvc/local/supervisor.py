@@ -178,8 +178,9 @@ class Supervisor:
     def _pass_on_problems(self, role: Role) -> None:
         lines = list(role.problems())
         self._show_lines(lines[:_LINES_AT_ONCE], prefix=f"{role.spec.name}: ")
-        if len(lines) > _LINES_AT_ONCE:
-            self._say(f"{role.spec.name}: … {len(lines) - _LINES_AT_ONCE} more in {role.log}")
+        left_out = len(lines[_LINES_AT_ONCE:]) + (role.held_back() if lines else 0)
+        if left_out:
+            self._say(f"{role.spec.name}: … {left_out} more like these in {role.log}")
 
     def _show_lines(self, lines: Sequence[str], prefix: str = "  ") -> None:
         for line in lines:
