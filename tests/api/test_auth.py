@@ -1,0 +1,302 @@
+"""Who gets in, and how far: every route, every role, every way a key can be wrong."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from custsvc.api import create_app
+from custsvc.auth import KEY_TTL, KeyRing, Principal, check_exposure, is_loopback, new_key
+from custsvc.config import Settings
+from custsvc.customer import utc_now
+from custsvc.errors import ConfigurationError, ExitCode, ValidationError
+from custsvc.stores.base import ApiKey, Role, Store
+
+from .conftest import ANN, Client
+
+# Every route and method there is, and the role it needs; None for those that need no key.
+NEEDED: dict[tuple[str, str], Role | None] = {
+    ("/api/customers", "GET"): "read",
+    ("/api/customers", "POST"): "write",
+    ("/api/customers/<id:customer_id>", "GET"): "read",
+    ("/api/customers/<id:customer_id>", "PUT"): "write",
+    ("/api/customers/<id:customer_id>", "PATCH"): "write",
+    ("/api/customers/<id:customer_id>", "DELETE"): "write",
+    ("/api/customers/<id:customer_id>/restore", "POST"): "write",
+    ("/api/customers/<id:customer_id>/history", "GET"): "read",
+    ("/customers", "GET"): "read",
+    ("/customers", "POST"): "write",
+    ("/customers/<id:customer_id>", "GET"): "read",
+    ("/customers/<id:customer_id>", "PUT"): "write",
+    ("/customers/<id:customer_id>", "PATCH"): "write",
+    ("/customers/<id:customer_id>", "DELETE"): "write",
+    ("/api/status", "GET"): "read",
+    ("/livez", "GET"): None,
+    ("/readyz", "GET"): None,
+}
+ROLES: list[Role] = ["read", "write", "admin"]
+
+
+def routes(app: Flask) -> set[tuple[str, str]]:
+    return {
+        (rule.rule.rstrip("/"), method)
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+
+
+def test_the_list_of_routes_in_this_test_is_complete(app: Flask) -> None:
+    assert routes(app) == set(NEEDED)
+
+
+def test_every_route_refuses_a_caller_without_a_key(app: Flask, client: Client, stranger: Client) -> None:
+    customer = client.create()
+
+    for (path, method), needed in NEEDED.items():
+        for verb in {method, "OPTIONS", *(["HEAD"] if method == "GET" else [])}:
+            for slash in ("", "/"):
+                where = path.replace("<id:customer_id>", str(customer["id"])) + slash
+                answer = stranger(verb, where, json=ANN if method in ("POST", "PUT", "PATCH") else None)
+
+                if needed is None:
+                    assert answer.status_code == 200, (verb, where)
+                else:
+                    assert answer.status_code == 401, (verb, where)
+                    assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
+    assert client.get(f"/api/customers/{customer['id']}").json == customer
+    assert client.get("/api/customers/").json["count"] == 1
+
+
+def test_every_route_refuses_a_key_of_too_weak_a_role(
+    app: Flask, make_key: Callable[[Role], str], client: Client
+) -> None:
+    callers = {role: Client(app, make_key(role)) for role in ROLES}
+
+    for (path, method), needed in NEEDED.items():
+        for role, caller in callers.items():
+            customer = client.create()
+            where = path.replace("<id:customer_id>", str(customer["id"]))
+            answer = caller(method, where, json=ANN if method in ("POST", "PUT", "PATCH") else None)
+
+            if needed is None or ROLES.index(role) >= ROLES.index(needed):
+                assert answer.status_code in (200, 201, 204), (role, method, where)
+            else:
+                assert (answer.status_code, answer.json["code"]) == (403, "forbidden"), (role, method, where)
+                assert client.get(f"/api/customers/{customer['id']}").json == customer
+
+
+def test_a_route_that_nobody_gave_a_role_is_the_admins(app: Flask, make_key: Callable[[Role], str]) -> None:
+    app.add_url_rule("/forgotten", view_func=lambda: "secret")
+
+    callers = [Client(app), *(Client(app, make_key(role)) for role in ROLES)]
+
+    assert [caller.get("/forgotten").status_code for caller in callers] == [401, 403, 403, 200]
+
+
+def test_a_key_is_taken_from_either_header_and_from_nowhere_else(
+    stranger: Client, make_key: Callable[[Role], str]
+) -> None:
+    key = make_key("read")
+    path = "/api/customers/"
+
+    good = [
+        {"Authorization": f"Bearer {key}"},
+        {"Authorization": f"bearer  {key} "},
+        {"X-Api-Key": key},
+    ]
+    bad: list[dict[str, Any]] = [
+        {"Authorization": key},
+        {"Authorization": f"Basic {key}"},
+        {"Authorization": "Bearer"},
+        {"Authorization": "", "X-Api-Key": key},
+        {"Authorization": "Bearer x", "X-Api-Key": key},
+        {"Cookie": f"key={key}; Authorization={key}; X-Api-Key={key}"},
+        {"Proxy-Authorization": f"Bearer {key}"},
+    ]
+
+    assert [stranger.get(path, headers=h).status_code for h in good] == [200] * len(good)
+    assert [stranger.get(path, headers=h).status_code for h in bad] == [401] * len(bad)
+    assert stranger.get(path, query_string={"key": key, "access_token": key}).status_code == 401
+
+
+def test_a_key_that_is_almost_right_is_wrong(
+    app: Flask, stranger: Client, make_key: Callable[[Role], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    key, other = make_key("read"), make_key("admin")
+    prefix = key.split("_")[1]
+    caplog.set_level(logging.DEBUG, logger="custsvc")
+
+    for wrong in [
+        key[:-1],
+        key + "A",
+        key[:-1] + ("A" if key[-1] != "A" else "B"),
+        key.upper(),
+        f"csk_{prefix}_{other.split('_', 2)[2]}",
+        f"csk_{prefix}_",
+        "csk_" + "0" * 12 + "_" + "A" * 43,
+        "x" * 100_000,
+        "csk_é",
+    ]:
+        answer = stranger.get("/api/customers/", headers={"X-Api-Key": wrong})
+        assert (answer.status_code, answer.json["code"]) == (401, "unauthorized"), wrong[:80]
+        assert wrong not in answer.text
+    assert key not in caplog.text
+    assert prefix not in caplog.text
+
+
+def test_an_expired_or_revoked_key_is_refused_at_once_by_a_new_process(
+    settings: Settings, store: Store
+) -> None:
+    now = utc_now()
+    expired, expired_key = new_key("old", "write", expires_on=now)
+    living, living_key = new_key("new", "write", expires_on=now + dt.timedelta(hours=1))
+    revoked, revoked_key = new_key("gone", "write")
+    for key in (expired_key, living_key, revoked_key):
+        store.keys.add(key)
+    assert store.keys.revoke(revoked_key.prefix, now) is True
+
+    app = create_app(settings, store)
+    statuses = [Client(app, key).get("/api/customers/").status_code for key in (expired, living, revoked)]
+
+    assert statuses == [401, 200, 401]
+
+
+def test_the_database_never_holds_a_key(store: Store, make_key: Callable[[Role], str]) -> None:
+    key = make_key("admin")
+    secret = key.split("_", 2)[2]
+
+    (kept,) = store.keys.all()
+
+    assert len(kept.sha256) == 32
+    assert secret not in repr(kept)
+    assert secret.encode() not in kept.sha256
+
+
+def test_the_keys_name_is_the_actor_and_no_body_can_forge_it(
+    app: Flask, store: Store, client: Client
+) -> None:
+    text, key = new_key("Billing of Ops", "write")
+    store.keys.add(key)
+    customer = client.create()
+    path = f"/api/customers/{customer['id']}"
+
+    body = {**ANN, "phone": "2", "updated_by": "mallory", "created_by": "mallory"}
+    changed = Client(app, text).put(path, json=body).json
+
+    assert (changed["created_by"], changed["updated_by"]) == ("write", "Billing of Ops")
+    actors = [event["actor"] for event in client.get(path + "/history").json["results"]]
+    assert actors == ["Billing of Ops", "write"]
+
+
+def test_without_auth_everybody_is_anonymous(settings: Settings, store: Store) -> None:
+    caller = Client(create_app(settings.replace(auth="off"), store))
+
+    customer = caller.create()
+
+    assert (customer["created_by"], customer["updated_by"]) == ("anonymous", "anonymous")
+    assert caller.delete(f"/api/customers/{customer['id']}").status_code == 204
+
+
+def test_without_auth_only_loopback_names_are_answered(settings: Settings, store: Store) -> None:
+    caller = Client(create_app(settings.replace(auth="off"), store))
+
+    for host in ["localhost", "localhost:8000", "127.0.0.1:8000", "[::1]:8000", "[::1]", "LOCALHOST"]:
+        assert caller.get("/api/customers/", headers={"Host": host}).status_code == 200, host
+    for host in [
+        "evil.example",
+        "evil.example:8000",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "10.0.0.1",
+    ]:
+        answer = caller.get("/api/customers/", headers={"Host": host})
+        assert (answer.status_code, answer.json["code"]) == (400, "untrusted-host"), host
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "10.1.2.3", "example.org", "127.0.0.1.example.org"])
+def test_auth_off_is_refused_where_others_could_reach_it(host: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        check_exposure("off", host)
+
+    assert refused.value.exit_code == ExitCode.CONFIGURATION
+    assert "CUSTSVC_AUTH=on" in str(refused.value.fix)
+    check_exposure("on", host)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost", "a.localhost"])
+def test_loopback_is_known_in_all_its_spellings(host: str) -> None:
+    assert is_loopback(host)
+    check_exposure("off", host)
+
+
+@pytest.mark.parametrize("name", ["", "  ", "x" * 101, "a\nb", "a\x00b"])
+def test_a_key_needs_a_name_that_can_stand_in_a_log(name: str) -> None:
+    with pytest.raises(ValidationError):
+        new_key(name, "read")
+
+
+def test_no_two_keys_are_alike_and_each_has_256_random_bits() -> None:
+    texts = [new_key("n", "read")[0] for _ in range(200)]
+
+    assert len({t.split("_")[1] for t in texts}) == len({t.split("_", 2)[2] for t in texts}) == 200
+    assert {len(t.split("_", 2)[2]) for t in texts} == {43}
+
+
+class CountedKeys:
+    """Keys that count how often they are asked."""
+
+    def __init__(self, key: ApiKey) -> None:
+        self.key: ApiKey | None = key
+        self.asked = 0
+
+    def find(self, prefix: str) -> ApiKey | None:
+        self.asked += 1
+        return self.key if self.key and self.key.prefix == prefix else None
+
+    def add(self, key: ApiKey) -> None: ...
+
+    def all(self) -> list[ApiKey]:
+        return []
+
+    def revoke(self, prefix: str, now: dt.datetime) -> bool:
+        return False
+
+
+def test_a_key_is_read_once_in_two_seconds_so_revoking_works_within_them() -> None:
+    text, key = new_key("n", "write")
+    keys, now = CountedKeys(key), [100.0]
+    ring = KeyRing(keys, monotonic=lambda: now[0])
+
+    assert [ring.principal(text) for _ in range(5)] == [Principal("n", "write")] * 5
+    keys.key = None
+    assert ring.principal(text) is not None
+    now[0] += KEY_TTL
+    assert ring.principal(text) is None
+    assert keys.asked == 2
+    assert KEY_TTL <= 5
+
+
+def test_a_key_expires_by_the_clock_even_while_it_is_remembered() -> None:
+    start = utc_now()
+    text, key = new_key("n", "write", expires_on=start + dt.timedelta(seconds=1))
+    now = [start]
+    ring = KeyRing(CountedKeys(key), clock=lambda: now[0], monotonic=lambda: 0.0)
+
+    assert ring.principal(text) is not None
+    now[0] += dt.timedelta(seconds=1)
+    assert ring.principal(text) is None
+
+
+def test_trying_made_up_keys_does_not_fill_the_memory() -> None:
+    _, key = new_key("n", "write")
+    ring = KeyRing(CountedKeys(key), monotonic=lambda: 0.0)
+
+    for number in range(10_000):
+        assert ring.principal(f"csk_{number:012x}_{'A' * 43}") is None
+
+    assert len(ring._cached) <= 4096

@@ -1,0 +1,333 @@
+"""`custsvc serve` as a process: how it starts, refuses, crashes, recovers and stops."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from custsvc.api import create_app
+from custsvc.auth import new_key
+from custsvc.config import Settings
+from custsvc.errors import ExitCode
+from custsvc.local import LocalServers
+from custsvc.stores import open_store
+from custsvc.stores.base import Role, Store
+
+from .conftest import ANN, Client
+
+JSON = {"Content-Type": "application/json"}
+
+
+def until(condition: Callable[[], Any], within: float = 20.0) -> Any:
+    """The condition's first true value; fails when there is none in time."""
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        with suppress(OSError, http.client.HTTPException, psutil.Error):
+            if value := condition():
+                return value
+        time.sleep(0.05)
+    raise AssertionError("it did not happen in time")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Serve:
+    """A `custsvc serve` on a port of its own."""
+
+    def __init__(self, folder: Path, environ: dict[str, str]) -> None:
+        self.port = free_port()
+        self.log = folder / "serve.log"
+        self._folder = folder
+        self._environ = environ
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "custsvc", *arguments]
+
+    def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        """A command that ends by itself."""
+        return subprocess.run(
+            self.command(*arguments),
+            env={**self._environ, **environ},
+            cwd=self._folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def start(self, *arguments: str) -> Serve:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command("serve", "--port", str(self.port), *arguments),
+                env=self._environ,
+                cwd=self._folder,
+                stdout=log,
+                stderr=log,
+            )
+        until(lambda: self.request("GET", "/livez")[0] == 200)
+        return self
+
+    def workers(self) -> list[psutil.Process]:
+        assert self.process is not None
+        children = psutil.Process(self.process.pid).children()
+        return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+
+    def request(
+        self, method: str, path: str, key: str | None = None, body: Any = None
+    ) -> tuple[int, dict[str, str], bytes]:
+        connection = self.connect()
+        headers = dict(JSON) if body is not None else {}
+        if key:
+            headers["X-Api-Key"] = key
+        connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+        answer = connection.getresponse()
+        content = answer.read()
+        connection.close()
+        return answer.status, {k.lower(): v for k, v in answer.getheaders()}, content
+
+    def raw(self, text: bytes) -> bytes:
+        """What comes back for these very bytes, until the server closes."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
+            connection.sendall(text)
+            received = b""
+            while piece := connection.recv(65536):
+                received += piece
+            return received
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(20)
+
+    def end(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+@pytest.fixture
+def serve(tmp_path: Path, backend: str, store: Store, database_url: str) -> Iterator[Serve]:
+    """Serve on the test's database, not started yet."""
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("CUSTSVC_")}
+    environ |= {
+        "CUSTSVC_BACKEND": backend,
+        f"CUSTSVC_{backend.upper()}_URL": database_url,
+        "CUSTSVC_LOCAL": "never",
+        "CUSTSVC_LOG_FORMAT": "json",
+    }
+    serve = Serve(tmp_path, environ)
+    yield serve
+    serve.end()
+
+
+@pytest.fixture
+def key(make_key: Callable[[Role], str]) -> str:
+    return make_key("write")
+
+
+def test_it_serves_in_several_small_processes_and_stops_in_time(serve: Serve, key: str) -> None:
+    serve.start("--workers", "2")
+
+    made = serve.request("POST", "/api/customers/", key, ANN)
+    read = serve.request("GET", made[1]["location"], key)
+    workers = until(lambda: len(serve.workers()) == 2 and serve.workers())
+    memory = [worker.memory_info().rss / 2**20 for worker in workers]
+    started = time.monotonic()
+    code = serve.stop()
+
+    assert (made[0], read[0]) == (201, 200)
+    assert read[2] == made[2]
+    assert max(memory) < 100
+    assert code == ExitCode.OK
+    assert time.monotonic() - started < 10
+    assert not any(worker.is_running() for worker in workers)
+    lines = [json.loads(line) for line in serve.log.read_text().splitlines()]
+    assert [line["action"] for line in lines] == ["serving", "stopped"]
+
+
+def test_a_request_in_hand_is_finished_when_it_is_told_to_stop(serve: Serve, key: str) -> None:
+    serve.start()
+    connection = serve.connect()
+    body = json.dumps(ANN).encode()
+    connection.putrequest("POST", "/api/customers/")
+    for name, value in {**JSON, "X-Api-Key": key, "Content-Length": str(len(body))}.items():
+        connection.putheader(name, value)
+    connection.endheaders(body[:10])
+    time.sleep(0.5)
+
+    assert serve.process is not None
+    serve.process.terminate()
+    time.sleep(0.5)
+    connection.send(body[10:])
+
+    assert connection.getresponse().status == 201
+    connection.close()
+    assert serve.process.wait(10) == ExitCode.OK
+
+
+def test_ctrl_c_that_reaches_all_processes_is_an_ordinary_stop(serve: Serve) -> None:
+    serve.start()
+    assert serve.process is not None
+
+    for worker in serve.workers():
+        worker.send_signal(signal.SIGINT)
+    serve.process.send_signal(signal.SIGINT)
+
+    assert serve.process.wait(10) == ExitCode.OK
+
+
+def test_workers_end_with_a_main_process_that_was_killed(serve: Serve) -> None:
+    serve.start()
+    workers = serve.workers()
+    assert serve.process is not None
+    serve.process.kill()
+    serve.process.wait()
+
+    until(lambda: not any(worker.is_running() for worker in workers), within=5)
+    serve.start()
+    assert serve.stop() == ExitCode.OK
+
+
+def test_a_worker_that_crashed_is_replaced(serve: Serve, key: str) -> None:
+    serve.start("--workers", "2")
+    victim, other = until(lambda: len(serve.workers()) == 2 and serve.workers())
+
+    victim.kill()
+
+    until(lambda: {w.pid for w in serve.workers()} - {victim.pid, other.pid})
+    until(lambda: serve.request("GET", "/api/customers/", key)[0] == 200)
+    assert serve.stop() == ExitCode.OK
+    assert "Unexpected exit from worker" in serve.log.read_text()
+
+
+def test_a_taken_port_is_one_line_and_its_fix_before_anything_starts(serve: Serve, key: str) -> None:
+    serve.start()
+
+    second = serve.run("serve", "--port", str(serve.port))
+
+    assert second.returncode == ExitCode.CONFIGURATION
+    assert second.stderr.splitlines() == [
+        f"error: port {serve.port} on 127.0.0.1 is in use",
+        f"fix: stop what listens there, or choose another port: custsvc serve --port {serve.port + 1}",
+    ]
+    assert serve.request("GET", "/api/customers/", key)[0] == 200
+
+
+def test_without_keys_it_does_not_listen_where_others_could_reach_it(serve: Serve) -> None:
+    refused = serve.run("serve", "--host", "0.0.0.0", "--port", str(serve.port), CUSTSVC_AUTH="off")
+
+    assert refused.returncode == ExitCode.CONFIGURATION
+    assert refused.stderr.startswith("error: the API must not listen on 0.0.0.0 without API keys")
+    assert "\nfix: set CUSTSVC_AUTH=on" in refused.stderr
+
+
+def test_it_says_once_how_to_make_the_first_key(serve: Serve) -> None:
+    serve.start("--workers", "2")
+    serve.stop()
+
+    assert serve.log.read_text().count("custsvc keys create NAME --role write") == 1
+
+
+def test_keys_are_made_listed_and_revoked_on_the_command_line(serve: Serve) -> None:
+    created = serve.run("keys", "create", "billing", "--role", "write", "--expires", "90d")
+    key = created.stdout.strip()
+    listed = serve.run("keys", "list", "-o", "json")
+    serve.start()
+    before = serve.request("GET", "/api/customers/", key)[0]
+
+    revoked = serve.run("keys", "revoke", "billing")
+    until(lambda: serve.request("GET", "/api/customers/", key)[0] == 401, within=5)
+
+    assert (created.returncode, listed.returncode, revoked.returncode, before) == (0, 0, 0, 200)
+    (row,) = json.loads(listed.stdout)
+    assert (row["name"], row["role"], row["state"]) == ("billing", "write", "live")
+    assert key.split("_", 2)[2] not in listed.stdout
+    assert serve.run("keys", "revoke", "billing").returncode == ExitCode.NOT_FOUND
+    assert serve.run("keys", "create", "x", "--role", "god").returncode == ExitCode.USAGE
+    assert json.loads(serve.run("keys", "list", "-o", "ndjson").stdout)["state"] == "revoked"
+
+
+def test_the_wire_cannot_be_used_to_get_around_a_guard_or_a_limit(serve: Serve, key: str) -> None:
+    serve.start("--workers", "1")
+    path = serve.request("POST", "/api/customers/", key, ANN)[1]["location"]
+    head = f"Host: x\r\nX-Api-Key: {key}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    body = b'{"phone": "9"}'
+
+    twice = serve.raw(
+        f'PATCH {path} HTTP/1.1\r\n{head}If-Match: "v7"\r\nIf-Match: "v8"\r\n'
+        f"Content-Length: {len(body)}\r\n\r\n".encode()
+        + body
+    )
+    chunk = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
+    endless = serve.raw(
+        f"POST /api/customers/ HTTP/1.1\r\n{head}Transfer-Encoding: chunked\r\n\r\n".encode()
+        + chunk * 3
+        + b"0\r\n\r\n"
+    )
+    chunked = serve.raw(
+        f"PATCH {path} HTTP/1.1\r\n{head}Transfer-Encoding: chunked\r\n\r\n".encode()
+        + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    )
+    only_head = serve.raw(f"HEAD {path} HTTP/1.1\r\n{head}\r\n".encode())
+
+    assert twice.startswith(b"HTTP/1.1 412")
+    assert endless.startswith(b"HTTP/1.1 413")
+    assert chunked.startswith(b"HTTP/1.1 200")
+    assert only_head.startswith(b"HTTP/1.1 200")
+    assert b'etag: "v2"' in only_head
+    assert only_head.endswith(b"\r\n\r\n")
+
+
+def test_a_database_that_goes_away_is_503_and_the_next_request_after_it_is_back_works(
+    tmp_path: Path, backend: str
+) -> None:
+    servers = LocalServers(tmp_path / "away", names=[backend], ephemeral=True)
+    (url,) = servers.start().values()
+    settings = Settings(backend=backend, **{f"{backend}_url": url})  # type: ignore[arg-type]
+    try:
+        with open_store(settings) as store:
+            store.migrate()
+            text, stored = new_key("n", "write")
+            store.keys.add(stored)
+            client = Client(create_app(settings, store), text)
+            customer = client.create()
+
+            servers.server(backend).stop()
+            away = [
+                client.get(f"/api/customers/{customer['id']}"),
+                client.post("/api/customers/", json=ANN),
+                client.get("/readyz"),
+            ]
+            alive = client.get("/livez")
+            servers.server(backend).start()
+            servers.server(backend).wait_ready()
+            until(lambda: client.get(f"/api/customers/{customer['id']}").status_code == 200, within=5)
+
+            assert [a.status_code for a in away] == [503] * 3
+            assert {a.json["dependency"] for a in away} == {backend}
+            assert all(a.headers["Retry-After"] for a in away)
+            assert alive.status_code == 200
+            assert client.create()["version"] == 1
+    finally:
+        servers.stop()
