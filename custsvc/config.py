@@ -69,7 +69,7 @@ class Settings:
     smtp_url: str = _setting(
         "", "smtp://user:password@host:port (STARTTLS), smtps://…, smtp+plain://… (clear text)", secret=True
     )
-    mail_from: str = _setting("custsvc@localhost", "Sender of notification mails")
+    mail_from: str = _setting("custsvc@example.com", "Sender of notification mails")
     notify_tries: int = _setting(8, "Attempts before a mail is given up")
     notify_retry_base: float = _setting(2.0, "Seconds before the first retry of a mail; doubles each time")
     notify_retry_cap: float = _setting(900.0, "Most seconds between two attempts of a mail")

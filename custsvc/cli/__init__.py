@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from ..errors import CustsvcError, ExitCode
-from . import data, keys, serve, stack, workers
+from . import data, keys, notify, serve, stack, workers
 
 app = typer.Typer(
     name="custsvc",
@@ -48,6 +48,7 @@ for command in (
     serve.serve,
     workers.relay,
     workers.replicate,
+    notify.notify,
     data.seed,
     data.tail_events,
     data.verify,

@@ -59,11 +59,14 @@ def say(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def settings_for(role: str, needs: Iterable[Server | Literal["backend", "other"]], **flags: Any) -> Settings:
+def settings_for(
+    role: str, needs: Iterable[Server | Literal["backend", "other"]], *, start: bool = True, **flags: Any
+) -> Settings:
     """The settings of a role, with an address for each server it needs, and logging set up.
 
     `needs` names servers; `backend` and `other` stand for the databases chosen. Addresses that nobody gave
-    are those of the embedded servers of the data folder: joined where they run, started where not.
+    are those of the embedded servers of the data folder: joined where they run, and with `start` started
+    where they do not.
     """
     from .. import logs
     from ..config import Settings
@@ -74,14 +77,24 @@ def settings_for(role: str, needs: Iterable[Server | Literal["backend", "other"]
     wanted: list[Server] = [words.get(need, cast("Server", need)) for need in needs]
     missing = [server for server in wanted if not getattr(settings, _SETTING_OF[server])]
     if missing and os.environ.get("CUSTSVC_LOCAL") != "never":
-        settings = _with_embedded(settings, missing)
+        settings = _with_embedded(settings, missing, start=start)
     return settings
 
 
-def _with_embedded(settings: Settings, missing: list[Server]) -> Settings:
-    from ..local import join_or_start
+def _with_embedded(settings: Settings, missing: list[Server], *, start: bool) -> Settings:
+    from ..errors import ConfigurationError
+    from ..local import LocalServers, join_or_start
 
-    addresses = join_or_start(settings.data_dir, missing, say)
+    if start:
+        addresses = join_or_start(settings.data_dir, missing, say)
+    else:
+        addresses = LocalServers(settings.data_dir).env()
+    absent = [server for server in missing if "CUSTSVC_" + _SETTING_OF[server].upper() not in addresses]
+    if absent:
+        raise ConfigurationError(
+            f"{', '.join(absent)} does not run in {settings.data_dir}, and no address of it is set",
+            fix=f"custsvc up, or set CUSTSVC_{_SETTING_OF[absent[0]].upper()}",
+        )
     return settings.replace(
         **{_SETTING_OF[server]: addresses["CUSTSVC_" + _SETTING_OF[server].upper()] for server in missing}
     )

@@ -77,7 +77,7 @@ def tail_events(
 
     if op is not None and op not in APP_EVENT_TYPE:
         raise typer.BadParameter(f"{op!r} is not one of {', '.join(APP_EVENT_TYPE)}", param_hint="--op")
-    settings = settings_for("tail", ("kafka",), data_dir=data_dir, log_level=log_level)
+    settings = settings_for("tail", ("kafka",), start=False, data_dir=data_dir, log_level=log_level)
     from itertools import islice
 
     from ..tail import parse_time, watch
@@ -137,6 +137,7 @@ def verify(
     settings = settings_for(
         "verify",
         ("backend", "other", "kafka"),
+        start=False,
         backend=backend,
         data_dir=data_dir,
         log_level=log_level,
@@ -193,7 +194,7 @@ def status(
     """
     output.checked(fmt)
     settings = settings_for(
-        "status", ("backend", "kafka"), backend=backend, data_dir=data_dir, log_level=log_level
+        "status", ("backend", "kafka"), start=False, backend=backend, data_dir=data_dir, log_level=log_level
     )
     from ..stores import open_store
     from .pipeline import steps
