@@ -80,7 +80,7 @@ class LocalServers:
 
     def stop(self) -> None:
         """Stop those that run; an ephemeral set is removed with its data."""
-        if not self.data_dir.exists():
+        if not (self._state_path.exists() or self._ephemeral_path.exists()):
             return
         with self._locked():
             ephemeral = self._is_ephemeral()
@@ -114,6 +114,10 @@ class LocalServers:
         return self.data_dir
 
     @property
+    def _state_path(self) -> Path:
+        return self.data_dir / "servers.json"
+
+    @property
     def _ephemeral_path(self) -> Path:
         return self.data_dir / "ephemeral.json"
 
@@ -133,7 +137,7 @@ class LocalServers:
         return any(process.Identity(r["pid"], r["created"]).is_running() for r in records if r.get("pid"))
 
     def _make(self, name: str) -> Server:
-        state = State(self._ephemeral_path if self._is_ephemeral() else self.data_dir / "servers.json")
+        state = State(self._ephemeral_path if self._is_ephemeral() else self._state_path)
         return KINDS[name](self.home, state, self._say, self.cancelled)
 
     def _known(self) -> list[Server]:
@@ -165,8 +169,9 @@ class LocalServers:
             shutil.rmtree(home, ignore_errors=True)
             self._ephemeral_path.unlink()
         self._servers.clear()
-        if content.get("made_data_dir"):
+        if not self._state_path.exists():
             self._lock_path.unlink()
+        if content.get("made_data_dir"):
             with suppress(OSError):  # not empty: somebody has put more there
                 self.data_dir.rmdir()
 
