@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC
@@ -54,10 +55,7 @@ class Connection:
         options = {name: value for name, value in _OPTIONS.items() if name.lower() not in given}
         codec: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC)
         with translated(self.address):
-            try:
-                self.client: MongoClient[Document] = MongoClient(url, connect=False, **options)
-            except ValueError as exc:  # a port that is no number
-                raise errors.InvalidURI(str(exc)) from exc
+            self.client = _client(url, options)
             self.database: Database[Document] = self.client.get_default_database(
                 "custsvc", codec, ReadPreference.PRIMARY, DURABLE, COMMITTED
             )
@@ -109,6 +107,16 @@ class Connection:
 
     def close(self) -> None:
         self.client.close()
+
+
+def _client(url: str, options: Document) -> MongoClient[Document]:
+    """A client, not connected yet. An option that the driver would only warn of is an error: tls=ture."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        try:
+            return MongoClient(url, connect=False, **options)
+        except (ValueError, UserWarning) as exc:
+            raise errors.InvalidURI(str(exc)) from exc
 
 
 @contextmanager

@@ -1,0 +1,388 @@
+"""What only MongoDB has: leases, transactions whose answer is lost, plans of indexes, kinds of servers."""
+
+from __future__ import annotations
+
+import datetime as dt
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from bson import Int64
+from pymongo import MongoClient
+
+from custsvc.errors import ConfigurationError, TemporaryError
+from custsvc.local import mongod as embedded
+from custsvc.local import ports
+from custsvc.stores.base import CustomerQuery, Store
+from custsvc.stores.mongo import MongoStore, outbox
+from custsvc.stores.mongo.connection import Connection
+from custsvc.stores.mongo.customers import MongoCustomers
+from custsvc.stores.mongo.lease import Lease
+
+if TYPE_CHECKING:
+    from .conftest import Customers, CuttingProxy, MongoBackdoor
+
+
+@pytest.fixture
+def backend() -> str:
+    return "mongo"
+
+
+# -- how things are stored
+
+
+def test_numbers_are_64_bit_whatever_their_size(
+    store: Store, customers: Customers, backdoor: MongoBackdoor
+) -> None:
+    stored = customers.change(customers.add())
+    customers.change(stored)
+    store.replica.apply(customers.versions(1, id=99), "topic", {0: 1})
+
+    database = backdoor.database
+    for field in ("_id", "version", "hlc"):
+        assert isinstance((database["customer"].find_one({"_id": stored.id}) or {})[field], Int64)
+    for field in ("_id", "version"):
+        assert isinstance((database["customer"].find_one({"_id": 99}) or {})[field], Int64)
+    event: Any = database["customer_event"].find_one()
+    assert [type(each) for each in event["_id"].values()] == [Int64, Int64]
+    assert isinstance(event["pending"], Int64)
+    assert isinstance((database["position"].find_one() or {})["next"], Int64)
+
+
+def test_the_hybrid_clock_rises_with_each_version_though_the_wall_clock_goes_back(
+    store: Store, customers: Customers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = time.time_ns
+    one = customers.add()
+    monkeypatch.setattr(time, "time_ns", lambda: real() - 3_600_000_000_000)
+
+    two = customers.change(one)
+    other = customers.add()
+    reread = store.customers.get(two.id)
+    assert reread is not None
+    three = customers.change(reread)
+
+    assert one.hint < two.hint < three.hint
+    assert other.hint < one.hint
+    with store.outbox.lead():
+        order = [(event.customer_id, event.version) for event in store.outbox.read(10).events]
+    assert order == [(other.id, 1), (one.id, 1), (one.id, 2), (one.id, 3)]
+
+
+def test_a_customer_is_not_stored_without_its_event(
+    store: Store, customers: Customers, backdoor: MongoBackdoor
+) -> None:
+    new = customers.new()
+    one = customers.add()
+    for customer_id, version in ((new.after.id, 1), (one.id, 2)):
+        key = {"customer_id": Int64(customer_id), "version": Int64(version)}
+        backdoor.database["customer_event"].insert_one({"_id": key, "id": "another"})
+
+    for change in (new, customers.next(one)):
+        with pytest.raises(Exception, match="is not at version"):
+            store.customers.save(change)
+
+    assert store.customers.get(new.after.id) is None
+    assert store.customers.get(one.id) == one
+
+
+def test_a_counter_that_was_lost_does_not_begin_again(store: Store, backdoor: MongoBackdoor) -> None:
+    store.customers.new_id()
+    backdoor.database["counter"].drop()
+
+    with pytest.raises(ConfigurationError):
+        store.customers.new_ids(1)
+
+
+# -- transactions
+
+
+def test_a_change_saved_again_is_recognised_by_its_event(store: Store, customers: Customers) -> None:
+    new = customers.new()
+    one = store.customers.save(new)
+    change = customers.next(one)
+    two = store.customers.save(change)
+
+    again = store.customers.save(change)
+
+    assert (again.version, again.doc) == (two.version, two.doc)
+    assert len(store.customers.history(one.id, limit=9)) == 2
+
+
+@pytest.mark.parametrize("lost", ["request", "reply"])
+def test_a_commit_whose_answer_is_lost_again_and_again_happens_once(
+    lost: Any, proxied: Store, proxy: CuttingProxy, store: Store, customers: Customers
+) -> None:
+    one = customers.add()
+    proxied.ping()
+
+    proxy.lose(lost, b"commitTransaction", times=4)
+    two = proxied.customers.save(customers.next(one))
+
+    assert proxy.left == 0
+    assert store.customers.get(one.id) == two
+    assert len(store.customers.history(one.id, limit=9)) == 2
+
+
+def test_a_bulk_write_whose_answer_is_lost_happens_once(
+    proxied: Store, proxy: CuttingProxy, store: Store, customers: Customers
+) -> None:
+    proxied.ping()
+
+    proxy.lose("reply", b"commitTransaction", times=3)
+    proxied.customers.save_many([customers.new() for _ in range(20)])
+    proxy.lose("reply", b"commitTransaction", times=3)
+    applied = proxied.replica.apply(customers.versions(2, id=500), "topic", {0: 2})
+
+    assert proxy.left == 0
+    assert store.customers.count() == 21
+    assert applied.written + applied.stale == 2
+    assert store.replica.positions("topic") == {0: 2}
+
+
+def test_a_commit_whose_answer_never_comes_ends_in_a_temporary_error(
+    proxied: Store, proxy: CuttingProxy, store: Store, customers: Customers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MongoCustomers._committed, "__kwdefaults__", {"timeout": 1.5})
+    one = customers.add()
+    proxied.ping()
+
+    proxy.lose("reply", b"commitTransaction", times=10_000)
+    begun = time.monotonic()
+    with pytest.raises(TemporaryError):
+        proxied.customers.save(customers.next(one))
+
+    assert time.monotonic() - begun < 6
+
+
+# -- plans
+
+
+def plan(stage: dict[str, Any]) -> list[dict[str, Any]]:
+    return [stage, *(plan(stage["inputStage"]) if "inputStage" in stage else [])]
+
+
+@contextmanager
+def profiled(backdoor: MongoBackdoor) -> Iterator[list[dict[str, Any]]]:
+    """What the server did within the block."""
+    seen: list[dict[str, Any]] = []
+    backdoor.database.command("profile", 2)
+    try:
+        yield seen
+    finally:
+        backdoor.database.command("profile", 0)
+    seen += backdoor.database["system.profile"].find(sort=[("ts", 1)])
+
+
+@pytest.mark.parametrize("deleted", ["exclude", "only", "include"])
+def test_a_page_costs_a_page_however_deep_and_however_many_are_deleted(
+    deleted: Any, store: Store, customers: Customers, backdoor: MongoBackdoor
+) -> None:
+    events = [customers.versions(2, id=each, last_deleted=each % 50 != 0)[-1] for each in range(1, 1001)]
+    store.replica.apply(events, "topic", {})
+
+    with profiled(backdoor) as seen:
+        page = store.customers.find(CustomerQuery(limit=5, after_id=500, deleted=deleted))
+
+    (find,) = [each for each in seen if each["op"] == "query"]
+    assert page.count == 5
+    assert find["docsExamined"] <= 6
+    assert find["keysExamined"] <= 7
+    assert not find.get("hasSortStage")
+    assert find["command"]["readConcern"]["level"] == "majority"
+
+
+def test_counting_looks_at_keys_only(store: Store, customers: Customers, backdoor: MongoBackdoor) -> None:
+    events = [customers.versions(2, id=each, last_deleted=each % 2 == 0)[-1] for each in range(1, 101)]
+    store.replica.apply(events, "topic", {})
+
+    with profiled(backdoor) as seen:
+        counts = [store.customers.count(each) for each in ("exclude", "only", "include")]  # type: ignore[arg-type]
+
+    assert counts == [50, 50, 100]
+    assert [each["docsExamined"] for each in seen if each["op"] == "command"] == [0, 0, 0]
+
+
+def test_an_outbox_is_read_from_a_snapshot_at_the_cost_of_what_waits(
+    store: Store, customers: Customers, backdoor: MongoBackdoor
+) -> None:
+    store.customers.save_many([customers.new() for _ in range(300)])
+    with store.outbox.lead():
+        store.outbox.done(store.outbox.read(290))
+        with profiled(backdoor) as seen:
+            assert len(store.outbox.read(5).events) == 5
+
+    (find,) = [each for each in seen if each["op"] == "query" and each["ns"].endswith("customer_event")]
+    # Committed data alone is not enough: a cursor over it may meet version 3 and miss version 2.
+    assert find["command"]["readConcern"]["level"] == "snapshot"
+    assert find["docsExamined"] <= 6
+    assert not find.get("hasSortStage")
+
+
+def test_history_is_a_range_of_the_primary_index(
+    store: Store, customers: Customers, backdoor: MongoBackdoor
+) -> None:
+    stored = customers.add()
+    for _ in range(20):
+        stored = customers.change(stored, f"Name {stored.version}")
+    store.customers.save_many([customers.new() for _ in range(50)])
+
+    with profiled(backdoor) as seen:
+        store.customers.history(stored.id, limit=3)
+
+    (find,) = [each for each in seen if each["op"] == "query"]
+    assert find["docsExamined"] <= 4
+    assert not find.get("hasSortStage")
+
+
+# -- leases
+
+
+@pytest.fixture
+def connection(database_url: str) -> Iterator[Connection]:
+    with closing(Connection(database_url)) as connection:
+        yield connection
+
+
+def test_a_lease_is_renewed_while_its_holder_is_busy(connection: Connection) -> None:
+    ours = Lease(connection, "custsvc_meta", "test", 0.6)
+
+    with ours.held() as held:
+        assert held
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until:
+            with Lease(connection, "custsvc_meta", "test", 0.6).held() as other:
+                assert not other
+            time.sleep(0.05)
+        ours.check()
+
+
+def test_a_leader_whose_lease_was_taken_is_told_so(
+    store: Store,
+    other_store: Store,
+    customers: Customers,
+    backdoor: MongoBackdoor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    customers.add()
+    monkeypatch.setattr(outbox, "_LEASE", 0.4)
+    monkeypatch.setattr(Lease, "_renew_until", lambda self, stop: None)  # as if the process stood still
+    with store.outbox.lead() as leading:
+        assert leading
+        batch = store.outbox.read(10)
+        time.sleep(0.5)
+        with other_store.outbox.lead() as other_leads:
+            assert other_leads
+            assert other_store.outbox.read(10).events == batch.events
+
+            with pytest.raises(TemporaryError, match="lost"):
+                store.outbox.done(batch)
+            with pytest.raises(TemporaryError, match="lost"):
+                store.outbox.read(10)
+
+            # It goes, and leaves the lease to whoever has it now.
+    with store.outbox.lead() as leading:
+        assert leading
+
+
+def test_a_lease_that_was_lost_is_not_given_back_by_its_old_holder(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Lease, "_renew_until", lambda self, stop: None)
+    old = Lease(connection, "custsvc_meta", "test", 0.2)
+    new = Lease(connection, "custsvc_meta", "test", 5)
+    with old.held() as held:
+        assert held
+        time.sleep(0.3)
+        context = new.held()
+        assert context.__enter__()
+
+    with Lease(connection, "custsvc_meta", "test", 5).held() as third:
+        assert not third
+    context.__exit__(None, None, None)
+
+
+def test_the_age_of_the_oldest_event_is_in_seconds(store: Store, backdoor: MongoBackdoor) -> None:
+    hour_ago = dt.datetime.now(dt.UTC) - dt.timedelta(hours=1)
+    for number, age in enumerate((0, 1)):
+        backdoor.database["customer_event"].insert_one(
+            {"_id": number, "pending": Int64(number + 1), "time": hour_ago + dt.timedelta(minutes=age)}
+        )
+
+    assert store.outbox.depth() == (2, pytest.approx(3600, abs=20))
+
+
+# -- kinds of servers
+
+
+@pytest.fixture
+def bare_mongod(tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """Starts a mongod with these options and nothing done to it; returns host:port."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(*options: str) -> str:
+        port = ports.choose(None)
+        folder = tmp_path / str(port)
+        folder.mkdir()
+        command = [embedded._binary(), "--dbpath", folder, "--port", str(port), "--bind_ip", "127.0.0.1"]
+        with (tmp_path / "log").open("wb") as log:
+            running.append(subprocess.Popen([*command, "--nounixsocket", *options], stdout=log))
+        with MongoClient[dict[str, Any]]("127.0.0.1", port, directConnection=True) as client:
+            client.admin.command("ping")
+        return f"127.0.0.1:{port}"
+
+    yield start
+    for each in running:
+        each.send_signal(signal.SIGKILL)
+        each.wait()
+
+
+def test_a_mongod_without_replica_set_is_refused_with_the_fix(bare_mongod: Callable[..., str]) -> None:
+    server = bare_mongod()
+
+    with (
+        MongoStore(f"mongodb://{server}/x") as store,
+        MongoStore(f"mongodb://{server}/x?replicaSet=rs0") as named,
+    ):
+        for call in (store.ping, store.migrate, lambda: store.claim_role("source"), named.ping):
+            with pytest.raises(ConfigurationError, match="not a replica set") as caught:
+                call()
+            assert "--replSet rs0" in (caught.value.fix or "")
+            assert "rs.initiate()" in (caught.value.fix or "")
+
+
+def test_a_replica_set_that_was_never_initiated_is_named_so(bare_mongod: Callable[..., str]) -> None:
+    server = bare_mongod("--replSet", "rs0")
+
+    with MongoStore(f"mongodb://{server}/x") as store, pytest.raises(TemporaryError) as caught:
+        store.ping()
+    assert "rs.initiate()" in (caught.value.fix or "")
+
+
+def test_a_wrong_password_is_a_configuration_error(database_url: str) -> None:
+    url = database_url.replace("mongodb://", "mongodb://ada:hush-hush@")
+
+    with MongoStore(url) as store, pytest.raises(ConfigurationError) as caught:
+        store.ping()
+    assert "CUSTSVC_MONGO_URL" in (caught.value.fix or "")
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["mongo://x", "mongodb://", "mongodb://h/db?tls=perhaps", "mongodb://a/b?c", ""]
+)
+def test_an_address_that_cannot_be_read_is_a_configuration_error(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        MongoStore(url)
+    assert "mongodb://" in (caught.value.fix or "")
+
+
+def test_without_a_database_in_the_address_it_is_custsvc() -> None:
+    with closing(Connection("mongodb://127.0.0.1:1")) as connection:
+        assert connection.database.name == "custsvc"
+        assert connection.address == "127.0.0.1:1"
