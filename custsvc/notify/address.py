@@ -1,0 +1,61 @@
+"""Mail addresses, checked again just before they are used: exactly one, and nothing hidden in it.
+
+Python's own header parser takes a comma for a second recipient and group syntax for many, and servers take
+a line break for the next command (CVE-2024-6923, gh-144125). So nothing but what this returns goes into an
+envelope or a header.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ..customer import EMAIL_MAX
+from .text import is_one_line
+
+_DOMAIN = re.compile(
+    r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*"
+)
+
+
+class BadAddress(ValueError):
+    """The text is not one mail address."""
+
+
+@dataclass(frozen=True, slots=True)
+class MailAddress:
+    """One checked address, its domain in ASCII. `needs_utf8` tells that its local part is not."""
+
+    local: str
+    domain: str
+
+    @property
+    def spec(self) -> str:
+        return f"{self.local}@{self.domain}"
+
+    @property
+    def needs_utf8(self) -> bool:
+        return not self.local.isascii()
+
+
+def one_address(text: object) -> MailAddress:
+    """The one address that `text` is. Raises BadAddress that says what is wrong."""
+    import idna
+    from email_validator import EmailNotValidError, validate_email
+
+    if not isinstance(text, str):
+        raise BadAddress("the address is not text")
+    if len(text) > EMAIL_MAX:
+        raise BadAddress(f"the address has more than {EMAIL_MAX} characters")
+    if not is_one_line(text):
+        raise BadAddress("the address holds a control character")
+    local, _, domain = text.rpartition("@")
+    try:
+        # Beside a stand-in, as hosts of an intranet and `localhost` are fine here: only the form matters.
+        found = validate_email(f"{local}@example.com", check_deliverability=False)
+        ascii_domain = idna.encode(domain, uts46=True).decode().lower()
+    except (EmailNotValidError, UnicodeError) as exc:
+        raise BadAddress(f"not one e-mail address: {exc}") from exc
+    if not _DOMAIN.fullmatch(ascii_domain):
+        raise BadAddress("not one e-mail address: its domain is no host name")
+    return MailAddress(found.local_part, ascii_domain)

@@ -1,0 +1,52 @@
+"""The circuit breaker: after some failures in a row only one probe is let through now and then."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+
+class Breaker:
+    """Shared by all senders of one mail server."""
+
+    def __init__(
+        self, threshold: int = 5, probe_every: float = 30.0, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._threshold = threshold
+        self._probe_every = probe_every
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._probe_at = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the server is taken to be down."""
+        return self._failures >= self._threshold
+
+    def wait(self) -> float:
+        """Seconds until a try is allowed. 0 allows one; where the circuit is open, it is the only probe."""
+        with self._lock:
+            if not self.is_open:
+                return 0.0
+            now = self._clock()
+            if now < self._probe_at:
+                return self._probe_at - now
+            self._probe_at = now + self._probe_every
+            return 0.0
+
+    def failed(self) -> bool:
+        """The server was down; True when that opened the circuit."""
+        with self._lock:
+            self._failures += 1
+            if self._failures >= self._threshold:
+                self._probe_at = self._clock() + self._probe_every
+            return self._failures == self._threshold
+
+    def answered(self) -> bool:
+        """The server is there, whatever it said; True when that closed the circuit."""
+        with self._lock:
+            was_open = self.is_open
+            self._failures = 0
+            return was_open

@@ -1,0 +1,83 @@
+"""From a notification to the bytes of a mail. A value can end up in the text, never in another header."""
+
+from __future__ import annotations
+
+import datetime as dt
+import email.policy
+from dataclasses import dataclass
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.parser import BytesHeaderParser
+from email.utils import format_datetime
+
+from ..errors import ConfigurationError
+from ..stores.base import Notification
+from .address import BadAddress, MailAddress, one_address
+from .text import is_one_line
+
+# Refuses line breaks in headers; the text goes as 7-bit, so that every server takes it.
+_POLICY = email.policy.SMTP.clone(cte_type="7bit")
+_SUBJECT_MAX = 250
+
+
+class BadMail(ValueError):
+    """The mail can never be sent as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """A mail ready for one SMTP transaction."""
+
+    sender: MailAddress
+    recipient: MailAddress
+    data: bytes
+
+    @property
+    def needs_utf8(self) -> bool:
+        return self.sender.needs_utf8 or self.recipient.needs_utf8
+
+
+def sender_address(mail_from: str) -> MailAddress:
+    """The address mails come from. Raises ConfigurationError where it is not one."""
+    try:
+        return one_address(mail_from)
+    except BadAddress as exc:
+        raise ConfigurationError(
+            f"the sender {mail_from!r} is wrong: {exc}", fix="set CUSTSVC_MAIL_FROM to one address"
+        ) from exc
+
+
+def message_id(notification_id: str, sender: MailAddress) -> str:
+    """The Message-ID, the same for every attempt, so that a mail server can drop a repeat."""
+    return f"<{notification_id}@{sender.domain}>"
+
+
+def compose(notification: Notification, sender: MailAddress, now: dt.datetime) -> Mail:
+    """The mail of a notification. Raises BadMail for an address or a subject that cannot be used."""
+    try:
+        recipient = one_address(notification.recipient)
+    except BadAddress as exc:
+        raise BadMail(str(exc)) from exc
+    subject = notification.subject
+    if not subject.strip() or not is_one_line(subject) or len(subject) > _SUBJECT_MAX:
+        raise BadMail(f"the subject must be one line of 1 to {_SUBJECT_MAX} characters")
+    utf8 = sender.needs_utf8 or recipient.needs_utf8
+    message = EmailMessage(_POLICY.clone(utf8=True) if utf8 else _POLICY)
+    try:
+        message["From"] = Address(username=sender.local, domain=sender.domain)
+        message["To"] = Address(username=recipient.local, domain=recipient.domain)
+        message["Subject"] = subject
+        message["Date"] = format_datetime(now)
+        message["Message-ID"] = message_id(notification.id, sender)
+        # RFC 3834: no out-of-office reply, and no loop of replies, may answer this.
+        message["Auto-Submitted"] = "auto-generated"
+        message.set_content(notification.text)
+        if notification.html is not None:
+            message.add_alternative(notification.html, subtype="html")
+        data = message.as_bytes()
+    except (ValueError, UnicodeError) as exc:
+        raise BadMail(f"the mail cannot be written: {exc}") from exc
+    # Not every Python's generator refuses a header that breaks its line (CVE-2024-6923), so look.
+    if BytesHeaderParser(policy=_POLICY).parsebytes(data).keys() != message.keys():
+        raise BadMail("a header of the mail holds another one")
+    return Mail(sender, recipient, data)

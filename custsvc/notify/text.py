@@ -1,0 +1,35 @@
+"""Text that came from outside, made fit for one line of a header, and for what a database can hold."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Controls, line and paragraph separators, lone surrogates, and marks that reorder or hide text.
+_UNFIT: Final = (
+    *range(0x20),
+    *range(0x7F, 0xA0),
+    0x2028,
+    0x2029,
+    *range(0x202A, 0x202F),
+    *range(0x2066, 0x206A),
+    *range(0xD800, 0xE000),
+    0xFEFF,
+)
+_TO_SPACE: Final = dict.fromkeys(_UNFIT, " ")
+_OF_BODY: Final = {code: " " for code in _UNFIT if code not in (0x09, 0x0A)}
+
+
+def one_line(text: str, longest: int) -> str:
+    """`text` as one line of bounded length; what does not fit there becomes a space."""
+    line = text[: longest + 1].translate(_TO_SPACE)
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def is_one_line(text: str) -> bool:
+    """Whether `text` can stand in a header as it is."""
+    return text.translate(_TO_SPACE) == text
+
+
+def body(text: str, longest: int) -> str:
+    """`text` as the body of a mail: lines ended by LF, no control characters, bounded length."""
+    return text[:longest].replace("\r\n", "\n").replace("\r", "\n").translate(_OF_BODY)
