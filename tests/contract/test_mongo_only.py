@@ -15,6 +15,7 @@ import pytest
 from bson import Int64
 from pymongo import MongoClient
 
+from custsvc.customer import Stored
 from custsvc.errors import ConfigurationError, TemporaryError
 from custsvc.local import mongod as embedded
 from custsvc.local import ports
@@ -72,6 +73,18 @@ def test_the_hybrid_clock_rises_with_each_version_though_the_wall_clock_goes_bac
     with store.outbox.lead():
         order = [(event.customer_id, event.version) for event in store.outbox.read(10).events]
     assert order == [(other.id, 1), (one.id, 1), (one.id, 2), (one.id, 3)]
+
+
+def test_the_hybrid_clock_rises_without_the_hint_of_the_store(
+    store: Store, customers: Customers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = time.time_ns
+    one = customers.add()
+    monkeypatch.setattr(time, "time_ns", lambda: real() - 3_600_000_000_000)
+
+    two = customers.change(Stored(one.id, one.version, one.deleted, one.doc))
+
+    assert two.hint > one.hint
 
 
 def test_a_customer_is_not_stored_without_its_event(
@@ -158,6 +171,36 @@ def test_a_commit_whose_answer_never_comes_ends_in_a_temporary_error(
         proxied.customers.save(customers.next(one))
 
     assert time.monotonic() - begun < 6
+
+
+def test_a_change_that_was_not_committed_leaves_neither_customer_nor_event(
+    proxied: Store,
+    proxy: CuttingProxy,
+    store: Store,
+    customers: Customers,
+    backdoor: MongoBackdoor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(MongoCustomers._committed, "__kwdefaults__", {"timeout": 1.0})
+    one = customers.add()
+    proxied.ping()
+
+    proxy.lose("request", b"commitTransaction", times=10_000)
+    with pytest.raises(TemporaryError):
+        proxied.customers.save(customers.next(one))
+    end_transactions(backdoor)
+
+    assert store.customers.get(one.id) == one
+    assert len(store.customers.history(one.id, limit=9)) == 1
+    assert store.outbox.depth().waiting == 1
+
+
+def end_transactions(backdoor: MongoBackdoor) -> None:
+    """What the server does by itself with a transaction that nobody goes on with, after a minute."""
+    idle = {"$currentOp": {"allUsers": True, "idleSessions": True, "idleCursors": False}}
+    admin = backdoor.client.admin
+    for found in admin.aggregate([idle, {"$match": {"transaction": {"$exists": True}}}]):
+        admin.command("killSessions", [{"id": found["lsid"]["id"]}])
 
 
 # -- plans
