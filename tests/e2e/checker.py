@@ -38,21 +38,22 @@ class Findings:
         self.problems.append(text)
 
 
-def read_postgres(url: str) -> dict[int, tuple[int, str]]:
-    """Customers as {id: (version, document)}."""
+def read_postgres(url: str, only: int | None = None) -> dict[int, tuple[int, str]]:
+    """Customers, or one of them, as {id: (version, document)}."""
     connection = psycopg2.connect(url)
     try:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT id, version, doc FROM customer")
+            cursor.execute("SELECT id, version, doc FROM customer WHERE %s IS NULL OR id = %s", (only, only))
             return {i: (version, doc) for i, version, doc in cursor}
     finally:
         connection.close()
 
 
-def read_mongo(url: str) -> dict[int, tuple[int, str]]:
-    """Customers as {id: (version, document)}."""
+def read_mongo(url: str, only: int | None = None) -> dict[int, tuple[int, str]]:
+    """Customers, or one of them, as {id: (version, document)}."""
     with pymongo.MongoClient(url) as client:
-        rows = client.get_default_database().customer.find({}, {"version": 1, "doc": 1})
+        which = {} if only is None else {"_id": only}
+        rows = client.get_default_database().customer.find(which, {"version": 1, "doc": 1})
         return {int(row["_id"]): (int(row["version"]), row["doc"]) for row in rows}
 
 

@@ -13,10 +13,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from email import message_from_bytes, policy
 from pathlib import Path
 from typing import Any
 
-from custsvc.local import runs
+from custsvc.local import LocalServers, runs
 
 from . import checker
 
@@ -51,6 +52,7 @@ class Stack:
         self._options = options
         self._output = folder / "up.out"
         self.env: dict[str, str] = {}
+        self._mails: dict[str, tuple[str, str]] = {}
 
     def __enter__(self) -> Stack:
         folder = str(self.data_dir)
@@ -157,6 +159,12 @@ class Stack:
             with refused:
                 return refused.code, json.loads(refused.read() or b"null"), dict(refused.headers)
 
+    def copied(self, customer_id: int) -> tuple[int, str] | None:
+        """One customer in the copy, as (version, document)."""
+        if self.copy == "postgres":
+            return checker.read_postgres(self.env["CUSTSVC_POSTGRES_URL"], customer_id).get(customer_id)
+        return checker.read_mongo(self.env["CUSTSVC_MONGO_URL"], customer_id).get(customer_id)
+
     def customers(self, backend: str) -> dict[int, tuple[int, str]]:
         """Everything in one of the databases, by the bare driver."""
         if backend == "postgres":
@@ -167,8 +175,20 @@ class Stack:
     def copy(self) -> str:
         return "mongo" if self.backend == "postgres" else "postgres"
 
+    @property
+    def mail_dir(self) -> Path:
+        return LocalServers(self.data_dir).home / "mail"
+
     def mails(self) -> list[str]:
-        return checker.read_mails(self.data_dir / "mail")
+        return checker.read_mails(self.mail_dir)
+
+    def subjects(self, recipient: str) -> list[str]:
+        """The subjects of the mails to somebody, in the order in which they came."""
+        for path in sorted(self.mail_dir.rglob("*.eml"), key=lambda path: path.stat().st_mtime_ns):
+            if path.name not in self._mails:
+                mail = message_from_bytes(path.read_bytes(), policy=policy.default)
+                self._mails[path.name] = (str(mail["To"]), str(mail["Subject"]))
+        return [subject for to, subject in self._mails.values() if recipient in to]
 
     def check(self, acknowledged: dict[int, int]) -> checker.Findings:
         """All invariants, over everything there is."""
@@ -184,8 +204,9 @@ class Stack:
 class Writers:
     """Clients that create, change and delete customers over HTTP, and remember what they were told."""
 
-    def __init__(self, stack: Stack, count: int = 4) -> None:
+    def __init__(self, stack: Stack, count: int = 4, pause: float = 0.05) -> None:
         self._stack = stack
+        self._pause = pause
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._write, args=(n,), daemon=True) for n in range(count)]
         self._lock = threading.Lock()
@@ -210,6 +231,7 @@ class Writers:
             turn += 1
             try:
                 self._one(number, turn, mine)
+                self._stop.wait(self._pause)
             except OSError:
                 # No answer: the write may have happened or not, and the client was told nothing.
                 self.refused += 1
