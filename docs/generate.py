@@ -1,0 +1,74 @@
+"""Writes docs/cli.md and docs/settings.md from the code; with `--check` only says whether they are true."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer.main
+
+from custsvc.cli import app
+from custsvc.config import FIELDS, env_name
+
+HERE = Path(__file__).parent
+NOTE = "<!-- Made by docs/generate.py; change the code instead. -->\n\n"
+
+
+def cli() -> str:
+    """Every command's help, on one page."""
+    root = typer.main.get_command(app)
+    parts = [f"{NOTE}# Commands\n\nWhat `--help` says, on one page.\n"]
+    for words, command in _commands(root, ["custsvc"]):
+        context = command.context_class(command, info_name=" ".join(words), terminal_width=96)
+        text = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
+        parts.append(f"## {' '.join(words)}\n\n```text\n{text}\n```\n")
+    return "\n".join(parts)
+
+
+def _commands(command: Any, words: list[str]) -> list[tuple[list[str], Any]]:
+    found = [(words, command)]
+    for name, inner in getattr(command, "commands", {}).items():
+        found += _commands(inner, [*words, name])
+    return found
+
+
+def settings() -> str:
+    """Every setting, with its variable, its default and what it is."""
+    lines = [
+        f"{NOTE}# Settings\n",
+        "A value is taken from the command's flag, else the environment, else `.env`, else `custsvc.toml`",
+        "(its name there in small letters and without the prefix), else the default. Each variable can",
+        "also be given as `NAME_FILE`, the path of a file that holds the value. An unknown `CUSTSVC_` name is",
+        "an error.\n",
+        "| Variable | Default | What it is |",
+        "|---|---|---|",
+    ]
+    for name, field in FIELDS.items():
+        default = "" if field.metadata["secret"] or field.default in ("", None) else f"`{field.default}`"
+        variable = f"{env_name(name)}__…" if name == "kafka_options" else env_name(name)
+        lines.append(f"| `{variable}` | {default} | {field.metadata['doc']} |")
+    lines += [
+        "\nBesides: `CUSTSVC_LOCAL=never` never starts embedded servers; `CUSTSVC_CONFIG` names another file",
+        "than `custsvc.toml`; `CUSTSVC_CACHE_DIR` is where Kafka's jars are remembered. The original services'",
+        "names `MICROSERVICES_KafkaService__Servers`, `MICROSERVICES_KafkaService__Topic` and",
+        "`MICROSERVICES_MongoDB__Url` are read where ours are not set, with a warning.\n",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Write the pages, or with `--check` say which are out of date."""
+    stale = 0
+    for name, text in (("cli.md", cli()), ("settings.md", settings())):
+        page = HERE / name
+        if "--check" not in sys.argv:
+            page.write_text(text, encoding="utf-8")
+        elif not page.exists() or page.read_text(encoding="utf-8") != text:
+            print(f"{page} is out of date: run python docs/generate.py")  # noqa: T201 - a script
+            stale += 1
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
