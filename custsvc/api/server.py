@@ -77,7 +77,7 @@ def serve(settings: Settings) -> None:
 
 
 class _Server(Granian):  # type: ignore[misc, valid-type]
-    """Granian, whose workers may end before it on the Ctrl-C that they all get: that is no failure."""
+    """Granian, whose workers may end before it when a service manager stops them all: that is no failure."""
 
     def shutdown(self, exit_code: int = 0) -> None:
         try:
@@ -121,6 +121,9 @@ def _cannot_listen(host: str, port: int, exc: OSError) -> ConfigurationError:
 
 def _load(settings: Settings, parent: int) -> Flask:
     """The app of a worker, built in it."""
+    # Ctrl-C on a terminal reaches the whole group, and whoever stops first looks like a crash to the main
+    # process. So workers leave the group, and stop when the main process tells them.
+    os.setpgid(0, 0)
     exit_with(parent)
     logs.set_up(settings.log_level, settings.log_format, ROLE)
     from .app import build

@@ -81,6 +81,7 @@ class Serve:
                 cwd=self._folder,
                 stdout=log,
                 stderr=log,
+                start_new_session=True,
             )
         until(lambda: self.request("GET", "/livez")[0] == 200)
         return self
@@ -189,12 +190,23 @@ def test_a_request_in_hand_is_finished_when_it_is_told_to_stop(serve: Serve, key
 def test_ctrl_c_that_reaches_all_processes_is_an_ordinary_stop(serve: Serve) -> None:
     serve.start()
     assert serve.process is not None
+    started = time.monotonic()
 
-    for worker in serve.workers():
-        worker.send_signal(signal.SIGINT)
-    serve.process.send_signal(signal.SIGINT)
+    os.killpg(serve.process.pid, signal.SIGINT)
 
     assert serve.process.wait(10) == ExitCode.OK
+    assert time.monotonic() - started < 5
+    assert "Unexpected exit" not in serve.log.read_text()
+
+
+def test_a_service_manager_may_stop_all_processes_at_once(serve: Serve) -> None:
+    serve.start("--workers", "2")
+    assert serve.process is not None
+
+    for process in [*until(lambda: len(serve.workers()) == 2 and serve.workers()), serve.process]:
+        process.send_signal(signal.SIGTERM)
+
+    assert serve.process.wait(12) == ExitCode.OK
 
 
 def test_workers_end_with_a_main_process_that_was_killed(serve: Serve) -> None:
