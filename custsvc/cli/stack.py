@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -160,7 +161,7 @@ def _servers(settings: Settings, *, ephemeral: bool) -> LocalServers:
         "mail": settings.smtp_url,
     }
     names = [name for name, address in given.items() if not address]
-    return LocalServers(settings.data_dir, names=names, ephemeral=ephemeral, on_progress=say)
+    return LocalServers(settings.data_dir, names=names, ephemeral=ephemeral, on_progress=_talk)
 
 
 def _specs(settings: Settings, counts: Mapping[str, int]) -> list[RoleSpec]:
@@ -187,6 +188,7 @@ def _role_env(settings: Settings, role: str) -> dict[str, str]:
 def _foreground(
     settings: Settings, *, ephemeral: bool, counts: Mapping[str, int], seed: int, quiet: bool
 ) -> int:
+    from ..local.servers import discard_ephemeral
     from ..local.supervisor import Supervisor
 
     begun = time.monotonic()
@@ -196,6 +198,7 @@ def _foreground(
         info["api_url"] = f"http://localhost:{settings.http_port}"
 
     def preflight() -> None:
+        discard_ephemeral(settings.data_dir, _talk)
         if "serve" in counts:
             _check_port(settings.http_port)
 
@@ -206,7 +209,7 @@ def _foreground(
             how = f"started in {time.monotonic() - begun:.1f} s; Ctrl-C stops everything"
             _banner(info, supervisor.env, servers, how)
 
-    return Supervisor(servers, _specs(settings, counts), say, info=info).run(ready, preflight=preflight)
+    return Supervisor(servers, _specs(settings, counts), _talk, info=info).run(ready, preflight=preflight)
 
 
 def _detach(settings: Settings, *, ephemeral: bool, counts: Mapping[str, int], seed: int) -> None:
@@ -229,6 +232,12 @@ def _detach(settings: Settings, *, ephemeral: bool, counts: Mapping[str, int], s
     _banner(
         info, servers.env(), servers, f"started in {time.monotonic() - begun:.1f} s; stop it with: {stop}"
     )
+
+
+def _talk(text: str) -> None:
+    """Say it while somebody listens: a closed terminal or pipe must not keep anything from being stopped."""
+    with contextlib.suppress(OSError):
+        say(text)
 
 
 def _check_port(port: int) -> None:

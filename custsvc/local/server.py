@@ -108,7 +108,8 @@ class Server(ABC):
         for stray in process.find(*self.marks()):
             process.stop(stray, grace_s=self.grace_s, signum=self.stop_signal)
         self._remember(**{name: ports.choose(self.record.get(name)) for name in self.port_names})
-        self.folder.mkdir(parents=True, exist_ok=True)
+        for folder in (self.folder, self.log_path.parent):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.prepare()
         process.rotate(self.log_path)
         self._log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
@@ -117,7 +118,7 @@ class Server(ABC):
         )
         self._remember(pid=identity.pid, created=identity.created, log=str(self.log_path), url=self.url)
 
-    def wait_ready(self, deadline_s: float = 60.0) -> None:
+    def wait_ready(self, deadline_s: float = 120.0) -> None:
         """Wait until it answers. Raises TemporaryError, with the end of its log, when it ends or does not."""
         end = time.monotonic() + deadline_s
         while not self.probe():

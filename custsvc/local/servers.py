@@ -182,6 +182,14 @@ class LocalServers:
             yield
 
 
+def discard_ephemeral(data_dir: Path, say: Callable[[str], None]) -> None:
+    """Stop and remove an ephemeral set whose `up` was killed."""
+    left = LocalServers(data_dir, ephemeral=True, on_progress=say)
+    if left.home.exists():
+        say(f"removing what an earlier --ephemeral run left in {left.home}")
+        left.stop()
+
+
 def join_or_start(data_dir: Path, names: Sequence[str], say: Callable[[str], None]) -> dict[str, str]:
     """The addresses of a data folder's servers, for a role that has none; starts those that do not run."""
     if os.environ.get("CUSTSVC_LOCAL", "").lower() == "never":

@@ -1,7 +1,8 @@
 """`custsvc up`: run the servers and the roles, start again what crashes, stop all of it in order.
 
-The order of the roles is the order of stopping; the servers stop last. The first SIGINT or SIGTERM drains, a
-second one kills. Roles outlive a killed supervisor by a second only: they watch it (`custsvc.process`).
+The order of the roles is the order of stopping; the servers stop last. The first SIGINT or SIGTERM (or the
+terminal's end) drains, a second one kills. Roles outlive a killed supervisor by a second only: they watch
+it (`custsvc.process`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from .servers import LocalServers
 
 __all__ = ["RoleSpec", "Supervisor"]
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TICK_S = 0.1
 _SERVER_LOOK_S = 1.0
 _TRIES_AT_START = 3
@@ -260,7 +262,7 @@ class Supervisor:
             self._stop_asked = True
             self._servers.cancelled.set()
 
-        before = {signum: signal.signal(signum, stop) for signum in (signal.SIGINT, signal.SIGTERM)}
+        before = {signum: signal.signal(signum, stop) for signum in _SIGNALS}
         try:
             yield
         finally:

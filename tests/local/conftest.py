@@ -27,7 +27,8 @@ def _folder() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="custsvc-test-"))
     path.chmod(0o755)
     yield path
-    runs.down(path, lambda _line: None)
+    for data_dir in (path, path / "data"):
+        runs.down(data_dir, lambda _line: None)
     shutil.rmtree(path)
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import psycopg2
@@ -13,6 +14,7 @@ import pytest
 
 from custsvc.errors import TemporaryError
 from custsvc.local import LocalServers
+from custsvc.local import postgres as embedded
 
 
 @pytest.fixture
@@ -68,6 +70,17 @@ def test_an_interrupted_initdb_is_made_good(servers: LocalServers, folder: Path)
 
     assert servers.server("postgres").is_running()
     assert not half.exists()
+
+
+def test_without_the_wheel_it_is_the_machines_postgresql(
+    servers: LocalServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "_wheel_binaries", lambda: None)
+    if embedded._system_binaries() is None:
+        pytest.skip("no PostgreSQL is installed")
+
+    with closing(psycopg2.connect(servers.start()["CUSTSVC_POSTGRES_URL"])) as connection:
+        assert connection.encoding == "UTF8"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as somebody else")

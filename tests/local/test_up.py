@@ -17,7 +17,7 @@ import pytest
 import typer
 
 from custsvc.cli import stack
-from custsvc.local import ports, process, runs
+from custsvc.local import LocalServers, ports, process, runs
 from custsvc.local.process import Identity
 
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -143,6 +143,32 @@ def test_servers_only_and_ephemeral_leaves_nothing(folder: Path) -> None:
     assert identity is not None
     assert not identity.is_running()
     assert [path.name for path in (folder / "data").rglob("*")] == ["logs", "up.log"]
+
+
+def test_what_a_killed_ephemeral_up_left_is_removed_by_the_next(folder: Path) -> None:
+    data_dir = folder / "data"
+    left = LocalServers(data_dir, names=("mail",), ephemeral=True)
+    left.start()
+    home = left.home
+
+    assert custsvc(folder, "up", "--detach", "--servers-only").returncode == 0
+
+    assert not home.exists()
+    assert (data_dir / "servers.json").exists()
+
+
+def test_a_terminal_that_goes_away_stops_everything(folder: Path) -> None:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("CUSTSVC_")}
+    argv = [sys.executable, "-m", "custsvc", "up", "--servers-only", "--data-dir", str(folder / "data")]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, text=True) as up:
+        assert up.stdout is not None
+        assert up.stderr is not None
+        assert any("127.0.0.1 only" in line for line in up.stdout)
+        up.stdout.close()
+        up.stderr.close()
+        up.send_signal(signal.SIGHUP)
+        assert up.wait(60) == 0
+    assert LocalServers(folder / "data").env() == {}
 
 
 def test_env_where_nothing_runs_says_how_to_start(folder: Path) -> None:
