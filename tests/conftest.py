@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
@@ -99,27 +100,44 @@ class PostgresDatabases:
 
 
 class MongoDatabases:
-    """New databases on MongoDB."""
+    """New databases on MongoDB. Making one takes a second, so those that were used are emptied and kept."""
 
     def __init__(self, server: str) -> None:
         from pymongo import MongoClient
 
         self._server = server
-        self._client: MongoClient[dict[str, object]] = MongoClient(server)
+        self._client: MongoClient[dict[str, Any]] = MongoClient(server)
+        self._new: dict[str, dict[str, list[dict[str, Any]]]] = {}  # what each held when it was new
+        self._free: list[str] = []
 
     def empty(self) -> str:
         return with_database(self._server, f"test_{uuid.uuid4().hex}")
 
     def migrated(self) -> str:
+        if self._free:
+            return self._free.pop()
         url = self.empty()
         with open_database("mongo", url) as store:
             store.migrate()
+        database = self._client[urlsplit(url).path[1:]]
+        self._new[url] = {name: list(database[name].find()) for name in database.list_collection_names()}
         return url
 
     def drop(self, url: str) -> None:
-        self._client.drop_database(urlsplit(url).path[1:])
+        if url not in self._new:
+            self._client.drop_database(urlsplit(url).path[1:])
+            return
+        database = self._client[urlsplit(url).path[1:]]
+        database.drop_collection("system.profile")
+        for name in {*database.list_collection_names(), *self._new[url]}:
+            database[name].delete_many({})
+            if documents := self._new[url].get(name):
+                database[name].insert_many(documents)
+        self._free.append(url)
 
     def close(self) -> None:
+        for url in self._new:
+            self._client.drop_database(urlsplit(url).path[1:])
         self._client.close()
 
 

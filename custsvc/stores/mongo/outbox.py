@@ -23,7 +23,7 @@ from .connection import BULK_TIMEOUT, SNAPSHOT, Connection, Document
 from .lease import Lease
 
 # A stand-by takes over within this time of a leader's death.
-_LEASE = 4.0
+_LEASE = 3.0
 # Ids of one update: far below the 16 MB of a command, and short enough not to hold up other writers.
 _CHUNK = 1000
 
