@@ -39,8 +39,8 @@ def settings() -> str:
         f"{NOTE}# Settings\n",
         "A value is taken from the command's flag, else the environment, else `.env`, else `custsvc.toml`",
         "(its name there in small letters and without the prefix), else the default. Each variable can",
-        "also be given as `NAME_FILE`, the path of a file that holds the value. An unknown `CUSTSVC_` name is",
-        "an error.\n",
+        "also be given as `NAME_FILE`, the path of a file that holds the value. An unknown `CUSTSVC_` name",
+        "is an error.\n",
         "| Variable | Default | What it is |",
         "|---|---|---|",
     ]
@@ -50,8 +50,8 @@ def settings() -> str:
         lines.append(f"| `{variable}` | {default} | {field.metadata['doc']} |")
     lines += [
         "\nBesides: `CUSTSVC_LOCAL=never` never starts embedded servers; `CUSTSVC_CONFIG` names another file",
-        "than `custsvc.toml`; `CUSTSVC_CACHE_DIR` is where Kafka's jars are remembered. The original services'",
-        "names `MICROSERVICES_KafkaService__Servers`, `MICROSERVICES_KafkaService__Topic` and",
+        "than `custsvc.toml`; `CUSTSVC_CACHE_DIR` is where Kafka's jars are remembered. The original",
+        "services' names `MICROSERVICES_KafkaService__Servers`, `MICROSERVICES_KafkaService__Topic` and",
         "`MICROSERVICES_MongoDB__Url` are read where ours are not set, with a warning.\n",
     ]
     return "\n".join(lines)

@@ -145,7 +145,7 @@ def verify(
     from ..stores import open_store
     from ..verify import summary
     from ..verify import verify as compare
-    from .pipeline import pipeline
+    from ..pipeline import pipeline
     from .progress import bar
 
     with (
@@ -197,7 +197,7 @@ def status(
         "status", ("backend", "kafka"), start=False, backend=backend, data_dir=data_dir, log_level=log_level
     )
     from ..stores import open_store
-    from .pipeline import steps
+    from ..pipeline import steps
 
     with open_store(settings) as store:
         found = steps(settings, store)

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .. import kafka
-from ..config import Settings
-from ..stores.base import Store
-from ..verify import Pipeline
-from ..workers.replicate import group
+from . import kafka
+from .config import Settings
+from .stores.base import Store
+from .verify import Pipeline
+from .workers.replicate import group
 
 # The database's clock and ours may differ by this much before `verify` believes too early.
 _CLOCK_SLACK = 1.0
