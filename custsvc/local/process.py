@@ -127,10 +127,12 @@ def kill(identity: Identity) -> None:
     wait_until(lambda: not identity.is_running(), 10)
 
 
-def kill_group(pid: int) -> None:
-    """Kill what is left of the process group that a process started by `spawn` led."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
+def kill_session(pid: int) -> None:
+    """Kill what a process that was started by `spawn` has left behind, in whatever process group."""
+    for process in psutil.process_iter():
+        with suppress(ProcessLookupError, PermissionError):
+            if os.getsid(process.pid) == pid:
+                os.kill(process.pid, signal.SIGKILL)
 
 
 def find(*words: str) -> list[Identity]:

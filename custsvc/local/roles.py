@@ -89,11 +89,11 @@ class Role:
         return self.identity is not None and self.identity.is_running()
 
     def has_ended(self) -> bool:
-        """Whether it ran and ended since the last look; what it left behind in its group is killed."""
+        """Whether it ran and ended since the last look; what it left behind is killed."""
         if self.identity is None or self.identity.is_running():
             return False
         self.exit_code = self.identity.exit_code()
-        process.kill_group(self.identity.pid)
+        process.kill_session(self.identity.pid)
         self.identity = None
         return True
 
@@ -123,14 +123,14 @@ class Role:
         if self.identity is None:
             return True
         by_itself = process.stop(self.identity, grace_s=grace_s)
-        process.kill_group(self.identity.pid)
+        process.kill_session(self.identity.pid)
         self.identity = None
         return by_itself
 
     def kill(self) -> None:
         """End it and its children at once."""
         if self.identity is not None:
-            process.kill_group(self.identity.pid)
+            process.kill_session(self.identity.pid)
             process.kill(self.identity)
             self.identity = None
 

@@ -69,7 +69,7 @@ class Run:
                 process.send(role, signal.SIGTERM)
             for _, role in left:
                 process.stop(role, grace_s=10)
-                process.kill_group(role.pid)
+                process.kill_session(role.pid)
             self._me = Identity.of(os.getpid())
             self._info = dict(info)
             self.write({}, ready=False)
@@ -158,7 +158,7 @@ def down(data_dir: Path, say: Callable[[str], None]) -> bool:
         if role.is_running():
             say(f"stopping {name}, which was left behind")
             process.stop(role, grace_s=10)
-            process.kill_group(role.pid)
+            process.kill_session(role.pid)
     stopped = supervisor is not None
     if run.path.exists() and run.supervisor() is None:
         run.remove()

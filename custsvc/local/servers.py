@@ -166,7 +166,8 @@ class LocalServers:
             home = Path(content["home"])
             for kind in KINDS.values():
                 kind(home, State(self._ephemeral_path), self._say, self.cancelled).remove()
-            shutil.rmtree(home, ignore_errors=True)
+            if home.exists():
+                shutil.rmtree(home)
             self._ephemeral_path.unlink()
         self._servers.clear()
         if not self._state_path.exists():

@@ -137,7 +137,7 @@ def test_a_crashed_role_is_started_again_and_its_last_lines_shown(up: Callable[.
 
 def test_what_a_crashed_role_has_started_is_ended_before_it_starts_again(up: Callable[..., Up]) -> None:
     argv = "[sys.executable, '-c', 'import time; time.sleep(99)', 'child-mark']"
-    child = f"import subprocess; subprocess.Popen({argv})\n"
+    child = f"import subprocess; subprocess.Popen({argv}, process_group=0)\n"
     running = up(role("serve", ROLE + child + "time.sleep(120)")).until_ready()
     running.until(lambda: len(process.find("child-mark")) == 1, "no child")
     (orphan,) = process.find("child-mark")
