@@ -142,10 +142,10 @@ def verify(
         data_dir=data_dir,
         log_level=log_level,
     )
+    from ..pipeline import pipeline
     from ..stores import open_store
     from ..verify import summary
     from ..verify import verify as compare
-    from ..pipeline import pipeline
     from .progress import bar
 
     with (
@@ -196,8 +196,8 @@ def status(
     settings = settings_for(
         "status", ("backend", "kafka"), start=False, backend=backend, data_dir=data_dir, log_level=log_level
     )
-    from ..stores import open_store
     from ..pipeline import steps
+    from ..stores import open_store
 
     with open_store(settings) as store:
         found = steps(settings, store)
