@@ -23,13 +23,16 @@ logger = logging.getLogger(__name__)
 
 _BATCH = 100
 # While one process waits for Kafka with them, no other shall send the same.
-_LEASE = 120.0
+LEASE = 120.0
 
 
 class FailedTopic:
     """Brings failed mails from the ledger to the failed topic."""
 
-    def __init__(self, ledger: AttemptLedger, publisher: Publisher, topic: str, stop: Stop) -> None:
+    def __init__(
+        self, ledger: AttemptLedger, publisher: Publisher, topic: str, stop: Stop, *, lease: float = LEASE
+    ) -> None:
+        self._lease = lease
         self._ledger = ledger
         self._publisher = publisher
         self._topic = topic
@@ -59,14 +62,14 @@ class FailedTopic:
 
     def publish(self) -> int:
         """Publish a batch of those not confirmed yet; returns how many."""
-        failures = self._ledger.unpublished_failures(_BATCH, _LEASE)
+        failures = self._ledger.unpublished_failures(_BATCH, self._lease)
         if not failures:
             return 0
         ids = [notification.id for notification in failures]
         attempts = self._ledger.attempts(ids)
         records = [_record(notification, attempts.get(notification.id, [])) for notification in failures]
         # Given up well before the lease ends: until then nobody else sends the same.
-        until = time.monotonic() + _LEASE / 2
+        until = time.monotonic() + self._lease / 2
         self._publisher.send(
             self._topic, records, give_up=lambda: self._stop.asked() or time.monotonic() > until
         )

@@ -1,0 +1,225 @@
+"""A real SMTP server whose answers a test writes, and senders on real ledgers."""
+
+from __future__ import annotations
+
+import asyncio
+import email
+import email.policy
+import ssl
+import threading
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from typing import Any, cast
+
+import pytest
+from aiosmtpd.smtp import SMTP
+
+from custsvc.notify.address import one_address
+from custsvc.notify.breaker import Breaker
+from custsvc.notify.sender import Policy, Sender
+from custsvc.notify.smtp import Server, SmtpTransport, Timeouts
+from custsvc.stores.base import Notification, Store
+from custsvc.stores.ledger import AttemptLedger
+from custsvc.workers.loop import Stop
+
+Answer = str | Callable[[Any, Any], Awaitable[str]]
+
+FAST = Timeouts(connect=2.0, command=2.0, data=1.0)
+
+
+@dataclass
+class Accepted:
+    """A mail that the sink has said 250 to, or would have."""
+
+    recipient: str
+    recipients: list[str]
+    content: bytes
+    at: float
+
+    @property
+    def message(self) -> EmailMessage:
+        return cast(EmailMessage, email.message_from_bytes(self.content, policy=email.policy.SMTPUTF8))
+
+
+async def drop(server: Any, _envelope: Any) -> str:
+    """Break the connection instead of an answer."""
+    server.transport.abort()
+    return "250 never seen"
+
+
+def late(seconds: float, answer: str = "250 OK") -> Answer:
+    """The answer, but only after a while."""
+
+    async def answer_late(_server: Any, _envelope: Any) -> str:
+        await asyncio.sleep(seconds)
+        return answer
+
+    return answer_late
+
+
+@dataclass
+class Sink:
+    """An SMTP server on loopback. `rcpt` and `data` map a recipient to the answers it gets, in turn."""
+
+    rcpt: dict[str, list[Answer]] = field(default_factory=dict)
+    data: dict[str, list[Answer]] = field(default_factory=dict)
+    mail: list[Answer] = field(default_factory=list)
+    accepted: list[Accepted] = field(default_factory=list)
+    commands: Counter[str] = field(default_factory=Counter)
+    tls: ssl.SSLContext | None = None
+    connections: int = 0
+    port: int = 0
+
+    def __post_init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._server: asyncio.Server | None = None
+        self._open: set[Any] = set()
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"smtp+plain://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self._call(self._start())
+
+    def stop(self) -> None:
+        """Take no connection any more, and break those there are."""
+        self._call(self._stop())
+
+    def close(self) -> None:
+        self.stop()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
+
+    def to(self, recipient: str) -> list[Accepted]:
+        return [mail for mail in self.accepted if mail.recipient == recipient]
+
+    def _call(self, work: Any) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    async def _start(self) -> None:
+        self._server = await self._loop.create_server(self._protocol, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            for protocol in list(self._open):
+                if protocol.transport is not None:
+                    protocol.transport.abort()
+            self._open.clear()
+            self._server = None
+            await asyncio.sleep(0.05)
+
+    def _protocol(self) -> SMTP:
+        self.connections += 1
+        protocol = SMTP(
+            self, hostname="sink", enable_SMTPUTF8=True, loop=self._loop, tls_context=self.tls, timeout=30
+        )
+        self._open.add(protocol)
+        return protocol
+
+    async def _answer(self, answers: list[Answer] | None, server: Any, envelope: Any) -> str:
+        if not answers:
+            return "250 OK"
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        return answer if isinstance(answer, str) else await answer(server, envelope)
+
+    # aiosmtpd's names
+    async def handle_MAIL(  # noqa: N802
+        self, server: Any, _session: Any, envelope: Any, address: str, options: list[str]
+    ) -> str:
+        self.commands["MAIL"] += 1
+        answer = await self._answer(self.mail, server, envelope)
+        if answer.startswith("2"):
+            envelope.mail_from = address
+            envelope.mail_options.extend(options)
+        return answer
+
+    async def handle_RCPT(  # noqa: N802
+        self, server: Any, _session: Any, envelope: Any, address: str, _options: list[str]
+    ) -> str:
+        self.commands["RCPT"] += 1
+        answer = await self._answer(self.rcpt.get(address), server, envelope)
+        if answer.startswith("2"):
+            envelope.rcpt_tos.append(address)
+        return answer
+
+    async def handle_DATA(self, server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802
+        self.commands["DATA"] += 1
+        recipient = envelope.rcpt_tos[0]
+        answers = self.data.get(recipient)
+        accepted = Accepted(recipient, list(envelope.rcpt_tos), envelope.original_content, time.monotonic())
+        # A server that is slow to answer has taken the mail all the same.
+        refuses = bool(answers) and isinstance(answers[0], str) and not answers[0].startswith("2")
+        if not refuses:
+            self.accepted.append(accepted)
+        return await self._answer(answers, server, envelope)
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    with closing(Sink()) as sink:
+        yield sink
+
+
+@pytest.fixture
+def ledger(store: Store) -> AttemptLedger:
+    return cast(AttemptLedger, store.ledger)
+
+
+def mail(
+    name: str,
+    customer: int | None = 1,
+    version: int = 1,
+    to: str = "a@example.com",
+    subject: str = "Hello",
+    text: str = "Hello you\n",
+    html: str | None = None,
+) -> Notification:
+    return Notification(name, f"event-{name}", customer, version, "changed", to, subject, text, html)
+
+
+@pytest.fixture
+def new_sender(sink: Sink, ledger: AttemptLedger) -> Iterator[Callable[..., Sender]]:
+    """Makes senders, each with a connection of its own; `policy` and `breaker` may be given."""
+    with ExitStack() as stack:
+
+        def make(
+            *,
+            breaker: Breaker | None = None,
+            stop: Stop | None = None,
+            rng: Callable[[], float] = lambda: 0.5,
+            on: AttemptLedger | None = None,
+            **policy: Any,
+        ) -> Sender:
+            transport = SmtpTransport(Server.parse(sink.url), FAST)
+            stack.callback(transport.close)
+            options = {"tries": 4, "retry_base": 0.1, "retry_cap": 1.0, "idle": 0.01, "expire_every": 0.0}
+            return Sender(
+                on or ledger,
+                transport,
+                breaker or Breaker(),
+                one_address("custsvc@example.com"),
+                Policy(**{**options, **policy}),
+                stop or Stop(),
+                rng=rng,
+            )
+
+        yield make
+
+
+def turns_until(sender: Sender, condition: Callable[[], Any], seconds: float = 15.0) -> None:
+    """Let a sender work until `condition` holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "not in time"
+        sender.turn()

@@ -1,0 +1,358 @@
+"""The whole role between Kafka, a ledger and a mail server; and a real process that is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from custsvc import kafka
+from custsvc.config import Settings
+from custsvc.customer import Customer, Fields, Stored, utc_now
+from custsvc.errors import TemporaryError
+from custsvc.events import new_change
+from custsvc.kafka import Publisher, Record, consumer
+from custsvc.notify.intake import Intake
+from custsvc.notify.run import run_notify
+from custsvc.notify.sender import Policy
+from custsvc.stores.ledger import AttemptLedger
+from custsvc.workers.loop import Stop
+
+from .conftest import FAST, Sink, late, mail
+
+POLICY = Policy(tries=3, retry_base=0.05, retry_cap=0.1, lease=2.0, idle=0.05, expire_every=0.2)
+
+
+@pytest.fixture
+def settings(servers: Any, sink: Sink, backend: str, database_url: str) -> Settings:
+    mine = uuid.uuid4().hex[:12]
+    settings = Settings(
+        backend=backend,  # type: ignore[arg-type]
+        **{f"{backend}_url": database_url},
+        kafka=servers.url("kafka"),
+        topic_updates=f"updates-{mine}",
+        topic_notify=f"notify-{mine}",
+        topic_failed=f"failed-{mine}",
+        topic_dead=f"dead-{mine}",
+        partitions=3,
+        smtp_url=sink.url,
+    )
+    kafka.ensure_topics(settings)
+    return settings
+
+
+@pytest.fixture
+def publisher(settings: Settings) -> Iterator[Publisher]:
+    with Publisher(settings) as publisher:
+        yield publisher
+
+
+def until(what: str, condition: Callable[[], Any], seconds: float = 40.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(0.05)
+
+
+def created(number: int, name: str = "Ada", email: str | None = None) -> Record:
+    now = utc_now()
+    address = email or f"c{number}@example.com"
+    customer = Customer(number, Fields(name, address), False, 1, now, "t", now, "t")
+    change = new_change("created", None, customer, actor="t")
+    return Record(b"%d" % number, change.event.payload, [])
+
+
+@contextmanager
+def running(work: Callable[[Stop], None]) -> Iterator[None]:
+    """The work in a thread until the end of the block; what it raises is raised here."""
+    stop = Stop()
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work(stop)
+        except BaseException as exc:  # noqa: BLE001 - handed to the test
+            raised.append(exc)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.ask()
+        thread.join(15)
+    assert not thread.is_alive()
+    if raised:
+        raise raised[0]
+
+
+def notify(settings: Settings) -> Callable[[Stop], None]:
+    return lambda stop: run_notify(settings, stop, policy=POLICY, timeouts=FAST)
+
+
+def records(settings: Settings, topic: str, count: int) -> list[dict[str, Any]]:
+    client = consumer(settings, f"test-{uuid.uuid4().hex}")
+    found: list[dict[str, Any]] = []
+    try:
+        client.subscribe([topic])
+        until(f"{count} records", lambda: found.extend(_values(client)) or len(found) >= count)
+        found.extend(_values(client))
+    finally:
+        client.close()
+    return found
+
+
+def _values(client: Any) -> list[dict[str, Any]]:
+    return [orjson.loads(m.value()) for m in client.consume(100, 0.5) if m.error() is None]
+
+
+def test_each_event_is_mailed_once_though_it_is_delivered_ten_times(
+    settings: Settings, publisher: Publisher, sink: Sink, ledger: AttemptLedger
+) -> None:
+    events = [created(number) for number in range(1, 31)]
+
+    with running(notify(settings)):
+        for _ in range(10):
+            publisher.send(settings.topic_updates, events)
+        publisher.send(settings.topic_updates, [created(99)])
+        until("all are sent", lambda: sink.to("c99@example.com") and len(sink.accepted) >= 31)
+        time.sleep(1)
+
+    assert set(Counter(accepted.recipient for accepted in sink.accepted).values()) == {1}
+    assert ledger.counts() == {"sent": 31}
+
+
+def test_bad_records_stop_nothing_and_bad_requests_go_to_the_failed_topic(
+    settings: Settings, publisher: Publisher, sink: Sink, ledger: AttemptLedger
+) -> None:
+    good = {"id": "q", "notifyTo": ["to@example.com", "a@x.de, b@x.de"], "subject": "Hi", "textMsg": "Hello"}
+    sink.rcpt["no@example.com"] = ["550 no such user"]
+
+    with running(notify(settings)):
+        bad = Record(b"1", b"{not json", [])
+        publisher.send(settings.topic_updates, [created(1), bad, Record(b"1", None, []), created(2)])
+        publisher.send(settings.topic_updates, [created(3, email="no@example.com")])
+        publisher.send(settings.topic_notify, [bad, Record(None, orjson.dumps(good), [])])
+        failed = records(settings, settings.topic_failed, 3)
+        until("the good ones are sent", lambda: ledger.counts() == {"sent": 3, "failed": 2})
+
+    assert {a.recipient for a in sink.accepted} == {"c1@example.com", "c2@example.com", "to@example.com"}
+    assert len(failed) == 3
+    by_reason = {record["reason"].split(":")[0]: record for record in failed}
+    assert by_reason["the value is not JSON"]["request"] == "{not json"
+    assert by_reason["not one e-mail address"]["notifyTo"] == "a@x.de, b@x.de"
+    refused = by_reason["550 no such user"]
+    assert (refused["notifyTo"], refused["customer_id"], refused["rule"]) == ("no@example.com", 3, "welcome")
+    assert [attempt["code"] for attempt in refused["attempts"]] == [550]
+    assert ledger.unpublished_failures(10) == []
+
+
+def test_old_records_are_never_mailed_and_counted(
+    settings: Settings, publisher: Publisher, ledger: AttemptLedger
+) -> None:
+    publisher.send(settings.topic_updates, [created(number) for number in range(1, 6)])
+    time.sleep(1.1)
+    asked = {"id": "q", "notifyTo": "to@example.com", "subject": "Hi", "textMsg": "Hello"}
+    publisher.send(settings.topic_notify, [Record(None, orjson.dumps(asked), [])])
+    stop = Stop()
+    intake = Intake(settings.replace(notify_max_age=1.0), ledger, publisher, stop)
+    time.sleep(1.1)
+
+    with running(lambda _: intake.run()):
+        until("all are seen", lambda: intake.counts["suppressed"] == 6)
+        stop.ask()
+
+    assert ledger.counts() == {}
+
+
+class Away:
+    """A ledger whose database is away for a while."""
+
+    def __init__(self, ledger: AttemptLedger) -> None:
+        self._ledger = ledger
+        self.tries = 0
+
+    def add(self, rows: Any) -> int:
+        self.tries += 1
+        if self.tries <= 4:
+            raise TemporaryError("away", dependency="postgres")
+        return self._ledger.add(rows)
+
+
+def test_an_outage_of_the_ledger_loses_no_event(
+    settings: Settings, publisher: Publisher, ledger: AttemptLedger
+) -> None:
+    stop = Stop()
+    away = Away(ledger)
+    intake = Intake(settings, away, publisher, stop)  # type: ignore[arg-type]
+
+    with running(lambda _: intake.run()):
+        for number in range(1, 21):
+            publisher.send(settings.topic_updates, [created(number)])
+        until("all are queued", lambda: ledger.counts() == {"queued": 20})
+        stop.ask()
+
+    assert away.tries > 4
+
+
+def test_a_thread_that_dies_ends_the_role_with_its_error(settings: Settings, publisher: Publisher) -> None:
+    newer = orjson.loads(created(1).value or b"") | {"schema": 2}
+    publisher.send(settings.topic_updates, [Record(b"1", orjson.dumps(newer), [])])
+
+    with pytest.raises(Exception, match=r"schema 2.*offset 0"):
+        run_notify(settings, Stop(), policy=POLICY, timeouts=FAST)
+
+
+# -- a process that is killed ------------------------------------------------------------------------------
+
+_ROLE = """
+import sys
+from custsvc.config import Settings
+from custsvc.notify.run import run_notify
+from custsvc.notify.sender import Policy
+from custsvc.workers.loop import Stop
+import orjson
+
+with Stop().on_signals() as stop:
+    run_notify(
+        Settings(**orjson.loads(sys.argv[1])), stop,
+        policy=Policy(tries=3, retry_base=0.05, retry_cap=0.1, lease=2.0, idle=0.05, expire_every=0.2),
+    )
+"""
+
+
+@contextmanager
+def process(settings: Settings, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    names = ("backend", "postgres_url", "mongo_url", "kafka", "smtp_url")
+    topics = ("topic_updates", "topic_notify", "topic_failed", "topic_dead")
+    values = {name: getattr(settings, name) for name in (*names, *topics)}
+    with (tmp_path / "notify.log").open("ab") as log:
+        role = subprocess.Popen(
+            [sys.executable, "-c", _ROLE, orjson.dumps(values).decode()], stderr=log, env=dict(os.environ)
+        )
+        try:
+            yield role
+        finally:
+            role.kill()
+            role.wait(10)
+
+
+def test_a_process_killed_in_the_hand_over_leaves_unknown_and_nobody_sends_again(
+    settings: Settings, sink: Sink, ledger: AttemptLedger, tmp_path: Path
+) -> None:
+    sink.data["a@example.com"] = [late(30.0)]
+    ledger.add([mail("v1", version=1), mail("other", customer=2, to="b@example.com")])
+    with process(settings, tmp_path):
+        until("the text was given", lambda: sink.to("a@example.com"))
+
+    sink.data.clear()
+    with process(settings, tmp_path):
+        until("it is unknown", lambda: ledger.counts() == {"unknown": 1, "sent": 1})
+        time.sleep(1.0)
+
+    assert len(sink.to("a@example.com")) == 1
+    assert len(sink.to("b@example.com")) == 1
+
+
+def test_a_process_killed_before_the_hand_over_costs_nothing(
+    settings: Settings, sink: Sink, ledger: AttemptLedger, tmp_path: Path
+) -> None:
+    sink.rcpt["a@example.com"] = [late(30.0)]
+    ledger.add([mail("m")])
+    with process(settings, tmp_path):
+        until("RCPT was sent", lambda: sink.commands["RCPT"])
+
+    sink.rcpt.clear()
+    with process(settings, tmp_path):
+        until("it is sent", lambda: ledger.counts() == {"sent": 1})
+
+    assert len(sink.accepted) == 1
+    assert [attempt.number for attempt in ledger.attempts(["m"])["m"]] == [1]
+
+
+def test_sigterm_finishes_the_mail_in_hand_and_ends_in_time(
+    settings: Settings, sink: Sink, ledger: AttemptLedger, tmp_path: Path
+) -> None:
+    sink.data["a@example.com"] = [late(2.0)]
+    ledger.add([mail("m"), *(mail(f"n{n}", customer=5, version=n, to="b@example.com") for n in range(200))])
+
+    with process(settings, tmp_path) as role:
+        until("the text was given", lambda: sink.to("a@example.com"))
+        role.send_signal(signal.SIGTERM)
+        asked = time.monotonic()
+        assert role.wait(12) == 0
+        assert time.monotonic() - asked < 10
+
+    counts = ledger.counts()
+    assert set(counts) <= {"sent", "queued"}
+    assert sum(counts.values()) == 201
+    assert counts["sent"] == len(sink.accepted)
+
+
+def test_random_kills_lose_no_mail_and_repeat_none(
+    settings: Settings, sink: Sink, ledger: AttemptLedger, tmp_path: Path
+) -> None:
+    total = 120
+    ledger.add([mail(f"m{n}", customer=n, to=f"c{n}@example.com") for n in range(total)])
+    for n in range(total):
+        sink.data[f"c{n}@example.com"] = [late(0.03)]
+
+    kills = 0
+    deadline = time.monotonic() + 100
+    while set(ledger.counts()) - {"sent", "unknown"} and time.monotonic() < deadline:
+        with process(settings, tmp_path):
+            seen = len(sink.accepted)
+            until("some went out", lambda seen=seen: len(sink.accepted) > seen + 15 or not _open(ledger))
+        kills += 1
+
+    counts = ledger.counts()
+    assert counts.get("sent", 0) + counts.get("unknown", 0) == total
+    assert counts.get("unknown", 0) <= 2 * kills
+    assert max(Counter(accepted.recipient for accepted in sink.accepted).values()) == 1
+    assert kills >= 3
+
+
+def _open(ledger: AttemptLedger) -> set[str]:
+    return set(ledger.counts()) - {"sent", "unknown"}
+
+
+def test_failures_wait_for_a_broker_that_is_down_and_are_published_once(
+    settings: Settings, ledger: AttemptLedger, publisher: Publisher
+) -> None:
+    from custsvc.notify.failed import FailedTopic
+
+    ledger.add([mail(f"m{n}", customer=n) for n in range(50)])
+    for claimed in ledger.claim(50, 60):
+        ledger.settle(claimed, "failed", reason="550 no", code=550)
+    stop = Stop()
+
+    class Down:
+        def __init__(self) -> None:
+            self.tries = 0
+
+        def send(self, *args: Any, **options: Any) -> int:
+            self.tries += 1
+            if self.tries <= 2:
+                raise TemporaryError("away", dependency="kafka")
+            return publisher.send(*args, **options)
+
+    down = Down()
+    with running(lambda _: FailedTopic(ledger, down, settings.topic_failed, stop, lease=0.2).run()):  # type: ignore[arg-type]
+        found = records(settings, settings.topic_failed, 50)
+        until("all are confirmed", lambda: not ledger.unpublished_failures(1))
+        stop.ask()
+
+    assert len({record["notification_id"] for record in found}) == len(found) == 50
+    assert {record["attempts"][0]["code"] for record in found} == {550}
