@@ -22,8 +22,6 @@ from confluent_kafka.cimpl import NewTopic
 from .config import Settings
 from .errors import ConfigurationError, CustsvcError, TemporaryError
 
-logger = logging.getLogger(__name__)
-
 # Seconds a call that a person waits for may take, and those of a worker that will try again anyway.
 TIMEOUT = 5.0
 
@@ -46,6 +44,28 @@ _LEADERLESS = (
     KafkaError._UNKNOWN_PARTITION,
 )
 
+# A broker that is away is worth a line now and then, not one for every try.
+_QUIET = 10.0
+
+
+class _Seldom(logging.Filter):
+    """Lets each kind of message pass once in a while; the kind is how it begins."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind, now = record.getMessage()[:12], time.monotonic()
+        if now - self._last.get(kind, -_QUIET) < _QUIET:
+            return False
+        self._last[kind] = now
+        return True
+
+
+_librdkafka = logging.getLogger("custsvc.librdkafka")
+_librdkafka.addFilter(_Seldom())
+
 Headers = list[tuple[str, str | bytes | None]]
 
 
@@ -65,14 +85,14 @@ def _common(settings: Settings) -> dict[str, Any]:
         # A broker that comes back is found within a second, not within ten.
         "reconnect.backoff.max.ms": 1000,
         "error_cb": _on_error,
-        "logger": logging.getLogger("custsvc.librdkafka"),
+        "logger": _librdkafka,
         **settings.kafka_options,
     }
 
 
 def _on_error(error: KafkaError) -> None:
     """librdkafka mends these by itself; they are only told."""
-    logger.warning("Kafka: %s", error.str(), extra={"action": "kafka_error", "code": error.name()})
+    _librdkafka.warning("%s: %s", error.name(), error.str(), extra={"action": "kafka_error"})
 
 
 _REFUSED = (
@@ -89,7 +109,7 @@ def is_passing(error: KafkaError) -> bool:
     """Whether a consumer's error is one that librdkafka mends by itself: told, and no more."""
     if error.fatal() or error.code() in _REFUSED:
         return False
-    logger.warning("Kafka: %s", error.str(), extra={"action": "kafka_error", "code": error.name()})
+    _on_error(error)
     return True
 
 
@@ -162,6 +182,8 @@ class Publisher:
             **_common(settings),
             "enable.idempotence": True,
             "acks": "all",
+            # A record that fails must not be overtaken by a later one of the same customer.
+            "enable.gapless.guarantee": True,
             # Never give a record up: only the caller may, by `give_up`.
             "message.timeout.ms": 0,
             # The partition of a key is the one that Java's clients would choose.
