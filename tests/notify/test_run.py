@@ -20,7 +20,7 @@ import pytest
 
 from custsvc import kafka
 from custsvc.config import Settings
-from custsvc.customer import Customer, Fields, Stored, utc_now
+from custsvc.customer import Customer, Fields, utc_now
 from custsvc.errors import TemporaryError
 from custsvc.events import new_change
 from custsvc.kafka import Publisher, Record, consumer
