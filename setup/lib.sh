@@ -29,8 +29,9 @@ can_apt() { is_root && command -v apt-get >/dev/null; }
 # apt_install PACKAGE…
 apt_install() {
   say "installing $* (apt-get)"
-  DEBIAN_FRONTEND=noninteractive apt-get update -qq >&2 &&
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
+  # Nothing may ask, and only what goes wrong is shown.
+  DEBIAN_FRONTEND=noninteractive apt-get update -qq >/dev/null &&
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
 # In CI nobody is there to install what is missing, so the scripts do it themselves.
@@ -101,7 +102,7 @@ _ensure_installed() {
   if [[ -x "$VENV/bin/custsvc" && ("$known" == "$extra $state" || "$known" == "test $state") ]]; then return; fi
   # What was tested here before is not lost by a start.
   if [[ "$known" == "test "* ]]; then extra="test"; fi
-  say "installing custsvc[$extra] into .venv (the first time about 300 MB, a minute or two)"
+  say "installing custsvc[$extra] into .venv (the first time some 130 MB to download, a minute or two)"
   rm -f -- "$stamp"
   local log="$VENV/pip.log"
   if ! "$VENV_PYTHON" -m pip install --disable-pip-version-check --progress-bar off --editable ".[$extra]" 2>&1 |
