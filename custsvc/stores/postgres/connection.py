@@ -26,8 +26,8 @@ _OPTIONS = (
 # What a server says, at connect, that no waiting mends.
 _CONFIGURATION = re.compile(
     r"password authentication failed|no password supplied|(role|database) \"[^\"]*\" does not exist"
-    r"|no pg_hba\.conf entry|invalid (dsn|connection option|URI|port)|certificate|does not support SSL"
-    r"|could not translate host name|permission denied"
+    r"|no pg_hba\.conf entry|invalid (dsn|connection option|URI|port|integer value)|certificate"
+    r"|does not support SSL|could not translate host name|permission denied"
 )
 
 

@@ -156,6 +156,12 @@ class PostgresCustomers:
         return bool(self._connections.run(_IS_STORED, (event.customer_id, event.version, event.id)))
 
     def save_many(self, changes: Sequence[Change]) -> None:
+        try:
+            self._copy_in(changes)
+        except psycopg2.errors.UniqueViolation as exc:
+            raise VersionConflict("one of the new customers is there already; none was stored") from exc
+
+    def _copy_in(self, changes: Sequence[Change]) -> None:
         with self._connections.transaction() as cursor:
             cursor.execute(_BULK_TIMEOUT)
             cursor.copy_expert(
