@@ -269,12 +269,18 @@ class Keys(Protocol):
 class Store(Protocol):
     """One database, opened: the ports it offers."""
 
-    name: str
-    customers: CustomerStore
-    outbox: Outbox
-    replica: Replica
-    ledger: Ledger
-    keys: Keys
+    @property
+    def name(self) -> str: ...
+    @property
+    def customers(self) -> CustomerStore: ...
+    @property
+    def outbox(self) -> Outbox: ...
+    @property
+    def replica(self) -> Replica: ...
+    @property
+    def ledger(self) -> Ledger: ...
+    @property
+    def keys(self) -> Keys: ...
 
     def migrate(self) -> list[str]:
         """Bring the schema up to date, one process at a time; returns what was applied.

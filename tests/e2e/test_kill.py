@@ -43,13 +43,14 @@ def kill_everything(stack: Stack, seeded: int, *, pause: float) -> Writers:
     return writers
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("backend", ["postgres", "mongo"])
 def test_nothing_is_lost_when_each_part_is_killed(tmp_path: Path, backend: str) -> None:
     with Stack(tmp_path, backend, "--ephemeral") as stack:
         writers = kill_everything(stack, 200, pause=0.3)
 
         until("the copy is whole", lambda: drained(stack), 120, every=1)
-        until("the mails are sent", lambda: mails_settled(stack), 120, every=1)
+        until("the mails are sent", lambda: mails_settled(stack), 400, every=1)
 
         found = stack.check(writers.acknowledged)
         assert found.problems == []
