@@ -6,7 +6,7 @@ import datetime as dt
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import suppress
 from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
@@ -125,67 +125,6 @@ def at_once() -> Callable[..., list[Any]]:
 
 
 # -- behind the ports ------------------------------------------------------------------------------------
-
-
-class PostgresBackdoor:
-    """What only SQL can do."""
-
-    def __init__(self, url: str) -> None:
-        import psycopg2
-
-        self._connection = psycopg2.connect(url)
-
-    @contextmanager
-    def open_write(self) -> Iterator[None]:
-        """A transaction that has written something and stays open."""
-        with self._connection.cursor() as cursor:
-            cursor.execute("INSERT INTO custsvc_meta (key, value) VALUES ('open', 'write')")
-            try:
-                yield
-            finally:
-                self._connection.rollback()
-
-    def set_schema(self, number: int) -> None:
-        with self._connection, self._connection.cursor() as cursor:
-            cursor.execute("INSERT INTO custsvc_migration (number, name) VALUES (%s, 'future')", (number,))
-
-    def close(self) -> None:
-        self._connection.close()
-
-
-class MongoBackdoor:
-    """What only MongoDB's own client can do."""
-
-    def __init__(self, url: str) -> None:
-        from pymongo import MongoClient
-
-        self.client: MongoClient[dict[str, Any]] = MongoClient(url)
-        self.database = self.client.get_default_database()
-
-    @contextmanager
-    def open_write(self) -> Iterator[None]:
-        """A transaction that has written something and stays open."""
-        with self.client.start_session() as session:
-            session.start_transaction()
-            self.database["custsvc_meta"].insert_one({"_id": "open"}, session=session)
-            yield
-            session.abort_transaction()
-
-    def set_schema(self, number: int) -> None:
-        self.database["custsvc_migration"].insert_one({"_id": number, "name": "future"})
-
-    def close(self) -> None:
-        self.client.close()
-
-
-Backdoor = PostgresBackdoor | MongoBackdoor
-
-
-@pytest.fixture
-def backdoor(backend: str, database_url: str) -> Iterator[Backdoor]:
-    kind = PostgresBackdoor if backend == "postgres" else MongoBackdoor
-    with closing(kind(database_url)) as backdoor:
-        yield backdoor
 
 
 class CuttingProxy:

@@ -26,7 +26,8 @@ from custsvc.stores.mongo.customers import MongoCustomers
 from custsvc.stores.mongo.lease import Lease
 
 if TYPE_CHECKING:
-    from .conftest import Customers, CuttingProxy, MongoBackdoor
+    from ..conftest import MongoBackdoor
+    from .conftest import Customers, CuttingProxy
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from custsvc.events import CustomerEvent
 from custsvc.stores.base import Store
 
 if TYPE_CHECKING:
-    from .conftest import Backdoor, Customers
+    from ..conftest import Backdoor
+    from .conftest import Customers
 
 Drain = Callable[..., list[CustomerEvent]]
 

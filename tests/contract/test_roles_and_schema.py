@@ -13,7 +13,7 @@ from custsvc.errors import ConfigurationError, TemporaryError
 from custsvc.stores.base import Store
 
 if TYPE_CHECKING:
-    from .conftest import Backdoor
+    from ..conftest import Backdoor
 
 AtOnce = Callable[..., list[Any]]
 
