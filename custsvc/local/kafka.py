@@ -162,8 +162,7 @@ class Kafka(Server):
         return [java, *_JAVA_OPTIONS, *allowed, "-cp", joined]
 
     def _format(self) -> None:
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        options = ("format", "--ignore-formatted", "--cluster-id", cluster, "--config", self._settings)
+        options = ("format", "--ignore-formatted", "--cluster-id", _cluster_id(), "--config", self._settings)
         done = subprocess.run(
             [str(a) for a in (*self._java(), "kafka.tools.StorageTool", *options)],
             capture_output=True,
@@ -177,6 +176,13 @@ class Kafka(Server):
                 dependency=self.dependency,
                 fix="set CUSTSVC_KAFKA to a Kafka of your own",
             )
+
+
+def _cluster_id() -> str:
+    """A Kafka UUID: 22 letters of URL-safe base64, the first no dash, which the tool takes for an option."""
+    while (cluster := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+        pass
+    return cluster
 
 
 def _addresses(listeners: dict[str, int]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import uuid
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,6 +13,7 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
 from custsvc.local import LocalServers, jars
+from custsvc.local import kafka as local_kafka
 from custsvc.local.kafka import Kafka
 
 QUIET = {"log_level": 0}
@@ -60,6 +62,15 @@ def test_without_jars_a_stand_in_in_memory_takes_its_place_and_says_so(
     consumer.close()
     assert message.value() == b"hello"
     assert LocalServers(folder, names=("kafka",)).start()["CUSTSVC_KAFKA"] == address
+
+
+def test_a_cluster_id_never_looks_like_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    dash, fine = uuid.UUID(int=0x3E << 122), uuid.UUID(int=0x3D << 122)
+    drawn = iter([dash, dash, fine])
+    monkeypatch.setattr(uuid, "uuid4", lambda: next(drawn))
+
+    assert local_kafka._cluster_id().startswith("9")
+    assert next(drawn, None) is None
 
 
 def test_the_list_of_jars_is_remembered_until_one_is_missing(
