@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -18,19 +20,43 @@ from custsvc.local import LocalServers
 from custsvc.stores import open_store
 from custsvc.stores.base import Store
 
+# The folders whose tests take long.
+_LONGEST = frozenset(("e2e", "chaos", "web", "local"))
+
+# Where the embedded servers of this run are, the same for all processes of a parallel one (pytest-xdist).
+_FOLDER = "CUSTSVC_TEST_FOLDER"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        os.environ[_FOLDER] = tempfile.mkdtemp(prefix="custsvc-tests-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        folder = Path(os.environ.pop(_FOLDER))
+        for server in folder.iterdir():
+            LocalServers(server, names=[server.name], ephemeral=True).stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In a parallel run what takes long begins first, so that no process ends long after the others."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: _LONGEST.isdisjoint(item.path.parts))
+
 
 class Servers:
-    """The servers' addresses: those of `CUSTSVC_TEST_…`, else embedded ones, gone after the session."""
+    """The servers' addresses: those of `CUSTSVC_TEST_…`, else embedded ones, gone after the run."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self) -> None:
         self._urls: dict[str, str] = {}
-        self._stack = ExitStack()
 
     def url(self, name: str) -> str:
         """The address of `postgres`, `mongo`, `kafka` or `mail`. Skips the test where it cannot be had."""
         if name not in self._urls:
-            local = LocalServers(self._folder / name, names=[name], ephemeral=True)
+            # Started by whichever process comes first, joined by the others.
+            local = LocalServers(Path(os.environ[_FOLDER]) / name, names=[name], ephemeral=True)
             variable = local.server(name).variable
             self._urls[name] = os.environ.get(variable.replace("_", "_TEST_", 1)) or self._start(local, name)
         return self._urls[name]
@@ -42,17 +68,12 @@ class Servers:
             if os.environ.get("CUSTSVC_TEST_REQUIRE"):
                 raise
             pytest.skip(f"no {name} here: {exc}")
-        self._stack.callback(local.stop)
         return url
-
-    def close(self) -> None:
-        self._stack.close()
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    with closing(Servers(tmp_path_factory.mktemp("servers"))) as servers:
-        yield servers
+def servers() -> Servers:
+    return Servers()
 
 
 def with_database(url: str, name: str) -> str:
