@@ -60,6 +60,9 @@ class Settings:
     topic_dead: str = _setting("MICROSERVICE-CUSTOMER-UPDATES-DEAD", "Topic of records a copy cannot read")
     partitions: int = _setting(12, "Partitions of the updates topic when it is created")
     replication: int = _setting(1, "Replication factor of topics when they are created")
+    max_bad_records: int = _setting(
+        1000, "A copy stops when it has met so many more unreadable records than readable ones"
+    )
     http_host: str = _setting("127.0.0.1", "Address the API listens on")
     http_port: int = _setting(8000, "Port the API listens on")
     workers: int = _setting(2, "Worker processes of the API")
@@ -213,6 +216,7 @@ def _boolean(text: str) -> bool:
 _LIMITS: dict[str, tuple[float, float]] = {
     "partitions": (1, 10_000),
     "replication": (1, 15),
+    "max_bad_records": (0, 1_000_000_000),
     "http_port": (1, 65535),
     "workers": (1, 256),
     "threads": (1, 256),

@@ -124,6 +124,12 @@ class NewerSchema(CustsvcError):
     exit_code = ExitCode.CONFIGURATION
 
 
+class TooManyBadRecords(CustsvcError):
+    """So many records cannot be read that the topic, not a record, is broken."""
+
+    exit_code = ExitCode.CHECK_FAILED
+
+
 class PositionLost(CustsvcError):
     """The topic no longer holds the events after the position that was reached."""
 

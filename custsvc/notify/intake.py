@@ -19,11 +19,12 @@ import orjson
 
 from ..config import Settings
 from ..customer import parse_time
-from ..errors import BadEvent, NewerSchema, TemporaryError
+from ..errors import BadEvent, NewerSchema
 from ..events import ReceivedEvent, decode
-from ..kafka import Consumer, KafkaError, KafkaException, Publisher, Record, TopicPartition, consumer, failure
+from ..kafka import Publisher, Record
 from ..stores.base import Ledger, Notification
-from ..workers.loop import Stop, backoff, keep_trying
+from ..workers.consume import Consuming
+from ..workers.loop import Stop
 from . import request, rules, templates
 from .address import BadAddress, one_address
 from .failed import rejected
@@ -33,7 +34,6 @@ logger = logging.getLogger(__name__)
 
 GROUP = "custsvc-notify"
 BATCH = 500
-_IDLE = 0.5
 _ID_MAX = 200
 _RECIPIENT_MAX = 320
 
@@ -57,45 +57,22 @@ class Intake:
         self._stop = stop
         self._rules = rule_list
         self._bell = bell or threading.Event()
-        self._paused = False
+        self._consuming = Consuming(
+            settings,
+            GROUP,
+            [settings.topic_updates, settings.topic_notify],
+            self._handle,
+            stop,
+            what="intake",
+            batch=BATCH,
+        )
         self.counts: Counter[str] = Counter()
 
     def run(self) -> None:
         """Take records until stop is asked. Raises NewerSchema: going on would lose that mail."""
-        keep_trying(self._consume, self._stop, "intake")
+        self._consuming.run()
 
-    def _consume(self) -> None:
-        client = consumer(self._settings, GROUP)
-        self._paused = False
-        try:
-            client.subscribe([self._settings.topic_updates, self._settings.topic_notify])
-            while not self._stop.asked():
-                if messages := self._take(client):
-                    self._handle(client, messages)
-        except KafkaException as exc:
-            raise failure(exc, self._settings.kafka_servers) from exc
-        finally:
-            client.close()
-
-    def _take(self, client: Consumer) -> list[Any]:
-        """Up to a batch of records: waits for the first, then takes what is there already."""
-        messages = client.consume(1, _IDLE)
-        if messages:
-            messages += client.consume(BATCH - 1, 0)
-        return [message for message in messages if self._is_record(message)]
-
-    def _is_record(self, message: Any) -> bool:
-        error = message.error()
-        if error is None:
-            return True
-        if error.retriable() or error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
-            logger.warning("Kafka: %s", error.str(), extra={"action": "kafka_error"})
-            return False
-        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            raise TemporaryError(f"Kafka has not all topics: {error.str()}", dependency="kafka")
-        raise KafkaException(error)
-
-    def _handle(self, client: Consumer, messages: list[Any]) -> None:
+    def _handle(self, messages: list[Any]) -> None:
         rows: list[Notification] = []
         bad: list[Record] = []
         before = self.counts.copy()
@@ -114,50 +91,14 @@ class Intake:
             )
         if bad:
             self._publisher.send(self._settings.topic_failed, bad, give_up=self._stop.asked)
-        self._add(client, rows)
-        self._commit(client, messages)
+        self._add(rows)
 
-    def _add(self, client: Consumer, rows: list[Notification]) -> None:
-        """Into the ledger, waiting out an outage with the partitions paused and the membership kept."""
-        attempt = 0
-        while True:
-            try:
-                added = self._ledger.add(rows)
-                break
-            except TemporaryError as exc:
-                attempt += 1
-                self._wait_paused(client, exc, attempt)
-        if self._paused:
-            client.resume(client.assignment())
-            self._paused = False
-            logger.info("The ledger's database is back", extra={"action": "resumed"})
+    def _add(self, rows: list[Notification]) -> None:
+        added = self._consuming.insist(lambda: self._ledger.add(rows))
         if added:
             self.counts["added"] += added
             self._bell.set()
         logger.debug("Queued %d mails", added, extra={"action": "queued", "count": added})
-
-    def _wait_paused(self, client: Consumer, exc: TemporaryError, attempt: int) -> None:
-        delay = max(0.1, backoff(attempt, 0.5, 10.0))
-        logger.warning(
-            "Intake waits %.1f s: %s", delay, exc, extra={"action": "wait", "dependency": exc.dependency}
-        )
-        client.pause(client.assignment())
-        self._paused = True
-        # The call serves heartbeats and rebalances. A partition that was just assigned may give a record all
-        # the same: then everything is read anew from the committed offsets.
-        if client.consume(1, delay):
-            raise exc
-        if self._stop.asked():
-            raise TemporaryError("stopped while waiting for the ledger", dependency=exc.dependency)
-
-    def _commit(self, client: Consumer, messages: list[Any]) -> None:
-        last = {(message.topic(), message.partition()): message.offset() + 1 for message in messages}
-        offsets = [TopicPartition(topic, part, offset) for (topic, part), offset in last.items()]
-        try:
-            client.commit(offsets=offsets, asynchronous=False)
-        except KafkaException as exc:
-            # The rows are in the ledger; records that come again find them there.
-            logger.warning("Offsets not committed: %s", exc, extra={"action": "commit_failed"})
 
     # -- from a record to rows ------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import pytest
 
 from custsvc.config import Settings
 from custsvc.customer import Customer, Fields, Stored
-from custsvc.errors import NewerSchema, PositionLost, TemporaryError
+from custsvc.errors import NewerSchema, PositionLost, TemporaryError, TooManyBadRecords
 from custsvc.events import Change, ReceivedEvent, new_change
 from custsvc.kafka import Record
 from custsvc.stores.base import Applied, Positions, Replica, Row, Store
@@ -120,6 +120,20 @@ def _all(topic: Topic, name: str, count: int) -> list[object] | None:
     return found if len(found) >= count else None
 
 
+def test_a_flood_of_bad_records_stops_the_copy_before_they_are_moved_away(
+    store: Store, settings: Settings, workers: Workers, topic: Topic
+) -> None:
+    bad = [Record(b"7", b"no event", [])] * 12
+    topic.produce(settings.topic_updates, record(history(7)[0]), *bad)
+
+    with pytest.raises(TooManyBadRecords, match=r"too many bad records: 11 .*partition \d+ offset \d+"):
+        workers.with_settings(settings.replace(max_bad_records=10)).run_copy(store.replica, "x", Stop())
+
+    assert topic.records(settings.topic_dead) == []
+    workers.copy(store.replica, "x")
+    until("with a higher limit they pass", lambda: len(topic.records(settings.topic_dead)) == 12)
+
+
 def test_a_newer_schema_stops_the_copy_instead_of_being_skipped(
     store: Store, settings: Settings, workers: Workers, topic: Topic
 ) -> None:
@@ -139,7 +153,8 @@ def test_a_position_that_fell_out_of_the_log_stops_the_copy_loudly(
     (there,) = topic.records(settings.topic_updates)
     store.replica.apply([], settings.topic_updates, {there.partition(): 1000})
 
-    with pytest.raises(PositionLost, match="no longer holds"):
+    part = there.partition()
+    with pytest.raises(PositionLost, match=rf"partition {part}: it ends at 1, before the position 1000"):
         workers.run_copy(store.replica, store.name, Stop())
 
 

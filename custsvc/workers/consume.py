@@ -1,0 +1,233 @@
+"""The loop of every consumer: take a batch, have it handled, commit exact offsets, go on.
+
+One thread, so nothing is in flight when partitions move. A batch is committed only after its handler has
+returned, which means its effects are durable. An outage of what the handler writes to is waited out with the
+partitions paused and the membership kept (`insist`); one of Kafka ends in a new start from the last commit.
+
+A consumer whose store knows its own positions reads from those; the offsets in the group are for tools that
+show lag. A position that is not in the log any more never becomes a silent jump: a store that must hold
+everything stops there, another consumer says what it missed and goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from ..config import Settings
+from ..errors import PositionLost, TemporaryError
+from ..kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+    consumer,
+    failure,
+    is_passing,
+    watermarks,
+)
+from .loop import Stop, backoff, keep_trying
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Handle = Callable[[list[Any]], None]
+Positions = Callable[[str], Mapping[int, int]]
+
+_IDLE = 0.5
+
+
+class Consuming:
+    """Consumes topics in a group and gives each batch to `handle`.
+
+    `positions` says where to go on in a topic, per partition: that of a store which keeps them together with
+    its data, and has to hold all of it. Without it the group's committed offsets count. `what` is how the
+    log calls this consumer.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        group: str,
+        topics: Sequence[str],
+        handle: Handle,
+        stop: Stop,
+        *,
+        what: str,
+        batch: int,
+        positions: Positions | None = None,
+    ) -> None:
+        self._settings = settings
+        self._group = group
+        self._topics = list(topics)
+        self._handle = handle
+        self._stop = stop
+        self._what = what
+        self._batch = batch
+        self._positions = positions
+        self._client: Consumer | None = None
+        self._paused = False
+
+    def run(self) -> None:
+        """Consume until stop is asked. Raises PositionLost, and what `handle` raises but TemporaryError."""
+        keep_trying(self._consume, self._stop, self._what)
+
+    def _consume(self) -> None:
+        # A position that fell out of the log must not turn into a silent jump.
+        client = consumer(self._settings, self._group, auto_offset_reset="error")
+        self._client = client
+        self._paused = False
+        try:
+            client.subscribe(self._topics, on_assign=self._on_assign)
+            while not self._stop.asked():
+                if messages := self._take(client):
+                    self._handle(messages)
+                    self._commit(client, messages)
+        except KafkaException as exc:
+            raise failure(exc, self._settings.kafka_servers) from exc
+        finally:
+            self._client = None
+            client.close()
+
+    def _take(self, client: Consumer) -> list[Any]:
+        """Up to a batch of records: waits for the first, then takes what is there already."""
+        messages = client.consume(1, _IDLE)
+        if messages:
+            messages += client.consume(self._batch - 1, 0)
+        return [message for message in messages if self._is_record(message)]
+
+    def _is_record(self, message: Any) -> bool:
+        error = message.error()
+        if error is None:
+            return True
+        if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            # A new assignment looks at the positions, and says what is missing.
+            raise TemporaryError(
+                f"partition {message.partition()} of {message.topic()} does not hold the next record",
+                dependency="kafka",
+            )
+        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise TemporaryError(f"Kafka has not all topics: {error.str()}", dependency="kafka")
+        if not is_passing(error):
+            raise KafkaException(error)
+        return False
+
+    # -- where to begin -------------------------------------------------------------------------------------
+
+    def _on_assign(self, client: Consumer, assigned: list[TopicPartition]) -> None:
+        by_topic: dict[str, list[TopicPartition]] = {}
+        for partition in assigned:
+            by_topic.setdefault(partition.topic, []).append(partition)
+        for topic, partitions in by_topic.items():
+            known = self._known(client, topic, partitions)
+            gaps = self._gaps(client, topic, known)
+            self._tell(topic, gaps)
+            for partition in partitions:
+                part = partition.partition
+                partition.offset = OFFSET_BEGINNING if part in gaps else known.get(part, OFFSET_BEGINNING)
+        client.incremental_assign(assigned)
+        if self._paused:
+            client.pause(assigned)
+        if assigned:
+            logger.info(
+                "Assigned %d partitions",
+                len(assigned),
+                extra={"action": "assigned", "partitions": [p.partition for p in assigned]},
+            )
+
+    def _known(self, client: Consumer, topic: str, partitions: list[TopicPartition]) -> dict[int, int]:
+        if self._positions is not None:
+            mine = {partition.partition for partition in partitions}
+            return {part: offset for part, offset in self._positions(topic).items() if part in mine}
+        committed = client.committed(partitions, timeout=10.0)
+        return {each.partition: each.offset for each in committed if each.offset >= 0}
+
+    def _gaps(self, client: Consumer, topic: str, known: Mapping[int, int]) -> dict[int, str]:
+        """Per partition whose log does not hold what comes next, what is missing."""
+        marks = watermarks(client, topic, sorted(known), self._settings.kafka_servers)
+        gaps: dict[int, str] = {}
+        for part, (low, high) in marks.items():
+            if known[part] < low:
+                gaps[part] = f"offsets {known[part]} to {low - 1} are gone ({low - known[part]} records)"
+            elif known[part] > high:
+                gaps[part] = f"it ends at {high}, before the position {known[part]}"
+        return gaps
+
+    def _tell(self, topic: str, gaps: Mapping[int, str]) -> None:
+        if not gaps:
+            return
+        told = "; ".join(f"partition {part}: {gap}" for part, gap in sorted(gaps.items()))
+        message = f"the topic {topic} no longer holds what {self._what} has to read next: {told}"
+        if self._positions is not None:
+            raise PositionLost(message)
+        logger.error("%s. Going on at the beginning", message, extra={"action": "gap", "topic": topic})
+
+    # -- outages --------------------------------------------------------------------------------------------
+
+    def insist(self, work: Callable[[], T]) -> T:
+        """Run `work` until it goes well, waiting out TemporaryError with the partitions paused.
+
+        For use by the handler. Raises TemporaryError when stop is asked meanwhile: then the batch is read
+        again by whoever comes next.
+        """
+        attempt = 0
+        while True:
+            try:
+                result = work()
+                break
+            except TemporaryError as exc:
+                attempt += 1
+                self._wait_paused(exc, attempt)
+        if self._paused and self._client is not None:
+            self._client.resume(self._client.assignment())
+            self._paused = False
+            logger.info("The database of %s is back", self._what, extra={"action": "resumed"})
+        return result
+
+    def _wait_paused(self, exc: TemporaryError, attempt: int) -> None:
+        client = self._client
+        if client is None:
+            raise exc
+        delay = max(0.1, backoff(attempt, 0.5, 10.0))
+        logger.warning(
+            "%s waits %.1f s: %s",
+            self._what,
+            delay,
+            exc,
+            extra={"action": "wait", "dependency": exc.dependency, "attempt": attempt},
+        )
+        if not self._paused:
+            client.pause(client.assignment())
+            self._paused = True
+        # Paused partitions give nothing; the call serves heartbeats and rebalances. Should a partition that
+        # was just assigned give a record all the same, everything is read anew from the positions.
+        if client.consume(1, delay):
+            raise exc
+        if self._stop.asked():
+            raise TemporaryError(f"{self._what} stopped while waiting", dependency=exc.dependency)
+
+    # -- commits --------------------------------------------------------------------------------------------
+
+    def _commit(self, client: Consumer, messages: list[Any]) -> None:
+        offsets = [TopicPartition(*where, offset) for where, offset in next_offsets(messages).items()]
+        try:
+            if self._positions is None:
+                client.commit(offsets=offsets, asynchronous=False)
+            else:
+                # The store holds the positions; a commit that is lost costs the lag tools a moment of truth.
+                client.commit(offsets=offsets, asynchronous=True)
+        except KafkaException as exc:
+            # What is handled is handled: records that come again are recognised.
+            logger.warning("Offsets not committed: %s", exc, extra={"action": "commit_failed"})
+
+
+def next_offsets(messages: Sequence[Any]) -> dict[tuple[str, int], int]:
+    """Per topic and partition, the offset after the last of these records."""
+    return {(message.topic(), message.partition()): message.offset() + 1 for message in messages}
+
+
+def coordinates(message: Any) -> str:
+    """`TOPIC partition 3 offset 17`, for a person to find the record."""
+    return f"{message.topic()} partition {message.partition()} offset {message.offset()}"
