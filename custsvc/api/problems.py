@@ -25,32 +25,9 @@ from ..errors import (
     TemporaryError,
     ValidationError,
 )
+from .codes import CODES
 
 logger = logging.getLogger(__name__)
-
-# code → title. `/problems/CODE` explains each.
-TITLES: Final = {
-    "validation": "The input is not valid",
-    "bad-json": "The body is not JSON",
-    "bad-request": "The request is malformed",
-    "bad-header": "A header is malformed",
-    "bad-cursor": "The cursor is not one of ours",
-    "cursor-mismatch": "The cursor belongs to another list",
-    "unknown-parameter": "There is no such parameter",
-    "untrusted-host": "The Host header is not one of this server",
-    "unauthorized": "An API key is needed",
-    "forbidden": "The API key may not do this",
-    "not-found": "There is no such thing",
-    "customer-deleted": "The customer is deleted",
-    "method-not-allowed": "The path does not know this method",
-    "conflict": "Somebody else changed it at the same time",
-    "version-mismatch": "The customer is at another version",
-    "too-large": "The body is too large",
-    "unsupported-media-type": "The body's type is not supported",
-    "if-match-required": "If-Match is required",
-    "internal": "Something went wrong on our side",
-    "dependency-down": "A server that is needed does not answer",
-}
 
 _BY_STATUS: Final = {
     401: "unauthorized",
@@ -103,7 +80,7 @@ class Problem(Exception):
         """This problem as an answer to the request at hand."""
         body: dict[str, Any] = {
             "type": f"/problems/{self.code}",
-            "title": TITLES[self.code],
+            "title": CODES[self.code].title,
             "status": self.status,
             "detail": _shortened(self.detail, 1000),
             "code": self.code,
@@ -207,7 +184,7 @@ def _(exc: HTTPException) -> Problem:
     status = exc.code or 500
     code = _BY_STATUS.get(status, "bad-request" if status < 500 else "internal")
     headers = [(k, v) for k, v in exc.get_headers() if k.lower() not in ("content-type", "content-length")]
-    return Problem(status, code, _DETAILS.get(status) or exc.description or TITLES[code], headers=headers)
+    return Problem(status, code, _DETAILS.get(status) or exc.description or CODES[code].title, headers=headers)
 
 
 def _about(action: str) -> dict[str, Any]:

@@ -1,0 +1,140 @@
+"""Every problem there is: its code, status and title, and what its page says of cause and cure."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Code(NamedTuple):
+    """One kind of problem. `cause` and `cure` are for the person who met it."""
+
+    status: int
+    title: str
+    cause: str
+    cure: str
+
+
+CODES: Final[dict[str, Code]] = {
+    "validation": Code(
+        400,
+        "The input is not valid",
+        "A field of the body or a parameter has a value that cannot be stored or understood.",
+        "Correct what `errors` names: each entry has the field, a code and a message.",
+    ),
+    "bad-json": Code(
+        400,
+        "The body is not JSON",
+        "The body is not UTF-8, not JSON, nested too deeply, or holds a number that is no JSON number.",
+        "Correct the place that `detail` names. NaN and Infinity are not JSON.",
+    ),
+    "bad-request": Code(
+        400,
+        "The request is malformed",
+        "The request breaks the rules of HTTP, so it did not get as far as the API.",
+        "Look at what your client sends, with `curl -v` for example.",
+    ),
+    "bad-header": Code(
+        400,
+        "A header is malformed",
+        "A header is there but cannot be read, so that going on might do what you do not want.",
+        'Correct the header that `detail` names. If-Match takes an ETag as it came: "v3".',
+    ),
+    "bad-cursor": Code(
+        400,
+        "The cursor is not one of ours",
+        "A cursor is signed. This one was changed, cut short, or made by another installation.",
+        "Follow `next` of the list as it is, or start anew without `cursor`.",
+    ),
+    "cursor-mismatch": Code(
+        400,
+        "The cursor belongs to another list",
+        "The filters or the order were changed between two pages.",
+        "Keep the parameters while paging, or start anew without `cursor`.",
+    ),
+    "unknown-parameter": Code(
+        400,
+        "There is no such parameter",
+        "The query holds a name that this path does not know. Ignoring it could show more than you asked for.",
+        "Correct the name; `detail` tells those there are.",
+    ),
+    "untrusted-host": Code(
+        400,
+        "The Host header is not one of this server",
+        "Without API keys only this machine is served, by the names localhost, 127.0.0.1 and [::1].",
+        "Use one of those names, or start with `custsvc serve --auth on` and send a key.",
+    ),
+    "unauthorized": Code(
+        401,
+        "An API key is needed",
+        "No key was sent, or the one sent is unknown, expired or revoked.",
+        "Send `Authorization: Bearer KEY`. `custsvc keys create NAME --role read` makes a key.",
+    ),
+    "forbidden": Code(
+        403,
+        "The API key may not do this",
+        "The key's role is too weak: read < write < admin.",
+        "Use a key with the role that `detail` names.",
+    ),
+    "not-found": Code(
+        404,
+        "There is no such thing",
+        "The path is none of ours, or there never was a customer with this id.",
+        "Look the path up at /api/docs, and the customer with /api/customers/?q=",
+    ),
+    "customer-deleted": Code(
+        404,
+        "The customer is deleted",
+        "Somebody deleted the customer. All of its data is still there.",
+        "POST to /api/customers/ID/restore brings it back; its history tells who deleted it.",
+    ),
+    "method-not-allowed": Code(
+        405,
+        "The path does not know this method",
+        "The path exists, but does something else.",
+        "Use one of the methods in the header Allow.",
+    ),
+    "conflict": Code(
+        409,
+        "Somebody else changed it at the same time",
+        "Too many writers change the same thing at once, so this write gave up. It was not done.",
+        "Send it again.",
+    ),
+    "version-mismatch": Code(
+        412,
+        "The customer is at another version",
+        "Between your reading and your writing somebody else changed the customer. Nothing was written.",
+        "Merge your change with `current`, the state there is now (`changed` names what they changed), "
+        "and send it with its ETag in If-Match.",
+    ),
+    "too-large": Code(
+        413,
+        "The body is too large",
+        "The body is longer than this path takes.",
+        "Send less at a time. Many customers go to /api/customers/import, which takes much more.",
+    ),
+    "unsupported-media-type": Code(
+        415,
+        "The body's type is not supported",
+        "The header Content-Type is missing, or names a type that this path does not read.",
+        "Send one of the types in Accept-Post or Accept-Patch, and say so in Content-Type.",
+    ),
+    "if-match-required": Code(
+        428,
+        "If-Match is required",
+        "This installation refuses writes that do not say which version they are based on.",
+        "Read the customer and send its ETag in If-Match.",
+    ),
+    "internal": Code(
+        500,
+        "Something went wrong on our side",
+        "An error in custsvc. The log has it under this answer's `request_id`.",
+        "Try again; if it happens again, report it with the lines of the log.",
+    ),
+    "dependency-down": Code(
+        503,
+        "A server that is needed does not answer",
+        "`dependency` names the server: the database or Kafka. A write did not happen, or may be retried "
+        "safely with its Idempotency-Key.",
+        "Try again after Retry-After seconds. `custsvc doctor` tells what is wrong with the server.",
+    ),
+}
