@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from ..errors import CustsvcError, ExitCode
-from . import data, keys, notify, serve, stack, workers
+from . import data, keys, notify, serve, stack, users, workers
 
 app = typer.Typer(
     name="custsvc",
@@ -57,6 +57,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(keys.app, name="keys")
+app.add_typer(users.app, name="users")
 
 
 def main() -> NoReturn:

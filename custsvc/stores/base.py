@@ -266,6 +266,79 @@ class Keys(Protocol):
         """Revoke a key for good; False where there is none that is live."""
 
 
+@dataclass(frozen=True, slots=True)
+class User:
+    """Somebody who signs in to the pages. `password` is its hash with all that is needed to check one."""
+
+    name: str
+    password: str = field(repr=False)
+    role: Role
+    created_on: dt.datetime
+    disabled_on: dt.datetime | None = None
+
+
+class Users(Protocol):
+    """The people who may sign in to the pages of a system of record."""
+
+    def add(self, user: User) -> None:
+        """Store a user. Raises Conflict where the name is taken."""
+
+    def find(self, name: str) -> User | None:
+        """The user of this name, disabled ones too."""
+
+    def all(self) -> list[User]:
+        """Every user, in the order of their names."""
+
+    def replace(self, user: User) -> bool:
+        """Give the user of this name these values; False where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A browser that is signed in. `id` is a hash of the token that the browser holds, never the token.
+
+    `subject` says by what it signed in: `user:NAME`, `key:PREFIX` or `oidc:SUBJECT`.
+    """
+
+    id: str
+    subject: str
+    actor: str
+    role: Role
+    created_on: dt.datetime
+    seen_on: dt.datetime
+
+
+class Sessions(Protocol):
+    """Who is signed in where, and who tried to: shared by all processes of `serve`."""
+
+    def add(self, session: Session) -> None:
+        """Store a session. Durable when it returns."""
+
+    def find(self, session_id: str) -> Session | None:
+        """The session as stored, expired or not."""
+
+    def seen(self, session_id: str, now: dt.datetime) -> None:
+        """Note that it was used. `seen_on` never goes back."""
+
+    def remove(self, session_id: str) -> None:
+        """End a session; none there is fine."""
+
+    def remove_of(self, subject: str) -> int:
+        """End all sessions of a subject; returns how many."""
+
+    def purge(self, created_before: dt.datetime) -> None:
+        """Forget sessions, and tries to sign in, that began before this."""
+
+    def count_try(self, key: str, now: dt.datetime, window: float) -> int:
+        """Count one try under `key`; returns how many there were in a window of so many seconds.
+
+        Atomic: of many tries at once, each gets a number of its own.
+        """
+
+    def forget_tries(self, key: str) -> None:
+        """Begin to count anew."""
+
+
 class Store(Protocol):
     """One database, opened: the ports it offers."""
 
@@ -281,6 +354,10 @@ class Store(Protocol):
     def ledger(self) -> Ledger: ...
     @property
     def keys(self) -> Keys: ...
+    @property
+    def users(self) -> Users: ...
+    @property
+    def sessions(self) -> Sessions: ...
 
     def migrate(self) -> list[str]:
         """Bring the schema up to date, one process at a time; returns what was applied.

@@ -6,6 +6,7 @@ import secrets
 from typing import Literal
 
 from ..base import wrong_role
+from .accounts import MongoSessions, MongoUsers
 from .connection import Connection
 from .customers import MongoCustomers
 from .keys import MongoKeys
@@ -27,6 +28,8 @@ class MongoStore:
         self.replica = MongoReplica(self._connection)
         self.ledger = MongoLedger(self._connection)
         self.keys = MongoKeys(self._connection)
+        self.users = MongoUsers(self._connection)
+        self.sessions = MongoSessions(self._connection)
 
     def migrate(self) -> list[str]:
         return migrate(self._connection)

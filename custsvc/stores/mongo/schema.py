@@ -11,6 +11,7 @@ import pymongo
 from pymongo.database import Database
 
 from ...errors import ConfigurationError, TemporaryError
+from .accounts import create_accounts
 from .connection import Connection, Document, no_schema
 from .customers import create_customers
 from .keys import create_keys
@@ -40,6 +41,7 @@ MIGRATIONS = (
     Migration(3, "replica", create_replica),
     Migration(4, "keys", create_keys),
     Migration(5, "notification", create_notifications),
+    Migration(9, "accounts", create_accounts),
 )
 
 

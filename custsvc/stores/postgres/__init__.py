@@ -6,6 +6,7 @@ import secrets
 from typing import Literal
 
 from ..base import wrong_role
+from .accounts import PostgresSessions, PostgresUsers
 from .connection import Connections
 from .customers import PostgresCustomers
 from .keys import PostgresKeys
@@ -27,6 +28,8 @@ class PostgresStore:
         self.replica = PostgresReplica(self._connections)
         self.ledger = PostgresLedger(self._connections)
         self.keys = PostgresKeys(self._connections)
+        self.users = PostgresUsers(self._connections)
+        self.sessions = PostgresSessions(self._connections)
 
     def migrate(self) -> list[str]:
         return migrate(self._connections)

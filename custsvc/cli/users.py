@@ -1,0 +1,158 @@
+"""Users on the command line: who may sign in to the web app."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import output
+from .common import BackendOption, DataDirOption, OutputOption, say, settings_for
+
+if TYPE_CHECKING:
+    from ..stores.base import Store, User
+
+_COLUMNS = ("name", "role", "state", "created_on")
+
+NameArgument = Annotated[str, typer.Argument(help="The name to sign in with, as ann or ann@example.org.")]
+PasswordStdin = Annotated[
+    bool, typer.Option("--password-stdin", help="Read the password from the first line of stdin.")
+]
+
+app = typer.Typer(
+    help="Users: who may sign in to the web app, and for what.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@app.command()
+def create(
+    name: NameArgument,
+    role: Annotated[str, typer.Option(help="What they may do.", metavar="read|write|admin")] = "write",
+    password_stdin: PasswordStdin = False,
+    backend: BackendOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Make a user. The password is asked for; where there is no terminal, one is made up and printed once.
+
+    Example: custsvc users create ann --role write
+    """
+    from ..auth import ROLES
+    from ..customer import utc_now
+    from ..passwords import checked_name, hash_password
+    from ..stores.base import User
+
+    if role not in ROLES:
+        raise typer.BadParameter(f"{role!r} is not one of {', '.join(ROLES)}", param_hint="--role")
+    name = checked_name(name)
+    password, made_up = _password(from_stdin=password_stdin)
+    with _store(backend, data_dir) as store:
+        store.users.add(User(name, hash_password(password), role, utc_now()))
+    say(f"User {name}, role {role}." + (" The password is shown only now:" if made_up else ""))
+    if made_up:
+        typer.echo(password)
+
+
+@app.command("list")
+def list_users(
+    fmt: OutputOption = "table", backend: BackendOption = None, data_dir: DataDirOption = None
+) -> None:
+    """Show all users.
+
+    Example: custsvc users list -o json
+    """
+    output.checked(fmt)
+    with _store(backend, data_dir) as store:
+        rows = [_row(user) for user in store.users.all()]
+    output.rows(fmt, _COLUMNS, rows)
+
+
+@app.command()
+def disable(
+    name: NameArgument,
+    enable: Annotated[bool, typer.Option("--enable", help="Let them in again.")] = False,
+    backend: BackendOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Sign a user out everywhere and refuse them from now on (within two seconds).
+
+    Example: custsvc users disable ann
+    """
+    from ..customer import utc_now
+
+    with _store(backend, data_dir) as store:
+        user = _user(store, name)
+        store.users.replace(replace(user, disabled_on=None if enable else utc_now()))
+        ended = store.sessions.remove_of(f"user:{user.name}")
+    say(f"{'enabled' if enable else 'disabled'} {user.name}; sessions ended: {ended}")
+
+
+@app.command()
+def passwd(
+    name: NameArgument,
+    password_stdin: PasswordStdin = False,
+    backend: BackendOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Give a user another password, and sign them out everywhere.
+
+    Example: custsvc users passwd ann
+    """
+    from ..passwords import hash_password
+
+    with _store(backend, data_dir) as store:
+        user = _user(store, name)
+        password, made_up = _password(from_stdin=password_stdin)
+        store.users.replace(replace(user, password=hash_password(password)))
+        store.sessions.remove_of(f"user:{user.name}")
+    say(f"{user.name} has another password" + (", shown only now:" if made_up else ""))
+    if made_up:
+        typer.echo(password)
+
+
+def _store(backend: str | None, data_dir: Any) -> Store:
+    from ..stores import open_store
+
+    store = open_store(settings_for("users", ("backend",), backend=backend, data_dir=data_dir))
+    store.migrate()
+    return store
+
+
+def _user(store: Store, name: str) -> User:
+    from ..errors import NotFound
+    from ..passwords import folded_name
+
+    user = store.users.find(folded_name(name))
+    if user is None:
+        raise NotFound(f"there is no user {name}", fix="custsvc users list")
+    return user
+
+
+def _password(*, from_stdin: bool) -> tuple[str, bool]:
+    """The password, and whether it was made up here."""
+    import secrets
+
+    from ..passwords import checked_password
+
+    if from_stdin:
+        return checked_password(sys.stdin.readline().rstrip("\r\n")), False
+    if not sys.stdin.isatty():
+        return secrets.token_urlsafe(15), True
+    return checked_password(_asked()), False
+
+
+def _row(user: User) -> dict[str, Any]:
+    from ..customer import format_time
+
+    return {
+        "name": user.name,
+        "role": user.role,
+        "state": "disabled" if user.disabled_on else "live",
+        "created_on": format_time(user.created_on),
+    }
+
+
+def _asked() -> str:
+    answer: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    return answer

@@ -1,0 +1,114 @@
+"""The ports Users and Sessions: who may sign in to the pages, and who is."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from custsvc.customer import utc_now
+from custsvc.errors import Conflict
+from custsvc.stores.base import Session, Store, User
+
+NOW = utc_now()
+MINUTE = dt.timedelta(minutes=1)
+
+
+def user(name: str, **changes: Any) -> User:
+    return replace(User(name, "scrypt$…", "write", NOW), **changes)
+
+
+def session(name: str, **changes: Any) -> Session:
+    return replace(Session(name, "user:ann", "ann", "write", NOW, NOW), **changes)
+
+
+def test_a_user_is_found_as_it_was_added(store: Store) -> None:
+    store.users.add(user("zoë", role="admin"))
+    store.users.add(user("ann", disabled_on=NOW))
+
+    assert store.users.find("zoë") == user("zoë", role="admin")
+    assert store.users.find("nobody") is None
+    assert store.users.all() == [user("ann", disabled_on=NOW), user("zoë", role="admin")]
+
+
+def test_a_name_is_given_once(store: Store, at_once: Callable[..., list[Any]]) -> None:
+    results = at_once(*(lambda: store.users.add(user("ann")) for _ in range(4)))
+
+    assert [type(each) for each in results if each] == [Conflict] * 3
+    with pytest.raises(Conflict, match="ann"):
+        store.users.add(user("ann"))
+
+
+def test_a_user_is_replaced_where_there_is_one(store: Store) -> None:
+    store.users.add(user("ann"))
+
+    assert store.users.replace(user("ann", password="new", role="read", disabled_on=NOW))
+    assert not store.users.replace(user("bob"))
+
+    assert store.users.find("ann") == user("ann", password="new", role="read", disabled_on=NOW)
+    assert store.users.find("bob") is None
+
+
+def test_a_session_is_found_until_it_is_removed(store: Store) -> None:
+    store.sessions.add(session("s1"))
+    store.sessions.add(session("s2", subject="key:a1", role="read"))
+
+    assert store.sessions.find("s1") == session("s1")
+    store.sessions.remove("s1")
+    store.sessions.remove("s1")
+
+    assert store.sessions.find("s1") is None
+    assert store.sessions.find("s2") == session("s2", subject="key:a1", role="read")
+
+
+def test_the_last_use_of_a_session_never_goes_back(store: Store) -> None:
+    store.sessions.add(session("s1"))
+    store.sessions.seen("s1", NOW + 2 * MINUTE)
+    store.sessions.seen("s1", NOW + MINUTE)
+    store.sessions.seen("gone", NOW)
+
+    assert store.sessions.find("s1") == session("s1", seen_on=NOW + 2 * MINUTE)
+    assert store.sessions.find("gone") is None
+
+
+def test_all_sessions_of_somebody_end_at_once(store: Store) -> None:
+    for name, subject in (("s1", "user:ann"), ("s2", "user:ann"), ("s3", "user:bob")):
+        store.sessions.add(session(name, subject=subject))
+
+    assert store.sessions.remove_of("user:ann") == 2
+    assert store.sessions.remove_of("user:ann") == 0
+    assert store.sessions.find("s3") is not None
+
+
+def test_what_began_long_ago_is_forgotten(store: Store) -> None:
+    store.sessions.add(session("old", created_on=NOW - MINUTE))
+    store.sessions.add(session("new"))
+    store.sessions.count_try("old", NOW - MINUTE, 3600)
+    store.sessions.count_try("new", NOW, 3600)
+
+    store.sessions.purge(NOW)
+
+    assert store.sessions.find("old") is None
+    assert store.sessions.find("new") is not None
+    assert store.sessions.count_try("old", NOW, 3600) == 1
+    assert store.sessions.count_try("new", NOW, 3600) == 2
+
+
+def test_tries_are_counted_by_key_within_a_window(store: Store) -> None:
+    assert [store.sessions.count_try("a", NOW, 60) for _ in range(3)] == [1, 2, 3]
+    assert store.sessions.count_try("b", NOW, 60) == 1
+    assert store.sessions.count_try("a", NOW + MINUTE, 60) == 4
+    assert store.sessions.count_try("a", NOW + 2 * MINUTE, 60) == 1
+
+    store.sessions.forget_tries("a")
+
+    assert store.sessions.count_try("a", NOW, 60) == 1
+
+
+def test_tries_at_once_each_get_a_number(store: Store, at_once: Callable[..., list[Any]]) -> None:
+    numbers = at_once(*(lambda: store.sessions.count_try("a", NOW, 60) for _ in range(8)))
+
+    assert sorted(numbers) == list(range(1, 9))

@@ -1,0 +1,51 @@
+"""Passwords: what is kept of them, and who is let in."""
+
+from __future__ import annotations
+
+import pytest
+
+from custsvc.errors import ValidationError
+from custsvc.passwords import (
+    check_password,
+    checked_name,
+    checked_password,
+    folded_name,
+    hash_password,
+)
+
+
+def test_only_the_password_that_was_hashed_is_right() -> None:
+    stored = hash_password("correct horse")
+
+    assert check_password("correct horse", stored)
+    assert not check_password("correct horsf", stored)
+    assert not check_password("", stored)
+    assert "correct" not in stored
+
+
+def test_the_same_password_is_hashed_differently_each_time() -> None:
+    assert hash_password("correct horse") != hash_password("correct horse")
+
+
+def test_a_user_that_is_not_there_has_no_password_that_is_right() -> None:
+    assert not check_password("correct horse", None)
+
+
+def test_a_password_may_be_typed_in_composed_or_decomposed_letters() -> None:
+    assert check_password("pa\u0308sswort-1", hash_password("p\u00e4sswort-1"))
+
+
+@pytest.mark.parametrize("password", ["short", "x" * 201, ""])
+def test_a_password_that_is_too_short_or_too_long_is_refused(password: str) -> None:
+    with pytest.raises(ValidationError, match="10 to 200"):
+        checked_password(password)
+
+
+@pytest.mark.parametrize("name", ["", " ", "a b", "<b>", "a:b", "-ann", "x" * 101])
+def test_a_name_that_could_be_mistaken_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError):
+        checked_name(name)
+
+
+def test_a_name_is_the_same_in_capitals() -> None:
+    assert checked_name(" Ann@Example.org ") == folded_name("ANN@example.org") == "ann@example.org"
