@@ -54,7 +54,7 @@ CODES: Final[dict[str, Code]] = {
     "unknown-parameter": Code(
         400,
         "There is no such parameter",
-        "The query holds a name that this path does not know. Ignoring it could show more than you asked for.",
+        "The query holds a name that this path does not know. Ignoring it could show too much.",
         "Correct the name; `detail` tells those there are.",
     ),
     "untrusted-host": Code(

@@ -184,7 +184,9 @@ def _(exc: HTTPException) -> Problem:
     status = exc.code or 500
     code = _BY_STATUS.get(status, "bad-request" if status < 500 else "internal")
     headers = [(k, v) for k, v in exc.get_headers() if k.lower() not in ("content-type", "content-length")]
-    return Problem(status, code, _DETAILS.get(status) or exc.description or CODES[code].title, headers=headers)
+    return Problem(
+        status, code, _DETAILS.get(status) or exc.description or CODES[code].title, headers=headers
+    )
 
 
 def _about(action: str) -> dict[str, Any]:
