@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import logging
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -139,6 +140,32 @@ FIELDS: dict[str, dataclasses.Field[Any]] = {
 def env_name(name: str) -> str:
     """The environment variable of a setting: `http_port` → `CUSTSVC_HTTP_PORT`."""
     return PREFIX + name.upper()
+
+
+def describe(settings: Settings) -> list[dict[str, str]]:
+    """Each setting as its variable, its value and where that came from. Secrets are masked."""
+    return [
+        {
+            "setting": env_name(name),
+            "value": _shown(getattr(settings, name), secret=f.metadata["secret"]),
+            "origin": settings.origins.get(name, "default"),
+        }
+        for name, f in FIELDS.items()
+    ]
+
+
+def _shown(value: Any, *, secret: bool) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(f"{name}=***" for name in value)
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    text = str(value)
+    if secret and text:
+        # The password of an address is the secret in it; a secret that is no address is one as a whole.
+        masked = re.sub(r"(?<=//)([^/:@]*):.*@", r"\1:***@", text)
+        masked = re.sub(r"(?i)([?&][^=&]*(?:password|secret|token)[^=&]*=)[^&]*", r"\1***", masked)
+        return masked if "://" in text else "***"
+    return text
 
 
 def _missing(variable: str, what: str) -> str:

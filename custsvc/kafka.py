@@ -17,6 +17,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.cimpl import NewTopic
 
 from .config import Settings
@@ -292,6 +293,18 @@ def _topics(client: AdminClient, servers: str, timeout: float) -> Mapping[str, A
     except KafkaException as exc:
         raise failure(exc, servers) from exc
     return topics
+
+
+def topic_configs(client: AdminClient, names: Sequence[str], *, timeout: float) -> dict[str, dict[str, str]]:
+    """The configuration of topics. Raises KafkaException."""
+    resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
+    if not resources:
+        return {}
+    answers = client.describe_configs(resources, request_timeout=timeout)
+    return {
+        resource.name: {entry.name: entry.value for entry in future.result().values()}
+        for resource, future in answers.items()
+    }
 
 
 def _wait_for_leaders(client: AdminClient, settings: Settings, names: list[str], timeout: float) -> None:

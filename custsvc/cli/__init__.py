@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from ..errors import CustsvcError, ExitCode
-from . import data, keys, notify, serve, stack, users, workers
+from . import data, doctor, keys, notify, serve, stack, users, workers
 
 app = typer.Typer(
     name="custsvc",
@@ -54,10 +54,13 @@ for command in (
     data.verify,
     data.status,
     data.migrate,
+    doctor.doctor,
 ):
     app.command()(command)
 app.add_typer(keys.app, name="keys")
 app.add_typer(users.app, name="users")
+app.add_typer(doctor.config, name="config")
+app.add_typer(doctor.topics, name="topics")
 
 
 def main() -> NoReturn:

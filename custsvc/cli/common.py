@@ -100,6 +100,23 @@ def _with_embedded(settings: Settings, missing: list[Server], *, start: bool) ->
     )
 
 
+def joined(settings: Settings) -> Settings:
+    """The settings, with the embedded servers that run standing in for addresses that nobody gave."""
+    from ..errors import ConfigurationError
+    from ..local import LocalServers
+
+    if os.environ.get("CUSTSVC_LOCAL") == "never":
+        return settings
+    try:
+        addresses = LocalServers(settings.data_dir).env()
+    except ConfigurationError:
+        return settings  # The embedded servers are not installed.
+    missing = [setting for setting in _SETTING_OF.values() if not getattr(settings, setting)]
+    return settings.replace(
+        **{name: url for name in missing if (url := addresses.get("CUSTSVC_" + name.upper()))}
+    )
+
+
 def watch_parent() -> None:
     """End with the supervisor that started this process, where there is one."""
     if "CUSTSVC_PARENT_PID" in os.environ:

@@ -122,6 +122,20 @@ class SmtpTransport:
                 self._reset()
         return self._give(mail) if mine else Outcome("not-ours")
 
+    def check(self) -> str | None:
+        """Connect, with TLS and login as for a mail, and leave; what is wrong, or None."""
+        try:
+            self._connected()
+        except (_Down, OSError, smtplib.SMTPException) as exc:
+            self.close()
+            return (
+                str(exc)
+                if isinstance(exc, _Down)
+                else f"no connection to {self._server.address}: {_words(exc)}"
+            )
+        self.quit()
+        return None
+
     def close(self) -> None:
         """Leave without a word; a transaction that is open is none then."""
         if self._smtp is not None:

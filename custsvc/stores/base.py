@@ -365,6 +365,12 @@ class Store(Protocol):
         Raises ConfigurationError when the schema is newer than this custsvc.
         """
 
+    def pending_migrations(self) -> list[str]:
+        """What `migrate` would apply. Changes nothing."""
+
+    def clock(self) -> float:
+        """The database's time, in seconds since 1970."""
+
     def claim_role(self, role: Literal["source", "copy"]) -> None:
         """Mark this database as system of record or as copy, for good.
 

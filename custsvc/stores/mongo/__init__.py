@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import secrets
 from typing import Literal
 
@@ -13,7 +14,7 @@ from .keys import MongoKeys
 from .ledger import MongoLedger
 from .outbox import MongoOutbox
 from .replica import MongoReplica
-from .schema import migrate, require_schema
+from .schema import migrate, pending, require_schema
 
 
 class MongoStore:
@@ -33,6 +34,14 @@ class MongoStore:
 
     def migrate(self) -> list[str]:
         return migrate(self._connection)
+
+    def pending_migrations(self) -> list[str]:
+        return pending(self._connection)
+
+    def clock(self) -> float:
+        with self._connection.translated():
+            now: dt.datetime = self._connection.database.command("hello")["localTime"]
+        return now.timestamp()
 
     def claim_role(self, role: Literal["source", "copy"]) -> None:
         self._connection.check()

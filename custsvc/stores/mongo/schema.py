@@ -66,14 +66,14 @@ def _migrate(connection: Connection, lease: Lease) -> list[str]:
     done = []
     # An index over many documents takes its time.
     with connection.translated(), pymongo.timeout(None):
-        newest = _newest(connection)
-        if newest > known:
+        applied = _applied(connection)
+        if applied and max(applied) > known:
             raise ConfigurationError(
-                f"the database's schema is at {newest}, this custsvc knows up to {known}",
+                f"the database's schema is at {max(applied)}, this custsvc knows up to {known}",
                 fix="upgrade custsvc to the version that migrated this database",
             )
         for number, name, apply in MIGRATIONS:
-            if number > newest:
+            if number not in applied:
                 lease.check()
                 apply(connection.database)
                 connection[_COLLECTION].insert_one(
@@ -83,13 +83,18 @@ def _migrate(connection: Connection, lease: Lease) -> list[str]:
     return done
 
 
+def pending(connection: Connection) -> list[str]:
+    """The names of the migrations that `migrate` would apply."""
+    with connection.translated():
+        applied = _applied(connection)
+    return [f"{number:04d}_{name}" for number, name, _ in MIGRATIONS if number not in applied]
+
+
 def require_schema(connection: Connection) -> None:
     """Raise ConfigurationError where a migration is missing."""
-    with connection.translated():
-        if _newest(connection) < MIGRATIONS[-1].number:
-            raise no_schema()
+    if pending(connection):
+        raise no_schema()
 
 
-def _newest(connection: Connection) -> int:
-    found = connection[_COLLECTION].find_one({"_id": {"$type": "number"}}, sort=[("_id", pymongo.DESCENDING)])
-    return int(found["_id"]) if found else 0
+def _applied(connection: Connection) -> set[int]:
+    return {int(found["_id"]) for found in connection[_COLLECTION].find({"_id": {"$type": "number"}})}

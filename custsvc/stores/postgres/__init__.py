@@ -13,7 +13,7 @@ from .keys import PostgresKeys
 from .ledger import PostgresLedger
 from .outbox import PostgresOutbox
 from .replica import PostgresReplica
-from .schema import migrate
+from .schema import migrate, pending
 
 
 class PostgresStore:
@@ -33,6 +33,15 @@ class PostgresStore:
 
     def migrate(self) -> list[str]:
         return migrate(self._connections)
+
+    def pending_migrations(self) -> list[str]:
+        return pending(self._connections)
+
+    def clock(self) -> float:
+        with self._connections.cursor() as cursor:
+            cursor.execute("SELECT extract(epoch FROM clock_timestamp())::float8")
+            (now,) = cursor.fetchone() or (0.0,)
+        return float(now)
 
     def claim_role(self, role: Literal["source", "copy"]) -> None:
         with self._connections.cursor() as cursor:

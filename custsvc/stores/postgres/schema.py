@@ -23,19 +23,30 @@ def migrate(connections: Connections) -> list[str]:
             "CREATE TABLE IF NOT EXISTS custsvc_migration "
             "(number integer PRIMARY KEY, name text NOT NULL, applied_on timestamptz NOT NULL DEFAULT now())"
         )
-        cursor.execute("SELECT coalesce(max(number), 0) FROM custsvc_migration")
-        (newest,) = cursor.fetchone() or (0,)
-        if newest > max(known):
+        cursor.execute("SELECT number FROM custsvc_migration")
+        applied = {number for (number,) in cursor.fetchall()}
+        if applied and max(applied) > max(known):
             raise ConfigurationError(
-                f"the database's schema is at {newest}, this custsvc knows up to {max(known)}",
+                f"the database's schema is at {max(applied)}, this custsvc knows up to {max(known)}",
                 fix="upgrade custsvc to the version that migrated this database",
             )
         for number, (name, sql) in sorted(known.items()):
-            if number > newest:
+            if number not in applied:
                 cursor.execute(sql)
                 cursor.execute("INSERT INTO custsvc_migration (number, name) VALUES (%s, %s)", (number, name))
                 done.append(name)
     return done
+
+
+def pending(connections: Connections) -> list[str]:
+    """The names of the files that `migrate` would apply."""
+    with connections.cursor() as cursor:
+        cursor.execute("SELECT to_regclass('custsvc_migration') IS NOT NULL")
+        applied: set[int] = set()
+        if (cursor.fetchone() or (False,))[0]:
+            cursor.execute("SELECT number FROM custsvc_migration")
+            applied = {number for (number,) in cursor.fetchall()}
+    return [name for number, (name, _) in sorted(_files().items()) if number not in applied]
 
 
 def _files() -> dict[int, tuple[str, str]]:

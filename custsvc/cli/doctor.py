@@ -1,0 +1,152 @@
+"""Commands about the installation: doctor, config, topics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import ExitCode
+from . import output
+from .common import BackendOption, DataDirOption, LogLevelOption, OutputOption, joined, say, settings_for
+
+if TYPE_CHECKING:
+    from ..doctor import Finding
+
+_COLUMNS = ("level", "check", "detail", "fix")
+_MARKS = {"ok": ("✓", "green"), "warning": ("⚠", "yellow"), "failed": ("✗", "red")}
+
+
+def doctor(
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings count as failures too.")] = False,
+    backend: BackendOption = None,
+    fmt: OutputOption = "table",
+    data_dir: DataDirOption = None,
+    log_level: LogLevelOption = "ERROR",
+) -> None:
+    """Check this installation, and say for each thing that is wrong what mends it.
+
+    Takes the same way to each server as the roles do, and changes nothing. Exits 7 where a check failed.
+
+    Example: custsvc doctor -o json
+    """
+    settings = settings_for("doctor", (), backend=backend, data_dir=data_dir, log_level=log_level)
+    from ..doctor import examine
+
+    _report(examine(joined(settings)), fmt, strict=strict)
+
+
+config = typer.Typer(
+    help="Settings: what is set, where it comes from, whether it works.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@config.command("show")
+def show_config(fmt: OutputOption = "table", data_dir: DataDirOption = None) -> None:
+    """Print every setting, its value and where that comes from. Secrets are masked.
+
+    Example: custsvc config show -o json
+    """
+    output.checked(fmt)
+    from ..config import describe
+
+    settings = settings_for("config", (), data_dir=data_dir)
+    output.rows(fmt, ("setting", "value", "origin"), describe(settings))
+
+
+@config.command("check")
+def check_config(
+    backend: BackendOption = None, fmt: OutputOption = "table", data_dir: DataDirOption = None
+) -> None:
+    """Try every address that is set, as a role would. Exits 7 where one does not work.
+
+    Example: custsvc config check
+    """
+    settings = settings_for("config", (), backend=backend, data_dir=data_dir, log_level="ERROR")
+    from ..doctor import addresses
+
+    _report(addresses(joined(settings)), fmt)
+
+
+topics = typer.Typer(help="Kafka's topics.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@topics.command("list")
+def list_topics(fmt: OutputOption = "table", data_dir: DataDirOption = None) -> None:
+    """Show our topics: partitions, replication, what is kept.
+
+    Example: custsvc topics list
+    """
+    output.checked(fmt)
+    settings = settings_for("topics", ("kafka",), start=False, data_dir=data_dir)
+    from ..topics import SHOWN, describe
+
+    rows = [
+        {
+            "topic": topic.name,
+            "purpose": topic.purpose,
+            "partitions": topic.partitions,
+            "replication": topic.replication,
+            **{name: topic.config.get(name) for name in SHOWN},
+        }
+        for topic in describe(settings).topics
+    ]
+    output.rows(fmt, ("topic", "purpose", "partitions", "replication", *SHOWN), rows)
+
+
+@topics.command("create")
+def create_topics(
+    partitions: Annotated[
+        int | None,
+        typer.Option(help="Of the updates topic, for good.  [env: CUSTSVC_PARTITIONS]", min=1, metavar="N"),
+    ] = None,
+    replication: Annotated[
+        int | None, typer.Option(help="Copies of each.  [env: CUSTSVC_REPLICATION]", min=1, metavar="N")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which are missing.")] = False,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Make the topics that are missing. Roles do it at their start too.
+
+    Example: custsvc topics create --partitions 24 --replication 3
+    """
+    settings = settings_for(
+        "topics", ("kafka",), start=False, partitions=partitions, replication=replication, data_dir=data_dir
+    )
+    if dry_run:
+        from ..topics import describe
+
+        made = [topic.name for topic in describe(settings).topics if not topic.partitions]
+    else:
+        from ..kafka import ensure_topics
+
+        made = ensure_topics(settings)
+    word = "would make" if dry_run else "made"
+    say(f"{word} {', '.join(made)}" if made else "all topics are there")
+
+
+def _report(findings: Iterable[Finding], fmt: str, *, strict: bool = False) -> None:
+    output.checked(fmt)
+    found = []
+    for finding in findings:
+        found.append(finding)
+        if fmt == "table":
+            _show(finding)
+    if fmt != "table":
+        output.rows(fmt, _COLUMNS, [{name: getattr(f, name) for name in _COLUMNS} for f in found])
+    if any(f.level == "failed" or (strict and f.level == "warning") for f in found):
+        raise typer.Exit(ExitCode.CHECK_FAILED)
+
+
+def _show(finding: Finding) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    mark, color = _MARKS[finding.level]
+    console = Console(soft_wrap=True)
+    console.print(Text.assemble((mark, color), f" {finding.check}: {finding.detail}"))
+    if finding.fix:
+        console.print(Text(f"  fix: {finding.fix}"))

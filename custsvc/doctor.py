@@ -1,0 +1,167 @@
+"""Doctor: what is wrong with this installation, and the command that mends it.
+
+Each check takes the way that a role takes, with the same settings, so what works here works there. A check
+never changes anything and never raises: what it meets is its finding.
+"""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from .config import FIELDS, Backend, Settings, env_name
+from .errors import CustsvcError
+
+if TYPE_CHECKING:
+    from .stores.base import Store
+    from .topics import Topic
+
+Level = Literal["ok", "warning", "failed"]
+
+_DISK_MIN = 1024**3
+_CLOCKS_APART = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check has found: `detail` says what is so, `fix` what mends it."""
+
+    level: Level
+    check: str
+    detail: str
+    fix: str | None = None
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Every check, one after the other; each finding as soon as it is there."""
+    yield from addresses(settings)
+    yield from _files()
+    yield from _disk(settings)
+
+
+def addresses(settings: Settings) -> Iterator[Finding]:
+    """Whether each server that the settings name answers, and is fit for its part."""
+    for backend, part in ((settings.backend, "system of record"), (settings.other_backend, "copy")):
+        yield from _guarded(backend, lambda b=backend, p=part: _database(settings, b, p))  # type: ignore[misc]
+    yield from _guarded("kafka", lambda: _kafka(settings))
+    yield from _guarded("mail server", lambda: _mail(settings))
+
+
+def _guarded(check: str, work: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from work()
+    except CustsvcError as exc:
+        yield Finding("failed", check, str(exc), exc.fix)
+
+
+def _unset(check: str, setting: str, what: str) -> Finding:
+    variable = env_name(setting)
+    return Finding("warning", check, f"{variable} is not set: {what}", f"set {variable}, or custsvc up")
+
+
+def _database(settings: Settings, backend: Backend, part: str) -> Iterator[Finding]:
+    from .stores import open_store
+
+    if not getattr(settings, f"{backend}_url"):
+        yield _unset(backend, f"{backend}_url", f"no {part}")
+        return
+    with open_store(settings, backend) as store:
+        started = time.monotonic()
+        store.ping()
+        took = (time.monotonic() - started) * 1000
+        yield Finding("ok", backend, f"answers in {took:.0f} ms ({part})")
+        yield from _guarded(f"{backend} schema", lambda: _schema(store, backend))
+
+
+def _schema(store: Store, backend: Backend) -> Iterator[Finding]:
+    missing = store.pending_migrations()
+    if missing:
+        fix = f"custsvc migrate --backend {backend}"
+        yield Finding("warning", f"{backend} schema", f"not applied yet: {', '.join(missing)}", fix)
+        return
+    yield Finding("ok", f"{backend} schema", "up to date")
+    apart = abs(store.clock() - time.time())
+    if apart > _CLOCKS_APART:
+        detail = f"its clock and this machine's are {apart:.0f} s apart: ages and lags will look wrong"
+        yield Finding("warning", f"{backend} clock", detail, "keep both clocks with NTP")
+
+
+def _kafka(settings: Settings) -> Iterator[Finding]:
+    if not settings.kafka:
+        yield _unset("kafka", "kafka", "no events leave the database")
+        return
+    from . import topics
+
+    cluster = topics.describe(settings)
+    several = "s" if cluster.brokers != 1 else ""
+    yield Finding("ok", "kafka", f"{cluster.brokers} broker{several} at {settings.kafka}")
+    missing = [topic.name for topic in cluster.topics if not topic.partitions]
+    if missing:
+        yield Finding("warning", "topics", f"not made yet: {', '.join(missing)}", "custsvc topics create")
+    for topic in cluster.topics:
+        if topic.partitions:
+            yield from _topic(settings, topic, cluster.brokers)
+
+
+def _topic(settings: Settings, topic: Topic, brokers: int) -> Iterator[Finding]:
+    name = f"topic {topic.name}"
+    holds = f"{topic.partitions} partitions, replication {topic.replication}"
+    wrong: list[Finding] = []
+    if topic.name == settings.topic_updates and topic.config.get("cleanup.policy") != "compact":
+        detail = f"{holds}; not compacted, so a new copy misses what has gone from it"
+        wrong.append(Finding("warning", name, detail, "set its cleanup.policy to compact"))
+    if topic.name in (settings.topic_dead, settings.topic_failed) and _keeps_for_ever(topic):
+        detail = "keeps for ever what nobody could use, personal data among it"
+        wrong.append(Finding("warning", name, detail, "set its retention.ms, say to 1209600000 (14 days)"))
+    if brokers > 1 and topic.replication < 2:
+        fix = "raise its replication factor to 3 (kafka-reassign-partitions), set CUSTSVC_REPLICATION=3"
+        wrong.append(Finding("warning", name, "is on one broker only: with that one it is lost", fix))
+    yield from wrong or [Finding("ok", name, holds)]
+
+
+def _keeps_for_ever(topic: Topic) -> bool:
+    return topic.config.get("retention.ms") == "-1" or "delete" not in topic.config.get("cleanup.policy", "")
+
+
+def _mail(settings: Settings) -> Iterator[Finding]:
+    if not settings.smtp_url:
+        yield _unset("mail server", "smtp_url", "nobody is told of changes by mail")
+        return
+    from .notify.smtp import Server, SmtpTransport, Timeouts
+
+    server = Server.parse(settings.smtp_url)
+    refused = SmtpTransport(server, Timeouts(connect=5.0, command=5.0)).check()
+    if refused:
+        fix = "start it, or correct CUSTSVC_SMTP_URL; until then mails wait in the ledger"
+        yield Finding("failed", "mail server", refused, fix)
+        return
+    how = {"smtp": "STARTTLS", "smtps": "TLS", "smtp+plain": "clear text"}[server.scheme]
+    yield Finding("ok", "mail server", f"{server.address} takes mails ({how})")
+
+
+def _files() -> Iterator[Finding]:
+    """Files with secrets in them that others on this machine can read."""
+    for path in (Path(".env"), Path("custsvc.toml")):
+        if path.is_file() and path.stat().st_mode & stat.S_IROTH and _holds_secret(path):
+            detail = "holds secrets, and everybody on this machine can read it"
+            yield Finding("warning", f"file {path}", detail, f"chmod 600 {path}")
+
+
+def _holds_secret(path: Path) -> bool:
+    text = path.read_text(encoding="utf-8", errors="replace").lower()
+    return any(f.metadata["secret"] and name in text for name, f in FIELDS.items()) or "password" in text
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    """Room for the embedded servers, where there are any."""
+    if not settings.data_dir.is_dir():
+        return
+    free = shutil.disk_usage(settings.data_dir).free
+    level: Level = "ok" if free > _DISK_MIN else "warning"
+    fix = None if level == "ok" else f"free some room; the data is in {settings.data_dir}"
+    yield Finding(level, "disk", f"{free / 1024**3:,.1f} GiB free at {settings.data_dir}", fix)

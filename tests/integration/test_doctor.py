@@ -1,0 +1,149 @@
+"""`doctor`, `config` and `topics`: what is wrong is named with what mends it, and nothing is changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from custsvc import doctor, topics
+from custsvc.config import Settings, describe
+from custsvc.doctor import Finding
+from custsvc.stores.base import Store
+
+
+def levels(findings: list[Finding]) -> dict[str, str]:
+    return {finding.check: finding.level for finding in findings}
+
+
+def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("CUSTSVC_")}
+    return subprocess.run(
+        [sys.executable, "-m", "custsvc", *arguments],
+        env={**ours, **environment},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_migrated_database_is_well_and_an_empty_one_is_told_how_to_become_so(
+    backend: str, database_url: str, empty_database: str
+) -> None:
+    def look(url: str) -> list[Finding]:
+        settings = Settings(backend=backend, **{f"{backend}_url": url})
+        return [f for f in doctor.addresses(settings) if f.check.startswith(backend)]
+
+    assert levels(look(database_url)) == {backend: "ok", f"{backend} schema": "ok"}
+    _, schema = look(empty_database)
+    assert schema.level == "warning"
+    assert schema.fix == f"custsvc migrate --backend {backend}"
+    assert levels(look(empty_database)) == {backend: "ok", f"{backend} schema": "warning"}, "nothing changed"
+
+
+def test_a_database_says_what_it_would_migrate_and_what_time_it_has(store: Store, servers: Any) -> None:
+    assert store.pending_migrations() == []
+    assert store.clock() > 1_700_000_000
+
+
+def test_topics_are_described_as_they_are(settings: Settings) -> None:
+    cluster = topics.describe(settings)
+
+    assert cluster.brokers >= 1
+    updates, _, _, dead = cluster.topics
+    assert (updates.name, updates.partitions) == (settings.topic_updates, 4)
+    assert updates.config["cleanup.policy"] == "compact"
+    assert dead.config["retention.ms"] == str(14 * 24 * 3600 * 1000)
+    assert set(levels(list(doctor.addresses(settings))).values()) <= {"ok", "warning"}
+
+
+def test_topics_that_are_missing_are_named_and_made(servers: Any, tmp_path: Path) -> None:
+    mine = f"mine-{uuid.uuid4().hex[:8]}"
+    environment = {
+        "CUSTSVC_KAFKA": servers.url("kafka"),
+        "CUSTSVC_LOCAL": "never",
+        **{
+            f"CUSTSVC_TOPIC_{kind}": f"{mine}-{kind.lower()}"
+            for kind in ("UPDATES", "NOTIFY", "FAILED", "DEAD")
+        },
+    }
+
+    planned = run("topics", "create", "--partitions", "2", "--dry-run", cwd=tmp_path, **environment)
+    before = run("topics", "list", "-o", "json", cwd=tmp_path, **environment)
+    made = run("topics", "create", "--partitions", "2", cwd=tmp_path, **environment)
+    after = run("topics", "list", "-o", "json", cwd=tmp_path, **environment)
+
+    assert planned.stderr == made.stderr.replace("made", "would make", 1)
+    assert [t["partitions"] for t in json.loads(before.stdout)] == [0, 0, 0, 0]
+    assert json.loads(after.stdout)[0]["partitions"] == 2
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "check"),
+    [
+        ("CUSTSVC_POSTGRES_URL", "postgresql://nobody:s3cret@127.0.0.1:9/x", "postgres"),
+        ("CUSTSVC_MONGO_URL", "mongodb://127.0.0.1:9/x?replicaSet=rs0", "mongo"),
+        ("CUSTSVC_KAFKA", "127.0.0.1:9", "kafka"),
+        ("CUSTSVC_SMTP_URL", "smtp://someone:s3cret@127.0.0.1:9", "mail server"),
+    ],
+)
+def test_a_server_that_is_not_there_fails_the_check_with_a_fix(
+    tmp_path: Path, variable: str, value: str, check: str
+) -> None:
+    done = run("config", "check", "-o", "json", cwd=tmp_path, CUSTSVC_LOCAL="never", **{variable: value})
+
+    assert done.returncode == 7, done.stderr
+    (failed,) = [f for f in json.loads(done.stdout) if f["level"] == "failed"]
+    assert failed["check"] == check
+    assert failed["fix"]
+    assert "s3cret" not in done.stdout + done.stderr
+
+
+def test_a_file_with_secrets_that_others_can_read_is_a_warning_and_strict_makes_it_a_failure(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / ".env"
+    file.write_text("CUSTSVC_SMTP_URL=smtp://someone:s3cret@mail.example.com\n")
+    file.chmod(0o644)
+
+    def warned(findings: str) -> bool:
+        return any(f["check"] == "file .env" for f in json.loads(findings))
+
+    open_to_all = run(
+        "doctor", "--strict", "-o", "json", cwd=tmp_path, CUSTSVC_LOCAL="never", CUSTSVC_SMTP_URL=""
+    )
+    file.chmod(0o600)
+    closed = run("doctor", "-o", "json", cwd=tmp_path, CUSTSVC_LOCAL="never", CUSTSVC_SMTP_URL="")
+
+    assert open_to_all.returncode == 7
+    assert warned(open_to_all.stdout)
+    assert not warned(closed.stdout)
+
+
+def test_settings_are_shown_with_their_origin_and_without_their_secrets(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    environ = {
+        "CUSTSVC_POSTGRES_URL": "postgresql://me:s3cr/et@db:5432/custsvc?sslpassword=s3cret&sslmode=require",
+        "CUSTSVC_MONGO_URL": "mongodb://me:s3cret@a:1,b:2/custsvc?replicaSet=rs0",
+        "CUSTSVC_KAFKA_OPTIONS__SASL_PASSWORD": "s3cret",
+        "CUSTSVC_THREADS": "8",
+    }
+
+    shown = {row["setting"]: row for row in describe(Settings.load({"backend": "mongo"}, environ=environ))}
+
+    assert not [row for row in shown.values() if "s3cr" in row["value"]]
+    assert shown["CUSTSVC_MONGO_URL"]["value"] == "mongodb://me:***@a:1,b:2/custsvc?replicaSet=rs0"
+    assert "sslmode=require" in shown["CUSTSVC_POSTGRES_URL"]["value"]
+    assert shown["CUSTSVC_THREADS"] == {"setting": "CUSTSVC_THREADS", "value": "8", "origin": "environment"}
+    assert shown["CUSTSVC_BACKEND"]["origin"] == "flag"
+    assert shown["CUSTSVC_WORKERS"]["origin"] == "default"
