@@ -16,7 +16,7 @@ from ..customer import format_time
 from ..errors import TemporaryError
 from ..kafka import Publisher, Record
 from ..stores.base import Notification
-from ..stores.ledger import Attempt, AttemptLedger
+from ..stores.ledger import Attempt, Ledger
 from ..workers.loop import Stop, backoff
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class FailedTopic:
     """Brings failed mails from the ledger to the failed topic."""
 
     def __init__(
-        self, ledger: AttemptLedger, publisher: Publisher, topic: str, stop: Stop, *, lease: float = LEASE
+        self, ledger: Ledger, publisher: Publisher, topic: str, stop: Stop, *, lease: float = LEASE
     ) -> None:
         self._lease = lease
         self._ledger = ledger

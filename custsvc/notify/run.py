@@ -6,13 +6,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import cast
 
 from ..config import Settings
 from ..errors import ConfigurationError
 from ..kafka import Publisher, ensure_topics
 from ..stores import open_store
-from ..stores.ledger import AttemptLedger
 from ..workers.loop import Stop
 from .breaker import Breaker
 from .failed import FailedTopic
@@ -51,7 +49,7 @@ def run_notify(
     with open_store(settings) as store:
         store.migrate()
         ensure_topics(settings)
-        ledger = cast(AttemptLedger, store.ledger)
+        ledger = store.ledger
         with Publisher(settings) as for_intake, Publisher(settings) as for_failed:
             work: list[tuple[str, Callable[[], None]]] = [
                 ("intake", Intake(settings, ledger, for_intake, stop, bell=bell).run),

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from ..errors import TemporaryError
 from ..stores.base import Notification, NotificationState
-from ..stores.ledger import AttemptLedger
+from ..stores.ledger import Ledger
 from ..workers.loop import Stop, backoff
 from .address import MailAddress
 from .breaker import Breaker
@@ -63,7 +63,7 @@ class Sender:
 
     def __init__(
         self,
-        ledger: AttemptLedger,
+        ledger: Ledger,
         transport: SmtpTransport,
         breaker: Breaker,
         sender: MailAddress,

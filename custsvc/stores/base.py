@@ -16,6 +16,10 @@ from typing import Any, Literal, NamedTuple, Protocol
 from ..customer import Stored
 from ..errors import ConfigurationError
 from ..events import Change, CustomerEvent, ReceivedEvent
+from .ledger import Ledger as Ledger
+from .ledger import Notification as Notification
+from .ledger import NotificationState as NotificationState
+from .ledger import Recipients as Recipients
 
 Deleted = Literal["exclude", "include", "only"]
 
@@ -151,89 +155,6 @@ class Replica(Protocol):
         """These customers, in the order of id; those that do not exist are left out."""
 
 
-NotificationState = Literal[
-    "queued", "claimed", "handing_over", "sent", "deferred", "failed", "unknown", "suppressed"
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Notification:
-    """One mail to one recipient because of one event: what to send, and how far it is.
-
-    `id` is derived from (event, rule, recipient), so the same one is never queued twice; the Message-ID
-    is derived from it.
-    """
-
-    id: str
-    event_id: str
-    customer_id: int | None
-    version: int
-    rule: str
-    recipient: str
-    subject: str
-    text: str
-    html: str | None
-    state: NotificationState = "queued"
-    attempts: int = 0
-    next_at: dt.datetime | None = None
-    reason: str | None = None
-    token: str | None = None
-    created_on: dt.datetime | None = None
-    updated_on: dt.datetime | None = None
-
-
-class Ledger(Protocol):
-    """Notifications and how far each is. A row's state moves only for the holder of its current token."""
-
-    def add(self, notifications: Sequence[Notification]) -> int:
-        """Queue those that are not there yet, by id; returns how many were new. Durable when it returns."""
-
-    def claim(self, limit: int, lease: float) -> list[Notification]:
-        """Take due ones (queued, or deferred whose time has come) for `lease` seconds.
-
-        Each comes as claimed with a new token and `attempts` raised by one. Of one customer and recipient
-        only the oldest version that is not settled is ever given out, so mails stay in order. Nobody
-        else gets the same ones.
-        """
-
-    def handing_over(self, notification: Notification) -> bool:
-        """Record durably that the mail is about to be handed over; False if the token is no longer ours."""
-
-    def settle(
-        self,
-        notification: Notification,
-        state: NotificationState,
-        *,
-        reason: str | None = None,
-        next_at: dt.datetime | None = None,
-        count_attempt: bool = True,
-    ) -> bool:
-        """Record how an attempt ended; False if the token is no longer ours.
-
-        `count_attempt=False` gives the attempt back, as when the mail server was down for all.
-        """
-
-    def expire(self) -> tuple[int, int]:
-        """Leases that ran out: claimed ones are queued again, those handing over become unknown.
-
-        Returns how many of each.
-        """
-
-    def unpublished_failures(self, limit: int) -> list[Notification]:
-        """Failed ones whose record on the failed topic is not confirmed yet."""
-
-    def published(self, ids: Sequence[str]) -> None:
-        """Their records on the failed topic are confirmed."""
-
-    def counts(self) -> dict[str, int]:
-        """How many are in each state."""
-
-    def recent(
-        self, *, customer_id: int | None = None, state: str | None = None, limit: int = 100
-    ) -> list[Notification]:
-        """Those that match, the newest first."""
-
-
 Role = Literal["read", "write", "admin"]
 
 
@@ -352,6 +273,8 @@ class Store(Protocol):
     def replica(self) -> Replica: ...
     @property
     def ledger(self) -> Ledger: ...
+    @property
+    def recipients(self) -> Recipients: ...
     @property
     def keys(self) -> Keys: ...
     @property

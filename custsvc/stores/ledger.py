@@ -1,6 +1,7 @@
-"""What the ledger keeps beyond the port `Ledger`: the record of each attempt.
+"""The port of the ledger: notifications, how far each is, what every attempt brought, who wants none.
 
-The words for states that both backends and the senders share are here too, so that they cannot differ.
+These docstrings are the contract of both backends. The words for states that they and the senders share are
+here too, so that they cannot differ.
 """
 
 from __future__ import annotations
@@ -8,17 +9,61 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
-from .base import Ledger, Notification, NotificationState
+NotificationState = Literal[
+    "queued",
+    "claimed",
+    "handing_over",
+    "sent",
+    "deferred",
+    "failed",
+    "unknown",
+    "suppressed",
+    "discarded",
+]
 
 # A later mail to the same recipient about the same customer waits while one of these is before it. An
 # unknown one does not hold it back: it may have arrived, and only a person can tell.
 UNSETTLED: Final = ("queued", "claimed", "handing_over", "deferred")
-SETTLED: Final = ("sent", "failed", "unknown", "suppressed")
+SETTLED: Final = ("sent", "failed", "unknown", "suppressed", "discarded")
+# What a person may have sent again, and what a person may give up.
+RETRIABLE: Final = ("failed", "unknown", "suppressed", "discarded")
+DISCARDABLE: Final = ("queued", "deferred", "failed", "unknown")
+# What may go when it is old: nobody needs to look at it any more.
+PRUNABLE: Final = ("sent", "failed", "suppressed", "discarded")
 
 # Two halves of one conversation: whoever died between them left a mail that may have arrived.
 LOST_IN_HAND_OVER: Final = "the sender stopped while it handed the mail over; whether it arrived is not known"
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """One mail to one recipient because of one event: what to send, and how far it is.
+
+    `id` is derived from (event, rule, recipient), so the same one is never queued twice; the Message-ID
+    is derived from it. `channel` is `mail` or the name of another channel; `recipient` means what it means
+    there. `spared` counts the attempts before a person had it sent again: they no longer use up its tries.
+    """
+
+    id: str
+    event_id: str
+    customer_id: int | None
+    version: int
+    rule: str
+    recipient: str
+    subject: str
+    text: str
+    html: str | None
+    state: NotificationState = "queued"
+    attempts: int = 0
+    next_at: dt.datetime | None = None
+    reason: str | None = None
+    token: str | None = None
+    created_on: dt.datetime | None = None
+    updated_on: dt.datetime | None = None
+    channel: str = "mail"
+    spared: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,28 +78,178 @@ class Attempt:
     duration: float
 
 
-class AttemptLedger(Ledger, Protocol):
-    """A ledger that keeps every counted attempt."""
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How the try of a claimed notification ended.
 
-    def settle(
-        self,
-        notification: Notification,
-        state: NotificationState,
-        *,
-        reason: str | None = None,
-        next_at: dt.datetime | None = None,
-        count_attempt: bool = True,
-        code: int | None = None,
-        duration: float = 0.0,
-    ) -> bool:
-        """As in the port; keeps the attempt too, unless it is given back.
+    Counted, it is kept as an attempt; else the attempt is given back, as when the mail server was down for
+    all. `next_at` is when it is due again.
+    """
 
-        An unknown one may still be settled as sent or failed by the sender that handed it over, when the
-        answer came after its lease ran out.
+    notification: Notification
+    state: NotificationState
+    reason: str | None = None
+    next_at: dt.datetime | None = None
+    count_attempt: bool = True
+    code: int | None = None
+    duration: float = 0.0
+
+
+class Advanced(NamedTuple):
+    """Of the hand-overs and of the settlements asked for, those whose tokens were still the holder's."""
+
+    handed_over: set[str]
+    settled: set[str]
+
+
+class Ledger(Protocol):
+    """Notifications and how far each is. A row's state moves only for the holder of its current token."""
+
+    # -- queue ---------------------------------------------------------------------------------------------
+
+    def add(self, notifications: Sequence[Notification]) -> int:
+        """Queue those that are not there yet, by id; returns how many were new. Durable when it returns.
+
+        One with `next_at` is not due before; one that is settled already is only kept.
         """
+
+    def claim(self, limit: int, lease: float) -> list[Notification]:
+        """Take due ones (queued, or deferred whose time has come) for `lease` seconds.
+
+        Each comes as claimed with a new token and `attempts` raised by one. Of one customer and recipient
+        only the oldest version that is not settled is ever given out, so mails stay in order. Nobody
+        else gets the same ones.
+        """
+
+    def advance(self, hand_overs: Sequence[Notification], settlements: Sequence[Settlement]) -> Advanced:
+        """Record durably, in one write, which mails are about to be handed over and how others ended.
+
+        A hand-over has the whole lease again. An unknown one may still be settled as sent or failed by the
+        sender that handed it over, when the answer came after its lease ran out.
+        """
+
+    def handing_over(self, notification: Notification) -> bool:
+        """Record durably that the mail is about to be handed over; False if the token is no longer ours."""
+
+    def settle(self, notification: Notification, state: NotificationState, **how: Any) -> bool:
+        """Record how an attempt ended (`how`: as in Settlement); False if the token is no longer ours."""
+
+    def renew(self, notifications: Sequence[Notification], lease: float) -> None:
+        """Hold these for `lease` seconds from now, as far as they are still ours."""
+
+    def expire(self, *, resend: bool = False) -> tuple[int, int]:
+        """Leases that ran out: claimed ones are queued again, those handing over become unknown.
+
+        With `resend` those are queued again too, and may arrive twice. Returns how many of each: queued
+        again, unknown.
+        """
+
+    def unpublished_failures(self, limit: int, lease: float = 0.0) -> list[Notification]:
+        """Failed ones whose record on the failed topic is not confirmed yet.
+
+        With a `lease`, nobody else that asks for one is given them for as long.
+        """
+
+    def published(self, ids: Sequence[str]) -> None:
+        """Their records on the failed topic are confirmed."""
+
+    # -- records -------------------------------------------------------------------------------------------
+
+    def counts(self) -> dict[str, int]:
+        """How many are in each state."""
+
+    def find(self, ids: Sequence[str]) -> list[Notification]:
+        """These, in the order asked; unknown ids are left out."""
+
+    def recent(
+        self,
+        *,
+        customer_id: int | None = None,
+        state: str | None = None,
+        recipient: str | None = None,
+        rule: str | None = None,
+        event_id: str | None = None,
+        since: dt.datetime | None = None,
+        limit: int = 100,
+    ) -> list[Notification]:
+        """Those that match all that is given, the newest first; `since` is about their creation."""
 
     def attempts(self, ids: Sequence[str]) -> dict[str, list[Attempt]]:
         """The attempts of these notifications, the first one first; ids without any are left out."""
 
-    def unpublished_failures(self, limit: int, lease: float = 0.0) -> list[Notification]:
-        """As in the port; with a `lease`, nobody else that asks for one is given them for as long."""
+    def retry(self, ids: Sequence[str], *, out_of_order: bool = False) -> list[str]:
+        """Queue these again, due at once and with all tries before them; returns which.
+
+        Only those in a state of RETRIABLE, and none that a newer mail of the same customer to the same
+        recipient has overtaken already, unless `out_of_order`.
+        """
+
+    def discard(self, ids: Sequence[str], reason: str) -> list[str]:
+        """Give these up for good without a word to the failed topic; returns which.
+
+        Only those in a state of DISCARDABLE: one that a sender holds is left to it.
+        """
+
+    def sent_since(self, recipients: Sequence[str], seconds: float) -> dict[str, int]:
+        """How many mails were sent to each of these in the last `seconds`."""
+
+    def prune(self, seconds: float, limit: int = 5000) -> int:
+        """Delete those of PRUNABLE that were made and settled so long ago, failed ones only once published.
+
+        Returns how many, at most `limit`; unknown ones stay until a person settles them.
+        """
+
+
+class OneByOne:
+    """The steps of a single notification, for a ledger that can `advance` many."""
+
+    def advance(self, hand_overs: Sequence[Notification], settlements: Sequence[Settlement]) -> Advanced:
+        raise NotImplementedError
+
+    def handing_over(self, notification: Notification) -> bool:
+        return bool(self.advance([notification], []).handed_over)
+
+    def settle(self, notification: Notification, state: NotificationState, **how: Any) -> bool:
+        return bool(self.advance([], [Settlement(notification, state, **how)]).settled)
+
+
+SuppressionReason = Literal["bounce", "unsubscribe", "complaint", "manual"]
+EVERY_RULE: Final = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Suppression:
+    """An address that gets no mail, why, and until when (None: for good)."""
+
+    address: str
+    reason: str
+    detail: str | None = None
+    created_on: dt.datetime | None = None
+    expires_on: dt.datetime | None = None
+
+
+class Recipients(Protocol):
+    """Who gets no mail: addresses that are suppressed, and what customers do not want."""
+
+    def suppress(
+        self, address: str, reason: str, *, detail: str | None = None, seconds: float | None = None
+    ) -> None:
+        """Send nothing to this address any more, for `seconds` or for good.
+
+        One that is suppressed already keeps the longer time; a later reason takes the place of the earlier.
+        """
+
+    def allow(self, address: str) -> bool:
+        """Take an address off the list; False where it was not on it."""
+
+    def suppressed(self, addresses: Sequence[str]) -> dict[str, Suppression]:
+        """Those of these addresses that are suppressed now."""
+
+    def suppressions(self, limit: int = 1000) -> list[Suppression]:
+        """All that are suppressed now, the newest first."""
+
+    def set_wanted(self, customer_id: int, rule: str, wanted: bool) -> None:
+        """Keep whether a customer wants the mails of a rule, or of EVERY_RULE."""
+
+    def unwanted(self, customer_ids: Sequence[int]) -> dict[int, set[str]]:
+        """The rules that these customers do not want; those who want all are left out."""

@@ -11,19 +11,19 @@ from typing import Any
 import pytest
 
 from custsvc.stores.base import Notification, Store
-from custsvc.stores.ledger import AttemptLedger
+from custsvc.stores.ledger import Ledger
 
 LEASE = 60.0
 SHORT = 0.2
 
 
 @pytest.fixture
-def ledger(store: Store) -> AttemptLedger:
+def ledger(store: Store) -> Ledger:
     return store.ledger  # type: ignore[return-value]
 
 
 @pytest.fixture
-def other(other_store: Store) -> AttemptLedger:
+def other(other_store: Store) -> Ledger:
     """The same ledger, as another process has it."""
     return other_store.ledger  # type: ignore[return-value]
 
@@ -57,7 +57,7 @@ def in_seconds(notification: Notification, seconds: float) -> dt.datetime:
 # -- adding ------------------------------------------------------------------------------------------------
 
 
-def test_what_was_added_is_claimed_as_it_was_written(ledger: AttemptLedger) -> None:
+def test_what_was_added_is_claimed_as_it_was_written(ledger: Ledger) -> None:
     new = mail("m", html="<p>$html</p>")
 
     ledger.add([new])
@@ -71,7 +71,7 @@ def test_what_was_added_is_claimed_as_it_was_written(ledger: AttemptLedger) -> N
     assert claimed.created_on.tzinfo is not None
 
 
-def test_the_same_notification_is_queued_once_however_often_it_is_added(ledger: AttemptLedger) -> None:
+def test_the_same_notification_is_queued_once_however_often_it_is_added(ledger: Ledger) -> None:
     assert ledger.add([mail("m"), mail("n", customer=2)]) == 2
     assert ledger.add([mail("m"), mail("o", customer=3)]) == 1
     assert ledger.add([]) == 0
@@ -79,7 +79,7 @@ def test_the_same_notification_is_queued_once_however_often_it_is_added(ledger: 
     assert ledger.counts() == {"queued": 3}
 
 
-def test_adding_again_changes_nothing_about_one_that_was_sent(ledger: AttemptLedger) -> None:
+def test_adding_again_changes_nothing_about_one_that_was_sent(ledger: Ledger) -> None:
     ledger.add([mail("m")])
     (claimed,) = ledger.claim(1, LEASE)
     ledger.settle(claimed, "sent")
@@ -89,7 +89,7 @@ def test_adding_again_changes_nothing_about_one_that_was_sent(ledger: AttemptLed
 
 
 def test_processes_that_add_the_same_at_once_queue_each_once(
-    ledger: AttemptLedger, other: AttemptLedger, at_once: Callable[..., list[Any]]
+    ledger: Ledger, other: Ledger, at_once: Callable[..., list[Any]]
 ) -> None:
     mails = [mail(f"m{n:03}", customer=n) for n in range(200)]
     mixed = random.Random(1).sample(mails, len(mails))
@@ -101,7 +101,7 @@ def test_processes_that_add_the_same_at_once_queue_each_once(
 
 
 def test_one_that_is_added_as_failed_is_never_claimed_but_waits_for_the_failed_topic(
-    ledger: AttemptLedger,
+    ledger: Ledger,
 ) -> None:
     ledger.add([mail("m", state="failed", reason="no address")])
 
@@ -113,7 +113,7 @@ def test_one_that_is_added_as_failed_is_never_claimed_but_waits_for_the_failed_t
 # -- claiming ----------------------------------------------------------------------------------------------
 
 
-def test_the_oldest_are_claimed_first(ledger: AttemptLedger) -> None:
+def test_the_oldest_are_claimed_first(ledger: Ledger) -> None:
     for batch in (["z", "y"], ["b", "a"]):
         ledger.add([mail(name, customer=ord(name)) for name in batch])
         time.sleep(0.01)
@@ -122,7 +122,7 @@ def test_the_oldest_are_claimed_first(ledger: AttemptLedger) -> None:
     assert names(ledger.claim(3, LEASE)) == ["a"]
 
 
-def test_nobody_else_gets_what_is_claimed(ledger: AttemptLedger, other: AttemptLedger) -> None:
+def test_nobody_else_gets_what_is_claimed(ledger: Ledger, other: Ledger) -> None:
     ledger.add([mail("m")])
 
     assert names(ledger.claim(1, LEASE)) == ["m"]
@@ -130,11 +130,11 @@ def test_nobody_else_gets_what_is_claimed(ledger: AttemptLedger, other: AttemptL
 
 
 def test_senders_that_claim_at_once_never_get_the_same(
-    ledger: AttemptLedger, other: AttemptLedger, at_once: Callable[..., list[Any]]
+    ledger: Ledger, other: Ledger, at_once: Callable[..., list[Any]]
 ) -> None:
     ledger.add([mail(f"m{n}", customer=n) for n in range(300)])
 
-    def claim_all(one: AttemptLedger) -> list[str]:
+    def claim_all(one: Ledger) -> list[str]:
         found: list[str] = []
         while batch := one.claim(7, LEASE):
             found += names(batch)
@@ -150,7 +150,7 @@ def test_senders_that_claim_at_once_never_get_the_same(
 # -- order -------------------------------------------------------------------------------------------------
 
 
-def test_a_later_mail_waits_until_the_earlier_one_is_settled(ledger: AttemptLedger) -> None:
+def test_a_later_mail_waits_until_the_earlier_one_is_settled(ledger: Ledger) -> None:
     ledger.add([mail("v2", version=2), mail("v1", version=1), mail("v3", version=3)])
 
     for name in ("v1", "v2", "v3"):
@@ -163,7 +163,7 @@ def test_a_later_mail_waits_until_the_earlier_one_is_settled(ledger: AttemptLedg
 
 
 @pytest.mark.parametrize("outcome", ["sent", "failed", "unknown", "suppressed"])
-def test_the_next_one_goes_on_after_the_earlier_one_was(outcome: Any, ledger: AttemptLedger) -> None:
+def test_the_next_one_goes_on_after_the_earlier_one_was(outcome: Any, ledger: Ledger) -> None:
     ledger.add([mail("v1", version=1), mail("v2", version=2)])
     (first,) = ledger.claim(10, LEASE)
     assert ledger.claim(10, LEASE) == []
@@ -173,7 +173,7 @@ def test_the_next_one_goes_on_after_the_earlier_one_was(outcome: Any, ledger: At
     assert names(ledger.claim(10, LEASE)) == ["v2"]
 
 
-def test_a_deferred_mail_holds_the_later_ones_back(ledger: AttemptLedger) -> None:
+def test_a_deferred_mail_holds_the_later_ones_back(ledger: Ledger) -> None:
     ledger.add([mail("v1", version=1), mail("v2", version=2)])
     (first,) = ledger.claim(10, LEASE)
 
@@ -182,7 +182,7 @@ def test_a_deferred_mail_holds_the_later_ones_back(ledger: AttemptLedger) -> Non
     assert ledger.claim(10, LEASE) == []
 
 
-def test_only_mails_to_the_same_recipient_about_the_same_customer_wait(ledger: AttemptLedger) -> None:
+def test_only_mails_to_the_same_recipient_about_the_same_customer_wait(ledger: Ledger) -> None:
     ledger.add(
         [
             mail("v1", version=1),
@@ -196,7 +196,7 @@ def test_only_mails_to_the_same_recipient_about_the_same_customer_wait(ledger: A
     assert len(ledger.claim(10, LEASE)) == 5
 
 
-def test_one_customer_with_a_long_queue_does_not_hold_up_the_others(ledger: AttemptLedger) -> None:
+def test_one_customer_with_a_long_queue_does_not_hold_up_the_others(ledger: Ledger) -> None:
     ledger.add([mail(f"hot{n}", version=n) for n in range(1, 1501)])
     ledger.add([mail("other", customer=2)])
 
@@ -206,12 +206,12 @@ def test_one_customer_with_a_long_queue_does_not_hold_up_the_others(ledger: Atte
 
 
 def test_four_senders_keep_the_order_of_every_customer(
-    ledger: AttemptLedger, other: AttemptLedger, at_once: Callable[..., list[Any]]
+    ledger: Ledger, other: Ledger, at_once: Callable[..., list[Any]]
 ) -> None:
     ledger.add([mail(f"{c}-{v}", customer=c, version=v) for v in range(1, 13) for c in range(1, 6)])
     settled: list[tuple[int, int]] = []
 
-    def send(one: AttemptLedger) -> None:
+    def send(one: Ledger) -> None:
         idle = 0
         while idle < 100:
             batch = one.claim(5, LEASE)
@@ -236,7 +236,7 @@ def test_four_senders_keep_the_order_of_every_customer(
 # -- attempts ----------------------------------------------------------------------------------------------
 
 
-def test_a_deferred_mail_is_due_again_at_its_time_and_counts_its_attempts(ledger: AttemptLedger) -> None:
+def test_a_deferred_mail_is_due_again_at_its_time_and_counts_its_attempts(ledger: Ledger) -> None:
     ledger.add([mail("m")])
     (first,) = ledger.claim(1, LEASE)
 
@@ -249,7 +249,7 @@ def test_a_deferred_mail_is_due_again_at_its_time_and_counts_its_attempts(ledger
     assert again.token != first.token
 
 
-def test_every_attempt_is_kept_with_its_answer(ledger: AttemptLedger) -> None:
+def test_every_attempt_is_kept_with_its_answer(ledger: Ledger) -> None:
     ledger.add([mail("m"), mail("untried", customer=2, state="failed")])
     (first,) = ledger.claim(1, LEASE)
     ledger.settle(first, "deferred", reason="$450 busy", code=450, duration=1.5, next_at=first.updated_on)
@@ -266,7 +266,7 @@ def test_every_attempt_is_kept_with_its_answer(ledger: AttemptLedger) -> None:
     assert abs((found["m"][0].tried_on - first.updated_on).total_seconds() + 1.5) < 5
 
 
-def test_an_attempt_that_is_given_back_does_not_count(ledger: AttemptLedger) -> None:
+def test_an_attempt_that_is_given_back_does_not_count(ledger: Ledger) -> None:
     ledger.add([mail("m")])
     (first,) = ledger.claim(1, LEASE)
 
@@ -280,7 +280,7 @@ def test_an_attempt_that_is_given_back_does_not_count(ledger: AttemptLedger) -> 
 # -- tokens and leases -------------------------------------------------------------------------------------
 
 
-def test_only_the_holder_of_the_token_moves_it(ledger: AttemptLedger) -> None:
+def test_only_the_holder_of_the_token_moves_it(ledger: Ledger) -> None:
     ledger.add([mail("m")])
     (old,) = ledger.claim(1, SHORT)
     time.sleep(2 * SHORT)
@@ -296,7 +296,7 @@ def test_only_the_holder_of_the_token_moves_it(ledger: AttemptLedger) -> None:
     assert ledger.counts() == {"sent": 1}
 
 
-def test_a_claim_that_ran_out_is_queued_again_and_its_attempt_given_back(ledger: AttemptLedger) -> None:
+def test_a_claim_that_ran_out_is_queued_again_and_its_attempt_given_back(ledger: Ledger) -> None:
     ledger.add([mail("m")])
     ledger.claim(1, SHORT)
     assert ledger.expire() == (0, 0)
@@ -308,7 +308,7 @@ def test_a_claim_that_ran_out_is_queued_again_and_its_attempt_given_back(ledger:
     assert again.attempts == 1
 
 
-def test_a_hand_over_that_ran_out_is_unknown_and_never_claimed_again(ledger: AttemptLedger) -> None:
+def test_a_hand_over_that_ran_out_is_unknown_and_never_claimed_again(ledger: Ledger) -> None:
     ledger.add([mail("v1", version=1), mail("v2", version=2)])
     (first,) = ledger.claim(2, SHORT)
     ledger.handing_over(first)
@@ -323,7 +323,7 @@ def test_a_hand_over_that_ran_out_is_unknown_and_never_claimed_again(ledger: Att
     assert [a.outcome for a in ledger.attempts(["v1"])["v1"]] == ["unknown"]
 
 
-def test_the_hand_over_has_the_whole_lease_again(ledger: AttemptLedger) -> None:
+def test_the_hand_over_has_the_whole_lease_again(ledger: Ledger) -> None:
     ledger.add([mail("m")])
     (claimed,) = ledger.claim(1, 1.0)
     time.sleep(0.7)
@@ -333,7 +333,7 @@ def test_the_hand_over_has_the_whole_lease_again(ledger: AttemptLedger) -> None:
     assert ledger.expire() == (0, 0)
 
 
-def test_a_late_answer_still_settles_what_became_unknown(ledger: AttemptLedger) -> None:
+def test_a_late_answer_still_settles_what_became_unknown(ledger: Ledger) -> None:
     ledger.add([mail("m")])
     (claimed,) = ledger.claim(1, SHORT)
     ledger.handing_over(claimed)
@@ -350,7 +350,7 @@ def test_a_late_answer_still_settles_what_became_unknown(ledger: AttemptLedger) 
 # -- failures, counts, listing -----------------------------------------------------------------------------
 
 
-def test_a_failure_is_offered_until_it_is_published(ledger: AttemptLedger) -> None:
+def test_a_failure_is_offered_until_it_is_published(ledger: Ledger) -> None:
     ledger.add([mail("m"), mail("n", customer=2)])
     for claimed in ledger.claim(2, LEASE):
         ledger.settle(claimed, "failed", reason="550 no such user")
@@ -361,9 +361,7 @@ def test_a_failure_is_offered_until_it_is_published(ledger: AttemptLedger) -> No
     assert names(ledger.unpublished_failures(10)) == ["n"]
 
 
-def test_two_processes_that_publish_failures_are_given_different_ones(
-    ledger: AttemptLedger, other: AttemptLedger
-) -> None:
+def test_two_processes_that_publish_failures_are_given_different_ones(ledger: Ledger, other: Ledger) -> None:
     ledger.add([mail("m", state="failed"), mail("n", customer=2, state="failed")])
 
     assert len(ledger.unpublished_failures(1, SHORT)) == 1
@@ -373,7 +371,7 @@ def test_two_processes_that_publish_failures_are_given_different_ones(
     assert len(other.unpublished_failures(10, SHORT)) == 2
 
 
-def test_the_newest_are_listed_first_for_a_customer_or_a_state(ledger: AttemptLedger) -> None:
+def test_the_newest_are_listed_first_for_a_customer_or_a_state(ledger: Ledger) -> None:
     for version in (1, 2, 3):
         ledger.add([mail(f"v{version}", version=version), mail(f"w{version}", customer=2, version=version)])
         time.sleep(0.01)

@@ -23,7 +23,7 @@ from custsvc.notify.breaker import Breaker
 from custsvc.notify.sender import Policy, Sender
 from custsvc.notify.smtp import Server, SmtpTransport, Timeouts
 from custsvc.stores.base import Notification, Store
-from custsvc.stores.ledger import AttemptLedger
+from custsvc.stores.ledger import Ledger
 from custsvc.workers.loop import Stop
 
 Answer = str | Callable[[Any, Any], Awaitable[str]]
@@ -172,8 +172,8 @@ def sink() -> Iterator[Sink]:
 
 
 @pytest.fixture
-def ledger(store: Store) -> AttemptLedger:
-    return cast(AttemptLedger, store.ledger)
+def ledger(store: Store) -> Ledger:
+    return cast(Ledger, store.ledger)
 
 
 def mail(
@@ -189,7 +189,7 @@ def mail(
 
 
 @pytest.fixture
-def new_sender(sink: Sink, ledger: AttemptLedger) -> Iterator[Callable[..., Sender]]:
+def new_sender(sink: Sink, ledger: Ledger) -> Iterator[Callable[..., Sender]]:
     """Makes senders, each with a connection of its own; `policy` and `breaker` may be given."""
     with ExitStack() as stack:
 
@@ -198,7 +198,7 @@ def new_sender(sink: Sink, ledger: AttemptLedger) -> Iterator[Callable[..., Send
             breaker: Breaker | None = None,
             stop: Stop | None = None,
             rng: Callable[[], float] = lambda: 0.5,
-            on: AttemptLedger | None = None,
+            on: Ledger | None = None,
             **policy: Any,
         ) -> Sender:
             transport = SmtpTransport(Server.parse(sink.url), FAST)

@@ -27,7 +27,7 @@ from custsvc.kafka import Publisher, Record, consumer
 from custsvc.notify.intake import Intake
 from custsvc.notify.run import run_notify
 from custsvc.notify.sender import Policy
-from custsvc.stores.ledger import AttemptLedger
+from custsvc.stores.ledger import Ledger
 from custsvc.workers.loop import Stop
 
 from .conftest import FAST, Sink, late, mail
@@ -119,7 +119,7 @@ def _values(client: Any) -> list[dict[str, Any]]:
 
 
 def test_each_event_is_mailed_once_though_it_is_delivered_ten_times(
-    settings: Settings, publisher: Publisher, sink: Sink, ledger: AttemptLedger
+    settings: Settings, publisher: Publisher, sink: Sink, ledger: Ledger
 ) -> None:
     events = [created(number) for number in range(1, 31)]
 
@@ -135,7 +135,7 @@ def test_each_event_is_mailed_once_though_it_is_delivered_ten_times(
 
 
 def test_bad_records_stop_nothing_and_bad_requests_go_to_the_failed_topic(
-    settings: Settings, publisher: Publisher, sink: Sink, ledger: AttemptLedger
+    settings: Settings, publisher: Publisher, sink: Sink, ledger: Ledger
 ) -> None:
     good = {"id": "q", "notifyTo": ["to@example.com", "a@x.de, b@x.de"], "subject": "Hi", "textMsg": "Hello"}
     sink.rcpt["no@example.com"] = ["550 no such user"]
@@ -160,7 +160,7 @@ def test_bad_records_stop_nothing_and_bad_requests_go_to_the_failed_topic(
 
 
 def test_old_records_are_never_mailed_and_counted(
-    settings: Settings, publisher: Publisher, ledger: AttemptLedger
+    settings: Settings, publisher: Publisher, ledger: Ledger
 ) -> None:
     publisher.send(settings.topic_updates, [created(number) for number in range(1, 6)])
     time.sleep(1.1)
@@ -180,7 +180,7 @@ def test_old_records_are_never_mailed_and_counted(
 class Away:
     """A ledger whose database is away for a while."""
 
-    def __init__(self, ledger: AttemptLedger) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self.tries = 0
 
@@ -192,7 +192,7 @@ class Away:
 
 
 def test_an_outage_of_the_ledger_loses_no_event(
-    settings: Settings, publisher: Publisher, ledger: AttemptLedger
+    settings: Settings, publisher: Publisher, ledger: Ledger
 ) -> None:
     stop = Stop()
     away = Away(ledger)
@@ -250,7 +250,7 @@ def process(settings: Settings, tmp_path: Path) -> Iterator[subprocess.Popen[byt
 
 
 def test_a_process_killed_in_the_hand_over_leaves_unknown_and_nobody_sends_again(
-    settings: Settings, sink: Sink, ledger: AttemptLedger, tmp_path: Path
+    settings: Settings, sink: Sink, ledger: Ledger, tmp_path: Path
 ) -> None:
     sink.data["a@example.com"] = [late(30.0)]
     ledger.add([mail("v1", version=1), mail("other", customer=2, to="b@example.com")])
@@ -267,7 +267,7 @@ def test_a_process_killed_in_the_hand_over_leaves_unknown_and_nobody_sends_again
 
 
 def test_a_process_killed_before_the_hand_over_costs_nothing(
-    settings: Settings, sink: Sink, ledger: AttemptLedger, tmp_path: Path
+    settings: Settings, sink: Sink, ledger: Ledger, tmp_path: Path
 ) -> None:
     sink.rcpt["a@example.com"] = [late(30.0)]
     ledger.add([mail("m")])
@@ -283,7 +283,7 @@ def test_a_process_killed_before_the_hand_over_costs_nothing(
 
 
 def test_sigterm_finishes_the_mail_in_hand_and_ends_in_time(
-    settings: Settings, sink: Sink, ledger: AttemptLedger, tmp_path: Path
+    settings: Settings, sink: Sink, ledger: Ledger, tmp_path: Path
 ) -> None:
     sink.data["a@example.com"] = [late(2.0)]
     ledger.add([mail("m"), *(mail(f"n{n}", customer=5, version=n, to="b@example.com") for n in range(200))])
@@ -302,7 +302,7 @@ def test_sigterm_finishes_the_mail_in_hand_and_ends_in_time(
 
 
 def test_random_kills_lose_no_mail_and_repeat_none(
-    settings: Settings, sink: Sink, ledger: AttemptLedger, tmp_path: Path
+    settings: Settings, sink: Sink, ledger: Ledger, tmp_path: Path
 ) -> None:
     total = 120
     ledger.add([mail(f"m{n}", customer=n, to=f"c{n}@example.com") for n in range(total)])
@@ -324,12 +324,12 @@ def test_random_kills_lose_no_mail_and_repeat_none(
     assert kills >= 3
 
 
-def _open(ledger: AttemptLedger) -> set[str]:
+def _open(ledger: Ledger) -> set[str]:
     return set(ledger.counts()) - {"sent", "unknown"}
 
 
 def test_failures_wait_for_a_broker_that_is_down_and_are_published_once(
-    settings: Settings, ledger: AttemptLedger, publisher: Publisher
+    settings: Settings, ledger: Ledger, publisher: Publisher
 ) -> None:
     from custsvc.notify.failed import FailedTopic
 

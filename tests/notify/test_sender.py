@@ -15,7 +15,7 @@ import pytest
 from custsvc.errors import TemporaryError
 from custsvc.notify.breaker import Breaker
 from custsvc.notify.sender import Sender
-from custsvc.stores.ledger import AttemptLedger
+from custsvc.stores.ledger import Ledger
 from custsvc.workers.loop import Stop
 
 from .conftest import Sink, drop, late, mail, turns_until
@@ -23,14 +23,12 @@ from .conftest import Sink, drop, late, mail, turns_until
 NewSender = Callable[..., Sender]
 
 
-def reason_of(ledger: AttemptLedger, state: str) -> str:
+def reason_of(ledger: Ledger, state: str) -> str:
     (row,) = ledger.recent(state=state)
     return row.reason or ""
 
 
-def test_a_queued_mail_is_sent_and_its_answer_kept(
-    ledger: AttemptLedger, sink: Sink, new_sender: NewSender
-) -> None:
+def test_a_queued_mail_is_sent_and_its_answer_kept(ledger: Ledger, sink: Sink, new_sender: NewSender) -> None:
     ledger.add([mail("m", html="<p>Hello</p>")])
 
     new_sender().turn()
@@ -42,7 +40,7 @@ def test_a_queued_mail_is_sent_and_its_answer_kept(
 
 
 def test_451_three_times_then_250_takes_four_attempts_within_the_bounds(
-    ledger: AttemptLedger, sink: Sink, new_sender: NewSender
+    ledger: Ledger, sink: Sink, new_sender: NewSender
 ) -> None:
     sink.rcpt["a@example.com"] = ["451 later", "451 later", "451 later", "250 OK"]
     ledger.add([mail("m")])
@@ -57,9 +55,7 @@ def test_451_three_times_then_250_takes_four_attempts_within_the_bounds(
         assert least - 0.02 <= wait < least + 1.0
 
 
-def test_tries_that_are_used_up_end_as_failed(
-    ledger: AttemptLedger, sink: Sink, new_sender: NewSender
-) -> None:
+def test_tries_that_are_used_up_end_as_failed(ledger: Ledger, sink: Sink, new_sender: NewSender) -> None:
     sink.data["a@example.com"] = ["452 full"]
     ledger.add([mail("m")])
 
@@ -70,7 +66,7 @@ def test_tries_that_are_used_up_end_as_failed(
 
 
 def test_three_recipients_end_each_in_their_own_way(
-    ledger: AttemptLedger, sink: Sink, new_sender: NewSender
+    ledger: Ledger, sink: Sink, new_sender: NewSender
 ) -> None:
     sink.rcpt["b@example.com"] = ["550 no such user"]
     sink.rcpt["c@example.com"] = ["450 busy"]
@@ -85,7 +81,7 @@ def test_three_recipients_end_each_in_their_own_way(
 
 @pytest.mark.parametrize("answer", [drop, late(3.0)], ids=["dropped", "too late"])
 def test_a_mail_whose_answer_is_lost_is_unknown_and_never_sent_again(
-    answer: Any, ledger: AttemptLedger, sink: Sink, new_sender: NewSender
+    answer: Any, ledger: Ledger, sink: Sink, new_sender: NewSender
 ) -> None:
     sink.data["a@example.com"] = [answer]
     ledger.add([mail("m")])
@@ -99,7 +95,7 @@ def test_a_mail_whose_answer_is_lost_is_unknown_and_never_sent_again(
 
 
 def test_a_mail_server_that_is_down_costs_no_attempt_and_few_connections(
-    ledger: AttemptLedger, sink: Sink, new_sender: NewSender
+    ledger: Ledger, sink: Sink, new_sender: NewSender
 ) -> None:
     sink.mail = ["421 not now"]
     ledger.add([mail(f"m{n}", customer=n) for n in range(10)])
@@ -118,7 +114,7 @@ def test_a_mail_server_that_is_down_costs_no_attempt_and_few_connections(
 
 
 def test_a_mail_that_breaks_the_connection_does_not_hold_up_the_others(
-    ledger: AttemptLedger, sink: Sink, new_sender: NewSender
+    ledger: Ledger, sink: Sink, new_sender: NewSender
 ) -> None:
     sink.rcpt["bad@example.com"] = [drop]
     ledger.add(
@@ -132,7 +128,7 @@ def test_a_mail_that_breaks_the_connection_does_not_hold_up_the_others(
 
 
 def test_an_address_that_is_not_one_fails_without_a_connection(
-    ledger: AttemptLedger, sink: Sink, new_sender: NewSender
+    ledger: Ledger, sink: Sink, new_sender: NewSender
 ) -> None:
     ledger.add([mail("m", to="a@example.com, evil@example.net")])
 
@@ -143,7 +139,7 @@ def test_an_address_that_is_not_one_fails_without_a_connection(
 
 
 def test_four_senders_send_each_mail_once_and_keep_the_order(
-    ledger: AttemptLedger, sink: Sink, new_sender: NewSender
+    ledger: Ledger, sink: Sink, new_sender: NewSender
 ) -> None:
     customers, versions = 20, 5
     ledger.add(
@@ -175,7 +171,7 @@ def test_four_senders_send_each_mail_once_and_keep_the_order(
 class Broken:
     """A ledger whose database goes away at one step."""
 
-    def __init__(self, ledger: AttemptLedger, step: str, times: int) -> None:
+    def __init__(self, ledger: Ledger, step: str, times: int) -> None:
         self._ledger = ledger
         self._step = step
         self._times = times
@@ -196,7 +192,7 @@ class Broken:
 
 @pytest.mark.parametrize("step", ["claim", "expire", "handing_over", "settle"])
 def test_an_outage_of_the_ledger_neither_loses_nor_repeats_a_mail(
-    step: str, ledger: AttemptLedger, sink: Sink, new_sender: NewSender
+    step: str, ledger: Ledger, sink: Sink, new_sender: NewSender
 ) -> None:
     ledger.add([mail("m")])
     sender = new_sender(on=Broken(ledger, step, 2))
@@ -207,7 +203,7 @@ def test_an_outage_of_the_ledger_neither_loses_nor_repeats_a_mail(
     assert len(ledger.attempts(["m"])["m"]) == 1
 
 
-def test_without_the_ledger_no_mail_leaves(ledger: AttemptLedger, sink: Sink, new_sender: NewSender) -> None:
+def test_without_the_ledger_no_mail_leaves(ledger: Ledger, sink: Sink, new_sender: NewSender) -> None:
     ledger.add([mail("m")])
     sender = new_sender(on=Broken(ledger, "handing_over", 1000))
 
@@ -219,7 +215,7 @@ def test_without_the_ledger_no_mail_leaves(ledger: AttemptLedger, sink: Sink, ne
 
 
 def test_the_wish_to_stop_gives_back_what_is_not_begun(
-    ledger: AttemptLedger, sink: Sink, new_sender: NewSender
+    ledger: Ledger, sink: Sink, new_sender: NewSender
 ) -> None:
     stop = Stop()
 

@@ -13,6 +13,7 @@ from .customers import MongoCustomers
 from .keys import MongoKeys
 from .ledger import MongoLedger
 from .outbox import MongoOutbox
+from .recipients import MongoRecipients
 from .replica import MongoReplica
 from .schema import migrate, pending, require_schema
 
@@ -28,6 +29,7 @@ class MongoStore:
         self.outbox = MongoOutbox(self._connection)
         self.replica = MongoReplica(self._connection)
         self.ledger = MongoLedger(self._connection)
+        self.recipients = MongoRecipients(self._connection)
         self.keys = MongoKeys(self._connection)
         self.users = MongoUsers(self._connection)
         self.sessions = MongoSessions(self._connection)

@@ -9,19 +9,17 @@ died in between, by a sweep.
 
 from __future__ import annotations
 
-import datetime as dt
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 from pymongo.database import Database
 
-from ..base import Notification, NotificationState
-from ..ledger import LOST_IN_HAND_OVER, SETTLED, UNSETTLED, Attempt
+from ..ledger import LOST_IN_HAND_OVER, SETTLED, UNSETTLED, Advanced, Notification, OneByOne, Settlement
 from .connection import Connection, Document
+from .records import COLLECTION, MongoRecords, literal, notification
 
-COLLECTION = "notification"
 _INDEXES = [
     IndexModel(
         [("due", ASCENDING), ("position", ASCENDING)],
@@ -57,6 +55,7 @@ _ENOUGH = 2
 _IS_DUE = {"due": {"$exists": True}, "$expr": {"$lte": ["$due", "$$NOW"]}}
 _LEASE_IS_OVER = {"lease_until": {"$exists": True}, "$expr": {"$lt": ["$lease_until", "$$NOW"]}}
 _UNCLAIMABLE = {"$unset": ["due"]}
+_AGAIN = {"state": "queued", "due": "$next_at", "updated_on": "$$NOW"}
 
 
 def create_notifications(database: Database[Document]) -> None:
@@ -64,12 +63,24 @@ def create_notifications(database: Database[Document]) -> None:
     database[COLLECTION].create_indexes(_INDEXES)
 
 
-class MongoLedger:
-    """The ports `Ledger` and `AttemptLedger` on MongoDB."""
+def create_notification_records(database: Database[Document]) -> None:
+    """How many mails a recipient got lately, and who wants none."""
+    database[COLLECTION].create_indexes(
+        [
+            IndexModel(
+                [("recipient", ASCENDING), ("updated_on", ASCENDING)],
+                name="recipient",
+                partialFilterExpression={"state": "sent"},
+            )
+        ]
+    )
+
+
+class MongoLedger(MongoRecords, OneByOne):
+    """The port `Ledger` on MongoDB: the queue; what people do with it is in `records`."""
 
     def __init__(self, connection: Connection) -> None:
-        self._translated = connection.translated
-        self._rows = connection[COLLECTION]
+        super().__init__(connection)
         self._sweep_at = 0.0
 
     def add(self, notifications: Sequence[Notification]) -> int:
@@ -138,7 +149,7 @@ class MongoLedger:
         if not taken.modified_count:
             return []
         rows = self._rows.find({"_id": {"$in": ids}, "token": token})
-        return [_notification(row) for row in sorted(rows, key=lambda r: (r["next_at"], r["position"]))]
+        return [notification(row) for row in sorted(rows, key=lambda r: (r["next_at"], r["position"]))]
 
     def _block(self, older: dict[str, str]) -> None:
         if not older:
@@ -154,96 +165,69 @@ class MongoLedger:
         # or whoever settles it sees the mark.
         self._unblock_behind(older.values())
 
-    def _unblock_behind(self, ids: Iterable[str]) -> None:
-        """Take off the marks that name these, as far as they are settled or gone."""
-        names = set(ids)
-        names -= {
-            r["_id"] for r in self._rows.find({"_id": {"$in": list(names)}, "unsettled": True}, {"_id": 1})
+    def advance(self, hand_overs: Sequence[Notification], settlements: Sequence[Settlement]) -> Advanced:
+        steps = [(n, "handing_over", _hand_over(n)) for n in hand_overs]
+        steps += [(s.notification, s.state, _settle(s)) for s in settlements]
+        if not steps:
+            return Advanced(set(), set())
+        moved = self._moved(steps)
+        with self._translated():
+            self._unblock_behind(id_ for id_, state in moved.items() if state in SETTLED)
+        return Advanced(
+            {id_ for id_, state in moved.items() if state == "handing_over"},
+            {id_ for id_, state in moved.items() if state != "handing_over"},
+        )
+
+    def _moved(self, steps: Sequence[tuple[Notification, str, UpdateOne]]) -> dict[str, str]:
+        """Take the steps; returns the new state of each that was taken."""
+        with self._translated():
+            done = self._rows.bulk_write([step for _, _, step in steps], ordered=False)
+            if done.matched_count == len(steps):
+                return {n.id: state for n, state, _ in steps}
+            if len(steps) == 1:
+                return {}
+            # A bulk write does not tell which of its filters matched; the mark of the step does.
+            marks = [n.token for n, _, _ in steps]
+            rows = self._rows.find({"_id": {"$in": [n.id for n, _, _ in steps]}, "moved_by": {"$in": marks}})
+            taken = {(row["_id"], row["state"]) for row in rows}
+        return {n.id: state for n, state, _ in steps if (n.id, state) in taken}
+
+    def renew(self, notifications: Sequence[Notification], lease: float) -> None:
+        held = {
+            "_id": {"$in": [n.id for n in notifications]},
+            "token": {"$in": [n.token for n in notifications]},
+            "state": {"$in": ["claimed", "handing_over"]},
         }
-        if names:
-            self._rows.update_many(
-                {"blocked_by": {"$in": list(names)}},
-                [{"$set": {"due": "$next_at"}}, {"$unset": ["blocked_by"]}],
-            )
-
-    def handing_over(self, notification: Notification) -> bool:
-        step = {"state": "handing_over", "updated_on": "$$NOW", "lease_until": _from_now("$lease")}
         with self._translated():
-            done = self._rows.update_one(
-                {"_id": notification.id, "token": notification.token, "state": "claimed"}, [{"$set": step}]
-            )
-        return done.matched_count == 1
+            self._rows.update_many(held, [{"$set": {"lease_until": _from_now(lease)}}])
 
-    def settle(
-        self,
-        notification: Notification,
-        state: NotificationState,
-        *,
-        reason: str | None = None,
-        next_at: dt.datetime | None = None,
-        count_attempt: bool = True,
-        code: int | None = None,
-        duration: float = 0.0,
-    ) -> bool:
-        may_be = ["claimed", "handing_over", *(["unknown"] if state in ("sent", "failed") else [])]
-        step: Document = {
-            "state": state,
-            "reason": _literal(reason),
-            "next_at": next_at or "$next_at",
-            "updated_on": "$$NOW",
-        }
-        if state in UNSETTLED:
-            step["due"] = next_at or "$next_at"
-        if count_attempt:
-            step["tries"] = _with_attempt(state, code, reason, duration)
-        else:
-            step["attempts"] = {"$subtract": ["$attempts", 1]}
-        gone = ["token", "lease", "lease_until", *(["unsettled"] if state in SETTLED else [])]
+    def expire(self, *, resend: bool = False) -> tuple[int, int]:
         with self._translated():
-            done = self._rows.update_one(
-                {"_id": notification.id, "token": notification.token, "state": {"$in": may_be}},
-                [{"$set": step}, {"$unset": gone}],
-            )
-            if done.matched_count and state in SETTLED and notification.customer_id is not None:
-                self._unblock_behind([notification.id])
-        return done.matched_count == 1
-
-    def expire(self) -> tuple[int, int]:
-        with self._translated():
+            # It never reached the hand-over, so the attempt is given back.
             again = self._rows.update_many(
                 {"state": "claimed", **_LEASE_IS_OVER},
                 [
-                    {
-                        "$set": {
-                            "state": "queued",
-                            "due": "$next_at",
-                            # It never reached the hand-over, so the attempt is given back.
-                            "attempts": {"$subtract": ["$attempts", 1]},
-                            "updated_on": "$$NOW",
-                        }
-                    },
+                    {"$set": {**_AGAIN, "attempts": {"$subtract": ["$attempts", 1]}}},
                     {"$unset": ["token", "lease", "lease_until"]},
                 ],
-            )
-            unknown = self._expire_hand_overs()
+            ).modified_count
+            lost = self._expire_hand_overs(resend)
             self._sweep()
-        return again.modified_count, unknown
+        return (again + lost, 0) if resend else (again, lost)
 
-    def _expire_hand_overs(self) -> int:
+    def _expire_hand_overs(self, resend: bool) -> int:
         over = {"state": "handing_over", **_LEASE_IS_OVER}
         ids = [row["_id"] for row in self._rows.find(over, {"_id": 1})]
         if not ids:
             return 0
-        # The token stays, so that the sender, should it live, can still say how it ended.
         step = {
-            "state": "unknown",
-            "reason": _literal(LOST_IN_HAND_OVER),
-            "updated_on": "$$NOW",
+            **(_AGAIN if resend else {"state": "unknown", "updated_on": "$$NOW"}),
+            "reason": literal(LOST_IN_HAND_OVER),
             "tries": _with_attempt("unknown", None, LOST_IN_HAND_OVER, 0.0),
         }
-        done = self._rows.update_many(
-            {"_id": {"$in": ids}, **over}, [{"$set": step}, {"$unset": ["lease", "lease_until", "unsettled"]}]
-        )
+        # The token of an unknown one stays, so that the sender, should it live, can still say how it ended.
+        gone = ["lease", "lease_until", "token" if resend else "unsettled"]
+        done = self._rows.update_many({"_id": {"$in": ids}, **over}, [{"$set": step}, {"$unset": gone}])
         self._unblock_behind(ids)
         return done.modified_count
 
@@ -270,33 +254,13 @@ class MongoLedger:
                 step = {"publish_lease": _from_now(lease), "publisher": mine}
                 self._rows.update_many({"_id": {"$in": ids}, **wanted, **free}, [{"$set": step}])
                 wanted = {"_id": {"$in": ids}, "publisher": mine}
-            return [_notification(row) for row in self._rows.find(wanted).sort(order).limit(limit)]
+            return [notification(row) for row in self._rows.find(wanted).sort(order).limit(limit)]
 
     def published(self, ids: Sequence[str]) -> None:
         with self._translated():
-            self._rows.update_many({"_id": {"$in": list(ids)}}, {"$set": {"published": True}})
-
-    def attempts(self, ids: Sequence[str]) -> dict[str, list[Attempt]]:
-        with self._translated():
-            rows = self._rows.find({"_id": {"$in": list(ids)}, "tries.0": {"$exists": True}}, {"tries": 1})
-            return {row["_id"]: [Attempt(**attempt) for attempt in row["tries"]] for row in rows}
-
-    def counts(self) -> dict[str, int]:
-        # Counting inside the index of states, one state at a time, reads no document.
-        with self._translated():
-            counted = {
-                state: self._rows.count_documents({"state": state}) for state in (*UNSETTLED, *SETTLED)
-            }
-        return {state: count for state, count in counted.items() if count}
-
-    def recent(
-        self, *, customer_id: int | None = None, state: str | None = None, limit: int = 100
-    ) -> list[Notification]:
-        asked = {"customer_id": customer_id, "state": state}
-        wanted = {name: value for name, value in asked.items() if value is not None}
-        order = [("created_on", DESCENDING), ("position", DESCENDING)]
-        with self._translated():
-            return [_notification(row) for row in self._rows.find(wanted).sort(order).limit(limit)]
+            self._rows.update_many(
+                {"_id": {"$in": list(ids)}, "state": "failed"}, {"$set": {"published": True}}
+            )
 
 
 def _unless_there(n: Notification, position: int) -> Document:
@@ -317,11 +281,51 @@ def _unless_there(n: Notification, position: int) -> Document:
         "position": position,
         "reason": n.reason,
         "published": False,
+        "channel": n.channel,
+        "spared": 0,
         **({} if settled else {"unsettled": True}),
     }
-    times = ("next_at", "created_on", "updated_on", *(() if settled else ("due",)))
-    new = {"$mergeObjects": [{"$literal": static}, dict.fromkeys(times, "$$NOW")]}
+    due = n.next_at or "$$NOW"
+    times = {
+        "created_on": "$$NOW",
+        "updated_on": "$$NOW",
+        "next_at": due,
+        **({} if settled else {"due": due}),
+    }
+    new = {"$mergeObjects": [{"$literal": static}, times]}
     return {"$cond": [{"$eq": [{"$type": "$state"}, "missing"]}, new, "$$ROOT"]}
+
+
+def _hand_over(n: Notification) -> UpdateOne:
+    step = {
+        "state": "handing_over",
+        "updated_on": "$$NOW",
+        "lease_until": _from_now("$lease"),
+        "moved_by": n.token,
+    }
+    return UpdateOne({"_id": n.id, "token": n.token, "state": "claimed"}, [{"$set": step}])
+
+
+def _settle(s: Settlement) -> UpdateOne:
+    n = s.notification
+    may_be = ["claimed", "handing_over", *(["unknown"] if s.state in ("sent", "failed") else [])]
+    step: Document = {
+        "state": s.state,
+        "reason": literal(s.reason),
+        "next_at": s.next_at or "$next_at",
+        "updated_on": "$$NOW",
+        "moved_by": n.token,
+    }
+    if s.state in UNSETTLED:
+        step["due"] = s.next_at or "$next_at"
+    if s.count_attempt:
+        step["tries"] = _with_attempt(s.state, s.code, s.reason, s.duration)
+    else:
+        step["attempts"] = {"$subtract": ["$attempts", 1]}
+    gone = ["token", "lease", "lease_until", *(["unsettled"] if s.state in SETTLED else [])]
+    return UpdateOne(
+        {"_id": n.id, "token": n.token, "state": {"$in": may_be}}, [{"$set": step}, {"$unset": gone}]
+    )
 
 
 def _nearest_older(row: Document) -> list[Document]:
@@ -336,7 +340,7 @@ def _nearest_older(row: Document) -> list[Document]:
         },
         {"$sort": {"version": DESCENDING}},
         {"$limit": 1},
-        {"$project": {"waits": _literal(row["_id"])}},
+        {"$project": {"waits": literal(row["_id"])}},
     ]
 
 
@@ -347,7 +351,7 @@ def _with_attempt(state: str, code: int | None, text: str | None, duration: floa
         "tried_on": _from_now(-duration),
         "outcome": state,
         "code": code,
-        "text": _literal(text),
+        "text": literal(text),
         "duration": duration,
     }
     before = {
@@ -359,29 +363,3 @@ def _with_attempt(state: str, code: int | None, text: str | None, duration: floa
 def _from_now(seconds: float | str) -> Document:
     millis = {"$multiply": [seconds, 1000]} if isinstance(seconds, str) else round(seconds * 1000)
     return {"$add": ["$$NOW", millis]}
-
-
-def _literal(value: str | None) -> dict[str, str | None]:
-    """Text as it is, though it begin with `$`."""
-    return {"$literal": value}
-
-
-def _notification(row: Document) -> Notification:
-    return Notification(
-        id=row["_id"],
-        event_id=row["event_id"],
-        customer_id=row["customer_id"],
-        version=row["version"],
-        rule=row["rule"],
-        recipient=row["recipient"],
-        subject=row["subject"],
-        text=row["text"],
-        html=row["html"],
-        state=row["state"],
-        attempts=row["attempts"],
-        next_at=row["next_at"],
-        reason=row["reason"],
-        token=row.get("token"),
-        created_on=row["created_on"],
-        updated_on=row["updated_on"],
-    )

@@ -16,7 +16,7 @@ from .connection import Connection, Document, no_schema
 from .customers import create_customers
 from .keys import create_keys
 from .lease import Lease
-from .ledger import create_notifications
+from .ledger import create_notification_records, create_notifications
 from .outbox import create_events
 from .replica import create_replica
 
@@ -41,6 +41,7 @@ MIGRATIONS = (
     Migration(3, "replica", create_replica),
     Migration(4, "keys", create_keys),
     Migration(5, "notification", create_notifications),
+    Migration(8, "notification_records", create_notification_records),
     Migration(9, "accounts", create_accounts),
 )
 

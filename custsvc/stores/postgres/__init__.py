@@ -12,6 +12,7 @@ from .customers import PostgresCustomers
 from .keys import PostgresKeys
 from .ledger import PostgresLedger
 from .outbox import PostgresOutbox
+from .recipients import PostgresRecipients
 from .replica import PostgresReplica
 from .schema import migrate, pending
 
@@ -27,6 +28,7 @@ class PostgresStore:
         self.outbox = PostgresOutbox(self._connections)
         self.replica = PostgresReplica(self._connections)
         self.ledger = PostgresLedger(self._connections)
+        self.recipients = PostgresRecipients(self._connections)
         self.keys = PostgresKeys(self._connections)
         self.users = PostgresUsers(self._connections)
         self.sessions = PostgresSessions(self._connections)

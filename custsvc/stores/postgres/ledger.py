@@ -8,7 +8,6 @@ row settles, or, where a process died in between, by a sweep.
 
 from __future__ import annotations
 
-import datetime as dt
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -16,9 +15,11 @@ from typing import Any
 from psycopg2 import extensions
 from psycopg2.extras import execute_values
 
-from ..base import Notification, NotificationState
-from ..ledger import LOST_IN_HAND_OVER, SETTLED, Attempt
+from ..ledger import LOST_IN_HAND_OVER, SETTLED, Advanced, Notification, OneByOne, Settlement
 from .connection import Connections
+from .records import COLUMNS as _COLUMNS
+from .records import UNSETTLED_SQL as _UNSETTLED
+from .records import PostgresRecords, notification
 
 _SWEEP_EVERY = 60.0
 # A claim looks at this many rows at a time. Where nearly all must wait, it goes on for so many turns, or for
@@ -27,17 +28,12 @@ _LOOK_AT = 500
 _ROUNDS = 40
 _ENOUGH = 2
 
-_COLUMNS = (
-    "id, event_id, customer_id, version, rule, recipient, subject, text, html, state, attempts, next_at, "
-    "reason, token, created_on, updated_on"
-)
-_UNSETTLED = "('queued', 'claimed', 'handing_over', 'deferred')"
-
 _ADD = """
 INSERT INTO notification (position, id, event_id, customer_id, version, rule, recipient, subject, text, html,
-                          state, reason)
+                          state, reason, channel, next_at)
 VALUES %s ON CONFLICT (id) DO NOTHING
 """
+_ADD_ROW = "(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, coalesce(%s, now()))"
 
 # The columns that a claim gives to rows it takes and to rows that must wait are told apart by `older`.
 _CLAIM = f"""
@@ -63,6 +59,7 @@ UPDATE notification n SET
     state = CASE WHEN c.older IS NULL THEN 'claimed' ELSE n.state END,
     token = CASE WHEN c.older IS NULL THEN gen_random_uuid()::text END,
     attempts = n.attempts + CASE WHEN c.older IS NULL THEN 1 ELSE 0 END,
+    lease = %(lease)s,
     lease_until = CASE WHEN c.older IS NULL THEN now() + make_interval(secs => %(lease)s) END,
     updated_on = CASE WHEN c.older IS NULL THEN now() ELSE n.updated_on END
 FROM chosen c
@@ -81,57 +78,65 @@ _SWEEP = _UNBLOCK.format(
     which="n.id IN (SELECT id FROM notification WHERE blocked_by IS NOT NULL FOR UPDATE SKIP LOCKED)"
 )
 
-# The lease is renewed for its whole length: `updated_on` is the time of the claim.
-_HANDING_OVER = """
-UPDATE notification
-SET state = 'handing_over', lease_until = now() + (lease_until - updated_on), updated_on = now()
-WHERE id = %s AND token = %s AND state = 'claimed'
-"""
-
-_SETTLE = """
-WITH moved AS (
-    UPDATE notification SET
-        state = %(state)s,
-        reason = %(reason)s,
-        next_at = coalesce(%(next_at)s, next_at),
-        attempts = attempts - CASE WHEN %(counted)s THEN 0 ELSE 1 END,
-        lease_until = NULL,
-        token = NULL,
+# Rows of one sender only, so nobody else waits for them, in whatever order they are taken.
+_ADVANCE = """
+WITH step AS (
+    SELECT * FROM unnest(%(ids)s::text[], %(tokens)s::text[], %(states)s::text[], %(reasons)s::text[],
+                         %(times)s::timestamptz[], %(counted)s::boolean[], %(codes)s::integer[],
+                         %(durations)s::float8[])
+        AS step(id, token, state, reason, next_at, counted, code, duration)
+), moved AS (
+    UPDATE notification n SET
+        state = s.state,
+        reason = CASE s.state WHEN 'handing_over' THEN n.reason ELSE s.reason END,
+        next_at = coalesce(s.next_at, n.next_at),
+        attempts = n.attempts - CASE WHEN s.counted THEN 0 ELSE 1 END,
+        lease_until = CASE s.state WHEN 'handing_over' THEN now() + make_interval(secs => n.lease) END,
+        token = CASE s.state WHEN 'handing_over' THEN n.token END,
         updated_on = now()
-    WHERE id = %(id)s AND token = %(token)s
-      AND (state IN ('claimed', 'handing_over') OR (state = 'unknown' AND %(state)s IN ('sent', 'failed')))
-    RETURNING id, attempts
+    FROM step s
+    WHERE n.id = s.id AND n.token = s.token AND CASE s.state
+        WHEN 'handing_over' THEN n.state = 'claimed'
+        ELSE n.state IN ('claimed', 'handing_over') OR (n.state = 'unknown' AND s.state IN ('sent', 'failed'))
+        END
+    RETURNING n.id, n.attempts, n.state
 ), kept AS (
     INSERT INTO notification_attempt (notification_id, number, tried_on, outcome, code, text, duration)
-    SELECT id, attempts, now() - make_interval(secs => %(duration)s), %(state)s, %(code)s, %(reason)s,
-           %(duration)s
-    FROM moved WHERE %(counted)s
+    SELECT s.id, m.attempts, now() - make_interval(secs => s.duration), s.state, s.code, s.reason, s.duration
+    FROM step s JOIN moved m USING (id) WHERE s.counted AND s.state <> 'handing_over'
     ON CONFLICT (notification_id, number) DO UPDATE
     SET outcome = excluded.outcome, code = excluded.code, text = excluded.text, duration = excluded.duration
 )
-SELECT count(*) FROM moved
+SELECT id, state FROM moved
+"""
+
+_RENEW = """
+UPDATE notification n SET lease_until = now() + make_interval(secs => %(lease)s)
+FROM unnest(%(ids)s::text[], %(tokens)s::text[]) AS held(id, token)
+WHERE n.id = held.id AND n.token = held.token AND n.state IN ('claimed', 'handing_over')
 """
 
 # An attempt that never reached the hand-over is given back; the token of the others stays, so that their
 # sender, should it live, can still say how it ended.
 _EXPIRE = """
 WITH expired AS (
-    SELECT id, state FROM notification
+    SELECT id, CASE WHEN state = 'claimed' OR %(resend)s THEN 'queued' ELSE 'unknown' END AS next, state
+    FROM notification
     WHERE state IN ('claimed', 'handing_over') AND lease_until < now()
     ORDER BY id FOR UPDATE SKIP LOCKED
 ), moved AS (
     UPDATE notification n SET
-        state = CASE e.state WHEN 'claimed' THEN 'queued' ELSE 'unknown' END,
+        state = e.next,
         attempts = n.attempts - CASE e.state WHEN 'claimed' THEN 1 ELSE 0 END,
-        token = CASE e.state WHEN 'claimed' THEN NULL ELSE n.token END,
+        token = CASE e.next WHEN 'unknown' THEN n.token END,
         reason = CASE e.state WHEN 'claimed' THEN n.reason ELSE %(lost)s END,
         lease_until = NULL,
         updated_on = now()
     FROM expired e WHERE n.id = e.id
-    RETURNING n.id, n.state, n.attempts
+    RETURNING n.id, n.state, n.attempts, e.state AS was
 ), kept AS (
     INSERT INTO notification_attempt (notification_id, number, tried_on, outcome, text, duration)
-    SELECT id, attempts, now(), state, %(lost)s, 0 FROM moved WHERE state = 'unknown'
+    SELECT id, attempts, now(), 'unknown', %(lost)s, 0 FROM moved WHERE was = 'handing_over'
     ON CONFLICT (notification_id, number) DO NOTHING
 )
 SELECT id, state FROM moved
@@ -148,11 +153,11 @@ RETURNING {_COLUMNS}
 """  # noqa: S608 - constants of this module
 
 
-class PostgresLedger:
-    """The ports `Ledger` and `AttemptLedger` on PostgreSQL."""
+class PostgresLedger(PostgresRecords, OneByOne):
+    """The port `Ledger` on PostgreSQL: the queue; what people do with it is in `records`."""
 
     def __init__(self, connections: Connections) -> None:
-        self._connections = connections
+        super().__init__(connections)
         self._sweep_at = 0.0
 
     def add(self, notifications: Sequence[Notification]) -> int:
@@ -162,7 +167,7 @@ class PostgresLedger:
             return 0
         values = [(at, *_new_row(n)) for _, at, n in rows]
         with self._connections.cursor() as cursor:
-            execute_values(cursor, _ADD, values, page_size=len(values))
+            execute_values(cursor, _ADD, values, _ADD_ROW, page_size=len(values))
             return int(cursor.rowcount)
 
     def claim(self, limit: int, lease: float) -> list[Notification]:
@@ -184,44 +189,32 @@ class PostgresLedger:
             look = limit if taken else _LOOK_AT
         # By the time they are due, then as they were added together.
         claimed.sort(key=lambda row: (row[13], row[0]))
-        return [_notification(row[2:]) for row in claimed]
+        return [notification(row[2:]) for row in claimed]
 
-    def handing_over(self, notification: Notification) -> bool:
+    def advance(self, hand_overs: Sequence[Notification], settlements: Sequence[Settlement]) -> Advanced:
+        steps = [(n, Settlement(n, "handing_over")) for n in hand_overs]
+        steps += [(settlement.notification, settlement) for settlement in settlements]
+        if not steps:
+            return Advanced(set(), set())
         with self._connections.cursor() as cursor:
-            cursor.execute(_HANDING_OVER, (notification.id, notification.token))
-            return cursor.rowcount == 1
+            cursor.execute(_ADVANCE, _step_columns(steps))
+            moved = cursor.fetchall()
+            # A statement of its own: its snapshot must show what the one before committed.
+            if free := [id_ for id_, state in moved if state in SETTLED]:
+                cursor.execute(_UNBLOCK_BEHIND, (free,))
+        return Advanced(
+            {id_ for id_, state in moved if state == "handing_over"},
+            {id_ for id_, state in moved if state != "handing_over"},
+        )
 
-    def settle(
-        self,
-        notification: Notification,
-        state: NotificationState,
-        *,
-        reason: str | None = None,
-        next_at: dt.datetime | None = None,
-        count_attempt: bool = True,
-        code: int | None = None,
-        duration: float = 0.0,
-    ) -> bool:
-        params = {
-            "id": notification.id,
-            "token": notification.token,
-            "state": state,
-            "reason": reason,
-            "next_at": next_at,
-            "counted": count_attempt,
-            "code": code,
-            "duration": duration,
-        }
+    def renew(self, notifications: Sequence[Notification], lease: float) -> None:
+        ids, tokens = [n.id for n in notifications], [n.token for n in notifications]
         with self._connections.cursor() as cursor:
-            cursor.execute(_SETTLE, params)
-            (moved,) = cursor.fetchone() or (0,)
-            if moved and state in SETTLED and notification.customer_id is not None:
-                cursor.execute(_UNBLOCK_BEHIND, ([notification.id],))
-        return bool(moved)
+            cursor.execute(_RENEW, {"ids": ids, "tokens": tokens, "lease": lease})
 
-    def expire(self) -> tuple[int, int]:
+    def expire(self, *, resend: bool = False) -> tuple[int, int]:
         with self._connections.cursor() as cursor:
-            cursor.execute(_EXPIRE, {"lost": LOST_IN_HAND_OVER})
+            cursor.execute(_EXPIRE, {"lost": LOST_IN_HAND_OVER, "resend": resend})
             rows = cursor.fetchall()
             unknown = [row[0] for row in rows if row[1] == "unknown"]
             if unknown:
@@ -238,42 +231,27 @@ class PostgresLedger:
         with self._connections.cursor() as cursor:
             cursor.execute(_UNPUBLISHED, {"limit": limit, "lease": lease})
             # The oldest failure first, then by id.
-            return [_notification(row) for row in sorted(cursor.fetchall(), key=lambda r: (r[15], r[0]))]
+            return [notification(row) for row in sorted(cursor.fetchall(), key=lambda r: (r[15], r[0]))]
 
     def published(self, ids: Sequence[str]) -> None:
         with self._connections.cursor() as cursor:
-            cursor.execute("UPDATE notification SET published = true WHERE id = ANY(%s)", (list(ids),))
-
-    def attempts(self, ids: Sequence[str]) -> dict[str, list[Attempt]]:
-        found: dict[str, list[Attempt]] = {}
-        with self._connections.cursor() as cursor:
             cursor.execute(
-                "SELECT notification_id, number, tried_on, outcome, code, text, duration "
-                "FROM notification_attempt WHERE notification_id = ANY(%s) ORDER BY number",
+                "UPDATE notification SET published = true WHERE id = ANY(%s) AND state = 'failed'",
                 (list(ids),),
             )
-            for notification_id, *attempt in cursor.fetchall():
-                found.setdefault(notification_id, []).append(Attempt(*attempt))
-        return found
 
-    def counts(self) -> dict[str, int]:
-        with self._connections.cursor() as cursor:
-            cursor.execute("SELECT state, count(*) FROM notification GROUP BY state")
-            return dict(cursor.fetchall())
 
-    def recent(
-        self, *, customer_id: int | None = None, state: str | None = None, limit: int = 100
-    ) -> list[Notification]:
-        wanted = {"customer_id": customer_id, "state": state}
-        asked = [name for name, value in wanted.items() if value is not None]
-        where = " AND ".join(f"{name} = %({name})s" for name in asked) or "true"
-        with self._connections.cursor() as cursor:
-            cursor.execute(
-                f"SELECT {_COLUMNS} FROM notification WHERE {where} "  # noqa: S608 - names from above only
-                "ORDER BY created_on DESC, position DESC LIMIT %(limit)s",
-                {**wanted, "limit": limit},
-            )
-            return [_notification(row) for row in cursor.fetchall()]
+def _step_columns(steps: Sequence[tuple[Notification, Settlement]]) -> dict[str, list[Any]]:
+    return {
+        "ids": [n.id for n, _ in steps],
+        "tokens": [n.token for n, _ in steps],
+        "states": [s.state for _, s in steps],
+        "reasons": [s.reason for _, s in steps],
+        "times": [s.next_at for _, s in steps],
+        "counted": [s.count_attempt for _, s in steps],
+        "codes": [s.code for _, s in steps],
+        "durations": [s.duration for _, s in steps],
+    }
 
 
 def _new_row(n: Notification) -> tuple[Any, ...]:
@@ -289,8 +267,6 @@ def _new_row(n: Notification) -> tuple[Any, ...]:
         n.html,
         n.state,
         n.reason,
+        n.channel,
+        n.next_at,
     )
-
-
-def _notification(row: Sequence[Any]) -> Notification:
-    return Notification(*row)

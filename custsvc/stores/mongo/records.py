@@ -1,0 +1,177 @@
+"""What people and other parts ask of the ledger in MongoDB: lists, attempts, retries, old rows."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+
+from pymongo import DESCENDING
+
+from ..ledger import DISCARDABLE, PRUNABLE, RETRIABLE, SETTLED, UNSETTLED, Attempt, Notification
+from .connection import Connection, Document
+
+COLLECTION = "notification"
+
+# A newer mail that is on its way or there: an older one would come after it.
+_AHEAD = ["claimed", "handing_over", "sent"]
+
+
+class MongoRecords:
+    """The half of the port `Ledger` that looks at rows as records."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._translated = connection.translated
+        self._rows = connection[COLLECTION]
+
+    def counts(self) -> dict[str, int]:
+        # Counting inside the index of states, one state at a time, reads no document.
+        with self._translated():
+            counted = {
+                state: self._rows.count_documents({"state": state}) for state in (*UNSETTLED, *SETTLED)
+            }
+        return {state: count for state, count in counted.items() if count}
+
+    def find(self, ids: Sequence[str]) -> list[Notification]:
+        with self._translated():
+            found = {row["_id"]: notification(row) for row in self._rows.find({"_id": {"$in": list(ids)}})}
+        return [found[one] for one in ids if one in found]
+
+    def recent(
+        self,
+        *,
+        customer_id: int | None = None,
+        state: str | None = None,
+        recipient: str | None = None,
+        rule: str | None = None,
+        event_id: str | None = None,
+        since: dt.datetime | None = None,
+        limit: int = 100,
+    ) -> list[Notification]:
+        wanted = {
+            "customer_id": customer_id,
+            "state": state,
+            "recipient": recipient,
+            "rule": rule,
+            "event_id": event_id,
+            "created_on": {"$gte": since} if since else None,
+        }
+        asked = {name: value for name, value in wanted.items() if value is not None}
+        order = [("created_on", DESCENDING), ("position", DESCENDING)]
+        with self._translated():
+            return [notification(row) for row in self._rows.find(asked).sort(order).limit(limit)]
+
+    def attempts(self, ids: Sequence[str]) -> dict[str, list[Attempt]]:
+        with self._translated():
+            rows = self._rows.find({"_id": {"$in": list(ids)}, "tries.0": {"$exists": True}}, {"tries": 1})
+            return {row["_id"]: [Attempt(**attempt) for attempt in row["tries"]] for row in rows}
+
+    def retry(self, ids: Sequence[str], *, out_of_order: bool = False) -> list[str]:
+        again = {
+            "state": "queued",
+            "next_at": "$$NOW",
+            "due": "$$NOW",
+            "unsettled": True,
+            "spared": "$attempts",
+            "published": False,
+            "updated_on": "$$NOW",
+        }
+        gone = {"$unset": ["token", "blocked_by", "publish_lease", "lease", "lease_until"]}
+        queued = []
+        with self._translated():
+            for row in self._rows.find({"_id": {"$in": list(ids)}, "state": {"$in": list(RETRIABLE)}}):
+                if not out_of_order and self._is_overtaken(row):
+                    continue
+                done = self._rows.update_one(
+                    {"_id": row["_id"], "state": row["state"]}, [{"$set": again}, gone]
+                )
+                if done.modified_count:
+                    queued.append(row["_id"])
+        return queued
+
+    def _is_overtaken(self, row: Document) -> bool:
+        if row["customer_id"] is None:
+            return False
+        same = {"customer_id": row["customer_id"], "recipient": row["recipient"]}
+        newer = {**same, "version": {"$gt": row["version"]}, "state": {"$in": _AHEAD}}
+        return self._rows.find_one(newer, {"_id": 1}) is not None
+
+    def discard(self, ids: Sequence[str], reason: str) -> list[str]:
+        step = {"state": "discarded", "reason": literal(reason), "updated_on": "$$NOW"}
+        gone = {"$unset": ["token", "due", "blocked_by", "unsettled", "lease", "lease_until"]}
+        discarded = []
+        with self._translated():
+            for one in ids:
+                done = self._rows.update_one(
+                    {"_id": one, "state": {"$in": list(DISCARDABLE)}}, [{"$set": step}, gone]
+                )
+                if done.modified_count:
+                    discarded.append(one)
+            self._unblock_behind(discarded)
+        return discarded
+
+    def sent_since(self, recipients: Sequence[str], seconds: float) -> dict[str, int]:
+        stages: list[Document] = [
+            {
+                "$match": {
+                    "recipient": {"$in": list(recipients)},
+                    "state": "sent",
+                    "$expr": {"$gt": ["$updated_on", {"$subtract": ["$$NOW", round(seconds * 1000)]}]},
+                }
+            },
+            {"$group": {"_id": "$recipient", "count": {"$sum": 1}}},
+        ]
+        with self._translated():
+            return {row["_id"]: row["count"] for row in self._rows.aggregate(stages)}
+
+    def prune(self, seconds: float, limit: int = 5000) -> int:
+        before = {"$subtract": ["$$NOW", round(seconds * 1000)]}
+        old = {"$and": [{"$lt": ["$created_on", before]}, {"$lt": ["$updated_on", before]}]}
+        wanted = {
+            "state": {"$in": list(PRUNABLE)},
+            "$expr": old,
+            "$or": [{"state": {"$ne": "failed"}}, {"published": True}],
+        }
+        with self._translated():
+            ids = [row["_id"] for row in self._rows.find(wanted, {"_id": 1}).limit(limit)]
+            return self._rows.delete_many({"_id": {"$in": ids}, **wanted}).deleted_count if ids else 0
+
+    def _unblock_behind(self, ids: Iterable[str]) -> None:
+        """Take off the marks that name these, as far as they are settled or gone."""
+        names = set(ids)
+        if names:
+            open_ones = self._rows.find({"_id": {"$in": list(names)}, "unsettled": True}, {"_id": 1})
+            names -= {row["_id"] for row in open_ones}
+        if names:
+            self._rows.update_many(
+                {"blocked_by": {"$in": list(names)}},
+                [{"$set": {"due": "$next_at"}}, {"$unset": ["blocked_by"]}],
+            )
+
+
+def literal(value: str | None) -> dict[str, str | None]:
+    """Text as it is, though it begin with `$`."""
+    return {"$literal": value}
+
+
+def notification(row: Document) -> Notification:
+    """The notification of a document."""
+    return Notification(
+        id=row["_id"],
+        event_id=row["event_id"],
+        customer_id=row["customer_id"],
+        version=row["version"],
+        rule=row["rule"],
+        recipient=row["recipient"],
+        subject=row["subject"],
+        text=row["text"],
+        html=row["html"],
+        state=row["state"],
+        attempts=row["attempts"],
+        next_at=row["next_at"],
+        reason=row["reason"],
+        token=row.get("token"),
+        created_on=row["created_on"],
+        updated_on=row["updated_on"],
+        channel=row.get("channel", "mail"),
+        spared=row.get("spared", 0),
+    )

@@ -1,0 +1,26 @@
+-- What people do with notifications, other channels than mail, and who wants none.
+ALTER TABLE notification
+    ADD COLUMN channel text NOT NULL DEFAULT 'mail',
+    ADD COLUMN spared integer NOT NULL DEFAULT 0,
+    -- Seconds that a claim was made for: a hand-over has them again.
+    ADD COLUMN lease double precision,
+    DROP CONSTRAINT notification_state_check,
+    ADD CONSTRAINT notification_state_check CHECK (state IN ('queued', 'claimed', 'handing_over', 'sent',
+        'deferred', 'failed', 'unknown', 'suppressed', 'discarded'));
+-- How many mails a recipient got lately.
+CREATE INDEX notification_recipient ON notification (recipient, updated_on) WHERE state = 'sent';
+
+CREATE TABLE notification_suppression (
+    address text PRIMARY KEY,
+    reason text NOT NULL,
+    detail text,
+    created_on timestamptz NOT NULL DEFAULT now(),
+    expires_on timestamptz
+);
+CREATE TABLE notification_preference (
+    customer_id bigint,
+    rule text,
+    wanted boolean NOT NULL,
+    updated_on timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (customer_id, rule)
+);

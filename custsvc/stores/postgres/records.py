@@ -1,0 +1,145 @@
+"""What people and other parts ask of the ledger in PostgreSQL: lists, attempts, retries, old rows."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+from ..ledger import DISCARDABLE, PRUNABLE, RETRIABLE, Attempt, Notification
+from .connection import Connections
+
+COLUMNS = (
+    "id, event_id, customer_id, version, rule, recipient, subject, text, html, state, attempts, next_at, "
+    "reason, token, created_on, updated_on, channel, spared"
+)
+UNSETTLED_SQL = "('queued', 'claimed', 'handing_over', 'deferred')"
+
+# A newer mail that is on its way or there: an older one would come after it.
+_RETRY = """
+UPDATE notification n SET
+    state = 'queued', next_at = now(), blocked_by = NULL, token = NULL, lease_until = NULL, spared = attempts,
+    published = false, publish_lease = '-infinity', updated_on = now()
+WHERE id = ANY(%(ids)s) AND state = ANY(%(states)s) AND (%(out_of_order)s OR NOT EXISTS (
+    SELECT 1 FROM notification o
+    WHERE o.customer_id = n.customer_id AND o.recipient = n.recipient AND o.version > n.version
+      AND o.state IN ('claimed', 'handing_over', 'sent')))
+RETURNING id
+"""
+
+_DISCARD = """
+UPDATE notification SET state = 'discarded', reason = %(reason)s, token = NULL, updated_on = now()
+WHERE id = ANY(%(ids)s) AND state = ANY(%(states)s)
+RETURNING id
+"""
+
+# What waited behind discarded rows need wait no more.
+_UNBLOCK = "UPDATE notification SET blocked_by = NULL WHERE blocked_by = ANY(%s)"
+
+_PRUNE = """
+DELETE FROM notification WHERE id IN (
+    SELECT id FROM notification
+    WHERE state = ANY(%(states)s) AND created_on < now() - make_interval(secs => %(seconds)s)
+      AND updated_on < now() - make_interval(secs => %(seconds)s) AND (state <> 'failed' OR published)
+    LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+)
+"""
+
+_SENT_SINCE = """
+SELECT recipient, count(*) FROM notification
+WHERE recipient = ANY(%(recipients)s) AND state = 'sent'
+  AND updated_on > now() - make_interval(secs => %(seconds)s)
+GROUP BY recipient
+"""
+
+
+class PostgresRecords:
+    """The half of the port `Ledger` that looks at rows as records."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def counts(self) -> dict[str, int]:
+        with self._connections.cursor() as cursor:
+            cursor.execute("SELECT state, count(*) FROM notification GROUP BY state")
+            return dict(cursor.fetchall())
+
+    def find(self, ids: Sequence[str]) -> list[Notification]:
+        with self._connections.cursor() as cursor:
+            cursor.execute(
+                f"SELECT {COLUMNS} FROM notification WHERE id = ANY(%s)",  # noqa: S608 - a constant
+                (list(ids),),
+            )
+            found = {row[0]: notification(row) for row in cursor.fetchall()}
+        return [found[one] for one in ids if one in found]
+
+    def recent(
+        self,
+        *,
+        customer_id: int | None = None,
+        state: str | None = None,
+        recipient: str | None = None,
+        rule: str | None = None,
+        event_id: str | None = None,
+        since: dt.datetime | None = None,
+        limit: int = 100,
+    ) -> list[Notification]:
+        wanted = {
+            "customer_id = %s": customer_id,
+            "state = %s": state,
+            "recipient = %s": recipient,
+            "rule = %s": rule,
+            "event_id = %s": event_id,
+            "created_on >= %s": since,
+        }
+        asked = {test: value for test, value in wanted.items() if value is not None}
+        with self._connections.cursor() as cursor:
+            cursor.execute(
+                f"SELECT {COLUMNS} FROM notification "  # noqa: S608 - tests from above only
+                f"WHERE {' AND '.join(asked) or 'true'} ORDER BY created_on DESC, position DESC LIMIT %s",
+                [*asked.values(), limit],
+            )
+            return [notification(row) for row in cursor.fetchall()]
+
+    def attempts(self, ids: Sequence[str]) -> dict[str, list[Attempt]]:
+        found: dict[str, list[Attempt]] = {}
+        with self._connections.cursor() as cursor:
+            cursor.execute(
+                "SELECT notification_id, number, tried_on, outcome, code, text, duration "
+                "FROM notification_attempt WHERE notification_id = ANY(%s) ORDER BY number",
+                (list(ids),),
+            )
+            for notification_id, *attempt in cursor.fetchall():
+                found.setdefault(notification_id, []).append(Attempt(*attempt))
+        return found
+
+    def retry(self, ids: Sequence[str], *, out_of_order: bool = False) -> list[str]:
+        params = {"ids": list(ids), "states": list(RETRIABLE), "out_of_order": out_of_order}
+        return self._ids(_RETRY, params)
+
+    def discard(self, ids: Sequence[str], reason: str) -> list[str]:
+        gone = self._ids(_DISCARD, {"ids": list(ids), "states": list(DISCARDABLE), "reason": reason})
+        if gone:
+            with self._connections.cursor() as cursor:
+                cursor.execute(_UNBLOCK, (gone,))
+        return gone
+
+    def sent_since(self, recipients: Sequence[str], seconds: float) -> dict[str, int]:
+        with self._connections.cursor() as cursor:
+            cursor.execute(_SENT_SINCE, {"recipients": list(recipients), "seconds": seconds})
+            return dict(cursor.fetchall())
+
+    def prune(self, seconds: float, limit: int = 5000) -> int:
+        with self._connections.cursor() as cursor:
+            cursor.execute(_PRUNE, {"states": list(PRUNABLE), "seconds": seconds, "limit": limit})
+            return int(cursor.rowcount)
+
+    def _ids(self, sql: str, params: dict[str, Any]) -> list[str]:
+        with self._connections.cursor() as cursor:
+            cursor.execute(sql, params)
+            return [row[0] for row in cursor.fetchall()]
+
+
+def notification(row: Sequence[Any]) -> Notification:
+    """The notification of a row of COLUMNS."""
+    return Notification(*row)

@@ -1,0 +1,282 @@
+"""The ledger as records: what people look up, have sent again or give up, and what is pruned."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from custsvc.stores.base import Ledger, Notification, Store
+from custsvc.stores.ledger import RETRIABLE, Settlement
+
+LEASE = 60.0
+SHORT = 0.2
+
+
+@pytest.fixture
+def ledger(store: Store) -> Ledger:
+    return store.ledger
+
+
+def mail(
+    name: str, customer: int | None = 1, version: int = 1, to: str = "a@x.org", **rest: Any
+) -> Notification:
+    return Notification(
+        name, f"event-{name}", customer, version, "changed", to, "Hi", "Hello\n", None, **rest
+    )
+
+
+def settled(ledger: Ledger, new: Notification, state: Any, **how: Any) -> str:
+    """Add one and bring it to a state; returns its id."""
+    ledger.add([new])
+    (claimed,) = ledger.claim(1, LEASE)
+    assert ledger.settle(claimed, state, **how)
+    return new.id
+
+
+def names(found: list[Notification]) -> list[str]:
+    return [each.id for each in found]
+
+
+def test_many_steps_are_taken_in_one_write_and_each_is_told(ledger: Ledger) -> None:
+    ledger.add([mail(name, customer=n) for n, name in enumerate("abcd", 1)])
+    a, b, c, d = ledger.claim(4, LEASE)
+    assert ledger.handing_over(b)
+    assert ledger.settle(d, "failed")
+
+    done = ledger.advance(
+        [a], [Settlement(b, "sent", code=250), Settlement(c, "queued", count_attempt=False)]
+    )
+    lost = ledger.advance([d], [Settlement(c, "sent")])
+
+    assert done == ({"a"}, {"b", "c"})
+    assert lost == (set(), set())
+    assert ledger.counts() == {"handing_over": 1, "sent": 1, "queued": 1, "failed": 1}
+    assert [t.code for t in ledger.attempts(["b", "c"])["b"]] == [250]
+
+
+def test_a_step_whose_token_is_lost_does_not_hold_up_the_others(ledger: Ledger) -> None:
+    ledger.add([mail("lost"), mail("held", customer=2)])
+    lost, held = ledger.claim(2, SHORT)
+    time.sleep(2 * SHORT)
+    ledger.renew([held], LEASE)
+    assert ledger.expire() == (1, 0)
+
+    done = ledger.advance([lost, held], [])
+
+    assert done.handed_over == {"held"}
+
+
+def test_a_lease_that_is_renewed_does_not_run_out(ledger: Ledger) -> None:
+    ledger.add([mail("held"), mail("handed", customer=2)])
+    claimed = ledger.claim(2, 1.0)
+    ledger.handing_over(claimed[1])
+
+    ledger.renew(claimed, LEASE)
+    time.sleep(1.2)
+
+    assert ledger.expire() == (0, 0)
+
+
+def test_a_lost_hand_over_may_be_sent_again_where_that_is_wanted(ledger: Ledger) -> None:
+    ledger.add([mail("v1", version=1), mail("v2", version=2)])
+    (first,) = ledger.claim(1, SHORT)
+    ledger.handing_over(first)
+    time.sleep(2 * SHORT)
+
+    assert ledger.expire(resend=True) == (1, 0)
+
+    (again,) = ledger.claim(10, LEASE)
+    assert (again.id, again.attempts) == ("v1", 2)
+    assert not ledger.settle(first, "sent")
+    assert [t.outcome for t in ledger.attempts(["v1"])["v1"]] == ["unknown"]
+
+
+def test_one_with_a_time_is_not_due_before_it(ledger: Ledger) -> None:
+    ledger.add([mail("now")])
+    (now,) = ledger.claim(1, LEASE)
+    assert now.updated_on is not None
+    later = now.updated_on.replace(year=now.updated_on.year + 1)
+
+    ledger.add([mail("later", customer=2, next_at=later, channel="crm")])
+
+    assert ledger.claim(10, LEASE) == []
+    (found,) = ledger.find(["later", "nobody"])
+    assert found.next_at == later.replace(microsecond=found.next_at.microsecond)  # type: ignore[union-attr]
+    assert found.channel == "crm"
+
+
+# -- lists -------------------------------------------------------------------------------------------------
+
+
+def test_lists_narrow_by_everything_that_is_given(ledger: Ledger) -> None:
+    ledger.add([mail("a"), mail("b", customer=2, to="b@x.org")])
+    (old,) = ledger.find(["a"])
+    time.sleep(0.05)
+    ledger.add([mail("c", customer=2, to="b@x.org", version=2)])
+    (new,) = ledger.find(["c"])
+
+    assert names(ledger.recent(recipient="b@x.org")) == ["c", "b"]
+    assert names(ledger.recent(recipient="b@x.org", since=new.created_on)) == ["c"]
+    assert names(ledger.recent(event_id="event-a", rule="changed", customer_id=1, state="queued")) == ["a"]
+    assert names(ledger.recent(rule="other")) == []
+    assert names(ledger.recent(since=old.created_on)) == ["c", "b", "a"]
+
+
+def test_found_ones_come_in_the_order_asked(ledger: Ledger) -> None:
+    ledger.add([mail("a"), mail("b", customer=2)])
+
+    assert names(ledger.find(["b", "nobody", "a"])) == ["b", "a"]
+    assert ledger.find([]) == []
+
+
+# -- again, and no more ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", RETRIABLE)
+def test_a_retry_queues_it_at_once_with_all_tries_before_it(state: Any, ledger: Ledger) -> None:
+    ledger.add([mail("m")])
+    (claimed,) = ledger.claim(1, LEASE)
+    if state == "discarded":
+        ledger.settle(claimed, "failed", reason="550 no")
+        assert ledger.discard(["m"], "no use") == ["m"]
+    else:
+        ledger.settle(claimed, state, reason="550 no")
+
+    assert ledger.retry(["m", "nobody"]) == ["m"]
+
+    (again,) = ledger.claim(10, LEASE)
+    assert (again.attempts, again.spared) == (2, 1)
+    assert ledger.settle(again, "sent")
+    assert [t.number for t in ledger.attempts(["m"])["m"]] == [1, 2]
+
+
+def test_a_failure_after_a_retry_is_published_anew(ledger: Ledger) -> None:
+    settled(ledger, mail("m"), "failed")
+    ledger.published(["m"])
+    ledger.retry(["m"])
+    ledger.published(["m"])
+    (again,) = ledger.claim(1, LEASE)
+    ledger.settle(again, "failed")
+
+    assert names(ledger.unpublished_failures(10, 1.0)) == ["m"]
+
+
+def test_what_is_sent_or_under_way_is_not_sent_again(ledger: Ledger) -> None:
+    settled(ledger, mail("sent"), "sent")
+    ledger.add([mail("claimed", customer=2)])
+    ledger.claim(1, LEASE)
+    ledger.add([mail("queued", customer=3)])
+
+    assert ledger.retry(["sent", "claimed", "queued"]) == []
+
+
+def test_an_older_mail_is_not_sent_after_a_newer_one(ledger: Ledger) -> None:
+    settled(ledger, mail("v1", version=1), "failed")
+    settled(ledger, mail("v2", version=2), "sent")
+    settled(ledger, mail("request", customer=None), "failed")
+
+    assert ledger.retry(["v1", "request"]) == ["request"]
+    assert ledger.retry(["v1"], out_of_order=True) == ["v1"]
+
+
+def test_newer_ones_that_still_wait_go_after_a_retried_one(ledger: Ledger) -> None:
+    settled(ledger, mail("v1", version=1), "failed")
+    ledger.add([mail("v2", version=2)])
+
+    ledger.retry(["v1"])
+
+    assert names(ledger.claim(10, LEASE)) == ["v1"]
+
+
+def test_what_is_discarded_is_never_sent_and_holds_nothing_up(ledger: Ledger) -> None:
+    ledger.add([mail("v1", version=1), mail("v2", version=2), mail("held", customer=2)])
+    first, held = ledger.claim(10, LEASE)
+    ledger.settle(first, "deferred", next_at=first.updated_on.replace(year=2100))  # type: ignore[union-attr]
+    assert ledger.claim(10, LEASE) == []
+
+    assert ledger.discard(["v1", held.id, "nobody"], "wrong address") == ["v1"]
+
+    assert names(ledger.claim(10, LEASE)) == ["v2"]
+    (gone,) = ledger.recent(state="discarded")
+    assert (gone.id, gone.reason) == ("v1", "wrong address")
+    assert ledger.unpublished_failures(10) == []
+
+
+# -- numbers and old rows ----------------------------------------------------------------------------------
+
+
+def test_mails_to_a_recipient_are_counted_while_they_are_recent(ledger: Ledger) -> None:
+    settled(ledger, mail("a"), "sent")
+    settled(ledger, mail("b"), "failed")
+    settled(ledger, mail("c", customer=None), "sent")
+    settled(ledger, mail("d", to="d@x.org"), "sent")
+
+    assert ledger.sent_since(["a@x.org", "d@x.org", "e@x.org"], 60) == {"a@x.org": 2, "d@x.org": 1}
+    time.sleep(0.1)
+    assert ledger.sent_since(["a@x.org"], 0.05) == {}
+
+
+def test_old_rows_go_but_none_that_somebody_must_look_at(ledger: Ledger) -> None:
+    for n, state in enumerate(("sent", "suppressed", "failed", "unknown"), 1):
+        settled(ledger, mail(state, customer=n), state)
+    ledger.add([mail("queued", customer=9)])
+    time.sleep(0.1)
+
+    assert ledger.prune(60) == 0
+    assert ledger.prune(0.05, limit=1) == 1
+    assert ledger.prune(0.05) == 1
+    assert ledger.counts() == {"failed": 1, "unknown": 1, "queued": 1}
+    ledger.published(["failed"])
+    assert ledger.prune(0.05) == 1
+    assert ledger.attempts(["sent", "failed"]) == {}
+
+
+# -- who gets none -----------------------------------------------------------------------------------------
+
+
+def test_a_suppressed_address_is_found_with_its_reason_until_it_is_allowed(store: Store) -> None:
+    people = store.recipients
+    people.suppress("a@x.org", "bounce", detail="550 $no such user")
+
+    found = people.suppressed(["a@x.org", "b@x.org"])
+
+    assert set(found) == {"a@x.org"}
+    assert (found["a@x.org"].reason, found["a@x.org"].detail) == ("bounce", "550 $no such user")
+    assert found["a@x.org"].expires_on is None
+    assert found["a@x.org"].created_on is not None
+    assert [s.address for s in people.suppressions()] == ["a@x.org"]
+    assert people.allow("a@x.org")
+    assert not people.allow("a@x.org")
+    assert people.suppressed(["a@x.org"]) == {}
+
+
+def test_a_suppression_ends_at_its_time_and_a_shorter_one_does_not_cut_it(store: Store) -> None:
+    people = store.recipients
+    people.suppress("short@x.org", "bounce", seconds=0.2)
+    people.suppress("long@x.org", "bounce", seconds=3600)
+    people.suppress("long@x.org", "complaint", seconds=0.2)
+    people.suppress("ever@x.org", "manual")
+    people.suppress("ever@x.org", "bounce", seconds=0.2)
+    time.sleep(0.4)
+
+    found = people.suppressed(["short@x.org", "long@x.org", "ever@x.org"])
+
+    assert {address: s.reason for address, s in found.items()} == {
+        "long@x.org": "complaint",
+        "ever@x.org": "bounce",
+    }
+    assert found["ever@x.org"].expires_on is None
+    assert len(people.suppressions(1)) == 1
+
+
+def test_what_a_customer_does_not_want_is_kept(store: Store) -> None:
+    people = store.recipients
+    people.set_wanted(1, "changed", False)
+    people.set_wanted(1, "a.b$c", False)
+    people.set_wanted(1, "changed", False)
+    people.set_wanted(2, "*", False)
+    people.set_wanted(2, "*", True)
+
+    assert people.unwanted([1, 2, 3]) == {1: {"changed", "a.b$c"}}
