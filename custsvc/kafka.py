@@ -355,6 +355,7 @@ __all__ = [
     "KafkaException",
     "Message",
     "NewTopic",
+    "Producer",
     "Publisher",
     "Record",
     "TopicPartition",

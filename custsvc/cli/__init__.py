@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from ..errors import CustsvcError, ExitCode
-from . import data, doctor, keys, notify, serve, stack, users, workers
+from . import bench, data, doctor, keys, notify, serve, stack, users, workers
 
 app = typer.Typer(
     name="custsvc",
@@ -61,6 +61,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(users.app, name="users")
 app.add_typer(doctor.config, name="config")
 app.add_typer(doctor.topics, name="topics")
+app.add_typer(bench.app, name="bench")
 
 
 def main() -> NoReturn:

@@ -1,0 +1,1 @@
+"""What `custsvc bench` runs: the real roles on servers of your own, beside the barest loops there are."""

@@ -1,0 +1,48 @@
+"""Databases and topics of a benchmark's own, on the user's servers, gone afterwards."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from .. import kafka
+from ..config import Backend, Settings
+from ..stores import open_store
+from . import mongo, postgres
+
+
+@contextmanager
+def databases(settings: Settings, *backends: Backend) -> Iterator[Settings]:
+    """Settings with a new, migrated database on each of these backends."""
+    name = f"custsvc_bench_{uuid.uuid4().hex[:12]}"
+    made: list[Backend] = []
+    try:
+        for backend in backends:
+            server = postgres if backend == "postgres" else mongo
+            url = getattr(settings, f"{backend}_url")
+            settings = settings.replace(**{f"{backend}_url": server.create_database(url, name)})
+            made.append(backend)
+            with open_store(settings, backend) as store:
+                store.migrate()
+        yield settings
+    finally:
+        for backend in made:
+            server = postgres if backend == "postgres" else mongo
+            server.drop_database(getattr(settings, f"{backend}_url"))
+
+
+@contextmanager
+def topics(settings: Settings) -> Iterator[Settings]:
+    """Settings with topics of their own."""
+    prefix = f"custsvc-bench-{uuid.uuid4().hex[:12]}"
+    names = {name: f"{prefix}-{name}" for name in ("updates", "notify", "failed", "dead")}
+    settings = settings.replace(**{f"topic_{name}": topic for name, topic in names.items()})
+    kafka.ensure_topics(settings)
+    try:
+        yield settings
+    finally:
+        deletions = kafka.admin(settings).delete_topics(list(names.values()))
+        for done in deletions.values():
+            with suppress(kafka.KafkaException):
+                done.result(30)

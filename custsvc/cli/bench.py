@@ -1,0 +1,81 @@
+"""`bench`: how fast custsvc is on servers of your own, beside the barest loops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import output
+from .common import DataDirOption, LogLevelOption, say, settings_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..bench.report import Measure
+
+app = typer.Typer(
+    help="Measure custsvc on your own servers, in databases and topics of its own, gone afterwards.\n\n"
+    "Example: custsvc bench pipeline --events 50000",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+FormatOption = Annotated[
+    str, typer.Option("--output", "-o", help="table, json, ndjson or csv.", metavar="FORMAT")
+]
+SaveOption = Annotated[
+    Path | None,
+    typer.Option("--save", help="Write the figures and the machine's facts here, as JSON.", dir_okay=False),
+]
+
+
+@app.command()
+def pipeline(
+    events: Annotated[
+        int, typer.Option("--events", help="Events to seed, relay and apply.", min=1, metavar="N")
+    ] = 200_000,
+    seconds: Annotated[
+        float, typer.Option("--seconds", help="How long latency is measured.", min=0.1, metavar="SECONDS")
+    ] = 20.0,
+    rate: Annotated[
+        int, typer.Option("--rate", help="Writes a second while latency is measured.", min=4, metavar="N")
+    ] = 500,
+    only: Annotated[str, typer.Option("--only", help="seed, relay, apply or latency.", metavar="STEP")] = "",
+    fmt: FormatOption = "table",
+    save: SaveOption = None,
+    data_dir: DataDirOption = None,
+    log_level: LogLevelOption = None,
+) -> None:
+    """Measure seed, relay, replicate and latency, in both directions, beside the barest loops.
+
+    Nothing of yours is touched; the servers are kept busy for some minutes.
+
+    Example: custsvc bench pipeline --events 50000 -o json
+    """
+    output.checked(fmt)
+    settings = settings_for(
+        "bench", ("postgres", "mongo", "kafka"), data_dir=data_dir, log_level=log_level or "WARNING"
+    )
+    from ..bench import pipeline as bench
+
+    sizes = bench.Sizes(events, seconds, rate)
+    _print(bench.run(settings, sizes, only=only, say=say), fmt, save)
+
+
+def _print(measures: Iterable[Measure], fmt: str, save: Path | None) -> None:
+    from ..bench.report import COLUMNS, as_rows, facts
+
+    machine = facts()
+    items = as_rows(list(measures))
+    output.rows(fmt, COLUMNS, items)
+    say(_sentence(machine))
+    if save:
+        import orjson
+
+        save.write_bytes(orjson.dumps({"machine": machine, "measures": items}, option=orjson.OPT_INDENT_2))
+
+
+def _sentence(machine: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in machine.items())
