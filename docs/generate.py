@@ -1,4 +1,7 @@
-"""Writes docs/cli.md and docs/settings.md from the code; with `--check` only says whether they are true."""
+"""Writes the reference pages and published schemas from the code; `--check` only says whether they are true.
+
+A schema that would break those who read events by the one before is not written: see `breaks`.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import orjson
 import typer.main
+from compatible import breaks
 
+from custsvc.api.describe.events import asyncapi, event_schema
 from custsvc.cli import app
 from custsvc.config import FIELDS, env_name
 
@@ -59,15 +65,28 @@ def settings() -> str:
 
 def main() -> int:
     """Write the pages, or with `--check` say which are out of date."""
-    stale = 0
-    for name, text in (("cli.md", cli()), ("settings.md", settings())):
+    failures = 0
+    schema = json(event_schema())
+    pages = {"cli.md": cli(), "settings.md": settings()}
+    pages |= {"events.schema.json": schema, "asyncapi.json": json(asyncapi())}
+    for name, text in pages.items():
         page = HERE / name
-        if "--check" not in sys.argv:
+        before = page.read_text(encoding="utf-8") if page.exists() else ""
+        broken = breaks(orjson.loads(before), event_schema()) if before and text is schema else []
+        for what in broken:
+            print(f"{page}: breaks readers: {what}")  # noqa: T201 - a script
+        failures += bool(broken)
+        if "--check" not in sys.argv and not broken:
             page.write_text(text, encoding="utf-8")
-        elif not page.exists() or page.read_text(encoding="utf-8") != text:
+        elif before != text:
             print(f"{page} is out of date: run python docs/generate.py")  # noqa: T201 - a script
-            stale += 1
-    return 1 if stale else 0
+            failures += 1
+    return 1 if failures else 0
+
+
+def json(document: Any) -> str:
+    """A document as it is committed."""
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from ..customer import INT64_MAX
 from ..service import CustomerService
 from ..stores import open_store
 from ..stores.base import Store
-from . import customers, health
+from . import customers, docs, health
 from .cursors import Cursors
 from .guard import Guard
 from .problems import answer
@@ -35,6 +35,14 @@ ROUTES: Final[tuple[tuple[str, type[ApiResource]], ...]] = (
     ("/api/customers/<id:customer_id>/restore", customers.CustomerRestore),
     ("/api/customers/<id:customer_id>/history", customers.CustomerHistory),
     ("/api/status", health.Status),
+    ("/api/openapi.json", docs.OpenApi),
+    ("/api/schema", docs.Schema),
+    ("/api/docs", docs.Docs),
+    ("/api/docs/<name>", docs.DocsFile),
+    ("/api/events/schema", docs.EventSchema),
+    ("/api/events/asyncapi.json", docs.AsyncApi),
+    ("/problems", docs.ProblemIndex),
+    ("/problems/<code>", docs.ProblemPage),
     ("/livez", health.Live),
     ("/readyz", health.Ready),
 )

@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from ..errors import CustsvcError, ExitCode
-from . import bench, data, doctor, keys, notify, serve, stack, users, workers
+from . import bench, data, doctor, keys, notify, schema, serve, stack, users, workers
 
 app = typer.Typer(
     name="custsvc",
@@ -54,6 +54,7 @@ for command in (
     data.verify,
     data.status,
     data.migrate,
+    schema.schema,
     doctor.doctor,
 ):
     app.command()(command)

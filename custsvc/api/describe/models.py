@@ -1,0 +1,294 @@
+"""The shapes that go over the wire, as pydantic models: what the published documents are made from.
+
+They describe; the checks that decide are those of `custsvc.customer` and `custsvc.events`, whose limits are
+used here. Tests hold both against each other.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+from ...customer import (
+    EMAIL_MAX,
+    INT64_MAX,
+    METADATA_KEY_MAX,
+    METADATA_KEYS_MAX,
+    METADATA_VALUE_MAX,
+    NAME_MAX,
+    PHONE_MAX,
+    SERVER_OWNED,
+)
+from ...events import SCHEMA
+
+# Text without control, hidden and unencodable characters, as a regular expression of JSON Schema.
+_NO_TEXT: Final = r"\u0000-\u001f\u007f-\u009f\u200b\u2028-\u202e\u2060\u2066-\u2069\ufeff\ufffe\uffff"
+_LINES: Final = _NO_TEXT.replace(r"\u0000-\u001f", r"\u0000-\u0008\u000b\u000c\u000e-\u001f")
+_TEXT_PATTERN: Final = rf"^[^{_NO_TEXT}]*$"
+_NAME_PATTERN: Final = rf"^[^{_NO_TEXT}]*[^\s{_NO_TEXT}][^{_NO_TEXT}]*$"
+_VALUE_PATTERN: Final = rf"^[^{_LINES}]*$"
+_KEY_PATTERN: Final = rf"^[^$.{_NO_TEXT}][^.{_NO_TEXT}]*$"
+_TIME_PATTERN: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$"
+
+
+def _described(schema: dict[str, Any]) -> WithJsonSchema:
+    return WithJsonSchema(schema)
+
+
+def _metadata(values: list[str]) -> dict[str, Any]:
+    text = {"type": "string", "maxLength": METADATA_VALUE_MAX, "pattern": _VALUE_PATTERN}
+    number = {"type": "integer", "minimum": -INT64_MAX - 1, "maximum": INT64_MAX}
+    of = {"string": text, "integer": number}
+    return {
+        "type": "object",
+        "description": "A flat object of your own: text, numbers, true, false and null.",
+        "maxProperties": METADATA_KEYS_MAX,
+        "propertyNames": {"maxLength": METADATA_KEY_MAX, "minLength": 1, "pattern": _KEY_PATTERN},
+        "additionalProperties": {"anyOf": [of.get(name, {"type": name}) for name in values]},
+    }
+
+
+# A number with a fraction may be any that a double can hold; a whole one must fit into 64 bits.
+_METADATA: Final = _metadata(["string", "integer", "boolean", "null"])
+_METADATA["additionalProperties"]["anyOf"].append(
+    {"type": "number", "minimum": -float(2**63), "maximum": float(2**63 - 1024)}
+)
+
+Id = Annotated[int, Field(ge=1, le=INT64_MAX, examples=[7])]
+Version = Annotated[
+    int, Field(ge=1, le=INT64_MAX, description="1, 2, 3 …; rises by one with each change; the entity tag.")
+]
+Name = Annotated[
+    str, Field(min_length=1, max_length=NAME_MAX, pattern=_NAME_PATTERN, examples=["Ada Lovelace"])
+]
+Email = Annotated[
+    str,
+    _described(
+        {"type": "string", "format": "email", "maxLength": EMAIL_MAX, "examples": ["ada@example.org"]}
+    ),
+]
+Phone = Annotated[str, Field(max_length=PHONE_MAX, pattern=_TEXT_PATTERN, examples=["+44 20 7946 0000"])]
+Metadata = Annotated[dict[str, Any], _described(_METADATA)]
+Time = Annotated[
+    datetime,
+    _described(
+        {
+            "type": "string",
+            "format": "date-time",
+            "pattern": _TIME_PATTERN,
+            "description": "UTC, in whole milliseconds.",
+            "examples": ["2026-11-23T20:40:00.123Z"],
+        }
+    ),
+]
+Actor = Annotated[str, Field(description="The name of the API key that made the change.")]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+def _with_ignored(schema: dict[str, Any]) -> None:
+    # A client may send back what it got: the server's own fields are ignored, whatever they hold.
+    for described in schema["properties"].values():
+        described.pop("default", None)
+    for name in SERVER_OWNED:
+        schema["properties"][name] = {"description": "The server's own; ignored.", "readOnly": True}
+
+
+class CustomerFields(BaseModel):
+    """A customer as a caller writes it: all of its fields. Those left out are null or empty."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_with_ignored)
+
+    name: Name
+    email: Email | None = None
+    phone: Phone | None = None
+    metadata: Metadata | None = None
+
+
+class CustomerPatch(BaseModel):
+    """A JSON merge patch (RFC 7396): what is left out stays, null removes, metadata merges key by key."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_with_ignored)
+
+    name: Annotated[
+        str,
+        _described({"type": "string", "minLength": 1, "maxLength": NAME_MAX, "pattern": _NAME_PATTERN}),
+    ] = ""
+    email: Email | None = None
+    phone: Phone | None = None
+    metadata: Metadata | None = None
+
+
+class Customer(_Closed):
+    """One customer at one version, byte for byte as stored."""
+
+    id: Id
+    name: Annotated[str, Field(min_length=1, max_length=NAME_MAX)]
+    email: Annotated[str, Field(max_length=EMAIL_MAX)] | None
+    phone: Annotated[str, Field(max_length=PHONE_MAX)] | None
+    metadata: Annotated[dict[str, str | int | float | bool | None], Field(max_length=METADATA_KEYS_MAX)]
+    deleted: bool
+    version: Version
+    created_on: Time
+    created_by: Actor
+    updated_on: Time
+    updated_by: Actor
+
+
+Op = Literal["created", "updated", "deleted", "restored", "erased", "snapshot"]
+
+
+class CustomerEvent(BaseModel):
+    """One change of one customer: the value of a record on the updates topic.
+
+    A reader ignores members that it does not know; new ones may come without a new `schema`.
+    """
+
+    id: Annotated[str, Field(description="A UUID; the same event always has the same.")]
+    event_ts: Time
+    app_event_type: Annotated[
+        Literal[100, 200, 300], Field(description="100 created or snapshot, 200 changed, 300 deleted.")
+    ]
+    op: Op
+    customer_id: Id
+    version: Version
+    changed: Annotated[list[str], Field(description="The names of the fields that differ.")]
+    actor: Annotated[str, Field(description="Who made the change.")]
+    request_id: Annotated[str | None, Field(description="The X-Request-Id of the request that made it.")]
+    schema_: Annotated[
+        int,
+        Field(alias="schema", ge=1, description=f"The version of this layout; {SCHEMA} is the newest."),
+    ]
+    before_change: Annotated[Customer | None, Field(description="Null where there was none.")]
+    after_change: Annotated[Customer, Field(description="A deleted one has `deleted: true`.")]
+
+
+class _List(_Closed):
+    count: Annotated[
+        int | None, Field(description="How many match in all: on the first page, or where asked for.")
+    ]
+    next: Annotated[str | None, Field(description="Path and query of the next page.")]
+    previous: Annotated[str | None, Field(description="Path and query of the page before.")]
+    has_more: bool
+
+
+class CustomerList(_List):
+    """One page of customers."""
+
+    results: list[Customer]
+
+
+class CustomerHistory(_List):
+    """One page of a customer's events, the newest first, exactly as they go to Kafka."""
+
+    results: list[CustomerEvent]
+
+
+class FieldProblem(_Closed):
+    """One thing wrong with one field or parameter."""
+
+    field: str
+    code: Annotated[str, Field(examples=["invalid_email"])]
+    message: str
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457). For wrong fields, their names stand at top level too."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Annotated[str, Field(examples=["/problems/validation"], description="The page about it.")]
+    title: str
+    status: Annotated[int, Field(ge=400, le=599)]
+    detail: str
+    code: str
+    errors: list[FieldProblem] = []
+    request_id: Annotated[str | None, Field(description="Also in the log and in X-Request-Id.")]
+
+
+class Health(_Closed):
+    """It is well; anything else is a problem."""
+
+    status: Literal["ok"]
+
+
+class ProblemPage(_Closed):
+    """What a problem means."""
+
+    code: str
+    title: str
+    status: int
+    cause: str
+    cure: str
+
+
+# -- the other records on the topics -----------------------------------------------------------------------
+
+
+class EventHeaders(BaseModel):
+    """CloudEvents 1.0 in binary mode; every header is UTF-8 text."""
+
+    ce_specversion: Literal["1.0"]
+    ce_id: str
+    ce_type: Annotated[str, Field(pattern=r"^custsvc\.customer\.[a-z]+\.v[0-9]+$")]
+    ce_source: Annotated[str, Field(description="The database that the event is from, as a URI.")]
+    ce_subject: Annotated[str, Field(description="The customer's id.")]
+    ce_time: Time
+    content_type: Annotated[Literal["application/json"], Field(alias="content-type")]
+    traceparent: Annotated[str, Field(description="Where the request was traced (W3C).")] = ""
+
+
+class MailRequest(BaseModel):
+    """A mail that another service asks for. Each recipient gets a mail of their own."""
+
+    id: Annotated[str | int | None, Field(description="The same id is never sent twice.")] = None
+    notifyTo: str | list[str] | None = None  # noqa: N815 - the originals' names
+    notifyCC: str | list[str] | None = None  # noqa: N815
+    notifyBCC: str | list[str] | None = None  # noqa: N815
+    subject: Annotated[str, Field(min_length=1, max_length=250)]
+    textMsg: str | None = None  # noqa: N815
+    htmlMsg: str | None = None  # noqa: N815
+
+
+class MailAttempt(BaseModel):
+    """One try to send a mail."""
+
+    number: int
+    time: Time
+    outcome: str
+    code: Annotated[int | None, Field(description="The mail server's code.")]
+    text: Annotated[str | None, Field(description="The mail server's words.")]
+    duration: Annotated[float, Field(description="Seconds.")]
+
+
+class FailedMail(BaseModel):
+    """A mail that was given up, for one recipient; or, with `request`, a request that nobody can read."""
+
+    reason: Annotated[str | None, Field(description="The last reason.")]
+    attempts: list[MailAttempt]
+    id: str | None = None
+    notifyTo: str | None = None  # noqa: N815
+    subject: str | None = None
+    textMsg: str | None = None  # noqa: N815
+    htmlMsg: str | None = None  # noqa: N815
+    notification_id: str | None = None
+    rule: str | None = None
+    customer_id: int | None = None
+    version: int | None = None
+    request: Annotated[str | None, Field(description="The record's value, where it is no mail request.")] = (
+        None
+    )
+
+
+class DeadLetterHeaders(BaseModel):
+    """Added to the record's own headers; every header is UTF-8 text."""
+
+    dead_reason: str
+    dead_class: Annotated[str, Field(description="A stable word: bad-json, bad-field, bad-key …")]
+    dead_topic: str
+    dead_partition: Annotated[str, Field(pattern="^[0-9]+$")]
+    dead_offset: Annotated[str, Field(pattern="^[0-9]+$")]

@@ -1,0 +1,180 @@
+"""The words in which the operations are described: parameters, bodies, answers; and their OpenAPI form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from ..codes import CODES
+
+JsonSchema = dict[str, Any]
+# A model, a schema, or `[model]` for an array of them.
+Shape = type[BaseModel] | JsonSchema | list[type[BaseModel]]
+
+JSON: Final = "application/json"
+PROBLEM: Final = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A query parameter or a request header."""
+
+    name: str
+    description: str
+    schema: JsonSchema
+    place: str = "query"
+    style: Mapping[str, Any] = field(default_factory=dict)
+
+    def document(self) -> JsonSchema:
+        return {
+            "name": self.name,
+            "in": self.place,
+            "description": self.description,
+            "schema": self.schema,
+            **self.style,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that is a success: its body by media type, and the names of its headers."""
+
+    description: str
+    content: Mapping[str, Shape] = field(default_factory=dict)
+    headers: Sequence[str] = ()
+    links: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path. `problems` are the statuses beyond those that every operation may give."""
+
+    id: str
+    tag: str
+    summary: str
+    answers: Mapping[int, Answer]
+    description: str = ""
+    parameters: Sequence[Parameter] = ()
+    body: Mapping[str, Shape] = field(default_factory=dict)
+    problems: Sequence[int] = ()
+    role: str | None = "read"
+    deprecated: bool = False
+
+
+# What an operation may answer besides its own: for those that need a key, and for all.
+_ALWAYS: Final = (400, 500, 503)
+_WITH_KEY: Final = (401, 403)
+
+# Headers of answers, by the name under which operations list them.
+HEADERS: Final[dict[str, JsonSchema]] = {
+    "ETag": {
+        "description": "The version of the customer as stored, to send back in If-Match.",
+        "schema": {"type": "string", "pattern": '^"v[1-9][0-9]*"$', "examples": ['"v3"']},
+    },
+    "Last-Modified": {
+        "description": "When it last changed, in whole seconds.",
+        "schema": {"type": "string"},
+    },
+    "Location": {"description": "The path of what was made.", "schema": {"type": "string"}},
+    "Link": {"description": 'The next page, as rel="next".', "schema": {"type": "string"}},
+    "X-Request-Id": {
+        "description": "The request's id: the one sent, else a new one. It is in the log and in the event.",
+        "schema": {"type": "string", "minLength": 1},
+    },
+    "WWW-Authenticate": {"description": "How to send a key.", "schema": {"type": "string"}},
+    "Retry-After": {"description": "Seconds to wait before trying again.", "schema": {"type": "string"}},
+    "Allow": {"description": "The methods this path has.", "schema": {"type": "string"}},
+}
+_PROBLEM_HEADERS: Final = {
+    401: ("WWW-Authenticate",),
+    412: ("ETag",),
+    503: ("Retry-After",),
+}
+
+
+class Registry:
+    """Collects the models that a document refers to."""
+
+    def __init__(self) -> None:
+        self.models: dict[str, type[BaseModel]] = {}
+
+    def ref(self, shape: Shape) -> JsonSchema:
+        """The schema that stands for a model or is one already."""
+        if isinstance(shape, dict):
+            return shape
+        if isinstance(shape, list):
+            return {"type": "array", "items": self.ref(shape[0])}
+        self.models[shape.__name__] = shape
+        return {"$ref": f"#/components/schemas/{shape.__name__}"}
+
+    def schemas(self) -> JsonSchema:
+        from pydantic.json_schema import models_json_schema
+
+        _, top = models_json_schema(
+            [(model, "validation") for model in self.models.values()],
+            ref_template="#/components/schemas/{model}",
+        )
+        found: JsonSchema = top.get("$defs", {})
+        return dict(sorted(found.items()))
+
+    def operation(self, operation: Operation) -> JsonSchema:
+        """The OpenAPI object of an operation."""
+        statuses = {*_ALWAYS, *(_WITH_KEY if operation.role else ()), *operation.problems}
+        parameters = [parameter.document() for parameter in operation.parameters]
+        document: JsonSchema = {
+            "operationId": operation.id,
+            "tags": [operation.tag],
+            "summary": operation.summary,
+            "description": operation.description,
+            "parameters": parameters,
+            "requestBody": {"required": True, "content": self._content(operation.body)},
+            "responses": {
+                **{str(status): self._answer(answer) for status, answer in operation.answers.items()},
+                **{str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(statuses)},
+            },
+            "security": [{"bearer": []}, {"header": []}] if operation.role else [],
+        }
+        if operation.role:
+            document["description"] = f"{operation.description}\n\nNeeds the role `{operation.role}`.".strip()
+        if operation.deprecated:
+            document["deprecated"] = True
+        if not operation.body:
+            del document["requestBody"]
+        return {
+            name: value for name, value in document.items() if value not in ("", []) or name == "security"
+        }
+
+    def _content(self, content: Mapping[str, Shape]) -> JsonSchema:
+        return {media: {"schema": self.ref(shape)} for media, shape in content.items()}
+
+    def _answer(self, answer: Answer) -> JsonSchema:
+        document: JsonSchema = {"description": answer.description, "headers": _headers(answer.headers)}
+        if answer.content:
+            document["content"] = self._content(answer.content)
+        if answer.links:
+            document["links"] = dict(answer.links)
+        return document
+
+    def problem(self, status: int, model: type[BaseModel]) -> JsonSchema:
+        """The response component of a status that is no success."""
+        codes = sorted(code for code, about in CODES.items() if about.status == status)
+        named = ", ".join(f"[`{code}`](/problems/{code})" for code in codes)
+        shape = {
+            "allOf": [
+                self.ref(model),
+                {"properties": {"status": {"const": status}, "code": {"enum": codes}}},
+            ]
+        }
+        return {
+            "description": f"{HTTPStatus(status).phrase}: {named}",
+            "headers": _headers(_PROBLEM_HEADERS.get(status, ())),
+            "content": {PROBLEM: {"schema": shape}},
+        }
+
+
+def _headers(names: Sequence[str]) -> JsonSchema:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in (*names, "X-Request-Id")}

@@ -1,0 +1,244 @@
+"""Every operation of the API, by path and method. A test holds this table against the app's routes."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ..messages import JSON, LIMIT_DEFAULT, LIMIT_MAX, MERGE_PATCH
+from . import models
+from .operation import Answer, Operation, Parameter
+
+TAGS: Final = {
+    "customers": "The customer record: every change of it is an event.",
+    "pipeline": "How the service and its pipeline stand.",
+    "about": "What this API says about itself. Needs no key.",
+    "originals": "The original services' paths: the same as under /api, kept for their clients.",
+}
+
+_DELETED = Parameter(
+    "deleted",
+    "Whether deleted customers are in the list.",
+    {"type": "string", "enum": ["exclude", "include", "only"], "default": "exclude"},
+)
+_LIMIT = Parameter(
+    "limit",
+    "How many at most.",
+    {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
+)
+_CURSOR = Parameter("cursor", "Where the page before ended, as its `next` gave it.", {"type": "string"})
+_COUNT = Parameter(
+    "count",
+    "Whether to count all that match; by default only on the first page.",
+    {"type": "string", "enum": ["exact", "none"]},
+)
+
+
+def _header(name: str, description: str, **schema: Any) -> Parameter:
+    return Parameter(name, description, {"type": "string", **schema}, place="header")
+
+
+_IF_MATCH = _header(
+    "If-Match",
+    'The ETag of the version this write is based on, as "v3"; where it is no more, 412.',
+    pattern=r'^(\*|"v[1-9][0-9]{0,17}")$',
+)
+_IF_NONE_MATCH = _header("If-None-Match", "ETags that you have; 304 where nothing changed.")
+_PREFER = _header(
+    "Prefer",
+    "`return=minimal`: no body back (RFC 7240).",
+    enum=["return=minimal", "return=representation"],
+)
+_ID: Final = {"$ref": "#/components/parameters/customer_id"}
+
+_CUSTOMER = Answer("The customer.", {JSON: models.Customer}, ("ETag", "Last-Modified"))
+_MINIMAL = Answer("Done; no body, as `Prefer: return=minimal` asked.", {}, ("ETag",))
+
+
+def _links() -> dict[str, Any]:
+    """From a customer that was made to what can be done with it."""
+    return {
+        operation: {"operationId": operation, "parameters": {"customer_id": "$response.body#/id"}}
+        for operation in (
+            "getCustomer",
+            "replaceCustomer",
+            "patchCustomer",
+            "deleteCustomer",
+            "restoreCustomer",
+            "getCustomerHistory",
+        )
+    }
+
+
+_CREATED = Answer(
+    "The new customer.", {JSON: models.Customer}, ("ETag", "Last-Modified", "Location"), _links()
+)
+# The problems of a write to a customer that is there: those of its body come on top.
+_WRITE: Final = (404, 409, 412, 428)
+
+_CUSTOMERS: Final[dict[tuple[str, str], Operation]] = {
+    ("/api/customers/", "get"): Operation(
+        id="listCustomers",
+        tag="customers",
+        summary="List customers",
+        description="Page by page, in the order of `id`; a page costs the same at any depth.",
+        parameters=(_LIMIT, _CURSOR, _DELETED, _COUNT),
+        answers={200: Answer("A page.", {JSON: models.CustomerList}, ())},
+    ),
+    ("/api/customers/", "post"): Operation(
+        id="createCustomer",
+        tag="customers",
+        summary="Create a customer",
+        parameters=(_PREFER,),
+        body={JSON: models.CustomerFields},
+        answers={201: _CREATED},
+        problems=(409, 413, 415),
+        role="write",
+    ),
+    ("/api/customers/{customer_id}/", "get"): Operation(
+        id="getCustomer",
+        tag="customers",
+        summary="Get a customer",
+        description="HEAD answers the same without the body.",
+        parameters=(_IF_NONE_MATCH,),
+        answers={200: _CUSTOMER, 304: Answer("You have it already.", {}, ("ETag",))},
+        problems=(404,),
+    ),
+    ("/api/customers/{customer_id}/", "put"): Operation(
+        id="replaceCustomer",
+        tag="customers",
+        summary="Replace a customer's fields",
+        description="Never creates. A body that changes nothing makes no version and no event.",
+        parameters=(_IF_MATCH, _PREFER),
+        body={JSON: models.CustomerFields},
+        answers={200: _CUSTOMER, 204: _MINIMAL},
+        problems=(*_WRITE, 413, 415),
+        role="write",
+    ),
+    ("/api/customers/{customer_id}/", "patch"): Operation(
+        id="patchCustomer",
+        tag="customers",
+        summary="Change some of a customer's fields",
+        parameters=(_IF_MATCH, _PREFER),
+        body={MERGE_PATCH: models.CustomerPatch, JSON: models.CustomerPatch},
+        answers={200: _CUSTOMER, 204: _MINIMAL},
+        problems=(*_WRITE, 413, 415),
+        role="write",
+    ),
+    ("/api/customers/{customer_id}/", "delete"): Operation(
+        id="deleteCustomer",
+        tag="customers",
+        summary="Delete a customer",
+        description="It can be restored. For one that is deleted already the answer is the same.",
+        parameters=(_IF_MATCH,),
+        answers={204: Answer("It is deleted.", {}, ("ETag",))},
+        problems=_WRITE,
+        role="write",
+    ),
+    ("/api/customers/{customer_id}/restore", "post"): Operation(
+        id="restoreCustomer",
+        tag="customers",
+        summary="Bring a deleted customer back",
+        parameters=(_IF_MATCH, _PREFER),
+        answers={200: _CUSTOMER, 204: _MINIMAL},
+        problems=_WRITE,
+        role="write",
+    ),
+    ("/api/customers/{customer_id}/history", "get"): Operation(
+        id="getCustomerHistory",
+        tag="customers",
+        summary="A customer's events, the newest first",
+        parameters=(_LIMIT, _CURSOR),
+        answers={200: Answer("A page.", {JSON: models.CustomerHistory})},
+        problems=(404,),
+    ),
+}
+
+_OK = Answer("It is.", {JSON: models.Health})
+_PIPELINE: Final[dict[tuple[str, str], Operation]] = {
+    ("/api/status", "get"): Operation(
+        id="getStatus",
+        tag="pipeline",
+        summary="What waits at each step",
+        answers={200: Answer("How it stands.", {JSON: {"type": "object"}})},
+    ),
+    ("/livez", "get"): Operation(
+        id="isAlive",
+        tag="pipeline",
+        summary="Whether the process lives",
+        description="Asks no other server, so an outage restarts nothing.",
+        answers={200: _OK},
+        role=None,
+    ),
+    ("/readyz", "get"): Operation(
+        id="isReady",
+        tag="pipeline",
+        summary="Whether the database answers",
+        answers={200: _OK},
+        role=None,
+    ),
+}
+
+_DOCUMENT: Final[dict[str, Any]] = {"type": "object"}
+_HTML: Final = "text/html"
+_PAGE: Final[dict[str, Any]] = {"type": "string"}
+
+
+def _about(operation_id: str, summary: str, content: dict[str, Any], **more: Any) -> Operation:
+    answer = Answer(summary + ".", content)
+    return Operation(id=operation_id, tag="about", summary=summary, answers={200: answer}, role=None, **more)
+
+
+_ABOUT: Final[dict[tuple[str, str], Operation]] = {
+    ("/api/openapi.json", "get"): _about("getOpenApi", "This document", {JSON: _DOCUMENT}),
+    ("/api/schema/", "get"): _about("getSchema", "This document, too", {JSON: _DOCUMENT}),
+    ("/api/docs", "get"): _about("getDocs", "A page to read and try the API", {_HTML: _PAGE}),
+    ("/api/docs/{name}", "get"): _about(
+        "getDocsFile", "A file of that page", {"text/css": _PAGE, "text/javascript": _PAGE}, problems=(404,)
+    ),
+    ("/api/events/schema", "get"): _about(
+        "getEventSchema", "The JSON Schema of events", {"application/schema+json": _DOCUMENT}
+    ),
+    ("/api/events/asyncapi.json", "get"): _about(
+        "getAsyncApi", "The AsyncAPI document of the topics", {JSON: _DOCUMENT}
+    ),
+    ("/problems/", "get"): _about(
+        "listProblems",
+        "Every problem there is",
+        {_HTML: _PAGE, JSON: [models.ProblemPage]},
+    ),
+    ("/problems/{code}", "get"): _about(
+        "getProblem",
+        "What a problem means, its cause and its cure",
+        {_HTML: _PAGE, JSON: models.ProblemPage},
+        problems=(404,),
+    ),
+}
+
+
+def _original(operation: Operation) -> Operation:
+    return Operation(
+        id=f"original{operation.id[:1].upper()}{operation.id[1:]}",
+        tag="originals",
+        summary=operation.summary,
+        description=operation.description,
+        answers=operation.answers,
+        parameters=operation.parameters,
+        body=operation.body,
+        problems=operation.problems,
+        role=operation.role,
+        deprecated=True,
+    )
+
+
+_ORIGINALS: Final = {
+    (path.removeprefix("/api"), method): _original(operation)
+    for (path, method), operation in _CUSTOMERS.items()
+    if path in ("/api/customers/", "/api/customers/{customer_id}/")
+}
+
+OPERATIONS: Final = _CUSTOMERS | _PIPELINE | _ABOUT | _ORIGINALS
+PATH_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
+    "customer_id": {"type": "integer", "format": "int64", "minimum": 1, "maximum": 2**63 - 1},
+    "name": {"type": "string"},
+    "code": {"type": "string"},
+}
