@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -30,24 +31,26 @@ def mails_settled(stack: Stack) -> bool:
     )
 
 
-def kill_everything(stack: Stack, seeded: int, *, pause: float) -> Writers:
-    """Writers and a seed at work while each part is killed in turn; returns what the writers were told."""
-    with Writers(stack) as writers:
-        for number, name in enumerate((*ROLES, *SERVERS), start=1):
-            seed = stack.start("seed", str(seeded), "--seed", str(number))
-            time.sleep(pause)
-            known = len(writers.acknowledged)
-            stack.kill(name)
-            seed.wait(600)
-            until(f"writes go on after {name} was killed", lambda k=known: len(writers.acknowledged) > k)
-    return writers
+def kill_in_turn(
+    stack: Stack, writers: Writers, parts: Sequence[str], seed: int, count: int, pause: float
+) -> None:
+    """Kill these parts one after the other while `count` customers are seeded and the writers write."""
+    seeding = stack.start("seed", str(count), "--seed", str(seed))
+    for name in parts:
+        time.sleep(pause)
+        known = len(writers.acknowledged)
+        stack.kill(name)
+        until(f"writes go on after {name} was killed", lambda k=known: len(writers.acknowledged) > k)
+    seeding.wait(600)
 
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("backend", ["postgres", "mongo"])
 def test_nothing_is_lost_when_each_part_is_killed(tmp_path: Path, backend: str) -> None:
     with Stack(tmp_path, backend, "--ephemeral") as stack:
-        writers = kill_everything(stack, 200, pause=0.3)
+        with Writers(stack) as writers:
+            for number, part in enumerate((*ROLES, *SERVERS), start=1):
+                kill_in_turn(stack, writers, [part], seed=number, count=200, pause=0.3)
 
         until("the copy is whole", lambda: drained(stack), 120, every=1)
         until("the mails are sent", lambda: mails_settled(stack), 400, every=1)
@@ -66,7 +69,9 @@ def test_nothing_is_lost_when_each_part_is_killed_in_the_middle_of_a_big_seed(
     tmp_path: Path, backend: str
 ) -> None:
     with Stack(tmp_path, backend, "--ephemeral") as stack:
-        writers = kill_everything(stack, 100_000, pause=3.0)
+        with Writers(stack) as writers:
+            for number, parts in enumerate((ROLES, SERVERS), start=1):
+                kill_in_turn(stack, writers, parts, seed=number, count=100_000, pause=2.0)
 
         until("the copy is whole", lambda: drained(stack), 600, every=1)
         until("the mails are sent", lambda: mails_settled(stack), 2400, every=5)
