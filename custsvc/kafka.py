@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from confluent_kafka import (
@@ -156,18 +157,9 @@ def consumer(settings: Settings, group: str, **options: Any) -> Consumer:
     )
 
 
-class _Delivery:
-    """Counts the acknowledgements of one `send`."""
-
-    def __init__(self) -> None:
-        self.acked = 0
-        self.errors: list[KafkaError] = []
-
-    def report(self, error: KafkaError | None, _message: Any) -> None:
-        if error is None:
-            self.acked += 1
-        else:
-            self.errors.append(error)
+def _note_error(errors: list[KafkaError], error: KafkaError | None, _message: Any) -> None:
+    if error is not None:
+        errors.append(error)
 
 
 class Publisher:
@@ -192,8 +184,14 @@ class Publisher:
             "compression.type": "lz4",
             "linger.ms": 2,
             "queue.buffering.max.messages": 200_000,
+            # A call per acknowledgement would cost as much as all the rest of sending a record.
+            "delivery.report.only.error": True,
         }
-        self._producer = Producer(self._config)
+        self._start()
+
+    def _start(self) -> None:
+        self._errors: list[KafkaError] = []
+        self._producer = Producer({**self._config, "on_delivery": partial(_note_error, self._errors)})
 
     def send(
         self, topic: str, records: Iterable[Record], *, give_up: Callable[[], bool] = lambda: False
@@ -203,16 +201,16 @@ class Publisher:
         Raises TemporaryError when Kafka refused one, or when `give_up` said so: then any of them may be
         on the topic, and all must be sent again.
         """
-        delivery = _Delivery()
         sent = 0
         try:
             for record in records:
-                self._produce(topic, record, delivery, give_up)
+                self._produce(topic, record, give_up)
                 sent += 1
-            while delivery.acked < sent and not delivery.errors:
+            # What is left is under way, or an error that nobody has looked at yet.
+            while len(self._producer) and not self._errors:
                 self._poll(0.05, give_up)
-            if delivery.errors:
-                raise failure(delivery.errors[0], self._servers)
+            if self._errors:
+                raise failure(self._errors[0], self._servers)
         except KafkaException as exc:
             self._renew()
             raise failure(exc, self._servers) from exc
@@ -221,12 +219,11 @@ class Publisher:
             raise
         return sent
 
-    def _produce(self, topic: str, record: Record, delivery: _Delivery, give_up: Callable[[], bool]) -> None:
+    def _produce(self, topic: str, record: Record, give_up: Callable[[], bool]) -> None:
+        key, value, headers = record
         while True:
             try:
-                self._producer.produce(
-                    topic, record.value, record.key, on_delivery=delivery.report, headers=record.headers
-                )
+                self._producer.produce(topic, value, key, headers=headers)
                 return
             except BufferError:
                 self._poll(0.1, give_up)
@@ -240,7 +237,7 @@ class Publisher:
         """Drop what is under way and start with a producer that has no error behind it."""
         self._producer.purge()
         self._producer.flush(1)
-        self._producer = Producer(self._config)
+        self._start()
 
     def close(self) -> None:
         self._producer.purge()

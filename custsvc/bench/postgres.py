@@ -12,13 +12,11 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
 
-from ..customer import format_time
 from ..errors import ConfigurationError
 from ..events import Change
+from ..stores.postgres import copying
 from ..stores.postgres.connection import connect
-from ..stores.postgres.customers import copy_lines
-
-_COLUMNS = "id, version, deleted, name, email, phone, created_on, updated_on, doc"
+from ..stores.postgres.customers import COPIED, COPIED_EVENT, copied_customer, copied_event
 
 
 def create_database(url: str, name: str) -> str:
@@ -59,15 +57,13 @@ class Bare:
 
     def insert(self, changes: Sequence[Change]) -> float:
         """Two COPYs of these customers and events; returns the seconds of the COPYs alone."""
-        customers = copy_lines(_customer(change) for change in changes)
-        events = copy_lines(_event(change) for change in changes)
+        customers = copying.lines([copied_customer(change) for change in changes])
+        events = copying.lines([copied_event(change) for change in changes])
         started = time.perf_counter()
         with self._connection.cursor() as cursor:
             cursor.execute("BEGIN")
-            cursor.copy_expert(f"COPY customer ({_COLUMNS}) FROM STDIN", customers)
-            cursor.copy_expert(
-                "COPY customer_event (id, customer_id, version, op, created, payload) FROM STDIN", events
-            )
+            cursor.copy_expert(f"COPY customer ({COPIED}) FROM STDIN", customers)
+            cursor.copy_expert(f"COPY customer_event ({COPIED_EVENT}) FROM STDIN", events)
             cursor.execute("COMMIT")
         return time.perf_counter() - started
 
@@ -98,7 +94,7 @@ class Bare:
                 "CREATE TEMPORARY TABLE IF NOT EXISTS incoming (LIKE customer INCLUDING DEFAULTS) "
                 "ON COMMIT DELETE ROWS"
             )
-            cursor.copy_expert(f"COPY incoming ({_COLUMNS}) FROM STDIN", BytesIO(lines.encode()))
+            cursor.copy_expert(f"COPY incoming ({COPIED}) FROM STDIN", BytesIO(lines.encode()))
             cursor.execute(_UPSERT)
             cursor.execute("COMMIT")
 
@@ -108,7 +104,7 @@ class Bare:
 
 _PAGE = "SELECT seq, customer_id, payload FROM customer_event WHERE seq > %s ORDER BY seq LIMIT %s"
 _UPSERT = f"""
-    INSERT INTO customer AS c ({_COLUMNS}) SELECT {_COLUMNS} FROM incoming ORDER BY id
+    INSERT INTO customer AS c ({COPIED}) SELECT {COPIED} FROM incoming ORDER BY id
     ON CONFLICT (id) DO UPDATE SET
         version = excluded.version, deleted = excluded.deleted, name = excluded.name, email = excluded.email,
         phone = excluded.phone, created_on = excluded.created_on, updated_on = excluded.updated_on,
@@ -119,15 +115,3 @@ _UPSERT = f"""
 
 def _text(value: str | None) -> str:
     return "\\N" if value is None else value.replace("\\", "\\\\")
-
-
-def _customer(change: Change) -> tuple[object, ...]:
-    c = change.after
-    times = format_time(c.created_on), format_time(c.updated_on)
-    f = c.fields
-    return (c.id, c.version, c.deleted, f.name, f.email, f.phone, *times, change.doc.decode())
-
-
-def _event(change: Change) -> tuple[object, ...]:
-    e = change.event
-    return (e.id, e.customer_id, e.version, e.op, format_time(e.time), e.payload.decode())

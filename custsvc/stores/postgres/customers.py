@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
-from io import BytesIO
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg2
@@ -13,11 +12,15 @@ from ...customer import Customer, Stored, format_time
 from ...errors import VersionConflict
 from ...events import Change
 from ..base import CustomerQuery, Deleted, Page
+from . import copying
 from .connection import ConnectionLost, Connections, Statement
 
 # Ids are leased in blocks, so that a POST is one round trip; a process that ends wastes the rest.
 _ID_BLOCK = 32
 _BULK_TIMEOUT = "SET LOCAL statement_timeout = '10min'"
+
+COPIED = "id, version, deleted, name, email, phone, created_on, updated_on, doc"
+COPIED_EVENT = "id, customer_id, version, op, created, payload"
 
 _ROW = "bigint, bigint, boolean, text, text, text, timestamptz, timestamptz, text"
 _EVENT = "uuid, text, text"
@@ -164,18 +167,10 @@ class PostgresCustomers:
     def _copy_in(self, changes: Sequence[Change]) -> None:
         with self._connections.transaction() as cursor:
             cursor.execute(_BULK_TIMEOUT)
-            cursor.copy_expert(
-                "COPY customer (id, version, deleted, name, email, phone, created_on, updated_on, doc) "
-                "FROM STDIN",
-                copy_lines(_columns(change.after, change.doc) for change in changes),
-            )
-            cursor.copy_expert(
-                "COPY customer_event (id, customer_id, version, op, created, payload) FROM STDIN",
-                copy_lines(
-                    (e.id, e.customer_id, e.version, e.op, format_time(e.time), e.payload.decode())
-                    for e in (change.event for change in changes)
-                ),
-            )
+            customers = copying.lines([copied_customer(change) for change in changes])
+            cursor.copy_expert(f"COPY customer ({COPIED}) FROM STDIN", customers)
+            events = copying.lines([copied_event(change) for change in changes])
+            cursor.copy_expert(f"COPY customer_event ({COPIED_EVENT}) FROM STDIN", events)
 
     def history(self, customer_id: int, *, limit: int, before_version: int | None = None) -> list[bytes]:
         params = (customer_id, before_version if before_version is not None else 2**63 - 1, limit)
@@ -197,17 +192,17 @@ def _columns(customer: Customer, doc: bytes) -> tuple[Any, ...]:
     )
 
 
-def copy_lines(rows: Iterable[Sequence[Any]]) -> BytesIO:
-    """Rows in the text format of COPY."""
-    return BytesIO("".join("\t".join(map(_copy_value, row)) + "\n" for row in rows).encode())
+def copied_customer(change: Change) -> str:
+    """A customer's line for COPY, in the order of `COPIED`."""
+    c, text = change.after, copying.text
+    f = c.fields
+    return (
+        f"{c.id}\t{c.version}\t{c.deleted}\t{text(f.name)}\t{text(f.email)}\t{text(f.phone)}\t"
+        f"{format_time(c.created_on)}\t{format_time(c.updated_on)}\t{copying.json(change.doc)}\n"
+    )
 
 
-def _copy_value(value: Any) -> str:
-    if value is None:
-        return "\\N"
-    text = str(value)
-    if "\\" in text:
-        text = text.replace("\\", "\\\\")
-    if not text.isprintable():
-        text = text.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
-    return text
+def copied_event(change: Change) -> str:
+    """An event's line for COPY, in the order of `COPIED_EVENT`."""
+    event_id, customer_id, version, op, time, payload = change.event
+    return f"{event_id}\t{customer_id}\t{version}\t{op}\t{format_time(time)}\t{copying.json(payload)}\n"

@@ -8,8 +8,8 @@ from psycopg2.extras import execute_values
 
 from ...events import ReceivedEvent
 from ..base import Applied, Positions, Row
+from . import copying
 from .connection import Connections
-from .customers import copy_lines
 
 _COLUMNS = "id, version, deleted, name, email, phone, created_on, updated_on, doc"
 
@@ -53,8 +53,8 @@ class PostgresReplica:
         with self._connections.transaction() as cursor:
             if newest:
                 cursor.execute(_INCOMING)
-                rows = (_columns(newest[customer_id]) for customer_id in sorted(newest))
-                cursor.copy_expert(f"COPY incoming ({_COLUMNS}) FROM STDIN", copy_lines(rows))
+                rows = copying.lines([_line(newest[customer_id]) for customer_id in sorted(newest)])
+                cursor.copy_expert(f"COPY incoming ({_COLUMNS}) FROM STDIN", rows)
                 cursor.execute(_UPSERT)
                 written = cursor.rowcount
             execute_values(
@@ -78,16 +78,9 @@ class PostgresReplica:
             return [Row(i, version, deleted, doc.encode()) for i, version, deleted, doc in cursor]
 
 
-def _columns(event: ReceivedEvent) -> tuple[object, ...]:
-    a = event.after
+def _line(event: ReceivedEvent) -> str:
+    a, text = event.after, copying.text
     return (
-        a["id"],
-        a["version"],
-        a["deleted"],
-        a["name"],
-        a["email"],
-        a["phone"],
-        a["created_on"],
-        a["updated_on"],
-        event.doc().decode(),
+        f"{a['id']}\t{a['version']}\t{a['deleted']}\t{text(a['name'])}\t{text(a['email'])}\t{text(a['phone'])}\t"
+        f"{a['created_on']}\t{a['updated_on']}\t{copying.json(event.doc())}\n"
     )
