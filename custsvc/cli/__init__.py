@@ -6,6 +6,7 @@ Results go to stdout, everything else to stderr. Modules here import nothing hea
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, NoReturn
 
@@ -14,11 +15,14 @@ import typer
 from .. import __version__
 from ..errors import CustsvcError, ExitCode
 from . import bench, data, doctor, keys, notify, schema, serve, stack, users, workers
+from .common import Talk
 
 app = typer.Typer(
     name="custsvc",
     help="A customer service whose every change is an event that cannot get lost.\n\n"
     "Try it: `custsvc up` starts everything on real embedded servers.",
+    epilog="Anywhere: -q, --quiet: only warnings and errors on stderr. -v, --verbose: debug logs. "
+    "--no-color (or NO_COLOR). --debug: the traceback of an error.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -65,14 +69,30 @@ app.add_typer(doctor.topics, name="topics")
 app.add_typer(bench.app, name="bench")
 
 
+_ANYWHERE = {
+    "-q": "quiet",
+    "--quiet": "quiet",
+    "-v": "verbose",
+    "--verbose": "verbose",
+    "--no-color": "no_color",
+    "--debug": "debug",
+}
+
+
 def main() -> NoReturn:
     """Run the command line and exit. Errors of ours are one line with the fix; the rest is a bug."""
-    debug = "--debug" in sys.argv
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    given = sys.argv[1:]
+    # What stands behind `--` is a command's own.
+    end = given.index("--") if "--" in given else len(given)
+    wanted = {_ANYWHERE[word] for word in given[:end] if word in _ANYWHERE}
+    arguments = [word for word in given[:end] if word not in _ANYWHERE] + given[end:]
+    Talk.quiet, Talk.verbose = "quiet" in wanted, "verbose" in wanted
+    if "no_color" in wanted:
+        os.environ["NO_COLOR"] = "1"
     try:
         app(arguments)
     except CustsvcError as exc:
-        if debug:
+        if "debug" in wanted:
             raise
         typer.echo(f"error: {exc}", err=True)
         if exc.fix:

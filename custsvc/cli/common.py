@@ -54,9 +54,21 @@ _SETTING_OF: dict[Server, str] = {
 }
 
 
+class Talk:
+    """How much is said on stderr: as usual, `quiet` (warnings and errors only), or `verbose`."""
+
+    quiet = False
+    verbose = False
+
+    @classmethod
+    def log_level(cls) -> str | None:
+        return "DEBUG" if cls.verbose else "WARNING" if cls.quiet else None
+
+
 def say(text: str) -> None:
-    """Talk to the person, on stderr."""
-    typer.echo(text, err=True)
+    """Talk to the person, on stderr, unless they want it quiet."""
+    if not Talk.quiet:
+        typer.echo(text, err=True)
 
 
 def settings_for(
@@ -71,6 +83,8 @@ def settings_for(
     from .. import logs
     from ..config import Settings
 
+    if Talk.log_level() is not None and flags.get("log_level") is None:
+        flags["log_level"] = Talk.log_level()
     settings = Settings.load(flags)
     logs.set_up(settings.log_level, settings.log_format, role)
     words: dict[str, Server] = {"backend": settings.backend, "other": settings.other_backend}

@@ -64,7 +64,6 @@ def tail_events(
     ] = None,
     leave: Annotated[bool, typer.Option("--exit", help="Stop at the end instead of waiting.")] = False,
     fmt: Annotated[str, typer.Option("--output", "-o", help="text or ndjson.", metavar="FORMAT")] = "text",
-    no_color: Annotated[bool, typer.Option("--no-color", help="No colours.  [env: NO_COLOR]")] = False,
     data_dir: DataDirOption = None,
     log_level: LogLevelOption = None,
 ) -> None:
@@ -84,7 +83,7 @@ def tail_events(
     from ..workers.loop import Stop
     from .diff import Printer
 
-    printer = Printer(color=False if no_color else None)
+    printer = Printer()
     with Stop().on_signals() as stop:
         seen = watch(
             settings,

@@ -16,10 +16,10 @@ _SHOWN = ("name", "email", "phone", "metadata", "deleted")
 
 
 class Printer:
-    """Prints records of the updates topic. `color` None: as the terminal and NO_COLOR say."""
+    """Prints records of the updates topic, in colour where the terminal and NO_COLOR let it."""
 
-    def __init__(self, *, color: bool | None = None) -> None:
-        self._console = Console(no_color=True if color is False else None, highlight=False, soft_wrap=True)
+    def __init__(self) -> None:
+        self._console = Console(highlight=False, soft_wrap=True)
 
     def show(self, seen: Seen) -> None:
         clock = dt.datetime.fromtimestamp(seen.timestamp_ms / 1000, dt.UTC).strftime("%H:%M:%S.%f")[:-3]

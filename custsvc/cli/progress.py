@@ -6,11 +6,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from .common import Talk
+
 
 @contextmanager
 def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """A function to call with each step's size; shows rate and time left on a terminal only."""
-    if not sys.stderr.isatty():
+    if Talk.quiet or not sys.stderr.isatty():
         yield lambda _: None
         return
     from rich.console import Console

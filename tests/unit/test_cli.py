@@ -1,0 +1,74 @@
+"""What holds for every command: where it talks, how much, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("CUSTSVC_")}
+    return subprocess.run(
+        [sys.executable, "-m", "custsvc", *arguments],
+        env={**ours, "CUSTSVC_LOCAL": "never", **environment},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_an_error_is_one_line_with_the_fix_below_it_and_its_own_exit_code(tmp_path: Path) -> None:
+    done = run("relay", cwd=tmp_path)
+
+    assert done.returncode == 3
+    assert done.stdout == ""
+    first, second = done.stderr.splitlines()
+    assert first == "error: the address of the postgres database is not set"
+    assert second.startswith("fix: set CUSTSVC_POSTGRES_URL")
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_debug_shows_the_traceback_wherever_it_stands(tmp_path: Path, place: str) -> None:
+    words = ["--debug", "relay"] if place == "before" else ["relay", "--debug"]
+
+    assert "Traceback" in run(*words, cwd=tmp_path).stderr
+    assert "Traceback" not in run("relay", cwd=tmp_path).stderr
+
+
+def test_an_unknown_option_is_a_usage_error_that_names_it(tmp_path: Path) -> None:
+    done = run("serve", "--prot", "80", cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert "--prot" in done.stderr
+
+
+def test_an_unknown_setting_is_refused_with_the_nearest_one(tmp_path: Path) -> None:
+    done = run("config", "show", cwd=tmp_path, CUSTSVC_BAKEND="mongo")
+
+    assert done.returncode == 3
+    assert "fix: did you mean CUSTSVC_BACKEND?" in done.stderr
+
+
+def test_verbose_and_quiet_set_how_much_is_logged_and_a_given_level_wins(tmp_path: Path) -> None:
+    def level(*words: str) -> str:
+        shown = run("config", "show", "-o", "csv", *words, cwd=tmp_path).stdout
+        (line,) = [line for line in shown.splitlines() if line.startswith("CUSTSVC_LOG_LEVEL,")]
+        return line.split(",")[1]
+
+    assert (level(), level("-v"), level("--quiet")) == ("INFO", "DEBUG", "WARNING")
+
+
+def test_colours_are_for_terminals_and_can_be_refused(tmp_path: Path) -> None:
+    colored = run("doctor", cwd=tmp_path, FORCE_COLOR="1").stdout
+    plain = run("doctor", "--no-color", cwd=tmp_path, FORCE_COLOR="1").stdout
+    piped = run("doctor", cwd=tmp_path).stdout
+
+    assert "\x1b[33m" in colored
+    assert "\x1b[33m" not in plain
+    assert "\x1b" not in piped
