@@ -21,6 +21,9 @@ from .errors import BadEvent, NewerSchema
 
 SCHEMA: Final = 1
 
+# Bytes of an event that any topic takes unless somebody lowered its limit.
+EVENT_LIMIT: Final = 1_000_000
+
 # The originals' numbers. Restored and erased are changes; a snapshot shows a customer as if new.
 APP_EVENT_TYPE: Final = {
     "created": 100,
@@ -30,6 +33,9 @@ APP_EVENT_TYPE: Final = {
     "erased": 200,
     "deleted": 300,
 }
+
+# The header that says which database an event is from.
+SOURCE_HEADER: Final = "ce_source"
 
 _AFTER = b',"after_change":{'
 
@@ -118,7 +124,7 @@ def headers(event: CustomerEvent, source: str) -> list[tuple[str, str | bytes | 
         _CE_VERSION,
         ("ce_id", event_id.encode()),
         ("ce_type", _CE_TYPE[op]),
-        ("ce_source", source.encode()),
+        (SOURCE_HEADER, source.encode()),
         ("ce_subject", b"%d" % customer_id),
         ("ce_time", format_time(time).encode()),
         _CONTENT_TYPE,

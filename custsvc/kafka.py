@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from confluent_kafka import (
     KafkaException,
     Message,
     Producer,
+    TopicCollection,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
@@ -26,6 +27,10 @@ from .errors import ConfigurationError, CustsvcError, TemporaryError
 
 # Seconds a call that a person waits for may take, and those of a worker that will try again anyway.
 TIMEOUT = 5.0
+
+# Seconds for a question that some brokers cannot answer.
+_ASIDE = 3.0
+_USUAL_LIMIT = 1_048_588
 
 _DAY_MS = 24 * 3600 * 1000
 _TOPIC_CONFIG: Mapping[str, str] = {"min.insync.replicas": "1"}
@@ -68,15 +73,34 @@ class _Seldom(logging.Filter):
 _librdkafka = logging.getLogger("custsvc.librdkafka")
 _librdkafka.addFilter(_Seldom())
 
+# librdkafka's PARTITION_UA, which its types lack.
+_BY_KEY = -1
+
 Headers = list[tuple[str, str | bytes | None]]
 
 
 class Record(NamedTuple):
-    """What is produced: the key decides the partition, and with it the order."""
+    """What is produced: the key decides the partition, and with it the order, unless one is given."""
 
     key: bytes | None
     value: bytes | None
     headers: Headers
+    partition: int = _BY_KEY
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition that Java's clients, and ours, choose for a key: its murmur2 hash (seed 0x9747b28c)."""
+    length = len(key)
+    h = 0x9747B28C ^ length
+    whole = length & ~3
+    for start in range(0, whole, 4):
+        k = int.from_bytes(key[start : start + 4], "little") * 0x5BD1E995 & 0xFFFFFFFF
+        k = (k ^ k >> 24) * 0x5BD1E995 & 0xFFFFFFFF
+        h = (h * 0x5BD1E995 & 0xFFFFFFFF) ^ k
+    if whole != length:
+        h = (h ^ int.from_bytes(key[whole:], "little")) * 0x5BD1E995 & 0xFFFFFFFF
+    h = (h ^ h >> 13) * 0x5BD1E995 & 0xFFFFFFFF
+    return ((h ^ h >> 15) & 0x7FFFFFFF) % partitions
 
 
 def _common(settings: Settings) -> dict[str, Any]:
@@ -193,6 +217,13 @@ class Publisher:
         self._errors: list[KafkaError] = []
         self._producer = Producer({**self._config, "on_delivery": partial(_note_error, self._errors)})
 
+    def limit(self, most: int) -> None:
+        """Send at most so many bytes at once: what the topic takes."""
+        wanted = {"message.max.bytes": most, "batch.size": min(most, 1_000_000)}
+        if any(self._config.get(name) != value for name, value in wanted.items()):
+            self._config |= wanted
+            self._renew()
+
     def send(
         self, topic: str, records: Iterable[Record], *, give_up: Callable[[], bool] = lambda: False
     ) -> int:
@@ -220,10 +251,10 @@ class Publisher:
         return sent
 
     def _produce(self, topic: str, record: Record, give_up: Callable[[], bool]) -> None:
-        key, value, headers = record
+        key, value, headers, partition = record
         while True:
             try:
-                self._producer.produce(topic, value, key, headers=headers)
+                self._producer.produce(topic, value, key, partition, headers=headers)
                 return
             except BufferError:
                 self._poll(0.1, give_up)
@@ -304,6 +335,74 @@ def topic_configs(client: AdminClient, names: Sequence[str], *, timeout: float) 
     }
 
 
+def layout(client: AdminClient, topic: str, servers: str) -> tuple[str, int]:
+    """A topic's id, empty where the broker does not tell it, and how many partitions it has.
+
+    Raises TemporaryError where there is no such topic: a broker that has just started may not know it yet.
+    """
+    try:
+        future = client.describe_topics(TopicCollection([topic]), request_timeout=_ASIDE)[topic]
+        described = future.result()
+        return str(described.topic_id), len(described.partitions)
+    except KafkaException as exc:
+        if exc.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise _no_topic(topic, servers) from exc
+    # An old broker, or the stand-in in memory. The partitions are known all the same.
+    metadata = _topics(client, servers, TIMEOUT)
+    if topic not in metadata or not metadata[topic].partitions:
+        raise _no_topic(topic, servers)
+    return "", len(metadata[topic].partitions)
+
+
+def _no_topic(topic: str, servers: str) -> TemporaryError:
+    return TemporaryError(
+        f"Kafka at {servers} has no topic {topic}", dependency="kafka", fix="custsvc topics create"
+    )
+
+
+def record_limit(client: AdminClient, topic: str) -> int:
+    """The most bytes that a topic takes at once; the broker's usual limit where it does not tell."""
+    try:
+        configs = topic_configs(client, [topic], timeout=_ASIDE)
+    except KafkaException:
+        return _USUAL_LIMIT
+    return int(configs.get(topic, {}).get("max.message.bytes") or _USUAL_LIMIT)
+
+
+def read_ranges(
+    client: Consumer,
+    topic: str,
+    ranges: Mapping[int, tuple[int, int]],
+    servers: str,
+    *,
+    timeout: float = 10.0,
+) -> Iterator[Any]:
+    """The records of these partitions from the first offset to before the second.
+
+    Offsets without a record, as after compaction, are borne. Raises TemporaryError when not all comes.
+    """
+    left = {part: end for part, (start, end) in ranges.items() if start < end}
+    deadline = time.monotonic() + timeout
+    try:
+        client.assign([TopicPartition(topic, part, ranges[part][0]) for part in left])
+        while left:
+            messages: list[Any] = client.consume(1000, 0.05)
+            for message in messages:
+                if message.error() is None and message.offset() < ranges[message.partition()][1]:
+                    yield message
+            if messages:
+                deadline = time.monotonic() + timeout
+            for each in client.position([TopicPartition(topic, part) for part in left]):
+                if each.offset >= left[each.partition]:
+                    del left[each.partition]
+            if time.monotonic() > deadline:
+                raise TemporaryError(f"partitions {sorted(left)} of {topic} give nothing", dependency="kafka")
+    except KafkaException as exc:
+        raise failure(exc, servers) from exc
+    finally:
+        client.unassign()
+
+
 def _wait_for_leaders(client: AdminClient, settings: Settings, names: list[str], timeout: float) -> None:
     """A topic that was just made cannot be used until each partition has a leader."""
     deadline = time.monotonic() + timeout
@@ -347,6 +446,7 @@ def watermarks(
 
 __all__ = [
     "OFFSET_BEGINNING",
+    "AdminClient",
     "Consumer",
     "KafkaError",
     "KafkaException",
@@ -361,6 +461,10 @@ __all__ = [
     "ensure_topics",
     "failure",
     "is_passing",
+    "layout",
+    "partition_of",
     "partitions",
+    "read_ranges",
+    "record_limit",
     "watermarks",
 ]

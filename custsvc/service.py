@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .customer import Customer, Fields, Stored, utc_now
-from .errors import Conflict, CustomerDeleted, NotFound, VersionConflict
-from .events import Change, new_change
+from .customer import EDITABLE, Customer, Fields, Stored, utc_now
+from .errors import Conflict, CustomerDeleted, FieldError, NotFound, ValidationError, VersionConflict
+from .events import EVENT_LIMIT, Change, new_change
 from .stores.base import CustomerStore
 
 # A hot customer with 32 writers needs about as many rounds for the unluckiest of them.
@@ -33,9 +33,16 @@ class Caller:
 class CustomerService:
     """Creates and changes customers. Every change that returns is stored together with its event."""
 
-    def __init__(self, store: CustomerStore, *, clock: Callable[[], dt.datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        store: CustomerStore,
+        *,
+        clock: Callable[[], dt.datetime] = utc_now,
+        event_limit: Callable[[], int] = lambda: EVENT_LIMIT,
+    ) -> None:
         self._store = store
         self._clock = clock
+        self._event_limit = event_limit
 
     def get(self, customer_id: int) -> Stored:
         """The live customer. Raises NotFound, or CustomerDeleted for one that can be restored."""
@@ -60,7 +67,7 @@ class CustomerService:
             updated_by=caller.actor,
         )
         change = new_change("created", None, customer, actor=caller.actor, request_id=caller.request_id)
-        return self._store.save(change)
+        return self._store.save(self._fitting(change))
 
     def replace(
         self, customer_id: int, fields: Fields, caller: Caller, *, expected: int | None = None
@@ -120,6 +127,15 @@ class CustomerService:
         after = old.changed_to(fields=fields, deleted=deleted, now=self._clock(), by=caller.actor)
         return new_change(op, before, after, actor=caller.actor, request_id=caller.request_id)
 
+    def _fitting(self, change: Change) -> Change:
+        """The change, if its event fits the topic: one that does not would never leave the database."""
+        size, limit = len(change.event.payload), self._event_limit()
+        if size > limit:
+            message = f"makes an event of {size:,} bytes, the topic takes {limit:,}"
+            biggest = max(EDITABLE, key=lambda name: len(str(getattr(change.after.fields, name))))
+            raise ValidationError([FieldError(biggest, "too_large", message)])
+        return change
+
     def _save(
         self, customer_id: int, build: Callable[[Stored], Change | None], expected: int | None
     ) -> Stored:
@@ -135,7 +151,7 @@ class CustomerService:
             if change is None:
                 return before
             try:
-                return self._store.save(change)
+                return self._store.save(self._fitting(change))
             except VersionConflict:
                 # With `expected`, the next round's read raises it with the state that won.
                 time.sleep(random.uniform(0, 0.001 * min(attempt, 20)))  # noqa: S311 - jitter, not a secret

@@ -18,6 +18,7 @@ from ..customer import INT64_MAX
 from ..service import CustomerService
 from ..stores import open_store
 from ..stores.base import Store
+from ..stores.limit import EventLimit
 from . import customers, docs, health
 from .cursors import Cursors
 from .guard import Guard
@@ -88,7 +89,7 @@ def build(settings: Settings, store: Store | None = None) -> Flask:
     services = Services(
         settings=settings,
         store=store,
-        customers=CustomerService(store.customers),
+        customers=CustomerService(store.customers, event_limit=EventLimit(store.facts)),
         cursors=Cursors(store.secret),
         keys=KeyRing(store.keys),
     )

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from .common import BackendOption, DataDirOption, LogFormatOption, LogLevelOption, settings_for, watch_parent
 
 
 def relay(
     backend: BackendOption = None,
+    resync: Annotated[
+        bool,
+        typer.Option(
+            "--resync",
+            help="This database was restored from a backup and is the one to go on with: raise what was lost "
+            "above every version that was sent, then relay.",
+        ),
+    ] = False,
+    accept_topic: Annotated[
+        bool,
+        typer.Option(
+            "--accept-topic", help="Take the topic as it is now, with other partitions or made anew."
+        ),
+    ] = False,
     data_dir: DataDirOption = None,
     log_level: LogLevelOption = None,
     log_format: LogFormatOption = None,
 ) -> None:
     """Bring every event from the database to Kafka, in order per customer.
 
-    Start as many as you like: one leads, the others take over when it dies.
+    Start as many as you like: one leads, the others take over when it dies. It refuses a topic whose
+    partitions were changed and a database that was restored to an older state, as both would break the
+    order of events without a word.
 
     Example: custsvc relay --backend mongo
     """
@@ -27,15 +47,21 @@ def relay(
     )
     from ..kafka import Publisher, ensure_topics
     from ..stores import open_store
+    from ..workers.guard import check_topic
     from ..workers.loop import Stop
     from ..workers.relay import Relay
+    from ..workers.resync import resync as resync_source
 
     watch_parent()
     with open_store(settings) as store, Stop().on_signals() as stop, Publisher(settings) as publisher:
         store.migrate()
         store.claim_role("source")
         ensure_topics(settings)
-        Relay(store.outbox, publisher, settings.topic_updates, stop).run()
+        if accept_topic:
+            check_topic(settings, store.facts, accept=True)
+        if resync:
+            resync_source(settings, store)
+        Relay(settings, store, publisher, stop).run()
 
 
 def replicate(

@@ -52,6 +52,9 @@ class CustomerStore(Protocol):
     def new_ids(self, count: int) -> Sequence[int]:
         """As many such ids, ascending."""
 
+    def ids_above(self, customer_id: int) -> None:
+        """Give no id up to this one any more, as after a restore that forgot which were given."""
+
     def get(self, customer_id: int) -> Stored | None:
         """The customer as stored, deleted or not; None where there never was one."""
 
@@ -91,11 +94,20 @@ class Batch:
     token: Any = None
 
 
+class Known(NamedTuple):
+    """An event in the store: its id, and whether it is known to be on Kafka."""
+
+    event_id: str
+    sent: bool
+
+
 class Outbox(Protocol):
     """The events that are not on Kafka yet, read gap-free and in order per customer."""
 
     def lead(self) -> AbstractContextManager[bool]:
         """Try to become the one reader. True within the block when we are; at once False when another is.
+
+        Raises ConfigurationError where the database is a restored one, so that nobody can say what is sent.
 
         Lost leadership shows as TemporaryError from `read` or `done`. Two readers at once, as after a
         network cut, only repeat events: neither loses one.
@@ -107,8 +119,23 @@ class Outbox(Protocol):
     def done(self, batch: Batch) -> None:
         """All events of `batch` are safely on Kafka: never read them again."""
 
+    def wait(self, seconds: float) -> None:
+        """Return when there may be new events, at the latest soon after `seconds`."""
+
     def depth(self) -> Depth:
         """What waits. Works without leadership."""
+
+    def events(self, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], Known]:
+        """The events with these (customer id, version); those that do not exist are left out.
+
+        An event that was sent a moment ago may still be shown as not sent.
+        """
+
+    def adopt(self) -> None:
+        """This database was restored, and is the one to go on with: forget how far another one was sent.
+
+        Everything whose sending is not known is read again.
+        """
 
     def source(self) -> str:
         """A URI that tells this database from any other: `urn:custsvc:postgres:<system id>`."""
@@ -153,6 +180,25 @@ class Replica(Protocol):
 
     def rows(self, ids: Sequence[int]) -> list[Row]:
         """These customers, in the order of id; those that do not exist are left out."""
+
+
+class Facts(Protocol):
+    """Short texts about this database as a whole, by name."""
+
+    def get(self, name: str) -> str | None:
+        """The fact, or None."""
+
+    def keep(self, name: str, value: str) -> str:
+        """The fact, made `value` where there was none: whoever comes first decides."""
+
+    def put(self, name: str, value: str) -> None:
+        """Set the fact. Durable when it returns."""
+
+    def drop(self, name: str) -> None:
+        """Forget the fact."""
+
+    def all(self, prefix: str) -> dict[str, str]:
+        """The facts whose name begins so."""
 
 
 Role = Literal["read", "write", "admin"]
@@ -278,6 +324,8 @@ class Store(Protocol):
     @property
     def keys(self) -> Keys: ...
     @property
+    def facts(self) -> Facts: ...
+    @property
     def users(self) -> Users: ...
     @property
     def sessions(self) -> Sessions: ...
@@ -329,4 +377,13 @@ def wrong_role(name: str, is_role: str) -> ConfigurationError:
     return ConfigurationError(
         f"the {name} database is a system of record: a copy would overwrite it",
         fix="point the copy at a database that is empty",
+    )
+
+
+def restored(what: str) -> ConfigurationError:
+    """The error of a database that is not the one that events were sent from."""
+    return ConfigurationError(
+        what,
+        fix="if it is the one to go on with, bring the topic and the copies to its state: "
+        "custsvc relay --resync",
     )

@@ -2,40 +2,56 @@
 
 One leader per source, any number of stand-bys. Read a batch, produce every event, wait for every
 acknowledgement, only then note the batch as done. Whatever breaks in between, the batch is read and sent
-again: consumers drop repeats by version, and nothing is lost.
+again: consumers drop repeats by version, and nothing is lost. What would break the order of a customer's
+events without a word, a changed topic or a restored database, is refused (see `guard`).
 """
 
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Sequence
 
-from ..events import headers
-from ..kafka import Publisher, Record
-from ..stores.base import Batch, Outbox
+from ..config import Settings
+from ..events import CustomerEvent, headers
+from ..kafka import Publisher, Record, admin, partition_of
+from ..stores.base import Store
+from .guard import check_lineage, check_topic, remember_limit
 from .loop import Stop, keep_trying
+from .parked import Parking
 
 logger = logging.getLogger(__name__)
 
 BATCH = 5000
 # Seconds between two looks at an idle outbox: at first, and at most.
-_IDLE_FIRST = 0.005
+_IDLE_FIRST = 0.002
 _IDLE_MOST = 0.1
-_STANDBY = 1.0
+_STANDBY = 0.5
+# Seconds between two looks at the topic.
+_GUARD = 1.0
+# Seconds between two looks whether those that are parked may go.
+_PARKED = 30.0
 
 
 class Relay:
     """Publishes one database's events to one topic."""
 
-    def __init__(self, outbox: Outbox, publisher: Publisher, topic: str, stop: Stop) -> None:
-        self._outbox = outbox
+    def __init__(self, settings: Settings, store: Store, publisher: Publisher, stop: Stop) -> None:
+        self._settings = settings
+        self._store = store
+        self._outbox = store.outbox
         self._publisher = publisher
-        self._topic = topic
+        self._topic = settings.topic_updates
         self._stop = stop
         self._standing_by = False
         self._source = ""
+        self._partitions = 0
+        self._limit = 0
+        self._admin = admin(settings)
+        self._parking = Parking(store.facts)
 
     def run(self) -> None:
-        """Lead or stand by until stop is asked."""
+        """Lead or stand by until stop is asked. Raises ConfigurationError where going on is refused."""
         keep_trying(self._lead, self._stop, "relay")
 
     def _lead(self) -> None:
@@ -43,6 +59,9 @@ class Relay:
         with self._outbox.lead() as leading:
             if leading:
                 self._standing_by = False
+                self._partitions = check_topic(self._settings, self._store.facts, self._admin).partitions
+                check_lineage(self._settings, self._store)
+                self._parking.load()
                 logger.info("Leading: publishing to %s", self._topic, extra={"action": "leading"})
                 self._publish()
                 return
@@ -53,18 +72,36 @@ class Relay:
 
     def _publish(self) -> None:
         idle = _IDLE_FIRST
+        guarded = released = -1000.0
         while not self._stop.asked():
+            if time.monotonic() - guarded > _GUARD:
+                check_topic(self._settings, self._store.facts, self._admin)
+                guarded = time.monotonic()
+            if time.monotonic() - released > _PARKED:
+                self._release()
+                released = time.monotonic()
             batch = self._outbox.read(BATCH)
             if not batch.events:
-                self._stop.wait(idle)
+                self._outbox.wait(idle)
                 idle = min(idle * 2, _IDLE_MOST)
                 continue
             idle = _IDLE_FIRST
-            self._send(batch)
+            self._send(self._parking.keep_back(batch.events, self._limit))
             self._outbox.done(batch)
 
-    def _send(self, batch: Batch) -> None:
-        source = self._source
-        records = (Record(b"%d" % e.customer_id, e.payload, headers(e, source)) for e in batch.events)
-        sent = self._publisher.send(self._topic, records, give_up=self._stop.asked)
+    def _release(self) -> None:
+        """Learn the topic's limit, and send what it kept back so far."""
+        self._limit = remember_limit(self._settings, self._store.facts, self._admin)
+        self._publisher.limit(self._limit)
+        for parked, events in self._parking.ready(self._store.customers, self._limit):
+            self._send(events)
+            self._parking.leave(parked)
+
+    def _send(self, events: Sequence[CustomerEvent]) -> None:
+        sent = self._publisher.send(self._topic, map(self._record, events), give_up=self._stop.asked)
         logger.debug("Published %d events", sent, extra={"action": "published", "count": sent})
+
+    def _record(self, event: CustomerEvent) -> Record:
+        # The partition is said, not left to the client: it would use new ones as soon as it sees them.
+        key = b"%d" % event.customer_id
+        return Record(key, event.payload, headers(event, self._source), partition_of(key, self._partitions))

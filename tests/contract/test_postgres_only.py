@@ -149,7 +149,7 @@ def test_depth_counts_what_is_left_of_a_window_and_what_came_after_it(
         assert store.outbox.depth().waiting == 7
 
 
-def test_a_database_restored_into_another_cluster_sends_everything_again(
+def test_a_database_restored_into_another_cluster_is_refused_until_it_is_adopted(
     store: Store, other_store: Store, database_url: str, sql: Callable[..., Any], drain: Drain
 ) -> None:
     with open_transaction(database_url) as connection:
@@ -159,9 +159,13 @@ def test_a_database_restored_into_another_cluster_sends_everything_again(
         drain(store.outbox)
     sql("UPDATE outbox_cursor SET system_identifier = '1', prev = '900000000:900000000:'")
 
+    with pytest.raises(ConfigurationError, match="another cluster") as refused, other_store.outbox.lead():
+        pass
+    assert "relay --resync" in (refused.value.fix or "")
+
+    other_store.outbox.adopt()
     with other_store.outbox.lead():
         assert ids(drain(other_store.outbox)) == [1]
-    assert sql("SELECT system_identifier FROM outbox_cursor") != ("1",)
 
 
 def test_a_sequence_that_hands_out_numbers_in_blocks_is_refused(

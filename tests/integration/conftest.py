@@ -81,10 +81,26 @@ class Workers:
     def with_settings(self, settings: Settings) -> Workers:
         return Workers(settings, self._stack)
 
+    @contextmanager
+    def running_relay(self, store: Store) -> Iterator[Callable[[], bool]]:
+        """A relay until the end of the block; gives a function that says whether it has ended by itself."""
+        stop, ended = Stop(), threading.Event()
+
+        def run() -> None:
+            try:
+                relay.run()
+            finally:
+                ended.set()
+
+        with Publisher(self._settings) as publisher:
+            relay = Relay(self._settings, store, publisher, stop)
+            with in_background(run, stop):
+                yield ended.is_set
+
     def relay(self, store: Store) -> Stop:
         stop = Stop()
         publisher = self._stack.enter_context(Publisher(self._settings))
-        relay = Relay(store.outbox, publisher, self._settings.topic_updates, stop)
+        relay = Relay(self._settings, store, publisher, stop)
         self._stack.enter_context(in_background(relay.run, stop))
         return stop
 

@@ -10,6 +10,7 @@ from ..base import wrong_role
 from .accounts import MongoSessions, MongoUsers
 from .connection import Connection
 from .customers import MongoCustomers
+from .facts import MongoFacts
 from .keys import MongoKeys
 from .ledger import MongoLedger
 from .outbox import MongoOutbox
@@ -31,6 +32,7 @@ class MongoStore:
         self.ledger = MongoLedger(self._connection)
         self.recipients = MongoRecipients(self._connection)
         self.keys = MongoKeys(self._connection)
+        self.facts = MongoFacts(self._connection)
         self.users = MongoUsers(self._connection)
         self.sessions = MongoSessions(self._connection)
 

@@ -73,6 +73,13 @@ class MongoCustomers:
             raise no_schema()
         return range(counter["next"], counter["next"] + count)
 
+    def ids_above(self, customer_id: int) -> None:
+        with self._ids_lock, self._connection.translated():
+            self._ids = []
+            self._connection["counter"].update_one(
+                {"_id": "customer"}, {"$max": {"next": Int64(customer_id + 1)}}
+            )
+
     def get(self, customer_id: int) -> Stored | None:
         with self._connection.translated():
             found = self._customers.find_one(

@@ -7,23 +7,28 @@ promises committed data may meet version 3 of a customer and, having passed its 
 
 from __future__ import annotations
 
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pymongo
+from bson import Int64
 from pymongo import ASCENDING
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from ...errors import TemporaryError
 from ...events import CustomerEvent
-from ..base import Batch, Depth, batches
+from ..base import Batch, Depth, Known, batches
 from .connection import BULK_TIMEOUT, SNAPSHOT, Connection, Document
+from .doorbell import Doorbell
 from .lease import Lease
 
 # A stand-by takes over within this time of a leader's death.
 _LEASE = 3.0
+# From this wait on, in seconds, a change stream is worth what opening it costs.
+_LONG = 0.1
 # Ids of one update: far below the 16 MB of a command, and short enough not to hold up other writers.
 _CHUNK = 1000
 
@@ -46,6 +51,7 @@ class MongoOutbox:
         self._connection = connection
         self._events = connection["customer_event"]
         self._lease: Lease | None = None
+        self._doorbell = Doorbell(connection, "customer_event")
         self._source = ""
 
     @contextmanager
@@ -57,6 +63,7 @@ class MongoOutbox:
                 yield leading
             finally:
                 self._lease = None
+                self._doorbell.close()
 
     def read(self, limit: int) -> Batch:
         self._check()
@@ -82,6 +89,27 @@ class MongoOutbox:
         if self._lease is None:
             raise TemporaryError("the outbox is read without leading it", dependency="mongo")
         self._lease.check()
+
+    def wait(self, seconds: float) -> None:
+        if seconds < _LONG:
+            time.sleep(seconds)
+        else:
+            self._doorbell.wait(seconds)
+
+    def adopt(self) -> None:
+        """Each event says itself whether it waits."""
+
+    def events(self, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], Known]:
+        ids = [
+            {"customer_id": Int64(customer_id), "version": Int64(version)} for customer_id, version in keys
+        ]
+        found: dict[tuple[int, int], Known] = {}
+        with self._connection.translated(), pymongo.timeout(BULK_TIMEOUT):
+            for some in batches(ids, _CHUNK):
+                for each in self._events.find({"_id": {"$in": some}}, {"id": 1, "pending": 1}):
+                    key = int(each["_id"]["customer_id"]), int(each["_id"]["version"])
+                    found[key] = Known(each["id"], "pending" not in each)
+        return found
 
     def depth(self) -> Depth:
         age: Document = {"$project": {"seconds": {"$divide": [{"$subtract": ["$$NOW", "$time"]}, 1000]}}}

@@ -9,6 +9,7 @@ from ..base import wrong_role
 from .accounts import PostgresSessions, PostgresUsers
 from .connection import Connections
 from .customers import PostgresCustomers
+from .facts import PostgresFacts
 from .keys import PostgresKeys
 from .ledger import PostgresLedger
 from .outbox import PostgresOutbox
@@ -30,6 +31,7 @@ class PostgresStore:
         self.ledger = PostgresLedger(self._connections)
         self.recipients = PostgresRecipients(self._connections)
         self.keys = PostgresKeys(self._connections)
+        self.facts = PostgresFacts(self._connections)
         self.users = PostgresUsers(self._connections)
         self.sessions = PostgresSessions(self._connections)
 

@@ -114,6 +114,13 @@ class PostgresCustomers:
     def new_ids(self, count: int) -> Sequence[int]:
         return [row[0] for row in self._connections.read(_NEW_IDS, (count,))]
 
+    def ids_above(self, customer_id: int) -> None:
+        with self._ids_lock, self._connections.cursor() as cursor:
+            self._ids = []
+            cursor.execute(
+                "SELECT setval('customer_id_seq', greatest(%s, nextval('customer_id_seq')))", (customer_id,)
+            )
+
     def get(self, customer_id: int) -> Stored | None:
         for version, deleted, doc in self._connections.read(_GET, (customer_id,)):
             return Stored(customer_id, version, deleted, doc.encode())

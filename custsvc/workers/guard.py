@@ -1,0 +1,169 @@
+"""What a relay makes sure of before it sends: the topic is the one it knows, and so is the database.
+
+The number of partitions decides where a customer's events go, so a topic that was changed or made anew
+would break their order without a word. It is remembered in the source, and a difference is refused.
+
+A database that was restored to an older state gives versions that were given before. So the last records of
+each partition are looked up in it: each has to be an event that it knows, or one it has gone past. What it
+does not know was sent by a later state of it, or by another database.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import orjson
+
+from .. import kafka
+from ..config import Settings
+from ..errors import BadEvent, ConfigurationError, CustsvcError, NewerSchema
+from ..events import SOURCE_HEADER, ReceivedEvent, decode
+from ..stores.base import Facts, Known, Store, restored
+from ..stores.limit import FACT
+
+logger = logging.getLogger(__name__)
+
+# Records of each partition that are looked up: those of a lost state are the last ones.
+_TAIL = 100
+# Per partition, the offset up to which the topic was made good after a restore.
+_RESYNCED = "resynced:"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What must not change about a topic. `id` is empty where the broker does not tell it."""
+
+    id: str
+    partitions: int
+
+
+def check_topic(
+    settings: Settings, facts: Facts, client: kafka.AdminClient | None = None, *, accept: bool = False
+) -> Layout:
+    """The topic's layout, remembered at the first time and with `accept`.
+
+    Raises ConfigurationError with the way out where it is not the one that is remembered.
+    """
+    topic = settings.topic_updates
+    client = client or kafka.admin(settings)
+    now = Layout(*kafka.layout(client, topic, settings.kafka_servers))
+    name, value = f"topic:{topic}", orjson.dumps(asdict(now)).decode()
+    if accept:
+        facts.put(name, value)
+        return now
+    was = Layout(**orjson.loads(facts.keep(name, value)))
+    if was.partitions != now.partitions:
+        raise ConfigurationError(
+            f"the topic {topic} has {now.partitions} partitions, it had {was.partitions}: events of one "
+            "customer would come from two of them, out of order",
+            fix="use a new topic (CUSTSVC_TOPIC_UPDATES) and fill it: custsvc replay --all; or, if every "
+            "consumer can bear it, take this one: custsvc relay --accept-topic",
+        )
+    if was.id and now.id and was.id != now.id:
+        raise ConfigurationError(
+            f"the topic {topic} was deleted and made anew: what was on it is gone",
+            fix="take the new one with custsvc relay --accept-topic, fill it with custsvc replay --all, and "
+            "start copies anew with custsvc replicate --rebuild",
+        )
+    return now
+
+
+def topic_problem(settings: Settings, facts: Facts) -> CustsvcError | None:
+    """What `check_topic` would raise, for those who only want to know. Remembers nothing new."""
+    if facts.get(f"topic:{settings.topic_updates}") is None:
+        return None
+    try:
+        check_topic(settings, facts)
+    except CustsvcError as exc:
+        return exc
+    return None
+
+
+def remember_limit(settings: Settings, facts: Facts, client: kafka.AdminClient) -> int:
+    """The most bytes the topic takes in one record, told to those who write events."""
+    limit = kafka.record_limit(client, settings.topic_updates)
+    if facts.get(FACT) != str(limit):
+        facts.put(FACT, str(limit))
+    return limit
+
+
+def check_lineage(settings: Settings, store: Store) -> None:
+    """Raise ConfigurationError where the topic's last events are not from this state of this database."""
+    ours = store.outbox.source()
+    unknown = _unknown(store, _tails(settings, _resynced(settings, store.facts)))
+    if not unknown:
+        return
+    event, source = unknown[-1]
+    about = f"the topic {settings.topic_updates} holds version {event.version} of customer "
+    about += f"{event.customer_id}, sent by {source}"
+    if source != ours:
+        raise ConfigurationError(
+            f"{about}, and this database is {ours}: two sources on one topic would overwrite each other",
+            fix="give each source a topic of its own (CUSTSVC_TOPIC_UPDATES); or, if this database was "
+            "restored from that one, custsvc relay --resync",
+        )
+    raise restored(f"{about}, which this database does not know: it was restored to an older state")
+
+
+def _unknown(store: Store, records: Sequence[tuple[ReceivedEvent, str]]) -> list[tuple[ReceivedEvent, str]]:
+    """Those that this database neither has nor has gone past."""
+    known = store.outbox.events([(event.customer_id, event.version) for event, _ in records])
+    ids = sorted({event.customer_id for event, _ in records})
+    versions = {row.id: row.version for row in store.replica.rows(ids)}
+    ours = store.outbox.source()
+    return [
+        (event, source)
+        for event, source in records
+        if not _is_ours(
+            event,
+            known.get((event.customer_id, event.version)),
+            versions.get(event.customer_id, 0),
+            foreign=source != ours,
+        )
+    ]
+
+
+def _is_ours(event: ReceivedEvent, known: Known | None, version: int, *, foreign: bool) -> bool:
+    if known is not None and event.op != "snapshot":
+        return known.event_id == event.id
+    # A history may have been cut; and a snapshot has no event of its own.
+    return version >= event.version and not foreign
+
+
+def remember_resync(settings: Settings, facts: Facts, ends: Mapping[int, int]) -> None:
+    """What is on the topic up to here was made good; it is not looked at again."""
+    facts.put(_RESYNCED + settings.topic_updates, orjson.dumps({str(k): v for k, v in ends.items()}).decode())
+
+
+def _resynced(settings: Settings, facts: Facts) -> dict[int, int]:
+    found = facts.get(_RESYNCED + settings.topic_updates)
+    return {int(part): offset for part, offset in orjson.loads(found or "{}").items()}
+
+
+def _tails(settings: Settings, resynced: Mapping[int, int]) -> list[tuple[ReceivedEvent, str]]:
+    """The last events of every partition, with the source that their header names."""
+    topic, servers = settings.topic_updates, settings.kafka_servers
+    client = kafka.consumer(settings, "custsvc-relay-check")
+    try:
+        marks = kafka.watermarks(client, topic, kafka.partitions(client, topic, servers), servers)
+        ranges = {
+            part: (max(low, high - _TAIL, resynced.get(part, 0)), high) for part, (low, high) in marks.items()
+        }
+        messages = list(kafka.read_ranges(client, topic, ranges, servers))
+    finally:
+        client.close()
+    return [found for message in messages if (found := _event(message))]
+
+
+def _event(message: Any) -> tuple[ReceivedEvent, str] | None:
+    """None for what does not say where it is from: anybody may write to a topic."""
+    source = dict(message.headers() or ()).get(SOURCE_HEADER)
+    if source is None or message.value() is None:
+        return None
+    try:
+        return decode(message.value(), message.key()), source.decode("utf-8", "replace")
+    except (BadEvent, NewerSchema):
+        return None

@@ -1,0 +1,257 @@
+"""What a relay refuses instead of breaking the order of events, and what it keeps back."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+import pytest
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions
+
+from custsvc import kafka
+from custsvc.config import Settings
+from custsvc.customer import Fields
+from custsvc.errors import ConfigurationError, ValidationError
+from custsvc.events import decode
+from custsvc.kafka import Publisher, Record, partition_of
+from custsvc.service import Caller, CustomerService
+from custsvc.stores.base import Store
+from custsvc.stores.limit import EventLimit
+from custsvc.workers import relay
+from custsvc.workers.guard import check_topic, topic_problem
+from custsvc.workers.loop import Stop
+from custsvc.workers.relay import Relay
+from custsvc.workers.resync import resync
+
+from .conftest import Topic, Workers, until
+
+ME = Caller("test")
+
+
+def run_relay(settings: Settings, store: Store, stop: Stop | None = None) -> None:
+    with Publisher(settings) as publisher:
+        Relay(settings, store, publisher, stop or Stop()).run()
+
+
+def published(store: Store, seconds: float = 30) -> None:
+    until("the outbox is empty", lambda: store.outbox.depth().waiting == 0, seconds)
+
+
+def test_a_key_goes_to_the_partition_that_every_client_of_kafka_chooses(
+    settings: Settings, topic: Topic
+) -> None:
+    keys = [b"%d" % (7**n) for n in range(20)] + [b"1", b"12", b"123", b"1234"]
+    topic.produce(settings.topic_updates, *(Record(key, b"{}", []) for key in keys))
+
+    found = {record.key(): record.partition() for record in topic.records(settings.topic_updates)}
+
+    assert found == {key: partition_of(key, settings.partitions) for key in keys}
+
+
+def test_more_partitions_stop_a_running_relay_before_it_uses_one(
+    store: Store, settings: Settings, workers: Workers, topic: Topic
+) -> None:
+    service = CustomerService(store.customers)
+    service.create(Fields("before"), ME)
+    admin = kafka.admin(settings)
+    with (
+        pytest.raises(ConfigurationError, match="has 9 partitions, it had 4") as refused,
+        workers.running_relay(store) as stopped,
+    ):
+        published(store)
+        (made,) = admin.create_partitions([NewPartitions(settings.topic_updates, 9)]).values()
+        made.result(10)
+        while not stopped():
+            service.create(Fields("after"), ME)
+            time.sleep(0.05)
+
+    assert "--accept-topic" in (refused.value.fix or "")
+    assert all(record.partition() < 4 for record in topic.records(settings.topic_updates))
+    assert topic_problem(settings, store.facts)
+    check_topic(settings, store.facts, accept=True)
+    assert topic_problem(settings, store.facts) is None
+    workers.relay(store)
+    published(store)
+
+
+def test_a_topic_that_was_made_anew_is_refused(store: Store, settings: Settings, workers: Workers) -> None:
+    CustomerService(store.customers).create(Fields("Ada"), ME)
+    with workers.running_relay(store):
+        published(store)
+    admin = kafka.admin(settings)
+    (deleted,) = admin.delete_topics([settings.topic_updates]).values()
+    deleted.result(10)
+
+    def made_anew() -> bool:
+        try:
+            return settings.topic_updates in kafka.ensure_topics(settings)
+        except Exception:  # noqa: BLE001 - it is still being deleted
+            return False
+
+    until("it is there again", made_anew)
+
+    with pytest.raises(ConfigurationError, match="deleted and made anew"):
+        run_relay(settings, store)
+
+
+def test_two_sources_on_one_topic_are_refused(
+    store: Store,
+    new_database: Callable[[], str],
+    opened: Callable[[str], Store],
+    settings: Settings,
+    workers: Workers,
+) -> None:
+    another = opened(new_database())
+    for each in (store, another):
+        CustomerService(each.customers).create(Fields("Ada"), ME)
+    workers.relay(store)
+    published(store)
+
+    with pytest.raises(ConfigurationError, match="two sources on one topic"):
+        run_relay(settings, another)
+
+    assert another.outbox.depth().waiting == 1
+
+
+def take_back(store: Store, customer_id: int, version: int) -> None:
+    """Bring a customer to an older version, as a restored backup has it; version 0 is before it existed."""
+    history = [decode(e, b"%d" % customer_id) for e in store.customers.history(customer_id, limit=100)]
+    docs = {event.version: event.doc().decode() for event in history}
+    if store.name == "postgres":
+        with store._connections.transaction() as cursor:  # type: ignore[attr-defined]
+            cursor.execute(
+                "DELETE FROM customer_event WHERE customer_id = %s AND version > %s", (customer_id, version)
+            )
+            if version:
+                cursor.execute(
+                    "UPDATE customer SET version = %s, deleted = false, doc = %s WHERE id = %s",
+                    (version, docs[version], customer_id),
+                )
+            else:
+                cursor.execute("DELETE FROM customer WHERE id = %s", (customer_id,))
+        return
+    database = store._connection.database  # type: ignore[attr-defined]
+    database["customer_event"].delete_many({"_id.customer_id": customer_id, "_id.version": {"$gt": version}})
+    if version:
+        change = {"version": version, "deleted": False, "doc": docs[version]}
+        database["customer"].update_one({"_id": customer_id}, {"$set": change})
+    else:
+        database["customer"].delete_one({"_id": customer_id})
+
+
+def test_a_source_restored_to_an_older_state_is_refused_and_resync_makes_it_the_newest(
+    store: Store,
+    new_database: Callable[[], str],
+    opened: Callable[[str], Store],
+    settings: Settings,
+    workers: Workers,
+) -> None:
+    copy = opened(new_database())
+    service = CustomerService(store.customers)
+    kept, old, rewritten, lost = (service.create(Fields(f"Ada {n}"), ME).id for n in range(4))
+    for customer_id in (old, rewritten):
+        service.replace(customer_id, Fields("second"), ME)
+        service.replace(customer_id, Fields("third"), ME)
+    service.delete(old, ME)
+    workers.copy(copy.replica, "copy")
+    with workers.running_relay(store):
+        published(store)
+    until("the copy is there", lambda: copy.replica.scan(0, 9) == store.replica.scan(0, 9))
+
+    for customer_id, version in ((old, 1), (rewritten, 2), (lost, 0)):
+        take_back(store, customer_id, version)
+    service.replace(rewritten, Fields("another third"), ME)
+
+    with pytest.raises(ConfigurationError, match="restored to an older state") as refused:
+        run_relay(settings, store)
+    assert "relay --resync" in (refused.value.fix or "")
+    resync(settings, store)
+    workers.relay(store)
+    published(store)
+
+    until("they are equal again", lambda: copy.replica.scan(0, 9) == store.replica.scan(0, 9))
+    rows = {row.id: row for row in store.replica.scan(0, 9)}
+    assert {i: (rows[i].version, rows[i].deleted) for i in (kept, old, rewritten, lost)} == {
+        kept: (1, False),
+        old: (5, False),
+        rewritten: (4, False),
+        lost: (2, True),
+    }
+    assert b"another third" in rows[rewritten].doc
+    assert service.create(Fields("new"), ME).id > lost
+
+
+@pytest.fixture
+def small_topic(settings: Settings) -> Callable[[int], None]:
+    admin = kafka.admin(settings)
+
+    def limit(most: int) -> None:
+        entry = ConfigEntry("max.message.bytes", str(most), incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(
+            ConfigResource.Type.TOPIC, settings.topic_updates, incremental_configs=[entry]
+        )
+        (done,) = admin.incremental_alter_configs([resource]).values()
+        done.result(10)
+
+    return limit
+
+
+BIG = {f"k{n}": "x" * 400 for n in range(20)}
+
+
+def test_an_event_that_is_too_big_is_refused_at_the_write(
+    store: Store,
+    settings: Settings,
+    workers: Workers,
+    small_topic: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relay, "_PARKED", 0.5)
+    small_topic(5000)
+    workers.relay(store)
+    until("the relay has told the limit", lambda: store.facts.get("event-limit") == "5000")
+    service = CustomerService(store.customers, event_limit=EventLimit(store.facts))
+
+    with pytest.raises(ValidationError, match=r"metadata: makes an event of .* the topic takes 4,200"):
+        service.create(Fields("Ada", metadata=BIG), ME)
+
+    assert service.create(Fields("Ada"), ME).version == 1
+    assert store.customers.count("include") == 1
+
+
+def test_an_event_that_is_too_big_parks_its_customer_only_until_the_topic_takes_it(
+    store: Store,
+    settings: Settings,
+    workers: Workers,
+    topic: Topic,
+    small_topic: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(relay, "_PARKED", 0.5)
+    small_topic(5000)
+    service = CustomerService(store.customers)
+    big = service.create(Fields("Ada"), ME)
+    service.replace(big.id, Fields("Ada", metadata=BIG), ME)
+    service.replace(big.id, Fields("Ada again"), ME)
+    others = [service.create(Fields("Grace"), ME).id for _ in range(20)]
+
+    first = workers.relay(store)
+    published(store)
+
+    def seen() -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        for record in topic.records(settings.topic_updates):
+            event = decode(record.value(), record.key())
+            found.setdefault(event.customer_id, []).append(event.version)
+        return found
+
+    assert seen() == {big.id: [1], **{i: [1] for i in others}}
+    assert re.search(rf"Customer {big.id} is parked from version 2 on", caplog.text)
+    first.ask()
+    workers.relay(store)
+    small_topic(100_000)
+
+    until("the rest went out in order", lambda: seen()[big.id] == [1, 2, 3])
+    assert store.facts.all("parked:") == {}
