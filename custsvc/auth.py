@@ -34,16 +34,17 @@ _KEY = re.compile(r"csk_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who makes a request. `name` becomes the actor of what they change."""
+    """Who makes a request. `name` becomes the actor of what they change, `id` tells namesakes apart."""
 
     name: str
     role: Role
+    id: str = ""
 
     def may(self, role: Role) -> bool:
         return _RANK[self.role] >= _RANK[role]
 
 
-ANONYMOUS: Final = Principal("anonymous", "admin")
+ANONYMOUS: Final = Principal("anonymous", "admin", "anonymous")
 
 
 def new_key(
@@ -92,7 +93,7 @@ class KeyRing:
             return None
         if key.revoked_on is not None or (key.expires_on is not None and key.expires_on <= self._clock()):
             return None
-        return Principal(key.name, key.role)
+        return Principal(key.name, key.role, key.prefix)
 
     def _find(self, prefix: str) -> ApiKey | None:
         now = self._monotonic()

@@ -175,6 +175,14 @@ def canonical_fields(raw: Any) -> Fields:
     return Fields(**found)
 
 
+def canonical_email(text: str) -> str | None:
+    """An address as it is stored; None for an empty one. Raises ValidationError."""
+    try:
+        return _email(text)
+    except _Refused as refused:
+        raise ValidationError([FieldError("email", refused.code, str(refused))]) from refused
+
+
 def merge_patch(fields: Fields, patch: Any) -> Fields:
     """`fields` with an RFC 7396 merge patch applied: null removes, metadata is merged key by key."""
     if not isinstance(patch, dict):

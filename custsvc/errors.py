@@ -107,6 +107,20 @@ class VersionConflict(Conflict):
         self.current = current
 
 
+class KeyTaken(Conflict):
+    """The idempotency key has an answer already."""
+
+
+class InFlight(Conflict):
+    """A request with this idempotency key is being worked on."""
+
+
+class KeyMismatch(CustsvcError):
+    """The idempotency key was used for another request."""
+
+    exit_code = ExitCode.CONFLICT
+
+
 class BadEvent(CustsvcError):
     """A record on a topic cannot be read as an event. It goes to the dead-letter topic.
 

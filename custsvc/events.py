@@ -49,6 +49,7 @@ class CustomerEvent(NamedTuple):
     op: str
     time: dt.datetime
     payload: bytes
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,13 @@ class Change:
 
 
 def new_change(
-    op: str, before: Stored | None, after: Customer, *, actor: str, request_id: str | None = None
+    op: str,
+    before: Stored | None,
+    after: Customer,
+    *,
+    actor: str,
+    request_id: str | None = None,
+    traceparent: str | None = None,
 ) -> Change:
     """The change from `before` to `after`, its event encoded around both documents' bytes."""
     doc = after.encode()
@@ -84,9 +91,8 @@ def new_change(
     payload = b"".join(
         (head[:-1], b',"before_change":', before.doc if before else b"null", b',"after_change":', doc, b"}")
     )
-    return Change(
-        before, after, doc, CustomerEvent(event_id, after.id, after.version, op, after.updated_on, payload)
-    )
+    event = CustomerEvent(event_id, after.id, after.version, op, after.updated_on, payload, traceparent)
+    return Change(before, after, doc, event)
 
 
 def changed_fields(before: Stored | None, after: Customer) -> list[str]:
@@ -117,9 +123,15 @@ _CE_VERSION: Final = ("ce_specversion", b"1.0")
 _CONTENT_TYPE: Final = ("content-type", b"application/json")
 
 
+def after_of(payload: bytes) -> bytes:
+    """The canonical bytes of the customer after the change, out of the payload of an event of our own."""
+    return payload[payload.rindex(_AFTER) + len(_AFTER) - 1 : -1]
+
+
 def headers(event: CustomerEvent, source: str) -> list[tuple[str, str | bytes | None]]:
     """The CloudEvents 1.0 headers (binary mode) of an event. `source` says which database it is from."""
-    event_id, customer_id, _, op, time, _ = event
+    event_id, customer_id, _, op, time, _, traceparent = event
+    trace = [("traceparent", traceparent.encode())] if traceparent else []
     return [
         _CE_VERSION,
         ("ce_id", event_id.encode()),
@@ -128,6 +140,7 @@ def headers(event: CustomerEvent, source: str) -> list[tuple[str, str | bytes | 
         ("ce_subject", b"%d" % customer_id),
         ("ce_time", format_time(time).encode()),
         _CONTENT_TYPE,
+        *trace,
     ]
 
 

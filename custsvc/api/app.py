@@ -89,7 +89,7 @@ def build(settings: Settings, store: Store | None = None) -> Flask:
     services = Services(
         settings=settings,
         store=store,
-        customers=CustomerService(store.customers, event_limit=EventLimit(store.facts)),
+        customers=CustomerService(store.customers, store.answers, event_limit=EventLimit(store.facts)),
         cursors=Cursors(store.secret),
         keys=KeyRing(store.keys),
     )

@@ -106,6 +106,18 @@ CODES: Final[dict[str, Code]] = {
         "Merge your change with `current`, the state there is now (`changed` names what they changed), "
         "and send it with its ETag in If-Match.",
     ),
+    "idempotency-in-flight": Code(
+        409,
+        "The same request is being worked on",
+        "A request with this Idempotency-Key has come before and is not finished.",
+        "Wait as long as Retry-After says and send it again: the answer is that of the first one.",
+    ),
+    "idempotency-mismatch": Code(
+        422,
+        "The idempotency key was used for another request",
+        "Method, path, query or body differ from those of the first request with this Idempotency-Key.",
+        "Take a new key for each new request, and keep it only to send that same request again.",
+    ),
     "too-large": Code(
         413,
         "The body is too large",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 from itsdangerous import BadData, URLSafeSerializer
 
 from .problems import Problem
 
-_LONGEST: Final = 300
+# A sort key may be the longest name there is, each character of it escaped.
+_LONGEST: Final = 8000
 
 
 class Cursors:
@@ -26,20 +27,20 @@ class Cursors:
             self._secret(), salt="custsvc.cursor", signer_kwargs={"digest_method": hashlib.sha256}
         )
 
-    def make(self, last: int, scope: str) -> str:
-        """The cursor after `last` in the list that `scope` describes: its sort, filters and subject."""
-        text = self._serializer.dumps([last, _hash(scope)])
+    def make(self, place: Any, scope: str) -> str:
+        """The cursor of a place, plain JSON, in the list that `scope` describes: sort, filters, subject."""
+        text = self._serializer.dumps([place, _hash(scope)])
         return text if isinstance(text, str) else text.decode()
 
-    def read(self, text: str, scope: str) -> int:
-        """Where the page before ended. Raises Problem for a cursor of another list, or of nobody's."""
+    def read(self, text: str, scope: str) -> Any:
+        """The place. Raises Problem for a cursor of another list, or of nobody's."""
         try:
-            last, of = self._serializer.loads(text[: _LONGEST + 1])
+            place, of = self._serializer.loads(text[: _LONGEST + 1])
         except (BadData, ValueError, TypeError) as exc:
             raise Problem(400, "bad-cursor", "take the cursor as a list's `next` gave it") from exc
         if of != _hash(scope):
             raise Problem(400, "cursor-mismatch", "the cursor is of a list with other filters; start anew")
-        return int(last)
+        return place
 
 
 def _hash(scope: str) -> str:

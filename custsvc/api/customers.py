@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import cast, get_args
+from collections.abc import Callable
 
 import orjson
 from flask import Response
 
-from ..customer import canonical_fields, merge_patch
+from ..customer import Fields, canonical_fields, merge_patch
 from ..errors import NotFound
-from ..stores.base import CustomerQuery, Deleted
+from ..stores.base import Position
+from .lists import METADATA, PARAMETERS, cursor_of, list_request, only_fields
 from .messages import (
     JSON,
     MERGE_PATCH,
@@ -21,7 +22,6 @@ from .messages import (
     page_response,
     parameters,
     wants_minimal,
-    word_of,
 )
 from .resource import ApiResource
 
@@ -30,30 +30,35 @@ class CustomerList(ApiResource):
     """`/api/customers/`"""
 
     def get(self) -> Response:
-        given = parameters("limit", "cursor", "deleted", "count")
-        deleted = cast(Deleted, word_of(given, "deleted", get_args(Deleted), "exclude"))
-        counted = word_of(given, "count", ("exact", "none"), "none" if "cursor" in given else "exact")
-        scope = f"customers deleted={deleted}"
-        after = self.services.cursors.read(given["cursor"], scope) if "cursor" in given else None
-
-        store = self.services.store.customers
-        page = store.find(CustomerQuery(limit_of(given), after, deleted))
-        cursor = None
-        if page.has_more and page.last_id is not None:
-            cursor = self.services.cursors.make(page.last_id, scope)
+        given = parameters(*PARAMETERS, prefix=METADATA)
+        asked = list_request(given, self.services.cursors)
+        store, query = self.services.store.customers, asked.query
+        page = store.find(query)
+        counted = asked.counting != "none"
+        count = store.count(query.filter, exact=asked.counting == "exact") if counted else None
+        docs = page.docs if asked.fields is None else only_fields(page.docs, asked.fields)
+        # Whoever came by a cursor came from a page on the other side of it.
+        more = bool(page.count) if query.backward else page.has_more
+        before = page.has_more if query.backward else query.after is not None
         return page_response(
-            page.docs,
-            count=store.count(deleted) if counted == "exact" else None,
-            has_more=page.has_more,
-            cursor=cursor,
+            docs,
+            count=count,
+            has_more=more,
             given=given,
+            following=self._cursor(page.last, asked.scope, backward=False) if more else None,
+            preceding=self._cursor(page.first, asked.scope, backward=True) if before else None,
         )
+
+    def _cursor(self, end: Position | None, scope: str, *, backward: bool) -> str | None:
+        return self.services.cursors.make(cursor_of(end, backward=backward), scope) if end else None
 
     def post(self) -> Response:
         parameters()
-        stored = self.services.customers.create(canonical_fields(json_body(JSON)), self.caller)
-        location = ("Location", f"/api/customers/{stored.id}/")
-        return customer_response(stored, 201, extra=[location], minimal=wants_minimal())
+        fields = canonical_fields(json_body(JSON))
+        caller = self.caller()
+        stored, put = self.once(caller, lambda: self.services.customers.create(fields, caller))
+        put["extra"].append(("Location", f"/api/customers/{stored.id}/"))
+        return customer_response(stored, 201, minimal=wants_minimal(), **put)
 
 
 class OneCustomer(ApiResource):
@@ -69,24 +74,27 @@ class OneCustomer(ApiResource):
     def put(self, customer_id: int) -> Response:
         parameters()
         fields = canonical_fields(json_body(JSON))
-        with self.guarded(customer_id) as expected:
-            stored = self.services.customers.replace(customer_id, fields, self.caller, expected=expected)
-        return customer_response(stored, minimal=wants_minimal())
+        return self._changed(customer_id, lambda _: fields)
 
     def patch(self, customer_id: int) -> Response:
         parameters()
         patch = json_body(MERGE_PATCH, JSON)
-        with self.guarded(customer_id) as expected:
-            stored = self.services.customers.update(
-                customer_id, lambda fields: merge_patch(fields, patch), self.caller, expected=expected
-            )
-        return customer_response(stored, minimal=wants_minimal())
+        return self._changed(customer_id, lambda fields: merge_patch(fields, patch))
+
+    def _changed(self, customer_id: int, edit: Callable[[Fields], Fields]) -> Response:
+        update = self.services.customers.update
+        stored, put = self.write(
+            customer_id, lambda caller, expected: update(customer_id, edit, caller, expected=expected)
+        )
+        return customer_response(stored, minimal=wants_minimal(), **put)
 
     def delete(self, customer_id: int) -> Response:
         parameters()
-        with self.guarded(customer_id) as expected:
-            stored = self.services.customers.delete(customer_id, self.caller, expected=expected)
-        return etag_response(stored, 204)
+        delete = self.services.customers.delete
+        stored, put = self.write(
+            customer_id, lambda caller, expected: delete(customer_id, caller, expected=expected)
+        )
+        return etag_response(stored, 204, **put)
 
 
 class CustomerRestore(ApiResource):
@@ -94,9 +102,11 @@ class CustomerRestore(ApiResource):
 
     def post(self, customer_id: int) -> Response:
         parameters()
-        with self.guarded(customer_id) as expected:
-            stored = self.services.customers.restore(customer_id, self.caller, expected=expected)
-        return customer_response(stored, minimal=wants_minimal())
+        restore = self.services.customers.restore
+        stored, put = self.write(
+            customer_id, lambda caller, expected: restore(customer_id, caller, expected=expected)
+        )
+        return customer_response(stored, minimal=wants_minimal(), **put)
 
 
 class CustomerHistory(ApiResource):
@@ -123,6 +133,6 @@ class CustomerHistory(ApiResource):
             # Versions have no gaps, so the newest one is also their number.
             count=newest.version if newest else None,
             has_more=has_more,
-            cursor=cursor,
             given=given,
+            following=cursor,
         )

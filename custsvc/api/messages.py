@@ -9,7 +9,8 @@ import datetime as dt
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any, Final, NoReturn
 from urllib.parse import urlencode
 
@@ -19,6 +20,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from ..customer import INT64_MAX, Stored
 from ..errors import FieldError
+from ..idempotency import Keyed
 from .problems import Problem, bad_parameter
 
 JSON: Final = "application/json"
@@ -42,13 +44,16 @@ _OUR_TAG: Final = re.compile(r'"v([1-9][0-9]{0,18})"')
 # -- parameters --------------------------------------------------------------------------------------------
 
 
-def parameters(*allowed: str) -> dict[str, str]:
-    """The query's parameters. Raises Problem for one that is not allowed, or is there twice."""
+def parameters(*allowed: str, prefix: str | None = None) -> dict[str, str]:
+    """The query's parameters: those allowed, and any that begin with `prefix`.
+
+    Raises Problem for another one, or one that is there twice.
+    """
     if not request.query_string:
         return {}
     found: dict[str, str] = {}
     for name, value in request.args.items(multi=True):
-        if name not in allowed:
+        if name not in allowed and not (prefix and name.startswith(prefix)):
             known = f"there are {', '.join(allowed)}" if allowed else "this path has none"
             detail = f"there is no parameter {name!r}; {known}"
             raise Problem(
@@ -60,7 +65,7 @@ def parameters(*allowed: str) -> dict[str, str]:
     return found
 
 
-def limit_of(given: dict[str, str]) -> int:
+def limit_of(given: Mapping[str, str]) -> int:
     """The page size asked for."""
     text = given.get("limit", str(LIMIT_DEFAULT))
     if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= LIMIT_MAX:
@@ -68,7 +73,7 @@ def limit_of(given: dict[str, str]) -> int:
     return int(text)
 
 
-def word_of(given: dict[str, str], name: str, words: Sequence[str], default: str) -> str:
+def word_of(given: Mapping[str, str], name: str, words: Sequence[str], default: str) -> str:
     """A parameter that is one of some words."""
     value = given.get(name, default)
     if value not in words:
@@ -92,7 +97,7 @@ def json_body(*types: str) -> Any:
         )
     try:
         # Not orjson: it turns an integer of more than 64 bits into a float, and so into another number.
-        return json.loads(_body().decode(), parse_constant=_no_constant)
+        return json.loads(body().decode(), parse_constant=_no_constant)
     except UnicodeDecodeError as exc:
         raise Problem(400, "bad-json", "the body is not UTF-8") from exc
     except json.JSONDecodeError as exc:
@@ -103,12 +108,13 @@ def json_body(*types: str) -> Any:
         raise Problem(400, "bad-json", "the body is nested too deeply") from exc
 
 
-def _body() -> bytes:
-    body = request.get_data(cache=False)
+def body() -> bytes:
+    """The request's body as it came."""
+    data = request.get_data()
     # A body in chunks that is too long comes cut off at the limit, without an error.
-    if request.content_length is None and len(body) >= (request.max_content_length or math.inf):
+    if request.content_length is None and len(data) >= (request.max_content_length or math.inf):
         raise RequestEntityTooLarge
-    return body
+    return data
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -121,6 +127,34 @@ def wants_minimal() -> bool:
     return bool(prefer) and any(
         part.strip().replace(" ", "").lower() == "return=minimal" for part in re.split("[,;]", prefer or "")
     )
+
+
+_PRINTABLE: Final = re.compile(r"[\x21\x23-\x7e]{1,255}")
+_TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def keyed_request(principal: str) -> Keyed | None:
+    """The request under its Idempotency-Key, None where it has none. Raises Problem for a malformed key."""
+    header = request.headers.get("Idempotency-Key")
+    if header is None:
+        return None
+    key = header.strip()
+    if len(key) > 2 and key[0] == key[-1] == '"':
+        key = key[1:-1]  # a string of RFC 8941, as the draft of the header has it
+    if not _PRINTABLE.fullmatch(key):
+        raise Problem(
+            400, "bad-header", "Idempotency-Key must be 1 to 255 printable characters without spaces"
+        )
+    path = request.environ["PATH_INFO"].rstrip("/")
+    asked = sha256(f"{request.method} {path}?{request.query_string.decode('latin-1')}\n".encode())
+    asked.update(body())
+    return Keyed(principal, key, asked.digest())
+
+
+def traceparent() -> str | None:
+    """The trace that the request belongs to (W3C Trace Context); a malformed header counts as none."""
+    header = request.environ.get("HTTP_TRACEPARENT")
+    return header if header and _TRACEPARENT.fullmatch(header) else None
 
 
 # -- entity tags -------------------------------------------------------------------------------------------
@@ -163,9 +197,9 @@ def customer_response(
     return Response(stored.doc, status, headers, content_type=JSON)
 
 
-def etag_response(stored: Stored, status: int) -> Response:
+def etag_response(stored: Stored, status: int, *, extra: Sequence[tuple[str, str]] = ()) -> Response:
     """No body, only which version it is: for 304 and 204."""
-    return _bodiless(status, [("ETag", f'"v{stored.version}"'), _CACHE])
+    return _bodiless(status, [("ETag", f'"v{stored.version}"'), _CACHE, *extra])
 
 
 def _bodiless(status: int, headers: list[tuple[str, str]]) -> Response:
@@ -184,16 +218,28 @@ def last_modified(stored: Stored) -> str:
 
 
 def page_response(
-    docs: bytes, *, count: int | None, has_more: bool, cursor: str | None, given: dict[str, str]
+    docs: bytes,
+    *,
+    count: int | None,
+    has_more: bool,
+    given: dict[str, str],
+    following: str | None,
+    preceding: str | None = None,
 ) -> Response:
-    """One page of a list, `docs` being the inside of its array. The next one keeps the parameters given."""
-    following = None
+    """One page of a list, `docs` being the inside of its array. Its neighbours keep the parameters given.
+
+    `following` and `preceding` are the cursors of the neighbours, None where there is none.
+    """
+    others = {k: v for k, v in given.items() if k != "cursor"}
+    links = {
+        name: f"{request.path}?{urlencode({**others, 'cursor': cursor})}" if cursor else None
+        for name, cursor in (("next", following), ("previous", preceding))
+    }
     headers = [_CACHE]
-    if cursor is not None:
-        query = urlencode({**{k: v for k, v in given.items() if k != "cursor"}, "cursor": cursor})
-        following = f"{request.path}?{query}"
-        headers.append(("Link", f'<{following}>; rel="next"'))
-    head = orjson.dumps({"count": count, "next": following, "previous": None, "has_more": has_more})
+    for relation, name in (("next", "next"), ("prev", "previous")):
+        if links[name]:
+            headers.append(("Link", f'<{links[name]}>; rel="{relation}"'))
+    head = orjson.dumps({"count": count, **links, "has_more": has_more})
     return Response(b"".join((head[:-1], b',"results":[', docs, b"]}")), 200, headers, content_type=JSON)
 
 

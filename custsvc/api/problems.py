@@ -21,6 +21,8 @@ from ..errors import (
     Conflict,
     CustomerDeleted,
     FieldError,
+    InFlight,
+    KeyMismatch,
     NotFound,
     TemporaryError,
     ValidationError,
@@ -165,6 +167,17 @@ def _(exc: CustomerDeleted) -> Problem:
 @problem_of.register
 def _(exc: Conflict) -> Problem:
     return Problem(409, "conflict", str(exc))
+
+
+@problem_of.register
+def _(exc: InFlight) -> Problem:
+    detail = f"{exc} Wait, then send it again to get its answer."
+    return Problem(409, "idempotency-in-flight", detail, headers=[("Retry-After", "1")])
+
+
+@problem_of.register
+def _(exc: KeyMismatch) -> Problem:
+    return Problem(422, "idempotency-mismatch", f"{exc} Take a new key for a new request.")
 
 
 @problem_of.register

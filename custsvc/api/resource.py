@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import orjson
 from flask import g, request
@@ -18,7 +17,7 @@ from ..errors import NotFound, VersionConflict
 from ..service import Caller, CustomerService
 from ..stores.base import Role, Store
 from .cursors import Cursors
-from .messages import if_match
+from .messages import if_match, keyed_request, traceparent
 from .problems import Problem
 
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
@@ -55,20 +54,34 @@ class ApiResource(Resource):  # type: ignore[misc]
             return None
         return cls.reading if method in _SAFE else cls.writing
 
-    @property
     def caller(self) -> Caller:
-        return Caller(g.principal.name, g.request_id)
+        """Who makes the request at hand, and under which idempotency key."""
+        principal = g.principal
+        return Caller(principal.name, g.request_id, traceparent(), keyed_request(principal.id))
 
-    @contextmanager
-    def guarded(self, customer_id: int) -> Iterator[int | None]:
-        """A write under the request's If-Match: gives the version to expect, answers 412 and 428."""
+    def write(
+        self, customer_id: int, work: Callable[[Caller, int | None], Stored]
+    ) -> tuple[Stored, dict[str, Any]]:
+        """Do a write to a customer once, under the request's If-Match; answers 412 and 428.
+
+        `work` gets the version to expect. Returns the customer, and what the answer is to be put with.
+        """
         if self.services.settings.require_if_match and "If-Match" not in request.headers:
             raise Problem(428, "if-match-required", 'send If-Match with the ETag you read, as "v3"')
         allowed = if_match()
+        caller = self.caller()
         try:
-            yield self._expected(customer_id, allowed)
+            return self.once(caller, lambda: work(caller, self._expected(customer_id, allowed)))
         except VersionConflict as exc:
             raise self._mismatch(exc, allowed or frozenset()) from exc
+
+    def once(self, caller: Caller, work: Callable[[], Stored]) -> tuple[Stored, dict[str, Any]]:
+        """Do a write once. Returns the customer, and what the answer is to be put with."""
+        stored, replayed = self.services.customers.once(caller, work)
+        headers = [("X-Custsvc-Position", f"{stored.id}-{stored.version}")]
+        if replayed:
+            headers.append(("Idempotency-Replayed", "true"))
+        return stored, {"extra": headers}
 
     def _expected(self, customer_id: int, allowed: frozenset[int] | None) -> int | None:
         if allowed is None:

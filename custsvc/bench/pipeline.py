@@ -22,6 +22,7 @@ from ..customer import Customer, Stored, utc_now
 from ..events import Change, new_change
 from ..seed import made_up, seed_customers
 from ..stores import open_store
+from ..stores.base import CustomerFilter
 from . import latency, mongo, postgres, scratch
 from .report import Measure
 from .roles import Role, until
@@ -155,7 +156,7 @@ class _Direction:
             with Role(settings, "replicate", "--backend", self.copy) as role:
                 started = role.began("assigned")
                 seconds = until(applied, _PATIENCE, "replicate applies the topic") - started
-            rows = store.customers.count("include")
+            rows = store.customers.count(CustomerFilter("include"))
         return Measure(
             f"apply into {self.copy}, {kind}",
             _rate(self._sizes.events, seconds),

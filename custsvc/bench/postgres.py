@@ -14,9 +14,11 @@ from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a
 
 from ..errors import ConfigurationError
 from ..events import Change
+from ..search import terms_of
 from ..stores.postgres import copying
 from ..stores.postgres.connection import connect
-from ..stores.postgres.customers import COPIED, COPIED_EVENT, copied_customer, copied_event
+from ..stores.postgres.customers import COPIED_EVENT, copied_event
+from ..stores.postgres.rows import COPIED, copied_customer, tsvector
 
 
 def create_database(url: str, name: str) -> str:
@@ -84,7 +86,8 @@ class Bare:
         lines = "".join(
             [
                 f"{c['id']}\t{c['version']}\t{c['deleted']}\t{_text(c['name'])}\t{_text(c['email'])}\t"
-                f"{_text(c['phone'])}\t{c['created_on']}\t{c['updated_on']}\t{_text(doc.decode())}\n"
+                f"{_text(c['phone'])}\t{c['created_on']}\t{c['updated_on']}\t{_text(doc.decode())}\t"
+                f"{tsvector(terms_of(c['name'], c['email'], c['phone'], c['metadata']))}\n"
                 for c, doc in sorted(customers, key=lambda each: int(each[0]["id"]))
             ]
         )
@@ -108,7 +111,7 @@ _UPSERT = f"""
     ON CONFLICT (id) DO UPDATE SET
         version = excluded.version, deleted = excluded.deleted, name = excluded.name, email = excluded.email,
         phone = excluded.phone, created_on = excluded.created_on, updated_on = excluded.updated_on,
-        doc = excluded.doc
+        doc = excluded.doc, terms = excluded.terms
     WHERE excluded.version > c.version
 """  # noqa: S608 - constants of this module
 

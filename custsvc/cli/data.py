@@ -143,6 +143,7 @@ def verify(
     )
     from ..pipeline import pipeline
     from ..stores import open_store
+    from ..stores.base import CustomerFilter
     from ..verify import summary
     from ..verify import verify as compare
     from .progress import bar
@@ -152,7 +153,7 @@ def verify(
         open_store(settings, settings.other_backend) as copy,
         pipeline(settings, source, copy) as way,
     ):
-        with bar("comparing", source.customers.count("include")) as progress:
+        with bar("comparing", source.customers.count(CustomerFilter("include"))) as progress:
             report = compare(source.replica, copy.replica, way, patience=wait, progress=progress)
         say(summary(report, (source.name, copy.name)))
     _print_report(report, fmt)

@@ -8,10 +8,10 @@ Whoever opens a store closes it (`with`).
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from ..customer import Stored
 from ..errors import ConfigurationError
@@ -23,24 +23,111 @@ from .ledger import Recipients as Recipients
 
 Deleted = Literal["exclude", "include", "only"]
 
+ANSWER_KEPT: Final = dt.timedelta(hours=24)
+"""How long an idempotency key is remembered."""
+
+
+SortField = Literal["id", "name", "email", "created_on", "updated_on", "version"]
+
+
+class TimeSpan(NamedTuple):
+    """From `since` on, and earlier than `before`; None leaves an end open."""
+
+    since: dt.datetime | None = None
+    before: dt.datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerFilter:
+    """Which customers. All that is given must hold.
+
+    `words` are folded (`search.words_of`); each must begin a word of name, email or phone. `name_prefix`
+    is compared as it is, by code points. `metadata` holds keys with their values as a query spells them.
+    """
+
+    deleted: Deleted = "exclude"
+    words: tuple[str, ...] = ()
+    email: str | None = None
+    name_prefix: str | None = None
+    created: TimeSpan = TimeSpan()
+    updated: TimeSpan = TimeSpan()
+    metadata: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is asked but which of live and deleted."""
+        return self == CustomerFilter(self.deleted)
+
+
+LIVE: Final = CustomerFilter()
+"""The customers that are not deleted."""
+
+
+class Position(NamedTuple):
+    """A place in a sorted list: a customer's sort key and id.
+
+    The key of a time is its text as in the document, that of an email which is null is "".
+    """
+
+    key: str | int
+    id: int
+
 
 @dataclass(frozen=True, slots=True)
 class CustomerQuery:
-    """A page of customers in the order of `id`: those after (or, reversed, before) `after_id`."""
+    """A page of a sorted list: what follows `after`, or, `backward`, what stands before it.
+
+    Every sort ends in the id, in the same direction. Text sorts by code points, no email first.
+    """
 
     limit: int = 50
-    after_id: int | None = None
-    deleted: Deleted = "exclude"
+    filter: CustomerFilter = LIVE
+    sort: SortField = "id"
+    descending: bool = False
+    after: Position | None = None
+    backward: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`docs` is the JSON array's inside: canonical documents joined by commas, `count` of them."""
+    """`docs` is the JSON array's inside: canonical documents joined by commas, `count` of them.
+
+    They stand in the order of the list, also when it was read backward. `has_more` says whether there are
+    more in the direction that was read.
+    """
 
     docs: bytes
     count: int
-    last_id: int | None
+    first: Position | None
+    last: Position | None
     has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a request with an Idempotency-Key came to: kept so that the same request, sent again, gets it.
+
+    `principal` and `key` name it, `request` is the hash of what was asked, `body` JSON of the caller's own.
+    """
+
+    principal: str
+    key: str
+    request: bytes
+    body: bytes
+    created_on: dt.datetime
+
+
+class Answers(Protocol):
+    """Answers under idempotency keys, for a day; then it is as if they had never been."""
+
+    def find(self, principal: str, key: str, now: dt.datetime) -> Answer | None:
+        """The answer kept under this key, if it is not a day old."""
+
+    def add(self, answer: Answer) -> None:
+        """Keep the answer to a request that changed nothing. Raises KeyTaken where there is one."""
+
+    def prune(self, now: dt.datetime) -> int:
+        """Forget answers that are a day old, some thousands at a time; returns how many."""
 
 
 class CustomerStore(Protocol):
@@ -58,25 +145,38 @@ class CustomerStore(Protocol):
     def get(self, customer_id: int) -> Stored | None:
         """The customer as stored, deleted or not; None where there never was one."""
 
+    def get_many(self, ids: Sequence[int]) -> dict[int, Stored]:
+        """These customers, deleted or not, without those that never were."""
+
     def find(self, query: CustomerQuery) -> Page:
         """One page, at the cost of one page however deep. Sees every write that returned before."""
 
-    def count(self, deleted: Deleted = "exclude") -> int:
-        """How many customers there are, exactly."""
+    def count(self, where: CustomerFilter = LIVE, *, exact: bool = True) -> int:
+        """How many customers there are; with `exact` False about how many, at little cost."""
 
-    def save(self, change: Change) -> Stored:
+    def save(self, change: Change, answer: Answer | None = None) -> Stored:
         """Store the customer and its event, both or neither, if the stored version is `before`'s.
 
-        Raises VersionConflict where it is not (for a new customer: where the id is taken). A connection
-        lost on the way is resolved here: the answer is what really happened, or TemporaryError where the
-        database stays away and nobody can know. Durable when it returns.
+        `answer` is stored with them. Raises KeyTaken where its key has an answer already, VersionConflict
+        where the version is another (for a new customer: where the id is taken). A connection lost on the
+        way is resolved here: the answer is what really happened, or TemporaryError where the database
+        stays away and nobody can know. Durable when it returns.
         """
 
-    def save_many(self, changes: Sequence[Change]) -> None:
-        """Store many new customers with their events, in the order given; all or none of them."""
+    def save_many(self, changes: Sequence[Change], answer: Answer | None = None) -> None:
+        """Store many changes with their events, in the order given; all or none of them, as `save`.
+
+        A customer may be there more than once: each of its changes builds on the one before.
+        """
 
     def history(self, customer_id: int, *, limit: int, before_version: int | None = None) -> list[bytes]:
         """The customer's events, newest first: the exact bytes of each, below `before_version`."""
+
+    def event_at(self, customer_id: int, time: dt.datetime) -> bytes | None:
+        """The bytes of the newest event at or before `time`; None where the customer came later."""
+
+    def erase(self, change: Change, scrub: Callable[[bytes], bytes]) -> Stored:
+        """`save`, and in the same step put `scrub` of their bytes in the place of all earlier events."""
 
 
 class Depth(NamedTuple):
@@ -329,6 +429,8 @@ class Store(Protocol):
     def users(self) -> Users: ...
     @property
     def sessions(self) -> Sessions: ...
+    @property
+    def answers(self) -> Answers: ...
 
     def migrate(self) -> list[str]:
         """Bring the schema up to date, one process at a time; returns what was applied.

@@ -292,7 +292,7 @@ def test_a_key_is_read_once_in_two_seconds_so_revoking_works_within_them() -> No
     keys, now = CountedKeys(key), [100.0]
     ring = KeyRing(keys, monotonic=lambda: now[0])
 
-    assert [ring.principal(text) for _ in range(5)] == [Principal("n", "write")] * 5
+    assert [ring.principal(text) for _ in range(5)] == [Principal("n", "write", key.prefix)] * 5
     keys.key = None
     assert ring.principal(text) is not None
     now[0] += KEY_TTL

@@ -11,7 +11,7 @@ import pytest
 
 from custsvc.customer import INT64_MAX, Stored
 from custsvc.errors import TemporaryError, VersionConflict
-from custsvc.stores.base import CustomerQuery, Deleted, Page, Store
+from custsvc.stores.base import CustomerFilter, CustomerQuery, Deleted, Page, Position, Store
 
 if TYPE_CHECKING:
     from .conftest import Customers, CuttingProxy
@@ -87,7 +87,7 @@ def test_the_highest_id_is_a_customer_like_any_other(store: Store, customers: Cu
 
     assert store.customers.get(INT64_MAX) == changed
     assert len(store.customers.history(INT64_MAX, limit=5)) == 2
-    assert store.customers.find(CustomerQuery()).last_id == INT64_MAX
+    assert store.customers.find(CustomerQuery()).last == (INT64_MAX, INT64_MAX)
 
 
 def test_a_change_follows_the_version_it_was_made_from(store: Store, customers: Customers) -> None:
@@ -285,7 +285,7 @@ def test_many_new_customers_are_stored_all_or_none(store: Store, customers: Cust
 
 def test_no_new_customers_are_stored_without_a_word(store: Store) -> None:
     store.customers.save_many([])
-    assert store.customers.count("include") == 0
+    assert store.customers.count(CustomerFilter("include")) == 0
 
 
 # -- find and count
@@ -313,19 +313,19 @@ def test_pages_join_to_all_that_match_each_once(
 
     for limit in (1, 2, 3, 7, 10, 50):
         found: list[int] = []
-        after: int | None = None
+        after: Position | None = None
         while True:
-            page = store.customers.find(CustomerQuery(limit=limit, after_id=after, deleted=deleted))
+            page = store.customers.find(CustomerQuery(limit, CustomerFilter(deleted), after=after))
             ids = ids_of(page)
             assert page.count == len(ids) <= limit
-            assert page.last_id == ids[-1]
+            assert (page.first, page.last) == ((ids[0], ids[0]), (ids[-1], ids[-1]))
             found += ids
             if not page.has_more:
                 break
             assert page.count == limit
-            after = page.last_id
+            after = page.last
         assert found == expected
-    assert store.customers.count(deleted) == len(expected)
+    assert store.customers.count(CustomerFilter(deleted)) == len(expected)
 
 
 def test_a_page_holds_the_documents_byte_for_byte(store: Store, customers: Customers) -> None:
@@ -337,8 +337,9 @@ def test_a_page_holds_the_documents_byte_for_byte(store: Store, customers: Custo
 def test_a_page_beyond_the_last_is_empty(store: Store, customers: Customers) -> None:
     last = customers.add()
 
-    assert store.customers.find(CustomerQuery(after_id=last.id)) == Page(b"", 0, None, False)
-    assert store.customers.find(CustomerQuery(deleted="only")) == Page(b"", 0, None, False)
+    beyond, trash = CustomerQuery(after=Position(last.id, last.id)), CustomerFilter("only")
+    assert store.customers.find(beyond) == Page(b"", 0, None, None, False)
+    assert store.customers.find(CustomerQuery(filter=trash)) == Page(b"", 0, None, None, False)
 
 
 def test_a_read_sees_every_write_that_returned_before(
@@ -352,7 +353,7 @@ def test_a_read_sees_every_write_that_returned_before(
         assert len(other_store.customers.history(stored.id, limit=100)) == stored.version
     customers.change(stored, deleted=True)
     assert other_store.customers.count() == 0
-    assert other_store.customers.count("include") == other_store.customers.count("only") == 1
+    assert [other_store.customers.count(CustomerFilter(each)) for each in ("include", "only")] == [1, 1]
 
 
 # -- history

@@ -19,7 +19,7 @@ from custsvc.customer import Stored
 from custsvc.errors import ConfigurationError, TemporaryError
 from custsvc.local import mongod as embedded
 from custsvc.local import ports
-from custsvc.stores.base import CustomerQuery, Store
+from custsvc.stores.base import CustomerFilter, CustomerQuery, Position, Store
 from custsvc.stores.mongo import MongoStore, outbox
 from custsvc.stores.mongo.connection import Connection
 from custsvc.stores.mongo.customers import MongoCustomers
@@ -231,7 +231,7 @@ def test_a_page_costs_a_page_however_deep_and_however_many_are_deleted(
     store.replica.apply(events, "topic", {})
 
     with profiled(backdoor) as seen:
-        page = store.customers.find(CustomerQuery(limit=5, after_id=500, deleted=deleted))
+        page = store.customers.find(CustomerQuery(5, CustomerFilter(deleted), after=Position(500, 500)))
 
     (find,) = [each for each in seen if each["op"] == "query"]
     assert page.count == 5
@@ -246,7 +246,7 @@ def test_counting_looks_at_keys_only(store: Store, customers: Customers, backdoo
     store.replica.apply(events, "topic", {})
 
     with profiled(backdoor) as seen:
-        counts = [store.customers.count(each) for each in ("exclude", "only", "include")]  # type: ignore[arg-type]
+        counts = [store.customers.count(CustomerFilter(each)) for each in ("exclude", "only", "include")]  # type: ignore[arg-type]
 
     assert counts == [50, 50, 100]
     assert [each["docsExamined"] for each in seen if each["op"] == "command"] == [0, 0, 0]

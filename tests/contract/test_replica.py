@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from custsvc.customer import INT64_MAX
 from custsvc.events import ReceivedEvent, decode
-from custsvc.stores.base import Applied, CustomerQuery, Row, Store
+from custsvc.stores.base import Applied, CustomerFilter, CustomerQuery, Row, Store
 
 if TYPE_CHECKING:
     from .conftest import Customers
@@ -46,7 +46,7 @@ def test_a_copy_holds_the_documents_byte_for_byte(store: Store, customers: Custo
         stored = store.customers.get(event.customer_id)
         assert stored is not None
         assert (stored.version, stored.deleted, stored.doc) == row(event)[1:]
-    assert store.customers.find(CustomerQuery(deleted="only")).docs == events[5].doc()
+    assert store.customers.find(CustomerQuery(filter=CustomerFilter("only"))).docs == events[5].doc()
     assert store.customers.count() == 3
 
 

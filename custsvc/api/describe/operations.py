@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, get_args
 
+from ...customer import EMAIL_MAX, NAME_MAX
+from ...stores.base import SortField
+from ..lists import FIELDS
 from ..messages import JSON, LIMIT_DEFAULT, LIMIT_MAX, MERGE_PATCH
 from . import models
 from .operation import Answer, Operation, Parameter
@@ -29,7 +32,54 @@ _CURSOR = Parameter("cursor", "Where the page before ended, as its `next` gave i
 _COUNT = Parameter(
     "count",
     "Whether to count all that match; by default only on the first page.",
-    {"type": "string", "enum": ["exact", "none"]},
+    {"type": "string", "enum": ["exact", "estimated", "none"]},
+)
+
+
+def _text(name: str, description: str, longest: int, **schema: Any) -> Parameter:
+    return Parameter(name, description, {"type": "string", "maxLength": longest, **schema})
+
+
+_NOT_NUL: Final = "^[^\\x00]*$"
+_FILTERS: Final = (
+    _text(
+        "q",
+        "Words, each of which begins a word of name, email or phone; case and accents do not matter.",
+        100,
+        pattern=_NOT_NUL,
+    ),
+    _text("email", "Exactly this address.", EMAIL_MAX, pattern=_NOT_NUL),
+    _text("name__startswith", "The name begins with this, letter by letter.", NAME_MAX, pattern=_NOT_NUL),
+    *(
+        Parameter(
+            f"{field}__{sign}",
+            f"Last {verb} {words} this time." if field == "updated" else f"Created {words} this time.",
+            {"type": "string", "format": "date-time"},
+        )
+        for field, verb in (("created", "created"), ("updated", "changed"))
+        for sign, words in (
+            ("gte", "at or after"),
+            ("gt", "after"),
+            ("lte", "at or before"),
+            ("lt", "before"),
+        )
+    ),
+    _DELETED,
+)
+_SORT = Parameter(
+    "sort",
+    "The field to sort by, with - before it to descend. Customers alike in it follow by id.",
+    {
+        "type": "string",
+        "enum": [f"{sign}{field}" for field in get_args(SortField) for sign in ("", "-")],
+        "default": "id",
+    },
+)
+_FIELDS = _text(
+    "fields",
+    "The fields to show, separated by commas: `id,name`. All of them by default.",
+    200,
+    pattern=f"^({'|'.join(FIELDS)})(,({'|'.join(FIELDS)}))*$",
 )
 
 
@@ -47,6 +97,12 @@ _PREFER = _header(
     "Prefer",
     "`return=minimal`: no body back (RFC 7240).",
     enum=["return=minimal", "return=representation"],
+)
+_KEY = _header(
+    "Idempotency-Key",
+    "Any text of your own. The same request sent again with it, within 24 hours, gets the same answer and "
+    "does nothing; another request with it is 422.",
+    pattern="^[!#-~]{1,255}$",
 )
 _ID: Final = {"$ref": "#/components/parameters/customer_id"}
 
@@ -73,25 +129,26 @@ _CREATED = Answer(
     "The new customer.", {JSON: models.Customer}, ("ETag", "Last-Modified", "Location"), _links()
 )
 # The problems of a write to a customer that is there: those of its body come on top.
-_WRITE: Final = (404, 409, 412, 428)
+_WRITE: Final = (404, 409, 412, 422, 428)
 
 _CUSTOMERS: Final[dict[tuple[str, str], Operation]] = {
     ("/api/customers/", "get"): Operation(
         id="listCustomers",
         tag="customers",
         summary="List customers",
-        description="Page by page, in the order of `id`; a page costs the same at any depth.",
-        parameters=(_LIMIT, _CURSOR, _DELETED, _COUNT),
+        description="A page costs the same at any depth. `next` and `previous` lead to its neighbours. "
+        "`metadata.KEY=VALUE` keeps those that have this metadata entry.",
+        parameters=(*_FILTERS, _SORT, _FIELDS, _COUNT, _LIMIT, _CURSOR),
         answers={200: Answer("A page.", {JSON: models.CustomerList}, ())},
     ),
     ("/api/customers/", "post"): Operation(
         id="createCustomer",
         tag="customers",
         summary="Create a customer",
-        parameters=(_PREFER,),
+        parameters=(_KEY, _PREFER),
         body={JSON: models.CustomerFields},
         answers={201: _CREATED},
-        problems=(409, 413, 415),
+        problems=(409, 413, 415, 422),
         role="write",
     ),
     ("/api/customers/{customer_id}/", "get"): Operation(
@@ -108,7 +165,7 @@ _CUSTOMERS: Final[dict[tuple[str, str], Operation]] = {
         tag="customers",
         summary="Replace a customer's fields",
         description="Never creates. A body that changes nothing makes no version and no event.",
-        parameters=(_IF_MATCH, _PREFER),
+        parameters=(_IF_MATCH, _KEY, _PREFER),
         body={JSON: models.CustomerFields},
         answers={200: _CUSTOMER, 204: _MINIMAL},
         problems=(*_WRITE, 413, 415),
@@ -118,7 +175,7 @@ _CUSTOMERS: Final[dict[tuple[str, str], Operation]] = {
         id="patchCustomer",
         tag="customers",
         summary="Change some of a customer's fields",
-        parameters=(_IF_MATCH, _PREFER),
+        parameters=(_IF_MATCH, _KEY, _PREFER),
         body={MERGE_PATCH: models.CustomerPatch, JSON: models.CustomerPatch},
         answers={200: _CUSTOMER, 204: _MINIMAL},
         problems=(*_WRITE, 413, 415),
@@ -129,7 +186,7 @@ _CUSTOMERS: Final[dict[tuple[str, str], Operation]] = {
         tag="customers",
         summary="Delete a customer",
         description="It can be restored. For one that is deleted already the answer is the same.",
-        parameters=(_IF_MATCH,),
+        parameters=(_IF_MATCH, _KEY),
         answers={204: Answer("It is deleted.", {}, ("ETag",))},
         problems=_WRITE,
         role="write",
@@ -138,7 +195,7 @@ _CUSTOMERS: Final[dict[tuple[str, str], Operation]] = {
         id="restoreCustomer",
         tag="customers",
         summary="Bring a deleted customer back",
-        parameters=(_IF_MATCH, _PREFER),
+        parameters=(_IF_MATCH, _KEY, _PREFER),
         answers={200: _CUSTOMER, 204: _MINIMAL},
         problems=_WRITE,
         role="write",

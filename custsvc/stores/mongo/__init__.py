@@ -8,6 +8,7 @@ from typing import Literal
 
 from ..base import wrong_role
 from .accounts import MongoSessions, MongoUsers
+from .answers import MongoAnswers
 from .connection import Connection
 from .customers import MongoCustomers
 from .facts import MongoFacts
@@ -26,7 +27,8 @@ class MongoStore:
 
     def __init__(self, url: str) -> None:
         self._connection = Connection(url)
-        self.customers = MongoCustomers(self._connection)
+        self.answers = MongoAnswers(self._connection)
+        self.customers = MongoCustomers(self._connection, self.answers)
         self.outbox = MongoOutbox(self._connection)
         self.replica = MongoReplica(self._connection)
         self.ledger = MongoLedger(self._connection)

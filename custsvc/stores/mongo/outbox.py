@@ -146,4 +146,5 @@ def _event(found: Document) -> CustomerEvent:
         found["op"],
         found["time"],
         found["payload"].encode(),
+        found.get("traceparent"),
     )

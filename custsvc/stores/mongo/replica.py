@@ -6,7 +6,6 @@ times, repeats 5 times; and the positions cannot come apart from what was applie
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterator, Sequence
 
 import pymongo
@@ -18,6 +17,7 @@ from pymongo.database import Database
 from ...events import ReceivedEvent
 from ..base import Applied, Positions, Row
 from .connection import BULK_TIMEOUT, Connection, Document
+from .documents import received_document
 
 # Bytes of documents in one transaction: the server keeps all of it in memory until the commit.
 _CHUNK = 16_000_000
@@ -53,7 +53,7 @@ class MongoReplica:
         return Applied(written, len(events) - written)
 
     def _apply(self, events: list[ReceivedEvent], topic: str, positions: Positions) -> int:
-        documents = [_document(event) for event in events]
+        documents = [received_document(event) for event in events]
         moves = [_move(topic, partition, positions[partition]) for partition in sorted(positions)]
 
         def work(session: ClientSession) -> int:
@@ -111,21 +111,6 @@ def _chunks(events: list[ReceivedEvent]) -> Iterator[list[ReceivedEvent]]:
         chunk.append(event)
         size += len(event.value)
     yield chunk
-
-
-def _document(event: ReceivedEvent) -> Document:
-    after = event.after
-    return {
-        "_id": Int64(after["id"]),
-        "version": Int64(after["version"]),
-        "deleted": after["deleted"],
-        "name": after["name"],
-        "email": after["email"],
-        "phone": after["phone"],
-        "created_on": dt.datetime.fromisoformat(after["created_on"]),
-        "updated_on": dt.datetime.fromisoformat(after["updated_on"]),
-        "doc": event.doc().decode(),
-    }
 
 
 def _move(topic: str, partition: int, offset: int) -> UpdateOne:

@@ -12,12 +12,15 @@ from pymongo.database import Database
 
 from ...errors import ConfigurationError, TemporaryError
 from .accounts import create_accounts
+from .answers import create_answers
 from .connection import Connection, Document, no_schema
 from .customers import create_customers
+from .documents import fill_terms
 from .keys import create_keys
 from .lease import Lease
 from .ledger import create_notification_records, create_notifications
 from .outbox import create_events
+from .queries import create_queries
 from .replica import create_replica
 
 _COLLECTION = "custsvc_migration"
@@ -34,6 +37,12 @@ class Migration(NamedTuple):
     apply: Callable[[Database[Document]], None]
 
 
+def _create_api(database: Database[Document]) -> None:
+    create_answers(database)
+    fill_terms(database)
+    create_queries(database)
+
+
 # In order, and never renumbered. A backend file brings its own function.
 MIGRATIONS = (
     Migration(1, "customers", create_customers),
@@ -41,6 +50,7 @@ MIGRATIONS = (
     Migration(3, "replica", create_replica),
     Migration(4, "keys", create_keys),
     Migration(5, "notification", create_notifications),
+    Migration(6, "api", _create_api),
     Migration(8, "notification_records", create_notification_records),
     Migration(9, "accounts", create_accounts),
 )

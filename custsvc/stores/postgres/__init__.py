@@ -7,6 +7,7 @@ from typing import Literal
 
 from ..base import wrong_role
 from .accounts import PostgresSessions, PostgresUsers
+from .answers import PostgresAnswers
 from .connection import Connections
 from .customers import PostgresCustomers
 from .facts import PostgresFacts
@@ -34,6 +35,7 @@ class PostgresStore:
         self.facts = PostgresFacts(self._connections)
         self.users = PostgresUsers(self._connections)
         self.sessions = PostgresSessions(self._connections)
+        self.answers = PostgresAnswers(self._connections)
 
     def migrate(self) -> list[str]:
         return migrate(self._connections)

@@ -181,6 +181,18 @@ class Connections:
         except ConnectionLost:
             return self.run(statement, params)
 
+    def query(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """The rows of a statement that only reads, planned for these values; read again where it was lost."""
+        try:
+            return self._query(sql, values)
+        except ConnectionLost:
+            return self._query(sql, values)
+
+    def _query(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        with self.cursor() as cursor:
+            cursor.execute(sql, values)
+            return cursor.fetchall()
+
     def close(self) -> None:
         for connection in list(self._all):
             connection.close()

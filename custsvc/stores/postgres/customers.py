@@ -1,107 +1,102 @@
-"""Customers in PostgreSQL: one statement per write stores the row and its event, in one round trip."""
+"""Writing customers to PostgreSQL: one statement stores the row, its event and the answer to its key."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg2
+from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
+from psycopg2.extras import execute_values
 
-from ...customer import Customer, Stored, format_time
-from ...errors import VersionConflict
-from ...events import Change
-from ..base import CustomerQuery, Deleted, Page
+from ...customer import Stored, format_time
+from ...errors import KeyTaken, VersionConflict
+from ...events import Change, CustomerEvent
+from ..base import Answer
 from . import copying
+from .answers import ADD_ANSWER, answer_row, is_key_taken
 from .connection import ConnectionLost, Connections, Statement
+from .queries import PostgresQueries
+from .rows import CHANGEABLE, COPIED, TYPES, copied_customer, customer_row
 
 # Ids are leased in blocks, so that a POST is one round trip; a process that ends wastes the rest.
 _ID_BLOCK = 32
 _BULK_TIMEOUT = "SET LOCAL statement_timeout = '10min'"
 
-COPIED = "id, version, deleted, name, email, phone, created_on, updated_on, doc"
-COPIED_EVENT = "id, customer_id, version, op, created, payload"
-
-_ROW = "bigint, bigint, boolean, text, text, text, timestamptz, timestamptz, text"
-_EVENT = "uuid, text, text"
+COPIED_EVENT = "id, customer_id, version, op, created, payload, traceparent"
+_EVENT_COLUMNS = "customer_id, version, created, id, op, payload, traceparent"
+_EVENT_TYPES = "uuid, text, text, text"
+_ANSWER_TYPES = "text, text, bytea, text, timestamptz"
 
 _NEW_IDS = Statement("new_ids", "integer", "SELECT nextval('customer_id_seq') FROM generate_series(1, $1)")
-_GET = Statement("get_customer", "bigint", "SELECT version, deleted, doc FROM customer WHERE id = $1")
-_CREATE = Statement(
-    "create_customer",
-    f"{_ROW}, {_EVENT}",
-    """
-    WITH c AS (
-        INSERT INTO customer (id, version, deleted, name, email, phone, created_on, updated_on, doc)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-    )
-    INSERT INTO customer_event (customer_id, version, created, id, op, payload)
-    VALUES ($1, $2, $8, $10, $11, $12)
-    RETURNING true
-    """,
-)
-# The event's `seq` is drawn while the row lock of the UPDATE is held: that is what orders versions.
-_UPDATE = Statement(
-    "update_customer",
-    f"{_ROW}, {_EVENT}, bigint",
-    """
-    WITH u AS (
-        UPDATE customer
-        SET version = $2, deleted = $3, name = $4, email = $5, phone = $6, updated_on = $8, doc = $9
-        WHERE id = $1 AND version = $13
-        RETURNING id
-    )
-    INSERT INTO customer_event (customer_id, version, created, id, op, payload)
-    SELECT id, $2, $8, $10, $11, $12 FROM u
-    RETURNING true
-    """,
-)
 _IS_STORED = Statement(
     "is_event_stored",
     "bigint, bigint, uuid",
     "SELECT 1 FROM customer_event WHERE customer_id = $1 AND version = $2 AND id = $3",
 )
-_HISTORY = Statement(
-    "history",
-    "bigint, bigint, integer",
-    "SELECT payload FROM customer_event WHERE customer_id = $1 AND version < $2 "
-    "ORDER BY version DESC LIMIT $3",
-)
-
-_DELETED: dict[Deleted, str] = {"exclude": "NOT deleted", "only": "deleted", "include": "true"}
 
 
-def _find(deleted: Deleted) -> Statement:
-    # The documents are joined by the server: for a page of 100 that is a third of the cost of rows.
-    where = _DELETED[deleted]
+def _create(name: str, types: str = "", keeping: str = "") -> Statement:
     return Statement(
-        f"find_{deleted}",
-        "bigint, integer",
+        name,
+        f"{TYPES}, {_EVENT_TYPES}{types}",
         f"""
-        WITH page AS (SELECT id, doc FROM customer WHERE id > $1 AND {where} ORDER BY id LIMIT $2)
-        SELECT string_agg(doc, ',' ORDER BY id), count(*), max(id),
-               EXISTS (SELECT 1 FROM customer WHERE id > (SELECT max(id) FROM page) AND {where})
-        FROM page
+        WITH c AS (
+            INSERT INTO customer ({COPIED}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+        ){keeping}
+        INSERT INTO customer_event ({_EVENT_COLUMNS}) VALUES ($1, $2, $8, $11, $12, $13, $14)
+        RETURNING true
         """,  # noqa: S608 - constants of this module
     )
 
 
-_FIND = {deleted: _find(deleted) for deleted in _DELETED}
-_COUNT = {
-    deleted: Statement(
-        f"count_{deleted}",
-        "boolean",
-        f"SELECT count(*) FROM customer WHERE $1 AND {where}",  # noqa: S608 - constants of this module
+def _update(name: str, types: str = "", keeping: str = "") -> Statement:
+    # The event's `seq` is drawn while the row lock of the UPDATE is held: that is what orders versions.
+    return Statement(
+        name,
+        f"{TYPES}, {_EVENT_TYPES}, bigint{types}",
+        f"""
+        WITH u AS (
+            UPDATE customer SET version = $2, deleted = $3, name = $4, email = $5, phone = $6,
+                updated_on = $8, doc = $9, terms = $10
+            WHERE id = $1 AND version = $15
+            RETURNING id
+        ){keeping}
+        INSERT INTO customer_event ({_EVENT_COLUMNS})
+        SELECT id, $2, $8, $11, $12, $13, $14 FROM u
+        RETURNING true
+        """,  # noqa: S608 - constants of this module
     )
-    for deleted, where in _DELETED.items()
-}
 
 
-class PostgresCustomers:
+# A key that is taken is an error, never "do nothing": it undoes the whole statement.
+_KEEP = "INSERT INTO answer (principal, key, request, body, created_on)"
+_CREATE = _create("create_customer")
+_CREATE_KEYED = _create(
+    "create_keyed_customer",
+    f", {_ANSWER_TYPES}",
+    f", k AS ({_KEEP} VALUES ($15, $16, $17, $18, $19))",
+)
+_UPDATE = _update("update_customer")
+_UPDATE_KEYED = _update(
+    "update_keyed_customer",
+    f", {_ANSWER_TYPES}",
+    f", k AS ({_KEEP} SELECT $16, $17, $18, $19, $20 FROM u)",  # noqa: S608 - constants
+)
+
+_CHANGED = "CREATE TEMPORARY TABLE IF NOT EXISTS changed (LIKE customer) ON COMMIT DELETE ROWS"
+_UPDATE_MANY = f"""
+    UPDATE customer AS c SET {", ".join(f"{name} = changed.{name}" for name in CHANGEABLE)}
+    FROM changed WHERE c.id = changed.id
+"""  # noqa: S608 - constants of this module
+
+
+class PostgresCustomers(PostgresQueries):
     """The port `CustomerStore` on PostgreSQL."""
 
     def __init__(self, connections: Connections) -> None:
-        self._connections = connections
+        super().__init__(connections)
         self._ids: list[int] = []
         self._ids_lock = threading.Lock()
 
@@ -121,95 +116,124 @@ class PostgresCustomers:
                 "SELECT setval('customer_id_seq', greatest(%s, nextval('customer_id_seq')))", (customer_id,)
             )
 
-    def get(self, customer_id: int) -> Stored | None:
-        for version, deleted, doc in self._connections.read(_GET, (customer_id,)):
-            return Stored(customer_id, version, deleted, doc.encode())
-        return None
-
-    def find(self, query: CustomerQuery) -> Page:
-        params = (query.after_id or 0, query.limit)
-        ((docs, count, last_id, has_more),) = self._connections.read(_FIND[query.deleted], params)
-        return Page((docs or "").encode(), count, last_id, has_more)
-
-    def count(self, deleted: Deleted = "exclude") -> int:
-        ((count,),) = self._connections.read(_COUNT[deleted], (True,))
-        return int(count)
-
-    def save(self, change: Change) -> Stored:
+    def save(self, change: Change, answer: Answer | None = None) -> Stored:
         # A write whose connection broke may have happened. Doing it again is safe: if it did happen, the
         # version it expects is gone, and the event it left tells that it was ours.
         try:
-            saved = self._try_save(change)
+            saved = self._try_save(change, answer)
         except ConnectionLost:
-            saved = self._try_save(change) or self._is_stored(change)
+            saved = self._save_again(change, answer)
         if not saved:
             raise VersionConflict(f"customer {change.after.id} is not at version {change.after.version - 1}")
         return Stored(change.after.id, change.after.version, change.after.deleted, change.doc)
 
-    def _try_save(self, change: Change) -> bool:
-        event = change.event
-        params: tuple[Any, ...] = (
-            *_columns(change.after, change.doc),
-            event.id,
-            event.op,
-            event.payload.decode(),
-        )
+    def _save_again(self, change: Change, answer: Answer | None) -> bool:
         try:
-            if change.before is None:
-                return bool(self._connections.run(_CREATE, params))
-            return bool(self._connections.run(_UPDATE, (*params, change.before.version)))
-        except psycopg2.errors.UniqueViolation:
+            return self._try_save(change, answer) or self._is_stored(change)
+        except KeyTaken:
+            if self._is_stored(change):
+                return True
+            raise
+
+    def _try_save(self, change: Change, answer: Answer | None) -> bool:
+        params = (*customer_row(change.after, change.doc), *_event_params(change.event))
+        if change.before is not None:
+            params = (*params, change.before.version)
+        try:
+            if answer is None:
+                return bool(self._connections.run(_UPDATE if change.before else _CREATE, params))
+            statement = _UPDATE_KEYED if change.before else _CREATE_KEYED
+            return bool(self._connections.run(statement, (*params, *answer_row(answer))))
+        except psycopg2.errors.UniqueViolation as exc:
+            if is_key_taken(exc):
+                raise KeyTaken from exc
             return False
 
     def _is_stored(self, change: Change) -> bool:
         event = change.event
         return bool(self._connections.run(_IS_STORED, (event.customer_id, event.version, event.id)))
 
-    def save_many(self, changes: Sequence[Change]) -> None:
+    def save_many(self, changes: Sequence[Change], answer: Answer | None = None) -> None:
         try:
-            self._copy_in(changes)
+            with self._connections.transaction() as cursor:
+                cursor.execute(_BULK_TIMEOUT)
+                _copy_customers(cursor, changes)
+                _copy_events(cursor, changes)
+                if answer is not None:
+                    cursor.execute(ADD_ANSWER, answer_row(answer))
+        except ConnectionLost:
+            # All or none: where one event is there, all of them are.
+            if not changes or not self._is_stored(changes[0]):
+                raise
         except psycopg2.errors.UniqueViolation as exc:
-            raise VersionConflict("one of the new customers is there already; none was stored") from exc
+            if is_key_taken(exc):
+                raise KeyTaken from exc
+            raise VersionConflict("one of the customers to store is there already; none was stored") from exc
 
-    def _copy_in(self, changes: Sequence[Change]) -> None:
+    def erase(self, change: Change, scrub: Callable[[bytes], bytes]) -> Stored:
+        event = change.event
         with self._connections.transaction() as cursor:
             cursor.execute(_BULK_TIMEOUT)
-            customers = copying.lines([copied_customer(change) for change in changes])
-            cursor.copy_expert(f"COPY customer ({COPIED}) FROM STDIN", customers)
-            events = copying.lines([copied_event(change) for change in changes])
-            cursor.copy_expert(f"COPY customer_event ({COPIED_EVENT}) FROM STDIN", events)
+            _copy_customers(cursor, [change])
+            cursor.execute(
+                "SELECT seq, payload FROM customer_event WHERE customer_id = %s", (event.customer_id,)
+            )
+            execute_values(
+                cursor,
+                "UPDATE customer_event AS e SET payload = s.payload FROM (VALUES %s) AS s (seq, payload) "
+                "WHERE e.seq = s.seq",
+                [(seq, scrub(payload.encode()).decode()) for seq, payload in cursor.fetchall()],
+            )
+            _copy_events(cursor, [change])
+        return Stored(change.after.id, change.after.version, change.after.deleted, change.doc)
 
-    def history(self, customer_id: int, *, limit: int, before_version: int | None = None) -> list[bytes]:
-        params = (customer_id, before_version if before_version is not None else 2**63 - 1, limit)
-        return [row[0].encode() for row in self._connections.read(_HISTORY, params)]
+
+def _event_params(event: CustomerEvent) -> tuple[Any, ...]:
+    return (event.id, event.op, event.payload.decode(), event.traceparent)
 
 
-def _columns(customer: Customer, doc: bytes) -> tuple[Any, ...]:
-    f = customer.fields
-    return (
-        customer.id,
-        customer.version,
-        customer.deleted,
-        f.name,
-        f.email,
-        f.phone,
-        format_time(customer.created_on),
-        format_time(customer.updated_on),
-        doc.decode(),
+def _copy_customers(cursor: Cursor, changes: Sequence[Change]) -> None:
+    """Bring the rows to the last state of each customer, if they are at the version of its first change."""
+    expected: dict[int, int] = {}
+    last: dict[int, Change] = {}
+    for change in changes:
+        expected.setdefault(change.after.id, change.before.version if change.before else 0)
+        last[change.after.id] = change
+    _copy(cursor, "customer", [change for id_, change in last.items() if not expected[id_]])
+    changed = {id_: version for id_, version in expected.items() if version}
+    if changed:
+        _lock(cursor, changed)
+        cursor.execute(_CHANGED)
+        _copy(cursor, "changed", [last[id_] for id_ in changed])
+        cursor.execute(_UPDATE_MANY)
+
+
+def _copy(cursor: Cursor, table: str, changes: Sequence[Change]) -> None:
+    if changes:
+        rows = copying.lines([copied_customer(change) for change in changes])
+        cursor.copy_expert(f"COPY {table} ({COPIED}) FROM STDIN", rows)
+
+
+def _lock(cursor: Cursor, expected: dict[int, int]) -> None:
+    # In the order of id, so that two of these never wait for each other.
+    cursor.execute(
+        "SELECT id, version FROM customer WHERE id = ANY(%s) ORDER BY id FOR UPDATE", (list(expected),)
     )
+    found = dict(cursor.fetchall())
+    for customer_id, version in expected.items():
+        if found.get(customer_id) != version:
+            raise VersionConflict(f"customer {customer_id} is not at version {version}; nothing was stored")
 
 
-def copied_customer(change: Change) -> str:
-    """A customer's line for COPY, in the order of `COPIED`."""
-    c, text = change.after, copying.text
-    f = c.fields
-    return (
-        f"{c.id}\t{c.version}\t{c.deleted}\t{text(f.name)}\t{text(f.email)}\t{text(f.phone)}\t"
-        f"{format_time(c.created_on)}\t{format_time(c.updated_on)}\t{copying.json(change.doc)}\n"
-    )
+def _copy_events(cursor: Cursor, changes: Sequence[Change]) -> None:
+    events = copying.lines([copied_event(change) for change in changes])
+    cursor.copy_expert(f"COPY customer_event ({COPIED_EVENT}) FROM STDIN", events)
 
 
 def copied_event(change: Change) -> str:
     """An event's line for COPY, in the order of `COPIED_EVENT`."""
-    event_id, customer_id, version, op, time, payload = change.event
-    return f"{event_id}\t{customer_id}\t{version}\t{op}\t{format_time(time)}\t{copying.json(payload)}\n"
+    event_id, customer_id, version, op, time, payload, trace = change.event
+    return (
+        f"{event_id}\t{customer_id}\t{version}\t{op}\t{format_time(time)}\t{copying.json(payload)}\t"
+        f"{copying.text(trace)}\n"
+    )

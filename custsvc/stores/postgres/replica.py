@@ -10,19 +10,16 @@ from ...events import ReceivedEvent
 from ..base import Applied, Positions, Row
 from . import copying
 from .connection import Connections
-
-_COLUMNS = "id, version, deleted, name, email, phone, created_on, updated_on, doc"
+from .rows import CHANGEABLE, COPIED, copied_received
 
 _INCOMING = """
     CREATE TEMPORARY TABLE IF NOT EXISTS incoming (LIKE customer INCLUDING DEFAULTS) ON COMMIT DELETE ROWS
 """
 # The rows come sorted by id: unsorted batches of two processes deadlock, repeated ids are an error.
 _UPSERT = f"""
-    INSERT INTO customer AS c ({_COLUMNS}) SELECT {_COLUMNS} FROM incoming ORDER BY id
-    ON CONFLICT (id) DO UPDATE SET
-        version = excluded.version, deleted = excluded.deleted, name = excluded.name, email = excluded.email,
-        phone = excluded.phone, created_on = excluded.created_on, updated_on = excluded.updated_on,
-        doc = excluded.doc
+    INSERT INTO customer AS c ({COPIED}) SELECT {COPIED} FROM incoming ORDER BY id
+    ON CONFLICT (id) DO UPDATE SET created_on = excluded.created_on,
+        {", ".join(f"{name} = excluded.{name}" for name in CHANGEABLE)}
     WHERE excluded.version > c.version
 """  # noqa: S608 - constants of this module
 # Never back: a process that lost the partition meanwhile must not undo its successor's progress.
@@ -53,8 +50,8 @@ class PostgresReplica:
         with self._connections.transaction() as cursor:
             if newest:
                 cursor.execute(_INCOMING)
-                rows = copying.lines([_line(newest[customer_id]) for customer_id in sorted(newest)])
-                cursor.copy_expert(f"COPY incoming ({_COLUMNS}) FROM STDIN", rows)
+                rows = copying.lines([copied_received(newest[customer_id]) for customer_id in sorted(newest)])
+                cursor.copy_expert(f"COPY incoming ({COPIED}) FROM STDIN", rows)
                 cursor.execute(_UPSERT)
                 written = cursor.rowcount
             execute_values(
@@ -76,11 +73,3 @@ class PostgresReplica:
                 "SELECT id, version, deleted, doc FROM customer WHERE id = ANY(%s) ORDER BY id", (list(ids),)
             )
             return [Row(i, version, deleted, doc.encode()) for i, version, deleted, doc in cursor]
-
-
-def _line(event: ReceivedEvent) -> str:
-    a, text = event.after, copying.text
-    return (
-        f"{a['id']}\t{a['version']}\t{a['deleted']}\t{text(a['name'])}\t{text(a['email'])}\t{text(a['phone'])}\t"
-        f"{a['created_on']}\t{a['updated_on']}\t{copying.json(event.doc())}\n"
-    )

@@ -7,9 +7,13 @@ from importlib.resources import files
 
 from ...errors import ConfigurationError
 from .connection import Connections
+from .rows import fill_terms
 
 # Any number will do, as long as nobody else in this database uses it.
 _LOCK = 0x63757374_00000001
+
+# What SQL cannot work out for rows that are there already.
+_FILLED_BY = {3: fill_terms}
 
 
 def migrate(connections: Connections) -> list[str]:
@@ -33,6 +37,8 @@ def migrate(connections: Connections) -> list[str]:
         for number, (name, sql) in sorted(known.items()):
             if number not in applied:
                 cursor.execute(sql)
+                if number in _FILLED_BY:
+                    _FILLED_BY[number](cursor)
                 cursor.execute("INSERT INTO custsvc_migration (number, name) VALUES (%s, %s)", (number, name))
                 done.append(name)
     return done

@@ -1,0 +1,73 @@
+"""Answers under idempotency keys in MongoDB. The server forgets them by itself when they are a day old."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from pymongo import ASCENDING
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+from pymongo.errors import DuplicateKeyError
+
+from ...errors import KeyTaken
+from ..base import ANSWER_KEPT, Answer
+from .connection import Connection, Document
+
+_COLLECTION = "answer"
+
+
+def create_answers(database: Database[Document]) -> None:
+    """The migration of answers."""
+    database.create_collection(_COLLECTION)
+    database[_COLLECTION].create_index(
+        [("created_on", ASCENDING)], expireAfterSeconds=int(ANSWER_KEPT.total_seconds())
+    )
+
+
+class MongoAnswers:
+    """The port `Answers` on MongoDB."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._answers = connection[_COLLECTION]
+
+    def find(self, principal: str, key: str, now: dt.datetime) -> Answer | None:
+        with self._connection.translated():
+            found = self._answers.find_one({"_id": _id(principal, key)})
+            if found is None:
+                return None
+            if found["created_on"] > now - ANSWER_KEPT:
+                return Answer(
+                    principal, key, bytes(found["request"]), found["body"].encode(), found["created_on"]
+                )
+            # Its place must be free for the answer to come; the server's own cleaning is not that prompt.
+            self._answers.delete_one({"_id": found["_id"], "created_on": found["created_on"]})
+            return None
+
+    def add(self, answer: Answer) -> None:
+        with self._connection.translated():
+            self.insert(answer, None)
+
+    def insert(self, answer: Answer, session: ClientSession | None) -> None:
+        """Keep an answer, in the transaction of `session`. Raises KeyTaken, which ends it."""
+        try:
+            self._answers.insert_one(_document(answer), session=session)
+        except DuplicateKeyError as exc:
+            raise KeyTaken from exc
+
+    def prune(self, now: dt.datetime) -> int:
+        with self._connection.translated():
+            return self._answers.delete_many({"created_on": {"$lte": now - ANSWER_KEPT}}).deleted_count
+
+
+def _id(principal: str, key: str) -> Document:
+    return {"principal": principal, "key": key}
+
+
+def _document(answer: Answer) -> Document:
+    return {
+        "_id": _id(answer.principal, answer.key),
+        "request": answer.request,
+        "body": answer.body.decode(),
+        "created_on": answer.created_on,
+    }

@@ -1,0 +1,351 @@
+"""Reading customers from MongoDB: one, a page of a list, how many there are, the history of one.
+
+A page starts where an index says, so it costs the same at any depth. Which index that is, is decided here
+and not left to the server, which remembers for a word that is rare the plan that was good for a common one:
+a condition that few customers meet is looked up in its own index and what it gives is sorted; otherwise the
+list is walked in its order, and what does not fit is passed over.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import pymongo
+from bson import Int64, MaxKey, MinKey
+from pymongo import ASCENDING, DESCENDING
+from pymongo.database import Database
+
+from ...customer import INT64_MAX, Stored, format_time, parse_time
+from ...search import after_prefix, metadata_terms
+from ..base import LIVE, CustomerFilter, CustomerQuery, Deleted, Page, Position, SortField, TimeSpan
+from .connection import BULK_TIMEOUT, Connection, Document
+
+BY_DELETED: Final = "deleted_1__id_1"
+_DELETED: dict[Deleted, Document] = {
+    "exclude": {"deleted": False},
+    "only": {"deleted": True},
+    "include": {"deleted": {"$gte": False, "$lte": True}},
+}
+# As many customers are quickly sorted; where more meet a condition, a walk soon meets enough of them.
+_FEW: Final = 3000
+_ESTIMATE_SAMPLE: Final = 1000
+
+_FIELDS: dict[SortField, str] = {
+    "id": "_id",
+    "name": "name",
+    "email": "email",
+    "created_on": "created_on",
+    "updated_on": "updated_on",
+    "version": "version",
+}
+_TERMS: Final = [("terms", ASCENDING), ("_id", ASCENDING)]
+
+
+def create_queries(database: Database[Document]) -> None:
+    """The migration of what lists and searches need."""
+    customers = database["customer"]
+    customers.create_index(_TERMS)
+    for sort in _FIELDS:
+        if sort != "id":
+            customers.create_index(_index(sort))
+
+
+def _index(sort: SortField) -> list[tuple[str, int]]:
+    if sort == "id":
+        return [("_id", ASCENDING)]
+    return [(_FIELDS[sort], ASCENDING), ("_id", ASCENDING)]
+
+
+class _Range(NamedTuple):
+    """A part of an index: from `start` on, and before `end`, where they are given."""
+
+    keys: list[tuple[str, int]]
+    start: tuple[Any, ...] | None
+    end: tuple[Any, ...] | None
+
+
+class MongoQueries:
+    """The reading half of the port `CustomerStore` on MongoDB."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._customers = connection["customer"]
+        self._events = connection["customer_event"]
+
+    def get(self, customer_id: int) -> Stored | None:
+        with self._connection.translated():
+            found = self._customers.find_one(
+                {"_id": customer_id}, {"version": 1, "deleted": 1, "doc": 1, "hlc": 1}
+            )
+        return _stored(found) if found else None
+
+    def get_many(self, ids: Sequence[int]) -> dict[int, Stored]:
+        wanted = {"_id": {"$in": [Int64(each) for each in ids]}}
+        fields = {"version": 1, "deleted": 1, "doc": 1, "hlc": 1}
+        with self._connection.translated():
+            found = self._customers.find(wanted, fields, batch_size=len(ids) + 1)
+            return {int(each["_id"]): _stored(each) for each in found}
+
+    def find(self, query: CustomerQuery) -> Page:
+        with self._connection.translated():
+            found = self._read(query)
+        page, more = found[: query.limit], len(found) > query.limit
+        if not page:
+            return Page(b"", 0, None, None, False)
+        if query.backward:
+            page.reverse()
+        docs = ",".join([each["doc"] for each in page]).encode()
+        first, last = (_position(query.sort, page[end]) for end in (0, -1))
+        return Page(docs, len(page), first, last, more)
+
+    def _read(self, query: CustomerQuery) -> list[Document]:
+        """One customer more than the page, in the order of reading."""
+        down = query.descending != query.backward
+        limit = query.limit + 1
+        fields = {"doc": 1} if query.sort == "id" else {"doc": 1, _FIELDS[query.sort]: 1}
+        if query.sort == "id" and query.filter.is_plain:
+            return self._by_id(query, down, limit)
+        few = self._few(query.filter)
+        part = few or _walk(query, down)
+        if part.start is not None and part.end is not None and not _less(part.start, part.end):
+            return []
+        conditions = [*_conditions(query.filter), *([_following(query, down)] if few and query.after else [])]
+        found = self._customers.find(
+            {"$and": conditions} if conditions else {},
+            fields,
+            sort=[(name, DESCENDING if down else ASCENDING) for name, _ in _index(query.sort)],
+            hint=part.keys,
+            limit=limit,
+            batch_size=limit,
+        )
+        if part.start is not None:
+            found = found.min(_bound(part.keys, part.start))
+        if part.end is not None:
+            found = found.max(_bound(part.keys, part.end))
+        return list(found)
+
+    def _by_id(self, query: CustomerQuery, down: bool, limit: int) -> list[Document]:
+        where: Document = {} if query.after is None else {"_id": {_than(down): Int64(query.after.id)}}
+        if query.filter.deleted != "include":
+            where |= _DELETED[query.filter.deleted]
+        return list(
+            self._customers.find(
+                where,
+                {"doc": 1},
+                sort=[("_id", DESCENDING if down else ASCENDING)],
+                hint="_id_" if query.filter.deleted == "include" else BY_DELETED,
+                limit=limit,
+                batch_size=limit,
+            )
+        )
+
+    def _few(self, asked: CustomerFilter) -> _Range | None:
+        """The part of an index that holds all who meet the filter, where it is small."""
+        if asked.email is not None:
+            return _Range(_index("email"), (asked.email, MinKey()), (asked.email, MaxKey()))
+        best, fewest = None, _FEW
+        for part, condition in _parts(asked):
+            met = self._connection.database.command(
+                "count", "customer", query=condition, hint=dict(part.keys), limit=fewest + 1
+            )["n"]
+            if met <= fewest:
+                best, fewest = part, met
+            if fewest == 0:
+                break
+        return best
+
+    def count(self, where: CustomerFilter = LIVE, *, exact: bool = True) -> int:
+        with self._connection.translated(), pymongo.timeout(BULK_TIMEOUT):
+            if where.is_plain:
+                return self._count_plain(where.deleted, exact=exact)
+            few = self._few(where)
+            if few is not None:
+                found = self._customers.find({"$and": _conditions(where)}, {"_id": 1}, hint=few.keys)
+                found = found.min(_bound(few.keys, few.start or ())).max(_bound(few.keys, few.end or ()))
+                return sum(1 for _ in found)
+            pipeline: list[Document] = [{"$match": {"$and": _conditions(where)}}, {"$count": "n"}]
+            if exact:
+                answer = list(self._customers.aggregate(pipeline))
+                return int(answer[0]["n"]) if answer else 0
+            answer = list(self._customers.aggregate([{"$sample": {"size": _ESTIMATE_SAMPLE}}, *pipeline]))
+            total = self._customers.estimated_document_count()
+            share = answer[0]["n"] / min(_ESTIMATE_SAMPLE, total) if answer else 0.0
+            return max(int(total * share), 0)
+
+    def _count_plain(self, deleted: Deleted, *, exact: bool) -> int:
+        if not exact:
+            total = self._customers.estimated_document_count()
+            trash = self._count_plain("only", exact=True) if deleted != "include" else 0
+            return trash if deleted == "only" else max(total - trash, 0)
+        # The command counts index keys alone; count_documents() would look at each of them.
+        answer = self._connection.database.command(
+            "count",
+            "customer",
+            query=_DELETED[deleted],
+            hint=BY_DELETED,
+            readConcern=self._customers.read_concern.document,
+        )
+        return int(answer["n"])
+
+    def history(self, customer_id: int, *, limit: int, before_version: int | None = None) -> list[bytes]:
+        newest = INT64_MAX if before_version is None else before_version - 1
+        between = {"$gte": event_key(customer_id, 0), "$lte": event_key(customer_id, newest)}
+        return self._payloads({"_id": between}, limit)
+
+    def event_at(self, customer_id: int, time: dt.datetime) -> bytes | None:
+        between = {"$gte": event_key(customer_id, 0), "$lte": event_key(customer_id, INT64_MAX)}
+        found = self._payloads({"_id": between, "time": {"$lte": time}}, 1)
+        return found[0] if found else None
+
+    def _payloads(self, where: Document, limit: int) -> list[bytes]:
+        with self._connection.translated():
+            found = self._events.find(
+                where, {"payload": 1}, sort=[("_id", DESCENDING)], limit=limit, batch_size=limit + 1
+            )
+            return [each["payload"].encode() for each in found]
+
+
+def event_key(customer_id: int, version: int) -> Document:
+    """The `_id` of an event."""
+    return {"customer_id": Int64(customer_id), "version": Int64(version)}
+
+
+def _stored(found: Document) -> Stored:
+    return Stored(
+        int(found["_id"]),
+        int(found["version"]),
+        found["deleted"],
+        found["doc"].encode(),
+        int(found.get("hlc", 0)),
+    )
+
+
+def _position(sort: SortField, found: Document) -> Position:
+    key = found[_FIELDS[sort]]
+    if isinstance(key, dt.datetime):
+        key = format_time(key)
+    elif isinstance(key, int):
+        key = int(key)
+    return Position("" if key is None else key, int(found["_id"]))
+
+
+def _key(sort: SortField, after: Position) -> Any:
+    """The sort key of a position, as it stands in the index."""
+    if sort in ("created_on", "updated_on"):
+        return parse_time(str(after.key))
+    if sort == "version":
+        return Int64(after.key)
+    return None if sort == "email" and after.key == "" else after.key
+
+
+def _than(down: bool) -> str:
+    return "$lt" if down else "$gt"
+
+
+def _following(query: CustomerQuery, down: bool) -> Document:
+    """The condition of coming after the position where the page starts."""
+    assert query.after is not None  # noqa: S101 - only asked where it is
+    than, sort = _than(down), query.sort
+    if sort == "id":
+        return {"_id": {than: Int64(query.after.id)}}
+    field, key = _FIELDS[sort], _key(sort, query.after)
+    beyond: Document = {field: {than: key}}
+    if key is None:  # comparisons never go from null to text
+        beyond = {field: {"$in": []}} if down else {field: {"$ne": None}}
+    elif sort == "email" and down:
+        beyond = {"$or": [beyond, {field: None}]}
+    return {"$or": [{field: key, "_id": {than: Int64(query.after.id)}}, beyond]}
+
+
+def _walk(query: CustomerQuery, down: bool) -> _Range:
+    """The part of the sort's own index that the page can be in."""
+    part = _bounds_of_sort(query)
+    if query.after is None:
+        return part
+    prefix = () if query.sort == "id" else (_key(query.sort, query.after),)
+    if down:
+        end = (*prefix, Int64(query.after.id))
+        return part._replace(end=end if part.end is None or _less(end, part.end) else part.end)
+    following = MaxKey() if query.after.id == INT64_MAX else Int64(query.after.id + 1)
+    start = (*prefix, following)
+    return part._replace(start=start if part.start is None or _less(part.start, start) else part.start)
+
+
+def _bounds_of_sort(query: CustomerQuery) -> _Range:
+    index = _index(query.sort)
+    for part, _ in _parts(query.filter):
+        if part.keys == index:
+            return part
+    return _Range(index, None, None)
+
+
+def _parts(asked: CustomerFilter) -> list[tuple[_Range, Document]]:
+    """For each condition of a filter the part of its index, and the condition by itself."""
+    parts: list[tuple[_Range, Document]] = []
+    for word in asked.words:
+        end = after_prefix(word)
+        bound = (end, MinKey()) if end else None
+        parts.append((_Range(_TERMS, (word, MinKey()), bound), {"terms": _begins(word)}))
+    for key, text in asked.metadata:
+        terms = metadata_terms(key, text)
+        if len(terms) == 1:
+            part = _Range(_TERMS, (terms[0], MinKey()), (terms[0], MaxKey()))
+            parts.append((part, {"terms": terms[0]}))
+    if asked.name_prefix:
+        end = after_prefix(asked.name_prefix)
+        part = _Range(_index("name"), (asked.name_prefix, MinKey()), (end, MinKey()) if end else None)
+        parts.append((part, {"name": _between(asked.name_prefix, end)}))
+    for sort, span in (("created_on", asked.created), ("updated_on", asked.updated)):
+        if span != TimeSpan():
+            bounds = [(time, MinKey()) if time else None for time in span]
+            parts.append((_Range(_index(sort), *bounds), {sort: _between(*span)}))  # type: ignore[arg-type]
+    return parts
+
+
+def _conditions(asked: CustomerFilter) -> list[Document]:
+    conditions = [condition for _, condition in _parts(asked)]
+    for key, text in asked.metadata:
+        terms = metadata_terms(key, text)
+        if len(terms) > 1:
+            conditions.append({"terms": {"$in": terms}})
+    if asked.email is not None:
+        conditions.append({"email": asked.email})
+    if asked.deleted != "include":
+        conditions.append(_DELETED[asked.deleted])
+    return conditions
+
+
+def _begins(word: str) -> Document:
+    return {"$regex": f"^{word}"}  # a word is letters and digits alone
+
+
+def _between(start: Any, end: Any) -> Document:
+    given = {"$gte": start, "$lt": end}
+    return {sign: value for sign, value in given.items() if value is not None}
+
+
+def _bound(index: list[tuple[str, int]], values: tuple[Any, ...]) -> list[tuple[str, Any]]:
+    return [(name, value) for (name, _), value in zip(index, values, strict=True)]
+
+
+_RANKS: Final = ((MinKey, 0), (type(None), 1), (MaxKey, 3))
+
+
+def _less(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
+    """Whether `a` stands before `b` in an index: MinKey, null, values, MaxKey."""
+    for one, other in zip(a, b, strict=True):
+        rank, other_rank = _rank(one), _rank(other)
+        if rank != other_rank:
+            return rank < other_rank
+        if rank == _VALUE and one != other:
+            return bool(one < other)
+    return False
+
+
+_VALUE: Final = 2
+
+
+def _rank(value: Any) -> int:
+    return next((rank for kind, rank in _RANKS if isinstance(value, kind)), _VALUE)
