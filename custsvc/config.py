@@ -78,6 +78,22 @@ class Settings:
     notify_retry_base: float = _setting(2.0, "Seconds before the first retry of a mail; doubles each time")
     notify_retry_cap: float = _setting(900.0, "Most seconds between two attempts of a mail")
     notify_max_age: float = _setting(86400.0, "Events older than this many seconds are never mailed")
+    notify_rules: str = _setting("", "TOML file of notification rules; without it, the built-in ones")
+    notify_cap: int = _setting(
+        100, "Most mails to one recipient in an hour; more are suppressed and counted (0: no cap)"
+    )
+    notify_rate: int = _setting(
+        0, "Most mails to one recipient in a minute; more wait for their turn (0: no limit)"
+    )
+    notify_on_unknown: Literal["hold", "resend"] = _setting(
+        "hold", "A mail that may have arrived: hold it for a person, or send it again"
+    )
+    notify_connections: int = _setting(4, "Connections to the mail server, per process")
+    notify_bounce_days: float = _setting(30.0, "Days that an address which a server refused gets no mail")
+    notify_keep_days: float = _setting(
+        90.0, "Days that settled notifications are kept; unknown ones stay until somebody settles them"
+    )
+    public_url: str = _setting("", "This service's address as customers reach it, for links in mails")
     data_dir: Path = _setting(Path(".custsvc"), "Data folder of the embedded servers")
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
     log_format: Literal["auto", "text", "json"] = _setting("auto", "auto: text on a terminal, JSON elsewhere")
@@ -251,10 +267,16 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "notify_retry_base": (0.001, 86400),
     "notify_retry_cap": (0.001, 7 * 86400),
     "notify_max_age": (0, 3650 * 86400),
+    "notify_cap": (0, 1_000_000),
+    "notify_rate": (0, 100_000),
+    "notify_connections": (1, 100),
+    "notify_bounce_days": (0.001, 36500),
+    "notify_keep_days": (0.001, 36500),
 }
 _WORDS: dict[str, tuple[str, ...]] = {
     "backend": BACKENDS,
     "auth": ("on", "off"),
+    "notify_on_unknown": ("hold", "resend"),
     "log_format": ("auto", "text", "json"),
     "log_level": ("DEBUG", "INFO", "WARNING", "ERROR"),
 }

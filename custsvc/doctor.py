@@ -40,6 +40,7 @@ class Finding:
 def examine(settings: Settings) -> Iterator[Finding]:
     """Every check, one after the other; each finding as soon as it is there."""
     yield from addresses(settings)
+    yield from _rules(settings)
     yield from _files()
     yield from _disk(settings)
 
@@ -142,6 +143,18 @@ def _mail(settings: Settings) -> Iterator[Finding]:
         return
     how = {"smtp": "STARTTLS", "smtps": "TLS", "smtp+plain": "clear text"}[server.scheme]
     yield Finding("ok", "mail server", f"{server.address} takes mails ({how})")
+
+
+def _rules(settings: Settings) -> Iterator[Finding]:
+    """Rules and templates of notifications, made with samples of all they are for."""
+    from .notify import rulefile
+
+    name = settings.notify_rules or "the built-in ones"
+    problems = rulefile.findings(settings)
+    for problem in problems:
+        yield Finding("failed", "notification rules", str(problem), problem.fix)
+    if not problems:
+        yield Finding("ok", "notification rules", name)
 
 
 def _files() -> Iterator[Finding]:

@@ -52,7 +52,6 @@ for command in (
     serve.serve,
     workers.relay,
     workers.replicate,
-    notify.notify,
     data.seed,
     data.tail_events,
     data.verify,
@@ -62,6 +61,7 @@ for command in (
     doctor.doctor,
 ):
     app.command()(command)
+app.add_typer(notify.app, name="notify")
 app.add_typer(keys.app, name="keys")
 app.add_typer(users.app, name="users")
 app.add_typer(doctor.config, name="config")

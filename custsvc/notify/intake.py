@@ -7,15 +7,11 @@ puts it on the dead-letter topic; a mail request goes to the failed topic from h
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
-
-import orjson
 
 from ..config import Settings
 from ..customer import parse_time
@@ -25,17 +21,16 @@ from ..kafka import Publisher, Record
 from ..stores.base import Ledger, Notification
 from ..workers.consume import Consuming
 from ..workers.loop import Stop
-from . import request, rules, templates
-from .address import BadAddress, one_address
+from . import request
 from .failed import rejected
-from .text import one_line
+from .notifications import notifications_of, of_request
+from .rules import Rules
+from .unsubscribe import UnsubscribeLinks
 
 logger = logging.getLogger(__name__)
 
 GROUP = "custsvc-notify"
 BATCH = 500
-_ID_MAX = 200
-_RECIPIENT_MAX = 320
 
 
 class Intake:
@@ -48,14 +43,16 @@ class Intake:
         publisher: Publisher,
         stop: Stop,
         *,
-        rule_list: Sequence[rules.Rule] = rules.DEFAULT_RULES,
+        rules: Rules,
+        links: UnsubscribeLinks | None = None,
         bell: threading.Event | None = None,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._publisher = publisher
         self._stop = stop
-        self._rules = rule_list
+        self._rules = rules
+        self._links = links
         self._bell = bell or threading.Event()
         self._consuming = Consuming(
             settings,
@@ -118,30 +115,13 @@ class Intake:
             raise NewerSchema(f"{exc} ({where})", fix=exc.fix) from exc
         if self._is_old(_event_time(event), message):
             return []
-        return self._of_event(event)
-
-    def _of_event(self, event: ReceivedEvent) -> list[Notification]:
-        found: list[Notification] = []
-        event_id = one_line(event.id, _ID_MAX) or f"{event.customer_id}.{event.version}"
-        shown: dict[str, Any] | None = None
-        for rule, recipient in rules.matches(event, self._rules):
-            shown = shown or rules.values(event)
-            content = templates.render(rule.template, shown)
-            found.append(
-                _notification(event_id, event.customer_id, event.version, rule.name, recipient, content)
-            )
-        return found
+        return notifications_of(event, self._rules, self._links)
 
     def _of_request(self, message: Any) -> list[Notification]:
         asked = request.read(message.value())
         if self._is_old(None, message):
             return []
-        event_id = asked.id or "{topic}/{partition}/{offset}".format(**_coordinates(message))
-        content = templates.Content(asked.subject, asked.text, asked.html)
-        return [
-            _notification(one_line(event_id, _ID_MAX), None, 0, "mail-request", recipient, content)
-            for recipient in asked.recipients
-        ]
+        return of_request(asked, asked.id or "{topic}/{partition}/{offset}".format(**_coordinates(message)))
 
     def _is_old(self, time_of_event: float | None, message: Any) -> bool:
         """Whether it must not be mailed any more, as after offsets were reset."""
@@ -164,40 +144,6 @@ class Intake:
         )
 
 
-def _notification(
-    event_id: str,
-    customer_id: int | None,
-    version: int,
-    rule: str,
-    recipient: str,
-    content: templates.Content,
-) -> Notification:
-    """A row of the ledger; one whose recipient is no address has failed already, where all can see it."""
-    refused: str | None = None
-    try:
-        recipient = one_address(recipient).spec
-    except BadAddress as exc:
-        refused = str(exc)
-    return Notification(
-        id=notification_id(event_id, rule, recipient),
-        event_id=event_id,
-        customer_id=customer_id,
-        version=version,
-        rule=rule,
-        recipient=one_line(recipient, _RECIPIENT_MAX),
-        subject=content.subject,
-        text=content.text,
-        html=content.html,
-        state="failed" if refused else "queued",
-        reason=refused,
-    )
-
-
-def notification_id(event_id: str, rule: str, recipient: str) -> str:
-    """The id that an event, a rule and a recipient always give."""
-    return hashlib.blake2b(orjson.dumps([event_id, rule, recipient]), digest_size=16).hexdigest()
-
-
 def _event_time(event: ReceivedEvent) -> float | None:
     try:
         return parse_time(event.event_ts).timestamp()
@@ -207,6 +153,3 @@ def _event_time(event: ReceivedEvent) -> float | None:
 
 def _coordinates(message: Any) -> dict[str, Any]:
     return {"topic": message.topic(), "partition": message.partition(), "offset": message.offset()}
-
-
-__all__ = ["BATCH", "GROUP", "Intake", "notification_id"]

@@ -13,15 +13,12 @@ from email.utils import format_datetime
 from ..errors import ConfigurationError
 from ..stores.base import Notification
 from .address import BadAddress, MailAddress, one_address
+from .channel import BadMail
 from .text import is_one_line
 
 # Refuses line breaks in headers; the text goes as 7-bit, so that every server takes it.
 _POLICY = email.policy.SMTP.clone(cte_type="7bit")
 _SUBJECT_MAX = 250
-
-
-class BadMail(ValueError):
-    """The mail can never be sent as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +49,13 @@ def message_id(notification_id: str, sender: MailAddress) -> str:
     return f"<{notification_id}@{sender.domain}>"
 
 
-def compose(notification: Notification, sender: MailAddress, now: dt.datetime) -> Mail:
-    """The mail of a notification. Raises BadMail for an address or a subject that cannot be used."""
+def compose(
+    notification: Notification, sender: MailAddress, now: dt.datetime, unsubscribe: str | None = None
+) -> Mail:
+    """The mail of a notification, with the address of one click to unsubscribe where there is one.
+
+    Raises BadMail for an address or a subject that cannot be used.
+    """
     try:
         recipient = one_address(notification.recipient)
     except BadAddress as exc:
@@ -71,6 +73,10 @@ def compose(notification: Notification, sender: MailAddress, now: dt.datetime) -
         message["Message-ID"] = message_id(notification.id, sender)
         # RFC 3834: no out-of-office reply, and no loop of replies, may answer this.
         message["Auto-Submitted"] = "auto-generated"
+        if unsubscribe is not None:
+            # RFC 2369, and RFC 8058: a mail program may post to it without asking.
+            message["List-Unsubscribe"] = f"<{unsubscribe}>"
+            message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
         message.set_content(notification.text)
         if notification.html is not None:
             message.add_alternative(notification.html, subtype="html")

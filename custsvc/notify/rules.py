@@ -1,23 +1,28 @@
-"""Which mails an event calls for: for each, the rule, the recipient, the template and its values.
+"""Which notifications an event calls for: for each, the rule, the recipient, the template and its values.
 
-Rules are data, `Rule` objects in a list, so that others can take the place of the default ones.
+Rules are data, read from a TOML file by `rulefile`; nothing in them can fail when an event comes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import orjson
 
 from ..events import ReceivedEvent
+from .templates import Templates
 from .text import one_line
 
 _VALUE_MAX = 500
 _CHANGES_MAX = 60
 _LABELS = {"name": "Name", "email": "E-mail", "phone": "Phone"}
 NOTHING = "–"
+MAIL: Final = "mail"
+
+CUSTOMER: Final = "customer"
+PREVIOUS: Final = "previous"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,54 +35,144 @@ class FieldChange:
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """A test of one field: `name`, `metadata.KEY` … of the customer after the event, or `before.…`."""
+
+    field: str
+    test: str
+    value: Any
+
+    def holds(self, event: ReceivedEvent) -> bool:
+        return bool(TESTS[self.test](_field(event, self.field), self.value))
+
+
+def _ordered(found: Any, value: Any) -> bool:
+    """Whether the two can be compared by size: two numbers or two texts."""
+    if isinstance(found, bool) or isinstance(value, bool):
+        return False
+    numbers = isinstance(found, int | float) and isinstance(value, int | float)
+    return numbers or (isinstance(found, str) and isinstance(value, str))
+
+
+def _same(found: Any, value: Any) -> bool:
+    return isinstance(found, bool) is isinstance(value, bool) and bool(found == value)
+
+
+# What does not fit together is simply not so: no test can fail.
+TESTS: Final[Mapping[str, Any]] = {
+    "is": _same,
+    "is_not": lambda found, value: not _same(found, value),
+    "one_of": lambda found, value: any(_same(found, each) for each in value),
+    "starts_with": lambda found, value: isinstance(found, str) and found.startswith(value),
+    "ends_with": lambda found, value: isinstance(found, str) and found.endswith(value),
+    "contains": lambda found, value: isinstance(found, str) and value in found,
+    "above": lambda found, value: _ordered(found, value) and found > value,
+    "below": lambda found, value: _ordered(found, value) and found < value,
+    "there": lambda found, value: (found is not None) is value,
+}
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
-    """Events with one of these ops call for a mail made from `template`, to what `recipient` finds."""
+    """Events with one of these ops call for a notification made from `template`.
+
+    `to` is CUSTOMER, PREVIOUS or addresses. `always`: sent to those who unsubscribed too. `digest`: seconds
+    in which one notification holds all that happened; 0: one for each event.
+    """
 
     name: str
     ops: frozenset[str]
     template: str
-    recipient: Callable[[ReceivedEvent], str | None]
+    to: str | tuple[str, ...] = CUSTOMER
+    changed: frozenset[str] = frozenset()
+    when: tuple[Condition, ...] = ()
+    channel: str = MAIL
+    always: bool = False
+    digest: float = 0.0
+
+    def matches(self, event: ReceivedEvent) -> bool:
+        """Whether the event is one for this rule."""
+        return (
+            event.op in self.ops
+            and (not self.changed or bool(self.changed & changed_names(event)))
+            and all(condition.holds(event) for condition in self.when)
+        )
+
+    def recipients(self, event: ReceivedEvent) -> tuple[str, ...]:
+        """Who gets it; customers without an address get none."""
+        if self.channel != MAIL:
+            return (self.channel,)
+        if not isinstance(self.to, str):
+            return self.to
+        now, before = event.after["email"], (event.before or {}).get("email")
+        address = now if self.to == CUSTOMER else before if before != now else None
+        return (address,) if isinstance(address, str) and address else ()
 
 
-def _address(event: ReceivedEvent) -> str | None:
-    return event.after["email"] or None
+@dataclass(frozen=True, slots=True)
+class ChannelConfig:
+    """A way beside mail: its kind, and where and with what secret."""
+
+    name: str
+    kind: str
+    url: str = field(repr=False)
+    secret: str = field(default="", repr=False)
 
 
-def _address_before(event: ReceivedEvent) -> str | None:
-    """The address mails went to until now, where it is another one."""
-    before = (event.before or {}).get("email")
-    return before if isinstance(before, str) and before and before != event.after["email"] else None
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """All that a rules file says."""
+
+    rules: tuple[Rule, ...]
+    templates: Templates
+    channels: Mapping[str, ChannelConfig] = field(default_factory=dict)
+
+    def matches(self, event: ReceivedEvent) -> Iterator[tuple[Rule, str]]:
+        """The rules that call for a notification, each with a recipient."""
+        for rule in self.rules:
+            if rule.matches(event):
+                for recipient in rule.recipients(event):
+                    yield rule, recipient
+
+    @property
+    def always(self) -> frozenset[str]:
+        """The names of the rules that nobody unsubscribes from."""
+        return frozenset(rule.name for rule in self.rules if rule.always)
 
 
-# Erased and snapshot call for nothing: the one must leave no trace, the other is no news.
-DEFAULT_RULES: Sequence[Rule] = (
-    Rule("welcome", frozenset({"created"}), "welcome", _address),
-    Rule("changed", frozenset({"updated"}), "changed", _address),
-    # Who had the address until now learns that it was changed, and what else, but not the new values.
-    Rule("address-changed", frozenset({"updated"}), "address_changed", _address_before),
-    Rule("goodbye", frozenset({"deleted"}), "goodbye", _address),
-    Rule("welcome-back", frozenset({"restored"}), "welcome_back", _address),
-)
+def changed_names(event: ReceivedEvent) -> set[str]:
+    """The fields that differ, `metadata` key by key too: `metadata.plan`."""
+    before, after = event.before or {}, event.after
+    names = {name for name in ("name", "email", "phone", "metadata") if before.get(name) != after.get(name)}
+    old, new = _object(before.get("metadata")), _object(after.get("metadata"))
+    return names | {f"metadata.{key}" for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
 
 
-def matches(event: ReceivedEvent, rules: Sequence[Rule]) -> Iterator[tuple[Rule, str]]:
-    """The rules that call for a mail, each with the recipient; customers without an address get none."""
-    for rule in rules:
-        if event.op in rule.ops and (recipient := rule.recipient(event)):
-            yield rule, recipient
+def _field(event: ReceivedEvent, name: str) -> Any:
+    customer: Mapping[str, Any] = event.after
+    if name.startswith("before."):
+        customer, name = event.before or {}, name.removeprefix("before.")
+    if name.startswith("metadata."):
+        return _object(customer.get("metadata")).get(name.removeprefix("metadata."))
+    return customer.get(name)
 
 
-def values(event: ReceivedEvent) -> dict[str, Any]:
+def values(event: ReceivedEvent, unsubscribe_url: str = "") -> dict[str, Any]:
     """What templates may show. Every text is one line, however it came."""
     changes = field_changes(event)
     return {
+        "op": event.op,
         "customer_id": event.customer_id,
         "version": event.version,
         "name": shown(event.after["name"]),
         "email": shown(event.after["email"]),
+        "phone": shown(event.after["phone"]),
+        "metadata": {shown(k): shown(v) for k, v in _object(event.after.get("metadata")).items()},
         "time": shown(event.after["updated_on"]),
+        "actor": shown(event.actor),
         "changes": changes[:_CHANGES_MAX],
         "more_changes": max(0, len(changes) - _CHANGES_MAX),
+        "unsubscribe_url": unsubscribe_url,
     }
 
 

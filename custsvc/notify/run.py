@@ -1,29 +1,43 @@
-"""The role `notify`: intake, senders and the failed topic as threads of one process."""
+"""The role `notify`: intake, senders, upkeep and the failed topic as threads of one process."""
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from ..config import Settings
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, TemporaryError
 from ..kafka import Publisher, ensure_topics
 from ..stores import open_store
+from ..stores.base import Notification, Store
 from ..workers.loop import Stop
 from .breaker import Breaker
+from .channel import Channel
+from .chat import AppriseChannel
 from .failed import FailedTopic
+from .gate import Gate, Limits, address_key
 from .intake import Intake
+from .journal import Journal
+from .mail import MailChannel
 from .message import sender_address
+from .rulefile import load
+from .rules import MAIL, ChannelConfig, Rules
 from .sender import Policy, Sender
 from .smtp import Server, SmtpTransport, Timeouts
+from .unsubscribe import UnsubscribeLinks
+from .upkeep import Upkeep
+from .webhook import WebhookChannel
 
 logger = logging.getLogger(__name__)
 
-SENDERS = 2
 # From the wish to stop to the end of the process; who manages processes gives them ten seconds.
 _GRACE = 8.0
+_DAY = 86400.0
+
+Work = tuple[str, Callable[[], None]]
 
 
 def run_notify(
@@ -33,34 +47,127 @@ def run_notify(
     policy: Policy | None = None,
     timeouts: Timeouts | None = None,
     breaker: Breaker | None = None,
-    senders: int = SENDERS,
 ) -> None:
     """Take events and mail requests in and send mails until stop is asked.
 
-    A thread that dies ends the whole, with its error. Threads that still wait for a mail server or for Kafka
-    after the grace period are left behind; what they held is taken up by others when its lease is over.
+    Raises ConfigurationError before anything is taken in, where a rule or a template is wrong. A thread that
+    dies ends the whole, with its error. Threads that still wait for a mail server or for Kafka after the
+    grace period are left behind; what they held is taken up by others when its lease is over.
     """
     if not settings.smtp_url:
         raise ConfigurationError("the mail server's address is not set", fix="set CUSTSVC_SMTP_URL")
-    server, sender = Server.parse(settings.smtp_url), sender_address(settings.mail_from)
-    policy = policy or Policy(settings.notify_tries, settings.notify_retry_base, settings.notify_retry_cap)
-    breaker = breaker or Breaker()
-    bell = threading.Event()
+    server, _ = Server.parse(settings.smtp_url), sender_address(settings.mail_from)
+    rules = load(settings)
+    policy = policy or policy_of(settings)
     with open_store(settings) as store:
         store.migrate()
         ensure_topics(settings)
-        ledger = store.ledger
         with Publisher(settings) as for_intake, Publisher(settings) as for_failed:
-            work: list[tuple[str, Callable[[], None]]] = [
-                ("intake", Intake(settings, ledger, for_intake, stop, bell=bell).run),
-                ("failed-topic", FailedTopic(ledger, for_failed, settings.topic_failed, stop).run),
+            bell = threading.Event()
+            links = unsubscribe_links(settings, store)
+            intake = Intake(settings, store.ledger, for_intake, stop, rules=rules, links=links, bell=bell)
+            failed = FailedTopic(store.ledger, for_failed, settings.topic_failed, stop)
+            senders = _Senders(settings, store, rules, policy, stop, bell, links)
+            work: list[Work] = [
+                ("intake", intake.run),
+                ("failed-topic", failed.run),
+                ("upkeep", _upkeep(settings, store, policy, stop).run),
+                ("leases", functools.partial(senders.journal.keep_alive, stop)),
+                *senders.mail(server, timeouts, breaker or Breaker()),
+                *senders.others(),
             ]
-            for number in range(senders):
-                transport = SmtpTransport(server, timeouts)
-                one = Sender(ledger, transport, breaker, sender, policy, stop, bell=bell)
-                work.append((f"sender-{number + 1}", one.run))
             logger.info("Sending mails by %s", server.address, extra={"action": "notify_started"})
             _run_threads(work, stop, bell)
+
+
+def policy_of(settings: Settings) -> Policy:
+    """How senders go about it, as it is set."""
+    return Policy(
+        settings.notify_tries,
+        settings.notify_retry_base,
+        settings.notify_retry_cap,
+        resend_unknown=settings.notify_on_unknown == "resend",
+    )
+
+
+def unsubscribe_links(settings: Settings, store: Store) -> UnsubscribeLinks | None:
+    """The maker of links, where there is an address that customers reach."""
+    return UnsubscribeLinks(store.secret(), settings.public_url) if settings.public_url else None
+
+
+def open_channel(config: ChannelConfig) -> Channel:
+    """A channel beside mail. Raises ConfigurationError."""
+    if config.kind == "webhook":
+        return WebhookChannel(config.url, config.secret)
+    return AppriseChannel(config.name, config.url)
+
+
+def _upkeep(settings: Settings, store: Store, policy: Policy, stop: Stop) -> Upkeep:
+    # A row is what keeps an event from being mailed again, so it must outlive the events that are mailed.
+    keep = max(settings.notify_keep_days * _DAY, 2 * settings.notify_max_age)
+    return Upkeep(store.ledger, stop, keep=keep, resend=policy.resend_unknown, every=policy.expire_every)
+
+
+class _Senders:
+    """The senders of a process, and what they share."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        rules: Rules,
+        policy: Policy,
+        stop: Stop,
+        bell: threading.Event,
+        links: UnsubscribeLinks | None,
+    ) -> None:
+        self._settings = settings
+        self._recipients = store.recipients
+        self._rules = rules
+        self._policy = policy
+        self._stop = stop
+        self._bell = bell
+        self._links = links
+        self.journal = Journal(store.ledger, policy.lease)
+        limits = Limits(settings.notify_cap, settings.notify_rate)
+        self._gate = Gate(store.ledger, store.recipients, limits, rules.always)
+        self._no_gate = Gate(store.ledger, store.recipients, Limits(), {rule.name for rule in rules.rules})
+
+    def mail(self, server: Server, timeouts: Timeouts | None, breaker: Breaker) -> Iterator[Work]:
+        sender = sender_address(self._settings.mail_from)
+        for number in range(1, self._settings.notify_connections + 1):
+            channel = MailChannel(SmtpTransport(server, timeouts), sender, self._unsubscribe)
+            yield f"sender-{number}", self._sender(MAIL, channel, self._gate, breaker)
+
+    def others(self) -> Iterator[Work]:
+        for name, config in self._rules.channels.items():
+            yield f"sender-{name}", self._sender(name, open_channel(config), self._no_gate, Breaker())
+
+    def _sender(self, name: str, channel: Channel, gate: Gate, breaker: Breaker) -> Callable[[], None]:
+        return Sender(
+            name,
+            channel,
+            self.journal,
+            gate,
+            breaker,
+            self._policy,
+            self._stop,
+            bell=self._bell,
+            on_bad_address=self._bounced,
+        ).run
+
+    def _unsubscribe(self, notification: Notification) -> str | None:
+        if self._links is None or notification.customer_id is None or notification.rule in self._rules.always:
+            return None
+        return self._links.url(notification.customer_id)
+
+    def _bounced(self, address: str, reason: str) -> None:
+        """No mail to an address that does not exist, for a while: servers think ill of who goes on."""
+        seconds = self._settings.notify_bounce_days * _DAY
+        try:
+            self._recipients.suppress(address_key(address), "bounce", detail=reason, seconds=seconds)
+        except TemporaryError as exc:
+            logger.warning("A refused address was not kept: %s", exc, extra={"action": "suppress_failed"})
 
 
 def _run_threads(work: list[tuple[str, Callable[[], None]]], stop: Stop, bell: threading.Event) -> None:

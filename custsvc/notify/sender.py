@@ -1,8 +1,8 @@
-"""The sender: claims mails from the ledger, gives each to the mail server, writes down how it ended.
+"""The sender: claims notifications from the ledger, gives each to its channel, writes down how it ended.
 
 The order of the steps is the promise. `handing_over` is committed before the text is given, so that a crash
-in between shows as `unknown` and not as a second mail; without the ledger no mail leaves. While the mail
-server is down nothing counts as an attempt, and only now and then one connection is tried.
+in between shows as `unknown` and not as a second mail; without the ledger no mail leaves. While the other
+side is down nothing counts as an attempt, and only now and then one connection is tried.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from .. import crash
 from ..errors import TemporaryError
 from ..stores.base import Notification, NotificationState
-from ..stores.ledger import Ledger
+from ..stores.ledger import Settlement
 from ..workers.loop import Stop, backoff
-from .address import MailAddress
 from .breaker import Breaker
-from .message import BadMail, Mail, compose
-from .smtp import Outcome, SmtpTransport
+from .channel import BadMail, Channel, Outcome
+from .gate import Gate
+from .journal import Journal
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ _LOG = {
     "deferred": logging.WARNING,
     "failed": logging.ERROR,
     "unknown": logging.ERROR,
+    "suppressed": logging.INFO,
     "queued": logging.DEBUG,
 }
 
@@ -46,14 +49,17 @@ _LOG = {
 class Policy:
     """How senders go about it. Times in seconds.
 
-    `lease` must be longer than a mail may take: one that is overtaken becomes unknown.
+    `lease`: how long a lost process keeps what it had claimed; one that lives renews it. `patience`: how
+    long a sender keeps a batch before it gives the rest back to others.
     """
 
     tries: int
     retry_base: float
     retry_cap: float
+    resend_unknown: bool = False
     batch: int = 20
-    lease: float = 90.0
+    lease: float = 30.0
+    patience: float = 15.0
     idle: float = 1.0
     expire_every: float = 5.0
 
@@ -63,25 +69,29 @@ class Sender:
 
     def __init__(
         self,
-        ledger: Ledger,
-        transport: SmtpTransport,
+        name: str,
+        channel: Channel,
+        journal: Journal,
+        gate: Gate,
         breaker: Breaker,
-        sender: MailAddress,
         policy: Policy,
         stop: Stop,
         *,
         bell: threading.Event | None = None,
+        on_bad_address: Callable[[str, str], None] = lambda _address, _reason: None,
         rng: Callable[[], float] = random.random,
     ) -> None:
-        self._ledger = ledger
-        self._transport = transport
+        """`name` is the channel's; `on_bad_address` is told of recipients that do not exist."""
+        self._name = name
+        self._channel = channel
+        self._journal = journal
+        self._gate = gate
         self._breaker = breaker
-        self._sender = sender
         self._policy = policy
         self._stop = stop
         self._bell = bell or threading.Event()
+        self._on_bad_address = on_bad_address
         self._rng = rng
-        self._expire_at = 0.0
         self._outages = 0
         self.settled: Counter[str] = Counter()
 
@@ -91,20 +101,19 @@ class Sender:
             while not self._stop.asked():
                 self.turn()
         finally:
-            self._transport.quit()
+            self._channel.quit()
 
     def turn(self) -> None:
-        """One round: send a batch, or wait for mails, for the mail server or for the ledger."""
+        """One round: send a batch, or wait for mails, for the other side or for the ledger."""
         try:
-            self._expire()
             wait = self._breaker.wait()
             if wait:
                 self._stop.wait(min(wait, self._policy.idle))
                 return
-            claimed = self._ledger.claim(
-                1 if self._breaker.is_open else self._policy.batch, self._policy.lease
-            )
-            self._send_all(claimed)
+            claimed = self._journal.claim(1 if self._breaker.is_open else self._policy.batch, self._name)
+            if claimed:
+                crash.point("notify.claimed")
+                self._send_all(claimed)
             self._outages = 0
         except TemporaryError as exc:
             self._wait_out(exc)
@@ -112,20 +121,6 @@ class Sender:
         if not claimed:
             self._bell.wait(self._policy.idle)
             self._bell.clear()
-
-    def _expire(self) -> None:
-        if time.monotonic() < self._expire_at:
-            return
-        again, unknown = self._ledger.expire()
-        self._expire_at = time.monotonic() + self._policy.expire_every
-        if again:
-            logger.warning("%d mails of a lost sender are queued again", again, extra={"action": "requeued"})
-        if unknown:
-            logger.error(
-                "%d mails may or may not have arrived: their sender was lost in the hand-over",
-                unknown,
-                extra={"action": "unknown", "count": unknown},
-            )
 
     def _wait_out(self, exc: TemporaryError) -> None:
         self._outages += 1
@@ -137,23 +132,36 @@ class Sender:
 
     def _send_all(self, claimed: list[Notification]) -> None:
         since = time.monotonic()
-        for at, notification in enumerate(claimed):
-            overdue = time.monotonic() - since > self._policy.lease / 2
-            if self._stop.asked() or overdue or not self._send(notification, since):
-                for rest in claimed[at if self._stop.asked() or overdue else at + 1 :]:
-                    self._settle(rest, "queued", count_attempt=False)
-                return
+        left = list(claimed)
+        try:
+            refused = self._gate.refusals(claimed)
+            self._settle(*refused.values())
+            left = [notification for notification in claimed if notification.id not in refused]
+            while left:
+                overdue = time.monotonic() - since > self._policy.patience
+                if self._stop.asked() or overdue:
+                    break
+                if not self._send(left.pop(0), since):
+                    break
+        finally:
+            # Also where the ledger is away: then their leases run out.
+            self._give_back(left)
+
+    def _give_back(self, left: list[Notification]) -> None:
+        if left:
+            self._settle(*(Settlement(n, "queued", n.reason, count_attempt=False) for n in left))
 
     def _send(self, notification: Notification, since: float) -> bool:
-        """Send one; False where the server is down, so that the others need not be tried."""
+        """Send one; False where the other side is down, so that the others need not be tried."""
         began = time.monotonic()
         try:
-            mail = compose(notification, self._sender, dt.datetime.now(dt.UTC))
+            prepared = self._channel.prepare(notification, dt.datetime.now(dt.UTC))
         except BadMail as exc:
-            self._settle(notification, "failed", reason=str(exc))
+            self._settle(Settlement(notification, "failed", str(exc)))
             return True
-        outcome = self._try(notification, mail)
+        outcome = self._try(notification, prepared)
         if outcome.result == "not-ours":
+            self._journal.forget(notification)
             logger.warning("A mail's lease ran out before it was sent", extra=_about(notification))
             return True
         # By the ledger's clock: the time of the claim, and what has passed since.
@@ -163,97 +171,92 @@ class Sender:
             self._down(notification, outcome, now)
             return False
         if self._breaker.answered():
-            logger.info("The mail server is back", extra={"action": "circuit_closed"})
+            logger.info("%s is back", self._name, extra={"action": "circuit_closed", "channel": self._name})
         self._finish(notification, outcome, now, time.monotonic() - began)
         return True
 
-    def _try(self, notification: Notification, mail: Mail) -> Outcome:
+    def _try(self, notification: Notification, prepared: Any) -> Outcome:
         handed_over = False
 
         def hand_over() -> bool:
             nonlocal handed_over
-            handed_over = self._ledger.handing_over(notification)
+            handed_over = self._journal.handing_over(notification)
+            crash.point("notify.handed-over")
             return handed_over
 
         try:
-            return self._transport.send(mail, hand_over)
+            return self._channel.send(prepared, hand_over)
         except TemporaryError:
             # The hand-over may be noted although the answer was lost; nothing was sent, so take it back.
-            self._settle(notification, "queued", count_attempt=False)
+            self._settle(Settlement(notification, "queued", notification.reason, count_attempt=False))
             raise
         except Exception as exc:  # one mail that breaks the code must not stop the others
             logger.exception("A mail could not be sent", extra=_about(notification))
-            self._transport.close()
+            self._channel.close()
             return Outcome("unknown" if handed_over else "deferred", None, f"{type(exc).__name__}: {exc}")
 
     def _down(self, notification: Notification, outcome: Outcome, now: dt.datetime) -> None:
         if self._breaker.failed():
             logger.error(
-                "The mail server is down, mails wait: %s", outcome.text, extra={"action": "circuit_open"}
+                "%s is down, what is to be sent there waits: %s",
+                self._name,
+                outcome.text,
+                extra={"action": "circuit_open", "channel": self._name},
             )
         # Another mail is tried next: should this one be what breaks the connection, it holds up nobody.
         wait = backoff(1, self._policy.retry_base, self._policy.retry_cap, rng=self._rng)
-        self._settle(
-            notification,
-            "queued",
-            reason=outcome.text,
-            next_at=now + dt.timedelta(seconds=wait),
-            count_attempt=False,
-        )
+        due = now + dt.timedelta(seconds=wait)
+        self._settle(Settlement(notification, "queued", outcome.text, due, count_attempt=False))
 
     def _finish(self, notification: Notification, outcome: Outcome, now: dt.datetime, took: float) -> None:
-        tried, policy = notification.attempts, self._policy
+        tried, policy = notification.attempts - notification.spared, self._policy
         state: NotificationState = _STATE[outcome.result]
         reason = outcome.text if outcome.code is None else f"{outcome.code} {outcome.text}"
         next_at = None
+        if state == "unknown" and policy.resend_unknown and tried < policy.tries:
+            state, reason = "deferred", f"sent again, as it is not known whether it arrived: {reason}"
         if state == "deferred" and tried >= policy.tries:
             state, reason = "failed", f"given up after {tried} attempts: {reason}"
         elif state == "deferred":
             wait = backoff(tried, policy.retry_base, policy.retry_cap, rng=self._rng)
             next_at = now + dt.timedelta(seconds=wait)
-        self._settle(notification, state, reason=reason, next_at=next_at, code=outcome.code, duration=took)
+        if outcome.bad_address:
+            self._on_bad_address(notification.recipient, reason)
+        self._settle(Settlement(notification, state, reason, next_at, True, outcome.code, took))
+        crash.point("notify.settled")
 
-    def _settle(
-        self,
-        notification: Notification,
-        state: NotificationState,
-        *,
-        reason: str | None = None,
-        next_at: dt.datetime | None = None,
-        count_attempt: bool = True,
-        code: int | None = None,
-        duration: float = 0.0,
-    ) -> None:
-        """Write down how it ended, however often the ledger must be asked; after the lease it is too late."""
+    def _settle(self, *settlements: Settlement) -> None:
+        """Write down how they ended, however often the ledger must be asked; a lease long at most."""
+        if not settlements:
+            return
         deadline = time.monotonic() + self._policy.lease
         attempt = 0
         while True:
             try:
-                ours = self._ledger.settle(
-                    notification,
-                    state,
-                    reason=reason or notification.reason,
-                    next_at=next_at,
-                    count_attempt=count_attempt,
-                    code=code,
-                    duration=duration,
-                )
+                ours = self._journal.settle(*settlements)
                 break
             except TemporaryError:
                 attempt += 1
                 if time.monotonic() > deadline or (self._stop.asked() and attempt > 5):
+                    for settlement in settlements:
+                        self._journal.forget(settlement.notification)
                     raise
                 time.sleep(max(0.05, backoff(attempt, 0.1, 2.0, rng=self._rng)))
-        # After a lost answer the first try may have counted; then the second finds nothing to do.
-        if not ours and not attempt:
+        for settlement in settlements:
+            # After a lost answer the first try may have counted; then the second finds nothing to do.
+            self._tell(settlement, ours=settlement.notification.id in ours or attempt > 0)
+
+    def _tell(self, settlement: Settlement, *, ours: bool) -> None:
+        notification, state = settlement.notification, settlement.state
+        if not ours:
             logger.warning("A mail was %s after its lease had run out", state, extra=_about(notification))
         self.settled[state] += 1
         logger.log(
             _LOG[state],
             "Mail %s: %s",
             state,
-            reason or "",
-            extra={**_about(notification), "attempt": notification.attempts, "code": code},
+            settlement.reason or "",
+            extra={**_about(notification), "attempt": notification.attempts, "code": settlement.code},
         )
 
 
@@ -265,4 +268,5 @@ def _about(notification: Notification) -> dict[str, object]:
         "customer_id": notification.customer_id,
         "version": notification.version,
         "rule": notification.rule,
+        "channel": notification.channel,
     }

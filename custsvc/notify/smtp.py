@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 from urllib.parse import unquote, urlsplit
 
+from .. import crash
 from ..errors import ConfigurationError
+from .channel import Outcome
 from .message import Mail
 
 logger = logging.getLogger(__name__)
-
-Result = Literal["sent", "deferred", "failed", "unknown", "down", "not-ours"]
 
 _PORTS: Final = {"smtp": 587, "smtps": 465, "smtp+plain": 25}
 _FIX: Final = "set CUSTSVC_SMTP_URL to smtp://user:password@host:port, smtps://… or smtp+plain://…"
@@ -61,15 +61,6 @@ class Server:
     @property
     def address(self) -> str:
         return f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How an attempt ended: the result, the server's code where it gave one, its words or ours."""
-
-    result: Result
-    code: int | None = None
-    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,14 +170,17 @@ class SmtpTransport:
         if not 200 <= code < 300:
             return self._refused(code, reply)
         code, reply = smtp.rcpt(mail.recipient.spec)
-        return None if 200 <= code < 300 else self._refused(code, reply)
+        if 200 <= code < 300:
+            crash.point("notify.accepted-recipient")
+            return None
+        return self._refused(code, reply, bad_address=is_bad_address(code, _text(reply)))
 
-    def _refused(self, code: int, reply: bytes) -> Outcome:
+    def _refused(self, code: int, reply: bytes, *, bad_address: bool = False) -> Outcome:
         if code == 421:
             self.close()
         else:
             self._reset()
-        return Outcome(verdict(code), code, _text(reply))
+        return Outcome(verdict(code), code, _text(reply), bad_address)
 
     def _reset(self) -> None:
         """Make the connection fit for the next mail."""
@@ -234,6 +228,7 @@ class SmtpTransport:
             smtp.close()
             raise
         self._timeout(smtp, self._timeouts.command)
+        crash.point("notify.connected")
         logger.debug("Connected to %s", server.address, extra={"action": "smtp_connected"})
         return smtp
 
@@ -274,7 +269,9 @@ class SmtpTransport:
         try:
             self._timeout(smtp, self._timeouts.data)
             smtp.send(_end_of_data(mail.data))
+            crash.point("notify.gave-text")
             code, reply = smtp.getreply()
+            crash.point("notify.answered")
             self._timeout(smtp, self._timeouts.command)
         except (OSError, smtplib.SMTPException) as exc:
             self.close()
@@ -294,6 +291,19 @@ class SmtpTransport:
 def verdict(code: int) -> Literal["deferred", "failed"]:
     """What a refusal means: 5yz is for good, all else may be different next time (RFC 5321, 4.2.1)."""
     return "failed" if 500 <= code < 600 else "deferred"
+
+
+_ENHANCED = re.compile(r"\b5\.(\d{1,3})\.(\d{1,3})\b")
+
+
+def is_bad_address(code: int, text: str) -> bool:
+    """Whether a refusal of a recipient means that the address is none (RFC 3463: 5.1.x, 5.2.1).
+
+    Servers refuse for policy with the same codes; where they say why, that counts.
+    """
+    if why := _ENHANCED.search(text):
+        return why[1] == "1" or why.groups() == ("2", "1")
+    return code in (550, 551, 553)
 
 
 def _end_of_data(data: bytes) -> bytes:

@@ -113,8 +113,8 @@ class Ledger(Protocol):
         One with `next_at` is not due before; one that is settled already is only kept.
         """
 
-    def claim(self, limit: int, lease: float) -> list[Notification]:
-        """Take due ones (queued, or deferred whose time has come) for `lease` seconds.
+    def claim(self, limit: int, lease: float, channel: str = "mail") -> list[Notification]:
+        """Take due ones of a channel (queued, or deferred whose time has come) for `lease` seconds.
 
         Each comes as claimed with a new token and `attempts` raised by one. Of one customer and recipient
         only the oldest version that is not settled is ever given out, so mails stay in order. Nobody
@@ -177,11 +177,12 @@ class Ledger(Protocol):
     def attempts(self, ids: Sequence[str]) -> dict[str, list[Attempt]]:
         """The attempts of these notifications, the first one first; ids without any are left out."""
 
-    def retry(self, ids: Sequence[str], *, out_of_order: bool = False) -> list[str]:
+    def retry(self, ids: Sequence[str], *, out_of_order: bool = False, redeliver: bool = False) -> list[str]:
         """Queue these again, due at once and with all tries before them; returns which.
 
         Only those in a state of RETRIABLE, and none that a newer mail of the same customer to the same
-        recipient has overtaken already, unless `out_of_order`.
+        recipient has overtaken already, unless `out_of_order`. With `redeliver` also those that were sent
+        by another channel than mail, in whatever order.
         """
 
     def discard(self, ids: Sequence[str], reason: str) -> list[str]:

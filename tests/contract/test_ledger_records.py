@@ -181,6 +181,16 @@ def test_an_older_mail_is_not_sent_after_a_newer_one(ledger: Ledger) -> None:
     assert ledger.retry(["v1"], out_of_order=True) == ["v1"]
 
 
+def test_a_webhook_that_was_delivered_may_be_delivered_again(ledger: Ledger) -> None:
+    ledger.add([mail("hook", to="crm", channel="crm"), mail("mail", customer=2)])
+    for claimed in (*ledger.claim(1, LEASE, "crm"), *ledger.claim(1, LEASE)):
+        ledger.settle(claimed, "sent")
+
+    assert ledger.retry(["hook", "mail"]) == []
+    assert ledger.retry(["hook", "mail"], redeliver=True) == ["hook"]
+    assert names(ledger.claim(10, LEASE, "crm")) == ["hook"]
+
+
 def test_newer_ones_that_still_wait_go_after_a_retried_one(ledger: Ledger) -> None:
     settled(ledger, mail("v1", version=1), "failed")
     ledger.add([mail("v2", version=2)])

@@ -20,6 +20,9 @@ from aiosmtpd.smtp import SMTP
 
 from custsvc.notify.address import one_address
 from custsvc.notify.breaker import Breaker
+from custsvc.notify.gate import Gate, Limits
+from custsvc.notify.journal import Journal
+from custsvc.notify.mail import MailChannel
 from custsvc.notify.sender import Policy, Sender
 from custsvc.notify.smtp import Server, SmtpTransport, Timeouts
 from custsvc.stores.base import Notification, Store
@@ -189,7 +192,15 @@ def mail(
 
 
 @pytest.fixture
-def new_sender(sink: Sink, ledger: Ledger) -> Iterator[Callable[..., Sender]]:
+def bad_addresses() -> list[str]:
+    """Those that servers said do not exist."""
+    return []
+
+
+@pytest.fixture
+def new_sender(
+    sink: Sink, ledger: Ledger, store: Store, bad_addresses: list[str]
+) -> Iterator[Callable[..., Sender]]:
     """Makes senders, each with a connection of its own; `policy` and `breaker` may be given."""
     with ExitStack() as stack:
 
@@ -199,18 +210,22 @@ def new_sender(sink: Sink, ledger: Ledger) -> Iterator[Callable[..., Sender]]:
             stop: Stop | None = None,
             rng: Callable[[], float] = lambda: 0.5,
             on: Ledger | None = None,
+            limits: Limits | None = None,
             **policy: Any,
         ) -> Sender:
             transport = SmtpTransport(Server.parse(sink.url), FAST)
             stack.callback(transport.close)
-            options = {"tries": 4, "retry_base": 0.1, "retry_cap": 1.0, "idle": 0.01, "expire_every": 0.0}
+            options = {"tries": 4, "retry_base": 0.1, "retry_cap": 1.0, "idle": 0.01}
+            how = Policy(**{**options, **policy})
             return Sender(
-                on or ledger,
-                transport,
+                "mail",
+                MailChannel(transport, one_address("custsvc@example.com")),
+                Journal(on or ledger, how.lease),
+                Gate(on or ledger, store.recipients, limits or Limits()),
                 breaker or Breaker(),
-                one_address("custsvc@example.com"),
-                Policy(**{**options, **policy}),
+                how,
                 stop or Stop(),
+                on_bad_address=lambda address, _: bad_addresses.append(address),
                 rng=rng,
             )
 

@@ -11,12 +11,15 @@ from typing import Any
 import orjson
 import pytest
 
+from custsvc.config import Settings
 from custsvc.customer import Customer, Fields, Stored
 from custsvc.errors import ConfigurationError
 from custsvc.events import ReceivedEvent, decode, new_change
 from custsvc.notify import request, rules, templates
 from custsvc.notify.address import BadAddress, one_address
-from custsvc.notify.message import BadMail, compose
+from custsvc.notify.channel import BadMail
+from custsvc.notify.message import compose
+from custsvc.notify.rulefile import load
 from custsvc.notify.smtp import _end_of_data
 
 from .conftest import mail
@@ -34,11 +37,13 @@ def event(op: str, before: Fields | None, after: Fields) -> ReceivedEvent:
     return decode(new_change(op, stored, new, actor="t").event.payload, b"7")
 
 
+RULES = load(Settings())
+
+
 def mails(found: ReceivedEvent) -> dict[str, tuple[str, templates.Content]]:
     shown = rules.values(found)
     return {
-        rule.name: (to, templates.render(rule.template, shown))
-        for rule, to in rules.matches(found, rules.DEFAULT_RULES)
+        rule.name: (to, RULES.templates.render(rule.template, shown)) for rule, to in RULES.matches(found)
     }
 
 
@@ -106,17 +111,19 @@ def test_html_is_escaped_and_text_is_not() -> None:
 
 def test_a_name_that_a_template_lacks_is_an_error() -> None:
     with pytest.raises(ConfigurationError, match="'name' is undefined"):
-        templates.render("welcome", {"customer_id": 1})
+        RULES.templates.render("welcome", {"customer_id": 1})
 
 
-@pytest.mark.parametrize("rule", rules.DEFAULT_RULES, ids=lambda rule: rule.name)
+@pytest.mark.parametrize("rule", RULES.rules, ids=lambda rule: rule.name)
 def test_every_default_template_has_a_subject_a_text_and_html(rule: rules.Rule) -> None:
-    content = templates.render(rule.template, rules.values(event("updated", ADA, Fields("Ada L", "x@y.de"))))
+    content = RULES.templates.render(
+        rule.template, rules.values(event("updated", ADA, Fields("Ada L", "x@y.de")))
+    )
 
     assert content.subject
     assert content.text.startswith("Hello")
     assert content.html is not None
-    assert content.html.endswith("</html>\n")
+    assert content.html.rstrip().endswith("</html>")
 
 
 # -- mail requests -----------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from custsvc.errors import TemporaryError
 from custsvc.events import new_change
 from custsvc.kafka import Publisher, Record, consumer
 from custsvc.notify.intake import Intake
+from custsvc.notify.rulefile import load
 from custsvc.notify.run import run_notify
 from custsvc.notify.sender import Policy
 from custsvc.stores.ledger import Ledger
@@ -48,6 +49,7 @@ def settings(servers: Any, sink: Sink, backend: str, database_url: str) -> Setti
         topic_dead=f"dead-{mine}",
         partitions=3,
         smtp_url=sink.url,
+        notify_connections=2,
     )
     kafka.ensure_topics(settings)
     return settings
@@ -167,7 +169,7 @@ def test_old_records_are_never_mailed_and_counted(
     asked = {"id": "q", "notifyTo": "to@example.com", "subject": "Hi", "textMsg": "Hello"}
     publisher.send(settings.topic_notify, [Record(None, orjson.dumps(asked), [])])
     stop = Stop()
-    intake = Intake(settings.replace(notify_max_age=1.0), ledger, publisher, stop)
+    intake = Intake(settings.replace(notify_max_age=1.0), ledger, publisher, stop, rules=load(settings))
     time.sleep(1.1)
 
     with running(lambda _: intake.run()):
@@ -196,7 +198,7 @@ def test_an_outage_of_the_ledger_loses_no_event(
 ) -> None:
     stop = Stop()
     away = Away(ledger)
-    intake = Intake(settings, away, publisher, stop)  # type: ignore[arg-type]
+    intake = Intake(settings, away, publisher, stop, rules=load(settings))  # type: ignore[arg-type]
 
     with running(lambda _: intake.run()):
         for number in range(1, 21):
@@ -220,6 +222,7 @@ def test_a_thread_that_dies_ends_the_role_with_its_error(settings: Settings, pub
 _ROLE = """
 import sys
 from custsvc.config import Settings
+from custsvc.notify.rulefile import load
 from custsvc.notify.run import run_notify
 from custsvc.notify.sender import Policy
 from custsvc.workers.loop import Stop
@@ -235,7 +238,7 @@ with Stop().on_signals() as stop:
 
 @contextmanager
 def process(settings: Settings, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    names = ("backend", "postgres_url", "mongo_url", "kafka", "smtp_url")
+    names = ("backend", "postgres_url", "mongo_url", "kafka", "smtp_url", "notify_connections")
     topics = ("topic_updates", "topic_notify", "topic_failed", "topic_dead")
     values = {name: getattr(settings, name) for name in (*names, *topics)}
     with (tmp_path / "notify.log").open("ab") as log:

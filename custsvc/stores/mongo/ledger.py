@@ -64,16 +64,26 @@ def create_notifications(database: Database[Document]) -> None:
 
 
 def create_notification_records(database: Database[Document]) -> None:
-    """How many mails a recipient got lately, and who wants none."""
-    database[COLLECTION].create_indexes(
+    """Channels beside mail, and how many mails a recipient got lately."""
+    rows = database[COLLECTION]
+    rows.update_many({"channel": {"$exists": False}}, {"$set": {"channel": "mail", "spared": 0}})
+    # Each channel has senders of its own, so that one that is down holds up no other.
+    rows.create_indexes(
         [
+            IndexModel(
+                [("channel", ASCENDING), ("due", ASCENDING), ("position", ASCENDING)],
+                name="due_of_channel",
+                partialFilterExpression={"due": {"$exists": True}},
+            ),
             IndexModel(
                 [("recipient", ASCENDING), ("updated_on", ASCENDING)],
                 name="recipient",
                 partialFilterExpression={"state": "sent"},
-            )
+            ),
         ]
     )
+    if "due" in rows.index_information():
+        rows.drop_index("due")
 
 
 class MongoLedger(MongoRecords, OneByOne):
@@ -93,12 +103,12 @@ class MongoLedger(MongoRecords, OneByOne):
         with self._translated():
             return self._rows.bulk_write(writes, ordered=False).upserted_count
 
-    def claim(self, limit: int, lease: float) -> list[Notification]:
+    def claim(self, limit: int, lease: float, channel: str = "mail") -> list[Notification]:
         claimed: list[Notification] = []
         look = limit
         for turn in range(_ROUNDS):
             with self._translated():
-                found = self._look(look)
+                found = self._look(look, channel)
                 older = self._older(found)
                 ready = [row["_id"] for row in found if row["_id"] not in older]
                 taken = self._take(ready[: limit - len(claimed)], lease)
@@ -109,10 +119,11 @@ class MongoLedger(MongoRecords, OneByOne):
             look = limit if taken else _LOOK_AT
         return claimed
 
-    def _look(self, limit: int) -> list[Document]:
+    def _look(self, limit: int, channel: str) -> list[Document]:
         fields = {"customer_id": 1, "recipient": 1, "version": 1}
         order = [("due", ASCENDING), ("position", ASCENDING)]
-        return list(self._rows.find(_IS_DUE, fields).sort(order).limit(limit).hint("due"))
+        due = self._rows.find({"channel": channel, **_IS_DUE}, fields)
+        return list(due.sort(order).limit(limit).hint("due_of_channel"))
 
     def _older(self, found: list[Document]) -> dict[str, str]:
         """Which of these must wait, and for which older one: the nearest below it that is not settled."""
@@ -166,11 +177,12 @@ class MongoLedger(MongoRecords, OneByOne):
         self._unblock_behind(older.values())
 
     def advance(self, hand_overs: Sequence[Notification], settlements: Sequence[Settlement]) -> Advanced:
-        steps = [(n, "handing_over", _hand_over(n)) for n in hand_overs]
-        steps += [(s.notification, s.state, _settle(s)) for s in settlements]
+        mark = str(uuid.uuid4())
+        steps = [(n, "handing_over", _hand_over(n, mark)) for n in hand_overs]
+        steps += [(s.notification, s.state, _settle(s, mark)) for s in settlements]
         if not steps:
             return Advanced(set(), set())
-        moved = self._moved(steps)
+        moved = self._moved(steps, mark)
         with self._translated():
             self._unblock_behind(id_ for id_, state in moved.items() if state in SETTLED)
         return Advanced(
@@ -178,19 +190,16 @@ class MongoLedger(MongoRecords, OneByOne):
             {id_ for id_, state in moved.items() if state != "handing_over"},
         )
 
-    def _moved(self, steps: Sequence[tuple[Notification, str, UpdateOne]]) -> dict[str, str]:
+    def _moved(self, steps: Sequence[tuple[Notification, str, UpdateOne]], mark: str) -> dict[str, str]:
         """Take the steps; returns the new state of each that was taken."""
         with self._translated():
             done = self._rows.bulk_write([step for _, _, step in steps], ordered=False)
             if done.matched_count == len(steps):
                 return {n.id: state for n, state, _ in steps}
-            if len(steps) == 1:
-                return {}
-            # A bulk write does not tell which of its filters matched; the mark of the step does.
-            marks = [n.token for n, _, _ in steps]
-            rows = self._rows.find({"_id": {"$in": [n.id for n, _, _ in steps]}, "moved_by": {"$in": marks}})
-            taken = {(row["_id"], row["state"]) for row in rows}
-        return {n.id: state for n, state, _ in steps if (n.id, state) in taken}
+            # A bulk write does not tell which of its filters matched; the mark does.
+            ids = [n.id for n, _, _ in steps]
+            rows = self._rows.find({"_id": {"$in": ids}, "moved_by": mark}, {"state": 1})
+            return {row["_id"]: row["state"] for row in rows}
 
     def renew(self, notifications: Sequence[Notification], lease: float) -> None:
         held = {
@@ -296,17 +305,17 @@ def _unless_there(n: Notification, position: int) -> Document:
     return {"$cond": [{"$eq": [{"$type": "$state"}, "missing"]}, new, "$$ROOT"]}
 
 
-def _hand_over(n: Notification) -> UpdateOne:
+def _hand_over(n: Notification, mark: str) -> UpdateOne:
     step = {
         "state": "handing_over",
         "updated_on": "$$NOW",
         "lease_until": _from_now("$lease"),
-        "moved_by": n.token,
+        "moved_by": mark,
     }
     return UpdateOne({"_id": n.id, "token": n.token, "state": "claimed"}, [{"$set": step}])
 
 
-def _settle(s: Settlement) -> UpdateOne:
+def _settle(s: Settlement, mark: str) -> UpdateOne:
     n = s.notification
     may_be = ["claimed", "handing_over", *(["unknown"] if s.state in ("sent", "failed") else [])]
     step: Document = {
@@ -314,7 +323,7 @@ def _settle(s: Settlement) -> UpdateOne:
         "reason": literal(s.reason),
         "next_at": s.next_at or "$next_at",
         "updated_on": "$$NOW",
-        "moved_by": n.token,
+        "moved_by": mark,
     }
     if s.state in UNSETTLED:
         step["due"] = s.next_at or "$next_at"

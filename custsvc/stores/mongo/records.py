@@ -65,7 +65,7 @@ class MongoRecords:
             rows = self._rows.find({"_id": {"$in": list(ids)}, "tries.0": {"$exists": True}}, {"tries": 1})
             return {row["_id"]: [Attempt(**attempt) for attempt in row["tries"]] for row in rows}
 
-    def retry(self, ids: Sequence[str], *, out_of_order: bool = False) -> list[str]:
+    def retry(self, ids: Sequence[str], *, out_of_order: bool = False, redeliver: bool = False) -> list[str]:
         again = {
             "state": "queued",
             "next_at": "$$NOW",
@@ -78,8 +78,9 @@ class MongoRecords:
         gone = {"$unset": ["token", "blocked_by", "publish_lease", "lease", "lease_until"]}
         queued = []
         with self._translated():
-            for row in self._rows.find({"_id": {"$in": list(ids)}, "state": {"$in": list(RETRIABLE)}}):
-                if not out_of_order and self._is_overtaken(row):
+            for row in self._rows.find({"_id": {"$in": list(ids)}, **_retriable(redeliver)}):
+                any_order = out_of_order or (redeliver and row["channel"] != "mail")
+                if not any_order and self._is_overtaken(row):
                     continue
                 done = self._rows.update_one(
                     {"_id": row["_id"], "state": row["state"]}, [{"$set": again}, gone]
@@ -146,6 +147,12 @@ class MongoRecords:
                 {"blocked_by": {"$in": list(names)}},
                 [{"$set": {"due": "$next_at"}}, {"$unset": ["blocked_by"]}],
             )
+
+
+def _retriable(redeliver: bool) -> Document:
+    failed: Document = {"state": {"$in": list(RETRIABLE)}}
+    delivered = {"state": "sent", "channel": {"$ne": "mail"}}
+    return {"$or": [failed, delivered]} if redeliver else failed
 
 
 def literal(value: str | None) -> dict[str, str | None]:

@@ -45,7 +45,8 @@ WITH candidate AS MATERIALIZED (
         ORDER BY o.version DESC LIMIT 1
     ) AS older
     FROM notification n
-    WHERE n.state IN ('queued', 'deferred') AND n.blocked_by IS NULL AND n.next_at <= now()
+    WHERE n.channel = %(channel)s AND n.state IN ('queued', 'deferred') AND n.blocked_by IS NULL
+      AND n.next_at <= now()
     ORDER BY n.next_at, n.position
     LIMIT %(look)s
     FOR UPDATE OF n SKIP LOCKED
@@ -170,12 +171,13 @@ class PostgresLedger(PostgresRecords, OneByOne):
             execute_values(cursor, _ADD, values, _ADD_ROW, page_size=len(values))
             return int(cursor.rowcount)
 
-    def claim(self, limit: int, lease: float) -> list[Notification]:
+    def claim(self, limit: int, lease: float, channel: str = "mail") -> list[Notification]:
         claimed: list[tuple[Any, ...]] = []
         look = limit
         for turn in range(_ROUNDS):
             with self._connections.cursor() as cursor:
-                cursor.execute(_CLAIM, {"limit": limit - len(claimed), "lease": lease, "look": look})
+                params = {"limit": limit - len(claimed), "lease": lease, "look": look, "channel": channel}
+                cursor.execute(_CLAIM, params)
                 rows = cursor.fetchall()
                 taken = [row for row in rows if row[1] is None]
                 waiting = [row[2] for row in rows if row[1] is not None]

@@ -20,7 +20,9 @@ _RETRY = """
 UPDATE notification n SET
     state = 'queued', next_at = now(), blocked_by = NULL, token = NULL, lease_until = NULL, spared = attempts,
     published = false, publish_lease = '-infinity', updated_on = now()
-WHERE id = ANY(%(ids)s) AND state = ANY(%(states)s) AND (%(out_of_order)s OR NOT EXISTS (
+WHERE id = ANY(%(ids)s)
+  AND (state = ANY(%(states)s) OR (%(redeliver)s AND state = 'sent' AND channel <> 'mail'))
+  AND (%(out_of_order)s OR (%(redeliver)s AND channel <> 'mail') OR NOT EXISTS (
     SELECT 1 FROM notification o
     WHERE o.customer_id = n.customer_id AND o.recipient = n.recipient AND o.version > n.version
       AND o.state IN ('claimed', 'handing_over', 'sent')))
@@ -113,8 +115,13 @@ class PostgresRecords:
                 found.setdefault(notification_id, []).append(Attempt(*attempt))
         return found
 
-    def retry(self, ids: Sequence[str], *, out_of_order: bool = False) -> list[str]:
-        params = {"ids": list(ids), "states": list(RETRIABLE), "out_of_order": out_of_order}
+    def retry(self, ids: Sequence[str], *, out_of_order: bool = False, redeliver: bool = False) -> list[str]:
+        params = {
+            "ids": list(ids),
+            "states": list(RETRIABLE),
+            "out_of_order": out_of_order,
+            "redeliver": redeliver,
+        }
         return self._ids(_RETRY, params)
 
     def discard(self, ids: Sequence[str], reason: str) -> list[str]:

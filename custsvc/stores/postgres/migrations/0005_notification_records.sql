@@ -7,6 +7,10 @@ ALTER TABLE notification
     DROP CONSTRAINT notification_state_check,
     ADD CONSTRAINT notification_state_check CHECK (state IN ('queued', 'claimed', 'handing_over', 'sent',
         'deferred', 'failed', 'unknown', 'suppressed', 'discarded'));
+-- Each channel has senders of its own, so that one that is down holds up no other.
+DROP INDEX notification_due;
+CREATE INDEX notification_due ON notification (channel, next_at, position)
+    WHERE state IN ('queued', 'deferred') AND blocked_by IS NULL;
 -- How many mails a recipient got lately.
 CREATE INDEX notification_recipient ON notification (recipient, updated_on) WHERE state = 'sent';
 

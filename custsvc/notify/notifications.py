@@ -1,0 +1,87 @@
+"""From an event or a request to the rows of the ledger: who gets what, under an id that repeats with it."""
+
+from __future__ import annotations
+
+import hashlib
+
+import orjson
+
+from ..events import ReceivedEvent
+from ..stores.base import Notification
+from .address import BadAddress, one_address
+from .request import MailRequest
+from .rules import MAIL, Rule, Rules, values
+from .templates import Content
+from .text import one_line
+from .unsubscribe import UnsubscribeLinks
+
+_ID_MAX = 200
+_RECIPIENT_MAX = 320
+REQUEST_RULE = "mail-request"
+
+
+def notifications_of(
+    event: ReceivedEvent, rules: Rules, links: UnsubscribeLinks | None
+) -> list[Notification]:
+    """The notifications that an event calls for."""
+    return [_of_event(event, rule, to, rules, links) for rule, to in rules.matches(event)]
+
+
+def of_request(asked: MailRequest, event_id: str) -> list[Notification]:
+    """The notifications of another service's request: one per recipient, so that none sees the others."""
+    content = Content(asked.subject, asked.text, asked.html)
+    key = one_line(event_id, _ID_MAX)
+    return [_mail(key, None, 0, REQUEST_RULE, recipient, content) for recipient in asked.recipients]
+
+
+def notification_id(event_id: str, rule: str, recipient: str) -> str:
+    """The id that an event, a rule and a recipient always give."""
+    return hashlib.blake2b(orjson.dumps([event_id, rule, recipient]), digest_size=16).hexdigest()
+
+
+def _of_event(
+    event: ReceivedEvent, rule: Rule, recipient: str, rules: Rules, links: UnsubscribeLinks | None
+) -> Notification:
+    event_id = one_line(event.id, _ID_MAX) or f"{event.customer_id}.{event.version}"
+    unsubscribe = "" if links is None or rule.always else links.url(event.customer_id)
+    content = rules.templates.render(rule.template, values(event, unsubscribe))
+    if rule.channel == MAIL:
+        return _mail(event_id, event.customer_id, event.version, rule.name, recipient, content)
+    # A webhook carries the event itself, byte for byte; a chat gets the text.
+    is_webhook = rules.channels[rule.channel].kind == "webhook"
+    return Notification(
+        id=notification_id(event_id, rule.name, recipient),
+        event_id=event_id,
+        customer_id=event.customer_id,
+        version=event.version,
+        rule=rule.name,
+        recipient=recipient,
+        subject=content.subject,
+        text=event.value.decode() if is_webhook else content.text,
+        html=None,
+        channel=rule.channel,
+    )
+
+
+def _mail(
+    event_id: str, customer_id: int | None, version: int, rule: str, recipient: str, content: Content
+) -> Notification:
+    """A mail; one whose recipient is no address has failed already, where all can see it."""
+    refused: str | None = None
+    try:
+        recipient = one_address(recipient).spec
+    except BadAddress as exc:
+        refused = str(exc)
+    return Notification(
+        id=notification_id(event_id, rule, recipient),
+        event_id=event_id,
+        customer_id=customer_id,
+        version=version,
+        rule=rule,
+        recipient=one_line(recipient, _RECIPIENT_MAX),
+        subject=content.subject,
+        text=content.text,
+        html=content.html,
+        state="failed" if refused else "queued",
+        reason=refused,
+    )

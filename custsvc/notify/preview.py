@@ -1,0 +1,99 @@
+"""Trying rules and templates out before customers see them."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..config import Settings
+from ..errors import ConfigurationError, Conflict, NotFound
+from ..events import APP_EVENT_TYPE, ReceivedEvent, decode
+from ..stores import open_store
+from ..stores.base import Notification, Store
+from . import sample
+from .address import BadAddress, one_address
+from .channel import BadMail, Outcome
+from .message import compose, sender_address
+from .notifications import notifications_of
+from .rulefile import load
+from .smtp import Server, SmtpTransport
+from .templates import BUILT_IN
+from .unsubscribe import UnsubscribeLinks
+
+
+def previews(settings: Settings, event: str | None, op: str | None) -> list[dict[str, Any]]:
+    """What an event, or a made-up one of this kind, would send. Raises NotFound, ConfigurationError."""
+    rules = load(settings)
+    found = _sample(op) if op is not None else _stored(settings, event or "")
+    links = UnsubscribeLinks(b"sample", settings.public_url) if settings.public_url else None
+    names = ("rule", "channel", "recipient", "subject", "text", "html")
+    return [{name: getattr(each, name) for name in names} for each in notifications_of(found, rules, links)]
+
+
+def send_sample(settings: Settings, to: str, rule_name: str) -> Outcome:
+    """Send one made-up mail of a rule to an address, past the ledger."""
+    rules = load(settings)
+    rule = next((each for each in rules.rules if each.name == rule_name), None)
+    if rule is None:
+        names = ", ".join(each.name for each in rules.rules)
+        raise NotFound(f"there is no rule {rule_name}", fix=f"rules: {names}")
+    server, sender = Server.parse(settings.smtp_url), sender_address(settings.mail_from)
+    event = sample.event(min(rule.ops))
+    try:
+        recipient = one_address(to).spec
+    except BadAddress as exc:
+        raise ConfigurationError(f"{to} is no address: {exc}", fix="give one address") from exc
+    one_rule = dataclasses.replace(rules, rules=(dataclasses.replace(rule, to=(recipient,), when=()),))
+    made: list[Notification] = notifications_of(event, one_rule, None)
+    transport = SmtpTransport(server)
+    try:
+        return transport.send(compose(made[0], sender, dt.datetime.now(dt.UTC)), lambda: True)
+    except (BadMail, IndexError) as exc:
+        return Outcome("failed", None, str(exc))
+    finally:
+        transport.quit()
+
+
+def copy_defaults(folder: Path) -> Iterator[Path]:
+    """Copy the built-in rules and templates; gives what was written. Raises Conflict where one is there."""
+    wanted = (".toml", ".txt", ".html")
+    files = [path.relative_to(BUILT_IN) for path in sorted(BUILT_IN.rglob("*")) if path.suffix in wanted]
+    for path in files:
+        if (folder / path).exists():
+            raise Conflict(f"{folder / path} is there already", fix="name another folder")
+    for path in files:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(BUILT_IN / path, folder / path)
+        yield folder / path
+
+
+def _sample(op: str) -> ReceivedEvent:
+    if op not in APP_EVENT_TYPE:
+        raise NotFound(f"there is no kind of event {op!r}", fix=f"kinds: {', '.join(APP_EVENT_TYPE)}")
+    return sample.event(op)
+
+
+def _stored(settings: Settings, wanted: str) -> ReceivedEvent:
+    with open_store(settings) as store:
+        customer_id, version = _coordinates(store, wanted)
+        before = None if version is None else version + 1
+        events = store.customers.history(customer_id, limit=1, before_version=before)
+    if not events:
+        raise NotFound(f"there is no event {wanted}", fix="name it by CUSTOMER or CUSTOMER.VERSION")
+    return decode(events[0], b"%d" % customer_id)
+
+
+def _coordinates(store: Store, wanted: str) -> tuple[int, int | None]:
+    if match := re.fullmatch(r"([1-9][0-9]{0,18})(?:\.([1-9][0-9]{0,8}))?", wanted):
+        return int(match[1]), int(match[2]) if match[2] else None
+    for each in store.ledger.recent(event_id=wanted, limit=1):
+        if each.customer_id is not None:
+            return each.customer_id, each.version
+    raise NotFound(
+        f"no notification was made for an event {wanted}", fix="name it by CUSTOMER or CUSTOMER.VERSION"
+    )

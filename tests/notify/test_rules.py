@@ -1,0 +1,206 @@
+"""Rules and templates as files: what they say, and that what is wrong in them is told with its line."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from custsvc.config import Settings
+from custsvc.doctor import _rules as doctor_rules
+from custsvc.errors import ConfigurationError
+from custsvc.notify import sample
+from custsvc.notify.notifications import notifications_of
+from custsvc.notify.preview import copy_defaults
+from custsvc.notify.rulefile import findings, load
+from custsvc.notify.rules import Rules
+from custsvc.notify.run import run_notify
+from custsvc.notify.unsubscribe import UnsubscribeLinks
+from custsvc.workers.loop import Stop
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+def written(folder: Path, text: str, **templates: str) -> Settings:
+    """Settings with this rules file; `name_txt="…"` writes a template."""
+    (folder / "templates").mkdir(exist_ok=True)
+    for name, content in templates.items():
+        (folder / "templates" / name.replace("_", ".")).write_text(textwrap.dedent(content))
+    path = folder / "notify.toml"
+    path.write_text('templates = "templates"\n' + textwrap.dedent(text))
+    return Settings(notify_rules=str(path))
+
+
+def rule(more: str = "", *, ops: str = '["updated"]') -> str:
+    return f'[[rule]]\nname = "r"\nops = {ops}\ntemplate = "changed"\n{more}\n'
+
+
+def matching(rules: Rules, op: str = "updated", *, bare: bool = False) -> list[str]:
+    return [found.name for found, _ in rules.matches(sample.event(op, bare=bare))]
+
+
+# -- what rules say ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "is_for_it"),
+    [
+        ('changed = ["email"]', True),
+        ('changed = ["metadata.plan"]', True),
+        ('changed = ["metadata"]', True),
+        ('changed = ["metadata.vip"]', False),
+        ('when = { "metadata.plan" = "silver" }', True),
+        ('when = { "metadata.plan" = "gold" }', False),
+        ('when = { "before.metadata.plan" = "gold" }', True),
+        ("when = { metadata.plan = 'silver' }", True),
+        ('when = { "metadata.plan" = ["silver", "bronze"] }', True),
+        ('when = { "metadata.plan" = ["gold"] }', False),
+        ('when = { "metadata.seats" = { there = true } }', False),
+        ('when = { "before.metadata.seats" = { above = 2, below = 4 } }', True),
+        ('when = { "metadata.plan" = { above = 2 } }', False),
+        ('when = { email = { ends_with = "@example.com" } }', True),
+        ('when = { email = { starts_with = "x" } }', False),
+        ('when = { name = { contains = "King" } }', True),
+        ('when = { name = { is_not = "Ada King" } }', False),
+        ('when = { "metadata.vip" = true }', True),
+        ('when = { "metadata.vip" = 1 }', False),
+        ("when = { phone = { there = false } }", True),
+    ],
+)
+def test_a_rule_is_for_what_it_says(line: str, is_for_it: bool, tmp_path: Path) -> None:
+    assert matching(load(written(tmp_path, rule(line)))) == (["r"] if is_for_it else [])
+
+
+def test_a_rule_may_name_addresses_of_its_own(tmp_path: Path) -> None:
+    rules = load(written(tmp_path, rule('to = ["Ops@Example.com", "sales@example.com"]')))
+
+    found = notifications_of(sample.event("updated"), rules, None)
+
+    assert [n.recipient for n in found] == ["Ops@example.com", "sales@example.com"]
+
+
+def test_a_template_of_the_folder_takes_the_place_of_the_built_in_one(tmp_path: Path) -> None:
+    settings = written(tmp_path, rule(), changed_txt="New: {{ name }}\n\nBody\n")
+    (found,) = notifications_of(sample.event("updated"), load(settings), None)
+
+    assert found.subject == "New: Ada King"
+    assert found.text == "Body\n"
+    assert "Your details were changed" in (found.html or "")
+
+
+def test_the_style_sheet_is_written_into_the_elements() -> None:
+    (found, _) = notifications_of(sample.event("updated"), load(Settings()), None)
+
+    assert found.html is not None
+    assert "<style" not in found.html
+    assert '<td style="text-align: left;' in found.html
+
+
+def test_what_is_copied_to_be_changed_is_what_is_built_in(tmp_path: Path) -> None:
+    written_files = list(copy_defaults(tmp_path / "mine"))
+    copied = load(Settings(notify_rules=str(tmp_path / "mine" / "notify.toml")))
+
+    assert copied.rules == load(Settings()).rules
+    assert tmp_path / "mine" / "templates" / "welcome.html" in written_files
+    with pytest.raises(Exception, match="is there already"):
+        list(copy_defaults(tmp_path / "mine"))
+
+
+def test_mails_that_need_not_be_wanted_carry_the_link_and_others_none() -> None:
+    links = UnsubscribeLinks(b"secret", "https://crm.example.com/")
+
+    by_rule = {n.rule: n for n in notifications_of(sample.event("updated"), load(Settings()), links)}
+
+    assert links.url(7) in by_rule["changed"].text
+    assert links.url(7) in (by_rule["changed"].html or "")
+    assert "nsubscribe" not in by_rule["address-changed"].text
+
+
+def test_a_webhook_gets_the_event_byte_for_byte(tmp_path: Path) -> None:
+    channel = f'[channel.crm]\nkind = "webhook"\nurl = "https://crm.example.com/h"\nsecret = "{SECRET}"\n'
+    hook = '[[rule]]\nname = "h"\nops = ["updated"]\nchannel = "crm"\n'
+    event = sample.event("updated")
+
+    (found,) = notifications_of(event, load(written(tmp_path, channel + hook)), None)
+
+    assert (found.channel, found.recipient, found.text) == ("crm", "crm", event.value.decode())
+
+
+# -- what is wrong with them -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "problem"),
+    [
+        ("[[rule]]\nname =\n", 3, "not valid TOML"),
+        ("[[rules]]\nname = 'r'\n", 2, "did you mean 'rule'"),
+        (rule() + rule(), 8, "two rules of this name"),
+        (rule("templat = 'x'"), 6, "did you mean 'template'"),
+        (rule(ops='["update"]'), 4, "did you mean 'updated'"),
+        (rule(ops="[]"), 4, "ops is missing"),
+        (rule('to = "a@x.de, b@x.de"'), 6, "to must be customer"),
+        (rule("changed = ['mail']"), 6, "'mail' is no field"),
+        (rule("when = { plan = 1 }"), 6, "'plan' is no field"),
+        (rule("when = { name = { like = 'x' } }"), 6, "unknown test 'like'"),
+        (rule("when = { name = { contains = 5 } }"), 6, "contains does not go with 5"),
+        (rule("channel = 'slack'"), 6, "unknown channel 'slack'"),
+        (rule("digest = 'hourly'"), 6, "digest must be seconds"),
+        (rule("always = 'yes'"), 6, "always must be true or false"),
+        ("[channel.crm]\nkind = 'webhook'\nurl = 'http://crm.example.com'\nsecret = 'x'\n", 4, "clear text"),
+        ("[channel.crm]\nkind = 'webhook'\nurl = 'https://crm.example.com'\n", 2, "secret or secret_file"),
+        ("[channel.crm]\nkind = 'fax'\n", 3, "kind must be"),
+        ("[channel.crm]\nkind = 'apprise'\nurl_file = 'none'\n", 4, "cannot be read"),
+        (rule().replace('"changed"', '"chnged"'), None, "there is no template chnged.txt"),
+    ],
+)
+def test_a_wrong_rule_is_told_with_its_line(
+    text: str, line: int | None, problem: str, tmp_path: Path
+) -> None:
+    settings = written(tmp_path, text)
+
+    found = findings(settings)[0]
+
+    assert problem in found.problem
+    assert found.line == line
+    assert found.fix
+
+
+@pytest.mark.parametrize(
+    ("template", "line", "problem"),
+    [
+        ("Hi\n\n{{ nmae }}\n", 3, "'nmae' is undefined"),
+        ("Hi\n\n{% if x %}\n", 3, "end of template"),
+        ("Hi\n\n\n{% for change in changes %}{{ change.was }}{% endfor %}\n", 4, "no attribute 'was'"),
+        ("Hi\n{{ version / 0 }}\n", 2, "division by zero"),
+        ("\nNo subject\n", 1, "subject"),
+    ],
+)
+def test_a_wrong_template_is_told_with_its_line(
+    template: str, line: int, problem: str, tmp_path: Path
+) -> None:
+    settings = written(tmp_path, rule(), changed_txt=template)
+
+    found = findings(settings)[0]
+
+    assert problem in found.problem
+    assert found.line == line
+    assert "changed.txt" in found.file
+
+
+def test_all_that_is_wrong_is_told_at_once_and_doctor_shows_it(tmp_path: Path) -> None:
+    settings = written(tmp_path, rule("x = 1") + rule(ops="['y']"))
+
+    assert len(findings(settings)) == 2
+    assert [found.level for found in doctor_rules(settings)] == ["failed", "failed"]
+    assert [found.level for found in doctor_rules(Settings())] == ["ok"]
+
+
+def test_the_role_does_not_start_with_a_wrong_rule(tmp_path: Path) -> None:
+    settings = written(tmp_path, rule("x = 1")).replace(smtp_url="smtp://mail.example.com")
+
+    with pytest.raises(ConfigurationError, match=r"notify\.toml:6: .*unknown key 'x'") as caught:
+        run_notify(settings, Stop())
+
+    assert caught.value.fix
+    assert caught.value.exit_code == 3
