@@ -68,6 +68,7 @@ class Settings:
     http_port: int = _setting(8000, "Port the API listens on")
     workers: int = _setting(2, "Worker processes of the API")
     threads: int = _setting(4, "Threads of each API worker, and its database connections")
+    streams: int = _setting(64, "Event streams and exports that each API worker has open at most")
     auth: Literal["on", "off"] = _setting("on", "off: no API key is asked; loopback only")
     require_if_match: bool = _setting(False, "Refuse a write to a customer without If-Match (428)")
     smtp_url: str = _setting(
@@ -263,6 +264,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "http_port": (1, 65535),
     "workers": (1, 256),
     "threads": (1, 256),
+    "streams": (1, 4096),
     "notify_tries": (1, 1000),
     "notify_retry_base": (0.001, 86400),
     "notify_retry_cap": (0.001, 7 * 86400),

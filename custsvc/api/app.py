@@ -19,11 +19,12 @@ from ..service import CustomerService
 from ..stores import open_store
 from ..stores.base import Store
 from ..stores.limit import EventLimit
-from . import customers, docs, health
+from . import customers, docs, events, health
 from .cursors import Cursors
 from .guard import Guard
 from .problems import answer
 from .resource import ApiResource, Services
+from .streams import LazyFeed, Streams
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ ROUTES: Final[tuple[tuple[str, type[ApiResource]], ...]] = (
     ("/api/schema", docs.Schema),
     ("/api/docs", docs.Docs),
     ("/api/docs/<name>", docs.DocsFile),
+    ("/api/events/stream", events.EventStream),
     ("/api/events/schema", docs.EventSchema),
     ("/api/events/asyncapi.json", docs.AsyncApi),
     ("/problems", docs.ProblemIndex),
@@ -92,9 +94,12 @@ def build(settings: Settings, store: Store | None = None) -> Flask:
         customers=CustomerService(store.customers, store.answers, event_limit=EventLimit(store.facts)),
         cursors=Cursors(store.secret),
         keys=KeyRing(store.keys),
+        streams=Streams(settings.streams),
+        feed=LazyFeed(settings),
     )
     app = _App("custsvc", static_folder=None)
     app.config.update(MAX_CONTENT_LENGTH=BODY_MAX, MAX_FORM_MEMORY_SIZE=BODY_MAX, MAX_FORM_PARTS=100)
+    app.extensions["custsvc"] = services
     app.url_map.converters["id"] = _IdConverter
     app.url_map.merge_slashes = False
     app.before_request(Guard(services.keys if settings.auth == "on" else None))

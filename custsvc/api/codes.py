@@ -142,6 +142,12 @@ CODES: Final[dict[str, Code]] = {
         "An error in custsvc. The log has it under this answer's `request_id`.",
         "Try again; if it happens again, report it with the lines of the log.",
     ),
+    "too-many-streams": Code(
+        503,
+        "Too many streams and exports are open",
+        "Event streams, exports and imports are open for long, so each process takes only so many at once.",
+        "Close some, or try again later. CUSTSVC_STREAMS sets how many a process takes.",
+    ),
     "dependency-down": Code(
         503,
         "A server that is needed does not answer",

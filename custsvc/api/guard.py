@@ -16,6 +16,7 @@ from ..stores.base import Role
 from .problems import Problem
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
+KEY_HEADERS: Final = ("HTTP_AUTHORIZATION", "HTTP_X_API_KEY")
 _CHALLENGE: Final = 'Bearer realm="custsvc"'
 
 
@@ -42,7 +43,7 @@ class Guard:
         role = self._role(endpoint, environ["REQUEST_METHOD"])
         if role is None:
             return
-        context.principal = principal = _principal(self._keys, environ)
+        context.principal = principal = principal_of(self._keys, environ)
         if not principal.may(role):
             raise Problem(403, "forbidden", f"this needs the role {role}; the key has {principal.role}")
 
@@ -56,7 +57,8 @@ class Guard:
         return role
 
 
-def _principal(keys: KeyRing, environ: dict[str, Any]) -> Principal:
+def principal_of(keys: KeyRing, environ: dict[str, Any]) -> Principal:
+    """Whose key a request holds. Raises Problem 401."""
     authorization = environ.get("HTTP_AUTHORIZATION")
     if authorization is not None:
         scheme, _, key = authorization.partition(" ")

@@ -19,6 +19,7 @@ from ..stores.base import Role, Store
 from .cursors import Cursors
 from .messages import if_match, keyed_request, traceparent
 from .problems import Problem
+from .streams import LazyFeed, Streams
 
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 # The changes told in a 412: more of them behind one's back is a customer to read anew anyway.
@@ -34,6 +35,8 @@ class Services:
     customers: CustomerService
     cursors: Cursors
     keys: KeyRing
+    streams: Streams
+    feed: LazyFeed
 
 
 class ApiResource(Resource):  # type: ignore[misc]

@@ -15,7 +15,8 @@ import socket
 import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from multiprocessing.synchronize import Event
+from typing import TYPE_CHECKING, Any, Final
 
 from granian import Granian
 from granian.constants import Interfaces
@@ -70,14 +71,22 @@ def serve(settings: Settings) -> None:
         respawn_failed_workers=True,
         workers_kill_timeout=STOP_WITHIN,
     )
+    server.stopping = stopping = multiprocessing.Event()
     url = f"http://{settings.http_host}:{settings.http_port}"
     logger.info("Serving the API at %s", url, extra={"action": "serving", "workers": settings.workers})
-    server.serve(target_loader=partial(_load, settings, os.getpid()), wrap_loader=False)
+    server.serve(target_loader=partial(_load, settings, os.getpid(), stopping), wrap_loader=False)
     logger.info("Stopped", extra={"action": "stopped"})
 
 
 class _Server(Granian):  # type: ignore[misc, valid-type]
     """Granian, whose workers may end before it when a service manager stops them all: that is no failure."""
+
+    stopping: Event
+
+    def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
+        # Event streams never end by themselves, and a worker waits for the answers it has in hand.
+        self.stopping.set()
+        super().signal_handler_interrupt(*args, **kwargs)
 
     def shutdown(self, exit_code: int = 0) -> None:
         try:
@@ -119,7 +128,7 @@ def _cannot_listen(host: str, port: int, exc: OSError) -> ConfigurationError:
     )
 
 
-def _load(settings: Settings, parent: int) -> Flask:
+def _load(settings: Settings, parent: int, stopping: Event) -> Flask:
     """The app of a worker, built in it."""
     # Ctrl-C on a terminal reaches the whole group, and whoever stops first looks like a crash to the main
     # process. So workers leave the group, and stop when the main process tells them.
@@ -127,8 +136,17 @@ def _load(settings: Settings, parent: int) -> Flask:
     exit_with(parent)
     logs.set_up(settings.log_level, settings.log_format, ROLE)
     from .app import build
+    from .streams import carry_streams
 
-    return build(settings)
+    carry_streams()
+    app = build(settings)
+    threading.Thread(target=_close_streams, args=(app, stopping), name="stop-watch", daemon=True).start()
+    return app
+
+
+def _close_streams(app: Flask, stopping: Event) -> None:
+    stopping.wait()
+    app.extensions["custsvc"].feed.close()
 
 
 def exit_with(parent: int) -> None:

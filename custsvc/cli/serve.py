@@ -11,6 +11,7 @@ from .common import (
     DataDirOption,
     LogFormatOption,
     LogLevelOption,
+    joined,
     settings_for,
     watch_parent,
 )
@@ -72,6 +73,8 @@ def serve(
         log_level=log_level,
         log_format=log_format,
     )
+    # Only the event stream and the status want Kafka: where it does not run, they say so.
+    settings = joined(settings)
     from ..api import server
     from ..auth import check_exposure
     from ..stores import open_store

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, get_args
 
 from ...customer import EMAIL_MAX, NAME_MAX
+from ...events import APP_EVENT_TYPE
 from ...stores.base import SortField
 from ..lists import FIELDS
 from ..messages import JSON, LIMIT_DEFAULT, LIMIT_MAX, MERGE_PATCH
@@ -210,6 +211,39 @@ _CUSTOMERS: Final[dict[tuple[str, str], Operation]] = {
     ),
 }
 
+_STREAM: Final = {
+    "type": "string",
+    "description": "Server-sent events. `data` of each is a CustomerEvent, `id` the place after it.",
+}
+_EVENT_STREAM = Operation(
+    id="streamEvents",
+    tag="pipeline",
+    summary="Every change as it happens",
+    description="Server-sent events, read from Kafka: gap-free and in order per customer. A client that "
+    "sends the last `id` it got in `Last-Event-ID` goes on from there, on any process. Where events "
+    "after it are gone, an event `lost` says so first. A comment comes every 15 seconds of silence.",
+    parameters=(
+        Parameter(
+            "customer", "Only this customer's.", {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}
+        ),
+        Parameter(
+            "op",
+            "Only these: one or more, with commas.",
+            {"type": "array", "items": {"type": "string", "enum": list(APP_EVENT_TYPE)}, "minItems": 1},
+            style={"style": "form", "explode": False},
+        ),
+        Parameter(
+            "from",
+            "Where to begin without Last-Event-ID.",
+            {"type": "string", "enum": ["beginning", "end"], "default": "end"},
+        ),
+        _header(
+            "Last-Event-ID", "The id of the last event that came.", pattern=r"^\d{1,9}(\.\d{1,9}){0,99}$"
+        ),
+    ),
+    answers={200: Answer("The stream, which does not end by itself.", {"text/event-stream": _STREAM})},
+)
+
 _OK = Answer("It is.", {JSON: models.Health})
 _PIPELINE: Final[dict[tuple[str, str], Operation]] = {
     ("/api/status", "get"): Operation(
@@ -218,6 +252,7 @@ _PIPELINE: Final[dict[tuple[str, str], Operation]] = {
         summary="What waits at each step",
         answers={200: Answer("How it stands.", {JSON: {"type": "object"}})},
     ),
+    ("/api/events/stream", "get"): _EVENT_STREAM,
     ("/livez", "get"): Operation(
         id="isAlive",
         tag="pipeline",

@@ -1,0 +1,106 @@
+"""Events over HTTP, as they happen: server-sent events that go on where a client left off."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from flask import Response, request
+
+from ..customer import INT64_MAX
+from ..errors import TemporaryError
+from ..events import APP_EVENT_TYPE
+from .guard import KEY_HEADERS, principal_of
+from .messages import parameters, word_of
+from .problems import Problem, bad_parameter
+from .resource import ApiResource
+
+if TYPE_CHECKING:
+    from ..feed import Entry, Place, Wanted
+
+EVENT_STREAM: Final = "text/event-stream"
+# Proxies and load balancers cut connections on which nothing comes for a minute or less.
+HEARTBEAT: Final = 15.0
+# What a client waits before it comes back.
+_RETRY: Final = b"retry: 2000\n\n"
+_HEADERS: Final = (
+    ("Cache-Control", "no-store"),
+    ("X-Accel-Buffering", "no"),
+)
+
+
+class EventStream(ApiResource):
+    """`/api/events/stream`"""
+
+    heartbeat = HEARTBEAT
+
+    def get(self) -> Response:
+        given = parameters("customer", "op", "from")
+        # Not at the top: Kafka's client is not small, and most processes never need it.
+        from ..feed import frames
+
+        wanted = _wanted(given)
+        word_of(given, "from", ("beginning", "end"), "end")
+        if not self.services.settings.kafka:
+            raise TemporaryError("this server was not told Kafka's address", dependency="kafka")
+        feed = self.services.feed()
+        with feed.watch():
+            place, lost = self._start(given)
+        first = _RETRY + (_lost(place, lost) if lost else b"id: %b\n\n" % str(place).encode())
+        still = self._still_may()
+        events = self.services.streams.carried(
+            lambda: chain((first,), frames(feed, place, wanted, still, self.heartbeat))
+        )
+        return Response(events, 200, _HEADERS, content_type=EVENT_STREAM)
+
+    def _start(self, given: dict[str, str]) -> tuple[Place, str]:
+        feed = self.services.feed()
+        from ..feed import Place
+
+        if last := request.headers.get("Last-Event-ID"):
+            if (place := Place.parse(last)) is None:
+                raise Problem(400, "bad-header", "Last-Event-ID must be the id of an event of this stream")
+            return feed.resume(place)
+        if given.get("from") == "beginning":
+            return feed.beginning(), ""
+        return feed.end(), ""
+
+    def _still_may(self) -> Callable[[], bool]:
+        """Whether the caller's key is still good: a stream may stay open for days."""
+        keys, environ = self.services.keys, request.environ
+        sent: dict[str, Any] = {name: environ[name] for name in KEY_HEADERS if name in environ}
+
+        def still() -> bool:
+            try:
+                return principal_of(keys, sent).may("read")
+            except Problem:
+                return False
+            except TemporaryError:
+                return True
+
+        return still if sent and self.services.settings.auth == "on" else lambda: True
+
+
+def _lost(place: Place, why: str) -> bytes:
+    """Told aloud: events after the client's place can no longer be had, and the stream begins anew."""
+    return b"event: lost\nid: %b\ndata: %b\n\n" % (str(place).encode(), orjson.dumps({"reason": why}))
+
+
+def _wanted(given: dict[str, str]) -> Wanted:
+    customer_id, op = given.get("customer"), given.get("op")
+    if customer_id is not None and not (
+        re.fullmatch("[1-9][0-9]{0,18}", customer_id) and int(customer_id) <= INT64_MAX
+    ):
+        raise bad_parameter("customer", "must be the id of a customer")
+    ops = set(op.split(",")) if op is not None else set(APP_EVENT_TYPE)
+    if not ops <= set(APP_EVENT_TYPE):
+        raise bad_parameter("op", f"must be some of {', '.join(APP_EVENT_TYPE)}")
+    wanted_id = int(customer_id) if customer_id else None
+
+    def wanted(entry: Entry) -> bool:
+        return wanted_id in (None, entry.customer_id) and entry.op in ops
+
+    return wanted
