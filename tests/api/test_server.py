@@ -18,10 +18,13 @@ from typing import Any
 import psutil
 import pytest
 
+from custsvc import kafka
 from custsvc.api import create_app
 from custsvc.auth import new_key
 from custsvc.config import Settings
+from custsvc.customer import Customer, Fields, utc_now
 from custsvc.errors import ExitCode
+from custsvc.events import new_change
 from custsvc.local import LocalServers
 from custsvc.stores import open_store
 from custsvc.stores.base import Role, Store
@@ -29,6 +32,7 @@ from custsvc.stores.base import Role, Store
 from .conftest import ANN, Client
 
 JSON = {"Content-Type": "application/json"}
+NEW = Customer(7, Fields("Ada"), False, 1, utc_now(), "me", utc_now(), "me")
 
 
 def until(condition: Callable[[], Any], within: float = 20.0) -> Any:
@@ -343,3 +347,38 @@ def test_a_database_that_goes_away_is_503_and_the_next_request_after_it_is_back_
             assert client.create()["version"] == 1
     finally:
         servers.stop()
+
+
+def test_open_streams_take_no_thread_from_the_api(
+    serve: Serve, key: str, servers: Any, tmp_path: Path
+) -> None:
+    topic = f"updates-{tmp_path.name[-40:]}"
+    settings = Settings(kafka=servers.url("kafka"), topic_updates=topic, partitions=2)
+    for name in ("topic_notify", "topic_failed", "topic_dead"):
+        settings = settings.replace(**{name: f"{topic}-{name}"})
+    kafka.ensure_topics(settings)
+    serve._environ |= {"CUSTSVC_KAFKA": settings.kafka, "CUSTSVC_TOPIC_UPDATES": topic}
+    serve.start("--workers", "1", "--threads", "2")
+    streams, connections = [], [serve.connect() for _ in range(12)]
+    for connection in connections:
+        connection.request("GET", "/api/events/stream", headers={"X-Api-Key": key})
+        streams.append(connection.getresponse())
+
+    asked = time.monotonic()
+    assert [serve.request("GET", "/api/customers/", key)[0] for _ in range(20)] == [200] * 20
+    assert time.monotonic() - asked < 60
+
+    event = new_change("created", None, NEW, actor="me").event
+    with kafka.Publisher(settings) as publisher:
+        publisher.send(topic, [kafka.Record(b"%d" % NEW.id, event.payload, [])])
+    for stream in streams:
+        assert stream.status == 200
+        assert stream.getheader("Content-Type") == "text/event-stream"
+        until(lambda s=stream: event.payload in s.readline(), 60)
+
+    started = time.monotonic()
+    assert serve.stop() == ExitCode.OK
+    for stream, connection in zip(streams, connections, strict=True):
+        stream.close()
+        connection.close()
+    assert time.monotonic() - started < 8  # the workers were not killed: that takes eight seconds
