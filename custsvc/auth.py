@@ -91,6 +91,14 @@ class KeyRing:
         key = self._find(match[1])
         if key is None or not hmac.compare_digest(key.sha256, _digest(text)):
             return None
+        return self._of(key)
+
+    def by_prefix(self, prefix: str) -> Principal | None:
+        """Who a key is of that was shown before; None once it is expired or revoked."""
+        key = self._find(prefix)
+        return None if key is None else self._of(key)
+
+    def _of(self, key: ApiKey) -> Principal | None:
         if key.revoked_on is not None or (key.expires_on is not None and key.expires_on <= self._clock()):
             return None
         return Principal(key.name, key.role, key.prefix)

@@ -70,6 +70,12 @@ class Settings:
     threads: int = _setting(4, "Threads of each API worker, and its database connections")
     streams: int = _setting(64, "Event streams and exports that each API worker has open at most")
     auth: Literal["on", "off"] = _setting("on", "off: no API key is asked; loopback only")
+    public_url: str = _setting(
+        "",
+        "Address at which browsers reach the web app, as https://crm.example.org; https makes cookies Secure",
+    )
+    session_idle: float = _setting(7200.0, "Seconds without use after which a browser is signed out")
+    session_max: float = _setting(43200.0, "Seconds after which a browser is signed out in any case")
     require_if_match: bool = _setting(False, "Refuse a write to a customer without If-Match (428)")
     smtp_url: str = _setting(
         "", "smtp://user:password@host:port (STARTTLS), smtps://…, smtp+plain://… (clear text)", secret=True
@@ -265,6 +271,8 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "workers": (1, 256),
     "threads": (1, 256),
     "streams": (1, 4096),
+    "session_idle": (1, 90 * 86400),
+    "session_max": (1, 365 * 86400),
     "notify_tries": (1, 1000),
     "notify_retry_base": (0.001, 86400),
     "notify_retry_cap": (0.001, 7 * 86400),

@@ -24,7 +24,8 @@ _N, _R, _P = 2**15, 8, 3
 def hash_password(password: str) -> str:
     """What is stored of a password: `scrypt$N$r$p$salt$hash`."""
     salt = os.urandom(16)
-    return "$".join(("scrypt", str(_N), str(_R), str(_P), _text(salt), _text(_scrypt(password, salt))))
+    digest = _scrypt(password, salt, _N, _R, _P)
+    return "$".join(("scrypt", str(_N), str(_R), str(_P), _text(salt), _text(digest)))
 
 
 def check_password(password: str, stored: str | None) -> bool:
@@ -69,7 +70,7 @@ def _nobody() -> str:
     return hash_password(os.urandom(16).hex())
 
 
-def _scrypt(password: str, salt: bytes, n: int = _N, r: int = _R, p: int = _P) -> bytes:
+def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
     # The same password may be typed in composed or decomposed letters.
     text = unicodedata.normalize("NFC", password).encode("utf-8", "surrogatepass")
     return hashlib.scrypt(text, salt=salt, n=n, r=r, p=p, maxmem=256 * n * r, dklen=32)

@@ -19,6 +19,7 @@ from ..service import CustomerService
 from ..stores import open_store
 from ..stores.base import Store
 from ..stores.limit import EventLimit
+from ..web import add_pages
 from . import customers, docs, events, health
 from .cursors import Cursors
 from .guard import Guard
@@ -106,6 +107,7 @@ def build(settings: Settings, store: Store | None = None) -> Flask:
     app.after_request(_finish)
     app.register_error_handler(Exception, answer)
     _add_routes(app, services)
+    add_pages(app, services)
     return app
 
 

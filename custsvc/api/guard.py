@@ -17,6 +17,7 @@ from .problems import Problem
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 KEY_HEADERS: Final = ("HTTP_AUTHORIZATION", "HTTP_X_API_KEY")
+_PAGES: Final = "web."
 _CHALLENGE: Final = 'Bearer realm="custsvc"'
 
 
@@ -40,6 +41,8 @@ class Guard:
         endpoint = request.endpoint
         if endpoint is None:
             return  # 404 and 405 are the same for everybody.
+        if endpoint.startswith(_PAGES):
+            return  # The pages ask for a sign-in of their own; a key opens none of them.
         role = self._role(endpoint, environ["REQUEST_METHOD"])
         if role is None:
             return

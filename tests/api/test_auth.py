@@ -56,6 +56,7 @@ def routes(app: Flask) -> set[tuple[str, str]]:
     return {
         (rule.rule.rstrip("/"), method)
         for rule in app.url_map.iter_rules()
+        if not rule.endpoint.startswith("web.")  # tests/web has the pages
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from statistics import median
+
 import pytest
 
 from custsvc.errors import ValidationError
@@ -49,3 +52,17 @@ def test_a_name_that_could_be_mistaken_is_refused(name: str) -> None:
 
 def test_a_name_is_the_same_in_capitals() -> None:
     assert checked_name(" Ann@Example.org ") == folded_name("ANN@example.org") == "ann@example.org"
+
+
+def test_a_user_that_is_not_there_takes_as_long_as_a_wrong_password() -> None:
+    stored = hash_password("correct horse")
+    taken: dict[str | None, list[float]] = {stored: [], None: []}
+    check_password("warm up", None)
+    for _ in range(5):
+        for each, times in taken.items():
+            begun = time.thread_time()
+            check_password("not the password", each)
+            times.append(time.thread_time() - begun)
+
+    # No measurement: a check left out would be a thousand times quicker, and a busy machine is not.
+    assert 0.2 < median(taken[None]) / median(taken[stored]) < 5

@@ -1,0 +1,74 @@
+"""What every page works with, and which role each needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar, cast
+
+from flask import Blueprint, current_app, g
+
+from ..api.resource import Services
+from ..service import Caller
+from ..stores.base import Role
+from .browser import Browsers
+
+EXTENSION: Final = "custsvc.web"
+
+_SAFE: Final = frozenset(("GET", "HEAD", "OPTIONS"))
+_ROLES: Final = "page_roles"
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+class Web:
+    """The services of the app, and the browsers that use it."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.browsers = Browsers(services)
+
+
+def web() -> Web:
+    """Of the app at hand."""
+    return cast(Web, current_app.extensions[EXTENSION])
+
+
+def services() -> Services:
+    return web().services
+
+
+def caller() -> Caller:
+    """Who makes the change at hand."""
+    return Caller(g.principal.name, g.request_id)
+
+
+def anybody(view: View) -> View:
+    """Marks a page that is shown without a sign-in. All others are closed."""
+    view.__dict__[_ROLES] = None
+    return view
+
+
+def needs(role: Role) -> Callable[[View], View]:
+    """Marks a page that needs this role. Without, reading needs read and anything else write."""
+
+    def mark(view: View) -> View:
+        view.__dict__[_ROLES] = role
+        return view
+
+    return mark
+
+
+def role_of(endpoint: str, method: str) -> Role | None:
+    """The role that a page needs; None where everybody may see it."""
+    view = current_app.view_functions.get(endpoint)
+    default: Role = "read" if method in _SAFE else "write"
+    if view is None:
+        return default
+    return cast("Role | None", view.__dict__.get(_ROLES, default))
+
+
+def route(blueprint: Blueprint, path: str, view: Callable[..., Any], *methods: str) -> None:
+    """Serve `view` at `path`, with and without a final slash."""
+    name = f"{view.__module__.rpartition('.')[2]}_{view.__name__}"
+    for rule in (path, path + "/"):
+        blueprint.add_url_rule(rule, name, view, methods=list(methods or ("GET",)))

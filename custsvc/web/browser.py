@@ -1,0 +1,156 @@
+"""The browser at the other end: its cookie, who is signed in on it, and its CSRF token.
+
+Each browser holds one random token in a cookie. Signed in, the token's hash names a session in the database;
+before, it only seals forms. Signing in and out always gives a new token, so that nobody can plant theirs.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Final
+
+from flask import Response, request
+
+from ..api.resource import Services
+from ..auth import ANONYMOUS, Principal
+from ..customer import utc_now
+from ..stores.base import Role, Session
+
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{43}")
+# A session's last use is written at most so often, and who it belongs to is read at most so often.
+_NOTE_EVERY: Final = 60.0
+_TRUST: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Browser:
+    """Who asks. `principal` is None where nobody is signed in though somebody must be."""
+
+    token: str
+    csrf: str
+    principal: Principal | None
+    session: Session | None = None
+    is_new: bool = False
+
+
+class Browsers:
+    """Tells browsers apart, signs them in and out."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._settings = services.settings
+        self._sessions = services.store.sessions
+        self._users: dict[str, tuple[float, Role | None]] = {}
+
+    @cached_property
+    def _secret(self) -> bytes:
+        return self._services.store.secret()
+
+    @property
+    def signs_in(self) -> bool:
+        return self._settings.auth == "on"
+
+    def of_request(self) -> Browser:
+        """The browser that sent the request at hand."""
+        token = request.cookies.get(cookie_name(), "")
+        if not _TOKEN.fullmatch(token):
+            return self._new(None if self.signs_in else ANONYMOUS)
+        if not self.signs_in:
+            return Browser(token, self._csrf(token), ANONYMOUS)
+        session = self._live(token)
+        principal = self._principal(session) if session else None
+        return Browser(token, self._csrf(token), principal, session if principal else None)
+
+    def sign_in(self, subject: str, principal: Principal) -> Browser:
+        """A new session, under a token that nobody had before."""
+        now = utc_now()
+        browser = self._new(principal)
+        session = Session(_id(browser.token), subject, principal.name, principal.role, now, now)
+        self._sessions.add(session)
+        if secrets.randbelow(50) == 0:
+            self._sessions.purge(now - dt.timedelta(seconds=max(self._settings.session_max, 86400)))
+        return replace(browser, session=session)
+
+    def sign_out(self, browser: Browser) -> Browser:
+        """End the session; the browser gets a new token that means nothing."""
+        self._sessions.remove(_id(browser.token))
+        return self._new(None if self.signs_in else ANONYMOUS)
+
+    def keep(self, browser: Browser, response: Response) -> None:
+        """Have the browser hold its token, where it does not yet."""
+        if browser.is_new:
+            response.set_cookie(
+                cookie_name(),
+                browser.token,
+                secure=is_secure(),
+                httponly=True,
+                samesite="Lax",
+                path="/",
+            )
+
+    def seal(self, browser: Browser, text: str) -> str:
+        """A signature of `text` that only this browser's requests can show."""
+        return hmac.new(self._secret, f"{text}:{browser.token}".encode(), hashlib.sha256).hexdigest()
+
+    def _new(self, principal: Principal | None) -> Browser:
+        token = secrets.token_urlsafe(32)
+        return Browser(token, self._csrf(token), principal, is_new=True)
+
+    def _csrf(self, token: str) -> str:
+        return hmac.new(self._secret, b"csrf:" + token.encode(), hashlib.sha256).hexdigest()
+
+    def _live(self, token: str) -> Session | None:
+        session = self._sessions.find(_id(token))
+        if session is None:
+            return None
+        now = utc_now()
+        idle = (now - session.seen_on).total_seconds()
+        age = (now - session.created_on).total_seconds()
+        if idle > self._settings.session_idle or age > self._settings.session_max:
+            self._sessions.remove(session.id)
+            return None
+        if idle > min(_NOTE_EVERY, self._settings.session_idle / 4):
+            self._sessions.seen(session.id, now)
+        return session
+
+    def _principal(self, session: Session) -> Principal | None:
+        """Who the session is of, as they are now: a user who was disabled or a key revoked is nobody."""
+        kind, _, name = session.subject.partition(":")
+        if kind == "key":
+            return self._services.keys.by_prefix(name)
+        role = self._user_role(name) if kind == "user" else session.role
+        return Principal(session.actor, role) if role else None
+
+    def _user_role(self, name: str) -> Role | None:
+        now = time.monotonic()
+        cached = self._users.get(name)
+        if cached is None or cached[0] < now:
+            user = self._services.store.users.find(name)
+            role = user.role if user and user.disabled_on is None else None
+            if len(self._users) > 1000:
+                self._users.clear()
+            self._users[name] = cached = (now + _TRUST, role)
+        return cached[1]
+
+
+def _id(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def is_secure() -> bool:
+    """Whether the browser reached us by TLS, by itself or through the proxy that public_url tells of."""
+    from .access import services
+
+    return request.is_secure or services().settings.public_url.startswith("https://")
+
+
+def cookie_name() -> str:
+    """`__Host-` pins a cookie to this very host; browsers take it over TLS only."""
+    return "__Host-custsvc" if is_secure() else "custsvc"

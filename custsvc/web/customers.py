@@ -1,0 +1,64 @@
+"""The list of customers, and what can be done with many of them at once."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from flask import Blueprint, redirect, render_template, request
+
+from ..errors import NotFound
+from . import listing, toast
+from .access import caller, route, services
+from .words import plural
+
+_MANY = 200
+
+
+def add_routes(blueprint: Blueprint) -> None:
+    route(blueprint, "/ui/customers", index)
+    route(blueprint, "/ui/customers/bulk", bulk, "POST")
+
+
+def index() -> Any:
+    return render_template("customers/list.html", page=listing.of_request())
+
+
+def bulk() -> Any:
+    """Delete or restore the customers that were chosen."""
+    ids = _ids()
+    action = request.form.get("action", "")
+    back = _back()
+    if not ids:
+        toast.put("Choose some customers first.", kind="bad")
+        return redirect(back, 303)
+    change = services().customers.restore if action == "restore" else services().customers.delete
+    done = [each for each in ids if _changed(change, each)]
+    word, other = ("Restored", "delete") if action == "restore" else ("Deleted", "restore")
+    toast.put(
+        f"{word} {plural(len(done), 'customer')}.",
+        undo="/ui/customers/bulk",
+        fields={"action": other, "ids": ",".join(map(str, done)), "back": back},
+    )
+    return redirect(back, 303)
+
+
+def _changed(change: Any, customer_id: int) -> bool:
+    try:
+        change(customer_id, caller())
+    except NotFound:
+        return False
+    return True
+
+
+def _ids() -> list[int]:
+    """The customers that a form names, each once."""
+    texts = ",".join(request.form.getlist("ids")).split(",")
+    found = [int(text) for text in texts if re.fullmatch(r"[1-9][0-9]{0,17}", text)]
+    return list(dict.fromkeys(found))[:_MANY]
+
+
+def _back() -> str:
+    """The list that the form was on."""
+    path = request.form.get("back", "")
+    return path if path.startswith(listing.PATH) and path.isprintable() else listing.PATH

@@ -1,0 +1,170 @@
+"""Making and changing a customer, and bringing together what two people changed at the same time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from flask import Blueprint, g, redirect, render_template, request
+
+from ..customer import Customer, Fields, Stored, canonical_fields
+from ..errors import CustomerDeleted, NotFound, ValidationError, VersionConflict
+from . import toast
+from .access import caller, needs, route, services
+from .forms import KINDS, CustomerForm
+from .merge import Merge, flat, merge, nested
+from .words import FIELDS
+
+
+def add_routes(blueprint: Blueprint) -> None:
+    route(blueprint, "/ui/customers/new", new, "GET", "POST")
+    route(blueprint, "/ui/customers/<id:customer_id>/edit", edit, "GET", "POST")
+    route(blueprint, "/ui/customers/<id:customer_id>/resolve", resolve, "POST")
+
+
+@needs("write")
+def new() -> Any:
+    if request.method == "GET":
+        return _form(CustomerForm())
+    form = CustomerForm.of_request(request.form)
+    fields = _checked(form)
+    if fields is None:
+        return _form(form), 400
+    stored = services().customers.create(fields, caller())
+    toast.put(f"{fields.name} was added.", undo=f"{_path(stored.id)}/delete", fields={"version": "1"})
+    return redirect(_path(stored.id), 303)
+
+
+@needs("write")
+def edit(customer_id: int) -> Any:
+    if request.method == "GET":
+        stored = services().customers.get(customer_id)
+        return _form(CustomerForm.of_customer(stored.customer().fields), stored)
+    opened = _version("version")
+    form = CustomerForm.of_request(request.form)
+    fields = _checked(form)
+    if fields is None:
+        return _form(form, _stored(customer_id), opened), 400
+    if "restore" in request.form:
+        opened = services().customers.restore(customer_id, caller()).version
+    return _save(customer_id, opened, fields, form)
+
+
+@needs("write")
+def resolve(customer_id: int) -> Any:
+    """The choices made on a conflict: applied to the version that they were made for, or shown again."""
+    base_version, seen = _version("base"), _version("version")
+    mine = canonical_fields(orjson.loads(request.form.get("mine", "{}")))
+    picks = {name.removeprefix("pick:"): v for name, v in request.form.items() if name.startswith("pick:")}
+    stored = services().customers.get(customer_id)
+    picks = picks if stored.version == seen else {}
+    return _merged(stored, base_version, mine, picks)
+
+
+def _save(customer_id: int, opened: int, fields: Fields, form: CustomerForm) -> Any:
+    try:
+        stored = services().customers.replace(customer_id, fields, caller(), expected=opened)
+    except VersionConflict as exc:
+        current = exc.current or _stored(customer_id)
+        if current.deleted:
+            return _form(form, current, opened, gone=True), 409
+        return _merged(current, opened, fields, {})
+    except CustomerDeleted:
+        return _form(form, _stored(customer_id), opened, gone=True), 409
+    return _saved(stored, opened, [])
+
+
+def _merged(current: Stored, base_version: int, mine: Fields, picks: dict[str, str]) -> Any:
+    """Save what goes together with `current`; ask about the rest."""
+    base = customer_at(current.id, base_version).fields
+    result = merge(base, current.customer().fields, mine, picks)
+    if result.clashes:
+        return _ask(current, base_version, mine, result), 409
+    try:
+        stored = services().customers.replace(current.id, result.fields(), caller(), expected=current.version)
+    except VersionConflict as exc:
+        return _merged(exc.current or _stored(current.id), base_version, mine, {})
+    return _saved(stored, current.version, result.taken)
+
+
+def _ask(current: Stored, base_version: int, mine: Fields, result: Merge) -> str:
+    return render_template(
+        "customers/conflict.html",
+        current=current.customer(),
+        base_version=base_version,
+        mine=orjson.dumps(nested(flat(mine))).decode(),
+        clashes=result.clashes,
+        taken=[label(name) for name in result.taken],
+        label=label,
+    )
+
+
+def _saved(stored: Stored, before: int, taken: list[str]) -> Any:
+    path = _path(stored.id)
+    if stored.version == before:
+        toast.put("Nothing was changed.")
+        return redirect(path, 303)
+    text = "Saved."
+    if taken:
+        text = f"Saved, together with what others changed: {', '.join(label(name) for name in taken)}."
+    fields = {"to": str(before), "version": str(stored.version)}
+    toast.put(text, undo=f"{path}/revert", fields=fields)
+    return redirect(path, 303)
+
+
+def _checked(form: CustomerForm) -> Fields | None:
+    """The customer that a form describes; None where something is wrong, which the form then tells."""
+    body = form.body()
+    if body is None:
+        return None
+    try:
+        return canonical_fields(body)
+    except ValidationError as exc:
+        form.refuse(exc.errors)
+        return None
+
+
+def _form(
+    form: CustomerForm, stored: Stored | None = None, opened: int | None = None, *, gone: bool = False
+) -> str:
+    return render_template(
+        "customers/form.html",
+        form=form,
+        kinds=KINDS,
+        customer=stored.customer() if stored else None,
+        version=opened or (stored.version if stored else None),
+        gone=gone,
+        actor=g.principal.name,
+    )
+
+
+def customer_at(customer_id: int, version: int) -> Customer:
+    """The customer as it was at a version. Raises NotFound."""
+    events = services().store.customers.history(customer_id, limit=1, before_version=version + 1)
+    event = orjson.loads(events[0]) if events else {}
+    if event.get("version") != version:
+        raise NotFound(f"customer {customer_id} has no version {version}")
+    return Customer.decode(orjson.dumps(event["after_change"]))
+
+
+def label(name: str) -> str:
+    """What people call a field: `E-mail`, or the metadata's own key."""
+    return FIELDS.get(name) or name.removeprefix("metadata.")
+
+
+def _stored(customer_id: int) -> Stored:
+    stored = services().store.customers.get(customer_id)
+    if stored is None:
+        raise NotFound(f"there is no customer {customer_id}")
+    return stored
+
+
+def _version(name: str) -> int:
+    text = request.form.get(name, "")
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**63):
+        raise ValidationError([])
+    return int(text)
+
+
+def _path(customer_id: int) -> str:
+    return f"/ui/customers/{customer_id}"

@@ -1,0 +1,87 @@
+"""One customer: what it is, how it became so, and where its last change is now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from flask import Blueprint, redirect, render_template, request
+
+from ..errors import NotFound, VersionConflict
+from . import toast
+from .access import caller, route, services
+from .editing import customer_at
+
+_EVENTS = 20
+
+
+def add_routes(blueprint: Blueprint) -> None:
+    base = "/ui/customers/<id:customer_id>"
+    route(blueprint, base, show)
+    route(blueprint, base + "/delete", delete, "POST")
+    route(blueprint, base + "/restore", restore, "POST")
+    route(blueprint, base + "/revert", revert, "POST")
+
+
+def show(customer_id: int) -> Any:
+    store = services().store
+    stored = store.customers.get(customer_id)
+    if stored is None:
+        raise NotFound(f"there is no customer {customer_id}")
+    before = request.args.get("before", "")
+    events = store.customers.history(
+        customer_id, limit=_EVENTS + 1, before_version=int(before) if before.isdigit() else None
+    )
+    mails = store.ledger.recent(customer_id=customer_id, limit=20)
+    attempts = store.ledger.attempts([mail.id for mail in mails])
+    return render_template(
+        "customers/show.html",
+        customer=stored.customer(),
+        events=[orjson.loads(event) for event in events[:_EVENTS]],
+        has_older=len(events) > _EVENTS,
+        mails=mails,
+        attempts=attempts,
+    )
+
+
+def delete(customer_id: int) -> Any:
+    expected = _expected()
+    try:
+        stored = services().customers.delete(customer_id, caller(), expected=expected)
+    except VersionConflict:
+        toast.put("It was changed meanwhile, so it was not deleted. Look at it first.", kind="bad")
+        return redirect(f"/ui/customers/{customer_id}", 303)
+    name = stored.customer().fields.name
+    toast.put(f"{name} was deleted.", undo=f"/ui/customers/{customer_id}/restore")
+    return redirect("/ui/customers", 303)
+
+
+def restore(customer_id: int) -> Any:
+    stored = services().customers.restore(customer_id, caller())
+    toast.put(f"{stored.customer().fields.name} is back.", undo=f"/ui/customers/{customer_id}/delete")
+    return redirect(f"/ui/customers/{customer_id}", 303)
+
+
+def revert(customer_id: int) -> Any:
+    """Give a customer the fields of an earlier version, as a new version."""
+    to = int(request.form.get("to", "0"))
+    fields = customer_at(customer_id, to).fields
+    path = f"/ui/customers/{customer_id}"
+    current = services().customers.get(customer_id)
+    expected = _expected() or current.version
+    try:
+        stored = services().customers.replace(customer_id, fields, caller(), expected=expected)
+    except VersionConflict:
+        toast.put("It was changed meanwhile, so nothing was taken back. Look at it first.", kind="bad")
+        return redirect(path, 303)
+    if stored.version == expected:
+        toast.put(f"It already is as it was at version {to}.")
+    else:
+        undo = {"to": str(expected), "version": str(stored.version)}
+        toast.put(f"Back to version {to}.", undo=f"{path}/revert", fields=undo)
+    return redirect(path, 303)
+
+
+def _expected() -> int | None:
+    text = request.form.get("version", "")
+    return int(text) if text.isdigit() else None

@@ -1,0 +1,63 @@
+"""What protects the pages: the origin and token of unsafe requests, and the headers of every answer."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Final
+from urllib.parse import urlsplit
+
+from flask import Response, request
+
+from ..api.problems import Problem
+from .access import services
+from .browser import Browser, is_secure
+
+_SAFE: Final = frozenset(("GET", "HEAD", "OPTIONS"))
+
+# Nothing is allowed but what comes from here. The images in style sheets are data.
+CSP: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "font-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_HEADERS: Final = (
+    ("Content-Security-Policy", CSP),
+    ("Referrer-Policy", "same-origin"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Permissions-Policy", "camera=(), geolocation=(), microphone=()"),
+    ("Cache-Control", "private, no-store"),
+    ("X-Frame-Options", "DENY"),
+)
+_HSTS: Final = "max-age=31536000"
+
+
+def check_origin(browser: Browser) -> None:
+    """Refuse an unsafe request that does not come from a page of ours. Raises Problem 403.
+
+    Two proofs are asked for, since each has gaps: what the browser says of the request's origin, and the
+    token that only our pages hold.
+    """
+    if request.method in _SAFE:
+        return
+    site = request.headers.get("Sec-Fetch-Site")
+    origin = request.headers.get("Origin")
+    if (site is not None and site != "same-origin") or (origin is not None and not _is_ours(origin)):
+        raise Problem(403, "forbidden", "the request comes from another site")
+    token = request.headers.get("X-Csrf-Token") or request.form.get("csrf", "")
+    if not hmac.compare_digest(token.encode("utf-8", "replace"), browser.csrf.encode()):
+        raise Problem(
+            403, "forbidden", "the page was open for too long, or its cookie is gone; load it again and retry"
+        )
+
+
+def _is_ours(origin: str) -> bool:
+    host = urlsplit(origin).netloc
+    return host in (request.host, urlsplit(services().settings.public_url).netloc) and bool(host)
+
+
+def add_headers(response: Response) -> None:
+    """The headers of every page; one that set its own keeps it."""
+    for name, value in _HEADERS:
+        response.headers.setdefault(name, value)
+    if is_secure():
+        response.headers.setdefault("Strict-Transport-Security", _HSTS)

@@ -1,0 +1,112 @@
+"""Signing in, with a name and password or an API key, and out.
+
+Tries are counted before a password is looked at, by account and by address, in the database: so many at once
+do not get more of them, and neither does who asks another process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final
+
+from flask import Blueprint, Response, g, redirect, render_template, request
+
+from ..auth import Principal
+from ..customer import utc_now
+from ..passwords import LONGEST, check_password, folded_name
+from . import toast
+from .access import anybody, route, services, web
+
+_WINDOW: Final = 900.0
+# The one at which the answer is no, whatever it is.
+_TRIES: Final = 10
+_TRIES_OF_ADDRESS: Final = 100
+
+_WRONG: Final = "That is not a name and password we know."
+_WRONG_KEY: Final = "That is not a valid API key."
+_TOO_MANY: Final = "Too many tries. Wait 15 minutes, then try again."
+
+
+def add_routes(blueprint: Blueprint) -> None:
+    route(blueprint, "/ui/sign-in", sign_in, "GET", "POST")
+    route(blueprint, "/ui/sign-out", sign_out, "POST")
+
+
+def asked_to_sign_in() -> Response:
+    """The answer to who has to sign in first: the way there, and back to the page afterwards."""
+    back = request.full_path.rstrip("?") if request.method == "GET" else "/ui/customers"
+    from urllib.parse import quote
+
+    target = f"/ui/sign-in?next={quote(back, safe='/')}"
+    if request.headers.get("HX-Request"):
+        return Response(status=401, headers={"HX-Redirect": target})
+    return redirect(target, 303)  # type: ignore[return-value]
+
+
+@anybody
+def sign_in() -> Any:
+    if g.browser.principal is not None:
+        return redirect(_next(), 303)
+    if request.method == "GET":
+        return render_template("sign_in.html", next=_next(), error=None, by="password")
+    by = "key" if "key" in request.form else "password"
+    found = _by_key() if by == "key" else _by_password()
+    if isinstance(found, str):
+        status = 429 if found == _TOO_MANY else 401
+        page = render_template(
+            "sign_in.html", next=_next(), error=found, by=by, name=request.form.get("name", "")
+        )
+        headers = {"Retry-After": str(int(_WINDOW))} if status == 429 else {}
+        return page, status, headers
+    subject, principal = found
+    web().browsers.sign_out(g.browser)
+    g.browser = web().browsers.sign_in(subject, principal)
+    return redirect(_next(), 303)
+
+
+@anybody
+def sign_out() -> Any:
+    g.browser = web().browsers.sign_out(g.browser)
+    toast.put("You are signed out.")
+    return redirect("/ui/sign-in", 303)
+
+
+def _next() -> str:
+    """Where to go afterwards: a page of ours, and nothing that a browser would read as another site."""
+    path = request.values.get("next", "")
+    is_ours = path.startswith("/ui/") and not path.startswith("/ui/sign-") and path.isprintable()
+    return path if is_ours and "\\" not in path else "/ui/customers"
+
+
+def _by_password() -> tuple[str, Principal] | str:
+    name, password = folded_name(request.form.get("name", "")), request.form.get("password", "")
+    account = f"user:{_short(name)}"
+    if _tried_too_often(account):
+        return _TOO_MANY
+    user = services().store.users.find(name) if len(name) <= LONGEST else None
+    is_right = check_password(password, user.password if user else None)
+    if user is None or not is_right or user.disabled_on is not None:
+        return _WRONG
+    services().store.sessions.forget_tries(account)
+    return f"user:{user.name}", Principal(user.name, user.role)
+
+
+def _by_key() -> tuple[str, Principal] | str:
+    if _tried_too_often(None):
+        return _TOO_MANY
+    text = request.form.get("key", "").strip()
+    principal = services().keys.principal(text)
+    return (f"key:{text.split('_')[1]}", principal) if principal else _WRONG_KEY
+
+
+def _tried_too_often(account: str | None) -> bool:
+    sessions, now = services().store.sessions, utc_now()
+    address = f"address:{request.remote_addr or 'unknown'}"
+    if sessions.count_try(address, now, _WINDOW) >= _TRIES_OF_ADDRESS:
+        return True
+    return account is not None and sessions.count_try(account, now, _WINDOW) >= _TRIES
+
+
+def _short(name: str) -> str:
+    """A key of bounded length that says nothing of who it is."""
+    return hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()

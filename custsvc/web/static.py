@@ -1,0 +1,59 @@
+"""Style sheets and scripts, under addresses that change with their content: browsers may keep them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import mimetypes
+from importlib.resources import files
+from typing import Final
+
+from flask import Blueprint, Response, abort, request
+
+from .access import anybody, route
+
+_FOREVER: Final = "public, max-age=31536000, immutable"
+_TYPES: Final = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
+
+
+def add_routes(blueprint: Blueprint) -> None:
+    route(blueprint, "/ui/static/<path:name>", asset)
+    blueprint.add_url_rule("/favicon.ico", "favicon", favicon)
+
+
+@functools.cache
+def _content(name: str) -> tuple[bytes, str] | None:
+    """The bytes of a file and their hash; None where there is none."""
+    file = files(__package__) / "static"
+    for part in name.split("/"):
+        if part in ("", ".", ".."):
+            return None
+        file = file / part
+    if not file.is_file():
+        return None
+    content = file.read_bytes()
+    return content, hashlib.sha256(content).hexdigest()[:12]
+
+
+def address(name: str) -> str:
+    """Where a page finds a file."""
+    found = _content(name)
+    return f"/ui/static/{name}?v={found[1] if found else 0}"
+
+
+@anybody
+def asset(name: str) -> Response:
+    found = _content(name)
+    if found is None:
+        abort(404)
+    content, version = found
+    kind = _TYPES.get(name.rpartition(".")[2]) or mimetypes.guess_type(name)[0] or "text/plain"
+    response = Response(content, content_type=kind if "image/" in kind else f"{kind}; charset=utf-8")
+    response.set_etag(version)
+    response.headers["Cache-Control"] = _FOREVER if request.args.get("v") == version else "public, max-age=60"
+    return response.make_conditional(request)  # type: ignore[return-value]
+
+
+@anybody
+def favicon() -> Response:
+    return asset("icon.svg")
