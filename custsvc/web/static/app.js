@@ -112,6 +112,16 @@ addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").
 // -- a filter that changes asks at once --
 on("change", "[data-auto]", (field) => field.form.requestSubmit());
 
+// -- an address holds only what was asked for --
+on("submit", "form[data-tidy]", (form) => {
+  for (const field of form.elements) if (field.name && !field.value) field.disabled = true;
+  setTimeout(() => { for (const field of form.elements) field.disabled = false; });
+});
+document.addEventListener("htmx:configRequest", (event) => {
+  const { parameters, verb } = event.detail;
+  if (verb === "get") for (const name of Object.keys(parameters)) if (!parameters[name]) delete parameters[name];
+});
+
 // -- metadata rows --
 on("click", "[data-add-pair]", (button) => {
   const pairs = document.querySelector("[data-pairs]");
