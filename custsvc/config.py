@@ -70,10 +70,6 @@ class Settings:
     threads: int = _setting(4, "Threads of each API worker, and its database connections")
     streams: int = _setting(64, "Event streams and exports that each API worker has open at most")
     auth: Literal["on", "off"] = _setting("on", "off: no API key is asked; loopback only")
-    public_url: str = _setting(
-        "",
-        "Address at which browsers reach the web app, as https://crm.example.org; https makes cookies Secure",
-    )
     session_idle: float = _setting(7200.0, "Seconds without use after which a browser is signed out")
     session_max: float = _setting(43200.0, "Seconds after which a browser is signed out in any case")
     require_if_match: bool = _setting(False, "Refuse a write to a customer without If-Match (428)")
@@ -100,7 +96,9 @@ class Settings:
     notify_keep_days: float = _setting(
         90.0, "Days that settled notifications are kept; unknown ones stay until somebody settles them"
     )
-    public_url: str = _setting("", "This service's address as customers reach it, for links in mails")
+    public_url: str = _setting(
+        "", "Address at which browsers reach this, for links in mails; https:// makes cookies Secure"
+    )
     data_dir: Path = _setting(Path(".custsvc"), "Data folder of the embedded servers")
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
     log_format: Literal["auto", "text", "json"] = _setting("auto", "auto: text on a terminal, JSON elsewhere")
