@@ -163,12 +163,6 @@ def consumer(settings: Settings, group: str, **options: Any) -> Consumer:
     """A consumer that commits nothing by itself; `options` are librdkafka's, with `_` for the dots."""
     return Consumer(
         {
-            **_common(settings),
-            "group.id": group,
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "auto.offset.reset": "earliest",
-            "partition.assignment.strategy": "cooperative-sticky",
             # A worker that died is replaced after this long.
             "session.timeout.ms": 10_000,
             "heartbeat.interval.ms": 2_000,
@@ -176,6 +170,13 @@ def consumer(settings: Settings, group: str, **options: Any) -> Consumer:
             # Two clients' worth of backlog must not cost a role its memory budget.
             "queued.max.messages.kbytes": 16_384,
             "queued.min.messages": 20_000,
+            # What comes before this may be set by CUSTSVC_KAFKA_OPTIONS__…, what comes after may not.
+            **_common(settings),
+            "group.id": group,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "earliest",
+            "partition.assignment.strategy": "cooperative-sticky",
             **{name.replace("_", "."): value for name, value in options.items()},
         }
     )
@@ -196,6 +197,10 @@ class Publisher:
     def __init__(self, settings: Settings) -> None:
         self._servers = settings.kafka_servers
         self._config = {
+            "compression.type": "lz4",
+            "linger.ms": 2,
+            "queue.buffering.max.messages": 200_000,
+            # What comes before this may be set by CUSTSVC_KAFKA_OPTIONS__…, what comes after may not.
             **_common(settings),
             "enable.idempotence": True,
             "acks": "all",
@@ -205,9 +210,6 @@ class Publisher:
             "message.timeout.ms": 0,
             # The partition of a key is the one that Java's clients would choose.
             "partitioner": "murmur2_random",
-            "compression.type": "lz4",
-            "linger.ms": 2,
-            "queue.buffering.max.messages": 200_000,
             # A call per acknowledgement would cost as much as all the rest of sending a record.
             "delivery.report.only.error": True,
         }

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from . import crash
 from .customer import EDITABLE, Customer, Fields, Stored, utc_now
 from .errors import Conflict, CustomerDeleted, FieldError, NotFound, ValidationError, VersionConflict
 from .events import EVENT_LIMIT, Change, after_of, new_change
@@ -153,7 +154,9 @@ class CustomerService:
         keyed, answer = caller.keyed, None
         if keyed is not None:
             answer = keyed.answer({"id": change.after.id, "version": change.after.version}, self._clock())
-        return self._store.save(self._fitting(change), answer)
+        stored = self._store.save(self._fitting(change), answer)
+        crash.point("save.stored")
+        return stored
 
     def _fitting(self, change: Change) -> Change:
         """The change, if its event fits the topic: one that does not would never leave the database."""

@@ -47,6 +47,7 @@ _PROPERTIES = {
     "share.coordinator.state.topic.num.partitions": "4",
     "share.coordinator.state.topic.min.isr": "1",
     "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": "1000",
     "num.network.threads": "2",
     "num.io.threads": "4",
     "log.cleaner.dedupe.buffer.size": str(32 * 1024 * 1024),

@@ -15,6 +15,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from .. import crash
 from ..config import Settings
 from ..errors import PositionLost, TemporaryError
 from ..kafka import (
@@ -85,6 +86,7 @@ class Consuming:
                 if messages := self._take(client):
                     self._handle(messages)
                     self._commit(client, messages)
+                    crash.point("consume.committed")
         except KafkaException as exc:
             raise failure(exc, self._settings.kafka_servers) from exc
         finally:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from .. import crash
 from ..config import Settings
 from ..events import CustomerEvent, headers
 from ..kafka import Publisher, Record, admin, partition_of
@@ -86,8 +87,11 @@ class Relay:
                 idle = min(idle * 2, _IDLE_MOST)
                 continue
             idle = _IDLE_FIRST
+            crash.point("relay.read")
             self._send(self._parking.keep_back(batch.events, self._limit))
+            crash.point("relay.acked")
             self._outbox.done(batch)
+            crash.point("relay.saved")
 
     def _release(self) -> None:
         """Learn the topic's limit, and send what it kept back so far."""
@@ -98,8 +102,12 @@ class Relay:
             self._parking.leave(parked)
 
     def _send(self, events: Sequence[CustomerEvent]) -> None:
-        sent = self._publisher.send(self._topic, map(self._record, events), give_up=self._stop.asked)
+        sent = self._publisher.send(self._topic, self._records(events), give_up=self._stop.asked)
         logger.debug("Published %d events", sent, extra={"action": "published", "count": sent})
+
+    def _records(self, events: Sequence[CustomerEvent]) -> Iterator[Record]:
+        yield from map(self._record, events)
+        crash.point("relay.produced")
 
     def _record(self, event: CustomerEvent) -> Record:
         # The partition is said, not left to the client: it would use new ones as soon as it sees them.

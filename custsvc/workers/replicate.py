@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from .. import crash
 from ..config import Settings
 from ..errors import BadEvent, NewerSchema, PositionLost
 from ..events import ReceivedEvent, decode
@@ -62,6 +63,7 @@ class Replicate:
     def _handle(self, messages: list[Any]) -> None:
         events: list[ReceivedEvent] = []
         dead: list[Record] = []
+        crash.point("replicate.taken")
         for message in messages:
             try:
                 event = _read(message)
@@ -76,8 +78,10 @@ class Replicate:
                     events.append(event)
         # Bad records are on the dead-letter topic before the position moves past them.
         self._dead.bury(dead)
+        crash.point("replicate.buried")
         positions = {part: offset for (_, part), offset in next_offsets(messages).items()}
         applied = self._consuming.insist(lambda: self._replica.apply(events, self._topic, positions))
+        crash.point("replicate.applied")
         logger.debug(
             "Applied %d events",
             len(events),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from bson import Int64
 from pymongo import MongoClient
+from pymongo.errors import OperationFailure
 
 from custsvc.customer import Stored
 from custsvc.errors import ConfigurationError, TemporaryError
@@ -172,6 +173,27 @@ def test_a_commit_whose_answer_never_comes_ends_in_a_temporary_error(
         proxied.customers.save(customers.next(one))
 
     assert time.monotonic() - begun < 6
+
+
+def test_a_transaction_that_a_dead_process_left_open_holds_nobody_up(
+    store: Store, customers: Customers, database_url: str
+) -> None:
+    before = customers.add()
+    with MongoClient[Any](database_url, appname="custsvc") as dead, dead.start_session() as session:
+        session.start_transaction()
+        dead.get_default_database()["customer"].update_one(
+            {"_id": before.id}, {"$set": {"version": 99}}, session=session
+        )
+        started = time.monotonic()
+
+        after = customers.change(before)
+
+        # The server itself would end it after a minute.
+        assert time.monotonic() - started < 15
+        assert after.version == 2
+        with pytest.raises(OperationFailure):
+            session.commit_transaction()
+    assert store.customers.get(before.id) == after
 
 
 def test_a_change_that_was_not_committed_leaves_neither_customer_nor_event(

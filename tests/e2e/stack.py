@@ -5,41 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
-import sys
 import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from email import message_from_bytes, policy
 from pathlib import Path
 from typing import Any
 
 from custsvc.local import LocalServers, runs
-
-from . import checker
-
-COMMAND = [sys.executable, "-m", "custsvc"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def until(what: str, condition: Callable[[], Any], seconds: float = 60.0, every: float = 0.05) -> Any:
-    """Wait until `condition` gives something true, and give that; fail with `what` at the deadline."""
-    deadline = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:g} s: {what}")
-        time.sleep(every)
+from tests.chaos import checker
+from tests.chaos.roles import COMMAND, clean_environment, free_port, until
 
 
 class Stack:
@@ -260,6 +236,4 @@ class Writers:
             self.surprises.append(f"{status} {answer}")
 
 
-def clean_environment() -> dict[str, str]:
-    """Ours without any setting of custsvc, so that a developer's shell does not change a test."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("CUSTSVC_")}
+__all__ = ["COMMAND", "Stack", "Writers", "clean_environment", "until"]

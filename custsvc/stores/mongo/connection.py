@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
@@ -29,13 +30,17 @@ CONNECT_TIMEOUT = 3.0
 TIMEOUT = 10.0
 BULK_TIMEOUT = 55.0  # the server ends a transaction after 60
 
+# Seconds without a sign of life after which a transaction that is in the way is taken for a dead process's.
+ABANDONED = 2.0
+APP = "custsvc"
+
 DURABLE = WriteConcern("majority", j=True)
 COMMITTED = ReadConcern("majority")
 SNAPSHOT = ReadConcern("snapshot")
 
 # What the client does unless the URL says otherwise.
 _OPTIONS: dict[str, Any] = {
-    "appname": "custsvc",
+    "appname": APP,
     "connectTimeoutMS": int(CONNECT_TIMEOUT * 1000),
     "serverSelectionTimeoutMS": int(CONNECT_TIMEOUT * 1000),
     "timeoutMS": int(TIMEOUT * 1000),
@@ -70,9 +75,38 @@ class Connection:
         `work` runs again after a write conflict or a lost connection. Where the answer to a commit was
         lost too, it may run although it is committed already, and has to recognise what it finds.
         """
+        look = time.monotonic() + ABANDONED
+
+        def attempt(session: ClientSession) -> T:
+            nonlocal look
+            if time.monotonic() > look:
+                self._end_abandoned()
+                look = time.monotonic() + ABANDONED
+            return work(session)
 
         with self.translated(), pymongo.timeout(timeout), self.client.start_session() as session:
-            return session.with_transaction(work, SNAPSHOT, DURABLE)
+            return session.with_transaction(attempt, SNAPSHOT, DURABLE)
+
+    def _end_abandoned(self) -> None:
+        """End transactions of ours in which nothing happens: those of processes that died in the middle.
+
+        The server would keep their locks for a minute. Should one be alive after all, as after a SIGSTOP, it
+        runs its transaction again. Needs no right but to see and end what the same user began.
+        """
+        idle: list[Document] = [
+            {"$currentOp": {"allUsers": False, "idleSessions": True}},
+            {
+                "$match": {
+                    "type": "idleSession",
+                    "appName": APP,
+                    "transaction.timeInactiveMicros": {"$gt": int(ABANDONED * 1e6)},
+                }
+            },
+            {"$project": {"lsid.id": 1}},
+        ]
+        with suppress(PyMongoError):
+            if found := [{"id": each["lsid"]["id"]} for each in self.client.admin.aggregate(idle)]:
+                self.client.admin.command("killSessions", found)
 
     def check(self) -> None:
         """Return when the server answers and can do transactions."""

@@ -18,6 +18,7 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
+from ... import crash
 from ...customer import Stored
 from ...errors import VersionConflict
 from ...events import Change
@@ -86,6 +87,7 @@ class MongoCustomers(MongoQueries):
                 found = {"_id": document["_id"], "version": Int64(before.version)}
                 if not self._customers.replace_one(found, document, session=session).matched_count:
                     raise _OtherVersionError
+            crash.point("save.halfway")
             self._events.insert_one(_event_document(change, hlc), session=session)
             if answer is not None:
                 self._answers.insert(answer, session)

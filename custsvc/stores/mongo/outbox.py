@@ -18,6 +18,7 @@ from pymongo import ASCENDING
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
+from ... import crash
 from ...errors import TemporaryError
 from ...events import CustomerEvent
 from ..base import Batch, Depth, Known, batches
@@ -84,6 +85,7 @@ class MongoOutbox:
         with self._connection.translated(), pymongo.timeout(BULK_TIMEOUT):
             for ids in batches(batch.token or [], _CHUNK):
                 self._events.update_many({"_id": {"$in": ids}}, {"$unset": {"pending": ""}})
+                crash.point("relay.marking")
 
     def _check(self) -> None:
         if self._lease is None:

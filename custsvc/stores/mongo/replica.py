@@ -14,6 +14,7 @@ from pymongo import ASCENDING, ReplaceOne, UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
+from ... import crash
 from ...events import ReceivedEvent
 from ..base import Applied, Positions, Row
 from .connection import BULK_TIMEOUT, Connection, Document
@@ -69,6 +70,7 @@ class MongoReplica:
                 self._customers.insert_many(new, ordered=False, session=session)
             if moves:
                 self._positions.bulk_write(moves, session=session)
+            crash.point("replicate.writing")
             return len(new) + len(newer)
 
         return self._connection.transaction(work, timeout=BULK_TIMEOUT)

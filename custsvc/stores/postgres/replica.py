@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from psycopg2.extras import execute_values
 
+from ... import crash
 from ...events import ReceivedEvent
 from ..base import Applied, Positions, Row
 from . import copying
@@ -57,6 +58,7 @@ class PostgresReplica:
             execute_values(
                 cursor, _POSITIONS, [(topic, part, offset) for part, offset in sorted(positions.items())]
             )
+            crash.point("replicate.writing")
         return Applied(written, len(events) - written)
 
     def scan(self, after_id: int, limit: int) -> list[Row]:

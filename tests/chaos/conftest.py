@@ -1,0 +1,191 @@
+"""A whole pipeline of a test's own: two fresh databases, fresh topics, and roles as processes."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from custsvc import kafka
+from custsvc.config import Settings
+from custsvc.customer import Fields
+from custsvc.kafka import Publisher
+from custsvc.service import Caller, CustomerService
+from custsvc.stores import open_store
+from custsvc.stores.base import Replica
+from custsvc.workers.loop import Stop
+from custsvc.workers.relay import Relay
+from custsvc.workers.replicate import Replicate
+from tests.chaos import checker
+from tests.chaos.roles import Role, until
+
+ME = Caller("chaos")
+OPTIONS = {"session.timeout.ms": "1500", "heartbeat.interval.ms": "300"}
+
+
+class Line:
+    """Source → topic → copy, with nothing running on it yet. `backend` is the system of record."""
+
+    def __init__(self, settings: Settings, folder: Path, stack: ExitStack) -> None:
+        self.settings = settings
+        self._folder = folder
+        self._stack = stack
+        self.roles: list[Role] = []
+        self.source = stack.enter_context(open_store(settings))
+        self.copy = stack.enter_context(open_store(settings, settings.other_backend))
+        self.service = CustomerService(self.source.customers)
+        self.acknowledged: dict[int, int] = {}
+
+    # -- writes
+
+    def create(self, name: str = "Ada", **fields: Any) -> int:
+        """A new customer; its id."""
+        stored = self.service.create(Fields(name, **fields), ME)
+        self.acknowledged[stored.id] = stored.version
+        return stored.id
+
+    def change(self, customer_id: int, times: int = 1) -> int:
+        """The next versions of a customer; the last one's number."""
+        for _ in range(times):
+            stored = self.service.replace(customer_id, Fields(uuid.uuid4().hex), ME)
+            self.acknowledged[customer_id] = stored.version
+        return self.acknowledged[customer_id]
+
+    def crowd(self, customers: int, versions: int = 1) -> list[int]:
+        """So many customers, each with so many versions."""
+        ids = [self.create(f"customer {n}") for n in range(customers)]
+        for _ in range(versions - 1):
+            for each in ids:
+                self.change(each)
+        return ids
+
+    # -- roles
+
+    def env(self, **more: str) -> dict[str, str]:
+        s = self.settings
+        env = {
+            "CUSTSVC_BACKEND": s.backend,
+            "CUSTSVC_POSTGRES_URL": s.postgres_url,
+            "CUSTSVC_MONGO_URL": s.mongo_url,
+            "CUSTSVC_KAFKA": s.kafka,
+            "CUSTSVC_TOPIC_UPDATES": s.topic_updates,
+            "CUSTSVC_TOPIC_NOTIFY": s.topic_notify,
+            "CUSTSVC_TOPIC_FAILED": s.topic_failed,
+            "CUSTSVC_TOPIC_DEAD": s.topic_dead,
+            "CUSTSVC_PARTITIONS": str(s.partitions),
+            # A member that was killed holds the others up for the first of these.
+            "CUSTSVC_KAFKA_OPTIONS__SESSION_TIMEOUT_MS": OPTIONS["session.timeout.ms"],
+            "CUSTSVC_KAFKA_OPTIONS__HEARTBEAT_INTERVAL_MS": OPTIONS["heartbeat.interval.ms"],
+            "CUSTSVC_LOCAL": "never",
+            "CUSTSVC_LOG_LEVEL": "DEBUG",
+        }
+        return env | {f"CUSTSVC_{name}": value for name, value in more.items()}
+
+    def role(self, *arguments: str, **env: str) -> Role:
+        """A role on this line, not started; ended with the test."""
+        role = Role(list(arguments), self.env(**env), self._folder / f"{arguments[0]}-{len(self.roles)}.log")
+        self.roles.append(role)
+        self._stack.callback(role.kill)
+        return role
+
+    def relay(self) -> Stop:
+        """A relay in this process, until the end of the test or until it is asked to stop."""
+        stop = Stop()
+        store = self._stack.enter_context(open_store(self.settings))
+        publisher = self._stack.enter_context(Publisher(self.settings))
+        relay = Relay(store.outbox, publisher, self.settings.topic_updates, stop)
+        self._stack.enter_context(in_background(relay.run, stop))
+        return stop
+
+    def replicate(self, replica: Replica | None = None) -> Stop:
+        """A copy's worker in this process; likewise. `replica` may stand in for the copy's own."""
+        stop = Stop()
+        store = self._stack.enter_context(open_store(self.settings, self.settings.other_backend))
+        publisher = self._stack.enter_context(Publisher(self.settings))
+        worker = Replicate(self.settings, replica or store.replica, publisher, store.name, stop)
+        self._stack.enter_context(in_background(worker.run, stop))
+        return stop
+
+    # -- what holds
+
+    def published(self) -> bool:
+        return self.source.outbox.depth().waiting == 0
+
+    def copied(self) -> bool:
+        """Whether the copy has read all that is on the topic, and everything is on the topic."""
+        if not self.published():
+            return False
+        client = kafka.consumer(self.settings, "chaos")
+        try:
+            parts = kafka.partitions(client, self.settings.topic_updates, self.settings.kafka)
+            marks = kafka.watermarks(client, self.settings.topic_updates, parts, self.settings.kafka)
+        finally:
+            client.close()
+        positions = self.copy.replica.positions(self.settings.topic_updates)
+        return all(positions.get(part, 0) >= high for part, (low, high) in marks.items() if high > low)
+
+    def settle_topic(self, seconds: float = 60.0) -> None:
+        """Wait until every event is on the topic."""
+        until("the outbox is empty", self.published, seconds)
+
+    def settle(self, seconds: float = 60.0) -> None:
+        """Wait until everything has arrived."""
+        until("everything is in the copy", self.copied, seconds)
+
+    def judge(self, *, copied: bool = True) -> checker.Findings:
+        """The invariants, over everything there is. Without `copied`, up to the topic only."""
+        s = self.settings
+        source = checker.read_database(s.backend, s.url(s.backend))
+        copy = checker.read_database(s.other_backend, s.url(s.other_backend)) if copied else source
+        topic = checker.read_topic(s.kafka, s.topic_updates)
+        return checker.check(source, copy, topic, self.acknowledged, [])
+
+
+@pytest.fixture
+def line(backend: str, servers: Any, all_databases: Callable[[str], Any], tmp_path: Path) -> Iterator[Line]:
+    """A line from this backend to the other one."""
+    urls = {f"{each}_url": all_databases(each).migrated() for each in ("postgres", "mongo")}
+    settings = fresh_topics(
+        Settings(backend=backend, kafka=servers.url("kafka"), kafka_options=OPTIONS, partitions=4, **urls)
+    )
+    with ExitStack() as stack:
+        for each in ("postgres", "mongo"):
+            stack.callback(all_databases(each).drop, urls[f"{each}_url"])
+        yield Line(settings, tmp_path, stack)
+
+
+def fresh_topics(settings: Settings) -> Settings:
+    """These settings with topics that nobody else uses, made already."""
+    mine = uuid.uuid4().hex[:12]
+    names = ("updates", "notify", "failed", "dead")
+    settings = settings.replace(**{f"topic_{name}": f"{name}-{mine}" for name in names})
+    kafka.ensure_topics(settings)
+    return settings
+
+
+@contextmanager
+def in_background(work: Callable[[], None], stop: Stop) -> Iterator[None]:
+    """Run a worker in a thread; at the end it is stopped, and what it raised is raised here."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as exc:  # noqa: BLE001 - handed to the test
+            raised.append(exc)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.ask()
+        thread.join(30)
+    assert not thread.is_alive(), "the worker does not stop"
+    if raised:
+        raise raised[0]

@@ -1,0 +1,138 @@
+"""Roles of custsvc as processes of their own, started as a user starts them, killed as an accident does."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+COMMAND = (sys.executable, "-m", "custsvc")
+
+
+def until(what: str, condition: Callable[[], Any], seconds: float = 60.0, every: float = 0.05) -> Any:
+    """Wait until `condition` gives something true, and give that; fail with `what` at the deadline."""
+    # A planted bug makes some tests wait in vain: they need not wait long to be sure.
+    deadline = time.monotonic() + float(os.environ.get("CUSTSVC_TEST_DEADLINE", seconds))
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what}")
+        time.sleep(every)
+
+
+def clean_environment() -> dict[str, str]:
+    """Ours without any setting of custsvc, so that a developer's shell does not change a test."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("CUSTSVC_")}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def request(
+    port: int,
+    method: str,
+    path: str,
+    body: Any = None,
+    *,
+    headers: dict[str, str] | None = None,
+    seconds: float = 15,
+) -> tuple[int, Any, dict[str, str]]:
+    """Status, body and headers of one HTTP call. OSError or HTTPException where there is no answer."""
+    data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
+    try:
+        client.request(method, path, data, {"content-type": "application/json", **(headers or {})})
+        answer = client.getresponse()
+        text = answer.read()
+        return answer.status, json.loads(text or b"null"), {k.lower(): v for k, v in answer.getheaders()}
+    finally:
+        client.close()
+
+
+NO_ANSWER = (OSError, http.client.HTTPException)
+
+
+def serves(port: int) -> bool:
+    """Whether an API answers there."""
+    try:
+        return request(port, "GET", "/readyz", seconds=5)[0] == 200
+    except NO_ANSWER:
+        return False
+
+
+class Role:
+    """One command of custsvc; `start` may be called again after it has ended."""
+
+    def __init__(self, arguments: list[str], env: Mapping[str, str], log: Path) -> None:
+        self.arguments = arguments
+        self.log = log
+        self._env = {**clean_environment(), **env}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *, crash_at: str = "") -> Role:
+        """Start it; with `crash_at` it will die at that crash point."""
+        env = {**self._env, "CUSTSVC_CRASH_AT": crash_at} if crash_at else self._env
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [*COMMAND, *self.arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=env,
+                start_new_session=True,
+            )
+        return self
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def wait(self, seconds: float = 60.0) -> int:
+        """How it ended: its exit code, or 137 for SIGKILL, as a shell says it."""
+        assert self._process is not None
+        code = self._process.wait(seconds)
+        return code if code >= 0 else 128 - code
+
+    def signal(self, signum: signal.Signals) -> None:
+        """Signal it and every process it has started."""
+        if self.is_running():
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signum)
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait(30)
+
+    def stop(self) -> int:
+        """Ask it to end, as a service manager does, and wait."""
+        self.signal(signal.SIGCONT)
+        if self.is_running():
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
+        try:
+            return self.wait(30)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""

@@ -1,0 +1,100 @@
+"""A role dies at each of its crash points and is started again: nothing is lost, out of order or doubled."""
+
+from __future__ import annotations
+
+import pytest
+
+from custsvc.kafka import Publisher, Record
+from tests.chaos import checker
+from tests.chaos.conftest import Line
+from tests.chaos.roles import NO_ANSWER, free_port, request, serves, until
+
+DIED = 137
+
+
+@pytest.mark.parametrize("point", ["relay.read", "relay.produced", "relay.acked", "relay.saved"])
+def test_a_relay_that_dies_loses_nothing_and_repeats_at_most_its_batch(line: Line, point: str) -> None:
+    """O5."""
+    ids = line.crowd(20, 3)
+
+    assert line.role("relay").start(crash_at=point).wait() == DIED
+    line.change(ids[0], 3)
+    line.relay()
+    line.settle_topic()
+
+    found = line.judge(copied=False)
+    assert found.problems == []
+    assert found.repeats <= 60
+    assert (found.repeats > 0) == (point in ("relay.produced", "relay.acked")) or point == "relay.produced"
+
+
+@pytest.mark.parametrize("backend", ["mongo"])
+def test_a_relay_that_dies_while_it_marks_a_batch_sends_the_rest_again(line: Line) -> None:
+    """O5: within the saving of the cursor, where that is more than one step."""
+    from custsvc.seed import seed_customers
+
+    seed_customers(line.source.customers, 2500, 1)
+
+    assert line.role("relay").start(crash_at="relay.marking").wait() == DIED
+    assert 0 < line.source.outbox.depth().waiting < 2500
+    line.relay()
+    line.settle_topic()
+
+    found = line.judge(copied=False)
+    assert found.problems == []
+    assert 0 < found.repeats < 2500
+
+
+COPY_POINTS = [
+    "replicate.taken",
+    "replicate.buried",
+    "replicate.writing",
+    "replicate.applied",
+    "consume.committed",
+]
+
+
+@pytest.mark.parametrize("point", COPY_POINTS)
+def test_a_copy_that_dies_goes_on_where_it_was_and_buries_what_is_bad(line: Line, point: str) -> None:
+    """R4: what was applied is never behind the position, nor the position ahead of what was applied."""
+    ids = line.crowd(20, 2)
+    line.relay()
+    line.settle_topic()
+    with Publisher(line.settings) as publisher:
+        publisher.send(line.settings.topic_updates, [Record(b"1", b"{not json", [])])
+
+    assert line.role("replicate").start(crash_at=point).wait() == DIED
+    line.change(ids[0], 3)
+    line.replicate()
+    line.settle()
+
+    assert line.judge().problems == []
+    buried = checker.read_records(line.settings.kafka, line.settings.topic_dead)
+    assert {value for _, _, value in buried} == {b"{not json"}
+    assert len(buried) == (2 if point in ("replicate.buried", "replicate.writing") else 1)
+
+
+@pytest.mark.parametrize("point", ["save.halfway", "save.stored"])
+def test_a_write_that_dies_is_whole_or_absent(line: Line, point: str) -> None:
+    """A10: the customer and its event are there both or neither."""
+    first = line.create("Ada")
+    if point == "save.halfway" and line.settings.backend == "postgres":
+        pytest.skip("on PostgreSQL the customer and its event are one statement")
+
+    port = free_port()
+    serve = line.role("serve", "--auth", "off", "--port", str(port), WORKERS="1").start(crash_at=point)
+    until("the API answers", lambda: serves(port))
+    with pytest.raises(NO_ANSWER):
+        request(port, "PATCH", f"/api/customers/{first}", {"name": "Grace"})
+    serve.kill()
+    expected = 2 if point == "save.stored" else 1
+    stored = line.source.customers.get(first)
+    assert stored is not None
+    assert stored.version == expected
+    assert line.change(first) == expected + 1
+    line.relay()
+    line.settle_topic()
+
+    found = line.judge(copied=False)
+    assert found.problems == []
+    assert found.records == expected + 1
