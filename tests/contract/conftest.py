@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
@@ -15,6 +13,7 @@ import pytest
 from custsvc.customer import Customer, Fields, Stored
 from custsvc.events import Change, CustomerEvent, ReceivedEvent, decode, new_change
 from custsvc.stores.base import Outbox, Store
+from tests.chaos.faultproxy import FaultProxy
 
 NOW = dt.datetime(2026, 11, 23, 20, 40, 0, 123000, tzinfo=dt.UTC)
 
@@ -127,81 +126,16 @@ def at_once() -> Callable[..., list[Any]]:
 # -- behind the ports ------------------------------------------------------------------------------------
 
 
-class CuttingProxy:
-    """A way to a server that can lose a request, or the reply to one, and can be shut."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._target = (host, port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._lock = threading.Lock()
-        self._pattern = b""
-        self._lose: str = ""
-        self.left = 0
-        self._open: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def lose(self, what: Literal["request", "reply"], pattern: bytes, times: int = 1) -> None:
-        """Break the connection at the next requests that hold `pattern`, before or after they are done."""
-        with self._lock:
-            self._lose, self._pattern, self.left = what, pattern, times
-
-    def shut(self) -> None:
-        """Break every connection and take no new one."""
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for each in self._open:
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                server = socket.create_connection(self._target)
-                self._open += [client, server]
-                replies_lost = threading.Event()
-                for pump in (self._requests, self._replies):
-                    threading.Thread(target=pump, args=(client, server, replies_lost), daemon=True).start()
-
-    def _requests(self, client: socket.socket, server: socket.socket, replies_lost: threading.Event) -> None:
-        with suppress(OSError):
-            while data := client.recv(1 << 20):
-                with self._lock:
-                    hit = self.left > 0 and self._pattern in data
-                    self.left -= hit
-                if hit and self._lose == "request":
-                    break
-                if hit:
-                    replies_lost.set()
-                server.sendall(data)
-        self._break(client, server)
-
-    def _replies(self, client: socket.socket, server: socket.socket, replies_lost: threading.Event) -> None:
-        with suppress(OSError):
-            while (data := server.recv(1 << 20)) and not replies_lost.is_set():
-                client.sendall(data)
-        self._break(client, server)
-
-    @staticmethod
-    def _break(*sockets: socket.socket) -> None:
-        for each in sockets:
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-
-
 @pytest.fixture
-def proxy(database_url: str) -> Iterator[CuttingProxy]:
+def proxy(database_url: str) -> Iterator[FaultProxy]:
+    """A way to the test's database that can lose a request, or the reply to one, and can be shut."""
     parts = urlsplit(database_url)
-    proxy = CuttingProxy(parts.hostname or "127.0.0.1", parts.port or 5432)
-    yield proxy
-    proxy.shut()
+    with FaultProxy((parts.hostname or "127.0.0.1", parts.port or 5432)) as proxy:
+        yield proxy
 
 
 @pytest.fixture
-def proxied(backend: str, database_url: str, proxy: CuttingProxy, opened: Callable[[str], Store]) -> Store:
+def proxied(backend: str, database_url: str, proxy: FaultProxy, opened: Callable[[str], Store]) -> Store:
     """The test's store, reached through the proxy."""
     parts = urlsplit(database_url)
     user = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""

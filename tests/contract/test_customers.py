@@ -14,7 +14,9 @@ from custsvc.errors import TemporaryError, VersionConflict
 from custsvc.stores.base import CustomerFilter, CustomerQuery, Deleted, Page, Position, Store
 
 if TYPE_CHECKING:
-    from .conftest import Customers, CuttingProxy
+    from tests.chaos.faultproxy import FaultProxy
+
+    from .conftest import Customers
 
 AtOnce = Callable[..., list[Any]]
 
@@ -197,7 +199,7 @@ def test_many_changes_of_one_customer_at_once_lose_no_update(
 
 @pytest.mark.parametrize("lost", ["request", "reply"])
 def test_a_save_whose_connection_breaks_happens_once(
-    lost: Any, proxied: Store, proxy: CuttingProxy, store: Store, customers: Customers, write_mark: bytes
+    lost: Any, proxied: Store, proxy: FaultProxy, store: Store, customers: Customers, write_mark: bytes
 ) -> None:
     new = customers.new()
     proxied.ping()
@@ -216,7 +218,7 @@ def test_a_save_whose_connection_breaks_happens_once(
 
 
 def test_a_conflict_behind_a_broken_connection_is_still_a_conflict(
-    proxied: Store, proxy: CuttingProxy, store: Store, customers: Customers, write_mark: bytes
+    proxied: Store, proxy: FaultProxy, store: Store, customers: Customers, write_mark: bytes
 ) -> None:
     one = customers.add()
     mine = customers.next(one, "Mine")
@@ -231,7 +233,7 @@ def test_a_conflict_behind_a_broken_connection_is_still_a_conflict(
 
 
 def test_a_server_that_is_away_is_a_temporary_error(
-    proxied: Store, proxy: CuttingProxy, store: Store, customers: Customers
+    proxied: Store, proxy: FaultProxy, store: Store, customers: Customers
 ) -> None:
     one = customers.add()
     proxied.ping()

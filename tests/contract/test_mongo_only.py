@@ -27,8 +27,10 @@ from custsvc.stores.mongo.customers import MongoCustomers
 from custsvc.stores.mongo.lease import Lease
 
 if TYPE_CHECKING:
+    from tests.chaos.faultproxy import FaultProxy
+
     from ..conftest import MongoBackdoor
-    from .conftest import Customers, CuttingProxy
+    from .conftest import Customers
 
 
 @pytest.fixture
@@ -131,7 +133,7 @@ def test_a_change_saved_again_is_recognised_by_its_event(store: Store, customers
 
 @pytest.mark.parametrize("lost", ["request", "reply"])
 def test_a_commit_whose_answer_is_lost_again_and_again_happens_once(
-    lost: Any, proxied: Store, proxy: CuttingProxy, store: Store, customers: Customers
+    lost: Any, proxied: Store, proxy: FaultProxy, store: Store, customers: Customers
 ) -> None:
     one = customers.add()
     proxied.ping()
@@ -145,7 +147,7 @@ def test_a_commit_whose_answer_is_lost_again_and_again_happens_once(
 
 
 def test_a_bulk_write_whose_answer_is_lost_happens_once(
-    proxied: Store, proxy: CuttingProxy, store: Store, customers: Customers
+    proxied: Store, proxy: FaultProxy, store: Store, customers: Customers
 ) -> None:
     proxied.ping()
 
@@ -161,7 +163,7 @@ def test_a_bulk_write_whose_answer_is_lost_happens_once(
 
 
 def test_a_commit_whose_answer_never_comes_ends_in_a_temporary_error(
-    proxied: Store, proxy: CuttingProxy, store: Store, customers: Customers, monkeypatch: pytest.MonkeyPatch
+    proxied: Store, proxy: FaultProxy, store: Store, customers: Customers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(MongoCustomers._committed, "__kwdefaults__", {"timeout": 1.5})
     one = customers.add()
@@ -198,7 +200,7 @@ def test_a_transaction_that_a_dead_process_left_open_holds_nobody_up(
 
 def test_a_change_that_was_not_committed_leaves_neither_customer_nor_event(
     proxied: Store,
-    proxy: CuttingProxy,
+    proxy: FaultProxy,
     store: Store,
     customers: Customers,
     backdoor: MongoBackdoor,

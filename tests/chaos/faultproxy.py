@@ -1,0 +1,178 @@
+"""A TCP proxy that fails as networks do: late, slow, silent, cut, or cut right after a certain request.
+
+It runs in a thread of its own and is told what to do by plain calls from any thread. What it holds back in a
+black hole is not lost: like TCP it delivers after the hole is healed, unless a side has given up by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Way = Literal["requests", "replies"]
+WAYS: tuple[Way, Way] = ("requests", "replies")
+
+_CHUNK = 1 << 16
+
+
+@dataclass(eq=False)
+class _Connection:
+    client: asyncio.StreamWriter
+    server: asyncio.StreamWriter
+    replies_lost: bool = False
+    passed: dict[Way, int] = field(default_factory=lambda: {"requests": 0, "replies": 0})
+
+    def abort(self) -> None:
+        for each in (self.client, self.server):
+            each.transport.abort()
+
+
+class FaultProxy:
+    """A way to `target` on 127.0.0.1:`port`. Without a target (set one later) nobody gets through."""
+
+    def __init__(self, target: tuple[str, int] | None = None) -> None:
+        self.target = target
+        self.connections = 0
+        self._latency = (0.0, 0.0)
+        self._rate = 0.0
+        self._holes: set[Way] = set()
+        self._limit: dict[Way, int] = {}
+        self._lose: tuple[Literal["request", "reply"], bytes] = ("reply", b"")
+        self.left = 0
+        self._open: set[_Connection] = set()
+        self._healed = asyncio.Event()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="faultproxy", daemon=True)
+        self._thread.start()
+        self._server = self._call(asyncio.start_server(self._accept, "127.0.0.1", 0, limit=_CHUNK))
+        self.port: int = self._server.sockets[0].getsockname()[1]
+
+    # -- what it is told
+
+    def latency(self, seconds: float, jitter: float = 0.0) -> None:
+        """Everything comes this much later, each way."""
+        self._latency = (seconds, jitter)
+
+    def slow(self, bytes_per_second: float) -> None:
+        """Each connection passes this much, each way; 0 is as fast as it can."""
+        self._rate = bytes_per_second
+
+    def reset(self) -> None:
+        """Break every connection there is; new ones are welcome."""
+        self._call(self._reset())
+
+    def blackhole(self, *ways: Way) -> None:
+        """Nothing comes through these ways (both, where none is named) until `heal`."""
+        self._holes = set(ways or WAYS)
+
+    def cut_after(self, number: int, way: Way = "requests") -> None:
+        """Break each connection, new ones too, once so many bytes of it have passed this way."""
+        self._limit = {way: number}
+
+    def lose(self, what: Literal["request", "reply"], pattern: bytes, times: int = 1) -> None:
+        """Break the connection at the next requests that hold `pattern`, before or after they are done."""
+        self._lose = (what, pattern)
+        self.left = times
+
+    def heal(self) -> None:
+        """Be an ordinary network again."""
+        self._latency, self._rate, self.left = (0.0, 0.0), 0.0, 0
+        self._holes, self._limit = set(), {}
+        self._call(self._wake())
+
+    def shut(self) -> None:
+        """Break every connection and take no new one, for good."""
+        self._server.close()
+        self._call(self._reset())
+        self._call(asyncio.sleep(0))
+
+    def close(self) -> None:
+        self.heal()
+        self.shut()
+        self._call(self._end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
+
+    def __enter__(self) -> FaultProxy:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # -- what it does
+
+    def _call(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    async def _reset(self) -> None:
+        for each in list(self._open):
+            each.abort()
+
+    async def _wake(self) -> None:
+        self._healed.set()
+        self._healed = asyncio.Event()
+
+    async def _end(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            host, port = self.target or ("127.0.0.1", 0)
+            from_server, to_server = await asyncio.open_connection(host, port, limit=_CHUNK)
+        except OSError:
+            writer.transport.abort()
+            return
+        connection = _Connection(writer, to_server)
+        self._open.add(connection)
+        try:
+            await asyncio.gather(
+                self._pump("requests", reader, to_server, connection),
+                self._pump("replies", from_server, writer, connection),
+            )
+        finally:
+            self._open.discard(connection)
+            connection.abort()
+
+    async def _pump(
+        self, way: Way, source: asyncio.StreamReader, sink: asyncio.StreamWriter, connection: _Connection
+    ) -> None:
+        """Pass one direction on until a side ends, or a fault does."""
+        with suppress(OSError):
+            while data := await source.read(_CHUNK):
+                if not await self._passes(way, data, connection):
+                    break
+                sink.write(data)
+                await sink.drain()
+        if connection.replies_lost and way == "requests":
+            return
+        connection.abort()
+
+    async def _passes(self, way: Way, data: bytes, connection: _Connection) -> bool:
+        """Let the faults act on this piece; False where the connection is to break before it."""
+        while way in self._holes:
+            await self._healed.wait()
+        seconds, jitter = self._latency
+        if seconds or jitter:
+            await asyncio.sleep(max(0.0, seconds + random.uniform(-jitter, jitter)))
+        if self._rate:
+            await asyncio.sleep(len(data) / self._rate)
+        connection.passed[way] += len(data)
+        if connection.passed[way] > self._limit.get(way, 1 << 62):
+            return False
+        what, pattern = self._lose
+        if way == "requests" and self.left > 0 and pattern in data:
+            self.left -= 1
+            if what == "request":
+                return False
+            connection.replies_lost = True
+        return not (way == "replies" and connection.replies_lost)
