@@ -98,7 +98,7 @@ class Line:
         stop = Stop()
         store = self._stack.enter_context(open_store(self.settings))
         publisher = self._stack.enter_context(Publisher(self.settings))
-        relay = Relay(store.outbox, publisher, self.settings.topic_updates, stop)
+        relay = Relay(self.settings, store, publisher, stop)
         self._stack.enter_context(in_background(relay.run, stop))
         return stop
 
