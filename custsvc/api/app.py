@@ -20,7 +20,7 @@ from ..stores import open_store
 from ..stores.base import Store
 from ..stores.limit import EventLimit
 from ..web import add_pages
-from . import customers, docs, events, health
+from . import customers, docs, events, health, unsubscribe
 from .cursors import Cursors
 from .guard import Guard
 from .problems import answer
@@ -107,6 +107,7 @@ def build(settings: Settings, store: Store | None = None) -> Flask:
     app.after_request(_finish)
     app.register_error_handler(Exception, answer)
     _add_routes(app, services)
+    unsubscribe.add_to(app, services)
     add_pages(app, services)
     return app
 

@@ -15,6 +15,7 @@ from custsvc.auth import KEY_TTL, KeyRing, Principal, check_exposure, is_loopbac
 from custsvc.config import Settings
 from custsvc.customer import utc_now
 from custsvc.errors import ConfigurationError, ExitCode, ValidationError
+from custsvc.notify.unsubscribe import UnsubscribeLinks
 from custsvc.stores.base import ApiKey, Role, Store
 
 from .conftest import ANN, Client
@@ -46,6 +47,9 @@ NEEDED: dict[tuple[str, str], Role | None] = {
     ("/api/events/asyncapi.json", "GET"): None,
     ("/problems", "GET"): None,
     ("/problems/<code>", "GET"): None,
+    # The signed link is the permission.
+    ("/unsubscribe/<token>", "GET"): None,
+    ("/unsubscribe/<token>", "POST"): None,
     ("/livez", "GET"): None,
     ("/readyz", "GET"): None,
 }
@@ -61,12 +65,13 @@ def routes(app: Flask) -> set[tuple[str, str]]:
     }
 
 
-def concrete(path: str, customer: dict[str, Any]) -> str:
+def concrete(path: str, customer: dict[str, Any], token: str) -> str:
     """A path that is there."""
     for variable, value in (
         ("<id:customer_id>", str(customer["id"])),
         ("<name>", "docs.css"),
         ("<code>", "validation"),
+        ("<token>", token),
     ):
         path = path.replace(variable, value)
     return path
@@ -76,13 +81,21 @@ def test_the_list_of_routes_in_this_test_is_complete(app: Flask) -> None:
     assert routes(app) == set(NEEDED)
 
 
-def test_every_route_refuses_a_caller_without_a_key(app: Flask, client: Client, stranger: Client) -> None:
+@pytest.fixture
+def token(store: Store) -> str:
+    """That of a link in a mail."""
+    return UnsubscribeLinks(store.secret(), "").token(7)
+
+
+def test_every_route_refuses_a_caller_without_a_key(
+    app: Flask, client: Client, stranger: Client, token: str
+) -> None:
     customer = client.create()
 
     for (path, method), needed in NEEDED.items():
         for verb in {method, "OPTIONS", *(["HEAD"] if method == "GET" else [])}:
             for slash in ("", "/"):
-                where = concrete(path, customer) + slash
+                where = concrete(path, customer, token) + slash
                 answer = stranger(verb, where, json=ANN if method in ("POST", "PUT", "PATCH") else None)
 
                 if needed is None:
@@ -95,14 +108,14 @@ def test_every_route_refuses_a_caller_without_a_key(app: Flask, client: Client, 
 
 
 def test_every_route_refuses_a_key_of_too_weak_a_role(
-    app: Flask, make_key: Callable[[Role], str], client: Client
+    app: Flask, make_key: Callable[[Role], str], client: Client, token: str
 ) -> None:
     callers = {role: Client(app, make_key(role)) for role in ROLES}
 
     for (path, method), needed in NEEDED.items():
         for role, caller in callers.items():
             customer = client.create()
-            where = concrete(path, customer)
+            where = concrete(path, customer, token)
             answer = caller(method, where, json=ANN if method in ("POST", "PUT", "PATCH") else None)
 
             if needed is None or ROLES.index(role) >= ROLES.index(needed):
