@@ -11,6 +11,8 @@ from ..api.resource import Services
 from ..service import Caller
 from ..stores.base import Role
 from .browser import Browsers
+from .jobs import Jobs
+from .monitor import Monitor
 
 EXTENSION: Final = "custsvc.web"
 
@@ -26,6 +28,8 @@ class Web:
     def __init__(self, services: Services) -> None:
         self.services = services
         self.browsers = Browsers(services)
+        self.monitor = Monitor(services)
+        self.jobs = Jobs(services.store.facts)
 
 
 def web() -> Web:

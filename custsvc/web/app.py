@@ -11,7 +11,7 @@ from .. import __version__
 from ..api.codes import CODES
 from ..api.problems import Problem, answer, problem_of
 from ..api.resource import Services
-from . import customers, editing, one, security, signin, static, toast, words
+from . import customers, editing, mails, one, pipeline, security, signin, static, toast, words
 from .access import EXTENSION, Web, role_of, web
 
 BLUEPRINT: Final = "web"
@@ -32,7 +32,7 @@ def add_pages(app: Flask, services: Services) -> None:
     blueprint.after_request(_after)
     blueprint.register_error_handler(Exception, error_page)
     blueprint.add_url_rule("/", "home", _home)
-    for part in (static, signin, customers, editing, one):
+    for part in (static, signin, customers, editing, one, pipeline, mails):
         part.add_routes(blueprint)
     app.extensions[EXTENSION] = Web(services)
     app.context_processor(_context)

@@ -16,7 +16,16 @@ FIELDS = {"name": "Name", "email": "E-mail", "phone": "Phone", "metadata": "Meta
 
 def add_filters(app: Flask) -> None:
     app.jinja_env.filters.update(
-        ago=ago, number=number, seconds=seconds, shown=shown, initials=initials, hue=hue, plural=plural
+        ago=ago,
+        number=number,
+        seconds=seconds,
+        shown=shown,
+        initials=initials,
+        hue=hue,
+        plural=plural,
+        rate=rate,
+        fact=fact,
+        moment=moment,
     )
     app.jinja_env.globals.update(field_names=FIELDS)
     app.jinja_env.trim_blocks = True
@@ -81,6 +90,26 @@ def shown(value: Any) -> Markup:
     if isinstance(value, dict):
         return escape(json.dumps(value, ensure_ascii=False, indent=1))
     return escape(value)
+
+
+def rate(value: float | None) -> str:
+    """So many per second."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}/s" if value >= 10 or value == 0 else f"{value:.1f}/s"
+
+
+def fact(value: Any) -> str:
+    """A fact of a step: a pair of how it is put, and the value; or words."""
+    if isinstance(value, str):
+        return value
+    kind, number_ = value
+    return {"seconds": seconds, "rate": rate, "number": number}[kind](number_)
+
+
+def moment(value: float | None) -> Markup:
+    """How long ago, of a time in seconds."""
+    return ago(None if value is None else dt.datetime.fromtimestamp(value, dt.UTC))
 
 
 def initials(name: str) -> str:

@@ -1,0 +1,145 @@
+"""Mails: how each notification stands, those that need a person, and what the mail catcher of `up` caught."""
+
+from __future__ import annotations
+
+from email.message import EmailMessage
+from typing import Any, Final
+
+from flask import Blueprint, Response, redirect, render_template, request
+
+from ..errors import CustsvcError, NotFound
+from ..stores.ledger import DISCARDABLE, RETRIABLE
+from . import toast
+from .access import route, services
+from .words import plural
+
+_SHOWN: Final = 100
+_STATES: Final = ("queued", "deferred", "sent", "failed", "unknown", "suppressed", "discarded")
+
+# A mail is somebody else's page: it may style itself, and nothing more.
+_MAIL_POLICY: Final = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox; frame-ancestors 'self'"
+)
+
+
+def add_routes(blueprint: Blueprint) -> None:
+    route(blueprint, "/ui/mails", index)
+    route(blueprint, "/ui/mails/change", change, "POST")
+    route(blueprint, "/ui/mailbox", mailbox)
+    route(blueprint, "/ui/mailbox/<mail_id>", one)
+    route(blueprint, "/ui/mailbox/<mail_id>/html", html)
+    route(blueprint, "/ui/dead-letters", dead_letters)
+
+
+def index() -> Any:
+    ledger = services().store.ledger
+    state = request.args.get("state", "")
+    state = state if state in _STATES else ""
+    recipient = request.args.get("to", "").strip() or None
+    mails = ledger.recent(state=state or None, recipient=recipient, limit=_SHOWN)
+    return render_template(
+        "mails/list.html",
+        mails=mails,
+        attempts=ledger.attempts([mail.id for mail in mails]),
+        counts=ledger.counts(),
+        states=_STATES,
+        state=state,
+        recipient=recipient or "",
+        retriable=RETRIABLE,
+        discardable=DISCARDABLE,
+        has_mailbox=_folder() is not None,
+        shown=_SHOWN,
+    )
+
+
+def change() -> Any:
+    """Send the chosen mails again, or give them up."""
+    ids = [each for each in request.form.getlist("ids") if len(each) <= 200][:_SHOWN]
+    state = request.form.get("state", "")
+    back = f"/ui/mails?state={state}" if state in _STATES else "/ui/mails"
+    if not ids:
+        toast.put("Choose some mails first.", kind="bad")
+    elif request.form.get("action") == "discard":
+        done = services().store.ledger.discard(ids, "given up by hand on the pages")
+        toast.put(f"Gave up {plural(len(done), 'mail')}.{_rest(ids, done)}")
+    else:
+        done = services().store.ledger.retry(ids)
+        toast.put(f"{plural(len(done), 'mail')} will be sent again.{_rest(ids, done)}")
+    return redirect(back, 303)
+
+
+def _rest(ids: list[str], done: list[str]) -> str:
+    left = len(ids) - len(done)
+    return f" {plural(left, 'other')} could not be, as they stand now." if left else ""
+
+
+# -- what the catcher caught -------------------------------------------------------------------------------
+
+
+def _folder() -> Any:
+    """The catcher's mailbox, where mails go to one on this machine; else None."""
+    settings = services().settings
+    folder = settings.data_dir / "mail" / "mails"
+    if not settings.smtp_url.startswith("smtp+plain://127.0.0.1:") or not folder.is_dir():
+        return None
+    try:
+        from ..local.mail import Mailbox
+    except ImportError:  # the embedded servers are an extra
+        return None
+    return Mailbox(folder)
+
+
+def mailbox() -> Any:
+    folder = _folder()
+    if folder is None:
+        raise NotFound("no mail catcher runs here; `custsvc up` has one")
+    mails = folder.messages()
+    return render_template("mails/mailbox.html", mails=mails[::-1][:_SHOWN], total=len(mails))
+
+
+def one(mail_id: str) -> Any:
+    mail, message = _caught(mail_id)
+    text = message.get_body(("plain",))
+    return render_template(
+        "mails/one.html",
+        mail=mail,
+        headers=[(name, str(value)) for name, value in message.items()],
+        text=text.get_content() if text else None,
+        has_html=message.get_body(("html",)) is not None,
+    )
+
+
+def html(mail_id: str) -> Response:
+    """The mail's own page, without scripts, links out or anything of ours in reach."""
+    body = _caught(mail_id)[1].get_body(("html",))
+    content = body.get_content() if body else ""
+    response = Response(content, content_type="text/html; charset=utf-8")
+    response.headers["Content-Security-Policy"] = _MAIL_POLICY
+    response.headers["X-Frame-Options"] = "SAMEORIGIN"
+    return response
+
+
+def _caught(mail_id: str) -> tuple[Any, EmailMessage]:
+    folder = _folder()
+    for mail in folder.messages() if folder else ():
+        if mail.id == mail_id:
+            return mail, mail.message()
+    raise NotFound("there is no such mail")
+
+
+# -- records nobody could read -----------------------------------------------------------------------------
+
+
+def dead_letters() -> Any:
+    records, problem = [], None
+    settings = services().settings
+    if not settings.kafka:
+        problem = "serve was not told Kafka's address"
+    else:
+        from .topics import newest
+
+        try:
+            records = newest(settings, settings.topic_dead, _SHOWN).records
+        except CustsvcError as exc:
+            problem = str(exc)
+    return render_template("mails/dead.html", records=records, problem=problem, shown=_SHOWN)

@@ -1,0 +1,212 @@
+"""The pipeline: its live picture, the events as they come, what is stuck, and the proof of the copy."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from flask import Blueprint, Response, g, redirect, render_template, request
+
+from ..api.events import EventStream
+from ..errors import CustsvcError, NotFound
+from ..stores import open_store
+from ..verify import Report, verify
+from . import toast
+from .access import needs, route, services, web
+
+if TYPE_CHECKING:
+    from ..feed import Place
+
+_EVENTS: Final = 25
+_DIFFERENCES: Final = 100
+
+
+def add_routes(blueprint: Blueprint) -> None:
+    route(blueprint, "/ui/pipeline", show)
+    route(blueprint, "/ui/pipeline/picture", picture)
+    route(blueprint, "/ui/pipeline/verify", start_verify, "POST")
+    route(blueprint, "/ui/pipeline/verify/state", verify_state)
+    route(blueprint, "/ui/activity", activity)
+    route(blueprint, "/ui/events/stream/<place>", stream)
+    route(blueprint, "/ui/customers/<id:customer_id>/way", way)
+
+
+def show() -> Any:
+    return render_template(
+        "pipeline/show.html", picture=web().monitor.look(), job=web().jobs.last("verify"), **_where()
+    )
+
+
+def picture() -> Any:
+    return render_template("pipeline/picture.html", picture=web().monitor.look())
+
+
+def activity() -> Any:
+    """The newest events; the script goes on from there with the stream."""
+    events, problem, place = [], None, ""
+    try:
+        if services().settings.kafka:
+            from .topics import newest
+
+            found = newest(services().settings, services().settings.topic_updates, _EVENTS)
+            events = [event for record in found.records if (event := _event(record.json()))]
+            place = found.place
+        else:
+            problem = "serve was not told Kafka's address, so it cannot show events as they come"
+    except CustsvcError as exc:
+        problem = str(exc)
+    return render_template("pipeline/activity.html", events=events, problem=problem, place=place)
+
+
+def _event(event: dict[str, Any] | None) -> dict[str, Any] | None:
+    """An event of the topic if it looks like one of ours: records there are from anybody."""
+    if event is None or not isinstance(event.get("after_change"), dict):
+        return None
+    if not isinstance(event.get("customer_id"), int) or not isinstance(
+        event["after_change"].get("name"), str
+    ):
+        return None
+    try:
+        dt.datetime.fromisoformat(event.get("event_ts") or "")
+    except (ValueError, TypeError):
+        return None
+    before = event.get("before_change")
+    return {**event, "before_change": before if isinstance(before, dict) else None}
+
+
+class _PageStream(EventStream):
+    """The API's stream of events, for a browser that is signed in: it ends with the session."""
+
+    def _still_may(self) -> Callable[[], bool]:
+        browser = g.browser
+        if browser.session is None:
+            return lambda: True
+        sessions, session_id = self.services.store.sessions, browser.session.id
+
+        def still() -> bool:
+            try:
+                return sessions.find(session_id) is not None
+            except CustsvcError:
+                return True
+
+        return still
+
+    def _start(self, given: dict[str, str]) -> tuple[Place, str]:
+        """From where the page ended, or, when the browser comes again, from where it was."""
+        from ..feed import Place
+
+        begin = Place.parse((request.view_args or {})["place"])
+        if "Last-Event-ID" in request.headers or begin is None:
+            return super()._start(given)
+        return self.services.feed().resume(begin)
+
+
+def stream(place: str) -> Response:  # noqa: ARG001 - _start reads it
+    """The events after `place`, as they come."""
+    return _PageStream(services()).get()
+
+
+def way(customer_id: int) -> Any:
+    """Where the last change of a customer is: the outbox, Kafka, the copy."""
+    stored = services().store.customers.get(customer_id)
+    if stored is None:
+        raise NotFound(f"there is no customer {customer_id}")
+    (event,) = services().store.customers.history(customer_id, limit=1)
+    changed = orjson.loads(event)
+    record, copied, problems = None, None, []
+    settings = services().settings
+    if settings.kafka:
+        from .topics import where_is
+
+        try:
+            record = where_is(settings, customer_id, stored.version, changed["event_ts"])
+        except CustsvcError as exc:
+            problems.append(str(exc))
+    try:
+        copied = _version_in_copy(customer_id)
+    except CustsvcError as exc:
+        problems.append(str(exc))
+    is_there = copied is not None and copied >= stored.version
+    return render_template(
+        "pipeline/way.html",
+        customer_id=customer_id,
+        version=stored.version,
+        event=changed,
+        record=record,
+        copied=copied,
+        copy_name=settings.other_backend,
+        has_copy=_has_copy(),
+        has_kafka=bool(settings.kafka),
+        problems=problems,
+        arrived=(record is not None or not settings.kafka) and (is_there or not _has_copy()),
+    )
+
+
+def _has_copy() -> bool:
+    settings = services().settings
+    return bool(settings.mongo_url if settings.other_backend == "mongo" else settings.postgres_url)
+
+
+def _version_in_copy(customer_id: int) -> int | None:
+    if not _has_copy():
+        return None
+    with open_store(services().settings, services().settings.other_backend) as copy:
+        rows = copy.replica.rows([customer_id])
+    return rows[0].version if rows else None
+
+
+def _where() -> dict[str, Any]:
+    settings = services().settings
+    return {
+        "source": services().store.name,
+        "copy": settings.other_backend,
+        "can_verify": _has_copy() and bool(settings.kafka),
+    }
+
+
+@needs("write")
+def start_verify() -> Any:
+    """Compare the source with its copy, in the background."""
+    jobs = web().jobs
+    running = jobs.last("verify")
+    if running is None or running["state"] != "running":
+        settings, source = services().settings, services().store
+
+        def work(progress: Callable[[int, int | None], None]) -> dict[str, Any]:
+            from ..pipeline import pipeline
+
+            compared = 0
+
+            def told(count: int) -> None:
+                nonlocal compared
+                compared += count
+                progress(compared, None)
+
+            with (
+                open_store(settings, settings.other_backend) as copy,
+                pipeline(settings, source, copy) as way,
+            ):
+                return _result(verify(source.replica, copy.replica, way, progress=told))
+
+        jobs.start("verify", g.principal.name, work)
+    if request.headers.get("HX-Request"):
+        return verify_state()
+    toast.put("Comparing the copy with its source.")
+    return redirect("/ui/pipeline#verify", 303)
+
+
+def verify_state() -> Any:
+    return render_template("pipeline/verify.html", job=web().jobs.last("verify"), **_where())
+
+
+def _result(report: Report) -> dict[str, Any]:
+    shown = report.differences[:_DIFFERENCES]
+    return {
+        "compared": report.compared,
+        "seconds": round(report.seconds, 2),
+        "differ": len(report.differences),
+        "behind": len(report.behind),
+        "differences": [{"id": each.customer_id, "kind": each.kind, "fields": each.fields} for each in shown],
+    }

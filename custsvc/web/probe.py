@@ -1,0 +1,65 @@
+"""Asks Kafka and the copy where they are, on connections that stay open while somebody watches."""
+
+from __future__ import annotations
+
+from .. import kafka
+from ..config import Settings
+from ..errors import ConfigurationError
+from ..stores import open_store
+from ..stores.base import Store
+from ..workers.replicate import group
+
+_NOTIFY: str = "custsvc-notify"
+
+
+class Probe:
+    """Used by one thread. Closed by whoever made it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._topic = settings.topic_updates
+        self._servers = settings.kafka_servers
+        self._clients: dict[str, kafka.Consumer] = {}
+        self._parts: list[int] = []
+        self._copy: Store | None = None
+
+    def _client(self, name: str) -> kafka.Consumer:
+        if name not in self._clients:
+            self._clients[name] = kafka.consumer(self._settings, name)
+        return self._clients[name]
+
+    def ends(self) -> dict[int, int]:
+        """The end of each partition of the updates topic."""
+        client = self._client("custsvc-pages-unused")
+        if not self._parts:
+            self._parts = kafka.partitions(client, self._topic, self._servers)
+        marks = kafka.watermarks(client, self._topic, self._parts, self._servers)
+        return {part: high for part, (_, high) in marks.items()}
+
+    def copy_positions(self) -> dict[int, int] | None:
+        """Where the copy says it is, else where its consumer group does; None where nobody says."""
+        if self._copy is None:
+            try:
+                self._copy = open_store(self._settings, self._settings.other_backend)
+            except ConfigurationError:
+                return self._committed(group(self._settings.other_backend)) or None
+        return self._copy.replica.positions(self._topic) or None
+
+    def notify_positions(self) -> dict[int, int]:
+        return self._committed(_NOTIFY)
+
+    def _committed(self, name: str) -> dict[int, int]:
+        places = [kafka.TopicPartition(self._topic, part) for part in self._parts]
+        if not places:
+            return {}
+        try:
+            found = self._client(name).committed(places, timeout=kafka.TIMEOUT)
+        except kafka.KafkaException as exc:
+            raise kafka.failure(exc, self._servers) from exc
+        return {place.partition: place.offset for place in found if place.offset >= 0}
+
+    def close(self) -> None:
+        for client in self._clients.values():
+            client.close()
+        if self._copy is not None:
+            self._copy.close()
