@@ -95,6 +95,27 @@ def new_change(
     return Change(before, after, doc, event)
 
 
+def snapshot(customer_id: int, version: int, doc: bytes, now: dt.datetime, *, actor: str) -> CustomerEvent:
+    """The event that shows a customer as it is, for consumers that missed how it came to be so."""
+    event_id = new_event_id()
+    head = orjson.dumps(
+        {
+            "id": event_id,
+            "event_ts": format_time(now),
+            "app_event_type": APP_EVENT_TYPE["snapshot"],
+            "op": "snapshot",
+            "customer_id": customer_id,
+            "version": version,
+            "changed": [],
+            "actor": actor,
+            "request_id": None,
+            "schema": SCHEMA,
+        }
+    )
+    payload = b"".join((head[:-1], b',"before_change":null,"after_change":', doc, b"}"))
+    return CustomerEvent(event_id, customer_id, version, "snapshot", now, payload)
+
+
 def changed_fields(before: Stored | None, after: Customer) -> list[str]:
     """The names of the fields that differ; where there is no before, of those that have a value."""
     old = before.customer() if before else None

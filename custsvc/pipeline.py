@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ from . import kafka
 from .config import Settings
 from .stores.base import Store
 from .verify import Pipeline
+from .workers.replay import Replay
 from .workers.replicate import group
 
 # The database's clock and ours may differ by this much before `verify` believes too early.
@@ -35,6 +36,14 @@ def pipeline(settings: Settings, source: Store, copy: Store) -> Iterator[Pipelin
         yield Pipeline(published, ends, lambda: copy.replica.positions(topic))
     finally:
         client.close()
+
+
+@contextmanager
+def resending(settings: Settings, source: Store) -> Iterator[Callable[[Sequence[int]], object]]:
+    """A function that sends customers of the source again, for `verify` to mend a copy with."""
+    with kafka.Publisher(settings) as publisher:
+        replay = Replay(settings, source, publisher)
+        yield lambda ids: replay.send(tuple(ids))
 
 
 def steps(settings: Settings, store: Store) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ import typer
 
 from .. import __version__
 from ..errors import CustsvcError, ExitCode
-from . import bench, data, doctor, keys, notify, schema, serve, stack, users, workers
+from . import bench, data, doctor, keys, notify, replay, schema, serve, stack, users, workers
 from .common import Talk
 
 app = typer.Typer(
@@ -55,6 +55,7 @@ for command in (
     data.seed,
     data.tail_events,
     data.verify,
+    replay.replay,
     data.status,
     data.migrate,
     schema.schema,

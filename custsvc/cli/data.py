@@ -121,6 +121,9 @@ def verify(
     wait: Annotated[
         float, typer.Option("--wait", help="Seconds the copy gets to catch up.", min=0, metavar="SECONDS")
     ] = 30.0,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend what differs: those customers are sent to the copy again.")
+    ] = False,
     fmt: OutputOption = "table",
     data_dir: DataDirOption = None,
     log_level: LogLevelOption = None,
@@ -128,9 +131,9 @@ def verify(
     """Prove that the copy holds exactly what its source holds, byte for byte.
 
     --backend is the source. Works while both change. Exits 0 when they are identical, 7 when customers
-    differ, 8 when the copy is only behind.
+    differ (and --repair did not mend them), 8 when the copy is only behind.
 
-    Example: custsvc verify -o json
+    Example: custsvc verify --repair -o json
     """
     output.checked(fmt)
     settings = settings_for(
@@ -141,11 +144,10 @@ def verify(
         data_dir=data_dir,
         log_level=log_level,
     )
-    from ..pipeline import pipeline
+    from .. import verify as check
+    from ..pipeline import pipeline, resending
     from ..stores import open_store
     from ..stores.base import CustomerFilter
-    from ..verify import summary
-    from ..verify import verify as compare
     from .progress import bar
 
     with (
@@ -154,20 +156,20 @@ def verify(
         pipeline(settings, source, copy) as way,
     ):
         with bar("comparing", source.customers.count(CustomerFilter("include"))) as progress:
-            report = compare(source.replica, copy.replica, way, patience=wait, progress=progress)
-        say(summary(report, (source.name, copy.name)))
+            report = check.verify(source.replica, copy.replica, way, patience=wait, progress=progress)
+        if repair and report.differences:
+            with resending(settings, source) as resend:
+                check.repair(source.replica, copy.replica, report, resend, patience=wait)
+        check.remember(source.facts, copy.name, report)
+        say(check.summary(report, (source.name, copy.name)))
     _print_report(report, fmt)
     raise typer.Exit(
-        ExitCode.CHECK_FAILED
-        if report.differences
-        else ExitCode.PARTLY_DONE
-        if report.behind
-        else ExitCode.OK
+        ExitCode.CHECK_FAILED if report.unrepaired else ExitCode.PARTLY_DONE if report.behind else ExitCode.OK
     )
 
 
 def _print_report(report: Report, fmt: str) -> None:
-    columns = ("customer_id", "kind", "source_version", "copy_version", "fields")
+    columns = ("customer_id", "kind", "source_version", "copy_version", "fields", "repaired")
     items = [
         {
             "customer_id": d.customer_id,
@@ -175,6 +177,7 @@ def _print_report(report: Report, fmt: str) -> None:
             "source_version": d.source_version,
             "copy_version": d.copy_version,
             "fields": d.fields if fmt in ("json", "ndjson") else ", ".join(d.fields),
+            "repaired": d.repaired,
         }
         for d in report.differences
     ] + [{"customer_id": customer_id, "kind": "behind"} for customer_id in report.behind]

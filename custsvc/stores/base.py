@@ -261,7 +261,43 @@ class Row(NamedTuple):
     doc: bytes
 
 
-class Replica(Protocol):
+class Digest(NamedTuple):
+    """What a range of customers holds: how many, the last id, and a hash of everything in them.
+
+    Both backends hash the same bytes, those of the columns and of the document.
+    """
+
+    customers: int
+    last_id: int | None
+    hash: str
+
+
+class Contents(Protocol):
+    """All customers of a database, source or copy, as `verify` compares and mends them."""
+
+    def scan(self, after_id: int, limit: int) -> list[Row]:
+        """Customers in the order of id, deleted ones too, after `after_id`."""
+
+    def rows(self, ids: Sequence[int]) -> list[Row]:
+        """These customers, in the order of id; those that do not exist are left out."""
+
+    def digest(self, after_id: int, *, limit: int | None = None, last_id: int | None = None) -> Digest:
+        """The digest of the customers after `after_id`: so many, or those up to `last_id`."""
+
+    def columns(self, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+        """What stands beside these customers' documents to find them by, in a form both backends share."""
+
+    def overwrite(self, rows: Sequence[Row]) -> int:
+        """Let the next event of these customers replace them, whatever version they claim to have.
+
+        Only where a customer still is exactly as given; returns how many were.
+        """
+
+    def remove(self, rows: Sequence[Row]) -> int:
+        """Take these customers away, where they still are exactly as given; returns how many were."""
+
+
+class Replica(Contents, Protocol):
     """A copy of the customers, kept by events. It knows how far it is."""
 
     def positions(self, topic: str) -> dict[int, int]:
@@ -274,12 +310,6 @@ class Replica(Protocol):
         highest version of each customer. Positions never go back, and never stand before their events'
         effects are durable.
         """
-
-    def scan(self, after_id: int, limit: int) -> list[Row]:
-        """Customers in the order of id, deleted ones too, after `after_id`."""
-
-    def rows(self, ids: Sequence[int]) -> list[Row]:
-        """These customers, in the order of id; those that do not exist are left out."""
 
 
 class Facts(Protocol):

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
+from custsvc.config import Settings
 from custsvc.customer import Fields
+from custsvc.pipeline import pipeline, resending
 from custsvc.seed import seed_customers
 from custsvc.service import Caller, CustomerService
+from custsvc.stores import open_store
 from custsvc.stores.base import Store
-from custsvc.verify import Pipeline, Report, verify
+from custsvc.verify import Pipeline, Report, last_results, remember, repair, verify
+
+from .conftest import Workers, until
 
 ME = Caller("test")
 
@@ -34,6 +42,17 @@ def fill(copy: Store, source: Store) -> None:
 
 ARRIVED = Pipeline(published=lambda _: True, ends=lambda: {0: 1}, positions=lambda: {0: 1})
 STUCK = Pipeline(published=lambda _: False, ends=lambda: {0: 1}, positions=lambda: {0: 1})
+
+
+@pytest.fixture
+def far_copy(backend: str, all_databases: Callable[[str], Any]) -> Iterator[Store]:
+    """A copy in the database of the other kind."""
+    other: Any = "mongo" if backend == "postgres" else "postgres"
+    databases = all_databases(other)
+    url = databases.migrated()
+    with open_store(Settings(backend=other, **{f"{other}_url": url})) as copy:
+        yield copy
+    databases.drop(url)
 
 
 def compare(source: Store, copy: Store, pipeline: Pipeline, patience: float = 1.0) -> Report:
@@ -94,6 +113,123 @@ def test_a_copy_that_catches_up_meanwhile_is_no_difference(store: Store, copy: S
     report = compare(store, copy, Pipeline(publish, lambda: {0: 1}, lambda: {0: 1}), patience=10)
 
     assert (report.differences, report.behind) == ([], [])
+
+
+ODD = [
+    Fields("Ada"),
+    Fields("Zoë 😀 \u05d0\u05d1", "zoe@example.com", None, {"a": 1.5, "b": None, "c": "x\n\ty", "d": 2**62}),
+    Fields('back\\slash "quoted" \'n', None, "+1 | 2", {"e": "", "f": True}),
+]
+
+
+def test_both_databases_hash_the_same_bytes(store: Store, far_copy: Store) -> None:
+    service = CustomerService(store.customers)
+    ids = [service.create(fields, ME).id for fields in ODD]
+    service.delete(ids[0], ME)
+    fill(far_copy, store)
+
+    ours, theirs = store.replica.digest(0), far_copy.replica.digest(0)
+
+    assert ours == theirs
+    assert (ours.customers, ours.last_id) == (3, ids[-1])
+    assert store.replica.digest(0, limit=2) == far_copy.replica.digest(0, last_id=ids[1])
+    assert store.replica.digest(ids[-1]) == far_copy.replica.digest(ids[-1])
+    assert store.replica.columns(ids) == far_copy.replica.columns(ids)
+
+
+def test_a_column_that_is_not_what_its_document_says_is_found(store: Store, far_copy: Store) -> None:
+    seed_customers(store.customers, 20, 1)
+    fill(far_copy, store)
+    victim = store.replica.scan(0, 20)[7].id
+    if far_copy.name == "postgres":
+        with far_copy._connections.cursor() as cursor:  # type: ignore[attr-defined]
+            cursor.execute("UPDATE customer SET name = 'Eve' WHERE id = %s", (victim,))
+    else:
+        table = far_copy._connection.database["customer"]  # type: ignore[attr-defined]
+        table.update_one({"_id": victim}, {"$set": {"name": "Eve"}})
+
+    (difference,) = compare(store, far_copy, ARRIVED).differences
+
+    assert (difference.customer_id, difference.fields) == (victim, ["name (column)"])
+
+
+def test_repair_mends_each_kind_of_difference_while_both_are_at_work(
+    store: Store, far_copy: Store, settings: Settings, workers: Workers
+) -> None:
+    service = CustomerService(store.customers)
+    wrong, stale, ahead, missing, deleted = (service.create(Fields(f"Ada {n}"), ME).id for n in range(5))
+    seed_customers(store.customers, 50, 1)
+    for customer_id in (wrong, stale, ahead, missing):
+        service.replace(customer_id, Fields("Grace"), ME)
+    service.delete(deleted, ME)
+    workers.relay(store)
+    workers.copy(far_copy.replica, "far")
+    until("the copy is there", lambda: far_copy.replica.digest(0) == store.replica.digest(0))
+    for victim, version in ((wrong, 2), (stale, 1), (ahead, 9), (missing, 0), (deleted, 2), (10**9, 1)):
+        _plant(far_copy, victim, version)
+
+    with pipeline(settings, store, far_copy) as way, resending(settings, store) as resend:
+        report = verify(store.replica, far_copy.replica, way, patience=10)
+        repair(store.replica, far_copy.replica, report, resend)
+
+    assert {d.customer_id: (d.kind, d.repaired) for d in report.differences} == {
+        wrong: ("differs", True),
+        stale: ("stale", True),
+        ahead: ("ahead", True),
+        missing: ("missing", True),
+        deleted: ("differs", True),
+        10**9: ("extra", True),
+    }
+    assert far_copy.replica.digest(0) == store.replica.digest(0)
+
+
+@pytest.mark.parametrize("seconds", [4, pytest.param(60, marks=[pytest.mark.long])])
+def test_there_is_no_false_alarm_while_customers_change(
+    store: Store, far_copy: Store, settings: Settings, workers: Workers, seconds: float
+) -> None:
+    seed_customers(store.customers, 300, 1)
+    ids = [row.id for row in store.replica.scan(0, 300)]
+    workers.relay(store)
+    workers.copy(far_copy.replica, "far")
+    over = threading.Event()
+
+    def write() -> None:
+        service = CustomerService(store.customers)
+        turn = 0
+        while not over.is_set():
+            turn += 1
+            service.replace(ids[turn % 300], Fields(f"turn {turn}"), ME)
+            if turn % 20 == 0:
+                service.delete(service.create(Fields("new"), ME).id, ME)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    reports = []
+    end = time.monotonic() + seconds
+    try:
+        with pipeline(settings, store, far_copy) as way:
+            while time.monotonic() < end:
+                reports.append(verify(store.replica, far_copy.replica, way, patience=60))
+    finally:
+        over.set()
+        writer.join()
+
+    assert [(r.differences, r.behind) for r in reports] == [([], [])] * len(reports)
+
+
+def test_the_last_result_of_each_copy_is_remembered(store: Store, copy: Store) -> None:
+    seed_customers(store.customers, 5, 1)
+    remember(store.facts, "one", compare(store, copy, STUCK))
+    fill(copy, store)
+    remember(store.facts, "two", compare(store, copy, ARRIVED))
+    remember(store.facts, "one", compare(store, copy, ARRIVED))
+
+    results = last_results(store.facts)
+
+    assert [(r["copy"], r["compared"], r["different"], r["behind"]) for r in results] == [
+        ("one", 5, 0, 0),
+        ("two", 5, 0, 0),
+    ]
 
 
 def _plant(store: Store, customer_id: int, version: int) -> None:

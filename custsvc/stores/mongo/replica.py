@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import pymongo
 from bson import Int64
-from pymongo import ASCENDING, ReplaceOne, UpdateOne
+from pymongo import ReplaceOne, UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
 from ... import crash
 from ...events import ReceivedEvent
-from ..base import Applied, Positions, Row
+from ..base import Applied, Positions
 from .connection import BULK_TIMEOUT, Connection, Document
+from .contents import MongoContents
 from .documents import received_document
 
 # Bytes of documents in one transaction: the server keeps all of it in memory until the commit.
@@ -29,12 +29,11 @@ def create_replica(database: Database[Document]) -> None:
     database.create_collection("position")
 
 
-class MongoReplica:
+class MongoReplica(MongoContents):
     """The port `Replica` on MongoDB."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._customers = connection["customer"]
+    def __init__(self, connection: Connection, collection: str = "customer") -> None:
+        super().__init__(connection, collection)
         self._positions = connection["position"]
 
     def positions(self, topic: str) -> dict[int, int]:
@@ -80,26 +79,6 @@ class MongoReplica:
             {"_id": {"$in": ids}}, {"version": 1}, batch_size=len(ids) + 1, session=session
         )
         return {each["_id"]: each["version"] for each in found}
-
-    def scan(self, after_id: int, limit: int) -> list[Row]:
-        return self._rows({"_id": {"$gt": Int64(after_id)}}, limit)
-
-    def rows(self, ids: Sequence[int]) -> list[Row]:
-        return self._rows({"_id": {"$in": [Int64(each) for each in ids]}}, len(ids)) if ids else []
-
-    def _rows(self, where: Document, limit: int) -> list[Row]:
-        with self._connection.translated(), pymongo.timeout(BULK_TIMEOUT):
-            found = self._customers.find(
-                where,
-                {"version": 1, "deleted": 1, "doc": 1},
-                sort=[("_id", ASCENDING)],
-                limit=limit,
-                batch_size=limit + 1,
-            )
-            return [
-                Row(int(each["_id"]), int(each["version"]), each["deleted"], each["doc"].encode())
-                for each in found
-            ]
 
 
 def _chunks(events: list[ReceivedEvent]) -> Iterator[list[ReceivedEvent]]:

@@ -8,9 +8,9 @@ from psycopg2.extras import execute_values
 
 from ... import crash
 from ...events import ReceivedEvent
-from ..base import Applied, Positions, Row
+from ..base import Applied, Positions
 from . import copying
-from .connection import Connections
+from .contents import PostgresContents
 from .rows import CHANGEABLE, COPIED, copied_received
 
 _INCOMING = """
@@ -30,11 +30,8 @@ _POSITIONS = """
 """
 
 
-class PostgresReplica:
+class PostgresReplica(PostgresContents):
     """The port `Replica` on PostgreSQL; positions are part of the batch's own transaction."""
-
-    def __init__(self, connections: Connections) -> None:
-        self._connections = connections
 
     def positions(self, topic: str) -> dict[int, int]:
         with self._connections.cursor() as cursor:
@@ -60,18 +57,3 @@ class PostgresReplica:
             )
             crash.point("replicate.writing")
         return Applied(written, len(events) - written)
-
-    def scan(self, after_id: int, limit: int) -> list[Row]:
-        with self._connections.cursor() as cursor:
-            cursor.execute(
-                "SELECT id, version, deleted, doc FROM customer WHERE id > %s ORDER BY id LIMIT %s",
-                (after_id, limit),
-            )
-            return [Row(i, version, deleted, doc.encode()) for i, version, deleted, doc in cursor]
-
-    def rows(self, ids: Sequence[int]) -> list[Row]:
-        with self._connections.cursor() as cursor:
-            cursor.execute(
-                "SELECT id, version, deleted, doc FROM customer WHERE id = ANY(%s) ORDER BY id", (list(ids),)
-            )
-            return [Row(i, version, deleted, doc.encode()) for i, version, deleted, doc in cursor]

@@ -1,0 +1,70 @@
+"""The command that sends customers again."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..errors import NotFound
+from . import output
+from .common import BackendOption, DataDirOption, LogLevelOption, OutputOption, say, settings_for
+
+
+def replay(
+    ids: Annotated[list[int] | None, typer.Argument(help="Customers by id.", metavar="ID")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All customers.")] = False,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since", help="Those changed since a time, or how long ago: 15m, 2h, 7d.", metavar="TIME"
+        ),
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", help="At most so many a second.", min=0.1, metavar="N")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many would be sent.")] = False,
+    backend: BackendOption = None,
+    fmt: OutputOption = "table",
+    data_dir: DataDirOption = None,
+    log_level: LogLevelOption = None,
+) -> None:
+    """Send customers to the topic again, as they are now.
+
+    Copies that have them drop them; a consumer that lost or never had them gets them. One that was cut off
+    goes on where it was when the same command is given again. --backend is the source.
+
+    Example: custsvc replay --since 2h --rate 500
+    """
+    output.checked(fmt)
+    if sum((bool(ids), everything, since is not None)) != 1:
+        raise typer.BadParameter("give ids, --all or --since", param_hint="ID")
+    settings = settings_for(
+        "replay", ("backend", "kafka"), start=False, backend=backend, data_dir=data_dir, log_level=log_level
+    )
+    from ..kafka import Publisher
+    from ..stores import open_store
+    from ..tail import parse_time
+    from ..workers.loop import Stop
+    from ..workers.replay import Replay, Selection
+    from .progress import bar
+
+    selection = Selection(tuple(ids) if ids else None, parse_time(since) if since else None)
+    with open_store(settings) as store, Stop().on_signals() as stop, Publisher(settings) as publisher:
+        total = Replay(settings, store, publisher).count(selection)
+        if dry_run:
+            say(f"{total:,} customers would be sent to {settings.topic_updates}")
+            output.rows(fmt, ("would_send",), [{"would_send": total}])
+            return
+        if ids and total < len(set(ids)):
+            known = {row.id for row in store.replica.rows(ids)}
+            missing = sorted(set(ids) - known)
+            if missing:
+                raise NotFound(f"there is no customer {', '.join(map(str, missing[:10]))}")
+        with bar("sending", total) as progress:
+            work = Replay(settings, store, publisher, stop=stop, rate=rate, progress=progress)
+            done = work.run(selection)
+    if done.resumed_after:
+        say(f"went on after customer {done.resumed_after}")
+    columns = ("sent", "left_to_relay")
+    output.rows(fmt, columns, [{"sent": done.sent, "left_to_relay": done.left_to_relay}])

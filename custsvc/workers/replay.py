@@ -1,0 +1,180 @@
+"""Replay: sends customers as they are again, for consumers that lost or never had them.
+
+What is sent are snapshot events at the customer's own version, so whoever has that version drops them. They
+must not stand between a customer's events, nor behind a newer one: a compacted topic keeps what came last.
+So a customer whose own event has not left the outbox is left to the relay, and one that changed while it was
+being sent is sent again at its new version.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from ..config import Settings
+from ..customer import format_time, utc_now
+from ..errors import TemporaryError
+from ..events import headers, snapshot
+from ..kafka import Publisher, Record, admin, partition_of
+from ..stores.base import Row, Store, batches
+from .guard import check_topic
+from .loop import Stop
+
+logger = logging.getLogger(__name__)
+
+_PAGE = 1000
+_ACTOR = "custsvc replay"
+_PROGRESS = "replay"
+# Seconds that the relay gets to bring what changed under our hands.
+_PATIENCE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which customers: these ids, or all of them that were changed since a time (or ever)."""
+
+    ids: tuple[int, ...] | None = None
+    since: dt.datetime | None = None
+
+    @property
+    def name(self) -> str:
+        """The same for the same selection, so that one that was cut off is recognised."""
+        what = [
+            list(self.ids) if self.ids is not None else None,
+            format_time(self.since) if self.since else None,
+        ]
+        return orjson.dumps(what).decode()
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What was done: sent, and left to the relay because their own event is still on its way."""
+
+    sent: int = 0
+    left_to_relay: int = 0
+    resumed_after: int = 0
+
+
+class Replay:
+    """Sends a selection of a source's customers to its topic, at most `rate` a second."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        publisher: Publisher,
+        *,
+        stop: Stop | None = None,
+        rate: float | None = None,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._topic = settings.topic_updates
+        self._settings = settings
+        self._store = store
+        self._publisher = publisher
+        self._stop = stop or Stop()
+        self._rate = rate
+        self._progress = progress
+        self._partitions = 0
+        self._source = ""
+
+    def run(self, selection: Selection) -> Replayed:
+        """Send them all. One that was cut off goes on where it was; a page may be sent twice then.
+
+        Raises ConfigurationError where the relay would refuse the topic, TemporaryError when stop is asked.
+        """
+        self._start()
+        done = Replayed(resumed_after=self._resume(selection))
+        for page in self._pages(selection, done.resumed_after):
+            started = time.monotonic()
+            self._send(page, done)
+            self._remember(selection, page[-1].id)
+            self._progress(len(page))
+            self._hold_back(len(page), started)
+        self._store.facts.drop(_PROGRESS)
+        return done
+
+    def send(self, ids: Sequence[int]) -> Replayed:
+        """Send these once, without remembering how far it went."""
+        self._start()
+        done = Replayed()
+        for page in self._pages(Selection(ids=tuple(ids)), 0):
+            self._send(page, done)
+        return done
+
+    def _start(self) -> None:
+        client = admin(self._settings)
+        self._partitions = check_topic(self._settings, self._store.facts, client).partitions
+        self._source = self._store.outbox.source()
+
+    def count(self, selection: Selection) -> int:
+        """How many customers would be sent."""
+        return sum(len(page) for page in self._pages(selection, self._resume(selection)))
+
+    def _resume(self, selection: Selection) -> int:
+        known = orjson.loads(self._store.facts.get(_PROGRESS) or "{}")
+        return int(known["after"]) if known.get("selection") == selection.name else 0
+
+    def _remember(self, selection: Selection, after: int) -> None:
+        progress = {"selection": selection.name, "after": after}
+        self._store.facts.put(_PROGRESS, orjson.dumps(progress).decode())
+
+    def _pages(self, selection: Selection, after: int) -> Iterator[Sequence[Row]]:
+        size = max(1, min(_PAGE, int(self._rate))) if self._rate else _PAGE
+        if selection.ids is not None:
+            for ids in batches(sorted(i for i in selection.ids if i > after), size):
+                if rows := self._store.replica.rows(ids):
+                    yield rows
+            return
+        while rows := self._store.replica.scan(after, size):
+            after = rows[-1].id
+            if wanted := [row for row in rows if _is_since(row, selection.since)]:
+                yield wanted
+
+    def _send(self, page: Sequence[Row], done: Replayed) -> None:
+        rows = self._sendable(page)
+        done.left_to_relay += len(page) - len(rows)
+        sent = {row.id for row in rows}
+        while rows:
+            self._publisher.send(self._topic, map(self._record, rows), give_up=self._stop.asked)
+            rows = self._overtaken(rows)
+        done.sent += len(sent)
+
+    def _sendable(self, rows: Sequence[Row]) -> list[Row]:
+        """Those whose own event is on the topic, or is none of the history any more."""
+        known = self._store.outbox.events([(row.id, row.version) for row in rows])
+        return [row for row in rows if (event := known.get((row.id, row.version))) is None or event.sent]
+
+    def _overtaken(self, sent: Sequence[Row]) -> list[Row]:
+        """Those that changed since they were read, as they are now.
+
+        Their new event may have gone out before our old one. Where it has not within a while, the relay
+        stands still, and will send it again after ours.
+        """
+        before = {row.id: row.version for row in sent}
+        newer = [row for row in self._store.replica.rows(list(before)) if row.version > before[row.id]]
+        deadline = time.monotonic() + _PATIENCE
+        while len(ready := self._sendable(newer)) < len(newer) and time.monotonic() < deadline:
+            if self._stop.wait(0.05):
+                raise TemporaryError("the replay was stopped", dependency="kafka")
+            newer = self._store.replica.rows([row.id for row in newer])
+        return ready
+
+    def _record(self, row: Row) -> Record:
+        event = snapshot(row.id, row.version, row.doc, utc_now(), actor=_ACTOR)
+        key = b"%d" % row.id
+        return Record(key, event.payload, headers(event, self._source), partition_of(key, self._partitions))
+
+    def _hold_back(self, count: int, started: float) -> None:
+        seconds = count / self._rate - (time.monotonic() - started) if self._rate else 0.0
+        if self._stop.wait(max(0.0, seconds)):
+            raise TemporaryError("the replay was stopped; the same command goes on", dependency="kafka")
+
+
+def _is_since(row: Row, since: dt.datetime | None) -> bool:
+    return since is None or str(orjson.loads(row.doc)["updated_on"]) >= format_time(since)
