@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -268,13 +269,15 @@ class Publisher:
 
     def _renew(self) -> None:
         """Drop what is under way and start with a producer that has no error behind it."""
-        self._producer.purge()
-        self._producer.flush(1)
+        self.close()
         self._start()
 
     def close(self) -> None:
-        self._producer.purge()
-        self._producer.flush(1)
+        # To drop what is in flight is a fatal error of a producer that promises no gaps. The client raises
+        # it into whatever runs, a callback even, and this producer is done for anyhow.
+        with suppress(KafkaException, SystemError):
+            self._producer.purge()
+            self._producer.flush(1)
 
     def __enter__(self) -> Publisher:
         return self

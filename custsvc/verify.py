@@ -189,7 +189,8 @@ def _beside(source: Contents, copy: Contents, ids: Sequence[int]) -> dict[int, l
     return {
         i: [f"{name} (column)" for name in a if a[name] != b[name]]
         for i in ids
-        if (a := ours.get(i)) and (b := theirs.get(i)) and a != b
+        # Another version is another moment: what was compared before is overwritten.
+        if (a := ours.get(i)) and (b := theirs.get(i)) and a["version"] == b["version"] and a != b
     }
 
 

@@ -285,7 +285,7 @@ class Contents(Protocol):
         """The digest of the customers after `after_id`: so many, or those up to `last_id`."""
 
     def columns(self, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
-        """What stands beside these customers' documents to find them by, in a form both backends share."""
+        """The versions, and what stands beside the documents to find by, in a form both backends share."""
 
     def overwrite(self, rows: Sequence[Row]) -> int:
         """Let the next event of these customers replace them, whatever version they claim to have.

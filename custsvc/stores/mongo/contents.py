@@ -66,7 +66,7 @@ class MongoContents:
         return {
             int(each["_id"]): {
                 name: int(each[name]) if name.endswith("_on") and name in each else each.get(name)
-                for name in _FOUND_BY
+                for name in ("version", *_FOUND_BY)
             }
             for each in found
         }

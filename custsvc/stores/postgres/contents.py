@@ -21,7 +21,7 @@ _DIGEST = r"""
     FROM (SELECT id, {line} AS line FROM {table} WHERE id > %s AND id <= %s ORDER BY id LIMIT %s) l
 """
 _COLUMNS = """
-    SELECT id, name, email, phone, (extract(epoch FROM created_on) * 1000)::bigint,
+    SELECT id, version, name, email, phone, (extract(epoch FROM created_on) * 1000)::bigint,
         (extract(epoch FROM updated_on) * 1000)::bigint
     FROM {table} WHERE id = ANY(%s)
 """
@@ -60,7 +60,7 @@ class PostgresContents:
             return Digest(*(cursor.fetchone() or (0, None, "")))
 
     def columns(self, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
-        names = ("name", "email", "phone", "created_on", "updated_on")
+        names = ("version", "name", "email", "phone", "created_on", "updated_on")
         with self._connections.cursor() as cursor:
             cursor.execute(self._sql(_COLUMNS), (list(ids),))
             return {i: dict(zip(names, values, strict=True)) for i, *values in cursor}
