@@ -19,6 +19,7 @@ POINTS: Final = {
     "relay.produced": "a batch is handed to Kafka's client, not all of it is acknowledged",
     "relay.acked": "a batch is acknowledged by Kafka, the outbox does not know it",
     "relay.marking": "a part of a batch is marked as sent, the rest is not",
+    "relay.moving": "sent events are in the history, and are still carried by their customers (MongoDB)",
     "relay.saved": "a batch is sent and marked as sent",
     "replicate.taken": "records are taken from the topic, nothing is done with them",
     "replicate.buried": "bad records, if any, are on the dead-letter topic, the good ones are not applied",

@@ -146,4 +146,4 @@ def proxied(backend: str, database_url: str, proxy: FaultProxy, opened: Callable
 @pytest.fixture
 def write_mark(backend: str) -> bytes:
     """What a request holds that makes a write final."""
-    return b"_customer (" if backend == "postgres" else b"commitTransaction"
+    return b"_customer (" if backend == "postgres" else b"pending"

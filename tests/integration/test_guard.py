@@ -135,7 +135,8 @@ def take_back(store: Store, customer_id: int, version: int) -> None:
     database["customer_event"].delete_many({"_id.customer_id": customer_id, "_id.version": {"$gt": version}})
     if version:
         change = {"version": version, "deleted": False, "doc": docs[version]}
-        database["customer"].update_one({"_id": customer_id}, {"$set": change})
+        gone = {"outbox": {"_id.version": {"$gt": version}}}
+        database["customer"].update_one({"_id": customer_id}, {"$set": change, "$pull": gone})
     else:
         database["customer"].delete_one({"_id": customer_id})
 

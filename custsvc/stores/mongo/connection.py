@@ -87,6 +87,22 @@ class Connection:
         with self.translated(), pymongo.timeout(timeout), self.client.start_session() as session:
             return session.with_transaction(attempt, SNAPSHOT, DURABLE)
 
+    def patiently(self, write: Callable[[], T], *, timeout: float = TIMEOUT) -> T:
+        """Run one write, for at most `timeout` seconds once nothing abandoned holds it up any more.
+
+        It may run twice, and has to recognise what it finds.
+        """
+        with self.translated():
+            try:
+                with pymongo.timeout(min(ABANDONED, timeout)):
+                    return write()
+            except PyMongoError as exc:
+                if not exc.timeout and not isinstance(exc, errors.ConnectionFailure):
+                    raise
+            self._end_abandoned()
+            with pymongo.timeout(timeout):
+                return write()
+
     def _end_abandoned(self) -> None:
         """End transactions of ours in which nothing happens: those of processes that died in the middle.
 

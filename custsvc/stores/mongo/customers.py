@@ -1,9 +1,9 @@
-"""Writing customers to MongoDB: a write is one transaction over the customer and its event.
+"""Writing customers to MongoDB: a write is one document, the customer with its event in it (see `carried`).
 
 The event's `_id` is (customer, version), so a try that did commit though its answer was lost is recognised,
-and a customer's history is a range of the primary index. The customer carries a hybrid clock, `hlc`: never
+and a customer's history is a range of the primary index. The customer has a hybrid clock, `hlc`: never
 behind the wall clock, and higher with each version. The event takes it along as `pending` until it is sent,
-and that is the order in which the outbox gives events out.
+and that is the order in which the outbox gives events out. What one document cannot hold is a transaction.
 """
 
 from __future__ import annotations
@@ -11,18 +11,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from bson import Int64
-from pymongo import ASCENDING, ReplaceOne, ReturnDocument, UpdateOne
+from pymongo import ASCENDING, ReturnDocument, UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
-from pymongo.errors import PyMongoError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from ... import crash
 from ...customer import Stored
 from ...errors import VersionConflict
 from ...events import Change
 from ..base import Answer
+from . import carried
 from .answers import MongoAnswers
 from .connection import BULK_TIMEOUT, TIMEOUT, Connection, Document, is_duplicate, no_schema
 from .documents import plain_document
@@ -76,49 +78,65 @@ class MongoCustomers(MongoQueries):
             )
 
     def save(self, change: Change, answer: Answer | None = None) -> Stored:
-        customer, before = change.after, change.before
-        hlc = self._next_hlc(before)
-        document = customer_document(change, hlc)
-
-        def work(session: ClientSession) -> None:
-            if before is None:
-                self._customers.insert_one(document, session=session)
-            else:
-                found = {"_id": document["_id"], "version": Int64(before.version)}
-                if not self._customers.replace_one(found, document, session=session).matched_count:
-                    raise _OtherVersionError
-            crash.point("save.halfway")
-            self._events.insert_one(_event_document(change, hlc), session=session)
-            if answer is not None:
-                self._answers.insert(answer, session)
-
-        if not self._committed(work) and not self._is_stored(change):
+        customer, hlc = change.after, self._next_hlc(change.before)
+        document, event = customer_document(change, hlc), event_document(change, hlc)
+        saved = self._saved(change, document, event) if answer is None else None
+        if saved is None:
+            plan = _Plan([change], lambda _: hlc)
+            saved = self._committed(partial(self._write, plan, answer)) or self._is_stored(change)
+        if not saved:
             raise VersionConflict(f"customer {customer.id} is not at version {customer.version - 1}")
         return Stored(customer.id, customer.version, customer.deleted, change.doc, hlc)
+
+    def _saved(self, change: Change, document: Document, event: Document) -> bool | None:
+        """Write the customer with its event in it. None where there is no room: it takes a transaction."""
+        if self._carried(change.before, document, event) or self._is_stored(change):
+            return True
+        return None if change.before is not None and self._is_at(change.before) else False
+
+    def _carried(
+        self, before: Stored | None, document: Document, event: Document, *, timeout: float = TIMEOUT
+    ) -> bool:
+        """One write of one document; False for another version, a taken id, or too many events."""
+
+        def write() -> bool:
+            if before is not None:
+                return carried.update(self._customers, document, event, before.version)
+            try:
+                carried.insert(self._customers, document, event)
+            except DuplicateKeyError:
+                return False
+            return True
+
+        return self._connection.patiently(write, timeout=timeout)
+
+    def _is_at(self, before: Stored) -> bool:
+        found = {"_id": before.id, "version": Int64(before.version)}
+        with self._connection.translated():
+            return self._customers.find_one(found, {"_id": 1}) is not None
 
     def save_many(self, changes: Sequence[Change], answer: Answer | None = None) -> None:
         if not changes and answer is None:
             return
         plan = _Plan(changes, self._next_hlc)
 
-        def work(session: ClientSession) -> None:
-            self._write(plan, session)
-            if answer is not None:
-                self._answers.insert(answer, session)
-
+        work = partial(self._write, plan, answer)
         # All or none: where one event is there, all of them are.
         if not self._committed(work, timeout=BULK_TIMEOUT) and not (changes and self._is_stored(changes[0])):
             raise VersionConflict("one of the customers to store is at another version; nothing was stored")
 
-    def _write(self, plan: _Plan, session: ClientSession) -> None:
+    def _write(self, plan: _Plan, answer: Answer | None, session: ClientSession) -> None:
         if plan.new:
             self._customers.insert_many(plan.new, session=session)
         if plan.changed:
             matched = self._customers.bulk_write(plan.changed, session=session).matched_count
             if matched != len(plan.changed):
                 raise _OtherVersionError
+        crash.point("save.halfway")
         if plan.events:
             self._events.insert_many(plan.events, session=session)
+        if answer is not None:
+            self._answers.insert(answer, session)
 
     def erase(self, change: Change, scrub: Callable[[bytes], bytes]) -> Stored:
         plan = _Plan([change], self._next_hlc)
@@ -129,7 +147,10 @@ class MongoCustomers(MongoQueries):
         }
 
         def work(session: ClientSession) -> None:
-            self._write(plan, session)
+            self._write(plan, None, session)
+            # A relay that has read what the customer carries must find it in the history, scrubbed, and not
+            # put it there as it was.
+            carried.hand_over(self._customers, self._events, customer.id, session)
             found = self._events.find({"_id": earlier}, {"payload": 1}, session=session)
             scrubbed = [
                 UpdateOne(
@@ -164,9 +185,12 @@ class MongoCustomers(MongoQueries):
     def _is_stored(self, change: Change) -> bool:
         """Whether this very change was committed, by a try of which we never got the answer."""
         event = change.event
+        key = event_key(event.customer_id, event.version)
         with self._connection.translated():
-            found = self._events.find_one({"_id": event_key(event.customer_id, event.version)}, {"id": 1})
-        return found is not None and found["id"] == event.id
+            found = self._customers.find_one({"_id": event.customer_id, "outbox.id": event.id}, {"_id": 1})
+            if found is None:
+                found = self._events.find_one({"_id": key, "id": event.id}, {"_id": 1})
+        return found is not None
 
     def _next_hlc(self, before: Stored | None) -> int:
         if before is None:
@@ -195,21 +219,27 @@ class _Plan:
                 hlc = next_hlc(change.before)
             self.hlc[customer_id] = hlc
             last[customer_id] = customer_document(change, hlc)
-            self.events.append(_event_document(change, hlc))
+            self.events.append(event_document(change, hlc))
         self.new = [last[i] for i, change in first.items() if change.before is None]
-        # In the order of id, so that two of these do not take turns at stopping each other.
+        # Set, not replaced: they go on carrying what they carry. In the order of id, so that two of these do
+        # not take turns at stopping each other.
         self.changed = [
-            ReplaceOne({"_id": Int64(i), "version": Int64(change.before.version)}, last[i])
+            UpdateOne(
+                {"_id": Int64(i), "version": Int64(change.before.version)},
+                {"$set": carried.without_key(last[i])},
+            )
             for i, change in sorted(first.items())
             if change.before is not None
         ]
 
 
 def customer_document(change: Change, hlc: int) -> Document:
+    """The customer as stored in a system of record."""
     return {**plain_document(change.after, change.doc), "hlc": Int64(hlc)}
 
 
-def _event_document(change: Change, hlc: int) -> Document:
+def event_document(change: Change, hlc: int) -> Document:
+    """The event as stored: `pending` until it is sent."""
     event = change.event
     return {
         "_id": event_key(event.customer_id, event.version),

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 import pymongo
-from pymongo.change_stream import CollectionChangeStream
+from pymongo.change_stream import DatabaseChangeStream
 from pymongo.errors import PyMongoError
 
 from .connection import Connection, Document
@@ -23,28 +24,30 @@ logger = logging.getLogger(__name__)
 WAIT = 0.5
 # A stream that failed is not opened again before this.
 _RETRY = 5.0
-_INSERTS: list[Document] = [{"$match": {"operationType": "insert"}}, {"$project": {"_id": 1}}]
+_WRITES = ("insert", "update", "replace")
 
 
 class Doorbell:
-    """Waits for inserts into a collection."""
+    """Waits for writes to some collections."""
 
-    def __init__(self, connection: Connection, collection: str) -> None:
-        self._events = connection[collection]
-        self._stream: CollectionChangeStream[Document] | None = None
+    def __init__(self, connection: Connection, collections: Sequence[str]) -> None:
+        self._database = connection.database
+        match = {"ns.coll": {"$in": list(collections)}, "operationType": {"$in": _WRITES}}
+        self._pipeline: list[Document] = [{"$match": match}, {"$project": {"_id": 1}}]
+        self._stream: DatabaseChangeStream[Document] | None = None
         self._not_before = 0.0
 
     def wait(self, seconds: float) -> None:
-        """Return when something may have been inserted since the call before, or soon after `seconds`.
+        """Return when something may have been written since the call before, or soon after `seconds`.
 
-        The call that opens the stream returns at once: what was inserted before is to be looked for first.
+        The call that opens the stream returns at once: what was written before is to be looked for first.
         """
         try:
             if self._stream is None:
                 if time.monotonic() < self._not_before:
                     time.sleep(seconds)
                     return
-                self._stream = self._events.watch(_INSERTS, max_await_time_ms=int(WAIT * 1000))
+                self._stream = self._database.watch(self._pipeline, max_await_time_ms=int(WAIT * 1000))
             elif self._stream.try_next() is not None:
                 self.close()
         except PyMongoError as exc:

@@ -1,8 +1,11 @@
 """The outbox in MongoDB: events that are `pending`, in the order of their customers' hybrid clocks.
 
 There is no cursor to lose and none to run ahead of a slow transaction: whatever is pending is read, and
-exactly what was read is unmarked when it is sent. It is read from one snapshot, because a cursor that only
-promises committed data may meet version 3 of a customer and, having passed its place, miss version 2.
+exactly what was read is unmarked when it is sent. Most wait in the documents of their customers and are moved
+to the history then (see `carried`); those that were written in a transaction are in the history at once.
+
+All are read from one snapshot, because a cursor that only promises committed data may meet version 3 of a
+customer and, having passed its place, miss version 2.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import pymongo
 from bson import Int64
@@ -22,7 +26,8 @@ from ... import crash
 from ...errors import TemporaryError
 from ...events import CustomerEvent
 from ..base import Batch, Depth, Known, batches
-from .connection import BULK_TIMEOUT, SNAPSHOT, Connection, Document
+from . import carried
+from .connection import BULK_TIMEOUT, Connection, Document
 from .doorbell import Doorbell
 from .lease import Lease
 
@@ -45,14 +50,22 @@ def create_events(database: Database[Document]) -> None:
     )
 
 
+class _Read(NamedTuple):
+    """What a batch is made of: keys of events in the history, and events that customers carry."""
+
+    apart: list[Document]
+    held: list[Document]
+
+
 class MongoOutbox:
     """The port `Outbox` on MongoDB."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._customers = connection["customer"]
         self._events = connection["customer_event"]
         self._lease: Lease | None = None
-        self._doorbell = Doorbell(connection, "customer_event")
+        self._doorbell = Doorbell(connection, ["customer", "customer_event"])
         self._source = ""
 
     @contextmanager
@@ -68,24 +81,44 @@ class MongoOutbox:
 
     def read(self, limit: int) -> Batch:
         self._check()
-        with self._connection.translated(), pymongo.timeout(BULK_TIMEOUT):
-            found = list(
-                self._events.with_options(read_concern=SNAPSHOT).find(
+        with (
+            self._connection.translated(),
+            pymongo.timeout(BULK_TIMEOUT),
+            # One snapshot for both places: a version may be in one and the next in the other.
+            self._connection.client.start_session(snapshot=True) as session,
+        ):
+            apart = list(
+                self._events.find(
                     _PENDING,
                     sort=[("pending", ASCENDING)],
                     hint=_BY_PENDING,
                     limit=limit,
                     batch_size=limit + 1,
+                    session=session,
                 )
             )
-        return Batch([_event(each) for each in found], [each["_id"] for each in found])
+            held = carried.waiting(self._customers, limit, session)
+        if not held:
+            return Batch([_event(each) for each in apart], _Read([each["_id"] for each in apart], []))
+        # What neither place has given yet comes after all that is within the limit.
+        found = sorted((*apart, *held), key=_pending)[:limit]
+        given = {id(each) for each in found}
+        return Batch(
+            [_event(each) for each in found],
+            _Read(
+                [each["_id"] for each in apart if id(each) in given],
+                [each for each in held if id(each) in given],
+            ),
+        )
 
     def done(self, batch: Batch) -> None:
         self._check()
+        read: _Read = batch.token or _Read([], [])
         with self._connection.translated(), pymongo.timeout(BULK_TIMEOUT):
-            for ids in batches(batch.token or [], _CHUNK):
+            for ids in batches(read.apart, _CHUNK):
                 self._events.update_many({"_id": {"$in": ids}}, {"$unset": {"pending": ""}})
                 crash.point("relay.marking")
+            carried.move(self._customers, self._events, read.held)
 
     def _check(self) -> None:
         if self._lease is None:
@@ -107,21 +140,22 @@ class MongoOutbox:
         ]
         found: dict[tuple[int, int], Known] = {}
         with self._connection.translated(), pymongo.timeout(BULK_TIMEOUT):
+            held = carried.of_customers(self._customers, [customer_id for customer_id, _ in keys])
             for some in batches(ids, _CHUNK):
                 for each in self._events.find({"_id": {"$in": some}}, {"id": 1, "pending": 1}):
                     key = int(each["_id"]["customer_id"]), int(each["_id"]["version"])
                     found[key] = Known(each["id"], "pending" not in each)
-        return found
+        wanted = set(keys)
+        return found | {key: Known(held[key], False) for key in held.keys() & wanted}
 
     def depth(self) -> Depth:
         age: Document = {"$project": {"seconds": {"$divide": [{"$subtract": ["$$NOW", "$time"]}, 1000]}}}
         first: list[Document] = [{"$match": _PENDING}, {"$sort": {"pending": 1}}, {"$limit": 1}, age]
         with self._connection.translated(), pymongo.timeout(BULK_TIMEOUT):
+            held, held_age = carried.depth(self._customers)
             oldest = list(self._events.aggregate(first, hint=_BY_PENDING))
-            if not oldest:
-                return Depth(0, 0.0)
-            waiting = self._events.count_documents(_PENDING, hint=_BY_PENDING)
-        return Depth(waiting, max(oldest[0]["seconds"], 0.0))
+            apart = self._events.count_documents(_PENDING, hint=_BY_PENDING) if oldest else 0
+        return Depth(held + apart, max(held_age, oldest[0]["seconds"] if oldest else 0.0, 0.0))
 
     def source(self) -> str:
         if not self._source:
@@ -137,6 +171,10 @@ class MongoOutbox:
             except OperationFailure:
                 return ""
         return str(answer["config"]["settings"].get("replicaSetId", ""))
+
+
+def _pending(found: Document) -> int:
+    return int(found["pending"])
 
 
 def _event(found: Document) -> CustomerEvent:

@@ -20,6 +20,7 @@ from pymongo.database import Database
 from ...customer import INT64_MAX, Stored, format_time, parse_time
 from ...search import after_prefix, metadata_terms
 from ..base import LIVE, CustomerFilter, CustomerQuery, Deleted, Page, Position, SortField, TimeSpan
+from . import carried
 from .connection import BULK_TIMEOUT, Connection, Document
 
 BY_DELETED: Final = "deleted_1__id_1"
@@ -191,20 +192,28 @@ class MongoQueries:
 
     def history(self, customer_id: int, *, limit: int, before_version: int | None = None) -> list[bytes]:
         newest = INT64_MAX if before_version is None else before_version - 1
-        between = {"$gte": event_key(customer_id, 0), "$lte": event_key(customer_id, newest)}
-        return self._payloads({"_id": between}, limit)
+        return self._payloads(customer_id, newest, None, limit)
 
     def event_at(self, customer_id: int, time: dt.datetime) -> bytes | None:
-        between = {"$gte": event_key(customer_id, 0), "$lte": event_key(customer_id, INT64_MAX)}
-        found = self._payloads({"_id": between, "time": {"$lte": time}}, 1)
+        found = self._payloads(customer_id, INT64_MAX, time, 1)
         return found[0] if found else None
 
-    def _payloads(self, where: Document, limit: int) -> list[bytes]:
+    def _payloads(self, customer_id: int, newest: int, until: dt.datetime | None, limit: int) -> list[bytes]:
+        """The events up to a version and a time, newest first, with those that the customer carries."""
+        where: Document = {"_id": {"$gte": event_key(customer_id, 0), "$lte": event_key(customer_id, newest)}}
+        if until is not None:
+            where["time"] = {"$lte": until}
         with self._connection.translated():
+            held = carried.of_customer(self._customers, customer_id)
             found = self._events.find(
                 where, {"payload": 1}, sort=[("_id", DESCENDING)], limit=limit, batch_size=limit + 1
             )
-            return [each["payload"].encode() for each in found]
+            payloads = {int(each["_id"]["version"]): each["payload"] for each in found}
+        for event in held:
+            version = int(event["_id"]["version"])
+            if version <= newest and (until is None or event["time"] <= until):
+                payloads[version] = event["payload"]
+        return [payloads[version].encode() for version in sorted(payloads, reverse=True)[:limit]]
 
 
 def event_key(customer_id: int, version: int) -> Document:

@@ -13,6 +13,7 @@ from pymongo.database import Database
 from ...errors import ConfigurationError, TemporaryError
 from .accounts import create_accounts
 from .answers import create_answers
+from .carried import create_carried
 from .connection import Connection, Document, no_schema
 from .customers import create_customers
 from .documents import fill_terms
@@ -53,6 +54,7 @@ MIGRATIONS = (
     Migration(6, "api", _create_api),
     Migration(8, "notification_records", create_notification_records),
     Migration(9, "accounts", create_accounts),
+    Migration(10, "carried", create_carried),
 )
 
 
