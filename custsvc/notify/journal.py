@@ -6,13 +6,22 @@ cost of a commit is shared by as many mails as there are connections, and none w
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..errors import TemporaryError
 from ..stores.ledger import Advanced, Ledger, Notification, Settlement
 from ..workers.loop import Stop
+
+logger = logging.getLogger(__name__)
+
+
+# How long an answer may wait for a write to go along with.
+_SOON = 0.02
+_RETRY = 0.2
 
 
 @dataclass(slots=True, eq=False)
@@ -21,6 +30,8 @@ class _Step:
 
     hand_overs: Sequence[Notification]
     settlements: Sequence[Settlement]
+    # Somebody waits for it; else it is written again until it went well.
+    is_awaited: bool = True
     done: bool = False
     error: Exception | None = None
     advanced: Advanced = field(default_factory=lambda: Advanced(set(), set()))
@@ -50,9 +61,17 @@ class Journal:
     def settle(self, *settlements: Settlement) -> set[str]:
         """As the ledger's: those that were still ours. In one write with the steps of other senders."""
         settled = self._advance(_Step([], settlements)).settled
-        for settlement in settlements:
-            self._held.pop(settlement.notification.id, None)
+        self._let_go(settlements)
         return settled
+
+    def settle_soon(self, settlement: Settlement) -> None:
+        """Settle with the next write, which comes in a moment; `flush` waits for it."""
+        with self._joining:
+            self._waiting.append(_Step([], [settlement], is_awaited=False))
+
+    def flush(self) -> None:
+        """Write what waits. Where that fails, it goes on waiting, and the error is raised."""
+        self._advance(_Step([], []))
 
     def forget(self, notification: Notification) -> None:
         """Let its lease run out."""
@@ -63,12 +82,23 @@ class Journal:
         while not (stop.asked() and not self._held):
             # While stopping, the wish to stop no longer wakes; the mails in hand are done soon.
             if stop.wait(self.lease / 4):
-                threading.Event().wait(min(0.1, self.lease / 4))
+                time.sleep(min(0.1, self.lease / 4))
             if held := list(self._held.values()):
                 try:
                     self._ledger.renew(held, self.lease)
                 except TemporaryError:
                     continue  # The senders tell of it; the lease bears some that are missed.
+
+    def write_soon(self, stop: Stop) -> None:
+        """Write what nobody came by to take along, until stop is asked and nothing waits any more."""
+        while not (stop.asked() and not self._waiting):
+            time.sleep(_SOON)
+            if self._waiting:
+                try:
+                    self.flush()
+                except TemporaryError as exc:
+                    logger.debug("Answers wait to be written: %s", exc)
+                    time.sleep(_RETRY)
 
     def _advance(self, step: _Step) -> Advanced:
         with self._joining:
@@ -91,9 +121,17 @@ class Journal:
         except Exception as exc:  # noqa: BLE001 - raised in each sender whose step it was
             for step in steps:
                 step.error, step.done = exc, True
+            with self._joining:
+                self._waiting[:0] = [_Step([], s.settlements, False) for s in steps if not s.is_awaited]
             return
         for step in steps:
             ours = {each.id for each in step.hand_overs}
             theirs = {each.notification.id for each in step.settlements}
             step.advanced = Advanced(advanced.handed_over & ours, advanced.settled & theirs)
             step.done = True
+            if not step.is_awaited:
+                self._let_go(step.settlements)
+
+    def _let_go(self, settlements: Sequence[Settlement]) -> None:
+        for settlement in settlements:
+            self._held.pop(settlement.notification.id, None)

@@ -73,6 +73,7 @@ def run_notify(
                 ("failed-topic", failed.run),
                 ("upkeep", _upkeep(settings, store, policy, stop).run),
                 ("leases", functools.partial(senders.journal.keep_alive, stop)),
+                ("journal", functools.partial(senders.journal.write_soon, stop)),
                 *senders.mail(server, timeouts, breaker or Breaker()),
                 *senders.others(),
             ]

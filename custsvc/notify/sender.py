@@ -57,7 +57,7 @@ class Policy:
     retry_base: float
     retry_cap: float
     resend_unknown: bool = False
-    batch: int = 20
+    batch: int = 50
     lease: float = 30.0
     patience: float = 15.0
     idle: float = 1.0
@@ -146,6 +146,8 @@ class Sender:
         finally:
             # Also where the ledger is away: then their leases run out.
             self._give_back(left)
+            self._insist(self._journal.flush)
+            crash.point("notify.settled")
 
     def _give_back(self, left: list[Notification]) -> None:
         if left:
@@ -222,29 +224,39 @@ class Sender:
             next_at = now + dt.timedelta(seconds=wait)
         if outcome.bad_address:
             self._on_bad_address(notification.recipient, reason)
-        self._settle(Settlement(notification, state, reason, next_at, True, outcome.code, took))
-        crash.point("notify.settled")
+        settlement = Settlement(notification, state, reason, next_at, True, outcome.code, took)
+        # Not waited for: the write of the next hand-over, some sender's, takes it along.
+        self._journal.settle_soon(settlement)
+        self._tell(settlement, ours=True)
 
     def _settle(self, *settlements: Settlement) -> None:
         """Write down how they ended, however often the ledger must be asked; a lease long at most."""
         if not settlements:
             return
-        deadline = time.monotonic() + self._policy.lease
-        attempt = 0
-        while True:
-            try:
-                ours = self._journal.settle(*settlements)
-                break
-            except TemporaryError:
-                attempt += 1
-                if time.monotonic() > deadline or (self._stop.asked() and attempt > 5):
-                    for settlement in settlements:
-                        self._journal.forget(settlement.notification)
-                    raise
-                time.sleep(max(0.05, backoff(attempt, 0.1, 2.0, rng=self._rng)))
+        ours: set[str] = set()
+        try:
+            tries = self._insist(lambda: ours.update(self._journal.settle(*settlements)))
+        except TemporaryError:
+            for settlement in settlements:
+                self._journal.forget(settlement.notification)
+            raise
         for settlement in settlements:
             # After a lost answer the first try may have counted; then the second finds nothing to do.
-            self._tell(settlement, ours=settlement.notification.id in ours or attempt > 0)
+            self._tell(settlement, ours=settlement.notification.id in ours or tries > 1)
+
+    def _insist(self, write: Callable[[], None]) -> int:
+        """Write, however often it takes, a lease long at most; returns how often it took."""
+        deadline = time.monotonic() + self._policy.lease
+        attempt = 1
+        while True:
+            try:
+                write()
+                return attempt
+            except TemporaryError:
+                if time.monotonic() > deadline or (self._stop.asked() and attempt > 5):
+                    raise
+                time.sleep(max(0.05, backoff(attempt, 0.1, 2.0, rng=self._rng)))
+                attempt += 1
 
     def _tell(self, settlement: Settlement, *, ours: bool) -> None:
         notification, state = settlement.notification, settlement.state
