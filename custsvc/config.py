@@ -69,6 +69,7 @@ class Settings:
     workers: int = _setting(2, "Worker processes of the API")
     threads: int = _setting(4, "Threads of each API worker, and its database connections")
     streams: int = _setting(64, "Event streams and exports that each API worker has open at most")
+    import_max_mb: int = _setting(64, "Largest file that POST /api/customers/import takes, in megabytes")
     auth: Literal["on", "off"] = _setting("on", "off: no API key is asked; loopback only")
     session_idle: float = _setting(7200.0, "Seconds without use after which a browser is signed out")
     session_max: float = _setting(43200.0, "Seconds after which a browser is signed out in any case")
@@ -269,6 +270,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "workers": (1, 256),
     "threads": (1, 256),
     "streams": (1, 4096),
+    "import_max_mb": (1, 4096),
     "session_idle": (1, 90 * 86400),
     "session_max": (1, 365 * 86400),
     "notify_tries": (1, 1000),

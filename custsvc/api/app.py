@@ -20,7 +20,7 @@ from ..stores import open_store
 from ..stores.base import Store
 from ..stores.limit import EventLimit
 from ..web import add_pages
-from . import customers, docs, events, health, unsubscribe
+from . import bulk, customers, docs, events, health, unsubscribe
 from .cursors import Cursors
 from .guard import Guard
 from .problems import answer
@@ -34,6 +34,8 @@ BODY_MAX: Final = 1024 * 1024
 # Every route there is. Each path answers with and without a final slash.
 ROUTES: Final[tuple[tuple[str, type[ApiResource]], ...]] = (
     ("/api/customers", customers.CustomerList),
+    ("/api/customers/export", bulk.CustomerExport),
+    ("/api/customers/import", bulk.CustomerImport),
     ("/api/customers/<id:customer_id>", customers.OneCustomer),
     ("/api/customers/<id:customer_id>/restore", customers.CustomerRestore),
     ("/api/customers/<id:customer_id>/history", customers.CustomerHistory),

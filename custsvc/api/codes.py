@@ -136,6 +136,19 @@ CODES: Final[dict[str, Code]] = {
         "This installation refuses writes that do not say which version they are based on.",
         "Read the customer and send its ETag in If-Match.",
     ),
+    "import-refused": Code(
+        400,
+        "Rows of the import are wrong",
+        "Some rows cannot be imported, so nothing was. `report` is the plan; `errors` names rows and fields.",
+        "Correct the rows, or send the file with skip_errors=true to import the others.",
+    ),
+    "plan-changed": Code(
+        409,
+        "The plan is another one now",
+        "Since the plan was made somebody changed customers that are in it, or the file is another one. "
+        "Nothing was imported.",
+        "Look at a new plan (dry_run=true), and send its name in `plan`.",
+    ),
     "internal": Code(
         500,
         "Something went wrong on our side",

@@ -84,17 +84,20 @@ def word_of(given: Mapping[str, str], name: str, words: Sequence[str], default: 
 # -- bodies ------------------------------------------------------------------------------------------------
 
 
+def unsupported_type(*types: str) -> Problem:
+    """The problem of a body that is none of these types."""
+    return Problem(
+        415,
+        "unsupported-media-type",
+        f"the body must be {' or '.join(types)}, its Content-Type is {request.mimetype or 'none'}",
+        headers=[("Accept-Patch" if MERGE_PATCH in types else "Accept-Post", ", ".join(types))],
+    )
+
+
 def json_body(*types: str) -> Any:
     """The request's body, parsed. Raises Problem for another type and for anything that is not JSON."""
     if request.mimetype not in types:
-        given = request.mimetype or "none"
-        header = ("Accept-Patch" if MERGE_PATCH in types else "Accept-Post", ", ".join(types))
-        raise Problem(
-            415,
-            "unsupported-media-type",
-            f"the body must be {' or '.join(types)}, its Content-Type is {given}",
-            headers=[header],
-        )
+        raise unsupported_type(*types)
     try:
         # Not orjson: it turns an integer of more than 64 bits into a float, and so into another number.
         return json.loads(body().decode(), parse_constant=_no_constant)
@@ -135,6 +138,22 @@ _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{
 
 def keyed_request(principal: str) -> Keyed | None:
     """The request under its Idempotency-Key, None where it has none. Raises Problem for a malformed key."""
+    key = idempotency_key()
+    if key is None:
+        return None
+    asked = asked_hash()
+    asked.update(body())
+    return Keyed(principal, key, asked.digest())
+
+
+def asked_hash() -> Any:
+    """A hash of what the request at hand asks, to which its body is yet to be added."""
+    path = request.environ["PATH_INFO"].rstrip("/")
+    return sha256(f"{request.method} {path}?{request.query_string.decode('latin-1')}\n".encode())
+
+
+def idempotency_key() -> str | None:
+    """The Idempotency-Key, None where there is none. Raises Problem for a malformed one."""
     header = request.headers.get("Idempotency-Key")
     if header is None:
         return None
@@ -145,10 +164,7 @@ def keyed_request(principal: str) -> Keyed | None:
         raise Problem(
             400, "bad-header", "Idempotency-Key must be 1 to 255 printable characters without spaces"
         )
-    path = request.environ["PATH_INFO"].rstrip("/")
-    asked = sha256(f"{request.method} {path}?{request.query_string.decode('latin-1')}\n".encode())
-    asked.update(body())
-    return Keyed(principal, key, asked.digest())
+    return key
 
 
 def traceparent() -> str | None:

@@ -14,7 +14,7 @@ import typer
 
 from .. import __version__
 from ..errors import CustsvcError, ExitCode
-from . import bench, data, doctor, keys, notify, replay, schema, serve, stack, users, workers
+from . import bench, data, doctor, keys, notify, replay, schema, serve, stack, transfer, users, workers
 from .common import Talk
 
 app = typer.Typer(
@@ -63,6 +63,8 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(notify.app, name="notify")
+app.command("export")(transfer.export_)
+app.command("import")(transfer.import_)
 app.add_typer(keys.app, name="keys")
 app.add_typer(users.app, name="users")
 app.add_typer(doctor.config, name="config")

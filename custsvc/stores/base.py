@@ -148,6 +148,9 @@ class CustomerStore(Protocol):
     def get_many(self, ids: Sequence[int]) -> dict[int, Stored]:
         """These customers, deleted or not, without those that never were."""
 
+    def get_by_emails(self, emails: Sequence[str]) -> list[Stored]:
+        """All customers that have one of these addresses, deleted or not, in the order of id."""
+
     def find(self, query: CustomerQuery) -> Page:
         """One page, at the cost of one page however deep. Sees every write that returned before."""
 

@@ -38,6 +38,8 @@ NEEDED: dict[tuple[str, str], Role | None] = {
     ("/customers/<id:customer_id>", "DELETE"): "write",
     ("/api/status", "GET"): "read",
     ("/api/events/stream", "GET"): "read",
+    ("/api/customers/export", "GET"): "read",
+    ("/api/customers/import", "POST"): "write",
     # What the API says about itself is about this software, not about anybody's data.
     ("/api/openapi.json", "GET"): None,
     ("/api/schema", "GET"): None,
@@ -119,8 +121,8 @@ def test_every_route_refuses_a_key_of_too_weak_a_role(
             answer = caller(method, where, json=ANN if method in ("POST", "PUT", "PATCH") else None)
 
             if needed is None or ROLES.index(role) >= ROLES.index(needed):
-                # The stream is let in, and then misses Kafka.
-                allowed = (503,) if path.endswith("/stream") else (200, 201, 204)
+                # The stream is let in, and then misses Kafka; the import, and then wants a file.
+                allowed = {"stream": (503,), "import": (415,)}.get(path.rpartition("/")[2], (200, 201, 204))
                 assert answer.status_code in allowed, (role, method, where)
             else:
                 assert (answer.status_code, answer.json["code"]) == (403, "forbidden"), (role, method, where)

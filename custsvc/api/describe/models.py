@@ -210,6 +210,49 @@ class Problem(BaseModel):
     request_id: Annotated[str | None, Field(description="Also in the log and in X-Request-Id.")]
 
 
+class ImportRowError(_Closed):
+    """What is wrong with a row of a file."""
+
+    field: Annotated[str, Field(description="Empty where the whole row is meant.")]
+    code: str
+    message: str
+    value: str | None
+
+
+class ImportRow(_Closed):
+    """What a row of a file does."""
+
+    row: Annotated[int, Field(ge=1, description="The line at which it begins.")]
+    action: Literal["create", "update", "same", "restore", "trashed", "error", "conflict"]
+    id: Id | None
+    name: str | None
+    changed: list[str]
+    errors: list[ImportRowError]
+
+
+class ImportCounts(_Closed):
+    """How many rows do what. Trashed ones are of deleted customers, and do nothing without `restore`."""
+
+    create: int
+    update: int
+    same: int
+    restore: int
+    trashed: int
+    error: int
+    conflict: int
+
+
+class ImportReport(_Closed):
+    """The plan of an import, or what came of it."""
+
+    dry_run: bool
+    plan: Annotated[str, Field(description="The plan's name: sent back, it is this plan or none.")]
+    counts: ImportCounts
+    resumed: Annotated[int, Field(description="Rows that an earlier try of the same request had done.")]
+    rows: Annotated[list[ImportRow], Field(description="The first thousand that do something; errors first.")]
+    rows_left_out: int
+
+
 class Health(_Closed):
     """It is well; anything else is a problem."""
 

@@ -244,6 +244,70 @@ _EVENT_STREAM = Operation(
     answers={200: Answer("The stream, which does not end by itself.", {"text/event-stream": _STREAM})},
 )
 
+_NDJSON: Final = "application/x-ndjson"
+_CSV: Final = "text/csv"
+_LINES: Final = {"type": "string", "description": "One customer on each line, as JSON."}
+_SHEET: Final = {
+    "type": "string",
+    "description": "A heading and one customer on each line (RFC 4180). A cell that a spreadsheet would take "
+    "for a formula has an apostrophe in front.",
+}
+
+
+def _yes_or_no(name: str, description: str) -> Parameter:
+    return Parameter(name, description, {"type": "boolean", "default": False})
+
+
+_BULK: Final[dict[tuple[str, str], Operation]] = {
+    ("/api/customers/export", "get"): Operation(
+        id="exportCustomers",
+        tag="customers",
+        summary="All customers of a filter, as a file",
+        description="Streamed, whatever its size, as CSV, NDJSON or a JSON array.",
+        parameters=(
+            Parameter(
+                "format",
+                "csv, ndjson or json; without it, Accept decides.",
+                {"type": "string", "enum": ["csv", "ndjson", "json"]},
+            ),
+            *_FILTERS,
+            _SORT,
+            _FIELDS,
+        ),
+        answers={
+            200: Answer(
+                "The file.",
+                {JSON: {"type": "array", "items": {"type": "object"}}, _NDJSON: _LINES, _CSV: _SHEET},
+            )
+        },
+    ),
+    ("/api/customers/import", "post"): Operation(
+        id="importCustomers",
+        tag="customers",
+        summary="Create and change many customers from a file",
+        description="The whole file is planned first; where any row is wrong, nothing is done (unless "
+        "`skip_errors`). Then that plan is applied: a row whose customer somebody changes meanwhile is "
+        "reported as a conflict and left alone. A field that a row does not have stays as it is. With an "
+        "Idempotency-Key, a request that was cut off can be sent again and goes on where it was.",
+        parameters=(
+            Parameter(
+                "on",
+                "The field by which a row finds its customer; a row without it is a new customer.",
+                {"type": "string", "enum": ["id", "email"], "default": "id"},
+            ),
+            _yes_or_no("dry_run", "Only tell what would be done."),
+            _yes_or_no("restore", "Bring deleted customers back that are in the file."),
+            _yes_or_no("skip_errors", "Import the rows that are right."),
+            _text("plan", "The name of a plan that was shown: anything else is not applied (409).", 64),
+            _KEY,
+        ),
+        body={_NDJSON: _LINES, _CSV: _SHEET},
+        answers={200: Answer("What was done, or would be.", {JSON: models.ImportReport})},
+        problems=(409, 413, 415, 422),
+        role="write",
+    ),
+}
+
 _OK = Answer("It is.", {JSON: models.Health})
 _PIPELINE: Final[dict[tuple[str, str], Operation]] = {
     ("/api/status", "get"): Operation(
@@ -328,7 +392,7 @@ _ORIGINALS: Final = {
     if path in ("/api/customers/", "/api/customers/{customer_id}/")
 }
 
-OPERATIONS: Final = _CUSTOMERS | _PIPELINE | _ABOUT | _ORIGINALS
+OPERATIONS: Final = _CUSTOMERS | _BULK | _PIPELINE | _ABOUT | _ORIGINALS
 PATH_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "customer_id": {"type": "integer", "format": "int64", "minimum": 1, "maximum": 2**63 - 1},
     "name": {"type": "string"},

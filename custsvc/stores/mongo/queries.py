@@ -89,6 +89,14 @@ class MongoQueries:
             found = self._customers.find(wanted, fields, batch_size=len(ids) + 1)
             return {int(each["_id"]): _stored(each) for each in found}
 
+    def get_by_emails(self, emails: Sequence[str]) -> list[Stored]:
+        fields = {"version": 1, "deleted": 1, "doc": 1, "hlc": 1}
+        with self._connection.translated():
+            found = self._customers.find(
+                {"email": {"$in": list(emails)}}, fields, hint=_index("email"), batch_size=len(emails) + 1
+            )
+            return sorted((_stored(each) for each in found), key=lambda stored: stored.id)
+
     def find(self, query: CustomerQuery) -> Page:
         with self._connection.translated():
             found = self._read(query)

@@ -41,6 +41,12 @@ _GET = Statement("get_customer", "bigint", "SELECT version, deleted, doc FROM cu
 _GET_MANY = Statement(
     "get_customers", "bigint[]", "SELECT id, version, deleted, doc FROM customer WHERE id = ANY($1)"
 )
+_GET_BY_EMAILS = Statement(
+    "get_by_emails",
+    "text[]",
+    "SELECT id, version, deleted, doc FROM customer "
+    "WHERE coalesce(email, '') COLLATE \"C\" = ANY($1) AND email IS NOT NULL ORDER BY id",
+)
 _HISTORY = Statement(
     "history",
     "bigint, bigint, integer",
@@ -69,6 +75,10 @@ class PostgresQueries:
     def get_many(self, ids: Sequence[int]) -> dict[int, Stored]:
         rows = self._connections.read(_GET_MANY, (list(ids),))
         return {row[0]: Stored(row[0], row[1], row[2], row[3].encode()) for row in rows}
+
+    def get_by_emails(self, emails: Sequence[str]) -> list[Stored]:
+        rows = self._connections.read(_GET_BY_EMAILS, (list(emails),))
+        return [Stored(row[0], row[1], row[2], row[3].encode()) for row in rows]
 
     def find(self, query: CustomerQuery) -> Page:
         # Reading backward is reading the other way round, from the same place.

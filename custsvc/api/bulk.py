@@ -1,0 +1,148 @@
+"""Customers in bulk over HTTP: an export of any size as a stream, an import of a whole file as a plan."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import IO, Any, Final, cast
+
+from flask import Response, g, request
+
+from ..errors import FieldError
+from ..idempotency import Keyed
+from ..service import Caller
+from ..transfer import export, load, plan, rows
+from .lists import FILTERS, METADATA, fields_of, filter_of, sort_of
+from .messages import (
+    JSON,
+    asked_hash,
+    idempotency_key,
+    json_response,
+    parameters,
+    traceparent,
+    unsupported_type,
+    word_of,
+)
+from .problems import Problem
+from .resource import ApiResource
+
+NDJSON: Final = "application/x-ndjson"
+CSV: Final = "text/csv"
+_MEDIA: Final[dict[str, export.Format]] = {
+    JSON: "json",  # first: what is taken where anything will do
+    NDJSON: "ndjson",
+    "application/ndjson": "ndjson",
+    "application/jsonl": "ndjson",
+    CSV: "csv",
+}
+_TYPE_OF: Final[dict[export.Format, str]] = {"csv": f"{CSV}; charset=utf-8", "ndjson": NDJSON, "json": JSON}
+_IMPORTED: Final[dict[str, rows.Format]] = {
+    NDJSON: "ndjson",
+    "application/ndjson": "ndjson",
+    "application/jsonl": "ndjson",
+    CSV: "csv",
+}
+_PIECE: Final = 65536
+# Up to here a body stays in memory, a longer one is written to a file that has no name.
+_IN_MEMORY: Final = 1024 * 1024
+_BOOLEAN: Final = ("true", "false")
+
+
+class CustomerExport(ApiResource):
+    """`/api/customers/export`"""
+
+    def get(self) -> Response:
+        given = parameters(*FILTERS, "sort", "fields", "format", prefix=METADATA)
+        where = filter_of(given)
+        sort, descending = sort_of(given.get("sort", "id"))
+        fields = fields_of(given["fields"]) if "fields" in given else None
+        fmt = _format(given)
+        store = self.services.store.customers
+        parts = self.services.streams.carried(
+            lambda: export.export(store, fmt, where, sort=sort, descending=descending, fields=fields)
+        )
+        headers = [
+            ("Cache-Control", "private, no-store"),
+            ("Content-Disposition", f'attachment; filename="customers.{fmt}"'),
+            ("X-Accel-Buffering", "no"),
+            ("Vary", "Accept"),
+        ]
+        return Response(parts, 200, headers, content_type=_TYPE_OF[fmt])
+
+
+def _format(given: Mapping[str, str]) -> export.Format:
+    if "format" in given:
+        return cast(export.Format, word_of(given, "format", export.FORMATS, "json"))
+    media = request.accept_mimetypes.best_match(tuple(_MEDIA), default=JSON)
+    return _MEDIA[media]
+
+
+class CustomerImport(ApiResource):
+    """`/api/customers/import`"""
+
+    def post(self) -> Response:
+        given = parameters("on", "dry_run", "restore", "skip_errors", "plan")
+        options = load.Options(
+            on=cast(plan.Key, word_of(given, "on", plan.KEYS, "id")),
+            restore=_flag(given, "restore"),
+            skip_errors=_flag(given, "skip_errors"),
+            dry_run=_flag(given, "dry_run"),
+            plan=given.get("plan"),
+        )
+        fmt = _IMPORTED.get(request.mimetype)
+        if fmt is None:
+            raise unsupported_type(NDJSON, CSV)
+        key = idempotency_key()
+        services = self.services
+        with tempfile.SpooledTemporaryFile(_IN_MEMORY) as file:
+            digest = self._receive(file)
+            keyed = Keyed(g.principal.id, key, digest) if key else None
+            caller = Caller(g.principal.name, g.request_id, traceparent(), keyed)
+
+            def source() -> Iterator[rows.Row]:
+                file.seek(0)
+                return rows.read(cast(IO[bytes], file), fmt)
+
+            try:
+                report = load.load(services.store.customers, source, options, caller, services.store.answers)
+            except load.ImportRefused as exc:
+                raise _refused(exc) from exc
+            except load.PlanChanged as exc:
+                raise Problem(409, "plan-changed", str(exc)) from exc
+        answer = json_response(report.as_dict())
+        if report.resumed:
+            answer.headers.add("Idempotency-Replayed", "true")
+        return answer
+
+    def _receive(self, file: Any) -> bytes:
+        """Put the body into a file, piece by piece; returns the hash of the request."""
+        most = self.services.settings.import_max_mb * 1024 * 1024
+        too_large = Problem(
+            413, "too-large", f"an import takes up to {most // 1024**2} MB; split the file into several"
+        )
+        if (request.content_length or 0) > most:
+            raise too_large
+        request.max_content_length = most + 1
+        digest, size = asked_hash(), 0
+        while piece := request.stream.read(_PIECE):
+            size += len(piece)
+            if size > most:
+                raise too_large
+            digest.update(piece)
+            file.write(piece)
+        return bytes(digest.digest())
+
+
+def _flag(given: Mapping[str, str], name: str) -> bool:
+    return word_of(given, name, _BOOLEAN, "false") == "true"
+
+
+def _refused(exc: load.ImportRefused) -> Problem:
+    """Nothing was imported: the same report as a dry run gives, as a problem."""
+    wrong = [row for row in exc.report.rows() if row["errors"]]
+    errors = [
+        FieldError(f"rows[{row['row']}].{each['field']}".rstrip("."), each["code"], each["message"])
+        for row in wrong
+        for each in row["errors"]
+    ]
+    return Problem(400, "import-refused", str(exc), errors=errors, members={"report": exc.report.as_dict()})

@@ -1,0 +1,191 @@
+"""Customers in bulk on the command line: export and import."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from ..errors import ConfigurationError, ExitCode
+from . import output
+from .common import BackendOption, DataDirOption, LogLevelOption, OutputOption, say, settings_for
+
+if TYPE_CHECKING:
+    from ..transfer.load import Report
+    from ..transfer.rows import Row
+
+FileArgument = Annotated[str, typer.Argument(help="A file, or - for the pipe.", metavar="FILE")]
+FormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--format", help="csv, ndjson or json; without it, the file's name decides.", metavar="NAME"
+    ),
+]
+_SUFFIXES = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".json": "json"}
+
+
+def export_(
+    file: FileArgument,
+    fmt: FormatOption = None,
+    q: Annotated[str, typer.Option("--q", help="Only those with these words.", metavar="WORDS")] = "",
+    deleted: Annotated[
+        str, typer.Option("--deleted", help="exclude, include or only.", metavar="WHICH")
+    ] = "exclude",
+    backend: BackendOption = None,
+    data_dir: DataDirOption = None,
+    log_level: LogLevelOption = None,
+) -> None:
+    """Write customers to a file: CSV, NDJSON or JSON, of any size.
+
+    Example: custsvc export customers.csv
+    """
+    chosen = _format(file, fmt, ("csv", "ndjson", "json"))
+    if deleted not in ("exclude", "include", "only"):
+        raise typer.BadParameter("must be exclude, include or only", param_hint="--deleted")
+    settings = settings_for(
+        "export", ("backend",), start=False, backend=backend, data_dir=data_dir, log_level=log_level
+    )
+    from ..search import words_of
+    from ..stores import open_store
+    from ..stores.base import CustomerFilter, Deleted
+    from ..transfer.export import Format, export
+    from .progress import bar
+
+    where = CustomerFilter(cast(Deleted, deleted), words=tuple(sorted(set(words_of(q)))))
+    with open_store(settings) as store, _opened(file, "wb") as out:
+        with bar("exporting", store.customers.count(where)) as progress:
+            for part in export(store.customers, cast(Format, chosen), where, progress=progress):
+                out.write(part)
+        out.flush()
+
+
+def import_(
+    file: FileArgument,
+    fmt: FormatOption = None,
+    on: Annotated[
+        str, typer.Option("--on", help="id or email: by what a row finds its customer.", metavar="FIELD")
+    ] = "id",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+    restore: Annotated[bool, typer.Option("--restore", help="Bring back deleted customers.")] = False,
+    skip_errors: Annotated[
+        bool, typer.Option("--skip-errors", help="Import the rows that are right.")
+    ] = False,
+    plan: Annotated[
+        str | None, typer.Option("--plan", help="Only if it is this plan, as a dry run named it.")
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option("--key", help="A name for this import: cut off, it goes on from there.", metavar="TEXT"),
+    ] = None,
+    output_fmt: OutputOption = "table",
+    backend: BackendOption = None,
+    data_dir: DataDirOption = None,
+    log_level: LogLevelOption = None,
+) -> None:
+    """Create and change customers from a file, CSV or NDJSON: all of it, or nothing where a row is wrong.
+
+    A row without the key field is a new customer; a field that a row does not have stays as it is. Exits 7
+    when rows are wrong, 8 when some were left out.
+
+    Example: custsvc import customers.csv --dry-run -o table
+    """
+    output.checked(output_fmt)
+    chosen = _format(file, fmt, ("csv", "ndjson"))
+    if on not in ("id", "email"):
+        raise typer.BadParameter("must be id or email", param_hint="--on")
+    settings = settings_for("import", ("backend",), backend=backend, data_dir=data_dir, log_level=log_level)
+    from hashlib import sha256
+
+    from ..idempotency import Keyed
+    from ..service import Caller
+    from ..stores import open_store
+    from ..transfer.load import ImportRefused, Options, load
+    from ..transfer.plan import Key
+    from ..transfer.rows import Format, read
+
+    options = Options(cast(Key, on), restore, skip_errors, dry_run, plan)
+    with open_store(settings) as store, _opened(file, "rb") as source:
+        store.migrate()
+        store.claim_role("source")
+
+        def rows() -> Iterator[Row]:
+            source.seek(0)
+            return read(source, cast(Format, chosen))
+
+        asked = sha256(f"import {on} {restore} {skip_errors}\n".encode())
+        for piece in iter(lambda: source.read(1 << 20), b""):
+            asked.update(piece)
+        keyed = Keyed("cli", key, asked.digest()) if key else None
+        try:
+            report = load(store.customers, rows, options, Caller("import", keyed=keyed), store.answers)
+        except ImportRefused as exc:
+            _print(exc.report, output_fmt)
+            raise
+    _print(report, output_fmt)
+    _conclude(report)
+
+
+def _print(report: Report, fmt: str) -> None:
+    whole = report.as_dict()
+    if fmt == "json":
+        import orjson
+
+        output.write(orjson.dumps(whole, option=orjson.OPT_INDENT_2))
+        return
+    found = [_flat(row) for row in whole["rows"]]
+    if found or fmt != "table":
+        columns = ("row", "action", "id", "name", "changed", "field", "code", "message", "value")
+        output.rows(
+            fmt, columns, whole["rows"] if fmt == "ndjson" else [each for rows in found for each in rows]
+        )
+
+
+def _flat(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row of the report as rows of a table: one for each of its errors."""
+    about = {**row, "changed": ", ".join(row["changed"])}
+    return [{**about, **error} for error in row["errors"]] or [about]
+
+
+def _conclude(report: Report) -> None:
+    did = ", ".join(f"{count:,} {action}" for action, count in report.counts.items() if count) or "no rows"
+    say(f"{'would be: ' if report.dry_run else ''}{did}; plan {report.plan}")
+    if report.counts["trashed"]:
+        say("some rows are of deleted customers: --restore brings those back")
+    if report.dry_run and report.counts["error"]:
+        raise typer.Exit(ExitCode.CHECK_FAILED)
+    if report.wrong:
+        raise typer.Exit(ExitCode.PARTLY_DONE)
+
+
+def _format(file: str, given: str | None, allowed: tuple[str, ...]) -> str:
+    found = given or _SUFFIXES.get(Path(file).suffix.lower(), "ndjson" if file == "-" else "")
+    if found not in allowed:
+        raise typer.BadParameter(f"must be {', '.join(allowed[:-1])} or {allowed[-1]}", param_hint="--format")
+    return found
+
+
+@contextmanager
+def _opened(file: str, mode: str) -> Iterator[IO[bytes]]:
+    """The file, or the pipe; one that is read can be read again from its beginning."""
+    try:
+        if file != "-":
+            with Path(file).open(mode) as opened:
+                yield cast("IO[bytes]", opened)
+        elif mode == "wb":
+            yield sys.stdout.buffer
+        else:
+            with tempfile.TemporaryFile() as copy:
+                shutil.copyfileobj(sys.stdin.buffer, copy)
+                yield cast("IO[bytes]", copy)
+    except OSError as exc:
+        if exc.filename != file:
+            raise
+        raise ConfigurationError(
+            f"cannot open {file} ({exc.strerror})", fix="name a file that is there"
+        ) from exc

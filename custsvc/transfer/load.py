@@ -1,0 +1,276 @@
+"""Import: the whole file is planned, the plan is checked, and then that very plan is applied.
+
+The file is read twice, so memory stays flat. Between the two readings others may have changed customers; a
+row whose plan is another one by then is not applied but reported as a conflict, and every write names the
+version it was planned for. Rows go in chunks, each one transaction with its events.
+
+With an idempotency key each chunk leaves its answer in the same transaction. The same request sent again,
+after a crash or a lost connection, passes over the chunks that are done and goes on with the rest.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import orjson
+
+from ..customer import Customer, Fields, utc_now
+from ..errors import Conflict, CustsvcError, ExitCode, KeyMismatch, KeyTaken, VersionConflict
+from ..events import Change, new_change
+from ..idempotency import Keyed
+from ..service import Caller
+from ..stores.base import Answer, Answers, CustomerStore
+from .plan import ACTIONS, Key, Planned, Planner
+from .rows import Row, RowError
+
+# What a report shows of its rows; what is wrong comes before what is not.
+SHOWN: Final = 1000
+_ROUNDS: Final = 20
+_WRONG: Final = ("error", "conflict")
+_CHANGED_MEANWHILE: Final = RowError(
+    "", "changed_meanwhile", "the customer was changed after the plan was made; nothing was done to it"
+)
+
+Source = Callable[[], Iterator[Row]]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a file is to be imported. `plan`, where given, is the plan it must be, as a dry run told it."""
+
+    on: Key = "id"
+    restore: bool = False
+    skip_errors: bool = False
+    dry_run: bool = False
+    plan: str | None = None
+
+
+@dataclass(slots=True)
+class Report:
+    """What an import does or did: how many rows of each action, the plan's name, and rows to look at.
+
+    `resumed` is how many rows an earlier try of the same request had done already.
+    """
+
+    dry_run: bool
+    counts: Counter[str] = field(default_factory=Counter)
+    plan: str = ""
+    resumed: int = 0
+    _wrong: list[dict[str, Any]] = field(default_factory=list)
+    _right: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, row: Planned) -> None:
+        self.counts[row.action] += 1
+        shown = self._wrong if row.action in _WRONG else self._right
+        if row.action != "same" and len(shown) < SHOWN:
+            shown.append(row.as_dict())
+
+    def rows(self) -> list[dict[str, Any]]:
+        shown = self._wrong + self._right[: max(0, SHOWN - len(self._wrong))]
+        return sorted(shown, key=lambda row: row["row"])
+
+    @property
+    def wrong(self) -> int:
+        return sum(self.counts[action] for action in _WRONG)
+
+    def as_dict(self) -> dict[str, Any]:
+        rows = self.rows()
+        shown = sum(self.counts.values()) - self.counts["same"] - self.resumed
+        return {
+            "dry_run": self.dry_run,
+            "plan": self.plan,
+            "counts": {action: self.counts[action] for action in ACTIONS},
+            "resumed": self.resumed,
+            "rows": rows,
+            "rows_left_out": max(0, shown - len(rows)),
+        }
+
+
+class ImportRefused(CustsvcError):
+    """Some rows are wrong, so nothing was imported."""
+
+    exit_code = ExitCode.CHECK_FAILED
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(
+            f"{report.counts['error']:,} rows are wrong, so nothing was imported",
+            fix="correct them, or import the others with skip_errors (--skip-errors)",
+        )
+        self.report = report
+
+
+class PlanChanged(Conflict):
+    """The plan is another one than that which was shown; nothing was imported."""
+
+
+def load(
+    store: CustomerStore,
+    source: Source,
+    options: Options,
+    caller: Caller,
+    answers: Answers | None = None,
+    *,
+    clock: Callable[[], dt.datetime] = utc_now,
+    seen: Callable[[Planned], None] = lambda _: None,
+) -> Report:
+    """Import the rows that `source` gives, which is asked twice. `seen` gets each row once, as it ended.
+
+    Raises ImportRefused, PlanChanged, KeyMismatch, and ValidationError where the file itself is wrong:
+    then nothing was done.
+    """
+    work = _Load(store, options, caller, answers, clock)
+    report = work.plan(source, seen if options.dry_run else lambda _: None)
+    if options.dry_run:
+        return report
+    if report.counts["error"] and not options.skip_errors:
+        raise ImportRefused(report)
+    if options.plan and options.plan != report.plan:
+        raise PlanChanged("customers or the file changed since the plan was shown; nothing was imported")
+    return work.apply(source, seen)
+
+
+class _Load:
+    def __init__(
+        self,
+        store: CustomerStore,
+        options: Options,
+        caller: Caller,
+        answers: Answers | None,
+        clock: Callable[[], dt.datetime],
+    ) -> None:
+        self._store = store
+        self._options = options
+        self._caller = caller
+        self._answers = answers
+        self._clock = clock
+        self._keyed: Keyed | None = caller.keyed if answers is not None and not options.dry_run else None
+        # The rows' signatures by chunk; None for one that an earlier try has done.
+        self._signatures: list[bytes | None] = []
+        self._plan = ""
+
+    def plan(self, source: Source, seen: Callable[[Planned], None]) -> Report:
+        report = Report(self._options.dry_run)
+        name = hashlib.sha256()
+        for number, (_, chunk) in enumerate(self._chunks(source)):
+            if (done := self._done(number)) is not None:
+                self._signatures.append(None)
+                name.update(bytes.fromhex(done["plan"]))
+                self._add_done(report, done)
+                continue
+            signatures = b"".join(row.signature() for row in chunk)
+            self._signatures.append(signatures)
+            name.update(_name(signatures))
+            for row in chunk:
+                report.add(row)
+                seen(row)
+        self._plan = report.plan = name.hexdigest()[:32]
+        return report
+
+    def apply(self, source: Source, seen: Callable[[Planned], None]) -> Report:
+        report = Report(dry_run=False, plan=self._plan)
+        for number, (rows, chunk) in enumerate(self._chunks(source)):
+            signatures = self._signatures[number]
+            done = self._done(number)
+            if done is None and signatures is not None:
+                ended, done = self._apply(number, rows, chunk, signatures)
+                for row in ended:
+                    report.add(row)
+                    seen(row)
+            if done is not None:
+                self._add_done(report, done)
+        return report
+
+    def _chunks(self, source: Source) -> Iterator[tuple[Sequence[Row], list[Planned]]]:
+        self._planner = Planner(self._store, self._options.on, restore=self._options.restore)
+        return self._planner.chunks(source())
+
+    def _apply(
+        self, number: int, rows: Sequence[Row], chunk: list[Planned], signatures: bytes
+    ) -> tuple[list[Planned], dict[str, Any] | None]:
+        """The rows as they ended; or none of them, and the answer of who did them at the same time."""
+        for _ in range(_ROUNDS):
+            ended = [_as_planned(row, signatures, at) for at, row in enumerate(chunk)]
+            ended, changes = self._changes(ended)
+            counts = Counter(row.action for row in ended)
+            answer = self._answer(number, {"counts": counts, "plan": _name(signatures).hex()})
+            try:
+                if changes:
+                    self._store.save_many(changes, answer)
+                elif answer is not None and self._answers is not None:
+                    self._answers.add(answer)
+                return ended, None
+            except KeyTaken:
+                return [], self._done(number)
+            except VersionConflict:
+                chunk = self._planner.again(rows)
+        raise Conflict("too many others change the same customers; the rows before are imported, try again")
+
+    def _changes(self, rows: list[Planned]) -> tuple[list[Planned], list[Change]]:
+        new = sum(row.action == "create" for row in rows)
+        ids = iter(self._store.new_ids(new) if new else ())
+        ended, changes = [], []
+        for row in rows:
+            if row.fields is not None and row.action in ("create", "update", "restore"):
+                change = self._change(row, row.fields, ids)
+                changes.append(change)
+                row = replace(row, id=change.after.id)
+            ended.append(row)
+        return ended, changes
+
+    def _change(self, row: Planned, fields: Fields, ids: Iterator[int]) -> Change:
+        now, who = self._clock(), self._caller
+        about: dict[str, Any] = {
+            "actor": who.actor,
+            "request_id": who.request_id,
+            "traceparent": who.traceparent,
+        }
+        if row.before is None:
+            after = Customer(next(ids), fields, False, 1, now, who.actor, now, who.actor)
+            return new_change("created", None, after, **about)
+        after = row.before.customer().changed_to(fields=fields, deleted=False, now=now, by=who.actor)
+        return new_change("restored" if row.action == "restore" else "updated", row.before, after, **about)
+
+    # -- chunks that are done ------------------------------------------------------------------------------
+
+    def _answer(self, number: int, body: dict[str, Any]) -> Answer | None:
+        if self._keyed is None:
+            return None
+        key = _chunk_key(self._keyed, number)
+        return Answer(self._keyed.principal, key, self._keyed.request, orjson.dumps(body), self._clock())
+
+    def _done(self, number: int) -> dict[str, Any] | None:
+        if self._keyed is None or self._answers is None:
+            return None
+        kept = self._answers.find(self._keyed.principal, _chunk_key(self._keyed, number), self._clock())
+        if kept is None:
+            return None
+        if kept.request != self._keyed.request:
+            raise KeyMismatch
+        body: dict[str, Any] = orjson.loads(kept.body)
+        return body
+
+    def _add_done(self, report: Report, done: dict[str, Any]) -> None:
+        report.counts.update(done["counts"])
+        report.resumed += sum(done["counts"].values()) - done["counts"].get("same", 0)
+
+
+def _chunk_key(keyed: Keyed, number: int) -> str:
+    # A client's key has no spaces, so no other request can have this one.
+    return f"{keyed.key} import {number}"
+
+
+def _name(signatures: bytes) -> bytes:
+    return hashlib.sha256(signatures).digest()
+
+
+def _as_planned(row: Planned, signatures: bytes, at: int) -> Planned:
+    """The row, if it still is what the plan says; a conflict otherwise."""
+    size = len(signatures) and len(row.signature())
+    if signatures[at * size : (at + 1) * size] == row.signature():
+        return row
+    return Planned(row.number, "conflict", row.before, errors=(_CHANGED_MEANWHILE,))

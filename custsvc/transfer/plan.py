@@ -1,0 +1,178 @@
+"""What each row of an import would do, before it is done: create, update, nothing, restore, an error."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final, Literal, get_args
+
+import orjson
+
+from ..customer import EDITABLE, INT64_MAX, Customer, Fields, Stored, canonical_email, canonical_fields
+from ..errors import ValidationError
+from ..stores.base import CustomerStore
+from .rows import METADATA, Row, RowError, row_error, shown
+
+Key = Literal["id", "email"]
+KEYS: Final[tuple[Key, ...]] = get_args(Key)
+Action = Literal["create", "update", "same", "restore", "trashed", "error", "conflict"]
+ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
+CHUNK: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a row does. `before` is the customer it is about, `fields` what that is to have then.
+
+    `id` is that of a customer that was made or changed. `trashed` is a row whose customer is deleted, where
+    restoring was not asked for: nothing is done.
+    `conflict` comes only when a plan is applied: somebody changed the customer after the plan was made.
+    """
+
+    number: int
+    action: Action
+    before: Stored | None = None
+    fields: Fields | None = None
+    changed: tuple[str, ...] = ()
+    errors: tuple[RowError, ...] = ()
+    id: int | None = None
+
+    def signature(self) -> bytes:
+        """What makes two plans of a row the same."""
+        about = (
+            self.action,
+            self.before and (self.before.id, self.before.version),
+            [getattr(self.fields, name) for name in EDITABLE] if self.fields else None,
+            [error.code for error in self.errors],
+        )
+        return hashlib.blake2b(orjson.dumps(about), digest_size=8).digest()
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "row": self.number,
+            "action": self.action,
+            "id": self.before.id if self.before else self.id,
+            "name": self.fields.name if self.fields else None,
+            "changed": list(self.changed),
+            "errors": [error.as_dict() for error in self.errors],
+        }
+
+
+class Planner:
+    """Plans rows against the customers there are now.
+
+    `on` says by which field a row finds its customer. A row without it is a new customer; one whose id
+    nobody has is an error, because ids are never chosen from outside. A field that a row does not have stays.
+    """
+
+    def __init__(self, store: CustomerStore, on: Key, *, restore: bool = False) -> None:
+        self._store = store
+        self._on = on
+        self._restore = restore
+        self._seen: dict[int | str, int] = {}
+
+    def chunks(self, rows: Iterable[Row]) -> Iterator[tuple[list[Row], list[Planned]]]:
+        """Rows with their plans, some hundred at a time. A key may be in a file only once."""
+        found = iter(rows)
+        while chunk := list(islice(found, CHUNK)):
+            yield chunk, self.again(chunk)
+
+    def again(self, rows: Sequence[Row]) -> list[Planned]:
+        """The plan of these rows as it is now."""
+        keys = [self._key(row) for row in rows]
+        good = [key for key in keys if key is not None and not isinstance(key, RowError)]
+        known = self._known(good)
+        return [self._row(row, key, known) for row, key in zip(rows, keys, strict=True)]
+
+    def _known(self, keys: Sequence[int | str]) -> dict[int | str, list[Stored]]:
+        if not keys:
+            return {}
+        if self._on == "id":
+            ids = [key for key in keys if isinstance(key, int)]
+            return {key: [stored] for key, stored in self._store.get_many(ids).items()}
+        found: dict[int | str, list[Stored]] = {}
+        for stored in self._store.get_by_emails([str(key) for key in keys]):
+            found.setdefault(stored.customer().fields.email or "", []).append(stored)
+        return found
+
+    def _key(self, row: Row) -> int | str | RowError | None:
+        """What the row finds its customer by; None for a new one."""
+        if row.error is not None:
+            return row.error
+        value = row.raw.get(self._on)
+        if value is None or value == "":
+            return None
+        key = _id(value) if self._on == "id" else _email(value)
+        if isinstance(key, RowError) or key is None:
+            return key
+        first = self._seen.setdefault(key, row.number)
+        if first != row.number:
+            return RowError(self._on, "duplicate_row", f"is in row {first} already", shown(value))
+        return key
+
+    def _row(
+        self, row: Row, key: int | str | RowError | None, known: dict[int | str, list[Stored]]
+    ) -> Planned:
+        if isinstance(key, RowError):
+            return Planned(row.number, "error", errors=(key,))
+        before = None
+        if key is not None:
+            live = [stored for stored in known.get(key, ()) if not stored.deleted]
+            gone = [stored for stored in known.get(key, ()) if stored.deleted]
+            if len(live) > 1:
+                ids = ", ".join(str(stored.id) for stored in live[:5])
+                return _wrong(row, self._on, "ambiguous", f"customers {ids} all have it", key)
+            before = next(iter(live or gone), None)
+            if before is None and self._on == "id":
+                return _wrong(
+                    row, "id", "unknown_id", "is the id of no customer; leave it empty to create", key
+                )
+        old = before.customer() if before else None
+        try:
+            fields = canonical_fields(_merged(row.raw, old))
+        except ValidationError as exc:
+            errors = tuple(row_error(error, row.raw) for error in exc.errors)
+            return Planned(row.number, "error", before, errors=errors)
+        return self._action(row.number, before, old, fields)
+
+    def _action(self, number: int, before: Stored | None, old: Customer | None, fields: Fields) -> Planned:
+        if before is None or old is None:
+            return Planned(number, "create", None, fields)
+        changed = tuple(name for name in EDITABLE if getattr(fields, name) != getattr(old.fields, name))
+        if before.deleted:
+            action: Action = "restore" if self._restore else "trashed"
+            return Planned(number, action, before, fields, (*changed, "deleted"))
+        return Planned(number, "update" if changed else "same", before, fields, changed)
+
+
+def _wrong(row: Row, field: str, code: str, message: str, value: Any) -> Planned:
+    return Planned(row.number, "error", errors=(RowError(field, code, message, shown(value)),))
+
+
+def _id(value: Any) -> int | RowError:
+    number = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+    if type(number) is not int or not 0 < number <= INT64_MAX:
+        return RowError("id", "bad_id", "must be the id of a customer, or empty", shown(value))
+    return number
+
+
+def _email(value: Any) -> str | RowError | None:
+    if not isinstance(value, str):
+        return RowError("email", "not_text", "must be text", shown(value))
+    try:
+        return canonical_email(value)
+    except ValidationError as exc:
+        return row_error(exc.errors[0], {"email": value})
+
+
+def _merged(raw: dict[str, Any], old: Customer | None) -> dict[str, Any]:
+    """The fields of a row over those of its customer. `metadata.KEY` sets one entry, null takes it away."""
+    merged: dict[str, Any] = {name: getattr(old.fields, name) for name in EDITABLE} if old else {}
+    merged |= {name: value for name, value in raw.items() if not name.startswith(METADATA)}
+    entries = {n.removeprefix(METADATA): v for n, v in raw.items() if n.startswith(METADATA)}
+    if entries and isinstance(merged.get("metadata") or {}, dict):
+        both = {**(merged.get("metadata") or {}), **entries}
+        merged["metadata"] = {key: value for key, value in both.items() if value is not None}
+    return merged

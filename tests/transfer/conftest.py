@@ -1,0 +1,61 @@
+"""Files of customers, and how they are imported and exported."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+
+from custsvc.customer import Fields
+from custsvc.service import Caller, CustomerService
+from custsvc.stores.base import CustomerFilter, Store
+from custsvc.transfer.export import Format, export
+from custsvc.transfer.load import Options, Report, load
+from custsvc.transfer.rows import Row, read
+
+ME = Caller("me", "r1")
+
+
+class Transfer:
+    """Imports and exports of one store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.service = CustomerService(store.customers)
+
+    def create(self, name: str = "Ada", **fields: Any) -> int:
+        return self.service.create(Fields(name, **fields), ME).id
+
+    def get(self, customer_id: int) -> dict[str, Any]:
+        stored = self.store.customers.get(customer_id)
+        assert stored is not None
+        return dict(orjson.loads(stored.doc))
+
+    def load(
+        self, file: bytes | list[Any], fmt: Any = None, *, caller: Caller = ME, **options: Any
+    ) -> Report:
+        """Import a file, or a list of rows as NDJSON."""
+        text = file if isinstance(file, bytes) else b"\n".join(orjson.dumps(row) for row in file)
+        kind = fmt or ("csv" if isinstance(file, bytes) else "ndjson")
+
+        def source() -> Iterator[Row]:
+            return read(io.BytesIO(text), kind)
+
+        return load(self.store.customers, source, Options(**options), caller, self.store.answers)
+
+    def export(self, fmt: Format, where: CustomerFilter | None = None, **options: Any) -> bytes:
+        return b"".join(export(self.store.customers, fmt, where or CustomerFilter(), **options))
+
+    def all(self) -> list[dict[str, Any]]:
+        return list(orjson.loads(self.export("json", CustomerFilter("include"))))
+
+    def events(self, customer_id: int) -> list[dict[str, Any]]:
+        return [orjson.loads(e) for e in self.store.customers.history(customer_id, limit=100)]
+
+
+@pytest.fixture
+def transfer(store: Store) -> Transfer:
+    return Transfer(store)
