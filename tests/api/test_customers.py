@@ -256,6 +256,8 @@ def test_every_path_answers_with_and_without_its_final_slash(app: Flask, client:
     for rule in app.url_map.iter_rules():
         path = rule.rule.replace("<id:customer_id>", str(customer["id"])).rstrip("/")
         path = path.replace("<name>", "docs.css").replace("<code>", "validation")
+        if "<" in path:
+            continue  # what it stands for is not known here
         method = "GET" if "GET" in (rule.methods or ()) else "POST"
         for variant in (path, path + "/"):
             # Some want more than is sent here.
