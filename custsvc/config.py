@@ -73,6 +73,7 @@ class Settings:
     auth: Literal["on", "off"] = _setting("on", "off: no API key is asked; loopback only")
     session_idle: float = _setting(7200.0, "Seconds without use after which a browser is signed out")
     session_max: float = _setting(43200.0, "Seconds after which a browser is signed out in any case")
+    read_only: bool = _setting(False, "Serve a copy: its customers are shown, writes are refused (405)")
     require_if_match: bool = _setting(False, "Refuse a write to a customer without If-Match (428)")
     smtp_url: str = _setting(
         "", "smtp://user:password@host:port (STARTTLS), smtps://…, smtp+plain://… (clear text)", secret=True

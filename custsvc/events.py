@@ -70,6 +70,7 @@ def new_change(
     actor: str,
     request_id: str | None = None,
     traceparent: str | None = None,
+    changed: list[str] | None = None,
 ) -> Change:
     """The change from `before` to `after`, its event encoded around both documents' bytes."""
     doc = after.encode()
@@ -82,7 +83,7 @@ def new_change(
             "op": op,
             "customer_id": after.id,
             "version": after.version,
-            "changed": changed_fields(before, after),
+            "changed": changed_fields(before, after) if changed is None else changed,
             "actor": actor,
             "request_id": request_id,
             "schema": SCHEMA,
@@ -142,6 +143,11 @@ def new_event_id() -> str:
 _CE_TYPE: Final = {op: f"custsvc.customer.{op}.v{SCHEMA}".encode() for op in APP_EVENT_TYPE}
 _CE_VERSION: Final = ("ce_specversion", b"1.0")
 _CONTENT_TYPE: Final = ("content-type", b"application/json")
+
+
+def op_of(payload: bytes) -> str:
+    """What an event of our own tells of, out of its payload."""
+    return str(orjson.loads(payload)["op"])
 
 
 def after_of(payload: bytes) -> bytes:

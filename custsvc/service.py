@@ -10,36 +10,40 @@ from __future__ import annotations
 import datetime as dt
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from . import crash
-from .customer import EDITABLE, Customer, Fields, Stored, utc_now
-from .errors import Conflict, CustomerDeleted, FieldError, NotFound, ValidationError, VersionConflict
-from .events import EVENT_LIMIT, Change, after_of, new_change
-from .idempotency import Idempotency, Keyed
-from .stores.base import Answers, CustomerStore
+from .batch import Batch, BatchResult, Operation
+from .changes import Caller, Changes, expected
+from .customer import Customer, Fields, Stored, utc_now
+from .erasure import scrubbed
+from .errors import (
+    Conflict,
+    CustomerDeleted,
+    CustsvcError,
+    FieldError,
+    NotFound,
+    ValidationError,
+    VersionConflict,
+)
+from .events import EVENT_LIMIT, Change, after_of, op_of
+from .idempotency import Idempotency
+from .stores.base import Answer, Answers, CustomerStore
+
+__all__ = ["Caller", "CustomerService"]
+
+T = TypeVar("T")
 
 # A hot customer with 32 writers needs about as many rounds for the unluckiest of them.
 _ROUNDS = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks for a change, for the event and the customer's `created_by` and `updated_by`.
-
-    `keyed` is the request's idempotency key: its answer is stored together with the change.
-    """
-
-    actor: str
-    request_id: str | None = None
-    traceparent: str | None = None
-    keyed: Keyed | None = None
-
-
 class CustomerService:
-    """Creates and changes customers. Every change that returns is stored together with its event."""
+    """Creates and changes customers. Every change that returns is stored together with its event.
+
+    `expected` is the version that a customer must be at, None for any.
+    """
 
     def __init__(
         self,
@@ -51,9 +55,11 @@ class CustomerService:
     ) -> None:
         """`answers` is needed where callers have idempotency keys."""
         self._store = store
+        self._changes = Changes(clock, event_limit)
         self._clock = clock
-        self._event_limit = event_limit
         self._idempotency = Idempotency(answers, clock)
+
+    # -- requests that may come twice
 
     def once(self, caller: Caller, work: Callable[[], Stored]) -> tuple[Stored, bool]:
         """What `work`, a change by this caller, gives; or what it gave when the same request came before.
@@ -62,11 +68,21 @@ class CustomerService:
         """
         return self._idempotency.once(caller.keyed, work, self._replay)
 
+    def once_told(self, caller: Caller, work: Callable[[], T], replay: Callable[[Any], T]) -> tuple[T, bool]:
+        """`once` for what is answered otherwise than with one customer: `replay` reads the answer kept."""
+        return self._idempotency.once(caller.keyed, work, replay)
+
+    def answer(self, caller: Caller, body: dict[str, Any]) -> Answer | None:
+        """What a store has to keep of a request by this caller; None where it has no key."""
+        return caller.keyed.answer(body, self._clock()) if caller.keyed else None
+
     def _replay(self, body: dict[str, Any]) -> Stored:
         customer_id, version = body["id"], body["version"]
         (event,) = self._store.history(customer_id, limit=1, before_version=version + 1)
         doc = after_of(event)
         return Stored(customer_id, version, Customer.decode(doc).deleted, doc)
+
+    # -- reading
 
     def get(self, customer_id: int) -> Stored:
         """The live customer. Raises NotFound, or CustomerDeleted for one that can be restored."""
@@ -77,25 +93,25 @@ class CustomerService:
             raise CustomerDeleted(f"customer {customer_id} is deleted")
         return stored
 
+    def at(self, customer_id: int, time: dt.datetime) -> Stored:
+        """The customer as it was at a time, deleted or not. Raises NotFound where it was not there yet."""
+        event = self._store.event_at(customer_id, time)
+        if event is None:
+            raise NotFound(f"there was no customer {customer_id} then")
+        doc = after_of(event)
+        customer = Customer.decode(doc)
+        return Stored(customer_id, customer.version, customer.deleted, doc)
+
+    # -- changing
+
     def create(self, fields: Fields, caller: Caller) -> Stored:
         """Store a new customer, at version 1 and with an id never used before."""
-        now = self._clock()
-        customer = Customer(
-            id=self._store.new_id(),
-            fields=fields,
-            deleted=False,
-            version=1,
-            created_on=now,
-            created_by=caller.actor,
-            updated_on=now,
-            updated_by=caller.actor,
-        )
-        return self._store_change(new_change("created", None, customer, **_who(caller)), caller)
+        return self._store_change(self._changes.create(self._store.new_id(), fields, caller), caller)
 
     def replace(
         self, customer_id: int, fields: Fields, caller: Caller, *, expected: int | None = None
     ) -> Stored:
-        """Give a live customer these fields. `expected` is the version it must be at, None for any."""
+        """Give a live customer these fields."""
         return self.update(customer_id, lambda _: fields, caller, expected=expected)
 
     def update(
@@ -110,93 +126,81 @@ class CustomerService:
 
         `edit` may be called more than once, each time with the fields as they are then.
         """
-
-        def build(before: Stored) -> Change | None:
-            if before.deleted:
-                raise CustomerDeleted(f"customer {customer_id} is deleted")
-            old = before.customer()
-            fields = edit(old.fields)
-            if fields == old.fields:
-                return None
-            return self._change("updated", before, old, fields, caller, deleted=False)
-
-        return self._save(customer_id, build, caller, expected)
+        return self._save(
+            customer_id, lambda before: self._changes.update(before, edit, caller), caller, expected
+        )
 
     def delete(self, customer_id: int, caller: Caller, *, expected: int | None = None) -> Stored:
         """Mark a customer deleted. One that is deleted already stays as it is."""
-
-        def build(before: Stored) -> Change | None:
-            if before.deleted:
-                return None
-            old = before.customer()
-            return self._change("deleted", before, old, old.fields, caller, deleted=True)
-
-        return self._save(customer_id, build, caller, expected)
+        return self._save(customer_id, lambda before: self._changes.delete(before, caller), caller, expected)
 
     def restore(self, customer_id: int, caller: Caller, *, expected: int | None = None) -> Stored:
         """Bring a deleted customer back as it was. One that is live stays as it is."""
+        return self._save(customer_id, lambda before: self._changes.restore(before, caller), caller, expected)
+
+    def revert(
+        self, customer_id: int, version: int, caller: Caller, *, expected: int | None = None
+    ) -> Stored:
+        """Give a live customer the fields that it had at a version. Raises ValidationError for no such."""
+        events = self._store.history(customer_id, limit=1, before_version=version + 1)
+        old = Customer.decode(after_of(events[0])) if events else None
+        if old is None or old.version != version:
+            if self._store.get(customer_id) is None:
+                raise NotFound(f"there is no customer {customer_id}")
+            message = f"customer {customer_id} never was at version {version}"
+            raise ValidationError([FieldError("version", "unknown_version", message)])
+        return self.replace(customer_id, old.fields, caller, expected=expected)
+
+    def erase(self, customer_id: int, caller: Caller, *, expected: int | None = None) -> Stored:
+        """Blank a customer's fields, and all that its history holds of them. Once is enough."""
 
         def build(before: Stored) -> Change | None:
-            if not before.deleted:
-                return None
-            old = before.customer()
-            return self._change("restored", before, old, old.fields, caller, deleted=False)
+            (newest,) = self._store.history(customer_id, limit=1)
+            return None if op_of(newest) == "erased" else self._changes.erase(before, caller)
 
-        return self._save(customer_id, build, caller, expected)
+        def store(change: Change, caller: Caller) -> Stored:
+            return self._store.erase(change, scrubbed, self._answer_of(change, caller))
 
-    def _change(
-        self, op: str, before: Stored, old: Customer, fields: Fields, caller: Caller, *, deleted: bool
-    ) -> Change:
-        after = old.changed_to(fields=fields, deleted=deleted, now=self._clock(), by=caller.actor)
-        return new_change(op, before, after, **_who(caller))
+        return self._save(customer_id, build, caller, expected, store=store)
+
+    def batch(
+        self,
+        operations: Sequence[Operation | CustsvcError],
+        caller: Caller,
+        *,
+        atomic: bool,
+        told: Callable[[BatchResult], dict[str, Any]],
+    ) -> BatchResult:
+        """Do many operations; what `told` makes of the result is kept under the caller's key."""
+        batch = Batch(self._store, self._changes, operations, caller, atomic=atomic)
+        return batch.run(lambda result: self.answer(caller, told(result)) if caller.keyed else None)
 
     def _store_change(self, change: Change, caller: Caller) -> Stored:
-        keyed, answer = caller.keyed, None
-        if keyed is not None:
-            answer = keyed.answer({"id": change.after.id, "version": change.after.version}, self._clock())
-        stored = self._store.save(self._fitting(change), answer)
+        stored = self._store.save(change, self._answer_of(change, caller))
         crash.point("save.stored")
         return stored
 
-    def _fitting(self, change: Change) -> Change:
-        """The change, if its event fits the topic: one that does not would never leave the database."""
-        size, limit = len(change.event.payload), self._event_limit()
-        if size > limit:
-            message = f"makes an event of {size:,} bytes, the topic takes {limit:,}"
-            biggest = max(EDITABLE, key=lambda name: len(str(getattr(change.after.fields, name))))
-            raise ValidationError([FieldError(biggest, "too_large", message)])
-        return change
+    def _answer_of(self, change: Change, caller: Caller) -> Answer | None:
+        return self.answer(caller, {"id": change.after.id, "version": change.after.version})
 
     def _save(
         self,
         customer_id: int,
         build: Callable[[Stored], Change | None],
         caller: Caller,
-        expected: int | None,
+        version: int | None,
+        *,
+        store: Callable[[Change, Caller], Stored] | None = None,
     ) -> Stored:
         for attempt in range(_ROUNDS):
-            before = self._store.get(customer_id)
-            if before is None:
-                raise NotFound(f"there is no customer {customer_id}")
-            if expected is not None and before.version != expected:
-                raise VersionConflict(
-                    f"customer {customer_id} is at version {before.version}, not {expected}", current=before
-                )
+            before = expected(customer_id, self._store.get(customer_id), version)
             change = build(before)
             if change is None:
                 self._idempotency.keep(caller.keyed, {"id": customer_id, "version": before.version})
                 return before
             try:
-                return self._store_change(change, caller)
+                return (store or self._store_change)(change, caller)
             except VersionConflict:
-                # With `expected`, the next round's read raises it with the state that won.
+                # With a version to expect, the next round's read raises it with the state that won.
                 time.sleep(random.uniform(0, 0.001 * min(attempt, 20)))  # noqa: S311 - jitter, not a secret
         raise Conflict(f"customer {customer_id} is changed by too many at once; try again")
-
-
-def _who(caller: Caller) -> dict[str, Any]:
-    return {
-        "actor": caller.actor,
-        "request_id": caller.request_id,
-        "traceparent": caller.traceparent,
-    }

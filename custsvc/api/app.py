@@ -20,7 +20,8 @@ from ..stores import open_store
 from ..stores.base import Store
 from ..stores.limit import EventLimit
 from ..web import add_pages
-from . import bulk, customers, docs, events, health, unsubscribe
+from . import batch, bulk, customers, docs, events, health, unsubscribe
+from .copy import Copy
 from .cursors import Cursors
 from .guard import Guard
 from .problems import answer
@@ -38,7 +39,10 @@ ROUTES: Final[tuple[tuple[str, type[ApiResource]], ...]] = (
     ("/api/customers/import", bulk.CustomerImport),
     ("/api/customers/<id:customer_id>", customers.OneCustomer),
     ("/api/customers/<id:customer_id>/restore", customers.CustomerRestore),
+    ("/api/customers/<id:customer_id>/revert", customers.CustomerRevert),
+    ("/api/customers/<id:customer_id>/erase", customers.CustomerErase),
     ("/api/customers/<id:customer_id>/history", customers.CustomerHistory),
+    ("/api/customers/batch", batch.CustomerBatch),
     ("/api/status", health.Status),
     ("/api/openapi.json", docs.OpenApi),
     ("/api/schema", docs.Schema),
@@ -99,13 +103,14 @@ def build(settings: Settings, store: Store | None = None) -> Flask:
         keys=KeyRing(store.keys),
         streams=Streams(settings.streams),
         feed=LazyFeed(settings),
+        copy=Copy(store.customers, settings.threads) if settings.read_only else None,
     )
     app = _App("custsvc", static_folder=None)
     app.config.update(MAX_CONTENT_LENGTH=BODY_MAX, MAX_FORM_MEMORY_SIZE=BODY_MAX, MAX_FORM_PARTS=100)
     app.extensions["custsvc"] = services
     app.url_map.converters["id"] = _IdConverter
     app.url_map.merge_slashes = False
-    app.before_request(Guard(services.keys if settings.auth == "on" else None))
+    app.before_request(Guard(services.keys if settings.auth == "on" else None, read_only=settings.read_only))
     app.after_request(_finish)
     app.register_error_handler(Exception, answer)
     _add_routes(app, services)

@@ -118,6 +118,24 @@ CODES: Final[dict[str, Code]] = {
         "Method, path, query or body differ from those of the first request with this Idempotency-Key.",
         "Take a new key for each new request, and keep it only to send that same request again.",
     ),
+    "batch-undone": Code(
+        424,
+        "Another operation of the batch failed",
+        "The batch is atomic and one of its operations failed, so none of them was done.",
+        "Correct the operations whose status is another one, and send the batch again.",
+    ),
+    "copy-behind": Code(
+        504,
+        "The copy is behind",
+        "The copy has not yet got the change that X-Custsvc-Min-Position asks for.",
+        "Ask again, with `Prefer: wait=N` to wait up to N seconds; or read from the system of record.",
+    ),
+    "read-only": Code(
+        405,
+        "This server only reads",
+        "It serves a copy. What was written to a copy would be lost.",
+        "Write to the server of the system of record.",
+    ),
     "too-large": Code(
         413,
         "The body is too large",

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, ClassVar
 
 import orjson
 from flask import Response
 
-from ..customer import Fields, canonical_fields, merge_patch
-from ..errors import NotFound
-from ..stores.base import Position
-from .lists import METADATA, PARAMETERS, cursor_of, list_request, only_fields
+from ..customer import INT64_MAX, Fields, canonical_fields, merge_patch
+from ..errors import FieldError, NotFound, ValidationError
+from ..stores.base import Position, Role
+from .lists import METADATA, PARAMETERS, cursor_of, list_request, only_fields, time_of
 from .messages import (
     JSON,
     MERGE_PATCH,
@@ -23,6 +24,7 @@ from .messages import (
     parameters,
     wants_minimal,
 )
+from .problems import Problem, bad_parameter
 from .resource import ApiResource
 
 
@@ -31,6 +33,7 @@ class CustomerList(ApiResource):
 
     def get(self) -> Response:
         given = parameters(*PARAMETERS, prefix=METADATA)
+        self.wait_for_copy()
         asked = list_request(given, self.services.cursors)
         store, query = self.services.store.customers, asked.query
         page = store.find(query)
@@ -66,6 +69,7 @@ class OneCustomer(ApiResource):
 
     def get(self, customer_id: int) -> Response:
         parameters()
+        self.wait_for_copy()
         stored = self.services.customers.get(customer_id)
         if not_modified(f'"v{stored.version}"'):
             return etag_response(stored, 304)
@@ -109,11 +113,57 @@ class CustomerRestore(ApiResource):
         return customer_response(stored, minimal=wants_minimal(), **put)
 
 
+class CustomerRevert(ApiResource):
+    """`/api/customers/{id}/revert`: the fields of an earlier version, as a new version."""
+
+    def post(self, customer_id: int) -> Response:
+        parameters()
+        version, revert = _version(json_body(JSON)), self.services.customers.revert
+        stored, put = self.write(
+            customer_id, lambda caller, expected: revert(customer_id, version, caller, expected=expected)
+        )
+        return customer_response(stored, minimal=wants_minimal(), **put)
+
+
+def _version(body: Any) -> int:
+    if not isinstance(body, dict):
+        raise ValidationError([FieldError("", "not_an_object", "the body must be a JSON object")])
+    errors = [
+        FieldError(str(name), "unknown_field", "is unknown; there is version")
+        for name in body
+        if name != "version"
+    ]
+    version = body.get("version")
+    if type(version) is not int or not 0 < version < INT64_MAX:
+        errors.append(FieldError("version", "bad_value", "must be the number of a version"))
+    if errors:
+        raise ValidationError(errors)
+    return int(body["version"])
+
+
+class CustomerErase(ApiResource):
+    """`/api/customers/{id}/erase`: nothing personal is left of the customer, nor in its history."""
+
+    writing: ClassVar[Role] = "admin"
+
+    def post(self, customer_id: int) -> Response:
+        parameters()
+        erase = self.services.customers.erase
+        stored, put = self.write(
+            customer_id, lambda caller, expected: erase(customer_id, caller, expected=expected)
+        )
+        return customer_response(stored, minimal=wants_minimal(), **put)
+
+
 class CustomerHistory(ApiResource):
     """`/api/customers/{id}/history`: the events of a customer, the newest first, as they go to Kafka."""
 
     def get(self, customer_id: int) -> Response:
-        given = parameters("limit", "cursor")
+        if self.services.copy is not None:
+            raise Problem(404, "not-found", "a copy keeps no history; ask the system of record")
+        given = parameters("at", "limit", "cursor")
+        if "at" in given:
+            return self._at(customer_id, given)
         limit = limit_of(given)
         scope = f"history {customer_id}"
         before = self.services.cursors.read(given["cursor"], scope) if "cursor" in given else None
@@ -136,3 +186,13 @@ class CustomerHistory(ApiResource):
             given=given,
             following=cursor,
         )
+
+    def _at(self, customer_id: int, given: dict[str, str]) -> Response:
+        """The customer as it was at a time."""
+        time = time_of(given, "at")
+        if len(given) > 1 or time is None:
+            raise bad_parameter("at", "goes with no other parameter: it asks for one state")
+        stored = self.services.customers.at(customer_id, time)
+        if not_modified(f'"v{stored.version}"'):
+            return etag_response(stored, 304)
+        return customer_response(stored)

@@ -18,14 +18,16 @@ from .problems import Problem
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 KEY_HEADERS: Final = ("HTTP_AUTHORIZATION", "HTTP_X_API_KEY")
 _PAGES: Final = "web."
+_SAFE: Final = ("GET", "HEAD", "OPTIONS")
 _CHALLENGE: Final = 'Bearer realm="custsvc"'
 
 
 class Guard:
     """Lets requests in, or not. `keys` None means that no key is asked, which only loopback may have."""
 
-    def __init__(self, keys: KeyRing | None) -> None:
+    def __init__(self, keys: KeyRing | None, *, read_only: bool = False) -> None:
         self._keys = keys
+        self._read_only = read_only
         self._roles: dict[tuple[str, str], Role | None] = {}
 
     def __call__(self) -> None:
@@ -35,6 +37,8 @@ class Guard:
         given = environ.get("HTTP_X_REQUEST_ID")
         context.request_id = given if given and _REQUEST_ID.fullmatch(given) else new_event_id()
         context.principal = ANONYMOUS
+        if self._read_only:
+            _check_reads(environ["REQUEST_METHOD"])
         if self._keys is None:
             _check_host()
             return
@@ -58,6 +62,13 @@ class Guard:
         role: Role | None = view.role(method) if hasattr(view, "role") else "admin"
         self._roles[endpoint, method] = role
         return role
+
+
+def _check_reads(method: str) -> None:
+    # Signing in and out writes a session and no customer.
+    if method not in _SAFE and request.endpoint not in (None, "web.signin_sign_in", "web.signin_sign_out"):
+        detail = "this is a copy, which only shows; write to the system of record"
+        raise Problem(405, "read-only", detail, headers=[("Allow", ", ".join(_SAFE))])
 
 
 def principal_of(keys: KeyRing, environ: dict[str, Any]) -> Principal:

@@ -167,6 +167,27 @@ def idempotency_key() -> str | None:
     return key
 
 
+_POSITION: Final = re.compile(r"([1-9][0-9]{0,18})-([1-9][0-9]{0,18})")
+_WAIT: Final = re.compile(r"wait=([0-9]{1,4}(?:\.[0-9]{1,3})?)", re.IGNORECASE)
+
+
+def min_position(most: int) -> dict[int, int]:
+    """The versions of customers that X-Custsvc-Min-Position asks for, at most so many."""
+    parts = request.headers["X-Custsvc-Min-Position"].split(",")
+    found = [_POSITION.fullmatch(part.strip()) for part in parts]
+    wanted = {int(m[1]): int(m[2]) for m in found if m}
+    if not all(found) or len(parts) > most or max(*wanted, *wanted.values()) > INT64_MAX:
+        raise Problem(400, "bad-header", "X-Custsvc-Min-Position must be an X-Custsvc-Position as it came")
+    return wanted
+
+
+def prefer_wait() -> float:
+    """The seconds of `Prefer: wait=N` (RFC 7240); 0 where there is none."""
+    parts = re.split("[,;]", request.headers.get("Prefer", ""))
+    found = [m for part in parts if (m := _WAIT.fullmatch(part.replace(" ", "").replace('"', "")))]
+    return float(found[0][1]) if found else 0.0
+
+
 def traceparent() -> str | None:
     """The trace that the request belongs to (W3C Trace Context); a malformed header counts as none."""
     header = request.environ.get("HTTP_TRACEPARENT")

@@ -78,8 +78,8 @@ class Problem(Exception):
         self.headers = headers
         self.members = members or {}
 
-    def response(self) -> Response:
-        """This problem as an answer to the request at hand."""
+    def body(self) -> dict[str, Any]:
+        """This problem as an object of JSON."""
         body: dict[str, Any] = {
             "type": f"/problems/{self.code}",
             "title": CODES[self.code].title,
@@ -93,10 +93,12 @@ class Problem(Exception):
         for error in shown:
             if error.field and error.field not in _RESERVED:
                 body.setdefault(_shortened(error.field, 100), []).append(error.message)
-        body |= self.members
-        body["request_id"] = g.get("request_id")
+        return body | dict(self.members)
+
+    def response(self) -> Response:
+        """This problem as an answer to the request at hand."""
         return Response(
-            _encode(body),
+            _encode({**self.body(), "request_id": g.get("request_id")}),
             self.status,
             [("Cache-Control", "no-store"), *self.headers],
             content_type="application/problem+json",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import orjson
 from flask import g, request
@@ -16,8 +16,9 @@ from ..customer import Stored
 from ..errors import NotFound, VersionConflict
 from ..service import Caller, CustomerService
 from ..stores.base import Role, Store
+from .copy import Copy
 from .cursors import Cursors
-from .messages import if_match, keyed_request, traceparent
+from .messages import if_match, keyed_request, min_position, prefer_wait, traceparent
 from .problems import Problem
 from .streams import LazyFeed, Streams
 
@@ -37,6 +38,16 @@ class Services:
     keys: KeyRing
     streams: Streams
     feed: LazyFeed
+    copy: Copy | None = None
+
+
+# More of them do not fit into a header.
+POSITIONS_MAX: Final = 100
+
+
+def position_header(versions: Mapping[int, int]) -> tuple[str, str]:
+    """What a copy must have reached to show these customers at these versions, or later ones."""
+    return "X-Custsvc-Position", ",".join(f"{each}-{version}" for each, version in versions.items())
 
 
 class ApiResource(Resource):  # type: ignore[misc]
@@ -62,6 +73,13 @@ class ApiResource(Resource):  # type: ignore[misc]
         principal = g.principal
         return Caller(principal.name, g.request_id, traceparent(), keyed_request(principal.id))
 
+    def wait_for_copy(self) -> None:
+        """On a copy: wait until it has what the request wants to see. Answers 504 `copy-behind`."""
+        if "X-Custsvc-Min-Position" in request.headers:
+            wanted = min_position(POSITIONS_MAX)
+            if self.services.copy is not None:
+                self.services.copy.wait(wanted, prefer_wait())
+
     def write(
         self, customer_id: int, work: Callable[[Caller, int | None], Stored]
     ) -> tuple[Stored, dict[str, Any]]:
@@ -81,7 +99,7 @@ class ApiResource(Resource):  # type: ignore[misc]
     def once(self, caller: Caller, work: Callable[[], Stored]) -> tuple[Stored, dict[str, Any]]:
         """Do a write once. Returns the customer, and what the answer is to be put with."""
         stored, replayed = self.services.customers.once(caller, work)
-        headers = [("X-Custsvc-Position", f"{stored.id}-{stored.version}")]
+        headers = [position_header({stored.id: stored.version})]
         if replayed:
             headers.append(("Idempotency-Replayed", "true"))
         return stored, {"extra": headers}

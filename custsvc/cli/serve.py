@@ -49,6 +49,13 @@ def serve(
             help="Refuse a write to a customer without If-Match.  [env: CUSTSVC_REQUIRE_IF_MATCH]",
         ),
     ] = None,
+    read_only: Annotated[
+        bool | None,
+        typer.Option(
+            "--read-only/--no-read-only",
+            help="Serve the copy that --backend names: reads only.  [env: CUSTSVC_READ_ONLY]",
+        ),
+    ] = None,
     data_dir: DataDirOption = None,
     log_level: LogLevelOption = None,
     log_format: LogFormatOption = None,
@@ -69,6 +76,7 @@ def serve(
         threads=threads,
         auth=auth,
         require_if_match=require_if_match,
+        read_only=read_only,
         data_dir=data_dir,
         log_level=log_level,
         log_format=log_format,
@@ -83,8 +91,11 @@ def serve(
     server.check_port(settings.http_host, settings.http_port)
     watch_parent()
     with open_store(settings) as store:
-        store.migrate()
-        store.claim_role("source")
+        if settings.read_only:
+            store.keys.all()  # a schema is there, and it is ours
+        else:
+            store.migrate()
+            store.claim_role("source")
         if settings.auth == "on":
             _warn_without_keys(store)
     server.serve(settings)

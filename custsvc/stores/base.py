@@ -178,7 +178,7 @@ class CustomerStore(Protocol):
     def event_at(self, customer_id: int, time: dt.datetime) -> bytes | None:
         """The bytes of the newest event at or before `time`; None where the customer came later."""
 
-    def erase(self, change: Change, scrub: Callable[[bytes], bytes]) -> Stored:
+    def erase(self, change: Change, scrub: Callable[[bytes], bytes], answer: Answer | None = None) -> Stored:
         """`save`, and in the same step put `scrub` of their bytes in the place of all earlier events."""
 
 

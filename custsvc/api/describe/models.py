@@ -253,6 +253,49 @@ class ImportReport(_Closed):
     rows_left_out: int
 
 
+class Revert(_Closed):
+    """Which version's fields the customer is to have again."""
+
+    version: Annotated[int, Field(ge=1, lt=INT64_MAX)]
+
+
+class BatchOperation(_Closed):
+    """One operation. `id` names the customer (never for create), `version` what it must be at.
+
+    `customer` holds the fields of a create or replace, or the merge patch of an update.
+    """
+
+    op: Literal["create", "replace", "update", "delete", "restore"]
+    id: Id | None = None
+    version: Version | None = None
+    customer: dict[str, Any] | None = None
+
+
+class Batch(_Closed):
+    """Operations, done in this order; each sees what those before it did."""
+
+    operations: Annotated[list[BatchOperation], Field(min_length=1, max_length=1000)]
+    atomic: Annotated[bool, Field(description="All or none of them.")] = False
+
+
+class BatchResult(_Closed):
+    """What an operation came to: the status that it would have had alone."""
+
+    index: int
+    status: int
+    id: int | None
+    version: int | None
+    error: Problem | None
+
+
+class BatchResults(_Closed):
+    """One result for each operation, in their order."""
+
+    atomic: bool
+    done: Annotated[bool, Field(description="False: the batch is atomic, and nothing of it was done.")]
+    results: list[BatchResult]
+
+
 class Health(_Closed):
     """It is well; anything else is a problem."""
 

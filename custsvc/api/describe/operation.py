@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from ..codes import CODES
 
 JsonSchema = dict[str, Any]
-# A model, a schema, or `[model]` for an array of them.
-Shape = type[BaseModel] | JsonSchema | list[type[BaseModel]]
+# A model, a schema, `[model]` for an array of them, or a tuple of models for one of them.
+Shape = type[BaseModel] | JsonSchema | list[type[BaseModel]] | tuple[type[BaseModel], ...]
 
 JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
@@ -81,6 +81,14 @@ HEADERS: Final[dict[str, JsonSchema]] = {
     },
     "Location": {"description": "The path of what was made.", "schema": {"type": "string"}},
     "Link": {"description": 'The next page, as rel="next".', "schema": {"type": "string"}},
+    "X-Custsvc-Position": {
+        "description": "Where this write stands, to send to a copy in X-Custsvc-Min-Position.",
+        "schema": {"type": "string"},
+    },
+    "Idempotency-Replayed": {
+        "description": "true: the answer of the first request with this Idempotency-Key.",
+        "schema": {"type": "string"},
+    },
     "X-Request-Id": {
         "description": "The request's id: the one sent, else a new one. It is in the log and in the event.",
         "schema": {"type": "string", "minLength": 1},
@@ -106,6 +114,8 @@ class Registry:
         """The schema that stands for a model or is one already."""
         if isinstance(shape, dict):
             return shape
+        if isinstance(shape, tuple):
+            return {"anyOf": [self.ref(each) for each in shape]}
         if isinstance(shape, list):
             return {"type": "array", "items": self.ref(shape[0])}
         self.models[shape.__name__] = shape

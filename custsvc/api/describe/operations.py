@@ -105,10 +105,20 @@ _KEY = _header(
     "does nothing; another request with it is 422.",
     pattern="^[!#-~]{1,255}$",
 )
+_WAIT = _header(
+    "Prefer", "`wait=N`: wait up to N seconds (at most 10) for X-Custsvc-Min-Position.", pattern="wait=[0-9]+"
+)
+_MIN_POSITION = _header(
+    "X-Custsvc-Min-Position",
+    "X-Custsvc-Position of a write. A copy that has not got it answers 504 `copy-behind`.",
+    pattern="^[1-9][0-9]{0,17}-[1-9][0-9]{0,17}$",
+)
 _ID: Final = {"$ref": "#/components/parameters/customer_id"}
 
+_WRITTEN: Final = ("X-Custsvc-Position", "Idempotency-Replayed")
 _CUSTOMER = Answer("The customer.", {JSON: models.Customer}, ("ETag", "Last-Modified"))
-_MINIMAL = Answer("Done; no body, as `Prefer: return=minimal` asked.", {}, ("ETag",))
+_CHANGED = Answer("The customer.", {JSON: models.Customer}, ("ETag", "Last-Modified", *_WRITTEN))
+_MINIMAL = Answer("Done; no body, as `Prefer: return=minimal` asked.", {}, ("ETag", *_WRITTEN))
 
 
 def _links() -> dict[str, Any]:
@@ -127,10 +137,14 @@ def _links() -> dict[str, Any]:
 
 
 _CREATED = Answer(
-    "The new customer.", {JSON: models.Customer}, ("ETag", "Last-Modified", "Location"), _links()
+    "The new customer.", {JSON: models.Customer}, ("ETag", "Last-Modified", "Location", *_WRITTEN), _links()
 )
 # The problems of a write to a customer that is there: those of its body come on top.
 _WRITE: Final = (404, 409, 412, 422, 428)
+
+_AT = Parameter(
+    "at", "A time: the customer as it was then, alone.", {"type": "string", "format": "date-time"}
+)
 
 _CUSTOMERS: Final[dict[tuple[str, str], Operation]] = {
     ("/api/customers/", "get"): Operation(
@@ -139,8 +153,9 @@ _CUSTOMERS: Final[dict[tuple[str, str], Operation]] = {
         summary="List customers",
         description="A page costs the same at any depth. `next` and `previous` lead to its neighbours. "
         "`metadata.KEY=VALUE` keeps those that have this metadata entry.",
-        parameters=(*_FILTERS, _SORT, _FIELDS, _COUNT, _LIMIT, _CURSOR),
+        parameters=(*_FILTERS, _SORT, _FIELDS, _COUNT, _LIMIT, _CURSOR, _MIN_POSITION, _WAIT),
         answers={200: Answer("A page.", {JSON: models.CustomerList}, ())},
+        problems=(504,),
     ),
     ("/api/customers/", "post"): Operation(
         id="createCustomer",
@@ -157,9 +172,9 @@ _CUSTOMERS: Final[dict[tuple[str, str], Operation]] = {
         tag="customers",
         summary="Get a customer",
         description="HEAD answers the same without the body.",
-        parameters=(_IF_NONE_MATCH,),
+        parameters=(_IF_NONE_MATCH, _MIN_POSITION, _WAIT),
         answers={200: _CUSTOMER, 304: Answer("You have it already.", {}, ("ETag",))},
-        problems=(404,),
+        problems=(404, 504),
     ),
     ("/api/customers/{customer_id}/", "put"): Operation(
         id="replaceCustomer",
@@ -168,7 +183,7 @@ _CUSTOMERS: Final[dict[tuple[str, str], Operation]] = {
         description="Never creates. A body that changes nothing makes no version and no event.",
         parameters=(_IF_MATCH, _KEY, _PREFER),
         body={JSON: models.CustomerFields},
-        answers={200: _CUSTOMER, 204: _MINIMAL},
+        answers={200: _CHANGED, 204: _MINIMAL},
         problems=(*_WRITE, 413, 415),
         role="write",
     ),
@@ -178,7 +193,7 @@ _CUSTOMERS: Final[dict[tuple[str, str], Operation]] = {
         summary="Change some of a customer's fields",
         parameters=(_IF_MATCH, _KEY, _PREFER),
         body={MERGE_PATCH: models.CustomerPatch, JSON: models.CustomerPatch},
-        answers={200: _CUSTOMER, 204: _MINIMAL},
+        answers={200: _CHANGED, 204: _MINIMAL},
         problems=(*_WRITE, 413, 415),
         role="write",
     ),
@@ -188,7 +203,7 @@ _CUSTOMERS: Final[dict[tuple[str, str], Operation]] = {
         summary="Delete a customer",
         description="It can be restored. For one that is deleted already the answer is the same.",
         parameters=(_IF_MATCH, _KEY),
-        answers={204: Answer("It is deleted.", {}, ("ETag",))},
+        answers={204: Answer("It is deleted.", {}, ("ETag", *_WRITTEN))},
         problems=_WRITE,
         role="write",
     ),
@@ -197,16 +212,50 @@ _CUSTOMERS: Final[dict[tuple[str, str], Operation]] = {
         tag="customers",
         summary="Bring a deleted customer back",
         parameters=(_IF_MATCH, _KEY, _PREFER),
-        answers={200: _CUSTOMER, 204: _MINIMAL},
+        answers={200: _CHANGED, 204: _MINIMAL},
         problems=_WRITE,
+        role="write",
+    ),
+    ("/api/customers/{customer_id}/revert", "post"): Operation(
+        id="revertCustomer",
+        tag="customers",
+        summary="Give a customer the fields of an earlier version",
+        description="They become a new version. After /erase there is nothing earlier.",
+        parameters=(_IF_MATCH, _KEY, _PREFER),
+        body={JSON: models.Revert},
+        answers={200: _CHANGED, 204: _MINIMAL},
+        problems=(*_WRITE, 413, 415),
+        role="write",
+    ),
+    ("/api/customers/{customer_id}/erase", "post"): Operation(
+        id="eraseCustomer",
+        tag="customers",
+        summary="Erase what is personal of a customer",
+        description="The fields are blanked, in the record and in all of its history. It cannot be undone.",
+        parameters=(_IF_MATCH, _KEY, _PREFER),
+        answers={200: _CHANGED, 204: _MINIMAL},
+        problems=_WRITE,
+        role="admin",
+    ),
+    ("/api/customers/batch", "post"): Operation(
+        id="batchCustomers",
+        tag="customers",
+        summary="Do many operations in one request",
+        description="Up to 1,000, in one step. One that fails is left out, or, where the batch is atomic, "
+        "keeps all of it from being done. The status is 200 in each case: look at the results.",
+        parameters=(_KEY,),
+        body={JSON: models.Batch},
+        answers={200: Answer("One result per operation.", {JSON: models.BatchResults}, _WRITTEN)},
+        problems=(409, 413, 415, 422),
         role="write",
     ),
     ("/api/customers/{customer_id}/history", "get"): Operation(
         id="getCustomerHistory",
         tag="customers",
         summary="A customer's events, the newest first",
-        parameters=(_LIMIT, _CURSOR),
-        answers={200: Answer("A page.", {JSON: models.CustomerHistory})},
+        description="Or, with `at`, the customer as it was at a time.",
+        parameters=(_AT, _LIMIT, _CURSOR),
+        answers={200: Answer("A page.", {JSON: (models.CustomerHistory, models.Customer)})},
         problems=(404,),
     ),
 }

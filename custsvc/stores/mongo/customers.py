@@ -138,7 +138,7 @@ class MongoCustomers(MongoQueries):
         if answer is not None:
             self._answers.insert(answer, session)
 
-    def erase(self, change: Change, scrub: Callable[[bytes], bytes]) -> Stored:
+    def erase(self, change: Change, scrub: Callable[[bytes], bytes], answer: Answer | None = None) -> Stored:
         plan = _Plan([change], self._next_hlc)
         customer = change.after
         earlier = {
@@ -160,6 +160,8 @@ class MongoCustomers(MongoQueries):
             ]
             if scrubbed:
                 self._events.bulk_write(scrubbed, session=session)
+            if answer is not None:
+                self._answers.insert(answer, session)
 
         if not self._committed(work, timeout=BULK_TIMEOUT) and not self._is_stored(change):
             raise VersionConflict(f"customer {customer.id} is not at version {customer.version - 1}")

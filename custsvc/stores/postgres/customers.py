@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg2
@@ -155,8 +156,7 @@ class PostgresCustomers(PostgresQueries):
 
     def save_many(self, changes: Sequence[Change], answer: Answer | None = None) -> None:
         try:
-            with self._connections.transaction() as cursor:
-                cursor.execute(_BULK_TIMEOUT)
+            with _atomic(self._connections) as cursor:
                 _copy_customers(cursor, changes)
                 _copy_events(cursor, changes)
                 if answer is not None:
@@ -165,15 +165,10 @@ class PostgresCustomers(PostgresQueries):
             # All or none: where one event is there, all of them are.
             if not changes or not self._is_stored(changes[0]):
                 raise
-        except psycopg2.errors.UniqueViolation as exc:
-            if is_key_taken(exc):
-                raise KeyTaken from exc
-            raise VersionConflict("one of the customers to store is there already; none was stored") from exc
 
-    def erase(self, change: Change, scrub: Callable[[bytes], bytes]) -> Stored:
+    def erase(self, change: Change, scrub: Callable[[bytes], bytes], answer: Answer | None = None) -> Stored:
         event = change.event
-        with self._connections.transaction() as cursor:
-            cursor.execute(_BULK_TIMEOUT)
+        with _atomic(self._connections) as cursor:
             _copy_customers(cursor, [change])
             cursor.execute(
                 "SELECT seq, payload FROM customer_event WHERE customer_id = %s", (event.customer_id,)
@@ -185,7 +180,22 @@ class PostgresCustomers(PostgresQueries):
                 [(seq, scrub(payload.encode()).decode()) for seq, payload in cursor.fetchall()],
             )
             _copy_events(cursor, [change])
+            if answer is not None:
+                cursor.execute(ADD_ANSWER, answer_row(answer))
         return Stored(change.after.id, change.after.version, change.after.deleted, change.doc)
+
+
+@contextmanager
+def _atomic(connections: Connections) -> Iterator[Cursor]:
+    """A transaction with time for many rows. Raises KeyTaken, VersionConflict for what is there already."""
+    try:
+        with connections.transaction() as cursor:
+            cursor.execute(_BULK_TIMEOUT)
+            yield cursor
+    except psycopg2.errors.UniqueViolation as exc:
+        if is_key_taken(exc):
+            raise KeyTaken from exc
+        raise VersionConflict("one of the customers to store is there already; none was stored") from exc
 
 
 def _event_params(event: CustomerEvent) -> tuple[Any, ...]:

@@ -1,0 +1,116 @@
+"""`/api/customers/batch`: many operations in one request, one result for each."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from flask import Response, request
+
+from ..batch import OPERATIONS_MAX, BatchResult, Operation, Outcome
+from ..errors import CustsvcError, FieldError, ValidationError, VersionConflict
+from .messages import JSON, json_body, json_response, parameters
+from .problems import Problem, problem_of
+from .resource import POSITIONS_MAX, ApiResource, position_header
+
+_BODY_MAX: Final = 8 * 1024 * 1024
+_ENVELOPE: Final = ("atomic", "operations")
+
+
+class CustomerBatch(ApiResource):
+    """`/api/customers/batch`"""
+
+    def post(self) -> Response:
+        parameters()
+        request.max_content_length = _BODY_MAX
+        raw, atomic = _envelope(json_body(JSON))
+        must_match = self.services.settings.require_if_match
+        operations = [_operation(each, must_match=must_match) for each in raw]
+        caller, customers = self.caller(), self.services.customers
+
+        def told(result: BatchResult) -> dict[str, Any]:
+            return _body(operations, result, atomic=atomic)
+
+        body, replayed = customers.once_told(
+            caller,
+            lambda: told(customers.batch(operations, caller, atomic=atomic, told=told)),
+            lambda kept: kept,
+        )
+        response = json_response(body)
+        changed = {each["id"]: each["version"] for each in body["results"] if each["error"] is None}
+        if body["done"] and 0 < len(changed) <= POSITIONS_MAX:
+            response.headers.add(*position_header(changed))
+        if replayed:
+            response.headers.add("Idempotency-Replayed", "true")
+        return response
+
+
+def _envelope(body: Any) -> tuple[list[Any], bool]:
+    if not isinstance(body, dict):
+        raise ValidationError([FieldError("", "not_an_object", "the body must be a JSON object")])
+    errors = [
+        FieldError(str(name), "unknown_field", f"is not one of {', '.join(_ENVELOPE)}")
+        for name in body
+        if name not in _ENVELOPE
+    ]
+    operations, atomic = body.get("operations"), body.get("atomic", False)
+    if not isinstance(operations, list) or not 0 < len(operations) <= OPERATIONS_MAX:
+        errors.append(
+            FieldError("operations", "bad_value", f"must be a list of 1 to {OPERATIONS_MAX:,} operations")
+        )
+    if not isinstance(atomic, bool):
+        errors.append(FieldError("atomic", "bad_value", "must be true or false"))
+    if errors:
+        raise ValidationError(errors)
+    return operations or [], atomic
+
+
+def _operation(raw: Any, *, must_match: bool) -> Operation | CustsvcError:
+    try:
+        operation = Operation.parse(raw)
+    except ValidationError as exc:
+        return exc
+    if must_match and operation.op != "create" and operation.version is None:
+        return VersionRequired()
+    return operation
+
+
+class VersionRequired(CustsvcError):
+    """`version` is required: the version that the operation is based on."""
+
+
+@problem_of.register
+def _(exc: VersionRequired) -> Problem:
+    return Problem(428, "if-match-required", str(exc))
+
+
+def _body(operations: list[Operation | CustsvcError], result: BatchResult, *, atomic: bool) -> dict[str, Any]:
+    results = [
+        _result(index, operations[index], outcome, done=result.done)
+        for index, outcome in enumerate(result.outcomes)
+    ]
+    return {"atomic": atomic, "done": result.done, "results": results}
+
+
+def _result(
+    index: int, operation: Operation | CustsvcError, outcome: Outcome, *, done: bool
+) -> dict[str, Any]:
+    customer_id = operation.id if isinstance(operation, Operation) else None
+    problem, version, status = _problem(outcome, done=done), None, 200
+    if problem is not None:
+        status = problem.status
+    elif outcome.stored is not None:
+        customer_id, version = outcome.stored.id, outcome.stored.version
+        deleted = isinstance(operation, Operation) and operation.op == "delete"
+        status = 204 if deleted else 201 if outcome.created else 200
+    error = problem.body() if problem else None
+    return {"index": index, "status": status, "id": customer_id, "version": version, "error": error}
+
+
+def _problem(outcome: Outcome, *, done: bool) -> Problem | None:
+    if isinstance(outcome.error, VersionConflict):
+        return Problem(412, "version-mismatch", str(outcome.error))
+    if outcome.error is not None:
+        return problem_of(outcome.error)
+    if not done:
+        return Problem(424, "batch-undone", "another operation of this atomic batch failed")
+    return None
