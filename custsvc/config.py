@@ -101,6 +101,8 @@ class Settings:
     public_url: str = _setting(
         "", "Address at which browsers reach this, for links in mails; https:// makes cookies Secure"
     )
+    metrics_host: str = _setting("127.0.0.1", "Address of a worker's /livez, /readyz and /metrics")
+    metrics_port: int = _setting(0, "Port of a worker's /livez, /readyz and /metrics; 0 for none")
     data_dir: Path = _setting(Path(".custsvc"), "Data folder of the embedded servers")
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
     log_format: Literal["auto", "text", "json"] = _setting("auto", "auto: text on a terminal, JSON elsewhere")
@@ -272,6 +274,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "threads": (1, 256),
     "streams": (1, 4096),
     "import_max_mb": (1, 4096),
+    "metrics_port": (0, 65535),
     "session_idle": (1, 90 * 86400),
     "session_max": (1, 365 * 86400),
     "notify_tries": (1, 1000),

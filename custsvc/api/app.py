@@ -20,7 +20,7 @@ from ..stores import open_store
 from ..stores.base import Store
 from ..stores.limit import EventLimit
 from ..web import add_pages
-from . import batch, bulk, customers, docs, events, health, unsubscribe
+from . import batch, bulk, customers, docs, events, health, measure, notifications, unsubscribe
 from .copy import Copy
 from .cursors import Cursors
 from .guard import Guard
@@ -43,6 +43,7 @@ ROUTES: Final[tuple[tuple[str, type[ApiResource]], ...]] = (
     ("/api/customers/<id:customer_id>/erase", customers.CustomerErase),
     ("/api/customers/<id:customer_id>/history", customers.CustomerHistory),
     ("/api/customers/batch", batch.CustomerBatch),
+    ("/api/customers/<id:customer_id>/notifications", notifications.CustomerNotifications),
     ("/api/status", health.Status),
     ("/api/openapi.json", docs.OpenApi),
     ("/api/schema", docs.Schema),
@@ -53,6 +54,7 @@ ROUTES: Final[tuple[tuple[str, type[ApiResource]], ...]] = (
     ("/api/events/asyncapi.json", docs.AsyncApi),
     ("/problems", docs.ProblemIndex),
     ("/problems/<code>", docs.ProblemPage),
+    ("/metrics", measure.Metrics),
     ("/livez", health.Live),
     ("/readyz", health.Ready),
 )
@@ -112,6 +114,7 @@ def build(settings: Settings, store: Store | None = None) -> Flask:
     app.url_map.merge_slashes = False
     app.before_request(Guard(services.keys if settings.auth == "on" else None, read_only=settings.read_only))
     app.after_request(_finish)
+    measure.observe(app)
     app.register_error_handler(Exception, answer)
     _add_routes(app, services)
     unsubscribe.add_to(app, services)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import logging
+from typing import Any, ClassVar
 
 from flask import Response
 
 from .. import __version__
+from ..errors import CustsvcError, TemporaryError
 from .messages import json_response, parameters
 from .resource import ApiResource
+
+logger = logging.getLogger(__name__)
 
 
 class Live(ApiResource):
@@ -31,16 +35,33 @@ class Ready(ApiResource):
 
 
 class Status(ApiResource):
-    """`/api/status`"""
+    """`/api/status`: what waits at each step, as `custsvc status` shows it."""
 
     def get(self) -> Response:
         parameters()
         store = self.services.store
         depth = store.outbox.depth()
+        found, problem = self._steps()
         return json_response(
             {
                 "version": __version__,
                 "backend": store.name,
                 "outbox": {"waiting": depth.waiting, "oldest_age_s": round(depth.oldest_age, 3)},
+                "steps": found,
+                "problem": problem,
             }
         )
+
+    def _steps(self) -> tuple[list[dict[str, Any]], str | None]:
+        """The steps; without Kafka none of them, and why."""
+        if not self.services.settings.kafka:
+            return [], "this server was not told Kafka's address"
+        from ..pipeline import steps
+
+        try:
+            return steps(self.services.settings, self.services.store), None
+        except CustsvcError as exc:
+            logger.warning("The status is not whole: %s", exc, extra={"action": "status_partly"})
+            return [], "Kafka does not answer" if isinstance(
+                exc, TemporaryError
+            ) else "Kafka has no such topic"

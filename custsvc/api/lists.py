@@ -30,6 +30,8 @@ FIELDS: Final = (
     *("created_on", "created_by", "updated_on", "updated_by"),
 )
 _WORDS_MAX: Final = 20
+_FIRST: Final = dt.datetime(2, 1, 1, tzinfo=dt.UTC)
+_LAST: Final = dt.datetime(9998, 12, 31, tzinfo=dt.UTC)
 _MILLISECOND: Final = dt.timedelta(milliseconds=1)
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+ -]\d\d:\d\d)?)?")
 
@@ -161,8 +163,10 @@ def time_of(given: Mapping[str, str], name: str) -> dt.datetime | None:
         # A plus that was not encoded arrives as a space.
         time = dt.datetime.fromisoformat(re.sub(r" (?=\d\d:\d\d$)", "+", text) if len(text) > 16 else text)
         time = time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)
-    except (ValueError, OverflowError) as exc:
+    except OverflowError:
+        time = _FIRST if text < "5" else _LAST
+    except ValueError as exc:
         raise bad_parameter(name, "must be a time like 2026-11-23T20:40:00Z") from exc
-    if not 1 < time.year < 9999:
-        raise bad_parameter(name, "must be a time like 2026-11-23T20:40:00Z")
+    # No customer is from before or after, and a millisecond more or an hour's offset must still be a time.
+    time = min(max(time, _FIRST), _LAST)
     return time.replace(microsecond=time.microsecond // 1000 * 1000)

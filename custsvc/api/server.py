@@ -12,6 +12,7 @@ import logging
 import multiprocessing
 import os
 import socket
+import tempfile
 import threading
 import time
 from functools import partial
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ROLE: Final = "serve"
+METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 # Requests in hand get this long to finish; the promise for the whole stop is ten seconds.
 STOP_WITHIN: Final = 8
 # A client must send the head of its request within this time (also the next one on the same connection).
@@ -71,10 +73,14 @@ def serve(settings: Settings) -> None:
         respawn_failed_workers=True,
         workers_kill_timeout=STOP_WITHIN,
     )
+    # The workers' counts go to files there, which their environment names.
+    folder = tempfile.TemporaryDirectory(prefix="custsvc-metrics-")
+    os.environ[METRICS_FOLDER] = folder.name
     server.stopping = stopping = multiprocessing.Event()
     url = f"http://{settings.http_host}:{settings.http_port}"
     logger.info("Serving the API at %s", url, extra={"action": "serving", "workers": settings.workers})
     server.serve(target_loader=partial(_load, settings, os.getpid(), stopping), wrap_loader=False)
+    folder.cleanup()
     logger.info("Stopped", extra={"action": "stopped"})
 
 

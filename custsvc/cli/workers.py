@@ -46,6 +46,7 @@ def relay(
         log_format=log_format,
     )
     from ..kafka import Publisher, ensure_topics
+    from ..metrics_server import outbox_gauges, serving
     from ..stores import open_store
     from ..workers.guard import check_topic
     from ..workers.loop import Stop
@@ -61,7 +62,8 @@ def relay(
             check_topic(settings, store.facts, accept=True)
         if resync:
             resync_source(settings, store)
-        Relay(settings, store, publisher, stop).run()
+        with serving(settings, "relay", {store.name: store.ping}, lambda: outbox_gauges(store)):
+            Relay(settings, store, publisher, stop).run()
 
 
 def replicate(
@@ -86,6 +88,7 @@ def replicate(
         log_format=log_format,
     )
     from ..kafka import Publisher, ensure_topics
+    from ..metrics_server import serving
     from ..stores import open_store
     from ..workers.loop import Stop
     from ..workers.replicate import Replicate
@@ -96,4 +99,5 @@ def replicate(
         store.migrate()
         store.claim_role("copy")
         ensure_topics(settings)
-        Replicate(settings, store.replica, publisher, copy, stop).run()
+        with serving(settings, "replicate", {store.name: store.ping}):
+            Replicate(settings, store.replica, publisher, copy, stop).run()

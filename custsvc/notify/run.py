@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from ..config import Settings
 from ..errors import ConfigurationError, TemporaryError
 from ..kafka import Publisher, ensure_topics
+from ..metrics_server import notification_gauges, serving
 from ..stores import open_store
 from ..stores.base import Notification, Store
 from ..workers.loop import Stop
@@ -78,7 +79,8 @@ def run_notify(
                 *senders.others(),
             ]
             logger.info("Sending mails by %s", server.address, extra={"action": "notify_started"})
-            _run_threads(work, stop, bell)
+            with serving(settings, "notify", {store.name: store.ping}, lambda: notification_gauges(store)):
+                _run_threads(work, stop, bell)
 
 
 def policy_of(settings: Settings) -> Policy:

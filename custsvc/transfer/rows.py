@@ -124,8 +124,16 @@ def _unread(number: int, code: str, message: str, text: bytes) -> Row:
 
 def columns(source: IO[bytes]) -> list[str]:
     """The heading of a CSV file, which is left at its second line."""
-    line = source.readline(LINE_MAX)
-    return next(csv.reader([line.decode("utf-8-sig", "replace")], delimiter=_delimiter(line)), [])
+    return _heading(source.readline(LINE_MAX))
+
+
+def _heading(line: bytes) -> list[str]:
+    if not line.strip():
+        raise _bad_file("no_heading", "the file's first line must name its columns")
+    try:
+        return next(csv.reader([line.decode("utf-8-sig", "replace")], delimiter=_delimiter(line)))
+    except (csv.Error, StopIteration) as exc:
+        raise _bad_file("no_heading", f"the file's first line is not CSV ({exc})") from exc
 
 
 def field_of(column: str) -> str | None:
@@ -144,10 +152,7 @@ def _delimiter(line: bytes) -> str:
 
 def _cells(source: IO[bytes], mapping: Mapping[str, str]) -> Iterator[Row]:
     line = source.readline(LINE_MAX)
-    if not line.strip():
-        raise _bad_file("no_heading", "the file's first line must name its columns")
-    heading = next(csv.reader([line.decode("utf-8-sig", "replace")], delimiter=_delimiter(line)))
-    fields = _fields(heading, mapping)
+    fields = _fields(_heading(line), mapping)
     unclosed: Any = _Unclosed(source)
     text = io.TextIOWrapper(unclosed, "utf-8", errors="surrogateescape", newline="")
     reader = csv.reader(text, delimiter=_delimiter(line), strict=True)

@@ -12,10 +12,11 @@ everything stops there, another consumer says what it missed and goes on.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from .. import crash
+from .. import crash, metrics
 from ..config import Settings
 from ..errors import PositionLost, TemporaryError
 from ..kafka import (
@@ -83,10 +84,15 @@ class Consuming:
         try:
             client.subscribe(self._topics, on_assign=self._on_assign)
             while not self._stop.asked():
-                if messages := self._take(client):
-                    self._handle(messages)
-                    self._commit(client, messages)
-                    crash.point("consume.committed")
+                messages = self._take(client)
+                metrics.beat(self._what)
+                if not messages:
+                    metrics.lag(self._what, 0.0)
+                    continue
+                self._handle(messages)
+                self._commit(client, messages)
+                crash.point("consume.committed")
+                metrics.lag(self._what, time.time() - messages[-1].timestamp()[1] / 1000)
         except KafkaException as exc:
             raise failure(exc, self._settings.kafka_servers) from exc
         finally:
@@ -193,6 +199,7 @@ class Consuming:
         if client is None:
             raise exc
         delay = max(0.1, backoff(attempt, 0.5, 10.0))
+        metrics.beat(self._what)
         logger.warning(
             "%s waits %.1f s: %s",
             self._what,

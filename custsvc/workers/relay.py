@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 
-from .. import crash
+from .. import crash, metrics
 from ..config import Settings
 from ..events import CustomerEvent, headers
 from ..kafka import Publisher, Record, admin, partition_of
@@ -66,6 +66,7 @@ class Relay:
                 logger.info("Leading: publishing to %s", self._topic, extra={"action": "leading"})
                 self._publish()
                 return
+        metrics.beat("relay")
         if not self._standing_by:
             self._standing_by = True
             logger.info("Another relay leads; standing by", extra={"action": "stand_by"})
@@ -82,7 +83,9 @@ class Relay:
                 self._release()
                 released = time.monotonic()
             batch = self._outbox.read(BATCH)
+            metrics.beat("relay")
             if not batch.events:
+                metrics.lag("relay", 0.0)
                 self._outbox.wait(idle)
                 idle = min(idle * 2, _IDLE_MOST)
                 continue
@@ -92,6 +95,8 @@ class Relay:
             crash.point("relay.acked")
             self._outbox.done(batch)
             crash.point("relay.saved")
+            metrics.count("relay", "published", len(batch.events))
+            metrics.lag("relay", time.time() - batch.events[-1].time.timestamp())
 
     def _release(self) -> None:
         """Learn the topic's limit, and send what it kept back so far."""

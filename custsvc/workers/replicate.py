@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from .. import crash
+from .. import crash, metrics
 from ..config import Settings
 from ..errors import BadEvent, NewerSchema, PositionLost
 from ..events import ReceivedEvent, decode
@@ -82,6 +82,12 @@ class Replicate:
         positions = {part: offset for (_, part), offset in next_offsets(messages).items()}
         applied = self._consuming.insist(lambda: self._replica.apply(events, self._topic, positions))
         crash.point("replicate.applied")
+        for result, number in (
+            ("written", applied.written),
+            ("stale", applied.stale),
+            ("dead", len(dead)),
+        ):
+            metrics.count("the copy", result, number)
         logger.debug(
             "Applied %d events",
             len(events),

@@ -43,6 +43,7 @@ NEEDED: dict[tuple[str, str], Role | None] = {
     ("/api/events/stream", "GET"): "read",
     ("/api/customers/export", "GET"): "read",
     ("/api/customers/import", "POST"): "write",
+    ("/api/customers/<id:customer_id>/notifications", "GET"): "read",
     # What the API says about itself is about this software, not about anybody's data.
     ("/api/openapi.json", "GET"): None,
     ("/api/schema", "GET"): None,
@@ -55,6 +56,7 @@ NEEDED: dict[tuple[str, str], Role | None] = {
     # The signed link is the permission.
     ("/unsubscribe/<token>", "GET"): None,
     ("/unsubscribe/<token>", "POST"): None,
+    ("/metrics", "GET"): None,
     ("/livez", "GET"): None,
     ("/readyz", "GET"): None,
 }

@@ -382,3 +382,20 @@ def test_open_streams_take_no_thread_from_the_api(
         stream.close()
         connection.close()
     assert time.monotonic() - started < 8  # the workers were not killed: that takes eight seconds
+
+
+def test_any_process_answers_for_the_metrics_of_all(serve: Serve, key: str) -> None:
+    serve.start("--workers", "2")
+    for _ in range(20):
+        assert serve.request("GET", "/api/customers/", key)[0] == 200
+
+    def counted() -> float:
+        text = serve.request("GET", "/metrics")[2].decode()
+        return sum(
+            float(line.rpartition(" ")[2])
+            for line in text.splitlines()
+            if "duration_seconds_count" in line and 'route="/api/customers"' in line
+        )
+
+    assert [counted() for _ in range(6)] == [20.0] * 6
+    serve.stop()

@@ -252,6 +252,7 @@ def test_columns_of_a_csv_file_are_fields_or_entries_of_the_metadata(transfer: T
 def test_a_file_that_is_wrong_as_a_whole_is_refused(transfer: Transfer) -> None:
     for file, code in (
         (b"", "no_heading"),
+        (b"na\rme\nAda\n", "no_heading"),
         (b"name,age\nAda,7\n", "unknown_column"),
         (b"name,Name\nAda,7\n", "duplicate_column"),
     ):

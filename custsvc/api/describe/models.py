@@ -296,6 +296,67 @@ class BatchResults(_Closed):
     results: list[BatchResult]
 
 
+class Attempt(_Closed):
+    """One try to send a notification."""
+
+    number: int
+    time: Time
+    outcome: str
+    code: Annotated[int | None, Field(description="The mail server's code.")]
+    text: Annotated[str | None, Field(description="The mail server's words.")]
+    duration: Annotated[float, Field(description="Seconds.")]
+
+
+class Notification(_Closed):
+    """A mail, or a message on another channel, to one recipient because of one event."""
+
+    id: str
+    event_id: str
+    version: int
+    rule: str
+    channel: str
+    recipient: str
+    subject: str
+    state: str
+    reason: str | None
+    created_on: Time | None
+    updated_on: Time | None
+    next_at: Annotated[Time | None, Field(description="When the next try is due.")]
+    attempts: list[Attempt]
+
+
+class NotificationList(_Closed):
+    """What was sent to a customer, the newest first."""
+
+    results: list[Notification]
+
+
+class Outbox(_Closed):
+    """Events that are not on Kafka yet."""
+
+    waiting: int
+    oldest_age_s: float
+
+
+class Step(_Closed):
+    """A step of the pipeline, and what waits before it."""
+
+    step: str
+    waiting: int
+    oldest_seconds: float | None
+    detail: str
+
+
+class Status(_Closed):
+    """How the pipeline stands."""
+
+    version: str
+    backend: str
+    outbox: Outbox
+    steps: Annotated[list[Step], Field(description="In the order of the flow; none where Kafka is away.")]
+    problem: Annotated[str | None, Field(description="Why there are no steps.")]
+
+
 class Health(_Closed):
     """It is well; anything else is a problem."""
 

@@ -357,15 +357,32 @@ _BULK: Final[dict[tuple[str, str], Operation]] = {
     ),
 }
 
+_NOTIFICATIONS = Operation(
+    id="getCustomerNotifications",
+    tag="customers",
+    summary="What was sent to a customer, the newest first",
+    parameters=(_LIMIT,),
+    answers={200: Answer("The newest ones.", {JSON: models.NotificationList})},
+    problems=(404,),
+)
+
 _OK = Answer("It is.", {JSON: models.Health})
 _PIPELINE: Final[dict[tuple[str, str], Operation]] = {
     ("/api/status", "get"): Operation(
         id="getStatus",
         tag="pipeline",
         summary="What waits at each step",
-        answers={200: Answer("How it stands.", {JSON: {"type": "object"}})},
+        answers={200: Answer("How it stands.", {JSON: models.Status})},
     ),
     ("/api/events/stream", "get"): _EVENT_STREAM,
+    ("/metrics", "get"): Operation(
+        id="getMetrics",
+        tag="pipeline",
+        summary="Numbers for Prometheus",
+        description="Requests by route, method and status; what waits in the outbox. No label is personal.",
+        answers={200: Answer("Text in Prometheus's form.", {"text/plain": {"type": "string"}})},
+        role=None,
+    ),
     ("/livez", "get"): Operation(
         id="isAlive",
         tag="pipeline",
@@ -441,7 +458,14 @@ _ORIGINALS: Final = {
     if path in ("/api/customers/", "/api/customers/{customer_id}/")
 }
 
-OPERATIONS: Final = _CUSTOMERS | _BULK | _PIPELINE | _ABOUT | _ORIGINALS
+OPERATIONS: Final = (
+    _CUSTOMERS
+    | {("/api/customers/{customer_id}/notifications", "get"): _NOTIFICATIONS}
+    | _BULK
+    | _PIPELINE
+    | _ABOUT
+    | _ORIGINALS
+)
 PATH_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "customer_id": {"type": "integer", "format": "int64", "minimum": 1, "maximum": 2**63 - 1},
     "name": {"type": "string"},

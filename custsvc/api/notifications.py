@@ -1,0 +1,64 @@
+"""What was sent to a customer, from the ledger of notifications."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response
+
+from ..customer import format_time
+from ..errors import NotFound
+from ..stores.base import Store
+from ..stores.ledger import Attempt, Notification
+from .messages import json_response, limit_of, parameters
+from .resource import ApiResource
+
+
+class CustomerNotifications(ApiResource):
+    """`/api/customers/{id}/notifications`: the newest first, each with its attempts."""
+
+    def get(self, customer_id: int) -> Response:
+        given = parameters("limit")
+        store = self.services.store
+        if store.customers.get(customer_id) is None:
+            raise NotFound(f"there is no customer {customer_id}")
+        return json_response({"results": notifications(store, customer_id, limit_of(given))})
+
+
+def notifications(store: Store, customer_id: int, limit: int) -> list[dict[str, Any]]:
+    """A customer's notifications, the newest first."""
+    found = store.ledger.recent(customer_id=customer_id, limit=limit)
+    attempts = store.ledger.attempts([each.id for each in found])
+    return [_notification(each, attempts.get(each.id, [])) for each in found]
+
+
+def _notification(each: Notification, attempts: list[Attempt]) -> dict[str, Any]:
+    return {
+        "id": each.id,
+        "event_id": each.event_id,
+        "version": each.version,
+        "rule": each.rule,
+        "channel": each.channel,
+        "recipient": each.recipient,
+        "subject": each.subject,
+        "state": each.state,
+        "reason": each.reason,
+        "created_on": _time(each.created_on),
+        "updated_on": _time(each.updated_on),
+        "next_at": _time(each.next_at) if each.state in ("queued", "deferred") else None,
+        "attempts": [
+            {
+                "number": attempt.number,
+                "time": _time(attempt.tried_on),
+                "outcome": attempt.outcome,
+                "code": attempt.code,
+                "text": attempt.text,
+                "duration": round(attempt.duration, 3),
+            }
+            for attempt in attempts
+        ],
+    }
+
+
+def _time(time: Any) -> str | None:
+    return format_time(time) if time else None
