@@ -22,6 +22,7 @@ from ..stores.base import Ledger, Notification
 from ..workers.consume import Consuming
 from ..workers.loop import Stop
 from . import request
+from .digest import Digests
 from .failed import rejected
 from .notifications import notifications_of, of_request
 from .rules import Rules
@@ -52,6 +53,7 @@ class Intake:
         self._publisher = publisher
         self._stop = stop
         self._rules = rules
+        self._digests = Digests(ledger, rules)
         self._links = links
         self._bell = bell or threading.Event()
         self._consuming = Consuming(
@@ -91,7 +93,11 @@ class Intake:
         self._add(rows)
 
     def _add(self, rows: list[Notification]) -> None:
-        added = self._consuming.insist(lambda: self._ledger.add(rows))
+        single = [row for row in rows if row.entries is None]
+        digests = [row for row in rows if row.entries is not None]
+        added = self._consuming.insist(lambda: self._ledger.add(single))
+        if digests:
+            added += self._consuming.insist(lambda: self._digests.add(digests))
         if added:
             self.counts["added"] += added
             self._bell.set()

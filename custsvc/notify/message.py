@@ -19,8 +19,9 @@ from .channel import BadMail
 from .text import is_one_line
 
 # The older policy writes a mail twice as fast; only the newer one writes addresses beyond ASCII.
-_ASCII = email.policy.compat32.clone(linesep="\r\n")
-_UTF8 = email.policy.SMTPUTF8
+# Neither breaks a header's line, as the link to unsubscribe would be: not every mail program mends that.
+_ASCII = email.policy.compat32.clone(linesep="\r\n", max_line_length=990)
+_UTF8 = email.policy.SMTPUTF8.clone(max_line_length=990)
 _SUBJECT_MAX = 250
 _LINE_MAX = 990
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-
-import orjson
+import dataclasses
+from typing import Any
 
 from ..events import ReceivedEvent
 from ..stores.base import Notification
 from .address import BadAddress, one_address
+from .digest import packed, window
+from .ids import notification_id
 from .request import MailRequest
 from .rules import MAIL, Rule, Rules, values
 from .templates import Content
@@ -34,19 +35,16 @@ def of_request(asked: MailRequest, event_id: str) -> list[Notification]:
     return [_mail(key, None, 0, REQUEST_RULE, recipient, content) for recipient in asked.recipients]
 
 
-def notification_id(event_id: str, rule: str, recipient: str) -> str:
-    """The id that an event, a rule and a recipient always give."""
-    return hashlib.blake2b(orjson.dumps([event_id, rule, recipient]), digest_size=16).hexdigest()
-
-
 def _of_event(
     event: ReceivedEvent, rule: Rule, recipient: str, rules: Rules, links: UnsubscribeLinks | None
 ) -> Notification:
     event_id = one_line(event.id, _ID_MAX) or f"{event.customer_id}.{event.version}"
     unsubscribe = "" if links is None or rule.always else links.url(event.customer_id)
-    content = rules.templates.render(rule.template, values(event, unsubscribe))
+    shown = values(event, unsubscribe)
+    content = rules.templates.render(rule.template, shown)
     if rule.channel == MAIL:
-        return _mail(event_id, event.customer_id, event.version, rule.name, recipient, content)
+        made = _mail(event_id, event.customer_id, event.version, rule.name, recipient, content)
+        return _in_digest(made, event, rule, shown) if rule.digest and made.state == "queued" else made
     # A webhook carries the event itself, byte for byte; a chat gets the text.
     is_webhook = rules.channels[rule.channel].kind == "webhook"
     return Notification(
@@ -61,6 +59,12 @@ def _of_event(
         html=None,
         channel=rule.channel,
     )
+
+
+def _in_digest(made: Notification, event: ReceivedEvent, rule: Rule, shown: dict[str, Any]) -> Notification:
+    name, end = window(event, rule)
+    id_ = notification_id(name, rule.name, made.recipient)
+    return dataclasses.replace(made, id=id_, next_at=end, entries=packed(shown))
 
 
 def _mail(

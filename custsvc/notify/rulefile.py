@@ -219,6 +219,8 @@ class _Reader:
             raise _Wrong("channel", _unknown(channel, [MAIL, *self._channels], "channel"))
         if channel != MAIL and "to" in given:
             raise _Wrong("to", f"channel {channel} has one receiver, so there is no `to`")
+        if channel != MAIL and _seconds(given, "digest"):
+            raise _Wrong("digest", "only mails can be put together")
         return Rule(
             name=name,
             ops=_words(given, "ops", APP_EVENT_TYPE),

@@ -160,6 +160,7 @@ def _field(event: ReceivedEvent, name: str) -> Any:
 def values(event: ReceivedEvent, unsubscribe_url: str = "") -> dict[str, Any]:
     """What templates may show. Every text is one line, however it came."""
     changes = field_changes(event)
+    this = {"op": event.op, "version": event.version, "time": shown(event.after["updated_on"])}
     return {
         "op": event.op,
         "customer_id": event.customer_id,
@@ -173,6 +174,8 @@ def values(event: ReceivedEvent, unsubscribe_url: str = "") -> dict[str, Any]:
         "changes": changes[:_CHANGES_MAX],
         "more_changes": max(0, len(changes) - _CHANGES_MAX),
         "unsubscribe_url": unsubscribe_url,
+        # All that a digest tells of; one event else.
+        "events": [{**this, "actor": shown(event.actor), "fields": [change.label for change in changes]}],
     }
 
 

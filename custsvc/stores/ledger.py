@@ -44,6 +44,7 @@ class Notification:
     `id` is derived from (event, rule, recipient), so the same one is never queued twice; the Message-ID
     is derived from it. `channel` is `mail` or the name of another channel; `recipient` means what it means
     there. `spared` counts the attempts before a person had it sent again: they no longer use up its tries.
+    `entries` is what a digest tells of so far, up to `version`.
     """
 
     id: str
@@ -64,6 +65,7 @@ class Notification:
     updated_on: dt.datetime | None = None
     channel: str = "mail"
     spared: int = 0
+    entries: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,12 @@ class Ledger(Protocol):
         """Queue those that are not there yet, by id; returns how many were new. Durable when it returns.
 
         One with `next_at` is not due before; one that is settled already is only kept.
+        """
+
+    def revise(self, notification: Notification, version: int) -> bool:
+        """Give a queued one that nobody has tried yet this content and version; False where there is none.
+
+        Only if it is at `version`, so that two who do it at once do not undo each other's.
         """
 
     def claim(self, limit: int, lease: float, channel: str = "mail") -> list[Notification]:

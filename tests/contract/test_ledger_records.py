@@ -107,6 +107,19 @@ def test_one_with_a_time_is_not_due_before_it(ledger: Ledger) -> None:
     assert found.channel == "crm"
 
 
+def test_a_digest_grows_only_while_nobody_has_begun_to_send_it(ledger: Ledger) -> None:
+    ledger.add([mail("d", version=2, entries="[2]")])
+    grown = mail("d", version=5, entries="[2,5]")
+
+    assert not ledger.revise(grown, 1)
+    assert ledger.revise(grown, 2)
+    (found,) = ledger.claim(1, LEASE)
+
+    assert (found.version, found.entries, found.event_id) == (5, "[2,5]", "event-d")
+    assert not ledger.revise(mail("d", version=6), 5)
+    assert not ledger.revise(mail("nobody", version=6), 5)
+
+
 # -- lists -------------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ import email.policy
 import ssl
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, closing
@@ -18,6 +19,9 @@ from typing import Any, cast
 import pytest
 from aiosmtpd.smtp import SMTP
 
+from custsvc import kafka
+from custsvc.config import Settings
+from custsvc.kafka import Publisher
 from custsvc.notify.address import one_address
 from custsvc.notify.breaker import Breaker
 from custsvc.notify.gate import Gate, Limits
@@ -238,3 +242,31 @@ def turns_until(sender: Sender, condition: Callable[[], Any], seconds: float = 1
     while not condition():
         assert time.monotonic() < deadline, "not in time"
         sender.turn()
+
+
+# -- the whole role --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def settings(servers: Any, sink: Sink, backend: str, database_url: str) -> Settings:
+    mine = uuid.uuid4().hex[:12]
+    settings = Settings(
+        backend=backend,  # type: ignore[arg-type]
+        **{f"{backend}_url": database_url},
+        kafka=servers.url("kafka"),
+        topic_updates=f"updates-{mine}",
+        topic_notify=f"notify-{mine}",
+        topic_failed=f"failed-{mine}",
+        topic_dead=f"dead-{mine}",
+        partitions=3,
+        smtp_url=sink.url,
+        notify_connections=2,
+    )
+    kafka.ensure_topics(settings)
+    return settings
+
+
+@pytest.fixture
+def publisher(settings: Settings) -> Iterator[Publisher]:
+    with Publisher(settings) as publisher:
+        yield publisher

@@ -2,122 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-import threading
 import time
-import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from custsvc import kafka
 from custsvc.config import Settings
-from custsvc.customer import Customer, Fields, utc_now
 from custsvc.errors import TemporaryError
-from custsvc.events import new_change
-from custsvc.kafka import Publisher, Record, consumer
+from custsvc.kafka import Publisher, Record
 from custsvc.notify.intake import Intake
 from custsvc.notify.rulefile import load
 from custsvc.notify.run import run_notify
-from custsvc.notify.sender import Policy
 from custsvc.stores.ledger import Ledger
 from custsvc.workers.loop import Stop
 
 from .conftest import FAST, Sink, late, mail
-
-POLICY = Policy(tries=3, retry_base=0.05, retry_cap=0.1, lease=2.0, idle=0.05, expire_every=0.2)
-
-
-@pytest.fixture
-def settings(servers: Any, sink: Sink, backend: str, database_url: str) -> Settings:
-    mine = uuid.uuid4().hex[:12]
-    settings = Settings(
-        backend=backend,  # type: ignore[arg-type]
-        **{f"{backend}_url": database_url},
-        kafka=servers.url("kafka"),
-        topic_updates=f"updates-{mine}",
-        topic_notify=f"notify-{mine}",
-        topic_failed=f"failed-{mine}",
-        topic_dead=f"dead-{mine}",
-        partitions=3,
-        smtp_url=sink.url,
-        notify_connections=2,
-    )
-    kafka.ensure_topics(settings)
-    return settings
-
-
-@pytest.fixture
-def publisher(settings: Settings) -> Iterator[Publisher]:
-    with Publisher(settings) as publisher:
-        yield publisher
-
-
-def until(what: str, condition: Callable[[], Any], seconds: float = 40.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.05)
-
-
-def created(number: int, name: str = "Ada", email: str | None = None) -> Record:
-    now = utc_now()
-    address = email or f"c{number}@example.com"
-    customer = Customer(number, Fields(name, address), False, 1, now, "t", now, "t")
-    change = new_change("created", None, customer, actor="t")
-    return Record(b"%d" % number, change.event.payload, [])
-
-
-@contextmanager
-def running(work: Callable[[Stop], None]) -> Iterator[None]:
-    """The work in a thread until the end of the block; what it raises is raised here."""
-    stop = Stop()
-    raised: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            work(stop)
-        except BaseException as exc:  # noqa: BLE001 - handed to the test
-            raised.append(exc)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.ask()
-        thread.join(15)
-    assert not thread.is_alive()
-    if raised:
-        raise raised[0]
-
-
-def notify(settings: Settings) -> Callable[[Stop], None]:
-    return lambda stop: run_notify(settings, stop, policy=POLICY, timeouts=FAST)
-
-
-def records(settings: Settings, topic: str, count: int) -> list[dict[str, Any]]:
-    client = consumer(settings, f"test-{uuid.uuid4().hex}")
-    found: list[dict[str, Any]] = []
-    try:
-        client.subscribe([topic])
-        until(f"{count} records", lambda: found.extend(_values(client)) or len(found) >= count)
-        found.extend(_values(client))
-    finally:
-        client.close()
-    return found
-
-
-def _values(client: Any) -> list[dict[str, Any]]:
-    return [orjson.loads(m.value()) for m in client.consume(100, 0.5) if m.error() is None]
+from .role import POLICY, created, notify, process, records, running, until
 
 
 def test_each_event_is_mailed_once_though_it_is_delivered_ten_times(
@@ -218,38 +122,6 @@ def test_a_thread_that_dies_ends_the_role_with_its_error(settings: Settings, pub
 
 
 # -- a process that is killed ------------------------------------------------------------------------------
-
-_ROLE = """
-import sys
-from custsvc.config import Settings
-from custsvc.notify.rulefile import load
-from custsvc.notify.run import run_notify
-from custsvc.notify.sender import Policy
-from custsvc.workers.loop import Stop
-import orjson
-
-with Stop().on_signals() as stop:
-    run_notify(
-        Settings(**orjson.loads(sys.argv[1])), stop,
-        policy=Policy(tries=3, retry_base=0.05, retry_cap=0.1, lease=2.0, idle=0.05, expire_every=0.2),
-    )
-"""
-
-
-@contextmanager
-def process(settings: Settings, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    names = ("backend", "postgres_url", "mongo_url", "kafka", "smtp_url", "notify_connections")
-    topics = ("topic_updates", "topic_notify", "topic_failed", "topic_dead")
-    values = {name: getattr(settings, name) for name in (*names, *topics)}
-    with (tmp_path / "notify.log").open("ab") as log:
-        role = subprocess.Popen(
-            [sys.executable, "-c", _ROLE, orjson.dumps(values).decode()], stderr=log, env=dict(os.environ)
-        )
-        try:
-            yield role
-        finally:
-            role.kill()
-            role.wait(10)
 
 
 def test_a_process_killed_in_the_hand_over_leaves_unknown_and_nobody_sends_again(

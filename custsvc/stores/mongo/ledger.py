@@ -103,6 +103,16 @@ class MongoLedger(MongoRecords, OneByOne):
         with self._translated():
             return self._rows.bulk_write(writes, ordered=False).upserted_count
 
+    def revise(self, notification: Notification, version: int) -> bool:
+        n = notification
+        content = {"subject": n.subject, "text": n.text, "html": n.html, "entries": n.entries}
+        step = {"version": n.version, "event_id": n.event_id, **content}
+        with self._translated():
+            done = self._rows.update_one(
+                {"_id": n.id, "state": "queued", "attempts": 0, "version": version}, {"$set": step}
+            )
+        return done.matched_count == 1
+
     def claim(self, limit: int, lease: float, channel: str = "mail") -> list[Notification]:
         claimed: list[Notification] = []
         look = limit
@@ -292,6 +302,7 @@ def _unless_there(n: Notification, position: int) -> Document:
         "published": False,
         "channel": n.channel,
         "spared": 0,
+        "entries": n.entries,
         **({} if settled else {"unsettled": True}),
     }
     due = n.next_at or "$$NOW"

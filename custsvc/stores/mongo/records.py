@@ -181,4 +181,5 @@ def notification(row: Document) -> Notification:
         updated_on=row["updated_on"],
         channel=row.get("channel", "mail"),
         spared=row.get("spared", 0),
+        entries=row.get("entries"),
     )

@@ -30,10 +30,17 @@ _ENOUGH = 2
 
 _ADD = """
 INSERT INTO notification (position, id, event_id, customer_id, version, rule, recipient, subject, text, html,
-                          state, reason, channel, next_at)
+                          state, reason, channel, entries, next_at)
 VALUES %s ON CONFLICT (id) DO NOTHING
 """
-_ADD_ROW = "(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, coalesce(%s, now()))"
+_ADD_ROW = "(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, coalesce(%s, now()))"
+
+_REVISE = """
+UPDATE notification
+SET version = %(version)s, event_id = %(event_id)s, subject = %(subject)s, text = %(text)s, html = %(html)s,
+    entries = %(entries)s, updated_on = now()
+WHERE id = %(id)s AND state = 'queued' AND attempts = 0 AND version = %(was)s
+"""
 
 # The columns that a claim gives to rows it takes and to rows that must wait are told apart by `older`.
 _CLAIM = f"""
@@ -171,6 +178,14 @@ class PostgresLedger(PostgresRecords, OneByOne):
             execute_values(cursor, _ADD, values, _ADD_ROW, page_size=len(values))
             return int(cursor.rowcount)
 
+    def revise(self, notification: Notification, version: int) -> bool:
+        n = notification
+        params = {"id": n.id, "version": n.version, "event_id": n.event_id, "was": version}
+        content = {"subject": n.subject, "text": n.text, "html": n.html, "entries": n.entries}
+        with self._connections.cursor() as cursor:
+            cursor.execute(_REVISE, {**params, **content})
+            return cursor.rowcount == 1
+
     def claim(self, limit: int, lease: float, channel: str = "mail") -> list[Notification]:
         claimed: list[tuple[Any, ...]] = []
         look = limit
@@ -270,5 +285,6 @@ def _new_row(n: Notification) -> tuple[Any, ...]:
         n.state,
         n.reason,
         n.channel,
+        n.entries,
         n.next_at,
     )

@@ -11,7 +11,7 @@ from .connection import Connections
 
 COLUMNS = (
     "id, event_id, customer_id, version, rule, recipient, subject, text, html, state, attempts, next_at, "
-    "reason, token, created_on, updated_on, channel, spared"
+    "reason, token, created_on, updated_on, channel, spared, entries"
 )
 UNSETTLED_SQL = "('queued', 'claimed', 'handing_over', 'deferred')"
 

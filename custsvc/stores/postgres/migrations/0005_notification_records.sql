@@ -2,6 +2,8 @@
 ALTER TABLE notification
     ADD COLUMN channel text NOT NULL DEFAULT 'mail',
     ADD COLUMN spared integer NOT NULL DEFAULT 0,
+    -- What a digest tells of so far, as JSON.
+    ADD COLUMN entries text,
     -- Seconds that a claim was made for: a hand-over has them again.
     ADD COLUMN lease double precision,
     DROP CONSTRAINT notification_state_check,

@@ -1,0 +1,122 @@
+"""The whole role as tests run it: in a thread, or as a process that may be killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from custsvc.config import Settings
+from custsvc.customer import Customer, Fields, utc_now
+from custsvc.events import new_change
+from custsvc.kafka import Record, consumer
+from custsvc.notify.run import run_notify
+from custsvc.notify.sender import Policy
+from custsvc.workers.loop import Stop
+
+from .conftest import FAST
+
+POLICY = Policy(tries=3, retry_base=0.05, retry_cap=0.1, lease=2.0, idle=0.05, expire_every=0.2)
+
+_PROCESS = """
+import dataclasses, sys
+from custsvc.config import Settings
+from custsvc.notify.run import policy_of, run_notify
+from custsvc.workers.loop import Stop
+import orjson
+
+settings = Settings(**orjson.loads(sys.argv[1]))
+with Stop().on_signals() as stop:
+    run_notify(settings, stop, policy=dataclasses.replace(
+        policy_of(settings), tries=3, retry_base=0.05, retry_cap=0.1, lease=2.0, idle=0.05, expire_every=0.2,
+    ))
+"""
+
+
+def until(what: str, condition: Callable[[], Any], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(0.05)
+
+
+def created(number: int, name: str = "Ada", email: str | None = None) -> Record:
+    now = utc_now()
+    address = email or f"c{number}@example.com"
+    customer = Customer(number, Fields(name, address), False, 1, now, "t", now, "t")
+    change = new_change("created", None, customer, actor="t")
+    return Record(b"%d" % number, change.event.payload, [])
+
+
+@contextmanager
+def running(work: Callable[[Stop], None]) -> Iterator[None]:
+    """The work in a thread until the end of the block; what it raises is raised here."""
+    stop = Stop()
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work(stop)
+        except BaseException as exc:  # noqa: BLE001 - handed to the test
+            raised.append(exc)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.ask()
+        thread.join(15)
+    assert not thread.is_alive()
+    if raised:
+        raise raised[0]
+
+
+def notify(settings: Settings) -> Callable[[Stop], None]:
+    return lambda stop: run_notify(settings, stop, policy=POLICY, timeouts=FAST)
+
+
+@contextmanager
+def process(
+    settings: Settings, tmp_path: Path, *, crash_at: str | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The role as a process of its own, killed at the end of the block."""
+    names = ("backend", "postgres_url", "mongo_url", "kafka", "smtp_url", "notify_connections", "notify_cap")
+    topics = ("topic_updates", "topic_notify", "topic_failed", "topic_dead", "notify_on_unknown")
+    values = {name: getattr(settings, name) for name in (*names, *topics)}
+    env = {**os.environ, **({"CUSTSVC_CRASH_AT": crash_at} if crash_at else {})}
+    with (tmp_path / "notify.log").open("ab") as log:
+        role = subprocess.Popen(
+            [sys.executable, "-c", _PROCESS, orjson.dumps(values).decode()], stderr=log, env=env
+        )
+        try:
+            yield role
+        finally:
+            role.kill()
+            role.wait(10)
+
+
+def records(settings: Settings, topic: str, count: int) -> list[dict[str, Any]]:
+    """The records of a topic, when there are at least so many."""
+    client = consumer(settings, f"test-{uuid.uuid4().hex}")
+    found: list[dict[str, Any]] = []
+    try:
+        client.subscribe([topic])
+        until(f"{count} records", lambda: found.extend(_values(client)) or len(found) >= count)
+        found.extend(_values(client))
+    finally:
+        client.close()
+    return found
+
+
+def _values(client: Any) -> list[dict[str, Any]]:
+    return [orjson.loads(m.value()) for m in client.consume(100, 0.5) if m.error() is None]

@@ -1,0 +1,246 @@
+"""Webhooks and Apprise, between a real ledger and a real receiver; and bounces that mail servers write."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from standardwebhooks import Webhook
+
+from custsvc.config import Settings
+from custsvc.kafka import Publisher
+from custsvc.notify import bounce
+from custsvc.notify.breaker import Breaker
+from custsvc.notify.channel import Channel
+from custsvc.notify.chat import AppriseChannel
+from custsvc.notify.gate import Gate, Limits
+from custsvc.notify.journal import Journal
+from custsvc.notify.sender import Policy, Sender
+from custsvc.notify.webhook import WebhookChannel
+from custsvc.stores.base import Ledger, Notification, Store
+from custsvc.workers.loop import Stop
+
+from .conftest import Sink
+from .role import created, notify, running, until
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+class Receiver:
+    """An HTTP server that keeps what it gets and answers as told, in turn; the last answer stays."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[str, dict[str, str], bytes]] = []
+        self.answers: list[tuple[int, str]] = [(200, "ok")]
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                receiver.got.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+                answers = receiver.answers
+                code, text = answers.pop(0) if len(answers) > 1 else answers[0]
+                self.send_response(code)
+                self.send_header("content-length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+        self.port = self._server.server_address[1]
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
+
+
+@pytest.fixture
+def turn(ledger: Ledger, store: Store) -> Callable[..., None]:
+    """One round of a sender of this channel."""
+
+    def turn(channel: Channel, **policy: Any) -> None:
+        how = Policy(**{"tries": 3, "retry_base": 0.0, "retry_cap": 0.01, "idle": 0.01, **policy})
+        journal, gate = Journal(ledger, how.lease), Gate(ledger, store.recipients, Limits())
+        Sender("crm", channel, journal, gate, Breaker(), how, Stop()).turn()
+        channel.quit()
+
+    return turn
+
+
+def hook(name: str = "h", text: str = '{"op":"created","näme":"Ada"}', version: int = 1) -> Notification:
+    return Notification(
+        name, f"event-{name}", 7, version, "hook", "crm", "created", text, None, channel="crm"
+    )
+
+
+@pytest.fixture
+def webhook(receiver: Receiver) -> WebhookChannel:
+    return WebhookChannel(f"http://127.0.0.1:{receiver.port}/hooks?tenant=1", SECRET, timeout=5)
+
+
+def test_a_webhook_is_signed_and_its_body_is_what_was_queued(
+    ledger: Ledger, receiver: Receiver, webhook: WebhookChannel, turn: Callable[..., None]
+) -> None:
+    ledger.add([hook()])
+
+    turn(webhook)
+
+    (path, headers, body) = receiver.got[0]
+    assert (path, body.decode()) == ("/hooks?tenant=1", hook().text)
+    assert Webhook(SECRET).verify(body, headers) == json.loads(hook().text)
+    assert headers["webhook-id"] == "h"
+    assert ledger.counts() == {"sent": 1}
+    assert [(a.code, a.text) for a in ledger.attempts(["h"])["h"]] == [(200, "200 ok")]
+
+
+def test_a_webhook_that_fails_is_called_again_and_each_answer_is_kept(
+    ledger: Ledger, receiver: Receiver, webhook: WebhookChannel, turn: Callable[..., None]
+) -> None:
+    receiver.answers = [(503, "busy"), (429, "slow down"), (200, "ok")]
+    ledger.add([hook()])
+
+    until("it is delivered", lambda: turn(webhook) or ledger.counts() == {"sent": 1})
+
+    assert [a.code for a in ledger.attempts(["h"])["h"]] == [503, 429, 200]
+    assert {headers["webhook-id"] for _, headers, _ in receiver.got} == {"h"}
+
+
+@pytest.mark.parametrize("code", [400, 302, 410])
+def test_a_webhook_that_is_refused_has_failed(
+    code: int, ledger: Ledger, receiver: Receiver, webhook: WebhookChannel, turn: Callable[..., None]
+) -> None:
+    receiver.answers = [(code, "no")]
+    ledger.add([hook()])
+
+    turn(webhook)
+
+    assert ledger.counts() == {"failed": 1}
+    assert len(receiver.got) == 1
+
+
+def test_a_webhook_may_be_delivered_again_by_hand(
+    ledger: Ledger, receiver: Receiver, webhook: WebhookChannel, turn: Callable[..., None]
+) -> None:
+    ledger.add([hook()])
+    turn(webhook)
+
+    assert ledger.retry(["h"], redeliver=True) == ["h"]
+    turn(webhook)
+
+    assert [headers["webhook-id"] for _, headers, _ in receiver.got] == ["h", "h"]
+
+
+def test_a_receiver_that_is_down_costs_no_attempt(ledger: Ledger, turn: Callable[..., None]) -> None:
+    ledger.add([hook()])
+
+    turn(WebhookChannel("http://127.0.0.1:9/", SECRET, timeout=2))
+
+    assert ledger.counts() == {"queued": 1}
+    assert ledger.recent()[0].attempts == 0
+
+
+def test_apprise_delivers_the_text_to_what_its_url_names(
+    ledger: Ledger, receiver: Receiver, turn: Callable[..., None]
+) -> None:
+    receiver.answers = [(500, "no"), (200, "ok")]
+    channel = AppriseChannel("crm", f"json://127.0.0.1:{receiver.port}/")
+    ledger.add([hook(text="Ada was created")])
+
+    turn(channel)
+    assert ledger.counts() == {"deferred": 1}
+    until("it is delivered", lambda: turn(channel) or ledger.counts() == {"sent": 1})
+
+    assert json.loads(receiver.got[-1][2])["message"] == "Ada was created"
+
+
+@pytest.mark.parametrize("backend", ["postgres"])
+def test_a_rule_brings_events_to_a_webhook_while_the_mail_server_is_down(
+    settings: Settings,
+    publisher: Publisher,
+    sink: Sink,
+    ledger: Ledger,
+    receiver: Receiver,
+    tmp_path: Path,
+) -> None:
+    rules = tmp_path / "notify.toml"
+    rules.write_text(
+        f'[channel.crm]\nkind = "webhook"\nurl = "http://127.0.0.1:{receiver.port}/"\nsecret = "{SECRET}"\n'
+        '[[rule]]\nname = "hook"\nops = ["created"]\nchannel = "crm"\n'
+        '[[rule]]\nname = "welcome"\nops = ["created"]\ntemplate = "welcome"\n'
+    )
+    sink.stop()
+
+    with running(notify(settings.replace(notify_rules=str(rules)))):
+        publisher.send(settings.topic_updates, [created(n) for n in range(1, 11)])
+        until("all are delivered", lambda: len(receiver.got) == 10)
+        until("that is kept", lambda: ledger.counts().get("sent") == 10)
+
+    assert sorted(json.loads(body)["customer_id"] for _, _, body in receiver.got) == list(range(1, 11))
+    assert {row.rule for row in ledger.recent(state="sent")} == {"hook"}
+
+
+# -- bounces -----------------------------------------------------------------------------------------------
+
+REPORT = b"""From: MAILER-DAEMON@mx.example.com
+To: custsvc@example.com
+Subject: Undelivered Mail Returned to Sender
+MIME-Version: 1.0
+Content-Type: multipart/report; report-type=delivery-status; boundary="b"
+
+--b
+Content-Type: text/plain
+
+I am sorry.
+--b
+Content-Type: message/delivery-status
+
+Reporting-MTA: dns; mx.example.com
+
+Final-Recipient: rfc822; gone@example.com
+Action: failed
+Status: 5.1.1
+Diagnostic-Code: smtp; 550 5.1.1 <gone@example.com>:
+ no such user
+
+Final-Recipient: rfc822; full@example.com
+Action: failed
+Status: 5.2.2
+
+Final-Recipient: rfc822; slow@example.com
+Action: delayed
+Status: 4.4.1
+--b--
+"""
+
+
+def test_a_delivery_report_is_read_recipient_by_recipient() -> None:
+    found = bounce.read(REPORT)
+
+    assert [(b.address, b.is_final) for b in found] == [
+        ("gone@example.com", True),
+        ("full@example.com", False),
+    ]
+    assert found[0].reason == "550 5.1.1 <gone@example.com>: no such user"
+
+
+def test_what_is_no_report_bounces_nobody() -> None:
+    assert bounce.read(b"Subject: Hello\n\nFinal-Recipient: rfc822; a@example.com\nAction: failed\n") == []
+    assert bounce.read(b"\xff\x00") == []
