@@ -64,6 +64,32 @@ def pipeline(
     _print(bench.run(settings, sizes, only=only, say=say), fmt, save)
 
 
+@app.command()
+def api(
+    customers: Annotated[
+        int, typer.Option("--customers", help="Customers in the database.", min=1, metavar="N")
+    ] = 100_000,
+    seconds: Annotated[
+        float, typer.Option("--seconds", help="How long each kind of request is measured.", min=1)
+    ] = 5.0,
+    fmt: FormatOption = "table",
+    save: SaveOption = None,
+    data_dir: DataDirOption = None,
+    log_level: LogLevelOption = None,
+) -> None:
+    """Measure the API on both databases: get one, a list of 100, post and put, by 32 connections of wrk.
+
+    Example: custsvc bench api --seconds 10 -o json
+    """
+    output.checked(fmt)
+    settings = settings_for(
+        "bench", ("postgres", "mongo"), data_dir=data_dir, log_level=log_level or "WARNING"
+    )
+    from ..bench import api as bench
+
+    _print(bench.run(settings, customers, seconds, say=say), fmt, save)
+
+
 def _print(measures: Iterable[Measure], fmt: str, save: Path | None) -> None:
     from ..bench.report import COLUMNS, as_rows, facts
 

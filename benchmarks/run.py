@@ -1,0 +1,106 @@
+"""Runs a benchmark on servers of its own, prints a table, and writes figures and chart. See run.sh."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import api
+import chart
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from custsvc.bench import pipeline, report
+from custsvc.config import BACKENDS, Settings
+from custsvc.local import LocalServers
+
+ROOT = Path(__file__).parents[1]
+
+
+def main() -> None:
+    """The command line of run.sh."""
+    options = _options()
+    machine = report.facts()
+    with tempfile.TemporaryDirectory(prefix="custsvc-bench-") as folder:
+        servers = LocalServers(Path(folder), names=["postgres", "mongo", "kafka"], on_progress=_say)
+        env = servers.start()
+        try:
+            settings = Settings(
+                postgres_url=env["CUSTSVC_POSTGRES_URL"],
+                mongo_url=env["CUSTSVC_MONGO_URL"],
+                kafka=env["CUSTSVC_KAFKA"],
+                data_dir=Path(folder),
+            )
+            found = _api(settings, options) if options.part == "api" else _pipeline(settings, options)
+        finally:
+            servers.stop()
+    options.save.mkdir(parents=True, exist_ok=True)
+    name = "-".join(filter(None, (options.part, options.backend, options.only)))
+    text = orjson.dumps({"machine": machine, "measures": found}, option=orjson.OPT_INDENT_2)
+    (options.save / f"{name}.json").write_bytes(text + b"\n")
+    _say(f"figures in {options.save}/{name}.json; " + ", ".join(f"{k} {v}" for k, v in machine.items()))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benchmarks/run.sh")
+    parser.add_argument("part", choices=["api", "pipeline"])
+    parser.add_argument("--quick", action="store_true", help="at most five minutes")
+    parser.add_argument(
+        "--save", type=Path, default=ROOT / "docs" / "benchmarks", help="folder for the figures"
+    )
+    parser.add_argument("--backend", choices=BACKENDS, default="", help="api: only on this database")
+    parser.add_argument("--only", default="", help="pipeline: seed, relay, apply or latency")
+    parser.add_argument("--events", type=int, help="pipeline: how many events")
+    return parser.parse_args()
+
+
+def _api(settings: Settings, options: argparse.Namespace) -> list[dict[str, Any]]:
+    plan = api.Plan(rounds=2, seconds=2) if options.quick else api.Plan()
+    backends = [each for each in BACKENDS if options.backend in ("", each)]
+    rows = api.run(settings, plan, backends, _say)
+    for backend in backends:
+        some = [row for row in rows if row["backend"] == backend]
+        _api_table(backend, some)
+        groups = [(row["kind"], list(row["rates"].items())) for row in some]
+        svg = chart.bars(
+            f"API on {backend}, 2 workers on {report.facts()['cores']} cores", groups, "requests/s"
+        )
+        options.save.mkdir(parents=True, exist_ok=True)
+        (options.save / f"api-{backend}.svg").write_text(svg, encoding="utf-8")
+    return rows
+
+
+def _api_table(backend: str, rows: list[dict[str, Any]]) -> None:
+    names = list(rows[0]["rates"])
+    table = Table(f"on {backend}", *names, "bare")
+    for row in rows:
+        cells = [f"{row['rates']['custsvc']:,}"]
+        cells += [f"{row['rates'][name]:,} ({row['ratios'][name]:g}×)" for name in names[1:]]
+        table.add_row(row["kind"], *cells, f"{row['bare']:,}" if row["bare"] else "")
+    Console(width=120).print(table)
+
+
+def _pipeline(settings: Settings, options: argparse.Namespace) -> list[dict[str, Any]]:
+    sizes = pipeline.Sizes(50_000, 8) if options.quick else pipeline.Sizes()
+    if options.events:
+        sizes = pipeline.Sizes(options.events, sizes.seconds, sizes.rate)
+    table = Table(*report.COLUMNS)
+    measures = []
+    for measure in pipeline.run(settings, sizes, only=options.only, say=_say):
+        measures.append(measure)
+        (row,) = report.as_rows([measure])
+        table.add_row(*("" if row[c] is None else str(row[c]) for c in report.COLUMNS))
+    Console(width=120).print(table)
+    return report.as_rows(measures)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201 - a script
+
+
+if __name__ == "__main__":
+    main()

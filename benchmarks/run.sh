@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Measure custsvc on this machine, on servers of the benchmark's own, which are gone afterwards.
+#
+# Usage: benchmarks/run.sh api|pipeline [--quick] [--save FOLDER]
+#   api       requests a second beside Django REST framework, FastAPI and Eve on the same customers
+#   pipeline  seed, relay, replicate and latency beside the barest loops that do the same
+# --quick takes at most five minutes. Figures and chart go to FOLDER, docs/benchmarks if none is given.
+
+set -euo pipefail
+source "$(dirname -- "${BASH_SOURCE[0]}")/../setup/lib.sh"
+
+part="${1:-}"
+case "$part" in
+  -h | --help) show_help && exit ;;
+  api | pipeline) shift ;;
+  *) die "say what to measure: api or pipeline" "benchmarks/run.sh --help" ;;
+esac
+ensure_venv local
+ensure_libcurl
+if [[ "$part" == api ]]; then
+  command -v wrk >/dev/null || { is_root && apt_install wrk; } || die "wrk is not installed" "apt-get install wrk"
+  for peer in drf fastapi eve; do
+    venv="benchmarks/peers/$peer/.venv"
+    if ! cmp -s "$venv/installed" "benchmarks/peers/$peer/requirements.txt"; then
+      say "making the virtual environment of $peer"
+      rm -rf -- "$venv"
+      "$VENV_PYTHON" -m venv "$venv"
+      "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "benchmarks/peers/$peer/requirements.txt"
+      cp "benchmarks/peers/$peer/requirements.txt" "$venv/installed"
+    fi
+  done
+fi
+exec "$VENV_PYTHON" benchmarks/run.py "$part" "$@"

@@ -1,0 +1,53 @@
+"""The API under load: custsvc as `custsvc serve` runs it, on a scratch database of many customers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from ..config import BACKENDS, Settings
+from ..seed import seed_customers
+from ..stores import open_store
+from . import scratch
+from .http import KINDS, Target, free_port, load, require_wrk, wait_for
+from .report import Measure
+from .roles import Role
+
+
+def run(
+    settings: Settings,
+    customers: int,
+    seconds: float,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+) -> Iterator[Measure]:
+    """Requests a second of each kind, on each backend."""
+    require_wrk()
+    for backend in BACKENDS:
+        with seeded(settings.replace(backend=backend), customers, say) as s, served(s) as (target, role):
+            for kind in KINDS:
+                load(target, kind, customers=customers, seconds=1)
+                found = load(target, kind, customers=customers, seconds=seconds)
+                detail = f"p50 {found.p50_ms:g} ms, p99 {found.p99_ms:g} ms"
+                yield Measure(f"{kind} on {backend}", found.rate, "requests/s", detail=detail)
+            role.measure_rss()
+
+
+@contextmanager
+def seeded(settings: Settings, customers: int, say: Callable[[str], None]) -> Iterator[Settings]:
+    """Settings of a scratch database with so many customers, numbered from 1."""
+    say(f"seeding {customers:,} customers into {settings.backend}")
+    with scratch.databases(settings, settings.backend) as scratched:
+        with open_store(scratched) as store:
+            seed_customers(store.customers, customers, 1)
+        yield scratched
+
+
+@contextmanager
+def served(settings: Settings) -> Iterator[tuple[Target, Role]]:
+    """The API over these settings, by the real command."""
+    target = Target(f"custsvc on {settings.backend}", free_port())
+    with Role(settings, "serve", "--auth", "off", "--port", str(target.port)) as role:
+        role.began("serving")
+        wait_for(target)
+        yield target, role
