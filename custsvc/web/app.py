@@ -11,12 +11,17 @@ from .. import __version__
 from ..api.codes import CODES
 from ..api.problems import Problem, answer, problem_of
 from ..api.resource import Services
-from . import customers, editing, mails, one, pipeline, security, signin, static, toast, words
+from . import customers, editing, importing, mails, one, pipeline, security, signin, static, toast, words
 from .access import EXTENSION, Web, role_of, web
 
 BLUEPRINT: Final = "web"
 
-_NAV: Final = (("/ui/customers", "Customers"),)
+_NAV: Final = (
+    ("/ui/customers", "Customers"),
+    ("/ui/activity", "Activity"),
+    ("/ui/pipeline", "Pipeline"),
+    ("/ui/mails", "Mails"),
+)
 _PLAIN: Final = frozenset(("web.static_asset", "web.favicon"))
 _CURES: Final = {
     403: "Ask somebody with a higher role, or sign in as somebody else.",
@@ -32,7 +37,7 @@ def add_pages(app: Flask, services: Services) -> None:
     blueprint.after_request(_after)
     blueprint.register_error_handler(Exception, error_page)
     blueprint.add_url_rule("/", "home", _home)
-    for part in (static, signin, customers, editing, one, pipeline, mails):
+    for part in (static, signin, customers, editing, one, pipeline, mails, importing):
         part.add_routes(blueprint)
     app.extensions[EXTENSION] = Web(services)
     app.context_processor(_context)
@@ -54,6 +59,8 @@ def _before() -> Response | None:
     """Who asks, whether they may, and whether an unsafe request comes from a page of ours."""
     if request.endpoint in _PLAIN:
         return None
+    if request.endpoint == importing.ENDPOINT:
+        request.max_content_length = importing.LARGEST + 64 * 1024
     g.browser = browser = web().browsers.of_request()
     security.check_origin(browser)
     needed = role_of(request.endpoint or "", request.method)

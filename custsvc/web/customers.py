@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
-from flask import Blueprint, redirect, render_template, request
+import orjson
+from flask import Blueprint, Response, redirect, render_template, request
 
+from ..api.lists import list_request
 from ..errors import NotFound
+from ..transfer import sheet
+from ..transfer.export import Format, export
 from . import listing, toast
-from .access import caller, route, services
+from .access import caller, needs, route, services
 from .words import plural
 
 _MANY = 200
@@ -18,6 +23,7 @@ _MANY = 200
 def add_routes(blueprint: Blueprint) -> None:
     route(blueprint, "/ui/customers", index)
     route(blueprint, "/ui/customers/bulk", bulk, "POST")
+    route(blueprint, "/ui/customers/export", export_list, "GET", "POST")
 
 
 def index() -> Any:
@@ -41,6 +47,27 @@ def bulk() -> Any:
         fields={"action": other, "ids": ",".join(map(str, done)), "back": back},
     )
     return redirect(back, 303)
+
+
+@needs("read")
+def export_list() -> Response:
+    """All that a list shows, on all its pages, as a file; or the customers that were chosen."""
+    fmt: Format = "ndjson" if request.values.get("format") == "ndjson" else "csv"
+    given = {name: value.strip() for name, value in request.args.items() if value.strip()}
+    asked = list_request(listing.api_parameters({**given, "cursor": ""}), services().cursors).query
+    store, ids = services().store.customers, _ids()
+
+    def parts() -> Iterator[bytes]:
+        if ids:
+            docs = [stored.doc for stored in store.get_many(ids).values()]
+            return iter([sheet.heading(), sheet.lines(map(orjson.loads, docs))])
+        return export(store, fmt, asked.filter, sort=asked.sort, descending=asked.descending)
+
+    return Response(
+        services().streams.carried(parts),
+        content_type="text/csv; charset=utf-8" if fmt == "csv" else "application/x-ndjson",
+        headers={"Content-Disposition": f'attachment; filename="customers.{fmt}"'},
+    )
 
 
 def _changed(change: Any, customer_id: int) -> bool:

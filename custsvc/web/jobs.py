@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 _TELL_EVERY: Final = 0.3
 # A job that says nothing for so long has died with its process.
 _SILENT: Final = 30.0
+_KEPT: Final = 86400.0
 
 Progress = Callable[[int, int | None], None]
 
@@ -31,6 +32,7 @@ class Jobs:
 
     def start(self, kind: str, by: str, work: Callable[[Progress], dict[str, Any]], **about: Any) -> str:
         """Begin; returns the id. `work` is given a function to tell how far it is, done of total."""
+        self._purge()
         job_id = secrets.token_hex(8)
         job: dict[str, Any] = {
             "id": job_id,
@@ -86,6 +88,14 @@ class Jobs:
             self._put(job)
         except CustsvcError as exc:
             logger.warning("The end of a job could not be kept: %s", exc, extra={"action": "job_untold"})
+
+    def _purge(self) -> None:
+        """Forget jobs of yesterday, but for the last of each kind."""
+        kept = set(self._facts.all("page.last.").values())
+        for name, text in self._facts.all("page.job.").items():
+            job: dict[str, Any] = orjson.loads(text)
+            if job["id"] not in kept and time.time() - job["beat"] > _KEPT:
+                self._facts.drop(name)
 
     def _put(self, job: dict[str, Any]) -> None:
         job["beat"] = time.time()

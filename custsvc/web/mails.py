@@ -79,14 +79,15 @@ def _rest(ids: list[str], done: list[str]) -> str:
 def _folder() -> Any:
     """The catcher's mailbox, where mails go to one on this machine; else None."""
     settings = services().settings
-    folder = settings.data_dir / "mail" / "mails"
-    if not settings.smtp_url.startswith("smtp+plain://127.0.0.1:") or not folder.is_dir():
+    if not settings.smtp_url.startswith("smtp+plain://127.0.0.1:"):
         return None
     try:
+        from ..local import LocalServers
         from ..local.mail import Mailbox
     except ImportError:  # the embedded servers are an extra
         return None
-    return Mailbox(folder)
+    folder = LocalServers(settings.data_dir).home / "mail" / "mails"
+    return Mailbox(folder) if folder.is_dir() else None
 
 
 def mailbox() -> Any:

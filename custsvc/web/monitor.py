@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 
 from ..api.resource import Services
 from ..errors import CustsvcError
+from .words import DATABASES
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +168,7 @@ class Monitor:
         rate = self._rate("written")
         return Step(
             "API",
-            f"writes to {self._services.store.name}",
+            f"writes to {DATABASES[self._services.store.name]}",
             "bad" if problem else "good",
             rate,
             "changes/s",
@@ -184,7 +185,7 @@ class Monitor:
         return Step("Outbox", what, health, depth.waiting, "waiting", facts)
 
     def _kafka_step(self, ends: dict[int, int] | None, problem: str | None) -> Step:
-        what = "one topic, in order per customer"
+        what = "in order per customer"
         if ends is None:
             if not self._settings.kafka:
                 return Step(
@@ -195,7 +196,7 @@ class Monitor:
         return Step("Kafka", what, "good", sum(ends.values()), "records", facts)
 
     def _copy_step(self, seen: dict[str, Any], problem: str | None) -> Step:
-        name = f"Copy in {self._settings.other_backend}"
+        name = f"{DATABASES[self._settings.other_backend]} copy"
         what = "applies each event once"
         ends, positions = seen.get("ends"), seen.get("copy")
         if ends is None or positions is None:

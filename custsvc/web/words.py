@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 
 _UNITS = ((31_536_000, "year"), (2_592_000, "month"), (86_400, "day"), (3_600, "hour"), (60, "minute"))
 
+DATABASES = {"postgres": "PostgreSQL", "mongo": "MongoDB"}
 FIELDS = {"name": "Name", "email": "E-mail", "phone": "Phone", "metadata": "Metadata", "deleted": "Deleted"}
 
 
@@ -27,7 +28,7 @@ def add_filters(app: Flask) -> None:
         fact=fact,
         moment=moment,
     )
-    app.jinja_env.globals.update(field_names=FIELDS)
+    app.jinja_env.globals.update(field_names=FIELDS, databases=DATABASES)
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
 

@@ -1,0 +1,65 @@
+"""Files that were uploaded to be imported: kept in the database for a day, so any process can go on."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import time
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import orjson
+
+from ..stores.base import Facts
+from ..transfer.rows import Format
+
+# A fact is a short text; a file is many of them.
+_PART: Final = 512 * 1024
+_KEPT: Final = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file as it was uploaded."""
+
+    id: str
+    name: str
+    fmt: Format
+    size: int
+    parts: int
+    at: float
+
+
+class Uploads:
+    """The files of this installation, by id."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+
+    def keep(self, name: str, fmt: Format, content: bytes) -> Upload:
+        """Store a file; what is older than a day goes."""
+        self._purge()
+        upload_id = secrets.token_hex(12)
+        parts = [content[start : start + _PART] for start in range(0, len(content), _PART)]
+        for number, part in enumerate(parts):
+            self._facts.put(f"page.part.{upload_id}.{number}", base64.b64encode(part).decode())
+        upload = Upload(upload_id, name, fmt, len(content), len(parts), time.time())
+        self._facts.put(f"page.upload.{upload_id}", orjson.dumps(asdict(upload)).decode())
+        return upload
+
+    def find(self, upload_id: str) -> Upload | None:
+        text = self._facts.get(f"page.upload.{upload_id}") if upload_id.isalnum() else None
+        return Upload(**orjson.loads(text)) if text else None
+
+    def content(self, upload: Upload) -> bytes:
+        """All of the file."""
+        names = (f"page.part.{upload.id}.{number}" for number in range(upload.parts))
+        return b"".join(base64.b64decode(self._facts.get(name) or "") for name in names)
+
+    def _purge(self) -> None:
+        for name, text in self._facts.all("page.upload.").items():
+            upload: dict[str, Any] = orjson.loads(text)
+            if time.time() - upload["at"] > _KEPT:
+                for number in range(upload["parts"]):
+                    self._facts.drop(f"page.part.{upload['id']}.{number}")
+                self._facts.drop(name)

@@ -1,0 +1,177 @@
+"""A whole custsvc behind a browser: the roles as processes on the tests' servers, and a real Chromium."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright
+
+from custsvc.local import LocalServers
+from custsvc.stores import open_store
+from custsvc.stores.base import Store
+
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+DEADLINE = 60.0
+
+
+def chromium() -> str | None:
+    """A browser of this machine."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def launch(playwright: Playwright) -> Browser:
+    return playwright.chromium.launch(executable_path=chromium(), args=list(FLAGS))
+
+
+def until(what: str, condition: Callable[[], Any], seconds: float = DEADLINE) -> Any:
+    """Wait until `condition` gives something true, and give that."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what}")
+        time.sleep(0.05)
+    return value
+
+
+class Site:
+    """The roles of one installation. Whoever makes it closes it."""
+
+    def __init__(self, folder: Path, backend: str, addresses: dict[str, str]) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self.backend = backend
+        self._folder = folder
+        self._stack = ExitStack()
+        mail = LocalServers(folder / "data", names=["mail"], ephemeral=True)
+        self._stack.callback(mail.stop)
+        mark = uuid.uuid4().hex[:12]
+        topics = {
+            f"CUSTSVC_TOPIC_{name}": f"web-{name}-{mark}" for name in ("UPDATES", "NOTIFY", "FAILED", "DEAD")
+        }
+        self.env = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("CUSTSVC_")},
+            **addresses,
+            **topics,
+            **mail.start(),
+            "CUSTSVC_BACKEND": backend,
+            "CUSTSVC_DATA_DIR": str(folder / "data"),
+            "CUSTSVC_LOCAL": "never",
+            "CUSTSVC_AUTH": "off",
+            "CUSTSVC_PARTITIONS": "2",
+            "CUSTSVC_HTTP_PORT": str(port),
+            "CUSTSVC_WORKERS": "1",
+        }
+
+    def start(self) -> Site:
+        for role in ("relay", "replicate", "notify", "serve"):
+            self._start(role)
+        until("serve is ready", lambda: self._answers("/readyz"))
+        return self
+
+    def _start(self, role: str) -> None:
+        log = (self._folder / f"{role}.log").open("wb")
+        self._stack.callback(log.close)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "custsvc", role], env=self.env, stdout=log, stderr=log
+        )
+        self._stack.callback(_end, process)
+
+    def _answers(self, path: str) -> bool:
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=2) as response:
+                return bool(response.status == 200)
+        except OSError:
+            return False
+
+    def api(self, method: str, path: str, body: Any = None) -> Any:
+        """Another client of the API, as curl would be one."""
+        request = urllib.request.Request(
+            f"{self.url}/api{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:
+            text = response.read()
+        return json.loads(text) if text else None
+
+    def create(self, name: str, **fields: Any) -> dict[str, Any]:
+        created: dict[str, Any] = self.api("POST", "/customers/", {"name": name, **fields})
+        return created
+
+    @contextmanager
+    def store(self) -> Iterator[Store]:
+        from custsvc.config import Settings
+
+        with open_store(Settings.load({"backend": self.backend}, environ=self.env)) as store:
+            yield store
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+class Watched:
+    """A browser window that notes what no page may do: errors, policy violations, foreign requests."""
+
+    def __init__(self, browser: Browser, url: str, **options: Any) -> None:
+        self.url = url
+        self.wrong: list[str] = []
+        self.context: BrowserContext = browser.new_context(
+            base_url=url,
+            **{"viewport": {"width": 1280, "height": 800}, "reduced_motion": "reduce", **options},
+        )
+        self.context.set_default_timeout(DEADLINE * 1000)
+        self.context.on("console", self._console)
+        self.context.on("weberror", lambda error: self.wrong.append(f"error: {error.error}"))
+        self.context.on("request", self._request)
+        self.context.on("dialog", self._dialog)
+
+    def _console(self, message: Any) -> None:
+        # What a page is refused on purpose the browser tells too, as a failed load.
+        expected = "status of 4" in message.text and "Failed to load resource" in message.text
+        if message.type in ("error", "warning") and not expected:
+            self.wrong.append(f"{message.type}: {message.text}")
+
+    def _request(self, request: Any) -> None:
+        if not request.url.startswith((self.url, "data:", "about:")):
+            self.wrong.append(f"foreign request: {request.url}")
+
+    def _dialog(self, dialog: Any) -> None:
+        if dialog.type != "beforeunload":
+            self.wrong.append(f"dialog: {dialog.message}")
+        dialog.accept()
+
+    def page(self, path: str = "") -> Page:
+        page = self.context.new_page()
+        if path:
+            page.goto(path)
+        return page
+
+    def close(self) -> None:
+        self.context.close()

@@ -1,0 +1,534 @@
+"""The pages in a real browser, on both databases, with the whole pipeline behind them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from custsvc.stores.base import Notification
+
+from .site import DEADLINE, Site, Watched, chromium, launch, until
+
+AXE = Path(__file__).parent / "vendor" / "axe-4.14.1.min.js"
+expect.set_options(timeout=DEADLINE * 1000)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if chromium() is None:
+        if os.environ.get("CUSTSVC_TEST_REQUIRE"):
+            pytest.fail("there is no Chromium, which the tests of the pages need: apt-get install chromium")
+        pytest.skip("NOT CHECKED: there is no Chromium here; apt-get install chromium")
+    with sync_playwright() as playwright, closing(launch(playwright)) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module", params=["postgres", "mongo"])
+def site(
+    request: pytest.FixtureRequest,
+    servers: Any,
+    all_databases: Any,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Site]:
+    made = {name: all_databases(name).migrated() for name in ("postgres", "mongo")}
+    addresses = {f"CUSTSVC_{name.upper()}_URL": url for name, url in made.items()}
+    addresses["CUSTSVC_KAFKA"] = servers.url("kafka")
+    site = Site(tmp_path_factory.mktemp("site"), request.param, addresses)
+    try:
+        with closing(site):
+            yield site.start()
+    finally:
+        for name, url in made.items():
+            all_databases(name).drop(url)
+
+
+@pytest.fixture
+def watched(browser: Browser, site: Site) -> Iterator[Watched]:
+    """A browser window; at the end nothing may have gone wrong in it."""
+    with closing(Watched(browser, site.url)) as watched:
+        yield watched
+        assert watched.wrong == []
+
+
+@pytest.fixture
+def page(watched: Watched) -> Page:
+    return watched.page()
+
+
+def toast(page: Page) -> Any:
+    return page.locator("[data-toast]")
+
+
+def test_a_customer_is_added_with_what_is_wrong_shown_beside_its_field(page: Page) -> None:
+    page.goto("/ui/customers")
+    page.get_by_role("button", name="New customer").click()
+    page.get_by_label("E-mail").fill("nobody")
+    page.get_by_role("textbox", name="Key").fill("age")
+    page.get_by_role("textbox", name="Value").fill("old")
+    page.get_by_label("Kind of value").select_option("number")
+    page.get_by_role("button", name="Add customer").click()
+
+    expect(page.get_by_role("alert")).to_be_focused()
+    expect(page.get_by_text("must be a number")).to_be_visible()
+    page.get_by_role("textbox", name="Value").fill("42")
+    page.get_by_role("button", name="Add customer").click()
+    expect(page.get_by_role("alert")).to_contain_text("2 things need to be corrected")
+    expect(page.get_by_label("Name")).to_have_attribute("aria-invalid", "true")
+    expect(page.locator("#d-email")).to_contain_text("is not an e-mail address")
+    page.get_by_label("Name").fill("Ada Lovelace")
+    page.get_by_label("E-mail").fill("ada@example.org")
+    page.get_by_role("button", name="Add customer").click()
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("Ada Lovelace")
+    expect(toast(page)).to_contain_text("Ada Lovelace was added.")
+    expect(page.locator(".facts")).to_contain_text("42")
+
+
+def test_deleting_can_be_undone_and_the_trash_restores(page: Page, site: Site) -> None:
+    customer = site.create("Delia Derbyshire")
+    page.goto(f"/ui/customers/{customer['id']}")
+
+    page.get_by_role("button", name="Delete").click()
+    expect(toast(page)).to_contain_text("Delia Derbyshire was deleted.")
+    page.get_by_role("button", name="Undo").click()
+    expect(toast(page)).to_contain_text("Delia Derbyshire is back.")
+
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("link", name="Trash").click()
+    page.get_by_role("link", name="Delia Derbyshire").click()
+    page.get_by_role("button", name="Restore").click()
+    expect(page.get_by_role("button", name="Edit")).to_be_visible()
+    assert site.api("GET", f"/customers/{customer['id']}/")["version"] == 5
+
+
+def test_the_list_searches_as_one_types_and_its_address_can_be_shared(
+    page: Page, watched: Watched, site: Site
+) -> None:
+    for name in ("Zelda Quux", "Zacharias Quux", "Yves Quux"):
+        site.create(name, metadata={"tier": "gold" if name.startswith("Z") else "tin"})
+    page.goto("/ui/customers")
+
+    page.keyboard.press("/")
+    page.keyboard.type("quux z")
+    expect(page.get_by_role("row")).to_have_count(3)
+    expect(page).to_have_url(re.compile(r"\?q=quux\+?(%20)?z$"))
+
+    other = watched.page(page.url)
+    expect(other.get_by_role("link", name="Zelda Quux")).to_be_visible()
+    expect(other.get_by_role("link", name="Yves Quux")).to_have_count(0)
+    other.get_by_role("columnheader", name="Name").get_by_role("link").click()
+    expect(other.locator("tbody tr").first).to_contain_text("Zacharias")
+    other.goto("/ui/customers?q=quux")
+    other.get_by_role("button", name="Filters").click()
+    other.get_by_label("Metadata key").fill("tier")
+    other.get_by_label("is", exact=True).fill("tin")
+    other.get_by_role("button", name="Apply").click()
+    expect(other.locator("tbody tr")).to_have_count(1)
+    expect(other).to_have_url(re.compile(r"\?q=quux&key=tier&value=tin$"))
+
+
+def test_pages_lead_on_and_back(page: Page, site: Site) -> None:
+    for number in range(5):
+        site.create(f"Paging Person {number}")
+
+    page.goto("/ui/customers?q=paging&sort=name&limit=2")
+    names: list[str] = []
+    for _ in range(3):
+        names += page.locator("tbody th a").all_text_contents()
+        if len(names) < 5:
+            page.get_by_role("button", name="Next").click()
+    page.get_by_role("button", name="Previous").click()
+
+    assert names == [f"Paging Person {number}" for number in range(5)]
+    assert page.locator("tbody th a").all_text_contents() == names[2:4]
+
+
+def test_many_are_deleted_at_once_and_undone_at_once(page: Page, site: Site) -> None:
+    for number in range(3):
+        site.create(f"Bulky Person {number}")
+    page.goto("/ui/customers?q=bulky")
+
+    expect(page.locator("[data-bulk]")).to_be_hidden()
+    page.get_by_label("Choose all on this page").check()
+    expect(page.locator("[data-count]")).to_have_text("3 chosen")
+    page.get_by_label("Choose Bulky Person 1").uncheck()
+    page.locator("[data-bulk]").get_by_role("button", name="Delete").click()
+    expect(toast(page)).to_contain_text("Deleted 2 customers.")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.get_by_role("button", name="Undo").click()
+
+    expect(toast(page)).to_contain_text("Restored 2 customers.")
+    expect(page.locator("tbody tr")).to_have_count(3)
+
+
+def test_changes_are_told_and_taken_back(page: Page, site: Site) -> None:
+    customer = site.create("Grace Hoper", metadata={"rank": "captain"})
+    page.goto(f"/ui/customers/{customer['id']}")
+    page.get_by_role("button", name="Edit").click()
+    page.get_by_label("Name").fill("Grace Hopper")
+    page.get_by_role("textbox", name="Value").fill("admiral")
+    page.get_by_role("button", name="Save").click()
+
+    newest = page.locator(".timeline > li").first
+    expect(newest.locator("del")).to_have_text(["Grace Hoper", "captain"])
+    expect(newest.locator("ins")).to_have_text(["Grace Hopper", "admiral"])
+    expect(newest.locator("time")).to_have_attribute("title", re.compile(r"\d{4}, \d\d:\d\d:\d\d UTC"))
+    page.get_by_role("button", name="Go back to version 1").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Grace Hoper")
+    page.get_by_role("button", name="Undo").click()
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("Grace Hopper")
+    expect(page.locator(".timeline > li")).to_have_count(4)
+
+
+def test_two_people_who_change_different_fields_are_brought_together(
+    browser: Browser, page: Page, site: Site
+) -> None:
+    customer = site.create("Two People", email="two@example.org")
+    page.goto(f"/ui/customers/{customer['id']}/edit")
+    with closing(Watched(browser, site.url)) as other:
+        theirs = other.page(f"/ui/customers/{customer['id']}/edit")
+        theirs.get_by_label("Phone").fill("+49 30 1")
+        theirs.get_by_role("button", name="Save").click()
+        expect(toast(theirs)).to_contain_text("Saved.")
+
+    page.get_by_label("E-mail").fill("both@example.org")
+    page.get_by_role("button", name="Save").click()
+
+    expect(toast(page)).to_contain_text("together with what others changed: Phone")
+    after = site.api("GET", f"/customers/{customer['id']}/")
+    assert (after["email"], after["phone"], after["version"]) == ("both@example.org", "+49 30 1", 3)
+
+
+def test_two_people_who_change_one_field_choose_what_stands(browser: Browser, page: Page, site: Site) -> None:
+    customer = site.create("One Field", email="old@example.org", metadata={"tier": "tin", "lang": "de"})
+    page.goto(f"/ui/customers/{customer['id']}/edit")
+    with closing(Watched(browser, site.url)) as other:
+        theirs = other.page(f"/ui/customers/{customer['id']}/edit")
+        theirs.get_by_label("E-mail").fill("theirs@example.org")
+        theirs.get_by_role("textbox", name="Value").nth(1).fill("gold")
+        theirs.get_by_role("button", name="Save").click()
+        expect(toast(theirs)).to_contain_text("Saved.")
+
+    page.get_by_label("E-mail").fill("mine@example.org")
+    page.get_by_label("Phone").fill("+49 30 2")
+    page.get_by_role("button", name="Save").click()
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("Changed at the same time")
+    expect(page.locator("fieldset")).to_have_count(1)
+    for value in ("old@example.org", "theirs@example.org", "mine@example.org"):
+        expect(page.locator("fieldset")).to_contain_text(value)
+    page.get_by_role("radio", name=re.compile("You typed")).check()
+    page.get_by_role("button", name="Save the choices").click()
+    expect(toast(page)).to_contain_text("Saved")
+    after = site.api("GET", f"/customers/{customer['id']}/")
+    assert (after["email"], after["phone"]) == ("mine@example.org", "+49 30 2")
+    assert after["metadata"] == {"lang": "de", "tier": "gold"}
+
+
+def test_what_was_typed_survives_that_somebody_deleted_the_customer(page: Page, site: Site) -> None:
+    customer = site.create("Gone Meanwhile")
+    page.goto(f"/ui/customers/{customer['id']}/edit")
+    site.api("DELETE", f"/customers/{customer['id']}/")
+
+    page.get_by_label("Phone").fill("+49 30 3")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("alert")).to_contain_text("deleted this customer")
+    expect(page.get_by_label("Phone")).to_have_value("+49 30 3")
+    page.get_by_role("button", name="Restore and save").click()
+
+    expect(toast(page)).to_contain_text("Saved.")
+    after = site.api("GET", f"/customers/{customer['id']}/")
+    assert (after["phone"], after["deleted"]) == ("+49 30 3", False)
+
+
+def test_the_feed_shows_at_once_what_another_client_changes(page: Page, site: Site) -> None:
+    page.goto("/ui/activity")
+    expect(page.locator("[data-live]")).to_have_text("Live")
+
+    customer = site.create("Live Person", email="live@example.org")
+    first = page.locator("[data-feed] > li").first
+    expect(first).to_contain_text("Live Person")
+    expect(first.locator("ins")).to_contain_text(["Live Person", "live@example.org"])
+
+    page.get_by_role("button", name="Pause").click()
+    site.api("PATCH", f"/customers/{customer['id']}/", {"email": "life@example.org"})
+    expect(page.locator("[data-live]")).to_have_text("Paused, 1 waiting")
+    expect(page.get_by_text("life@example.org")).to_have_count(0)
+    page.get_by_role("button", name="Go on").click()
+    expect(first.locator("del")).to_have_text("live@example.org")
+    expect(first.locator("ins")).to_have_text("life@example.org")
+    page.get_by_label("Which changes").select_option("created")
+    expect(page.locator('[data-feed] > li[data-op="updated"]:visible')).to_have_count(0)
+
+
+def test_a_change_is_followed_to_the_copy_and_to_the_mail(page: Page, site: Site) -> None:
+    customer = site.create("Way Finder", email="way@example.org")
+    page.goto(f"/ui/customers/{customer['id']}")
+
+    expect(page.locator("#way")).to_contain_text(re.compile(r"partition \d, offset \d+"))
+    expect(page.locator("#way .there")).to_have_count(3)
+
+    def sent() -> bool:
+        page.reload()
+        return page.locator(".badge", has_text="sent").count() > 0
+
+    until("the mail is sent", sent)
+    page.goto("/ui/mailbox")
+    page.get_by_role("link", name="Welcome, Way Finder").click()
+    expect(page.frame_locator("iframe.mail").locator("body")).to_contain_text("Way Finder")
+    assert page.locator("iframe.mail").get_attribute("sandbox") == ""
+
+
+def test_the_pipeline_is_shown_and_the_copy_proved(page: Page, site: Site) -> None:
+    site.create("Proof Person")
+    page.goto("/ui/pipeline")
+
+    for step in ("API", "Outbox", "Kafka", "copy", "Mail"):
+        expect(page.locator("#picture")).to_contain_text(step)
+    page.get_by_role("button", name="Compare now").or_(
+        page.get_by_role("button", name="Compare again")
+    ).click()
+    expect(page.locator("#verify")).to_contain_text("all identical")
+    expect(page.locator("#picture .is-bad")).to_have_count(0)
+
+
+def test_mails_that_failed_are_sent_again_or_let_go(page: Page, site: Site) -> None:
+    with site.store() as store:
+        for name in ("again", "let-go"):
+            mail = Notification(
+                f"web-{name}",
+                f"event-{name}",
+                None,
+                1,
+                "test",
+                f"{name}@example.org",
+                f"Mail {name}",
+                "text",
+                None,
+            )
+            store.ledger.add(
+                [Notification(**{**_as_dict(mail), "state": "failed", "reason": "550 no such box"})]
+            )
+    page.goto("/ui/mails?state=failed")
+
+    expect(page.get_by_text("550 no such box")).to_have_count(2)
+    page.get_by_label("Choose Mail let-go").check()
+    page.get_by_role("button", name="Let go").click()
+    expect(toast(page)).to_contain_text("Gave up 1 mail.")
+    page.get_by_label("Choose Mail again").check()
+    page.get_by_role("button", name="Send again").click()
+    expect(toast(page)).to_contain_text("1 mail will be sent again.")
+
+    with site.store() as store:
+        until("it is sent", lambda: store.ledger.find(["web-again"])[0].state == "sent")
+        assert store.ledger.find(["web-let-go"])[0].state == "discarded"
+
+
+def _as_dict(mail: Notification) -> dict[str, Any]:
+    return {name: getattr(mail, name) for name in Notification.__dataclass_fields__}
+
+
+def test_a_file_is_imported_as_its_plan_was_shown(page: Page, site: Site) -> None:
+    known = site.create("Imported Known", email="known@example.org", phone="1")
+    rows = [
+        "Customer;E-mail;phone;segment",
+        "Imported New;new@example.org;+49 30 6;retail",
+        "Imported Known;known@example.org;+49 30 7;",
+        "Imported Wrong;not an address;;",
+        "=Imported Formula;formula@example.org;;",
+    ]
+    page.goto("/ui/import")
+    file = {"name": "people.csv", "mimeType": "text/csv", "buffer": "\n".join(rows).encode()}
+    page.get_by_label("File").set_input_files(file)  # type: ignore[arg-type]
+    page.get_by_role("button", name="Go on").click()
+
+    page.get_by_label("Customer", exact=True).select_option("name")
+    page.get_by_label("E-mail", exact=True).select_option("email")
+    page.get_by_role("button", name="Show what would happen").click()
+    expect(page.locator(".tiles")).to_contain_text(re.compile(r"2\s*to add\s*1\s*to change"))
+    expect(page.locator("tbody")).to_contain_text("is not an e-mail address")
+    assert site.api("GET", f"/customers/{known['id']}/")["version"] == 1
+
+    page.get_by_label("Leave out 1 row that is wrong").check()
+    page.get_by_role("button", name="Do this: 3 changes").click()
+    expect(page.locator(".alert-good")).to_contain_text("Done.")
+    expect(page.locator(".tiles")).to_contain_text(re.compile(r"2\s*added\s*1\s*changed"))
+    after = site.api("GET", f"/customers/{known['id']}/")
+    assert (after["phone"], after["updated_by"]) == ("+49 30 7", "anonymous")
+    new = site.api("GET", "/customers/?email=new@example.org")["results"][0]
+    assert (new["name"], new["metadata"]) == ("Imported New", {"segment": "retail"})
+
+
+def test_a_plan_that_is_no_longer_true_is_not_applied(page: Page, site: Site) -> None:
+    known = site.create("Plan Known", email="plan@example.org")
+    page.goto("/ui/import")
+    file = {"name": "p.csv", "mimeType": "text/csv", "buffer": b"name,email\nPlan Other,plan@example.org\n"}
+    page.get_by_label("File").set_input_files(file)  # type: ignore[arg-type]
+    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Show what would happen").click()
+    expect(page.get_by_role("button", name="Do this: 1 change")).to_be_visible()
+    site.api("PATCH", f"/customers/{known['id']}/", {"phone": "1"})
+
+    page.get_by_role("button", name="Do this").click()
+
+    expect(page.get_by_role("alert")).to_contain_text("nothing was imported")
+    assert site.api("GET", f"/customers/{known['id']}/")["name"] == "Plan Known"
+
+
+def test_what_is_shown_is_exported(page: Page, site: Site) -> None:
+    for name in ("Export =One", "Export Two"):
+        site.create(name, phone="=1+1")
+    page.goto("/ui/customers?q=export&sort=name")
+
+    page.get_by_role("button", name="Export").click()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="As CSV, what is shown").click()
+    lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+
+    assert download.value.suggested_filename == "customers.csv"
+    assert [line.split(",")[1] for line in lines] == ["name", "Export =One", "Export Two"]
+    assert "'=1+1" in lines[1]
+
+
+XSS = (
+    "<script>window.xss=1</script>",
+    '"><img src=x onerror=window.xss=1>',
+    "'-window.xss=1-'",
+    "</title></textarea><svg onload=window.xss=1>",
+    "{{7*7}}${7*7}<%= 7*7 %>",
+    "javascript:window.xss=1",
+)
+
+
+def test_markup_in_any_field_stays_text_on_every_page(page: Page, site: Site) -> None:
+    ids = []
+    for text in XSS:
+        metadata = {re.sub(r"[.$]", "", text)[:40]: text}
+        ids.append(site.create(f"Xss {text}", phone=text[:50], metadata=metadata)["id"])
+    page.goto("/ui/activity")
+    expect(page.locator("[data-live]")).to_have_text("Live")
+    site.api("PATCH", f"/customers/{ids[0]}/", {"name": f"Xss again {XSS[1]}"})
+    expect(page.locator("[data-feed]")).to_contain_text(f"Xss again {XSS[1]}")
+
+    for path in (
+        "/ui/activity",
+        "/ui/customers?q=xss",
+        f"/ui/customers?q={XSS[0]}",
+        *(f"/ui/customers/{i}" for i in ids),
+    ):
+        page.goto(path)
+        assert page.evaluate("window.xss") is None, path
+        assert page.locator("main img, main [onerror], main [onload], main script").count() == 0, path
+    for text, customer_id in zip(XSS, ids, strict=True):
+        page.goto(f"/ui/customers/{customer_id}/edit")
+        expect(page.get_by_role("textbox", name="Value")).to_have_value(text)
+        assert page.evaluate("window.xss") is None
+
+
+def test_the_basics_work_without_scripts(browser: Browser, site: Site) -> None:
+    with closing(Watched(browser, site.url, java_script_enabled=False)) as watched:
+        page = watched.page("/ui/customers/new")
+        page.get_by_label("Name").fill("No Script")
+        page.get_by_role("button", name="Add customer").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("No Script")
+        page.get_by_role("button", name="Edit").click()
+        page.get_by_label("Phone").fill("+49 30 4")
+        page.get_by_role("button", name="Save").click()
+        page.get_by_role("button", name="Delete").click()
+        page.get_by_role("button", name="Undo").click()
+        page.goto("/ui/customers")
+        page.get_by_label("Search").fill("no script")
+        page.get_by_role("button", name="Search").click()
+        expect(page.locator("tbody tr")).to_have_count(1)
+        page.get_by_label("Choose No Script").check()
+        page.locator("[data-bulk]").get_by_role("button", name="Delete").click()
+        expect(page.get_by_role("heading", name="Nobody fits")).to_be_visible()
+        assert watched.wrong == []
+
+
+def test_the_keyboard_is_enough(page: Page, site: Site) -> None:
+    site.create("Keyboard Person")
+    page.goto("/ui/customers?q=keyboard")
+
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Export").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("link", name="As CSV, what is shown")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Export")).to_be_focused()
+    expect(page.get_by_role("link", name="As CSV, what is shown")).to_be_hidden()
+
+
+def every_page(site: Site) -> list[str]:
+    customer = site.create("Every Page", email="every@example.org", metadata={"tier": "gold"})
+    site.api("PATCH", f"/customers/{customer['id']}/", {"phone": "+49 30 5"})
+    path = f"/ui/customers/{customer['id']}"
+    lists = [
+        "/ui/customers",
+        "/ui/customers?q=nobodyatall",
+        "/ui/customers?state=trash",
+        "/ui/customers?updated__gte=never",
+    ]
+    one = [path, f"{path}/edit", "/ui/customers/new", "/ui/customers/999999"]
+    return [
+        *lists,
+        *one,
+        "/ui/activity",
+        "/ui/pipeline",
+        "/ui/mails",
+        "/ui/mails?state=failed",
+        "/ui/mailbox",
+        "/ui/dead-letters",
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_shuts_anybody_out(browser: Browser, site: Site, scheme: str) -> None:
+    found: dict[str, list[str]] = {}
+    source = AXE.read_text(encoding="utf-8")
+    # The checker itself sets styles, which the policy would forbid.
+    with closing(Watched(browser, site.url, color_scheme=scheme, bypass_csp=True)) as watched:
+        page = watched.page()
+        for path in every_page(site):
+            page.goto(path)
+            page.evaluate(source)
+            result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+            serious = [v for v in result["violations"] if v["impact"] in ("serious", "critical")]
+            if serious:
+                found[path] = [f"{v['id']}: {[n['target'] for n in v['nodes']][:3]}" for v in serious]
+
+    assert found == {}
+
+
+def test_nothing_is_wider_than_a_phone(browser: Browser, site: Site) -> None:
+    wide = []
+    with closing(Watched(browser, site.url, viewport={"width": 390, "height": 844})) as watched:
+        page = watched.page()
+        for path in every_page(site):
+            page.goto(path)
+            if page.evaluate("document.documentElement.scrollWidth") > 390:
+                wide.append(path)
+        assert watched.wrong == []
+
+    assert wide == []
+
+
+def test_light_and_dark_are_chosen_and_kept(page: Page) -> None:
+    page.goto("/ui/customers")
+    before = page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    page.get_by_role("button", name="Switch between light and dark").click()
+    page.goto("/ui/pipeline")
+
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
