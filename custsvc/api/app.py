@@ -20,7 +20,7 @@ from ..stores import open_store
 from ..stores.base import Store
 from ..stores.limit import EventLimit
 from ..web import add_pages
-from . import batch, bulk, customers, docs, events, health, measure, notifications, unsubscribe
+from . import batch, bulk, customers, docs, events, failed, health, measure, notifications, unsubscribe
 from .copy import Copy
 from .cursors import Cursors
 from .guard import Guard
@@ -44,6 +44,9 @@ ROUTES: Final[tuple[tuple[str, type[ApiResource]], ...]] = (
     ("/api/customers/<id:customer_id>/history", customers.CustomerHistory),
     ("/api/customers/batch", batch.CustomerBatch),
     ("/api/customers/<id:customer_id>/notifications", notifications.CustomerNotifications),
+    ("/api/failed", failed.FailedList),
+    ("/api/failed/<entry_id>/retry", failed.FailedRetry),
+    ("/api/failed/<entry_id>/discard", failed.FailedDiscard),
     ("/api/status", health.Status),
     ("/api/openapi.json", docs.OpenApi),
     ("/api/schema", docs.Schema),

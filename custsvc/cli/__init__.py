@@ -14,7 +14,21 @@ import typer
 
 from .. import __version__
 from ..errors import CustsvcError, ExitCode
-from . import bench, data, doctor, keys, notify, replay, schema, serve, stack, transfer, users, workers
+from . import (
+    bench,
+    data,
+    doctor,
+    failed,
+    keys,
+    notify,
+    replay,
+    schema,
+    serve,
+    stack,
+    transfer,
+    users,
+    workers,
+)
 from .common import Talk
 
 app = typer.Typer(
@@ -66,6 +80,7 @@ app.add_typer(notify.app, name="notify")
 app.command("export")(transfer.export_)
 app.command("import")(transfer.import_)
 app.add_typer(keys.app, name="keys")
+app.add_typer(failed.app, name="failed")
 app.add_typer(users.app, name="users")
 app.add_typer(doctor.config, name="config")
 app.add_typer(doctor.topics, name="topics")

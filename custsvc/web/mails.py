@@ -140,7 +140,9 @@ def dead_letters() -> Any:
         from .topics import newest
 
         try:
-            records = newest(settings, settings.topic_dead, _SHOWN).records
+            found = newest(settings, settings.topic_dead, _SHOWN).records
+            # Marks of what became of a record stand between them.
+            records = [record for record in found if "dead_settled" not in record.headers]
         except CustsvcError as exc:
             problem = str(exc)
     return render_template("mails/dead.html", records=records, problem=problem, shown=_SHOWN)

@@ -39,6 +39,9 @@ NEEDED: dict[tuple[str, str], Role | None] = {
     ("/customers/<id:customer_id>", "PUT"): "write",
     ("/customers/<id:customer_id>", "PATCH"): "write",
     ("/customers/<id:customer_id>", "DELETE"): "write",
+    ("/api/failed", "GET"): "read",
+    ("/api/failed/<entry_id>/retry", "POST"): "write",
+    ("/api/failed/<entry_id>/discard", "POST"): "write",
     ("/api/status", "GET"): "read",
     ("/api/events/stream", "GET"): "read",
     ("/api/customers/export", "GET"): "read",
@@ -78,6 +81,7 @@ def concrete(path: str, customer: dict[str, Any], token: str) -> str:
         ("<id:customer_id>", str(customer["id"])),
         ("<name>", "docs.css"),
         ("<code>", "validation"),
+        ("<entry_id>", "0123456789abcdef"),
         ("<token>", token),
     ):
         path = path.replace(variable, value)
@@ -136,7 +140,14 @@ def test_every_route_refuses_a_key_of_too_weak_a_role(
 
             if needed is None or ROLES.index(role) >= ROLES.index(needed):
                 # The stream is let in, and then misses Kafka; the import, and then wants a file.
-                allowed = {"stream": (503,), "import": (415,)}.get(path.rpartition("/")[2], (200, 201, 204))
+                last = {
+                    "stream": (503,),
+                    "failed": (503,),
+                    "import": (415,),
+                    "retry": (404,),
+                    "discard": (404,),
+                }
+                allowed = last.get(path.rpartition("/")[2], (200, 201, 204))
                 assert answer.status_code in allowed, (role, method, where)
             else:
                 assert (answer.status_code, answer.json["code"]) == (403, "forbidden"), (role, method, where)

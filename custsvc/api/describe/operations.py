@@ -366,6 +366,7 @@ _NOTIFICATIONS = Operation(
     problems=(404,),
 )
 
+_ACCEPTED = Answer("It was.", {JSON: {"type": "object"}})
 _OK = Answer("It is.", {JSON: models.Health})
 _PIPELINE: Final[dict[tuple[str, str], Operation]] = {
     ("/api/status", "get"): Operation(
@@ -382,6 +383,36 @@ _PIPELINE: Final[dict[tuple[str, str], Operation]] = {
         description="Requests by route, method and status; what waits in the outbox. No label is personal.",
         answers={200: Answer("Text in Prometheus's form.", {"text/plain": {"type": "string"}})},
         role=None,
+    ),
+    ("/api/failed/", "get"): Operation(
+        id="listFailed",
+        tag="pipeline",
+        summary="What failed and waits for somebody",
+        description="Records that a copy could not read (stage `replicate`) and notifications that were "
+        "given up (stage `notify`), the newest first.",
+        parameters=(
+            Parameter("stage", "Only this stage's.", {"type": "string", "enum": ["replicate", "notify"]}),
+            _LIMIT,
+        ),
+        answers={200: Answer("How many, and the newest of them.", {JSON: {"type": "object"}})},
+    ),
+    ("/api/failed/{entry_id}/retry", "post"): Operation(
+        id="retryFailed",
+        tag="pipeline",
+        summary="Send what failed again",
+        description="A record goes to the topic and partition that it came from, with its own key, bytes and "
+        "headers; a notification is queued with all tries before it.",
+        answers={202: _ACCEPTED},
+        problems=(404, 409),
+        role="write",
+    ),
+    ("/api/failed/{entry_id}/discard", "post"): Operation(
+        id="discardFailed",
+        tag="pipeline",
+        summary="Give up what failed",
+        answers={202: _ACCEPTED},
+        problems=(404, 409),
+        role="write",
     ),
     ("/livez", "get"): Operation(
         id="isAlive",
@@ -467,6 +498,7 @@ OPERATIONS: Final = (
     | _ORIGINALS
 )
 PATH_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
+    "entry_id": {"type": "string", "minLength": 1, "maxLength": 200},
     "customer_id": {"type": "integer", "format": "int64", "minimum": 1, "maximum": 2**63 - 1},
     "name": {"type": "string"},
     "code": {"type": "string"},

@@ -1,0 +1,120 @@
+"""What failed and waits for somebody: dead letters of the copies, and notifications that were given up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from flask import Response
+
+from ..errors import Conflict, NotFound, TemporaryError
+from .messages import limit_of, parameters, word_of
+from .resource import ApiResource
+
+if TYPE_CHECKING:
+    from ..failed import DeadLetterBox
+
+STAGES: Final = ("replicate", "notify")
+_DEAD: Final = "dead-"
+
+
+class FailedList(ApiResource):
+    """Both stages, or one."""
+
+    def get(self) -> Response:
+        given = parameters("stage", "limit")
+        limit = limit_of(given)
+        stages = (word_of(given, "stage", STAGES, "replicate"),) if "stage" in given else STAGES
+        results: list[dict[str, Any]] = []
+        count = 0
+        if "replicate" in stages:
+            found = self._dead_letters()
+            results += found[:limit]
+            count += len(found)
+        if "notify" in stages:
+            results += self._notifications(limit - len(results))
+            count += self.services.store.ledger.counts().get("failed", 0)
+        return _answer({"count": count, "results": results})
+
+    def _dead_letters(self) -> list[dict[str, Any]]:
+        from ..failed import OPEN, as_row
+
+        with _box(self) as box:
+            return [as_row(letter) for letter in reversed(box.all()) if letter.state in OPEN]
+
+    def _notifications(self, limit: int) -> list[dict[str, Any]]:
+        from ..notify import view
+
+        if limit < 1:
+            return []
+        found = self.services.store.ledger.recent(state="failed", limit=limit)
+        return [{**view.row(each), "stage": "notify"} for each in found]
+
+
+class FailedRetry(ApiResource):
+    """Sends one again."""
+
+    def post(self, entry_id: str) -> Response:
+        parameters()
+
+        def resend(box: DeadLetterBox) -> None:
+            from ..failed import customers_of
+            from ..pipeline import resending
+
+            letters = box.find([entry_id])
+            box.retry(letters)
+            if customers := customers_of(letters):
+                with resending(self.services.settings, self.services.store) as again:
+                    again(customers)
+
+        ledger = self.services.store.ledger
+        return _settle(self, entry_id, "retried", resend, lambda: ledger.retry([entry_id]))
+
+
+class FailedDiscard(ApiResource):
+    """Gives one up."""
+
+    def post(self, entry_id: str) -> Response:
+        parameters()
+        why = f"discarded by {self.caller().actor}"
+        ledger = self.services.store.ledger
+        return _settle(
+            self,
+            entry_id,
+            "discarded",
+            lambda box: box.discard(box.find([entry_id]), why),
+            lambda: ledger.discard([entry_id], why),
+        )
+
+
+def _settle(
+    resource: ApiResource,
+    entry_id: str,
+    state: str,
+    dead: Callable[[DeadLetterBox], object],
+    notification: Callable[[], list[str]],
+) -> Response:
+    if entry_id.startswith(_DEAD):
+        with _box(resource) as box:
+            dead(box)
+        return _answer({"id": entry_id, "stage": "replicate", "state": state}, 202)
+    found = resource.services.store.ledger.find([entry_id])
+    if not found:
+        raise NotFound(f"nothing that failed has the id {entry_id}")
+    if not notification():
+        raise Conflict(f"notification {entry_id} is {found[0].state}, or a newer one went out since")
+    return _answer({"id": entry_id, "stage": "notify", "state": state}, 202)
+
+
+def _box(resource: ApiResource) -> DeadLetterBox:
+    # Not at the top: Kafka's client is not small, and most processes never need it.
+    from ..failed import DeadLetterBox
+
+    if not resource.services.settings.kafka:
+        raise TemporaryError("this server was not told Kafka's address", dependency="kafka")
+    return DeadLetterBox(resource.services.settings)
+
+
+def _answer(body: dict[str, Any], status: int = 200) -> Response:
+    return Response(orjson.dumps(body), status, content_type="application/json")

@@ -1,0 +1,281 @@
+"""Commands over what failed: records that a copy could not read, and notifications that were given up."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from . import notify, output
+from .common import BackendOption, DataDirOption, OutputOption, say, settings_for
+
+if TYPE_CHECKING:
+    from ..config import Settings
+    from ..failed import DeadLetter
+
+Stage = Literal["replicate", "notify"]
+StageOption = Annotated[
+    str,
+    typer.Option(
+        "--stage",
+        help="replicate: records a copy could not read. notify: notifications given up.",
+        metavar="replicate|notify",
+    ),
+]
+IdsArgument = Annotated[list[str] | None, typer.Argument(help="Entries by id.", metavar="ID")]
+AllOption = Annotated[bool, typer.Option("--all", help="All that are open.")]
+ClassOption = Annotated[
+    str | None, typer.Option("--class", help="Only those with this class of reason.", metavar="WORD")
+]
+SinceOption = Annotated[
+    str | None, typer.Option("--since", help="Only those since: 2h, 3d, or a time.", metavar="TIME")
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say which they are.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+_COLUMNS = ("id", "state", "class", "reason", "topic", "partition", "offset", "key", "bytes", "time")
+
+app = typer.Typer(
+    help="What failed and waits for somebody: look at it, send it again, or give it up.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.command("list")
+def list_failed(
+    stage: StageOption = "replicate",
+    reason_class: ClassOption = None,
+    since: SinceOption = None,
+    settled: Annotated[bool, typer.Option("--settled", help="Also what was sent again or given up.")] = False,
+    fmt: OutputOption = "table",
+    backend: BackendOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """List what failed.
+
+    Example: custsvc failed list --stage replicate -o ndjson
+    """
+    output.checked(fmt)
+    if _checked(stage) == "notify":
+        notify.list_notifications(state="failed", since=since, fmt=fmt, backend=backend, data_dir=data_dir)
+        return
+    from ..failed import as_row
+
+    letters = _select(_settings(data_dir), None, True, reason_class, since, settled=settled)
+    output.rows(fmt, _COLUMNS, map(as_row, letters))
+
+
+@app.command()
+def show(
+    id: Annotated[str, typer.Argument(help="The entry's id.")],
+    fmt: OutputOption = "table",
+    backend: BackendOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Show one entry with everything that is known of it.
+
+    Example: custsvc failed show dead-3fd0bc4f1c0a
+    """
+    output.checked(fmt)
+    if not id.startswith("dead-"):
+        notify.show(id, fmt=fmt, backend=backend, data_dir=data_dir)
+        return
+    (letter,) = _select(_settings(data_dir), [id], False, None, None, settled=True)
+    row = _whole(letter)
+    if fmt != "table":
+        output.rows(fmt, tuple(row), [row])
+        return
+    for name, value in row.items():
+        if not name.endswith("base64"):
+            typer.echo(f"{name:10} {value}")
+    typer.echo((letter.value or b"").decode("utf-8", "replace"))
+
+
+@app.command()
+def export(
+    stage: StageOption = "replicate",
+    reason_class: ClassOption = None,
+    since: SinceOption = None,
+    settled: Annotated[bool, typer.Option("--settled", help="Also what was sent again or given up.")] = False,
+    backend: BackendOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Write what failed as NDJSON, with its own bytes in base64.
+
+    Example: custsvc failed export --stage replicate > dead.ndjson
+    """
+    if _checked(stage) == "notify":
+        notify.list_notifications(
+            state="failed", since=since, limit=1_000_000, fmt="ndjson", backend=backend, data_dir=data_dir
+        )
+        return
+    letters = _select(_settings(data_dir), None, True, reason_class, since, settled=settled)
+    output.rows("ndjson", (), map(_whole, letters))
+
+
+@app.command()
+def retry(
+    ids: IdsArgument = None,
+    everything: AllOption = False,
+    stage: StageOption = "replicate",
+    reason_class: ClassOption = None,
+    since: SinceOption = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
+    backend: BackendOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Send entries again: these ids, or all that are open.
+
+    A record goes to the topic and partition that it came from, with its own key, bytes and headers. A
+    customer whose event can be read by now is sent once more as it is, behind it; --backend is the source.
+
+    Example: custsvc failed retry --all --class bad-json --dry-run
+    """
+    if _is_notify(stage, ids):
+        state = None if ids else "failed"
+        notify.retry(
+            ids, state=state, since=since, dry_run=dry_run, yes=yes, backend=backend, data_dir=data_dir
+        )
+        return
+    settings = _settings(data_dir)
+    letters = _select(settings, ids, everything, reason_class, since)
+    if not _go_ahead("send", letters, dry_run=dry_run, yes=yes or bool(ids)):
+        return
+    from ..failed import DeadLetterBox, customers_of
+
+    customers = customers_of(letters)
+    if customers:
+        settings = _settings(data_dir, "backend", backend=backend)
+    with DeadLetterBox(settings) as box:
+        sent = box.retry(letters)
+    say(f"{sent} of {len(letters)} sent again; {len(letters) - sent} were there already")
+    if customers:
+        _resend(settings, customers)
+
+
+@app.command()
+def discard(
+    ids: IdsArgument = None,
+    everything: AllOption = False,
+    stage: StageOption = "replicate",
+    reason_class: ClassOption = None,
+    since: SinceOption = None,
+    reason: Annotated[str, typer.Option(help="Why; it is kept.")] = "discarded by hand",
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
+    backend: BackendOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Give entries up: these ids, or all that are open.
+
+    Example: custsvc failed discard dead-3fd0bc4f1c0a --reason "a test of ours"
+    """
+    if _is_notify(stage, ids):
+        notify.discard(
+            ids,
+            state=None if ids else "failed",
+            since=since,
+            reason=reason,
+            dry_run=dry_run,
+            yes=yes,
+            backend=backend,
+            data_dir=data_dir,
+        )
+        return
+    settings = _settings(data_dir)
+    letters = _select(settings, ids, everything, reason_class, since)
+    if not _go_ahead("discard", letters, dry_run=dry_run, yes=yes or bool(ids)):
+        return
+    from ..failed import DeadLetterBox
+
+    with DeadLetterBox(settings) as box:
+        say(f"{box.discard(letters, reason)} discarded")
+
+
+def _checked(stage: str) -> str:
+    if stage not in ("replicate", "notify"):
+        raise typer.BadParameter(f"{stage!r} is neither replicate nor notify", param_hint="--stage")
+    return stage
+
+
+def _is_notify(stage: str, ids: Sequence[str] | None) -> bool:
+    """Whether the ledger is meant: an id says so itself."""
+    if ids:
+        return not all(each.startswith("dead-") for each in ids)
+    return _checked(stage) == "notify"
+
+
+def _settings(data_dir: Any, *needs: Any, **flags: Any) -> Settings:
+    return settings_for("failed", ("kafka", *needs), start=False, data_dir=data_dir, **flags)
+
+
+def _select(
+    settings: Settings,
+    ids: Sequence[str] | None,
+    everything: bool,
+    reason_class: str | None,
+    since: str | None,
+    *,
+    settled: bool = False,
+) -> list[DeadLetter]:
+    from ..failed import OPEN, DeadLetterBox
+    from ..tail import parse_time
+
+    if not ids and not (everything or reason_class or since):
+        raise typer.BadParameter("give ids, or --all and what narrows it", param_hint="ID")
+    oldest = parse_time(since) if since else None
+    with DeadLetterBox(settings) as box:
+        found = box.find(ids) if ids else box.all()
+    return [
+        letter
+        for letter in found
+        if (ids or settled or letter.state in OPEN)
+        and reason_class in (None, letter.reason_class)
+        and (oldest is None or letter.time >= oldest)
+    ]
+
+
+def _go_ahead(verb: str, letters: Sequence[DeadLetter], *, dry_run: bool, yes: bool) -> bool:
+    if dry_run or not letters:
+        for letter in letters:
+            typer.echo(f"{letter.id}  {letter.reason_class}  {letter.place}")
+        say(f"{len(letters)} to {verb}.")
+        return False
+    if not yes:
+        if not sys.stdin.isatty():
+            raise typer.BadParameter(
+                f"this would {verb} {len(letters)}; say --yes, or look first with --dry-run"
+            )
+        typer.confirm(f"{verb} {len(letters)} records?", abort=True, err=True)
+    return True
+
+
+def _resend(settings: Settings, customers: Sequence[int]) -> None:
+    from ..pipeline import resending
+    from ..stores import open_store
+
+    with open_store(settings) as source, resending(settings, source) as resend:
+        resend(customers)
+    say(f"{len(customers)} customers sent as they are, behind their old events")
+
+
+def _whole(letter: DeadLetter) -> dict[str, Any]:
+    from base64 import b64encode
+
+    from ..failed import as_row
+
+    def text(data: str | bytes | None) -> str | None:
+        raw = data.encode() if isinstance(data, str) else data
+        return None if raw is None else b64encode(raw).decode()
+
+    headers = [[name, text(value)] for name, value in letter.headers]
+    return {
+        **as_row(letter),
+        "key_base64": text(letter.key),
+        "value_base64": text(letter.value),
+        "headers_base64": headers,
+    }

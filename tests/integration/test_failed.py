@@ -1,0 +1,250 @@
+"""What a copy could not read is listed, sent again byte for byte, or given up; and it is remembered."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+import pytest
+
+from custsvc.api import create_app
+from custsvc.config import Settings
+from custsvc.customer import Fields
+from custsvc.errors import Conflict, NotFound, TemporaryError
+from custsvc.events import decode
+from custsvc.failed import DeadLetter, DeadLetterBox
+from custsvc.kafka import Publisher, Record
+from custsvc.service import Caller, CustomerService
+from custsvc.stores import open_store
+from custsvc.stores.base import Store
+
+from .conftest import Topic, Workers, until
+
+ME = Caller("test")
+BAD = [
+    Record(b"7", b"{not json", [("h", b"\x00\xff"), ("h", b"again")]),
+    Record(b"8", b'{"customer_id": "8"}', []),
+    Record(b"9", b"\xff\xfe", [("empty", b"")]),
+]
+
+
+@pytest.fixture(params=["postgres"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Nothing here depends on the database."""
+    return str(request.param)
+
+
+@pytest.fixture
+def box(settings: Settings) -> Iterator[DeadLetterBox]:
+    with DeadLetterBox(settings) as box:
+        yield box
+
+
+@pytest.fixture
+def dead(
+    store: Store, settings: Settings, workers: Workers, topic: Topic, box: DeadLetterBox
+) -> list[DeadLetter]:
+    """Three records that a copy has put on the dead-letter topic."""
+    topic.produce(settings.topic_updates, *BAD)
+    workers.copy(store.replica, "copy")
+    until("they are buried", lambda: len(box.all()) == 3)
+    return sorted(box.all(), key=lambda letter: letter.key or b"")
+
+
+def raw(message: Any) -> tuple[Any, ...]:
+    return message.key(), message.value(), message.headers() or []
+
+
+def states(box: DeadLetterBox) -> dict[str, str]:
+    return {letter.id: letter.state for letter in box.all()}
+
+
+def test_an_entry_has_the_records_own_bytes_and_where_and_why(
+    settings: Settings, dead: list[DeadLetter], topic: Topic
+) -> None:
+    assert [Record(d.key, d.value, d.headers) for d in dead] == BAD
+    assert [d.reason_class for d in dead] == ["bad-json", "bad-field", "bad-utf8"]
+    places = {(r.partition(), r.offset()) for r in topic.records(settings.topic_updates)}
+    assert {(d.partition, d.offset) for d in dead} == places
+    assert {d.topic for d in dead} == {settings.topic_updates}
+
+
+def test_a_record_that_two_copies_bury_is_one_entry(
+    dead: list[DeadLetter],
+    store: Store,
+    workers: Workers,
+    settings: Settings,
+    topic: Topic,
+    box: DeadLetterBox,
+) -> None:
+    topic.produce(settings.topic_dead, *(_again(letter) for letter in dead))
+
+    assert len(topic.records(settings.topic_dead)) == 6
+    assert states(box) == {letter.id: "open" for letter in dead}
+
+
+def _again(letter: DeadLetter) -> Record:
+    about = {
+        "dead_topic": letter.topic,
+        "dead_partition": str(letter.partition),
+        "dead_offset": str(letter.offset),
+    }
+    return Record(letter.key, letter.value, letter.headers + [(k, v.encode()) for k, v in about.items()])
+
+
+def test_retry_sends_the_same_record_to_the_same_partition_and_it_is_buried_as_a_new_entry(
+    dead: list[DeadLetter], settings: Settings, topic: Topic, box: DeadLetterBox
+) -> None:
+    first = dead[0]
+
+    assert box.retry([first]) == 1
+
+    before, after = (r for r in topic.records(settings.topic_updates) if r.key() == first.key)
+    assert raw(after) == raw(before) == (BAD[0].key, BAD[0].value, BAD[0].headers)
+    assert after.partition() == before.partition()
+    until("the copy has buried it anew", lambda: list(states(box).values()).count("open") == 3)
+    assert states(box)[first.id] == "retried"
+    with pytest.raises(Conflict, match="retried already"):
+        box.retry(box.find([first.id]))
+
+
+def test_discard_is_remembered_with_its_reason(dead: list[DeadLetter], box: DeadLetterBox) -> None:
+    assert box.discard([dead[1]], "a test of ours") == 1
+
+    (found,) = box.find([dead[1].id])
+    assert (found.state, found.why) == ("discarded", "a test of ours")
+    assert [letter.state for letter in box.all()].count("open") == 2
+    with pytest.raises(NotFound, match="dead-nonsense"):
+        box.find(["dead-nonsense"])
+
+
+@pytest.mark.parametrize("sent", [False, True])
+def test_a_retry_that_was_killed_half_way_is_finished_and_nothing_is_sent_twice(
+    dead: list[DeadLetter],
+    settings: Settings,
+    topic: Topic,
+    box: DeadLetterBox,
+    sent: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = Publisher.send
+    calls = 0
+
+    def send(self: Publisher, name: str, records: Any, **how: Any) -> int:
+        nonlocal calls
+        calls += 1
+        # Marks of those that are there, marks of those begun, the records, marks of those sent.
+        if calls == (4 if sent else 3):
+            raise TemporaryError("killed", dependency="kafka")
+        return real(self, name, records, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Publisher, "send", send)
+        with pytest.raises(TemporaryError, match="killed"):
+            box.retry(dead[:1])
+    assert states(box)[dead[0].id] == "retrying"
+
+    assert box.retry(box.find([dead[0].id])) == (0 if sent else 1)
+
+    assert [r.key() for r in topic.records(settings.topic_updates)].count(b"7") == 2
+    assert states(box)[dead[0].id] == "retried"
+
+
+@pytest.fixture
+def command(settings: Settings, database_url: str) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs `custsvc failed`."""
+    environment = {
+        **os.environ,
+        "CUSTSVC_KAFKA": settings.kafka,
+        "CUSTSVC_POSTGRES_URL": database_url,
+        "CUSTSVC_TOPIC_UPDATES": settings.topic_updates,
+        "CUSTSVC_TOPIC_DEAD": settings.topic_dead,
+        "CUSTSVC_LOCAL": "never",
+    }
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "custsvc", "failed", *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+def test_the_command_lists_shows_exports_discards_and_sends_again(
+    dead: list[DeadLetter], command: Callable[..., subprocess.CompletedProcess[str]], box: DeadLetterBox
+) -> None:
+    listed = [orjson.loads(line) for line in command("list", "-o", "ndjson").stdout.splitlines()]
+    assert {row["id"] for row in listed} == {letter.id for letter in dead}
+    assert "{not json" in command("show", dead[0].id).stdout
+    assert "value_base64" in command("export").stdout.splitlines()[0]
+    assert command("show", "dead-0").returncode == 5
+
+    refused = command("retry", "--all")
+    assert (refused.returncode, "--yes" in refused.stderr) == (2, True)
+    assert dead[1].id in command("discard", "--class", "bad-field", "--dry-run").stdout
+    assert command("discard", "--class", "bad-field", "--yes").returncode == 0
+    assert command("retry", dead[0].id).returncode == 0
+
+    assert states(box)[dead[0].id] == "retried"
+    assert states(box)[dead[1].id] == "discarded"
+    assert command("retry", dead[0].id).returncode == 6
+
+
+def test_an_event_that_can_be_read_by_now_leaves_the_customers_newest_state_last(
+    store: Store,
+    new_database: Callable[[], str],
+    settings: Settings,
+    workers: Workers,
+    topic: Topic,
+    command: Callable[..., subprocess.CompletedProcess[str]],
+    box: DeadLetterBox,
+) -> None:
+    service = CustomerService(store.customers)
+    ada = service.create(Fields("Ada"), ME)
+    service.replace(ada.id, Fields("Ada Lovelace"), ME)
+    with workers.running_relay(store):
+        until("it is out", lambda: store.outbox.depth().waiting == 0)
+    old = topic.records(settings.topic_updates)[0]
+    about = {"dead_topic": old.topic(), "dead_partition": str(old.partition()), "dead_offset": "0"}
+    headers = [(name, value.encode()) for name, value in about.items()]
+    topic.produce(settings.topic_dead, Record(old.key(), old.value(), headers))
+
+    done = command("retry", "--all", "--yes")
+
+    assert done.returncode == 0, done.stderr
+    seen = [decode(r.value(), r.key()) for r in topic.records(settings.topic_updates)]
+    assert [(event.version, event.op) for event in seen] == [
+        (1, "created"),
+        (2, "updated"),
+        (1, "created"),
+        (2, "snapshot"),
+    ]
+
+
+def test_the_api_lists_retries_and_discards(
+    dead: list[DeadLetter], settings: Settings, database_url: str, box: DeadLetterBox
+) -> None:
+    with open_store(Settings(postgres_url=database_url)) as source:
+        client = create_app(settings.replace(auth="off"), source).test_client()
+
+        listed = client.get("/api/failed/?stage=replicate")
+        assert (listed.status_code, listed.json["count"]) == (200, 3)
+        assert {row["id"] for row in listed.json["results"]} == {letter.id for letter in dead}
+        assert client.post(f"/api/failed/{dead[0].id}/retry").status_code == 202
+        assert client.post(f"/api/failed/{dead[1].id}/discard/").status_code == 202
+
+        assert client.post(f"/api/failed/{dead[1].id}/discard").status_code == 409
+        assert client.post("/api/failed/dead-0/retry").status_code == 404
+        assert client.post("/api/failed/0123456789abcdef/retry").status_code == 404
+        assert client.get("/api/failed?stage=nonsense").status_code == 400
+    assert states(box)[dead[0].id] == "retried"
+    assert states(box)[dead[1].id] == "discarded"
