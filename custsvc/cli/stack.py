@@ -182,6 +182,9 @@ def _specs(settings: Settings, counts: Mapping[str, int]) -> list[RoleSpec]:
 
 def _role_env(settings: Settings, role: str) -> dict[str, str]:
     env = {"CUSTSVC_BACKEND": settings.backend, "CUSTSVC_DATA_DIR": str(settings.data_dir.absolute())}
+    if role == "notify":
+        # So that the links in the mails that are caught lead somewhere.
+        env["CUSTSVC_PUBLIC_URL"] = settings.public_url or f"http://localhost:{settings.http_port}"
     return {**env, "CUSTSVC_AUTH": "off"} if role == "serve" else env
 
 

@@ -147,12 +147,25 @@ class MongoLedger(MongoRecords, OneByOne):
             else:
                 oldest.append(row)
             below[pair] = row
-        stages = [_nearest_older(row) for row in oldest]
+        first = self._first_unsettled({row["customer_id"] for row in oldest})
+        late = [row for row in oldest if first.get((row["customer_id"], row["recipient"])) != row["version"]]
+        stages = [_nearest_older(row) for row in late]
         if stages:
             unions = [{"$unionWith": {"coll": COLLECTION, "pipeline": stage}} for stage in stages[1:]]
             for match in self._rows.aggregate([*stages[0], *unions]):
                 older[match["waits"]] = match["_id"]
         return older
+
+    def _first_unsettled(self, customer_ids: set[int]) -> dict[tuple[int, str], int]:
+        """The lowest version that is not settled, by customer and recipient; read from the index alone."""
+        stages: list[Document] = [
+            {"$match": {"unsettled": True, "customer_id": {"$in": list(customer_ids)}}},
+            {"$group": {"_id": ["$customer_id", "$recipient"], "first": {"$min": "$version"}}},
+        ]
+        if not customer_ids:
+            return {}
+        found = self._rows.aggregate(stages, hint="unsettled")
+        return {(row["_id"][0], row["_id"][1]): row["first"] for row in found}
 
     def _take(self, ids: list[str], lease: float) -> list[Notification]:
         if not ids:
