@@ -41,6 +41,10 @@ from custsvc.stores.base import Notification
 _SENDER = "custsvc@example.com"
 
 
+def say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - a script
+
+
 def sink(count: int) -> None:
     """Take mails until there are `count`, and print when the first and the last came."""
     from aiosmtpd.smtp import SMTP
@@ -58,12 +62,12 @@ def sink(count: int) -> None:
     async def serve() -> None:
         loop = asyncio.get_running_loop()
         server = await loop.create_server(lambda: SMTP(Handler(), loop=loop), "127.0.0.1", 0)
-        print(server.sockets[0].getsockname()[1], flush=True)
+        say(str(server.sockets[0].getsockname()[1]))
         await done.wait()
         await asyncio.sleep(0.2)
 
     asyncio.run(serve())
-    print(json.dumps({"first": times[0], "last": times[-1]}), flush=True)
+    say(json.dumps({"first": times[0], "last": times[-1]}))
 
 
 @contextmanager
@@ -135,7 +139,7 @@ def plain_worker(port: int, count: int, connections: int, made_before: bool) -> 
                 else:
                     smtp.send_message(as_program(row))
 
-    print("ready", flush=True)
+    say("ready")
     sys.stdin.readline()
     threads = [threading.Thread(target=send, args=(all_rows[n::connections],)) for n in range(connections)]
     for thread in threads:
@@ -226,7 +230,7 @@ def main() -> None:
             ours = notify(args, settings)
         finally:
             servers.stop()
-    print(
+    say(
         f"{args.backend}: {args.mails} mails, {args.processes} processes of {args.connections} connections: "
         f"custsvc notify {ours:.0f}/s, smtplib alone {alone:.0f}/s ({ours / alone:.0%} of it), "
         f"with mails made before {made_before:.0f}/s ({ours / made_before:.0%})"
