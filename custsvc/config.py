@@ -73,6 +73,10 @@ class Settings:
     auth: Literal["on", "off"] = _setting("on", "off: no API key is asked; loopback only")
     session_idle: float = _setting(7200.0, "Seconds without use after which a browser is signed out")
     session_max: float = _setting(43200.0, "Seconds after which a browser is signed out in any case")
+    trusted_hosts: str = _setting(
+        "", "Names of this server, with commas, .example.org for all below; other Hosts are refused (400)"
+    )
+    rate_limit: int = _setting(0, "Requests a minute of one API key; more are refused (429). 0: no limit")
     read_only: bool = _setting(False, "Serve a copy: its customers are shown, writes are refused (405)")
     require_if_match: bool = _setting(False, "Refuse a write to a customer without If-Match (428)")
     smtp_url: str = _setting(
@@ -271,6 +275,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "max_bad_records": (0, 1_000_000_000),
     "http_port": (1, 65535),
     "workers": (1, 256),
+    "rate_limit": (0, 1_000_000_000),
     "threads": (1, 256),
     "streams": (1, 4096),
     "import_max_mb": (1, 4096),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from flask import Flask, Response, g, request
@@ -24,6 +25,7 @@ from . import batch, bulk, customers, docs, events, failed, health, measure, not
 from .copy import Copy
 from .cursors import Cursors
 from .guard import Guard
+from .limit import RateLimit
 from .problems import answer
 from .resource import ApiResource, Services
 from .streams import LazyFeed, Streams
@@ -96,8 +98,11 @@ class _Api(Api):  # type: ignore[misc]
         return original_handler(e)
 
 
-def build(settings: Settings, store: Store | None = None) -> Flask:
-    """The app over this store, or over that of the settings. Raises ConfigurationError."""
+def build(settings: Settings, store: Store | None = None, limit_table: str | None = None) -> Flask:
+    """The app over this store, or over that of the settings. Raises ConfigurationError.
+
+    `limit_table` is the file that the processes of a server count requests in.
+    """
     check_exposure(settings.auth, settings.http_host)
     store = store or open_store(settings)
     services = Services(
@@ -115,7 +120,17 @@ def build(settings: Settings, store: Store | None = None) -> Flask:
     app.extensions["custsvc"] = services
     app.url_map.converters["id"] = _IdConverter
     app.url_map.merge_slashes = False
-    app.before_request(Guard(services.keys if settings.auth == "on" else None, read_only=settings.read_only))
+    limit = RateLimit(settings.rate_limit, limit_table) if settings.rate_limit else None
+    app.before_request(
+        Guard(
+            services.keys if settings.auth == "on" else None,
+            read_only=settings.read_only,
+            hosts=[host.strip() for host in settings.trusted_hosts.split(",") if host.strip()],
+            limit=limit,
+        )
+    )
+    if limit is not None:
+        app.after_request(partial(_tell_limit, limit))
     app.after_request(_finish)
     measure.observe(app)
     app.register_error_handler(Exception, answer)
@@ -138,6 +153,12 @@ def _add_routes(app: Flask, services: Services) -> None:
             )
     if logger.isEnabledFor(logging.DEBUG):
         app.before_request(_start_clock)
+
+
+def _tell_limit(limit: RateLimit, response: Response) -> Response:
+    if "allowance" in g:
+        response.headers.extend(limit.headers(g.allowance))
+    return response
 
 
 def _start_clock() -> None:

@@ -167,6 +167,12 @@ CODES: Final[dict[str, Code]] = {
         "Nothing was imported.",
         "Look at a new plan (dry_run=true), and send its name in `plan`.",
     ),
+    "rate-limited": Code(
+        429,
+        "Too many requests",
+        "This API key, or this address where keys were refused, has used up its requests for the minute.",
+        "Wait as long as Retry-After says. The RateLimit headers of each answer tell how many are left.",
+    ),
     "internal": Code(
         500,
         "Something went wrong on our side",

@@ -6,18 +6,22 @@ A route is closed unless its view says otherwise, so one that somebody forgets a
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 from flask import current_app, g, request
+from werkzeug.sansio.utils import host_is_trusted
 
 from ..auth import ANONYMOUS, KeyRing, Principal, is_loopback
 from ..events import new_event_id
 from ..stores.base import Role
+from .limit import RateLimit
 from .problems import Problem
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 KEY_HEADERS: Final = ("HTTP_AUTHORIZATION", "HTTP_X_API_KEY")
 _PAGES: Final = "web."
+PROBES: Final = ("/livez", "/readyz", "/metrics")
 _SAFE: Final = ("GET", "HEAD", "OPTIONS")
 _CHALLENGE: Final = 'Bearer realm="custsvc"'
 
@@ -25,9 +29,18 @@ _CHALLENGE: Final = 'Bearer realm="custsvc"'
 class Guard:
     """Lets requests in, or not. `keys` None means that no key is asked, which only loopback may have."""
 
-    def __init__(self, keys: KeyRing | None, *, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        keys: KeyRing | None,
+        *,
+        read_only: bool = False,
+        hosts: Sequence[str] = (),
+        limit: RateLimit | None = None,
+    ) -> None:
         self._keys = keys
         self._read_only = read_only
+        self._hosts = hosts
+        self._limit = limit
         self._roles: dict[tuple[str, str], Role | None] = {}
 
     def __call__(self) -> None:
@@ -39,8 +52,12 @@ class Guard:
         context.principal = ANONYMOUS
         if self._read_only:
             _check_reads(environ["REQUEST_METHOD"])
+        if self._hosts:
+            _check_trusted(self._hosts)
         if self._keys is None:
             _check_host()
+            if self._limit is not None:
+                context.allowance = self._limit.check(_address(environ))
             return
         endpoint = request.endpoint
         if endpoint is None:
@@ -50,7 +67,14 @@ class Guard:
         role = self._role(endpoint, environ["REQUEST_METHOD"])
         if role is None:
             return
-        context.principal = principal = principal_of(self._keys, environ)
+        try:
+            context.principal = principal = principal_of(self._keys, environ)
+        except Problem:
+            if self._limit is not None:  # whoever tries out keys has no key to be counted by
+                self._limit.check(_address(environ))
+            raise
+        if self._limit is not None:
+            context.allowance = self._limit.check(f"key {principal.id}")
         if not principal.may(role):
             raise Problem(403, "forbidden", f"this needs the role {role}; the key has {principal.role}")
 
@@ -91,9 +115,23 @@ def _unauthorized(detail: str, challenge: str) -> Problem:
     return Problem(401, "unauthorized", detail, headers=[("WWW-Authenticate", challenge)])
 
 
+def _address(environ: dict[str, Any]) -> str:
+    return f"address {environ.get('REMOTE_ADDR', '')}"
+
+
+def _host() -> str:
+    host = request.host.rpartition(":")[0] if not request.host.endswith("]") else request.host
+    return (host or request.host).lower()
+
+
+def _check_trusted(hosts: Sequence[str]) -> None:
+    # Probes come by address, and are told nothing of anybody.
+    if request.path.rstrip("/") not in PROBES and not host_is_trusted(_host(), hosts):
+        raise Problem(400, "untrusted-host", "the Host header is not one that this server is known by")
+
+
 def _check_host() -> None:
     # Without keys, a page in a browser could reach us through a name of its own that it points to
     # 127.0.0.1 (DNS rebinding). Its requests carry that name.
-    host = request.host.rpartition(":")[0] if not request.host.endswith("]") else request.host
-    if not is_loopback(host or request.host):
+    if not is_loopback(_host()):
         raise Problem(400, "untrusted-host", "without API keys only loopback names are served")

@@ -28,6 +28,7 @@ from .. import logs
 from ..auth import check_exposure
 from ..config import Settings
 from ..errors import ConfigurationError
+from .limit import table
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -79,7 +80,9 @@ def serve(settings: Settings) -> None:
     server.stopping = stopping = multiprocessing.Event()
     url = f"http://{settings.http_host}:{settings.http_port}"
     logger.info("Serving the API at %s", url, extra={"action": "serving", "workers": settings.workers})
-    server.serve(target_loader=partial(_load, settings, os.getpid(), stopping), wrap_loader=False)
+    with table() as counts:
+        load = partial(_load, settings, os.getpid(), stopping, counts.name)
+        server.serve(target_loader=load, wrap_loader=False)
     folder.cleanup()
     logger.info("Stopped", extra={"action": "stopped"})
 
@@ -134,7 +137,7 @@ def _cannot_listen(host: str, port: int, exc: OSError) -> ConfigurationError:
     )
 
 
-def _load(settings: Settings, parent: int, stopping: Event) -> Flask:
+def _load(settings: Settings, parent: int, stopping: Event, limit_table: str) -> Flask:
     """The app of a worker, built in it."""
     # Ctrl-C on a terminal reaches the whole group, and whoever stops first looks like a crash to the main
     # process. So workers leave the group, and stop when the main process tells them.
@@ -145,7 +148,7 @@ def _load(settings: Settings, parent: int, stopping: Event) -> Flask:
     from .streams import carry_streams
 
     carry_streams()
-    app = build(settings)
+    app = build(settings, limit_table=limit_table)
     threading.Thread(target=_close_streams, args=(app, stopping), name="stop-watch", daemon=True).start()
     return app
 

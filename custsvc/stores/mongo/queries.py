@@ -67,6 +67,13 @@ class _Range(NamedTuple):
     end: tuple[Any, ...] | None
 
 
+class _Few(NamedTuple):
+    """An index that leads to few, and the conditions with which it does."""
+
+    keys: list[tuple[str, int]]
+    conditions: list[Document]
+
+
 class MongoQueries:
     """The reading half of the port `CustomerStore` on MongoDB."""
 
@@ -117,18 +124,16 @@ class MongoQueries:
         if query.sort == "id" and query.filter.is_plain:
             return self._by_id(query, down, limit)
         few = self._few(query.filter)
-        part = few or _walk(query, down)
+        sort = [(name, DESCENDING if down else ASCENDING) for name, _ in _index(query.sort)]
+        if few is not None:
+            conditions = [*few.conditions, *([_following(query, down)] if query.after else [])]
+            found = self._customers.find({"$and": conditions}, fields, sort=sort, hint=few.keys, limit=limit)
+            return list(found.batch_size(limit))
+        part, conditions = _walk(query, down), _conditions(query.filter)
         if part.start is not None and part.end is not None and not _less(part.start, part.end):
             return []
-        conditions = [*_conditions(query.filter), *([_following(query, down)] if few and query.after else [])]
-        found = self._customers.find(
-            {"$and": conditions} if conditions else {},
-            fields,
-            sort=[(name, DESCENDING if down else ASCENDING) for name, _ in _index(query.sort)],
-            hint=part.keys,
-            limit=limit,
-            batch_size=limit,
-        )
+        where = {"$and": conditions} if conditions else {}
+        found = self._customers.find(where, fields, sort=sort, hint=part.keys, limit=limit, batch_size=limit)
         if part.start is not None:
             found = found.min(_bound(part.keys, part.start))
         if part.end is not None:
@@ -150,20 +155,25 @@ class MongoQueries:
             )
         )
 
-    def _few(self, asked: CustomerFilter) -> _Range | None:
-        """The part of an index that holds all who meet the filter, where it is small."""
+    def _few(self, asked: CustomerFilter) -> _Few | None:
+        """The index by which all who meet the filter are found, where one condition leaves only few."""
         if asked.email is not None:
-            return _Range(_index("email"), (asked.email, MinKey()), (asked.email, MaxKey()))
+            return _Few(_index("email"), _conditions(asked))
         best, fewest = None, _FEW
-        for part, condition in _parts(asked):
+        parts = _parts(asked)
+        for number, (part, condition) in enumerate(parts):
             met = self._connection.database.command(
                 "count", "customer", query=condition, hint=dict(part.keys), limit=fewest + 1
             )["n"]
             if met <= fewest:
-                best, fewest = part, met
+                best, fewest = number, met
             if fewest == 0:
                 break
-        return best
+        if best is None:
+            return None
+        # Only the best condition may be looked up: the others would be taken for it now and then.
+        others = [_unindexed(condition) for number, (_, condition) in enumerate(parts) if number != best]
+        return _Few(parts[best][0].keys, [parts[best][1], *others, *_other_conditions(asked)])
 
     def count(self, where: CustomerFilter = LIVE, *, exact: bool = True) -> int:
         with self._connection.translated(), pymongo.timeout(BULK_TIMEOUT):
@@ -171,8 +181,7 @@ class MongoQueries:
                 return self._count_plain(where.deleted, exact=exact)
             few = self._few(where)
             if few is not None:
-                found = self._customers.find({"$and": _conditions(where)}, {"_id": 1}, hint=few.keys)
-                found = found.min(_bound(few.keys, few.start or ())).max(_bound(few.keys, few.end or ()))
+                found = self._customers.find({"$and": few.conditions}, {"_id": 1}, hint=few.keys)
                 return sum(1 for _ in found)
             pipeline: list[Document] = [{"$match": {"$and": _conditions(where)}}, {"$count": "n"}]
             if exact:
@@ -302,14 +311,11 @@ def _parts(asked: CustomerFilter) -> list[tuple[_Range, Document]]:
     """For each condition of a filter the part of its index, and the condition by itself."""
     parts: list[tuple[_Range, Document]] = []
     for word in asked.words:
-        end = after_prefix(word)
-        bound = (end, MinKey()) if end else None
-        parts.append((_Range(_TERMS, (word, MinKey()), bound), {"terms": _begins(word)}))
+        parts.append((_Range(_TERMS, None, None), {"terms": _begins(word)}))
     for key, text in asked.metadata:
         terms = metadata_terms(key, text)
         if len(terms) == 1:
-            part = _Range(_TERMS, (terms[0], MinKey()), (terms[0], MaxKey()))
-            parts.append((part, {"terms": terms[0]}))
+            parts.append((_Range(_TERMS, None, None), {"terms": terms[0]}))
     if asked.name_prefix:
         end = after_prefix(asked.name_prefix)
         part = _Range(_index("name"), (asked.name_prefix, MinKey()), (end, MinKey()) if end else None)
@@ -322,7 +328,12 @@ def _parts(asked: CustomerFilter) -> list[tuple[_Range, Document]]:
 
 
 def _conditions(asked: CustomerFilter) -> list[Document]:
-    conditions = [condition for _, condition in _parts(asked)]
+    return [*(condition for _, condition in _parts(asked)), *_other_conditions(asked)]
+
+
+def _other_conditions(asked: CustomerFilter) -> list[Document]:
+    """The conditions that are none of the parts."""
+    conditions: list[Document] = []
     for key, text in asked.metadata:
         terms = metadata_terms(key, text)
         if len(terms) > 1:
@@ -332,6 +343,14 @@ def _conditions(asked: CustomerFilter) -> list[Document]:
     if asked.deleted != "include":
         conditions.append(_DELETED[asked.deleted])
     return conditions
+
+
+def _unindexed(condition: Document) -> Document:
+    """The same condition, in words for which no index is used."""
+    if "terms" not in condition:
+        return condition
+    asked = condition["terms"]
+    return {"$nor": [{"terms": {"$not": asked if isinstance(asked, dict) else {"$eq": asked}}}]}
 
 
 def _begins(word: str) -> Document:
