@@ -7,6 +7,7 @@ Each worker builds its own app after it was spawned, so no connection is ever sh
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import logging
 import multiprocessing
@@ -16,7 +17,6 @@ import tempfile
 import threading
 import time
 from functools import partial
-from multiprocessing.synchronize import Event
 from typing import TYPE_CHECKING, Any, Final
 
 from granian import Granian
@@ -44,6 +44,7 @@ _HEADER_TIMEOUT_MS: Final = 15_000
 # Connections a worker holds at once, idle ones included. More wait in the kernel's queue.
 _CONNECTIONS_MAX: Final = 2048
 _PARENT_CHECK: Final = 0.5
+_STOP_CHECK: Final = 0.2
 
 _GRANIAN_LOG: Final = {
     "loggers": {
@@ -77,7 +78,7 @@ def serve(settings: Settings) -> None:
     # The workers' counts go to files there, which their environment names.
     folder = tempfile.TemporaryDirectory(prefix="custsvc-metrics-")
     os.environ[METRICS_FOLDER] = folder.name
-    server.stopping = stopping = multiprocessing.Event()
+    server.stopping = stopping = multiprocessing.RawValue(ctypes.c_bool, False)
     url = f"http://{settings.http_host}:{settings.http_port}"
     logger.info("Serving the API at %s", url, extra={"action": "serving", "workers": settings.workers})
     with table() as counts:
@@ -90,11 +91,12 @@ def serve(settings: Settings) -> None:
 class _Server(Granian):  # type: ignore[misc, valid-type]
     """Granian, whose workers may end before it when a service manager stops them all: that is no failure."""
 
-    stopping: Event
+    # Not an Event: setting one waits for ever for a process that was killed while it waited.
+    stopping: ctypes.c_bool
 
     def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
         # Event streams never end by themselves, and a worker waits for the answers it has in hand.
-        self.stopping.set()
+        self.stopping.value = True
         super().signal_handler_interrupt(*args, **kwargs)
 
     def shutdown(self, exit_code: int = 0) -> None:
@@ -137,7 +139,7 @@ def _cannot_listen(host: str, port: int, exc: OSError) -> ConfigurationError:
     )
 
 
-def _load(settings: Settings, parent: int, stopping: Event, limit_table: str) -> Flask:
+def _load(settings: Settings, parent: int, stopping: ctypes.c_bool, limit_table: str) -> Flask:
     """The app of a worker, built in it."""
     # Ctrl-C on a terminal reaches the whole group, and whoever stops first looks like a crash to the main
     # process. So workers leave the group, and stop when the main process tells them.
@@ -153,8 +155,9 @@ def _load(settings: Settings, parent: int, stopping: Event, limit_table: str) ->
     return app
 
 
-def _close_streams(app: Flask, stopping: Event) -> None:
-    stopping.wait()
+def _close_streams(app: Flask, stopping: ctypes.c_bool) -> None:
+    while not stopping.value:
+        time.sleep(_STOP_CHECK)
     app.extensions["custsvc"].feed.close()
 
 
