@@ -61,6 +61,9 @@ class Settings:
     topic_dead: str = _setting("MICROSERVICE-CUSTOMER-UPDATES-DEAD", "Topic of records a copy cannot read")
     partitions: int = _setting(12, "Partitions of the updates topic when it is created")
     replication: int = _setting(1, "Replication factor of topics when they are created")
+    instance_id: str = _setting(
+        "", "This process's own lasting name in its consumer group: a quick restart moves no partitions"
+    )
     max_bad_records: int = _setting(
         1000, "A copy stops when it has met so many more unreadable records than readable ones"
     )

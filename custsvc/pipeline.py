@@ -9,7 +9,8 @@ from typing import Any
 from . import kafka
 from .config import Settings
 from .stores.base import Store
-from .verify import Pipeline
+from .verify import Pipeline, last_results
+from .workers.parked import parked
 from .workers.replay import Replay
 from .workers.replicate import group
 
@@ -64,13 +65,46 @@ def steps(settings: Settings, store: Store) -> list[dict[str, Any]]:
         marks = kafka.watermarks(client, topic, parts, servers)
     finally:
         client.close()
-    for name in (group(settings.other_backend), "custsvc-notify"):
-        found.append(_lag(settings, name, topic, marks))
+    found += [_lag(settings, name, topic, marks) for name in _groups(settings)]
     found += [
         {"step": "notifications", "waiting": count, "oldest_seconds": None, "detail": state}
         for state, count in sorted(store.ledger.counts().items())
     ]
-    return found
+    return found + _parked(store) + _checks(store)
+
+
+def _groups(settings: Settings) -> list[str]:
+    """The groups that consume events: every copy there is, and notify."""
+    usual = [group(settings.other_backend), "custsvc-notify"]
+    # Held until the answer is there: a client that nobody holds is ended.
+    client = kafka.admin(settings)
+    try:
+        listed = client.list_consumer_groups(request_timeout=kafka.TIMEOUT).result()
+    except kafka.KafkaException:
+        # The stand-in in memory does not know the question.
+        return usual
+    copies = {each.group_id for each in listed.valid if each.group_id.startswith(group(""))}
+    return [*sorted({usual[0], *copies}), usual[1]]
+
+
+def _checks(store: Store) -> list[dict[str, Any]]:
+    """How the last comparison of each copy went."""
+    return [
+        {
+            "step": f"verify {last['copy']}",
+            "waiting": last["different"] + last["behind"],
+            "oldest_seconds": None,
+            "detail": f"customers not as in the source, of {last['compared']:,} compared at {last['time']}",
+        }
+        for last in last_results(store.facts)
+    ]
+
+
+def _parked(store: Store) -> list[dict[str, Any]]:
+    waiting = parked(store.facts)
+    about = "customers whose event is bigger than the topic takes"
+    step = {"step": "parked", "waiting": len(waiting), "oldest_seconds": None, "detail": about}
+    return [step] if waiting else []
 
 
 def _lag(settings: Settings, name: str, topic: str, marks: dict[int, tuple[int, int]]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def watch(
     try:
         parts = kafka.partitions(client, topic, servers)
         marks = kafka.watermarks(client, topic, parts, servers)
-        places = _places(client, topic, marks, start, servers)
+        places = places_of(client, topic, marks, start, servers)
         client.assign([kafka.TopicPartition(topic, part, offset) for part, offset in places.items()])
         open_parts = {part for part in parts if not leave_at_end or places[part] < marks[part][1]}
         while open_parts and not stopped():
@@ -81,9 +81,10 @@ def parse_time(text: str) -> dt.datetime:
     return time_given if time_given.tzinfo else time_given.replace(tzinfo=dt.UTC)
 
 
-def _places(
+def places_of(
     client: kafka.Consumer, topic: str, marks: dict[int, tuple[int, int]], start: str, servers: str
 ) -> dict[int, int]:
+    """Per partition, the offset of a place: `beginning`, `end`, a time, or how long ago."""
     if start == "beginning":
         return {part: low for part, (low, _) in marks.items()}
     if start == "end":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 if TYPE_CHECKING:
-    from ..config import Settings
+    from ..config import Backend, Settings
 
 Server = Literal["postgres", "mongo", "kafka", "mail"]
 
@@ -27,6 +27,10 @@ DataDirOption = Annotated[
         help="Data folder of the embedded servers.  [env: CUSTSVC_DATA_DIR; default: .custsvc]",
         file_okay=False,
     ),
+]
+CopyOption = Annotated[
+    str | None,
+    typer.Option("--copy", help="The copy's name; without it, that of its backend.", metavar="NAME"),
 ]
 LogLevelOption = Annotated[
     str | None,
@@ -63,6 +67,16 @@ class Talk:
     @classmethod
     def log_level(cls) -> str | None:
         return "DEBUG" if cls.verbose else "WARNING" if cls.quiet else None
+
+
+def backend_named(name: str) -> Backend:
+    """The backend with this name, or a usage error."""
+    from ..config import BACKENDS
+
+    for backend in BACKENDS:
+        if backend == name:
+            return backend
+    raise typer.BadParameter(f"{name!r} is not one of {', '.join(BACKENDS)}")
 
 
 def say(text: str) -> None:

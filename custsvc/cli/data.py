@@ -8,7 +8,16 @@ import typer
 
 from ..errors import ExitCode
 from . import output
-from .common import BackendOption, DataDirOption, LogLevelOption, OutputOption, say, settings_for
+from .common import (
+    BackendOption,
+    CopyOption,
+    DataDirOption,
+    LogLevelOption,
+    OutputOption,
+    backend_named,
+    say,
+    settings_for,
+)
 
 if TYPE_CHECKING:
     from ..tail import Seen
@@ -118,6 +127,11 @@ def _as_line(seen: Seen) -> bytes:
 
 def verify(
     backend: BackendOption = None,
+    copy_name: CopyOption = None,
+    copy_backend: Annotated[
+        str | None,
+        typer.Option("--copy-backend", help="The copy's database, if not the other one.", metavar="NAME"),
+    ] = None,
     wait: Annotated[
         float, typer.Option("--wait", help="Seconds the copy gets to catch up.", min=0, metavar="SECONDS")
     ] = 30.0,
@@ -138,12 +152,13 @@ def verify(
     output.checked(fmt)
     settings = settings_for(
         "verify",
-        ("backend", "other", "kafka"),
+        ("backend", copy_backend or "other", "kafka"),  # type: ignore[arg-type]
         start=False,
         backend=backend,
         data_dir=data_dir,
         log_level=log_level,
     )
+    holder = backend_named(copy_backend) if copy_backend else settings.other_backend
     from .. import verify as check
     from ..pipeline import pipeline, resending
     from ..stores import open_store
@@ -152,7 +167,7 @@ def verify(
 
     with (
         open_store(settings) as source,
-        open_store(settings, settings.other_backend) as copy,
+        open_store(settings, holder, copy_name) as copy,
         pipeline(settings, source, copy) as way,
     ):
         with bar("comparing", source.customers.count(CustomerFilter("include"))) as progress:
@@ -160,8 +175,8 @@ def verify(
         if repair and report.differences:
             with resending(settings, source) as resend:
                 check.repair(source.replica, copy.replica, report, resend, patience=wait)
-        check.remember(source.facts, copy.name, report)
-        say(check.summary(report, (source.name, copy.name)))
+        check.remember(source.facts, copy_name or copy.name, report)
+        say(check.summary(report, (source.name, copy_name or copy.name)))
     _print_report(report, fmt)
     raise typer.Exit(
         ExitCode.CHECK_FAILED if report.unrepaired else ExitCode.PARTLY_DONE if report.behind else ExitCode.OK

@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from .common import BackendOption, DataDirOption, LogFormatOption, LogLevelOption, settings_for, watch_parent
+from .common import (
+    BackendOption,
+    CopyOption,
+    DataDirOption,
+    LogFormatOption,
+    LogLevelOption,
+    settings_for,
+    watch_parent,
+)
 
 
 def relay(
@@ -68,6 +76,24 @@ def relay(
 
 def replicate(
     backend: BackendOption = None,
+    copy: CopyOption = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="Where an empty copy begins: beginning (the default), end, a time, or how long ago: 2h.",
+            metavar="PLACE",
+        ),
+    ] = None,
+    instance_id: Annotated[
+        str | None,
+        typer.Option(
+            "--instance-id",
+            help="This process's own lasting name: a quick restart then moves no partitions.  "
+            "[env: CUSTSVC_INSTANCE_ID]",
+            metavar="NAME",
+        ),
+    ] = None,
     data_dir: DataDirOption = None,
     log_level: LogLevelOption = None,
     log_format: LogFormatOption = None,
@@ -75,14 +101,16 @@ def replicate(
     """Keep the other database identical to the system of record, from the events on Kafka.
 
     --backend is the copy's database; without it, the one that CUSTSVC_BACKEND is not. Start as many as the
-    topic has partitions: they share them.
+    topic has partitions: they share them. A copy with a name of its own (--copy) has its own consumer group
+    and its own place: a schema in PostgreSQL, a database in MongoDB.
 
-    Example: custsvc replicate --backend mongo
+    Example: custsvc replicate --backend mongo --copy search
     """
     settings = settings_for(
         "replicate",
         ("kafka", "backend" if backend else "other"),
         backend=backend,
+        instance_id=instance_id,
         data_dir=data_dir,
         log_level=log_level,
         log_format=log_format,
@@ -91,13 +119,23 @@ def replicate(
     from ..metrics_server import serving
     from ..stores import open_store
     from ..workers.loop import Stop
-    from ..workers.replicate import Replicate
+    from ..workers.origin import Origin
+    from ..workers.replicate import Replicate, begin_at, claim
 
     watch_parent()
-    copy = settings.backend if backend else settings.other_backend
-    with open_store(settings, copy) as store, Stop().on_signals() as stop, Publisher(settings) as publisher:
+    database = settings.backend if backend else settings.other_backend
+    name = copy or database
+    with (
+        open_store(settings, database, name) as store,
+        Stop().on_signals() as stop,
+        Publisher(settings) as publisher,
+    ):
         store.migrate()
         store.claim_role("copy")
+        claim(store, name)
         ensure_topics(settings)
+        if start is not None:
+            begin_at(settings, store.replica, start)
+        origin = Origin(settings, store)
         with serving(settings, "replicate", {store.name: store.ping}):
-            Replicate(settings, store.replica, publisher, copy, stop).run()
+            Replicate(settings, store.replica, publisher, name, stop, origin=origin).run()

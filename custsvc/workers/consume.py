@@ -46,7 +46,7 @@ class Consuming:
 
     `positions` says where to go on in a topic, per partition: that of a store which keeps them together with
     its data, and has to hold all of it. Without it the group's committed offsets count. `what` is how the
-    log calls this consumer.
+    log calls this consumer. `before` runs each time it starts anew.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Consuming:
         what: str,
         batch: int,
         positions: Positions | None = None,
+        before: Callable[[], None] | None = None,
     ) -> None:
         self._settings = settings
         self._group = group
@@ -69,6 +70,7 @@ class Consuming:
         self._what = what
         self._batch = batch
         self._positions = positions
+        self._before = before
         self._client: Consumer | None = None
         self._paused = False
 
@@ -77,8 +79,11 @@ class Consuming:
         keep_trying(self._consume, self._stop, self._what)
 
     def _consume(self) -> None:
+        if self._before is not None:
+            self._before()
         # A position that fell out of the log must not turn into a silent jump.
-        client = consumer(self._settings, self._group, auto_offset_reset="error")
+        options = {"group_instance_id": self._settings.instance_id} if self._settings.instance_id else {}
+        client = consumer(self._settings, self._group, auto_offset_reset="error", **options)
         self._client = client
         self._paused = False
         try:

@@ -10,15 +10,17 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from .. import crash, metrics
+from .. import crash, kafka, metrics
 from ..config import Settings
-from ..errors import BadEvent, NewerSchema, PositionLost
+from ..errors import BadEvent, ConfigurationError, Conflict, NewerSchema, PositionLost
 from ..events import ReceivedEvent, decode
 from ..kafka import Publisher, Record
-from ..stores.base import Replica
+from ..stores.base import Replica, Store
+from ..tail import places_of
 from .consume import Consuming, coordinates, next_offsets
 from .dead import DeadLetters, dead_letter
 from .loop import Stop
+from .origin import Origin
 
 logger = logging.getLogger(__name__)
 
@@ -30,13 +32,55 @@ def group(copy: str) -> str:
     return f"custsvc-copy-{copy}"
 
 
+def claim(store: Store, copy: str) -> None:
+    """This database holds this copy, for good. Raises ConfigurationError where it holds another.
+
+    Each name is a group of its own, and two groups would both believe that they have read all.
+    """
+    holds = store.facts.keep("copy", copy)
+    if holds != copy:
+        raise ConfigurationError(
+            f"this database holds the copy {holds!r}, not {copy!r}",
+            fix=f"custsvc replicate --copy {holds}, or point the copy at a database that is empty",
+        )
+
+
+def begin_at(settings: Settings, replica: Replica, start: str) -> None:
+    """Let an empty copy begin at a place of the topic: `beginning`, `end`, a time, or how long ago.
+
+    Raises Conflict where the copy has begun already.
+    """
+    topic, servers = settings.topic_updates, settings.kafka_servers
+    if replica.positions(topic):
+        raise Conflict(
+            "this copy has begun already, and goes on where it is",
+            fix="leave --from out, or fill the copy anew: custsvc replicate --rebuild",
+        )
+    client = kafka.consumer(settings, "custsvc-begin-unused")
+    try:
+        marks = kafka.watermarks(client, topic, kafka.partitions(client, topic, servers), servers)
+        replica.apply([], topic, places_of(client, topic, marks, start, servers))
+    finally:
+        client.close()
+    if start != "beginning":
+        logger.warning("This copy misses what was before %s", start, extra={"action": "begin", "from": start})
+
+
 class Replicate:
     """Applies one topic's events to one copy."""
 
     def __init__(
-        self, settings: Settings, replica: Replica, publisher: Publisher, copy: str, stop: Stop
+        self,
+        settings: Settings,
+        replica: Replica,
+        publisher: Publisher,
+        copy: str,
+        stop: Stop,
+        *,
+        origin: Origin | None = None,
     ) -> None:
         self._topic = settings.topic_updates
+        self._origin = origin
         self._replica = replica
         self._dead = DeadLetters(publisher, settings.topic_dead, stop, settings.max_bad_records)
         self._consuming = Consuming(
@@ -48,6 +92,7 @@ class Replicate:
             what="the copy",
             batch=BATCH,
             positions=replica.positions,
+            before=origin.check_topic if origin else None,
         )
 
     def run(self) -> None:
@@ -64,6 +109,8 @@ class Replicate:
         events: list[ReceivedEvent] = []
         dead: list[Record] = []
         crash.point("replicate.taken")
+        if self._origin is not None:
+            self._origin.check(messages)
         for message in messages:
             try:
                 event = _read(message)

@@ -25,8 +25,8 @@ class MongoStore:
 
     name = "mongo"
 
-    def __init__(self, url: str) -> None:
-        self._connection = Connection(url)
+    def __init__(self, url: str, *, suffix: str = "") -> None:
+        self._connection = Connection(url, suffix)
         self.answers = MongoAnswers(self._connection)
         self.customers = MongoCustomers(self._connection, self.answers)
         self.outbox = MongoOutbox(self._connection)

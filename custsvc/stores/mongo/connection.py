@@ -54,7 +54,7 @@ _REFUSED = frozenset({13, 18, 8000})  # Unauthorized, AuthenticationFailed, Atla
 class Connection:
     """One client for all threads. Nothing is connected before the first call."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, suffix: str = "") -> None:
         self.address = address(url)
         given = {name.lower() for name, _ in parse_qsl(urlsplit(url).query)}
         options = {name: value for name, value in _OPTIONS.items() if name.lower() not in given}
@@ -64,6 +64,10 @@ class Connection:
             self.database: Database[Document] = self.client.get_default_database(
                 "custsvc", codec, ReadPreference.PRIMARY, DURABLE, COMMITTED
             )
+            if suffix:
+                self.database = self.client.get_database(
+                    self.database.name + suffix, codec, ReadPreference.PRIMARY, DURABLE, COMMITTED
+                )
 
     def __getitem__(self, collection: str) -> Collection[Document]:
         """A collection: writes are durable, reads see what is, and from this moment's primary."""

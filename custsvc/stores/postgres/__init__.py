@@ -24,8 +24,8 @@ class PostgresStore:
 
     name = "postgres"
 
-    def __init__(self, url: str) -> None:
-        self._connections = Connections(url)
+    def __init__(self, url: str, *, schema: str | None = None) -> None:
+        self._connections = Connections(url, schema)
         self.customers = PostgresCustomers(self._connections)
         self.outbox = PostgresOutbox(self._connections)
         self.replica = PostgresReplica(self._connections)

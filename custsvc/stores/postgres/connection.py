@@ -63,7 +63,7 @@ class Connection(extensions.connection):
             self.prepared.add(statement.name)
 
 
-def connect(url: str, name: str = "custsvc") -> Connection:
+def connect(url: str, name: str = "custsvc", *, schema: str | None = None) -> Connection:
     """A new connection in autocommit. Raises TemporaryError or ConfigurationError with the fix."""
     try:
         connection: Connection = psycopg2.connect(
@@ -71,7 +71,7 @@ def connect(url: str, name: str = "custsvc") -> Connection:
             connection_factory=Connection,
             connect_timeout=CONNECT_TIMEOUT,
             fallback_application_name=name,
-            options=_OPTIONS,
+            options=f"{_OPTIONS} -c search_path={schema}" if schema else _OPTIONS,
             keepalives_idle=5,
             keepalives_interval=2,
             keepalives_count=3,
@@ -133,18 +133,23 @@ def translated(connection: Connection | None) -> Iterator[None]:
 class Connections:
     """One connection per thread, opened when first needed and anew after it was lost."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, schema: str | None = None) -> None:
         self.url = url
+        self.schema = schema
         self._local = threading.local()
         self._all: weakref.WeakSet[Connection] = weakref.WeakSet()
 
     def get(self) -> Connection:
         connection: Connection | None = getattr(self._local, "connection", None)
         if connection is None or connection.closed:
-            connection = connect(self.url)
+            connection = connect(self.url, schema=self.schema)
             self._local.connection = connection
             self._all.add(connection)
         return connection
+
+    def another(self, name: str) -> Connection:
+        """A connection that no thread has yet; the caller closes it."""
+        return connect(self.url, name, schema=self.schema)
 
     @contextmanager
     def cursor(self) -> Iterator[extensions.cursor]:

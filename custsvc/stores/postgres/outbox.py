@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from ...errors import ConfigurationError, TemporaryError
 from ...events import CustomerEvent
 from ..base import Batch, Depth, Known, restored
-from .connection import Connection, Connections, Statement, address, connect, translated
+from .connection import Connection, Connections, Statement, address, translated
 
 _LOCK = 0x63757374_00000002
 # Before every transaction there ever was: everything is new.
@@ -127,7 +127,7 @@ class PostgresOutbox:
 
     @contextmanager
     def lead(self) -> Iterator[bool]:
-        with closing(connect(self._connections.url, "custsvc relay")) as connection:
+        with closing(self._connections.another("custsvc relay")) as connection:
             if not self._try_lock(connection):
                 yield False
                 return

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from importlib.resources import files
 
+from psycopg2.sql import SQL, Composed, Identifier
+
 from ...errors import ConfigurationError
 from .connection import Connections
 from .rows import fill_terms
@@ -23,6 +25,8 @@ def migrate(connections: Connections) -> list[str]:
     with connections.transaction() as cursor:
         cursor.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        if connections.schema:
+            cursor.execute(Composed([SQL("CREATE SCHEMA IF NOT EXISTS "), Identifier(connections.schema)]))
         cursor.execute(
             "CREATE TABLE IF NOT EXISTS custsvc_migration "
             "(number integer PRIMARY KEY, name text NOT NULL, applied_on timestamptz NOT NULL DEFAULT now())"

@@ -1,0 +1,160 @@
+"""Several copies, where an empty one begins, and what a copy refuses to take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from custsvc import kafka
+from custsvc.config import Settings
+from custsvc.customer import Fields
+from custsvc.errors import ConfigurationError, Conflict, PositionLost
+from custsvc.kafka import Publisher
+from custsvc.pipeline import steps
+from custsvc.service import Caller, CustomerService
+from custsvc.stores import open_store
+from custsvc.stores.base import Store
+from custsvc.workers.loop import Stop
+from custsvc.workers.origin import Origin
+from custsvc.workers.replicate import Replicate, begin_at, claim
+
+from .conftest import Topic, Workers, until
+
+ME = Caller("test")
+
+
+@pytest.fixture
+def named(
+    backend: str, settings: Settings, all_databases: Callable[[str], Any]
+) -> Iterator[Callable[[str], Store]]:
+    """Opens a copy by its name, all of them on one server."""
+    databases = all_databases(backend)
+    url = databases.empty()
+    with ExitStack() as stack:
+
+        def open_copy(name: str) -> Store:
+            there = settings.replace(backend=backend, **{f"{backend}_url": url})
+            copy = stack.enter_context(open_store(there, copy=name))
+            copy.migrate()
+            return copy
+
+        yield open_copy
+    for suffix in ("", "_copy_search", "_copy_billing"):
+        databases.drop(url.replace("?", suffix + "?", 1) if "?" in url else url + suffix)
+
+
+def run(settings: Settings, copy: Store, name: str) -> None:
+    with Publisher(settings) as publisher:
+        origin = Origin(settings, copy)
+        Replicate(settings, copy.replica, publisher, name, Stop(), origin=origin).run()
+
+
+def test_copies_with_names_have_places_of_their_own_on_one_server(
+    store: Store, settings: Settings, workers: Workers, named: Callable[[str], Store]
+) -> None:
+    service = CustomerService(store.customers)
+    service.create(Fields("Ada"), ME)
+    workers.relay(store)
+    search, billing, plain = named("search"), named("billing"), named(store.name)
+    workers.copy(search.replica, "search")
+    until("it is there", lambda: search.replica.digest(0) == store.replica.digest(0))
+
+    assert billing.replica.digest(0).customers == plain.replica.digest(0).customers == 0
+    claim(search, "search")
+    with pytest.raises(ConfigurationError, match="holds the copy 'search', not 'billing'"):
+        claim(search, "billing")
+    until(
+        "status knows it",
+        lambda: {"custsvc-copy-search"} <= {step["step"] for step in steps(settings, store)},
+    )
+
+
+@pytest.mark.parametrize("name", ["Search", "a b", "x" * 31, "1st", "a;b"])
+def test_a_name_that_is_no_name_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be the name of a copy"):
+        open_store(Settings(postgres_url="postgresql://nowhere/x"), "postgres", name)
+
+
+def test_an_empty_copy_begins_where_it_is_told_and_only_then(
+    store: Store, settings: Settings, workers: Workers, named: Callable[[str], Store]
+) -> None:
+    service = CustomerService(store.customers)
+    service.create(Fields("before"), ME)
+    workers.relay(store)
+    until("it is out", lambda: store.outbox.depth().waiting == 0)
+    time.sleep(1.2)
+    at_end, since = named("search"), named("billing")
+
+    begin_at(settings, at_end.replica, "end")
+    begin_at(settings, since.replica, "1s")
+    workers.copy(at_end.replica, "search")
+    workers.copy(since.replica, "billing")
+    after = service.create(Fields("after"), ME)
+
+    for copy in (at_end, since):
+        until("it is there", lambda copy=copy: [r.id for r in copy.replica.scan(0, 9)] == [after.id])
+    with pytest.raises(Conflict, match="has begun already"):
+        begin_at(settings, at_end.replica, "beginning")
+
+
+def test_events_of_another_source_stop_a_copy_and_none_is_applied(
+    store: Store,
+    settings: Settings,
+    workers: Workers,
+    topic: Topic,
+    named: Callable[[str], Store],
+) -> None:
+    CustomerService(store.customers).create(Fields("Ada"), ME)
+    with workers.running_relay(store):
+        until("it is out", lambda: store.outbox.depth().waiting == 0)
+    copy = named("search")
+    copy.facts.put("copy-of", "urn:custsvc:mongo:elsewhere:customers")
+
+    with pytest.raises(ConfigurationError, match="this is a copy of urn:custsvc:mongo:elsewhere"):
+        run(settings, copy, "search")
+    with pytest.raises(ConfigurationError, match="come from this very database"):
+        run(settings, store, "itself")
+
+    assert copy.replica.digest(0).customers == 0
+
+
+def test_a_topic_that_was_made_anew_stops_a_copy(
+    store: Store, settings: Settings, named: Callable[[str], Store]
+) -> None:
+    copy = named("search")
+    Origin(settings, copy).check_topic()
+    admin = kafka.admin(settings)
+    (deleted,) = admin.delete_topics([settings.topic_updates]).values()
+    deleted.result(10)
+
+    def made_anew() -> bool:
+        try:
+            return settings.topic_updates in kafka.ensure_topics(settings)
+        except Exception:  # noqa: BLE001 - it is still being deleted
+            return False
+
+    until("it is there again", made_anew)
+
+    with pytest.raises(PositionLost, match="made anew"):
+        run(settings, copy, "search")
+
+
+def test_a_static_member_that_restarts_gets_its_partitions_without_a_rebalance(
+    store: Store, settings: Settings, workers: Workers
+) -> None:
+    service = CustomerService(store.customers)
+    workers.relay(store)
+    mine = workers.with_settings(settings.replace(instance_id="copy-1"))
+    first = mine.copy(store.replica, "static")
+    service.create(Fields("one"), ME)
+    until("it reads", lambda: sum(store.replica.positions(settings.topic_updates).values()) == 1)
+    first.ask()
+
+    mine.copy(store.replica, "static")
+    service.create(Fields("two"), ME)
+
+    until("it reads on", lambda: sum(store.replica.positions(settings.topic_updates).values()) == 2)
