@@ -57,13 +57,18 @@ _QUIET = 10.0
 
 
 class _Seldom(logging.Filter):
-    """Lets each kind of message pass once in a while; the kind is how it begins."""
+    """Lets each kind of message pass once in a while; the kind is how it begins.
+
+    That a property we chose is experimental is told at each start of librdkafka and is nobody's concern.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._last: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.getMessage().startswith("CONFWARN"):
+            return False
         kind, now = record.getMessage()[:12], time.monotonic()
         if now - self._last.get(kind, -_QUIET) < _QUIET:
             return False
