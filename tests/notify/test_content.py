@@ -6,6 +6,7 @@ import datetime as dt
 import email
 import email.policy
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -20,9 +21,11 @@ from custsvc.notify.address import BadAddress, one_address
 from custsvc.notify.channel import BadMail
 from custsvc.notify.message import compose
 from custsvc.notify.rulefile import load
+from custsvc.notify.sender import Sender
 from custsvc.notify.smtp import _end_of_data
+from custsvc.stores.base import Ledger
 
-from .conftest import mail
+from .conftest import Sink, mail, turns_until
 
 NOW = dt.datetime(2026, 11, 23, 20, 40, tzinfo=dt.UTC)
 ME = one_address("custsvc@example.com")
@@ -257,3 +260,42 @@ def test_what_is_not_exactly_one_address_is_refused_before_sending(address: str)
 def test_a_subject_that_is_not_one_line_is_refused_before_sending(subject: str) -> None:
     with pytest.raises(BadMail):
         compose(mail("m", subject=subject), ME, NOW)
+
+
+def arrives_alone(payloads: list[str], ledger: Ledger, sink: Sink, new_sender: Callable[..., Sender]) -> None:
+    """Each payload as a customer's name, through the ledger and a real server."""
+    rows = []
+    for number, payload in enumerate(payloads):
+        after = _raw(Fields(payload, "a@example.com", payload, {"k": payload})) | {"id": number}
+        found = ReceivedEvent("e", "updated", number, 2, [], "", None, None, _raw(ADA), after, b"")
+        (_, content) = mails(found)["changed"]
+        to = f"c{number}@example.com"
+        rows.append(
+            mail(f"m{number}", number, to=to, subject=content.subject, text=content.text, html=content.html)
+        )
+    ledger.add(rows)
+    sender = new_sender()
+
+    turns_until(sender, lambda: ledger.counts() == {"sent": len(payloads)}, 600)
+
+    assert len(sink.accepted) == len(payloads)
+    for accepted in sink.accepted:
+        assert accepted.recipients == [accepted.message["To"]]
+        assert set(headers_of(accepted.content)) - {"mime-version", "content-type"} == set(EXPECTED)
+
+
+@pytest.mark.parametrize("backend", ["postgres"])
+def test_no_payload_adds_a_recipient_or_a_header_at_the_server(
+    ledger: Ledger, sink: Sink, new_sender: Callable[..., Sender]
+) -> None:
+    """S20, N9: each tenth; all of them are made into mails above."""
+    arrives_alone(PAYLOADS[::10], ledger, sink, new_sender)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_none_of_two_thousand_payloads_adds_a_recipient_or_a_header_at_the_server(
+    ledger: Ledger, sink: Sink, new_sender: Callable[..., Sender]
+) -> None:
+    """S20, N9, full size."""
+    arrives_alone(PAYLOADS * 3, ledger, sink, new_sender)
