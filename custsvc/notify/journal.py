@@ -45,12 +45,15 @@ class Journal:
         self._ledger = ledger
         self._writing = threading.Lock()
         self._joining = threading.Lock()
+        self._claiming = threading.Lock()
         self._waiting: list[_Step] = []
         self._held: dict[str, Notification] = {}
 
     def claim(self, limit: int, channel: str) -> list[Notification]:
         """As the ledger's, and the lease is kept alive until each is settled."""
-        claimed = self._ledger.claim(limit, self.lease, channel)
+        # One at a time: those that look at once see the same mails, and all but one come back empty.
+        with self._claiming:
+            claimed = self._ledger.claim(limit, self.lease, channel)
         self._held.update((notification.id, notification) for notification in claimed)
         return claimed
 

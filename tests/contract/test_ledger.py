@@ -147,6 +147,16 @@ def test_senders_that_claim_at_once_never_get_the_same(
     assert len(set(claimed)) == 300
 
 
+def test_who_claims_beside_others_does_not_come_back_empty_while_there_is_more(
+    ledger: Ledger, other: Ledger, at_once: Callable[..., list[Any]]
+) -> None:
+    ledger.add([mail(f"m{n}", customer=n) for n in range(200)])
+
+    results = at_once(*(lambda one=one: one.claim(20, LEASE) for one in (ledger, other, ledger, other)))
+
+    assert all(names(result) for result in results)
+
+
 # -- order -------------------------------------------------------------------------------------------------
 
 

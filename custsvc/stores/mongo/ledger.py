@@ -124,7 +124,9 @@ class MongoLedger(MongoRecords, OneByOne):
                 taken = self._take(ready[: limit - len(claimed)], lease)
                 self._block(older)
             claimed += taken
-            if not older or len(claimed) == limit or (claimed and turn >= _ENOUGH):
+            # Others may have taken all that was seen; then there may be more behind it.
+            got_all = not older and (claimed or not ready)
+            if got_all or len(claimed) == limit or (claimed and turn >= _ENOUGH):
                 break
             look = limit if taken else _LOOK_AT
         return claimed
