@@ -207,7 +207,7 @@ class Problem(BaseModel):
     detail: str
     code: str
     errors: list[FieldProblem] = []
-    request_id: Annotated[str | None, Field(description="Also in the log and in X-Request-Id.")]
+    request_id: Annotated[str | None, Field(description="Also in the log and in X-Request-Id.")] = None
 
 
 class ImportRowError(_Closed):

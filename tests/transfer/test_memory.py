@@ -1,0 +1,121 @@
+"""Exports and imports of a real server stay in the same memory, however many customers there are."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from custsvc.seed import seed_customers
+from custsvc.stores.base import Store
+
+MB = 2**20
+
+
+class Server:
+    """A `custsvc serve` of one process."""
+
+    def __init__(self, environ: dict[str, str], folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "custsvc", "serve", "--port", str(self.port)),
+                *("--workers", "1", "--auth", "off"),
+            ],
+            env=environ,
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def get(self, path: str, seen: Callable[[], None] = lambda: None) -> tuple[int, int]:
+        """The status, and the size of the body, which is read as it comes."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.request("GET", path)
+        answer, size = connection.getresponse(), 0
+        while piece := answer.read(1 << 20):
+            size += len(piece)
+            seen()
+        answer.close()
+        connection.close()
+        return answer.status, size
+
+    def wait(self) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with suppress(OSError, http.client.HTTPException):
+                if self.get("/livez")[0] == 200:
+                    return
+            time.sleep(0.1)
+        raise AssertionError("the server does not start")
+
+    def rss(self) -> int:
+        children = psutil.Process(self._process.pid).children()
+        return max(int(child.memory_info().rss) for child in children)
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(20)
+
+
+@pytest.fixture
+def server(backend: str, database_url: str, tmp_path: Path) -> Iterator[Server]:
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("CUSTSVC_")}
+    environ |= {
+        "CUSTSVC_BACKEND": backend,
+        f"CUSTSVC_{backend.upper()}_URL": database_url,
+        "CUSTSVC_LOCAL": "never",
+    }
+    server = Server(environ, tmp_path)
+    yield server
+    server.stop()
+
+
+def growth(server: Server, path: str) -> tuple[int, int]:
+    """The size of an export, and by how much the process grew meanwhile."""
+    before = server.rss()
+    most = [before]
+    status, size = server.get(path, lambda: most.append(server.rss()))
+    assert status == 200
+    return size, max(most) - before
+
+
+def test_an_export_streams(server: Server, store: Store) -> None:
+    seed_customers(store.customers, 30_000, 1)
+    server.wait()
+    server.get("/api/customers/export?format=csv&q=ada")  # what is loaded once is loaded
+
+    for fmt in ("ndjson", "csv"):
+        size, grown = growth(server, f"/api/customers/export?format={fmt}")
+
+        assert size > 5_000_000
+        assert grown < 15 * MB, grown / MB
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_an_export_of_a_million_grows_by_less_than_thirty_megabytes(server: Server, store: Store) -> None:
+    seed_customers(store.customers, 1_000_000, 1)
+    server.wait()
+
+    for fmt in ("ndjson", "csv", "json"):
+        began = time.monotonic()
+        size, grown = growth(server, f"/api/customers/export?format={fmt}")
+        print(
+            f"{store.name} {fmt}: {size / MB:.0f} MB, +{grown / MB:.1f} MB, {time.monotonic() - began:.0f} s"
+        )
+
+        assert size > 200_000_000
+        assert grown < 30 * MB, grown / MB
