@@ -7,6 +7,7 @@ puts it on the dead-letter topic; a mail request goes to the failed topic from h
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -65,6 +66,7 @@ class Intake:
             what="intake",
             batch=BATCH,
         )
+        self._erased: dict[int, int] = {}
         self.counts: Counter[str] = Counter()
 
     def run(self) -> None:
@@ -91,6 +93,19 @@ class Intake:
         if bad:
             self._publisher.send(self._settings.topic_failed, bad, give_up=self._stop.asked)
         self._add(rows)
+        self._forget()
+
+    def _forget(self) -> None:
+        """What was queued and sent for customers who were erased since says nothing about them any more."""
+        for customer_id, version in self._erased.items():
+            gone = self._consuming.insist(functools.partial(self._ledger.forget, customer_id, version))
+            logger.info(
+                "Blanked %d notifications of customer %d, who was erased",
+                gone,
+                customer_id,
+                extra={"action": "erased", "customer_id": customer_id, "count": gone},
+            )
+        self._erased.clear()
 
     def _add(self, rows: list[Notification]) -> None:
         single = [row for row in rows if row.entries is None]
@@ -119,6 +134,8 @@ class Intake:
         except NewerSchema as exc:
             where = "{topic} partition {partition} offset {offset}".format(**_coordinates(message))
             raise NewerSchema(f"{exc} ({where})", fix=exc.fix) from exc
+        if event.op == "erased":
+            self._erased[event.customer_id] = event.version
         if self._is_old(_event_time(event), message):
             return []
         return notifications_of(event, self._rules, self._links)

@@ -33,6 +33,8 @@ DISCARDABLE: Final = ("queued", "deferred", "failed", "unknown")
 # What may go when it is old: nobody needs to look at it any more.
 PRUNABLE: Final = ("sent", "failed", "suppressed", "discarded")
 
+ERASED: Final = "(erased)"
+
 # Two halves of one conversation: whoever died between them left a mail that may have arrived.
 LOST_IN_HAND_OVER: Final = "the sender stopped while it handed the mail over; whether it arrived is not known"
 
@@ -197,6 +199,12 @@ class Ledger(Protocol):
         """Give these up for good without a word to the failed topic; returns which.
 
         Only those in a state of DISCARDABLE: one that a sender holds is left to it.
+        """
+
+    def forget(self, customer_id: int, version: int) -> int:
+        """Blank what is personal in a customer's notifications below this version; returns in how many.
+
+        Those that wait are discarded; how each ended stays known.
         """
 
     def sent_since(self, recipients: Sequence[str], seconds: float) -> dict[str, int]:

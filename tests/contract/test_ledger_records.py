@@ -227,6 +227,23 @@ def test_what_is_discarded_is_never_sent_and_holds_nothing_up(ledger: Ledger) ->
     assert ledger.unpublished_failures(10) == []
 
 
+def test_of_who_was_erased_nothing_personal_is_left(ledger: Ledger) -> None:
+    settled(ledger, mail("sent", version=1), "sent", reason="250 OK a@x.org", code=250)
+    settled(ledger, mail("failed", version=2, state="queued"), "failed", reason="550 a@x.org")
+    ledger.add([mail("waits", version=3), mail("newer", version=5), mail("other", customer=2, to="b@x.org")])
+
+    assert ledger.forget(1, 5) == 3
+    assert ledger.forget(1, 5) == 3
+
+    found = {row.id: row for row in ledger.recent()}
+    for name in ("sent", "failed", "waits"):
+        assert "a@x.org" not in str(found[name])
+        assert (found[name].text, found[name].subject) == ("", "(erased)")
+    assert [found[name].state for name in ("sent", "failed", "waits")] == ["sent", "failed", "discarded"]
+    assert [t.text for tries in ledger.attempts(["sent", "failed"]).values() for t in tries] == [None, None]
+    assert set(names(ledger.claim(10, LEASE))) == {"newer", "other"}
+
+
 # -- numbers and old rows ----------------------------------------------------------------------------------
 
 

@@ -12,7 +12,9 @@ import orjson
 import pytest
 
 from custsvc.config import Settings
+from custsvc.customer import Fields, Stored, utc_now
 from custsvc.errors import TemporaryError
+from custsvc.events import decode, new_change
 from custsvc.kafka import Publisher, Record
 from custsvc.notify.intake import Intake
 from custsvc.notify.rulefile import load
@@ -81,6 +83,25 @@ def test_old_records_are_never_mailed_and_counted(
         stop.ask()
 
     assert ledger.counts() == {}
+
+
+@pytest.mark.parametrize("backend", ["postgres"])
+def test_the_ledger_says_nothing_any_more_about_who_was_erased(
+    settings: Settings, publisher: Publisher, sink: Sink, ledger: Ledger
+) -> None:
+    first = decode(created(1, name="Ada Secret").value or b"", b"1")
+    before = Stored(1, 1, False, first.doc())
+    after = before.customer().changed_to(fields=Fields("(erased)"), deleted=True, now=utc_now(), by="t")
+    erased = new_change("erased", before, after, actor="t").event.payload
+
+    with running(notify(settings)):
+        publisher.send(settings.topic_updates, [Record(b"1", first.value, [])])
+        until("it is sent", lambda: ledger.counts() == {"sent": 1})
+        publisher.send(settings.topic_updates, [Record(b"1", erased, [])])
+        until("it is blank", lambda: ledger.recent()[0].subject == "(erased)")
+
+    assert "Secret" not in str(ledger.recent())
+    assert len(sink.accepted) == 1
 
 
 class Away:

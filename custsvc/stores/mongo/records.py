@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from pymongo import DESCENDING
 
-from ..ledger import DISCARDABLE, PRUNABLE, RETRIABLE, SETTLED, UNSETTLED, Attempt, Notification
+from ..ledger import DISCARDABLE, ERASED, PRUNABLE, RETRIABLE, SETTLED, UNSETTLED, Attempt, Notification
 from .connection import Connection, Document
 
 COLLECTION = "notification"
@@ -109,6 +109,29 @@ class MongoRecords:
                     discarded.append(one)
             self._unblock_behind(discarded)
         return discarded
+
+    def forget(self, customer_id: int, version: int) -> int:
+        theirs = {"customer_id": customer_id, "version": {"$lt": version}}
+        blank = {
+            "recipient": ERASED,
+            "subject": ERASED,
+            "text": "",
+            "html": None,
+            "entries": None,
+            "reason": None,
+            "tries.$[].text": None,
+        }
+        gone = dict.fromkeys(("due", "blocked_by", "unsettled"), "")
+        with self._translated():
+            ids = [row["_id"] for row in self._rows.find(theirs, {"_id": 1})]
+            waiting = {**theirs, "state": {"$in": ["queued", "deferred"]}}
+            self._rows.update_many(waiting, {"$set": {"state": "discarded"}, "$unset": gone})
+            tried = {**theirs, "tries": {"$exists": True}}
+            self._rows.update_many(tried, {"$set": blank})
+            del blank["tries.$[].text"]
+            self._rows.update_many({**theirs, "tries": {"$exists": False}}, {"$set": blank})
+            self._unblock_behind(ids)
+        return len(ids)
 
     def sent_since(self, recipients: Sequence[str], seconds: float) -> dict[str, int]:
         stages: list[Document] = [

@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 
-from ..ledger import DISCARDABLE, PRUNABLE, RETRIABLE, Attempt, Notification
+from ..ledger import DISCARDABLE, ERASED, PRUNABLE, RETRIABLE, Attempt, Notification
 from .connection import Connections
 
 COLUMNS = (
@@ -37,6 +37,20 @@ RETURNING id
 
 # What waited behind discarded rows need wait no more.
 _UNBLOCK = "UPDATE notification SET blocked_by = NULL WHERE blocked_by = ANY(%s)"
+
+_FORGET = """
+WITH gone AS (
+    UPDATE notification SET
+        recipient = %(erased)s, subject = %(erased)s, text = '', html = NULL, entries = NULL, reason = NULL,
+        blocked_by = NULL,
+        state = CASE WHEN state IN ('queued', 'deferred') THEN 'discarded' ELSE state END
+    WHERE customer_id = %(customer_id)s AND version < %(version)s
+    RETURNING id
+), tries AS (
+    UPDATE notification_attempt SET text = NULL WHERE notification_id IN (SELECT id FROM gone)
+)
+SELECT id FROM gone
+"""
 
 _PRUNE = """
 DELETE FROM notification WHERE id IN (
@@ -130,6 +144,13 @@ class PostgresRecords:
             with self._connections.cursor() as cursor:
                 cursor.execute(_UNBLOCK, (gone,))
         return gone
+
+    def forget(self, customer_id: int, version: int) -> int:
+        gone = self._ids(_FORGET, {"customer_id": customer_id, "version": version, "erased": ERASED})
+        if gone:
+            with self._connections.cursor() as cursor:
+                cursor.execute(_UNBLOCK, (gone,))
+        return len(gone)
 
     def sent_since(self, recipients: Sequence[str], seconds: float) -> dict[str, int]:
         with self._connections.cursor() as cursor:
