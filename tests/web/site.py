@@ -59,6 +59,7 @@ class Site:
         self.backend = backend
         self._folder = folder
         self._stack = ExitStack()
+        self._process: dict[str, subprocess.Popen[bytes]] = {}
         mail = LocalServers(folder / "data", names=["mail"], ephemeral=True)
         self._stack.callback(mail.stop)
         mark = uuid.uuid4().hex[:12]
@@ -82,8 +83,16 @@ class Site:
     def start(self) -> Site:
         for role in ("relay", "replicate", "notify", "serve"):
             self._start(role)
-        until("serve is ready", lambda: self._answers("/readyz"))
+        until("serve is ready", lambda: self._answers("/readyz") or self._has_ended())
         return self
+
+    def _has_ended(self) -> bool:
+        """Raises with what serve said last, should it have ended."""
+        if self._process["serve"].poll() is None:
+            return False
+        raise AssertionError(
+            (self._folder / "serve.log").read_text(encoding="utf-8", errors="replace")[-2000:]
+        )
 
     def _start(self, role: str) -> None:
         log = (self._folder / f"{role}.log").open("wb")
@@ -92,6 +101,7 @@ class Site:
             [sys.executable, "-m", "custsvc", role], env=self.env, stdout=log, stderr=log
         )
         self._stack.callback(_end, process)
+        self._process[role] = process
 
     def _answers(self, path: str) -> bool:
         try:
