@@ -11,7 +11,20 @@ from .. import __version__
 from ..api.codes import CODES
 from ..api.problems import Problem, answer, problem_of
 from ..api.resource import Services
-from . import customers, editing, importing, mails, one, pipeline, security, signin, static, toast, words
+from . import (
+    customers,
+    dead,
+    editing,
+    importing,
+    mails,
+    one,
+    pipeline,
+    security,
+    signin,
+    static,
+    toast,
+    words,
+)
 from .access import EXTENSION, Web, role_of, web
 
 BLUEPRINT: Final = "web"
@@ -37,7 +50,7 @@ def add_pages(app: Flask, services: Services) -> None:
     blueprint.after_request(_after)
     blueprint.register_error_handler(Exception, error_page)
     blueprint.add_url_rule("/", "home", _home)
-    for part in (static, signin, customers, editing, one, pipeline, mails, importing):
+    for part in (static, signin, customers, editing, one, pipeline, mails, dead, importing):
         part.add_routes(blueprint)
     app.extensions[EXTENSION] = Web(services)
     app.context_processor(_context)
@@ -85,13 +98,13 @@ def _context() -> dict[str, Any]:
     """What every page may use."""
     browser = g.get("browser")
     settings = web().services.settings
+    principal = browser.principal if browser else None
     return {
         "asset": static.address,
         "browser": browser,
         "nav": _NAV,
         "csrf": browser.csrf if browser else "",
-        "may_write": bool(browser and browser.principal and browser.principal.may("write")),
-        "may_admin": bool(browser and browser.principal and browser.principal.may("admin")),
+        "may_write": principal is not None and principal.may("write") and not settings.read_only,
         "signs_in": settings.auth == "on",
         "settings": settings,
         "take_toast": toast.take,

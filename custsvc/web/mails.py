@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from flask import Blueprint, Response, redirect, render_template, request
 
-from ..errors import CustsvcError, NotFound
+from ..errors import NotFound
 from ..stores.ledger import DISCARDABLE, RETRIABLE
 from . import toast
 from .access import route, services
@@ -28,7 +28,6 @@ def add_routes(blueprint: Blueprint) -> None:
     route(blueprint, "/ui/mailbox", mailbox)
     route(blueprint, "/ui/mailbox/<mail_id>", one)
     route(blueprint, "/ui/mailbox/<mail_id>/html", html)
-    route(blueprint, "/ui/dead-letters", dead_letters)
 
 
 def index() -> Any:
@@ -126,23 +125,3 @@ def _caught(mail_id: str) -> tuple[Any, EmailMessage]:
         if mail.id == mail_id:
             return mail, mail.message()
     raise NotFound("there is no such mail")
-
-
-# -- records nobody could read -----------------------------------------------------------------------------
-
-
-def dead_letters() -> Any:
-    records, problem = [], None
-    settings = services().settings
-    if not settings.kafka:
-        problem = "serve was not told Kafka's address"
-    else:
-        from .topics import newest
-
-        try:
-            found = newest(settings, settings.topic_dead, _SHOWN).records
-            # Marks of what became of a record stand between them.
-            records = [record for record in found if "dead_settled" not in record.headers]
-        except CustsvcError as exc:
-            problem = str(exc)
-    return render_template("mails/dead.html", records=records, problem=problem, shown=_SHOWN)

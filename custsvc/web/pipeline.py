@@ -12,7 +12,7 @@ from flask import Blueprint, Response, g, redirect, render_template, request
 from ..api.events import EventStream
 from ..errors import CustsvcError, NotFound
 from ..stores import open_store
-from ..verify import Report, verify
+from ..verify import Report, remember, verify
 from . import toast
 from .access import needs, route, services, web
 
@@ -188,7 +188,9 @@ def start_verify() -> Any:
                 open_store(settings, settings.other_backend) as copy,
                 pipeline(settings, source, copy) as way,
             ):
-                return _result(verify(source.replica, copy.replica, way, progress=told))
+                report = verify(source.replica, copy.replica, way, progress=told)
+                remember(source.facts, copy.name, report)
+                return _result(report)
 
         jobs.start("verify", g.principal.name, work)
     if request.headers.get("HX-Request"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -30,7 +30,6 @@ class Found:
     timestamp_ms: int
     key: bytes | None
     value: bytes | None
-    headers: dict[str, str] = field(default_factory=dict)
 
     def json(self) -> dict[str, Any] | None:
         """The value as a JSON object; None where it is none."""
@@ -39,9 +38,6 @@ class Found:
         except orjson.JSONDecodeError:
             return None
         return value if isinstance(value, dict) else None
-
-    def text(self, longest: int = 20_000) -> str:
-        return (self.value or b"").decode("utf-8", "replace")[:longest]
 
 
 @contextmanager
@@ -128,16 +124,10 @@ def _read(
 
 
 def _found(message: kafka.Message) -> Found:
-    pairs: Any = message.headers() or ()
-    headers = {
-        name: value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-        for name, value in pairs
-    }
     return Found(
         message.partition() or 0,
         message.offset() or 0,
         message.timestamp()[1],
         message.key(),
         message.value(),
-        headers,
     )

@@ -18,6 +18,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright
 
+from custsvc.config import Settings
 from custsvc.local import LocalServers
 from custsvc.stores import open_store
 from custsvc.stores.base import Store
@@ -128,10 +129,12 @@ class Site:
 
     @contextmanager
     def store(self) -> Iterator[Store]:
-        from custsvc.config import Settings
-
-        with open_store(Settings.load({"backend": self.backend}, environ=self.env)) as store:
+        with open_store(self.settings()) as store:
             yield store
+
+    def settings(self) -> Settings:
+        """Those that the roles run with."""
+        return Settings.load(environ=self.env)
 
     def close(self) -> None:
         self._stack.close()

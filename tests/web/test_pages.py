@@ -398,6 +398,27 @@ def test_what_is_shown_is_exported(page: Page, site: Site) -> None:
     assert "'=1+1" in lines[1]
 
 
+def test_a_record_that_nobody_could_read_is_shown_and_given_up(page: Page, site: Site) -> None:
+    from custsvc.kafka import Publisher, Record
+
+    with Publisher(site.settings()) as publisher:
+        publisher.send(site.env["CUSTSVC_TOPIC_UPDATES"], [Record(b"1", b"<b>no JSON</b>", [])])
+
+    def buried() -> bool:
+        page.goto("/ui/dead-letters")
+        return page.get_by_text("What it holds").count() > 0
+
+    until("the record is buried", buried)
+    page.get_by_text("What it holds").click()
+    expect(page.locator("pre")).to_have_text("<b>no JSON</b>")
+    page.get_by_label("Choose the record of").check()
+    page.get_by_role("button", name="Give up").click()
+    expect(toast(page)).to_contain_text("Gave up 1 record.")
+    expect(page.get_by_role("heading", name="Nothing here")).to_be_visible()
+    page.get_by_role("link", name="All", exact=True).click()
+    expect(page.locator("tbody")).to_contain_text("discarded by anonymous")
+
+
 XSS = (
     "<script>window.xss=1</script>",
     '"><img src=x onerror=window.xss=1>',

@@ -1,0 +1,84 @@
+"""Dead letters: records that no copy could read, shown with the reason, sent again or given up."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from flask import Blueprint, g, redirect, render_template, request
+
+from ..errors import Conflict, CustsvcError, NotFound, TemporaryError
+from . import toast
+from .access import needs, route, services
+from .words import plural
+
+_SHOWN: Final = 100
+_PATH: Final = "/ui/dead-letters"
+
+
+def add_routes(blueprint: Blueprint) -> None:
+    route(blueprint, _PATH, index)
+    route(blueprint, f"{_PATH}/change", change, "POST")
+
+
+def index() -> Any:
+    """Those that wait for a person, or all with `state=all`."""
+    from ..failed import OPEN
+
+    letters, problem = [], None
+    try:
+        with _box() as box:
+            letters = box.all()[::-1]
+    except CustsvcError as exc:
+        problem = str(exc)
+    everything = request.args.get("state") == "all"
+    shown = letters if everything else [letter for letter in letters if letter.state in OPEN]
+    return render_template(
+        "mails/dead.html",
+        letters=[(letter, _text(letter.value)) for letter in shown[:_SHOWN]],
+        more=max(0, len(shown) - _SHOWN),
+        everything=everything,
+        settled=len(letters) - len(shown),
+        open_states=OPEN,
+        problem=problem,
+    )
+
+
+@needs("write")
+def change() -> Any:
+    """Send the chosen ones to where they came from again, or give them up."""
+    from ..failed import customers_of
+    from ..pipeline import resending
+
+    ids = [each for each in request.form.getlist("ids") if len(each) <= 200][:_SHOWN]
+    if not ids:
+        toast.put("Choose some records first.", kind="bad")
+        return redirect(_PATH, 303)
+    try:
+        with _box() as box:
+            letters = box.find(ids)
+            if request.form.get("action") == "discard":
+                box.discard(letters, f"discarded by {g.principal.name}")
+                toast.put(f"Gave up {plural(len(letters), 'record')}.")
+            else:
+                box.retry(letters)
+                # What a copy missed meanwhile comes with the customer as it is now.
+                if customers := customers_of(letters):
+                    with resending(services().settings, services().store) as again:
+                        again(customers)
+                toast.put(f"Sent {plural(len(letters), 'record')} again.")
+    except (Conflict, NotFound):
+        toast.put("Somebody else has dealt with one of them meanwhile. Look again.", kind="bad")
+    return redirect(_PATH, 303)
+
+
+def _box() -> Any:
+    # Not at the top: Kafka's client is not small, and most processes never need it.
+    from ..failed import DeadLetterBox
+
+    if not services().settings.kafka:
+        raise TemporaryError("serve was not told Kafka's address", dependency="kafka")
+    return DeadLetterBox(services().settings)
+
+
+def _text(value: bytes | None, longest: int = 20_000) -> str:
+    return (value or b"").decode("utf-8", "replace")[:longest]
