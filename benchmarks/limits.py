@@ -51,7 +51,7 @@ def mongo(settings: Settings, kind: Kind, customers: int, seconds: float) -> flo
     ]
     for worker in workers:
         worker.start()
-    total = sum(results.get() for _ in workers)
+    total = sum(results.get(timeout=seconds + 60) for _ in workers)
     for worker in workers:
         worker.join()
     return round(total)
