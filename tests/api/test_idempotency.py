@@ -94,6 +94,7 @@ def test_a_write_that_changed_nothing_is_remembered_too(client: Client, ann: str
 def test_a_key_used_for_another_request_is_422_and_does_nothing(
     client: Client, store: Store, method: str, path: str, body: dict[str, Any]
 ) -> None:
+    """A3."""
     client.post(PATH, json=ANN, headers=KEY)
 
     answer = client(method, path, headers=KEY, **body)
@@ -186,6 +187,7 @@ def test_twenty_at_once_in_two_processes_make_one_customer(
     settings: Any,
     make_key: Callable[[Any], str],
 ) -> None:
+    """A3."""
     from custsvc.api import create_app
 
     other = Client(create_app(settings, other_store), client._key)

@@ -318,6 +318,7 @@ def test_the_wire_cannot_be_used_to_get_around_a_guard_or_a_limit(serve: Serve, 
 def test_a_database_that_goes_away_is_503_and_the_next_request_after_it_is_back_works(
     tmp_path: Path, backend: str
 ) -> None:
+    """A4."""
     servers = LocalServers(tmp_path / "away", names=[backend], ephemeral=True)
     (url,) = servers.start().values()
     settings = Settings(backend=backend, **{f"{backend}_url": url})  # type: ignore[arg-type]

@@ -6,16 +6,21 @@ It uses nothing of custsvc, so a mistake there cannot hide here. The invariants:
 - complete and ordered: per customer, the topic's first occurrences are versions 1, 2, 3 … up to the
   source's, all in one partition;
 - converged: the copy's documents are the source's, byte for byte;
-- one effect: no mail was accepted twice.
+- one effect: no mail was accepted twice;
+- and for long runs: no version of the copy ever fell, no two writers were told the same version, nothing was
+  put aside, no role met something that it did not expect.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from email import message_from_bytes
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pymongo
@@ -145,3 +150,150 @@ def _check_topic(
             found.wrong(f"customer {customer} is at v{version}, the topic ends at v{reached[customer]}")
     for customer in reached.keys() - source.keys():
         found.wrong(f"customer {customer} is on the topic, but not at the source")
+
+
+# -- what a long run is judged by as well ------------------------------------------------------------------
+
+_FALLS = """
+    CREATE TABLE chaos_fall (id bigint, was bigint, becomes bigint);
+    CREATE FUNCTION chaos_watch() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF TG_OP = 'DELETE' OR NEW.version < OLD.version THEN
+            INSERT INTO chaos_fall
+            VALUES (OLD.id, OLD.version, CASE TG_OP WHEN 'DELETE' THEN 0 ELSE NEW.version END);
+        END IF;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER chaos_watch AFTER UPDATE OR DELETE ON customer FOR EACH ROW EXECUTE FUNCTION chaos_watch();
+"""
+
+
+def watch_falls(backend: str, url: str) -> Any:
+    """Have a copy remember each version that falls; what `check_falls` needs, None while there is no copy."""
+    if backend == "postgres":
+        with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+            cursor.execute("SELECT to_regclass('customer') IS NOT NULL")
+            if cursor.fetchone() == (True,):
+                cursor.execute(_FALLS)
+                return True
+        return None
+    with pymongo.MongoClient(url) as client:
+        return client.admin.command("hello")["operationTime"]
+
+
+def check_falls(backend: str, url: str, since: Any, found: Findings) -> None:
+    """No customer of the copy ever went back to an earlier version, nor away."""
+    if backend == "postgres":
+        with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT id, was, becomes FROM chaos_fall")
+            falls = cursor.fetchall()
+    else:
+        falls = list(_mongo_falls(url, since))
+    for customer, was, becomes in falls:
+        found.wrong(f"the copy's customer {customer} fell from v{was} to v{becomes}")
+
+
+def _mongo_falls(url: str, since: Any) -> Iterator[tuple[int, int, int]]:
+    """Replays every change of the copy's customers from the server's own log."""
+    at: dict[int, int] = {}
+    with pymongo.MongoClient(url) as client:
+        customers = client.get_default_database().customer
+        with customers.watch(start_at_operation_time=since, max_await_time_ms=2000) as changes:
+            while (change := changes.try_next()) is not None:
+                customer = int(change["documentKey"]["_id"])
+                document = change.get("fullDocument") or change.get("updateDescription", {}).get(
+                    "updatedFields", {}
+                )
+                version = 0 if change["operationType"] == "delete" else int(document.get("version", 1 << 62))
+                if version < at.get(customer, 0):
+                    yield customer, at[customer], version
+                at[customer] = version if version < 1 << 62 else at.get(customer, 0)
+
+
+def check_told(told: dict[int, list[int]], source: dict[int, tuple[int, str]], found: Findings) -> None:
+    """No update was lost: no two writers were told the same version of a customer, nor one that never was."""
+    for customer, versions in told.items():
+        last = source.get(customer, (0, ""))[0]
+        for version, count in Counter(versions).items():
+            if count > 1:
+                found.wrong(f"{count} writers were told that they made v{version} of customer {customer}")
+        if max(versions) > last:
+            found.wrong(f"v{max(versions)} of customer {customer} was acknowledged, the source has v{last}")
+
+
+_OPEN = ("queued", "claimed", "handing_over", "deferred")
+
+
+def mail_states(backend: str, url: str) -> dict[str, int]:
+    """How many notifications are in each state."""
+    if backend == "postgres":
+        with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT state, count(*) FROM notification GROUP BY state ORDER BY state")
+            return dict(cursor.fetchall())
+    with pymongo.MongoClient(url) as client:
+        groups = client.get_default_database().notification.aggregate(
+            [{"$group": {"_id": "$state", "count": {"$sum": 1}}}, {"$sort": {"_id": 1}}]
+        )
+        return {group["_id"]: group["count"] for group in groups}
+
+
+def open_mails(backend: str, url: str) -> int:
+    """How many notifications have no end yet."""
+    states = mail_states(backend, url)
+    return sum(states.get(state, 0) for state in _OPEN)
+
+
+def check_dead(servers: str, found: Findings, topic: str = UPDATES) -> None:
+    """No record was put aside: all of them were good."""
+    dead = read_records(servers, f"{topic}-DEAD")
+    if dead:
+        found.wrong(f"{len(dead)} records are on the dead-letter topic, the first one {dead[0]}")
+
+
+def check_logs(logs: list[Path], found: Findings) -> None:
+    """No role has met something that it did not expect."""
+    for log in logs:
+        text = log.read_text(errors="replace") if log.exists() else ""
+        if "Traceback (most recent call last)" in text:
+            at = text.index("Traceback (most recent call last)")
+            found.wrong(f"{log.name}: {text[max(0, at - 200) : at + 1500]}")
+
+
+# -- a backup ----------------------------------------------------------------------------------------------
+
+_TABLES = {"postgres": ("customer", "replica_position"), "mongo": ("customer", "position")}
+
+Dump = dict[str, list[Any]]
+
+
+def dump(backend: str, url: str) -> Dump:
+    """A copy's customers and positions, for `restore`."""
+    if backend == "postgres":
+        with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+            tables: Dump = {}
+            for table in _TABLES[backend]:
+                cursor.execute(f"SELECT to_jsonb(t)::text FROM {table} t")
+                tables[table] = [row for (row,) in cursor]
+            return tables
+    with pymongo.MongoClient(url) as client:
+        database = client.get_default_database()
+        return {table: list(database[table].find()) for table in _TABLES[backend]}
+
+
+def restore(backend: str, url: str, tables: Dump) -> None:
+    """Put a copy back to what it was."""
+    if backend == "postgres":
+        with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+            for table, rows in tables.items():
+                cursor.execute(f"TRUNCATE {table}")
+                cursor.execute(
+                    f"INSERT INTO {table} SELECT r.* FROM unnest(%s) AS t (row),"
+                    f" jsonb_populate_record(NULL::{table}, t.row::jsonb) r",
+                    (rows,),
+                )
+        return
+    with pymongo.MongoClient(url) as client:
+        database = client.get_default_database()
+        for table, rows in tables.items():
+            database[table].delete_many({})
+            database[table].insert_many(rows)

@@ -20,7 +20,7 @@ from custsvc.stores import open_store
 from custsvc.stores.base import Replica
 from custsvc.workers.loop import Stop
 from custsvc.workers.relay import Relay
-from custsvc.workers.replicate import Replicate
+from custsvc.workers.replicate import Replicate, group
 from tests.chaos import checker
 from tests.chaos.roles import Role, until
 
@@ -55,6 +55,10 @@ class Line:
             stored = self.service.replace(customer_id, Fields(uuid.uuid4().hex), ME)
             self.acknowledged[customer_id] = stored.version
         return self.acknowledged[customer_id]
+
+    def set_email(self, customer_id: int, email: str) -> None:
+        stored = self.service.replace(customer_id, Fields("Ada", email), ME)
+        self.acknowledged[customer_id] = stored.version
 
     def crowd(self, customers: int, versions: int = 1) -> list[int]:
         """So many customers, each with so many versions."""
@@ -110,6 +114,13 @@ class Line:
         worker = Replicate(self.settings, replica or store.replica, publisher, store.name, stop)
         self._stack.enter_context(in_background(worker.run, stop))
         return stop
+
+    def members(self) -> set[str]:
+        """Who is in the copy's group, as the broker sees it."""
+        name = group(self.settings.other_backend)
+        client = kafka.admin(self.settings)  # kept: its answers come while it lives
+        (described,) = client.describe_consumer_groups([name]).values()
+        return {member.member_id for member in described.result(10).members}
 
     # -- what holds
 

@@ -80,7 +80,8 @@ class Role:
     def __init__(self, arguments: list[str], env: Mapping[str, str], log: Path) -> None:
         self.arguments = arguments
         self.log = log
-        self._env = {**clean_environment(), **env}
+        # It ends with this process, however that ends.
+        self._env = {**clean_environment(), "CUSTSVC_PARENT_PID": str(os.getpid()), **env}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, crash_at: str = "") -> Role:

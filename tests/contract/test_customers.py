@@ -172,6 +172,7 @@ def test_of_writers_of_the_same_version_exactly_one_wins(
 def test_many_changes_of_one_customer_at_once_lose_no_update(
     store: Store, other_store: Store, customers: Customers, at_once: AtOnce
 ) -> None:
+    """A1."""
     first = customers.add(metadata={"count": 0})
 
     def count_up(to: Store) -> None:
@@ -201,6 +202,7 @@ def test_many_changes_of_one_customer_at_once_lose_no_update(
 def test_a_save_whose_connection_breaks_happens_once(
     lost: Any, proxied: Store, proxy: FaultProxy, store: Store, customers: Customers, write_mark: bytes
 ) -> None:
+    """A5."""
     new = customers.new()
     proxied.ping()
 

@@ -157,6 +157,7 @@ def test_a_write_whose_answer_is_lost_again_and_again_happens_once(
     store: Store,
     customers: Customers,
 ) -> None:
+    """A5."""
     one = begin(before, customers)
     proxied.ping()
 
@@ -381,6 +382,7 @@ def test_a_leader_whose_lease_was_taken_is_told_so(
     backdoor: MongoBackdoor,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """O6."""
     customers.add()
     monkeypatch.setattr(outbox, "_LEASE", 0.4)
     monkeypatch.setattr(Lease, "_renew_until", lambda self, stop: None)  # as if the process stood still

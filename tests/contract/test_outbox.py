@@ -108,6 +108,7 @@ def test_customers_stored_in_bulk_come_in_the_order_given(
 def test_nothing_is_lost_or_out_of_order_while_many_write_and_one_transaction_stays_open(
     store: Store, other_store: Store, customers: Customers, backdoor: Backdoor, drain: Drain
 ) -> None:
+    """O2, O3, O17."""
     hot = [customers.add() for _ in range(5)]
     expected: set[tuple[int, int]] = {(each.id, 1) for each in hot}
     lock = threading.Lock()

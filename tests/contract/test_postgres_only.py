@@ -60,6 +60,7 @@ def ids(events: list[CustomerEvent]) -> list[int]:
 def test_an_event_whose_transaction_commits_late_is_read_late_and_not_lost(
     store: Store, database_url: str, drain: Drain
 ) -> None:
+    """O1."""
     with store.outbox.lead(), open_transaction(database_url) as late, open_transaction(database_url) as early:
         add_event(late, 1)
         for customer_id in range(2, 12):
@@ -85,6 +86,7 @@ def test_an_event_that_was_rolled_back_is_never_read(store: Store, database_url:
 def test_an_event_of_a_prepared_transaction_is_read_once_it_is_committed(
     store: Store, database_url: str, sql: Callable[..., Any], drain: Drain
 ) -> None:
+    """O3."""
     if sql("SHOW max_prepared_transactions")[0] == "0":
         pytest.skip("this server takes no prepared transactions")
     name = uuid.uuid4().hex
@@ -152,6 +154,7 @@ def test_depth_counts_what_is_left_of_a_window_and_what_came_after_it(
 def test_a_database_restored_into_another_cluster_is_refused_until_it_is_adopted(
     store: Store, other_store: Store, database_url: str, sql: Callable[..., Any], drain: Drain
 ) -> None:
+    """O14."""
     with open_transaction(database_url) as connection:
         add_event(connection, 1)
         connection.commit()
@@ -171,6 +174,7 @@ def test_a_database_restored_into_another_cluster_is_refused_until_it_is_adopted
 def test_a_sequence_that_hands_out_numbers_in_blocks_is_refused(
     store: Store, sql: Callable[..., Any]
 ) -> None:
+    """O14."""
     sql("ALTER SEQUENCE customer_event_seq_seq CACHE 20")
 
     with pytest.raises(ConfigurationError, match="CACHE 20") as refused, store.outbox.lead():
@@ -180,6 +184,7 @@ def test_a_sequence_that_hands_out_numbers_in_blocks_is_refused(
 
 
 def test_a_pooler_that_swaps_the_session_is_noticed(store: Store, database_url: str) -> None:
+    """O7."""
     outbox: Outbox = store.outbox
     with outbox.lead():
         outbox.read(1)
@@ -193,6 +198,7 @@ def test_a_pooler_that_swaps_the_session_is_noticed(store: Store, database_url: 
 def test_a_poll_of_an_idle_outbox_does_not_look_at_old_events(
     store: Store, database_url: str, sql: Callable[..., Any], drain: Drain
 ) -> None:
+    """O4."""
     sql(
         "INSERT INTO customer_event (id, customer_id, version, op, created, payload) "
         "SELECT gen_random_uuid(), n, 1, 'created', now(), '{}' FROM generate_series(1, 20000) n"

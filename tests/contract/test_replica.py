@@ -65,6 +65,7 @@ def test_a_batch_is_counted_by_what_it_wrote(store: Store, customers: Customers)
 def test_an_update_that_is_late_does_not_bring_a_deleted_customer_back(
     store: Store, customers: Customers
 ) -> None:
+    """R3."""
     created, updated, deleted = customers.versions(3, id=1, last_deleted=True)
     store.replica.apply([deleted], TOPIC, {})
 
@@ -126,6 +127,7 @@ _ids = count(1)
 def test_any_order_and_repetition_ends_at_the_highest_version(
     store: Store, customers: Customers, data: st.DataObject
 ) -> None:
+    """R2."""
     ids = [next(_ids) for _ in range(data.draw(st.integers(1, 3)))]
     history = {
         each: customers.versions(data.draw(st.integers(1, 4)), id=each, last_deleted=data.draw(st.booleans()))
@@ -155,6 +157,7 @@ def between(items: Sequence[ReceivedEvent], cuts: list[int]) -> Iterator[Sequenc
 def test_several_that_apply_the_same_customers_at_once_all_succeed(
     store: Store, other_store: Store, customers: Customers, at_once: Callable[..., list[Any]]
 ) -> None:
+    """R8."""
     history = [customers.versions(5, id=number, last_deleted=number % 4 == 0) for number in range(1, 61)]
     events = [event for versions in history for event in versions]
 

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import threading
 import urllib.error
 import urllib.request
 from email import message_from_bytes, policy
@@ -15,6 +14,7 @@ from typing import Any
 
 from custsvc.local import LocalServers, runs
 from tests.chaos import checker
+from tests.chaos.clients import Clients
 from tests.chaos.roles import COMMAND, clean_environment, free_port, until
 
 
@@ -177,63 +177,4 @@ class Stack:
         )
 
 
-class Writers:
-    """Clients that create, change and delete customers over HTTP, and remember what they were told."""
-
-    def __init__(self, stack: Stack, count: int = 4, pause: float = 0.05) -> None:
-        self._stack = stack
-        self._pause = pause
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._write, args=(n,), daemon=True) for n in range(count)]
-        self._lock = threading.Lock()
-        self.acknowledged: dict[int, int] = {}
-        self.refused = 0
-        self.surprises: list[str] = []
-
-    def __enter__(self) -> Writers:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(60)
-
-    def _write(self, number: int) -> None:
-        mine: list[int] = []
-        turn = 0
-        while not self._stop.is_set():
-            turn += 1
-            try:
-                self._one(number, turn, mine)
-                self._stop.wait(self._pause)
-            except OSError:
-                # No answer: the write may have happened or not, and the client was told nothing.
-                self.refused += 1
-                self._stop.wait(0.05)
-
-    def _one(self, number: int, turn: int, mine: list[int]) -> None:
-        body = {"name": f"Writer {number} {turn}", "email": f"w{number}.{turn}@example.com"}
-        if turn % 4 == 1 or not mine:
-            status, answer, _ = self._stack.request("POST", "/api/customers/", body)
-        elif turn % 40 == 0:
-            status, answer, _ = self._stack.request("DELETE", f"/api/customers/{mine.pop()}/")
-        else:
-            status, answer, _ = self._stack.request(
-                "PATCH", f"/api/customers/{mine[turn % len(mine)]}/", body
-            )
-        if status in (200, 201):
-            with self._lock:
-                known = self.acknowledged.get(answer["id"], 0)
-                self.acknowledged[answer["id"]] = max(known, answer["version"])
-            if status == 201:
-                mine.append(answer["id"])
-        elif status == 503:
-            self.refused += 1
-            self._stop.wait(0.05)
-        elif status not in (204, 409):
-            self.surprises.append(f"{status} {answer}")
-
-
-__all__ = ["COMMAND", "Stack", "Writers", "clean_environment", "until"]
+__all__ = ["COMMAND", "Clients", "Stack", "clean_environment", "until"]

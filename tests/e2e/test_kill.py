@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .stack import Stack, Writers, until
+from .stack import Clients, Stack, until
 
 ROLES = ("serve", "relay", "replicate", "notify")
 SERVERS = ("mongo", "kafka", "postgres")
@@ -32,7 +32,7 @@ def mails_settled(stack: Stack) -> bool:
 
 
 def kill_in_turn(
-    stack: Stack, writers: Writers, parts: Sequence[str], seed: int, count: int, pause: float
+    stack: Stack, writers: Clients, parts: Sequence[str], seed: int, count: int, pause: float
 ) -> None:
     """Kill these parts one after the other while `count` customers are seeded and the writers write."""
     seeding = stack.start("seed", str(count), "--seed", str(seed))
@@ -48,7 +48,7 @@ def kill_in_turn(
 @pytest.mark.parametrize("backend", ["postgres", "mongo"])
 def test_nothing_is_lost_when_each_part_is_killed(tmp_path: Path, backend: str) -> None:
     with Stack(tmp_path, backend, "--ephemeral") as stack:
-        with Writers(stack) as writers:
+        with Clients(stack.request) as writers:
             for number, part in enumerate((*ROLES, *SERVERS), start=1):
                 kill_in_turn(stack, writers, [part], seed=number, count=200, pause=0.3)
 
@@ -69,7 +69,7 @@ def test_nothing_is_lost_when_each_part_is_killed_in_the_middle_of_a_big_seed(
     tmp_path: Path, backend: str
 ) -> None:
     with Stack(tmp_path, backend, "--ephemeral") as stack:
-        with Writers(stack) as writers:
+        with Clients(stack.request) as writers:
             for number, parts in enumerate((ROLES, SERVERS), start=1):
                 kill_in_turn(stack, writers, parts, seed=number, count=100_000, pause=2.0)
 

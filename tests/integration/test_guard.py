@@ -52,6 +52,7 @@ def test_a_key_goes_to_the_partition_that_every_client_of_kafka_chooses(
 def test_more_partitions_stop_a_running_relay_before_it_uses_one(
     store: Store, settings: Settings, workers: Workers, topic: Topic
 ) -> None:
+    """O13."""
     service = CustomerService(store.customers)
     service.create(Fields("before"), ME)
     admin = kafka.admin(settings)
@@ -76,6 +77,7 @@ def test_more_partitions_stop_a_running_relay_before_it_uses_one(
 
 
 def test_a_topic_that_was_made_anew_is_refused(store: Store, settings: Settings, workers: Workers) -> None:
+    """O13."""
     CustomerService(store.customers).create(Fields("Ada"), ME)
     with workers.running_relay(store):
         published(store)
@@ -102,6 +104,7 @@ def test_two_sources_on_one_topic_are_refused(
     settings: Settings,
     workers: Workers,
 ) -> None:
+    """R18."""
     another = opened(new_database())
     for each in (store, another):
         CustomerService(each.customers).create(Fields("Ada"), ME)
@@ -148,6 +151,7 @@ def test_a_source_restored_to_an_older_state_is_refused_and_resync_makes_it_the_
     settings: Settings,
     workers: Workers,
 ) -> None:
+    """O15."""
     copy = opened(new_database())
     service = CustomerService(store.customers)
     kept, old, rewritten, lost = (service.create(Fields(f"Ada {n}"), ME).id for n in range(4))
@@ -208,6 +212,7 @@ def test_an_event_that_is_too_big_is_refused_at_the_write(
     small_topic: Callable[[int], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """O11."""
     monkeypatch.setattr(relay, "_PARKED", 0.5)
     small_topic(5000)
     workers.relay(store)
@@ -230,6 +235,7 @@ def test_an_event_that_is_too_big_parks_its_customer_only_until_the_topic_takes_
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """O11."""
     monkeypatch.setattr(relay, "_PARKED", 0.5)
     small_topic(5000)
     service = CustomerService(store.customers)

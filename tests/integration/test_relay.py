@@ -96,6 +96,7 @@ def test_writers_on_hot_customers_lose_nothing_and_an_open_transaction_holds_up_
     backdoor: Any,
     seconds: float,
 ) -> None:
+    """O2, O3."""
     workers.relay(other_store)
 
     with backdoor.open_write():

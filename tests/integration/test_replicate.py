@@ -60,6 +60,7 @@ def test_a_copy_ends_at_the_highest_versions(
 def test_the_whole_topic_again_changes_nothing(
     store: Store, new_database: object, settings: Settings, workers: Workers, topic: Topic
 ) -> None:
+    """R1."""
     changes = [c for i in range(1, 50) for c in history(i, 3)]
     topic.produce(settings.topic_updates, *(record(c) for c in changes))
     first = workers.copy(store.replica, store.name)
@@ -78,6 +79,7 @@ def test_the_whole_topic_again_changes_nothing(
 def test_a_thousand_bad_records_go_to_the_dead_letter_topic_and_their_neighbours_are_applied(
     store: Store, settings: Settings, workers: Workers, topic: Topic
 ) -> None:
+    """R9."""
     good = [history(i)[0] for i in range(1, 1001)]
     kinds = [
         Record(b"1", b"{not json", [("h", b"x")]),
@@ -123,6 +125,7 @@ def _all(topic: Topic, name: str, count: int) -> list[object] | None:
 def test_a_flood_of_bad_records_stops_the_copy_before_they_are_moved_away(
     store: Store, settings: Settings, workers: Workers, topic: Topic
 ) -> None:
+    """R9."""
     bad = [Record(b"7", b"no event", [])] * 12
     topic.produce(settings.topic_updates, record(history(7)[0]), *bad)
 
@@ -137,6 +140,7 @@ def test_a_flood_of_bad_records_stops_the_copy_before_they_are_moved_away(
 def test_a_newer_schema_stops_the_copy_instead_of_being_skipped(
     store: Store, settings: Settings, workers: Workers, topic: Topic
 ) -> None:
+    """R9."""
     newer = json.loads(history(1)[0].event.payload) | {"schema": 2}
     topic.produce(settings.topic_updates, Record(b"1", json.dumps(newer).encode(), []))
 
@@ -149,6 +153,7 @@ def test_a_newer_schema_stops_the_copy_instead_of_being_skipped(
 def test_a_position_that_fell_out_of_the_log_stops_the_copy_loudly(
     store: Store, settings: Settings, workers: Workers, topic: Topic
 ) -> None:
+    """R10."""
     topic.produce(settings.topic_updates, record(history(1)[0]))
     (there,) = topic.records(settings.topic_updates)
     store.replica.apply([], settings.topic_updates, {there.partition(): 1000})
@@ -161,6 +166,7 @@ def test_a_position_that_fell_out_of_the_log_stops_the_copy_loudly(
 def test_a_copy_starts_from_its_own_positions_even_where_the_group_knows_none(
     store: Store, settings: Settings, workers: Workers, topic: Topic
 ) -> None:
+    """R11."""
     topic.produce(settings.topic_updates, *(record(c) for c in history(1, 10)))
     records = topic.records(settings.topic_updates)
     store.replica.apply([], settings.topic_updates, {records[0].partition(): 10})
@@ -206,6 +212,7 @@ class Faulty:
 def test_an_outage_of_the_copys_database_is_waited_out_and_nothing_is_dead_lettered(
     store: Store, settings: Settings, workers: Workers, topic: Topic
 ) -> None:
+    """R7."""
     changes = history(1, 3)
     topic.produce(settings.topic_updates, record(changes[0]))
     away = Faulty(store.replica, 3)

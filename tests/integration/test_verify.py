@@ -69,6 +69,7 @@ def test_a_true_copy_has_no_difference(store: Store, copy: Store) -> None:
 
 
 def test_each_kind_of_difference_is_named(store: Store, copy: Store) -> None:
+    """V1."""
     service = CustomerService(store.customers)
     wrong, stale, ahead, missing = (service.create(Fields(f"Ada {n}"), ME).id for n in range(4))
     fill(copy, store)
@@ -91,6 +92,7 @@ def test_each_kind_of_difference_is_named(store: Store, copy: Store) -> None:
 
 
 def test_a_relay_that_stands_still_is_lag_and_not_corruption(store: Store, copy: Store) -> None:
+    """V3."""
     service = CustomerService(store.customers)
     known = service.create(Fields("Ada"), ME).id
     fill(copy, store)
@@ -187,6 +189,7 @@ def test_repair_mends_each_kind_of_difference_while_both_are_at_work(
 def test_there_is_no_false_alarm_while_customers_change(
     store: Store, far_copy: Store, settings: Settings, workers: Workers, seconds: float
 ) -> None:
+    """V2."""
     seed_customers(store.customers, 300, 1)
     ids = [row.id for row in store.replica.scan(0, 300)]
     workers.relay(store)

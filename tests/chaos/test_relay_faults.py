@@ -1,0 +1,224 @@
+"""The relay against a broker, a network and a leader that fail: no gap, no disorder."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pymongo
+import pytest
+
+from custsvc import kafka
+from custsvc.config import Settings
+from custsvc.errors import TemporaryError
+from custsvc.kafka import Publisher, Record
+from custsvc.local import LocalServers
+from custsvc.local.kafka import Kafka
+from custsvc.local.process import Identity, send
+from tests.chaos.conftest import OPTIONS, Line, fresh_topics
+from tests.chaos.faultproxy import FaultProxy
+from tests.chaos.roles import until
+
+
+class Broker:
+    """A Kafka of the module's own, with a proxy before it: this one may be killed."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.proxy = stack.enter_context(FaultProxy())
+        self._servers = LocalServers(folder, names=["kafka"])
+        server = self._servers.server("kafka")
+        assert isinstance(server, Kafka)
+        server.advertised_port = self.proxy.port
+        stack.callback(self._servers.stop)
+        self._servers.start()
+        self._server = self._servers.server("kafka")
+        if self._server.is_mock:  # type: ignore[attr-defined]
+            pytest.skip("the stand-in for Kafka keeps nothing over a kill")
+        self.proxy.target = ("127.0.0.1", self._server.proxied_port)  # type: ignore[attr-defined]
+
+    @property
+    def through_proxy(self) -> str:
+        return f"127.0.0.1:{self.proxy.port}"
+
+    def _identity(self) -> Identity:
+        identity = self._server.identity
+        assert identity is not None
+        return identity
+
+    def pause(self) -> None:
+        send(self._identity(), signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        send(self._identity(), signal.SIGCONT)
+
+    def kill_and_start(self) -> None:
+        self._server.kill()
+        self._servers.restart("kafka")
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    with ExitStack() as stack:
+        yield Broker(tmp_path_factory.mktemp("broker") / "kafka", stack)
+
+
+@pytest.fixture
+def own_line(
+    broker: Broker, all_databases: Callable[[str], Any], tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Line]:
+    """A line over the module's own broker, from PostgreSQL to MongoDB."""
+    urls = {f"{each}_url": all_databases(each).migrated() for each in ("postgres", "mongo")}
+    settings = fresh_topics(Settings(kafka=broker.through_proxy, kafka_options=OPTIONS, partitions=4, **urls))
+    with ExitStack() as stack:
+        for each in ("postgres", "mongo"):
+            stack.callback(all_databases(each).drop, urls[f"{each}_url"])
+        yield Line(settings, tmp_path, stack)
+
+
+class Writing:
+    """Changes of a few customers, as fast as they go, from a thread, until the block ends."""
+
+    def __init__(self, line: Line, ids: list[int]) -> None:
+        self._line = line
+        self._ids = ids
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._write)
+        self.count = 0
+
+    def _write(self) -> None:
+        while not self._stop.is_set():
+            self._line.change(self._ids[self.count % len(self._ids)])
+            self.count += 1
+
+    def __enter__(self) -> Writing:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join(60)
+
+
+@pytest.mark.parametrize("fault", ["SIGSTOP", "kill -9", "reset", "black hole"])
+def test_a_broker_that_fails_under_load_makes_no_gap(own_line: Line, broker: Broker, fault: str) -> None:
+    """O8, O9, O10, X3: writers do not feel it, and everything drains in order when it is over."""
+    ids = own_line.crowd(10)
+    own_line.relay()
+    own_line.replicate()
+    own_line.settle()
+
+    with Writing(own_line, ids) as writing:
+        until("some are written", lambda: writing.count > 50)
+        before = writing.count
+        if fault == "SIGSTOP":
+            broker.pause()
+            time.sleep(4)
+            broker.go_on()
+        elif fault == "kill -9":
+            broker.kill_and_start()
+        elif fault == "reset":
+            for _ in range(10):
+                broker.proxy.reset()
+                time.sleep(0.2)
+        else:
+            broker.proxy.blackhole()
+            time.sleep(4)
+            broker.proxy.heal()
+        assert writing.count > before + 50, "the fault of the broker held up the writers"
+    own_line.settle()
+
+    found = own_line.judge()
+    assert found.problems == []
+    assert found.records >= writing.count
+
+
+def test_a_producer_that_met_a_fatal_error_is_made_anew_and_the_batch_sent_again(
+    own_line: Line, broker: Broker
+) -> None:
+    """O12: with records given up underneath, librdkafka's idempotent producer is of no use any more."""
+    topic = own_line.settings.topic_updates
+    records = [Record(b"1", b"%d" % n, []) for n in range(200)]
+    with Publisher(own_line.settings) as publisher:
+        publisher.send(topic, records[:1])
+        # What custsvc forbids itself: an error that the producer cannot come back from.
+        publisher._config |= {"message.timeout.ms": 4000, "socket.timeout.ms": 3000}
+        publisher._renew()
+        publisher.send(topic, records[1:2])
+        broker.proxy.blackhole()
+
+        with pytest.raises(TemporaryError):
+            publisher.send(topic, records[2:])
+
+        broker.proxy.heal()
+        publisher._config |= {"message.timeout.ms": 0}
+        publisher._renew()
+        assert publisher.send(topic, records[2:]) == 198
+
+    client = kafka.consumer(own_line.settings, "fatal")
+    with closing(client):
+        client.assign([kafka.TopicPartition(topic, p, kafka.OFFSET_BEGINNING) for p in range(4)])
+        values: list[int] = []
+        until("all are there", lambda: _take(client, values) and set(values) == set(range(200)))
+    firsts = list(dict.fromkeys(values))
+    assert firsts == sorted(firsts)
+
+
+def _take(client: Any, values: list[int]) -> bool:
+    values += [int(message.value()) for message in client.consume(1000, 0.2) if message.error() is None]
+    return True
+
+
+def _cut_session(line: Line) -> None:
+    """Take the leadership from whoever has it, as a network does that forgets a connection."""
+    if line.settings.backend == "postgres":
+        with (
+            closing(psycopg2.connect(line.settings.postgres_url)) as connection,
+            connection.cursor() as cursor,
+        ):
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE application_name = 'custsvc relay' AND datname = current_database()"
+            )
+        return
+    # On MongoDB the lease of a leader that stands still ends by itself.
+    with pymongo.MongoClient[Any](line.settings.mongo_url) as client:
+        meta = client.get_default_database()["custsvc_meta"]
+        until("its lease ended", lambda: meta.find_one({"_id": "outbox", "until": {"$lt": _now(client)}}))
+
+
+def _now(client: pymongo.MongoClient[Any]) -> Any:
+    return client.admin.command("hello")["localTime"]
+
+
+def test_a_leader_that_wakes_up_after_another_took_over_only_repeats(line: Line) -> None:
+    """O6: stopped in the middle of work, its session cut; the second leads; then the first goes on."""
+    ids = line.crowd(5)
+    first = line.role("relay").start()
+    line.settle_topic()
+    with Writing(line, ids):
+        first.signal(signal.SIGSTOP)
+        _cut_session(line)
+        line.relay()
+        line.change(ids[0])
+        until("the second has taken over", lambda: _is_on_topic(line, ids[0]))
+        first.signal(signal.SIGCONT)
+        time.sleep(1.5)
+    line.settle_topic()
+
+    found = line.judge(copied=False)
+    assert found.problems == []
+    assert first.is_running()
+    assert '"stand_by"' in first.said()
+
+
+def _is_on_topic(line: Line, customer_id: int) -> bool:
+    from tests.chaos import checker
+
+    topic = checker.read_topic(line.settings.kafka, line.settings.topic_updates)
+    return any((c, v) == (customer_id, line.acknowledged[customer_id]) for _, c, v in topic)
