@@ -76,6 +76,7 @@ class Settings:
     auth: Literal["on", "off"] = _setting("on", "off: no API key is asked; loopback only")
     session_idle: float = _setting(7200.0, "Seconds without use after which a browser is signed out")
     session_max: float = _setting(43200.0, "Seconds after which a browser is signed out in any case")
+    body_timeout: float = _setting(15.0, "Seconds within which a request's body must come (408)")
     trusted_hosts: str = _setting(
         "", "Names of this server, with commas, .example.org for all below; other Hosts are refused (400)"
     )
@@ -278,6 +279,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "max_bad_records": (0, 1_000_000_000),
     "http_port": (1, 65535),
     "workers": (1, 256),
+    "body_timeout": (0.1, 3600),
     "rate_limit": (0, 1_000_000_000),
     "threads": (1, 256),
     "streams": (1, 4096),

@@ -173,6 +173,12 @@ CODES: Final[dict[str, Code]] = {
         "This API key, or this address where keys were refused, has used up its requests for the minute.",
         "Wait as long as Retry-After says. The RateLimit headers of each answer tell how many are left.",
     ),
+    "body-timeout": Code(
+        408,
+        "The body did not come in time",
+        "The request's head came, but its body was not there when the time for it was up.",
+        "Send the body right after the head. Where the line is slow, send less at a time.",
+    ),
     "internal": Code(
         500,
         "Something went wrong on our side",

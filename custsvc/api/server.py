@@ -147,9 +147,10 @@ def _load(settings: Settings, parent: int, stopping: ctypes.c_bool, limit_table:
     exit_with(parent)
     logs.set_up(settings.log_level, settings.log_format, ROLE)
     from .app import build
+    from .bodies import Bodies
     from .streams import carry_streams
 
-    carry_streams()
+    carry_streams(Bodies(settings.body_timeout))
     app = build(settings, limit_table=limit_table)
     threading.Thread(target=_close_streams, args=(app, stopping), name="stop-watch", daemon=True).start()
     return app

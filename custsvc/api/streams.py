@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ..config import Settings
+from .bodies import Bodies
 from .problems import Problem
 
 if TYPE_CHECKING:
@@ -125,15 +126,15 @@ class Carrier:
         ).start()
 
 
-def carry_streams() -> None:
-    """Let granian's workers of this process write long answers on threads of their own."""
+def carry_streams(bodies: Bodies) -> None:
+    """Let granian's workers of this process read slow bodies and write long answers on other threads."""
     from granian.server import mp as granian  # it offers no way of its own; a test tells when this breaks
 
     mp: Any = granian
     original = mp._wsgi_call_wrap
 
     def wrap(callback: Any, *options: Any) -> Callable[[Any, Any], Any]:
-        call = original(callback, *options)
+        call = bodies.wrap(original(callback, *options))
         return lambda proto, scope: call(Carrier(proto), scope)
 
     mp._wsgi_call_wrap = wrap

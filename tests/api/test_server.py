@@ -400,3 +400,45 @@ def test_any_process_answers_for_the_metrics_of_all(serve: Serve, key: str) -> N
 
     assert [counted() for _ in range(6)] == [20.0] * 6
     serve.stop()
+
+
+# -- S9: slow clients
+
+
+def slow_post(serve: Serve, key: str, length: int) -> socket.socket:
+    """A connection that has sent the head of a write and the first byte of its body."""
+    connection = socket.create_connection(("127.0.0.1", serve.port), timeout=60)
+    head = (
+        f"POST /api/customers/ HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: {key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+    )
+    connection.sendall(head.encode() + b"{")
+    return connection
+
+
+def test_a_body_that_does_not_come_in_time_is_answered_408(serve: Serve, key: str) -> None:
+    serve._environ["CUSTSVC_BODY_TIMEOUT"] = "1"
+    serve.start("--workers", "1", "--threads", "2")
+
+    body = json.dumps(ANN).encode()
+    for _ in range(2):
+        late = [slow_post(serve, key, len(body)) for _ in range(2)]
+        for connection in late:
+            with connection:
+                answer = connection.recv(65536)
+                assert answer.startswith(b"HTTP/1.1 408")
+                assert b'"code":"body-timeout"' in answer
+                connection.sendall(body[1:])  # too late: it must not be done any more
+    assert b'"count":0' in serve.request("GET", "/api/customers/", key)[2]
+    assert serve.request("POST", "/api/customers/", key, ANN)[0] == 201
+
+
+def test_a_body_that_comes_in_pieces_is_waited_for(serve: Serve, key: str) -> None:
+    serve.start("--workers", "1", "--threads", "2")
+    body = json.dumps(ANN).encode()
+
+    with slow_post(serve, key, len(body)) as connection:
+        for each in body[1:]:
+            time.sleep(0.005)
+            connection.sendall(bytes([each]))
+        assert connection.recv(65536).startswith(b"HTTP/1.1 201")
