@@ -99,7 +99,7 @@ def _pipeline(settings: Settings, options: argparse.Namespace) -> list[dict[str,
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    sys.stderr.write(text + "\n")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
@@ -35,12 +36,13 @@ def _folded(text: str) -> str:
     # Twice: folding case can bring up letters that are composed again, as of the final ΐ.
     for _ in range(2):
         text = unicodedata.normalize("NFKD", text.casefold())
-    return "".join([char for char in text if unicodedata.category(char)[0] != "M"])
+    return "".join([char for char in text if char < "\x80" or unicodedata.category(char)[0] != "M"])
 
 
 def terms_of(name: str, email: str | None, phone: str | None, metadata: Mapping[str, Scalar]) -> list[str]:
     """Everything a customer is found by, sorted, each once."""
-    words = words_of(" ".join(part for part in (name, email, phone) if part))
+    # Each by itself: an address of plain ASCII is not folded the long way because of a name that is not.
+    words = [word for part in (name, email, phone) if part for word in words_of(part)]
     return sorted({*words, *(_entry(key, value) for key, value in metadata.items())})
 
 
@@ -54,6 +56,8 @@ def metadata_terms(key: str, text: str) -> list[str]:
     return sorted(found)
 
 
+# Many customers share an entry. Typed: 1, 1.0 and true are one key of a dict, and three values.
+@lru_cache(8192, typed=True)
 def _entry(key: str, value: Scalar) -> str:
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         value = int(value)  # 5.0 and 5 are one number

@@ -13,6 +13,7 @@ from pymongo import MongoClient, ReadPreference, ReplaceOne
 from pymongo.client_session import ClientSession
 
 from ..events import Change
+from ..search import terms_of
 from ..stores.mongo.connection import COMMITTED, DURABLE, SNAPSHOT, Document, translated
 from ..stores.mongo.customers import customer_document
 
@@ -103,6 +104,7 @@ def _document(customer: dict[str, Any], doc: bytes) -> Document:
         "created_on": dt.datetime.fromisoformat(customer["created_on"]),
         "updated_on": dt.datetime.fromisoformat(customer["updated_on"]),
         "doc": doc.decode(),
+        "terms": terms_of(customer["name"], customer["email"], customer["phone"], customer["metadata"]),
     }
 
 
