@@ -24,7 +24,11 @@ from ...customer import (
 from ...events import SCHEMA
 
 # Text without control, hidden and unencodable characters, as a regular expression of JSON Schema.
-_NO_TEXT: Final = r"\u0000-\u001f\u007f-\u009f\u200b\u2028-\u202e\u2060\u2066-\u2069\ufeff\ufffe\uffff"
+# The last two of each plane beyond the first are no characters; a pattern can only hold them as they are.
+_NO_CHARACTERS: Final = "".join(chr(plane << 16 | end) for plane in range(1, 17) for end in (0xFFFE, 0xFFFF))
+_NO_TEXT: Final = (
+    r"\u0000-\u001f\u007f-\u009f\u200b\u2028-\u202e\u2060\u2066-\u2069\ufeff\ufffe\uffff" + _NO_CHARACTERS
+)
 _LINES: Final = _NO_TEXT.replace(r"\u0000-\u001f", r"\u0000-\u0008\u000b\u000c\u000e-\u001f")
 _TEXT_PATTERN: Final = rf"^[^{_NO_TEXT}]*$"
 _NAME_PATTERN: Final = rf"^[^{_NO_TEXT}]*[^\s{_NO_TEXT}][^{_NO_TEXT}]*$"
@@ -139,6 +143,16 @@ class Customer(_Closed):
     updated_by: Actor
 
 
+def _all_optional(schema: dict[str, Any]) -> None:
+    schema.pop("required", None)
+
+
+class CustomerPart(Customer):
+    """Some fields of a customer: those that `fields` asked for."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_all_optional)
+
+
 Op = Literal["created", "updated", "deleted", "restored", "erased", "snapshot"]
 
 
@@ -179,7 +193,7 @@ class _List(_Closed):
 class CustomerList(_List):
     """One page of customers."""
 
-    results: list[Customer]
+    results: list[Customer | CustomerPart]
 
 
 class CustomerHistory(_List):
