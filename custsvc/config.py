@@ -77,6 +77,14 @@ class Settings:
     session_idle: float = _setting(7200.0, "Seconds without use after which a browser is signed out")
     session_max: float = _setting(43200.0, "Seconds after which a browser is signed out in any case")
     body_timeout: float = _setting(15.0, "Seconds within which a request's body must come (408)")
+    oidc_issuer: str = _setting(
+        "", "OpenID Connect provider that signs people in, as https://login.example.org"
+    )
+    oidc_client_id: str = _setting("", "This service's client id at that provider")
+    oidc_client_secret: str = _setting("", "Its secret there", secret=True)
+    oidc_name: str = _setting("single sign-on", "What the button of that sign-in says it continues with")
+    oidc_role_claim: str = _setting("custsvc_role", "Claim of its tokens that holds read, write or admin")
+    oidc_role: Literal["read", "write", "admin"] = _setting("read", "Role of who comes without that claim")
     trusted_hosts: str = _setting(
         "", "Names of this server, with commas, .example.org for all below; other Hosts are refused (400)"
     )
@@ -300,6 +308,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
 _WORDS: dict[str, tuple[str, ...]] = {
     "backend": BACKENDS,
     "auth": ("on", "off"),
+    "oidc_role": ("read", "write", "admin"),
     "notify_on_unknown": ("hold", "resend"),
     "log_format": ("auto", "text", "json"),
     "log_level": ("DEBUG", "INFO", "WARNING", "ERROR"),

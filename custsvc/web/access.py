@@ -30,6 +30,7 @@ class Web:
         self.browsers = Browsers(services)
         self.monitor = Monitor(services)
         self.jobs = Jobs(services.store.facts)
+        self.provider: object = None
 
 
 def web() -> Web:

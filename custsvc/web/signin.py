@@ -46,22 +46,22 @@ def asked_to_sign_in() -> Response:
 @anybody
 def sign_in() -> Any:
     if g.browser.principal is not None:
-        return redirect(_next(), 303)
+        return redirect(next_page(), 303)
     if request.method == "GET":
-        return render_template("sign_in.html", next=_next(), error=None, by="password")
+        return render_template(
+            "sign_in.html", next=next_page(), error=None, by="password", oidc_name=_oidc_name()
+        )
     by = "key" if "key" in request.form else "password"
     found = _by_key() if by == "key" else _by_password()
     if isinstance(found, str):
         status = 429 if found == _TOO_MANY else 401
-        page = render_template(
-            "sign_in.html", next=_next(), error=found, by=by, name=request.form.get("name", "")
-        )
+        page = _page(found, by)
         headers = {"Retry-After": str(int(_WINDOW))} if status == 429 else {}
         return page, status, headers
     subject, principal = found
     web().browsers.sign_out(g.browser)
     g.browser = web().browsers.sign_in(subject, principal)
-    return redirect(_next(), 303)
+    return redirect(next_page(), 303)
 
 
 @anybody
@@ -71,11 +71,24 @@ def sign_out() -> Any:
     return redirect("/ui/sign-in", 303)
 
 
-def _next() -> str:
+def next_page() -> str:
     """Where to go afterwards: a page of ours, and nothing that a browser would read as another site."""
     path = request.values.get("next", "")
     is_ours = path.startswith("/ui/") and not path.startswith("/ui/sign-") and path.isprintable()
     return path if is_ours and "\\" not in path else "/ui/customers"
+
+
+def _page(error: str | None, by: str) -> str:
+    name = request.form.get("name", "")
+    return render_template(
+        "sign_in.html", next=next_page(), error=error, by=by, name=name, oidc_name=_oidc_name()
+    )
+
+
+def _oidc_name() -> str:
+    """What the button of the OpenID Connect provider says; empty where there is none."""
+    settings = services().settings
+    return settings.oidc_name if settings.oidc_issuer else ""
 
 
 def _by_password() -> tuple[str, Principal] | str:

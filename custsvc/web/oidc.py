@@ -1,0 +1,231 @@
+"""Signing in through an OpenID Connect provider, where one is configured.
+
+The authorization code flow with PKCE, state and nonce. What must be remembered on the way is in a signed
+cookie of this browser, so any process can finish what another began. A token counts only if this provider
+signed it, for this client, for this very sign-in.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+from flask import Blueprint, Response, g, redirect, request
+from itsdangerous import BadData, URLSafeTimedSerializer
+
+from ..auth import NAME_MAX, ROLES, Principal
+from ..config import Settings
+from ..errors import ConfigurationError, CustsvcError
+from ..stores.base import Role
+from . import toast
+from .access import anybody, route, services, web
+from .browser import is_secure
+from .signin import next_page
+
+logger = logging.getLogger(__name__)
+
+_COOKIE: Final = "custsvc_oidc"
+_PATH: Final = "/ui/sign-in/oidc"
+_WITHIN: Final = 600
+_TIMEOUT: Final = 10.0
+_METADATA_KEPT: Final = 3600.0
+# Never `none`, and never one that would take the client's secret for a key.
+_ALGORITHMS: Final = ("RS256", "PS256", "ES256", "EdDSA", "RS384", "RS512", "ES384", "ES512")
+
+
+class SignInRefused(CustsvcError):
+    """The provider's answer is not one that can be believed."""
+
+
+def add_routes(blueprint: Blueprint) -> None:
+    route(blueprint, _PATH, begin)
+    route(blueprint, _PATH + "/callback", callback)
+
+
+@anybody
+def begin() -> Any:
+    """Send the browser to the provider."""
+    if not services().settings.oidc_issuer:
+        return redirect("/ui/sign-in", 303)
+    seal = {name: secrets.token_urlsafe(32) for name in ("state", "nonce", "verifier")}
+    try:
+        address = _provider().address(seal, _callback_address())
+    except CustsvcError as exc:
+        return _failed(exc)
+    response = cast(Response, redirect(address, 303))
+    response.set_cookie(
+        _COOKIE,
+        str(_serializer().dumps({**seal, "next": next_page()})),
+        max_age=_WITHIN,
+        secure=is_secure(),
+        httponly=True,
+        samesite="Lax",
+        path=_PATH,
+    )
+    return response
+
+
+@anybody
+def callback() -> Any:
+    """The browser is back with a code: ask the provider who it is."""
+    try:
+        seal = _seal()
+        claims = _provider().claims(seal, _callback_address(), request.args)
+        principal = _principal(services().settings, claims)
+    except CustsvcError as exc:
+        return _failed(exc)
+    web().browsers.sign_out(g.browser)
+    g.browser = web().browsers.sign_in(f"oidc:{claims['sub']}", principal)
+    response = cast(Response, redirect(seal["next"], 303))
+    response.delete_cookie(_COOKIE, path=_PATH)
+    return response
+
+
+def _failed(exc: CustsvcError) -> Any:
+    logger.warning("A sign-in by OpenID Connect failed: %s", exc, extra={"action": "oidc_failed"})
+    toast.put("That sign-in did not work. Try again; the log has the reason.", kind="bad")
+    return redirect("/ui/sign-in", 303)
+
+
+def _serializer() -> URLSafeTimedSerializer:
+    return URLSafeTimedSerializer(services().store.secret(), salt="custsvc.oidc")
+
+
+def _seal() -> dict[str, str]:
+    try:
+        seal: dict[str, str] = _serializer().loads(request.cookies.get(_COOKIE, ""), max_age=_WITHIN)
+    except BadData as exc:
+        raise SignInRefused("the browser began no sign-in, or too long ago") from exc
+    return seal
+
+
+def _callback_address() -> str:
+    base = services().settings.public_url or request.url_root
+    return f"{base.rstrip('/')}{_PATH}/callback"
+
+
+def _principal(settings: Settings, claims: Mapping[str, Any]) -> Principal:
+    """Who the claims are of. The strongest role that they name counts, else the one of the settings."""
+    named = claims.get(settings.oidc_role_claim) or ()
+    roles = [role for role in ROLES if role in ([named] if isinstance(named, str) else list(named))]
+    role: Role = roles[-1] if roles else settings.oidc_role
+    verified = claims.get("email") if claims.get("email_verified", True) is True else None
+    name = str(verified or claims.get("preferred_username") or claims["sub"])
+    return Principal("".join(char for char in name if char.isprintable())[:NAME_MAX] or "somebody", role)
+
+
+class Provider:
+    """One provider, as its discovery document describes it."""
+
+    def __init__(self, settings: Settings) -> None:
+        try:
+            import joserfc  # noqa: F401
+            from authlib.integrations.requests_client import OAuth2Session
+        except ImportError as exc:
+            raise ConfigurationError(
+                "sign-in by OpenID Connect is not installed", fix="pip install 'custsvc[oidc]'"
+            ) from exc
+        self._new_session = OAuth2Session
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._known: tuple[float, dict[str, Any], Any] | None = None
+
+    def address(self, seal: Mapping[str, str], callback_address: str) -> str:
+        """Where the browser is sent to sign in."""
+        address, _ = self._session(callback_address).create_authorization_url(
+            self._metadata()[0]["authorization_endpoint"],
+            state=seal["state"],
+            nonce=seal["nonce"],
+            code_verifier=seal["verifier"],
+        )
+        return str(address)
+
+    def claims(
+        self, seal: Mapping[str, str], callback_address: str, answer: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """What the provider says of who signed in. Raises SignInRefused."""
+        from authlib.integrations.base_client import OAuthError
+        from requests import RequestException
+
+        if "error" in answer:
+            raise SignInRefused(f"the provider refused: {answer['error'][:200]}")
+        if not secrets.compare_digest(answer.get("state", ""), seal["state"]):
+            raise SignInRefused("the answer belongs to another sign-in")
+        try:
+            token = self._session(callback_address).fetch_token(
+                self._metadata()[0]["token_endpoint"],
+                code=answer.get("code", ""),
+                code_verifier=seal["verifier"],
+            )
+        except (RequestException, OAuthError, ValueError) as exc:
+            raise SignInRefused(f"the provider gave no token: {exc}") from exc
+        return self._checked(str(token.get("id_token", "")), seal["nonce"])
+
+    def _checked(self, id_token: str, nonce: str) -> dict[str, Any]:
+        from joserfc import jwt
+        from joserfc.errors import JoseError
+
+        metadata, keys = self._metadata()
+        wanted = jwt.JWTClaimsRegistry(
+            leeway=60,
+            iss={"essential": True, "value": metadata["issuer"]},
+            aud={"essential": True, "value": self._settings.oidc_client_id},
+            nonce={"essential": True, "value": nonce},
+            sub={"essential": True},
+            exp={"essential": True},
+        )
+        try:
+            token = jwt.decode(id_token, keys, algorithms=list(_ALGORITHMS))
+            wanted.validate(token.claims)
+        except (JoseError, ValueError) as exc:
+            self._known = None  # the provider may have new keys
+            raise SignInRefused(f"the token is not to be believed: {exc}") from exc
+        return dict(token.claims)
+
+    def _session(self, callback_address: str) -> Any:
+        settings = self._settings
+        return self._new_session(
+            settings.oidc_client_id,
+            settings.oidc_client_secret or None,
+            scope="openid email profile",
+            redirect_uri=callback_address,
+            code_challenge_method="S256",
+            default_timeout=_TIMEOUT,
+        )
+
+    def _metadata(self) -> tuple[dict[str, Any], Any]:
+        """The discovery document and the keys, read at most once an hour."""
+        import requests
+        from joserfc.jwk import KeySet
+
+        with self._lock:
+            if self._known is None or time.monotonic() - self._known[0] > _METADATA_KEPT:
+                issuer = self._settings.oidc_issuer.rstrip("/")
+                try:
+                    metadata = _json(f"{issuer}/.well-known/openid-configuration")
+                    keys = KeySet.import_key_set(_json(metadata["jwks_uri"]))
+                except (requests.RequestException, KeyError, ValueError) as exc:
+                    raise SignInRefused(f"{issuer} does not answer as a provider does: {exc}") from exc
+                if str(metadata.get("issuer", "")).rstrip("/") != issuer:
+                    raise SignInRefused(f"{issuer} says that it is {metadata.get('issuer')}")
+                self._known = (time.monotonic(), metadata, keys)
+            return self._known[1], self._known[2]
+
+
+def _json(address: str) -> Any:
+    import requests
+
+    response = requests.get(address, timeout=_TIMEOUT)
+    response.raise_for_status()
+    return response.json()
+
+
+def _provider() -> Provider:
+    place = web()
+    if place.provider is None:
+        place.provider = Provider(place.services.settings)
+    return cast(Provider, place.provider)

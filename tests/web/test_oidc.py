@@ -1,0 +1,165 @@
+"""Signing in through an OpenID Connect provider: a small one of the tests' own, over HTTP."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from flask import Flask, jsonify, request
+from joserfc import jwt
+from joserfc.jwk import RSAKey
+from werkzeug.serving import make_server
+
+from custsvc.api import create_app
+from custsvc.config import Settings
+from custsvc.stores.base import Store
+
+from .conftest import Visitor, words
+
+KEY = RSAKey.generate_key(2048, {"kid": "k1"})
+BACK = "/ui/sign-in/oidc/callback"
+
+
+class Provider:
+    """Gives a code for each request, and a token for the code where the verifier fits."""
+
+    def __init__(self) -> None:
+        self.app = Flask("provider")
+        self.app.add_url_rule("/.well-known/openid-configuration", "discover", self.discover)
+        self.app.add_url_rule("/keys", "keys", lambda: jsonify(keys=[KEY.as_dict(private=False)]))
+        self.app.add_url_rule("/token", "token", self.token, methods=["POST"])
+        self.server = make_server("127.0.0.1", 0, self.app)
+        self.issuer = f"http://127.0.0.1:{self.server.server_port}"
+        self.claims: dict[str, Any] = {}
+        self.key = KEY
+        self.asked: dict[str, str] = {}
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def discover(self) -> Any:
+        return jsonify(
+            issuer=self.issuer,
+            authorization_endpoint=f"{self.issuer}/authorize",
+            token_endpoint=f"{self.issuer}/token",
+            jwks_uri=f"{self.issuer}/keys",
+        )
+
+    def authorize(self, location: str) -> str:
+        """What the person's browser is sent back with."""
+        self.asked = {name: values[0] for name, values in parse_qs(urlsplit(location).query).items()}
+        return f"{BACK}?code=the-code&state={self.asked['state']}"
+
+    def token(self) -> Any:
+        digest = hashlib.sha256(request.form["code_verifier"].encode()).digest()
+        challenge = base64.urlsafe_b64encode(digest).decode().rstrip("=")
+        given = request.authorization
+        if challenge != self.asked["code_challenge"] or request.form["code"] != "the-code":
+            return jsonify(error="invalid_grant"), 400
+        if given is None or (given.username, given.password) != ("custsvc", "a secret"):
+            return jsonify(error="invalid_client"), 401
+        claims = {
+            "iss": self.issuer,
+            "aud": "custsvc",
+            "sub": "u-1",
+            "exp": int(time.time()) + 60,
+            "nonce": self.asked["nonce"],
+            "email": "ann@example.org",
+            **self.claims,
+        }
+        id_token = jwt.encode({"alg": "RS256", "kid": "k1"}, claims, self.key)
+        return jsonify(access_token="a", token_type="Bearer", id_token=id_token)
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    provider = Provider()
+    yield provider
+    provider.server.shutdown()
+    provider.server.server_close()
+
+
+@pytest.fixture
+def visitor(provider: Provider, settings: Settings, store: Store) -> Visitor:
+    configured = settings.replace(
+        oidc_issuer=provider.issuer,
+        oidc_client_id="custsvc",
+        oidc_client_secret="a secret",
+        oidc_name="Example ID",
+    )
+    return Visitor(create_app(configured, store))
+
+
+def test_somebody_signs_in_and_comes_back_to_the_page(visitor: Visitor, provider: Provider) -> None:
+    provider.claims = {"custsvc_role": ["read", "write"]}
+    page = visitor.get("/ui/sign-in?next=/ui/mails")
+    assert "Continue with Example ID" in words(page)
+    before = visitor.cookie()
+
+    there = visitor.get("/ui/sign-in/oidc?next=/ui/mails")
+    back = visitor.get(provider.authorize(there.location))
+
+    assert provider.asked["redirect_uri"] == f"http://localhost{BACK}"
+    assert provider.asked["code_challenge_method"] == "S256"
+    assert (back.status_code, back.location) == (303, "/ui/mails")
+    assert visitor.cookie() != before
+    visitor.get("/ui/customers/new")
+    assert visitor.post("/ui/customers/new", name="Ada").status_code == 303
+    assert "ann@example.org" in words(visitor.get("/ui/customers/1"))
+
+
+def test_who_comes_without_a_role_may_read(visitor: Visitor, provider: Provider) -> None:
+    visitor.get(provider.authorize(visitor.get("/ui/sign-in/oidc").location))
+
+    assert visitor.get("/ui/customers").status_code == 200
+    assert visitor.get("/ui/customers/new").status_code == 403
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [{"nonce": "another"}, {"aud": "another"}, {"iss": "https://evil.example"}, {"exp": 1}, {"sub": None}],
+    ids=lambda claims: next(iter(claims)),
+)
+def test_a_token_for_something_else_signs_nobody_in(
+    visitor: Visitor, provider: Provider, claims: dict[str, Any]
+) -> None:
+    provider.claims = claims
+
+    back = visitor.get(provider.authorize(visitor.get("/ui/sign-in/oidc").location))
+
+    assert back.location == "/ui/sign-in"
+    assert visitor.get("/ui/customers").status_code == 303
+
+
+def test_a_token_signed_by_another_signs_nobody_in(visitor: Visitor, provider: Provider) -> None:
+    provider.key = RSAKey.generate_key(2048, {"kid": "k1"})
+
+    visitor.get(provider.authorize(visitor.get("/ui/sign-in/oidc").location))
+
+    assert visitor.get("/ui/customers").status_code == 303
+
+
+def test_an_answer_to_another_sign_in_is_refused(visitor: Visitor, provider: Provider) -> None:
+    provider.authorize(visitor.get("/ui/sign-in/oidc").location)
+
+    forged = visitor.get(f"{BACK}?code=the-code&state=another")
+    stranger = Visitor(visitor.client.application).get(
+        f"{BACK}?code=the-code&state={provider.asked['state']}"
+    )
+
+    assert forged.location == stranger.location == "/ui/sign-in"
+    assert visitor.get("/ui/customers").status_code == 303
+
+
+def test_a_provider_that_is_away_is_told(visitor: Visitor, provider: Provider) -> None:
+    provider.server.shutdown()
+    provider.server.server_close()
+
+    answer = visitor.get("/ui/sign-in/oidc")
+
+    assert answer.location == "/ui/sign-in"
+    assert "did not work" in words(visitor.get("/ui/sign-in"))
