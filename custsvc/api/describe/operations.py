@@ -96,8 +96,8 @@ _IF_MATCH = _header(
 _IF_NONE_MATCH = _header("If-None-Match", "ETags that you have; 304 where nothing changed.")
 _PREFER = _header(
     "Prefer",
-    "`return=minimal`: no body back (RFC 7240).",
-    enum=["return=minimal", "return=representation"],
+    "`return=minimal`: no body back (RFC 7240). What is not understood is passed over.",
+    examples=["return=minimal", "return=representation"],
 )
 _KEY = _header(
     "Idempotency-Key",
@@ -106,7 +106,7 @@ _KEY = _header(
     pattern="^[!#-~]{1,255}$",
 )
 _WAIT = _header(
-    "Prefer", "`wait=N`: wait up to N seconds (at most 10) for X-Custsvc-Min-Position.", pattern="wait=[0-9]+"
+    "Prefer", "`wait=N`: wait up to N seconds (at most 10) for X-Custsvc-Min-Position.", examples=["wait=2"]
 )
 _MIN_POSITION = _header(
     "X-Custsvc-Min-Position",
