@@ -1,0 +1,332 @@
+"""The API when its callers crowd, its process dies, its database dies or dawdles, and its clocks disagree."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import random
+import signal
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import psutil
+import pytest
+
+from custsvc.customer import Fields
+from custsvc.errors import VersionConflict
+from custsvc.local import LocalServers
+from custsvc.local.process import send
+from custsvc.service import CustomerService
+from custsvc.stores.base import Store
+from tests.chaos import checker
+from tests.chaos.clients import Clients
+from tests.chaos.conftest import ME
+from tests.chaos.faultproxy import FaultProxy
+from tests.chaos.roles import NO_ANSWER, Role, free_port, request, serves, until
+
+
+class Api:
+    """`custsvc serve` over a database, as a process."""
+
+    def __init__(self, backend: str, url: str, folder: Path, stack: ExitStack) -> None:
+        self.port = free_port()
+        env = {f"CUSTSVC_{backend.upper()}_URL": url, "CUSTSVC_BACKEND": backend, "CUSTSVC_LOCAL": "never"}
+        self.role = Role(["serve", "--auth", "off", "--port", str(self.port)], env, folder / "serve.log")
+        stack.callback(self.role.kill)
+
+    def start(self) -> None:
+        """Start it, again and again while the port is still held by workers of one that was killed."""
+
+        def up() -> bool:
+            if not self.role.is_running():
+                self.role.start()
+            return serves(self.port)
+
+        until("the API answers", up, 120)
+
+    def __call__(self, method: str, path: str, body: Any = None, **options: Any) -> Any:
+        return request(self.port, method, path, body, **options)
+
+
+@pytest.fixture
+def make_api(backend: str, tmp_path: Path) -> Iterator[Callable[[str], Api]]:
+    with ExitStack() as stack:
+
+        def make(url: str) -> Api:
+            api = Api(backend, url, tmp_path, stack)
+            api.start()
+            return api
+
+        yield make
+
+
+def grows(what: str, size: Callable[[], int], by: int, seconds: float = 60) -> None:
+    """Wait until `size` is more than `by` bigger than now."""
+    now = size()
+    until(what, lambda: size() > now + by, seconds)
+
+
+def together(count: int, work: Callable[[int], None]) -> list[BaseException]:
+    """Run `work` in so many threads; what they raised."""
+    raised: list[BaseException] = []
+
+    def run(number: int) -> None:
+        try:
+            work(number)
+        except BaseException as exc:  # noqa: BLE001 - handed to the test
+            raised.append(exc)
+
+    threads = [threading.Thread(target=run, args=(n,)) for n in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return raised
+
+
+@pytest.mark.parametrize("tries", [25, pytest.param(2000, marks=pytest.mark.long)])
+def test_of_guarded_updates_in_a_crowd_none_is_lost(store: Store, tries: int) -> None:
+    """A1: 16 callers, 4 hot customers; each update names the version it was made from."""
+    service = CustomerService(store.customers)
+    hot = [service.create(Fields("0"), ME).id for _ in range(4)]
+    done: Counter[int] = Counter()
+
+    def add_one(number: int) -> None:
+        rng = random.Random(number)
+        for _ in range(tries):
+            each = rng.choice(hot)
+            before = service.get(each)
+            count = int(before.customer().fields.name)
+            try:
+                service.replace(each, Fields(str(count + 1)), ME, expected=before.version)
+                done[each] += 1
+            except VersionConflict:
+                pass
+
+    assert together(16, add_one) == []
+
+    for each in hot:
+        stored = service.get(each)
+        assert int(stored.customer().fields.name) == done[each] == stored.version - 1
+    assert sum(done.values()) > 4
+
+
+def test_clocks_an_hour_apart_change_neither_order_nor_versions(store: Store, drain_all: Any) -> None:
+    """A9: processes of which one is an hour behind and one an hour ahead write the same customers."""
+    now = dt.datetime.now(dt.UTC)
+    skews = [dt.timedelta(hours=hours) for hours in (-1, 0, 1)]
+    services = [
+        CustomerService(store.customers, clock=lambda skew=skew: _millis(now + skew)) for skew in skews
+    ]
+    ids = [services[0].create(Fields("x"), ME).id for _ in range(3)]
+
+    def write(number: int) -> None:
+        for turn in range(20):
+            services[number % 3].replace(ids[turn % 3], Fields(f"{number} {turn}"), ME)
+
+    assert together(6, write) == []
+
+    seen: dict[int, list[int]] = {each: [] for each in ids}
+    for event in drain_all(store.outbox):
+        seen[event.customer_id].append(event.version)
+    assert seen == {each: list(range(1, service_version(store, each) + 1)) for each in ids}
+    assert sum(len(versions) for versions in seen.values()) == 3 + 120
+
+
+def service_version(store: Store, customer_id: int) -> int:
+    stored = store.customers.get(customer_id)
+    assert stored is not None
+    return stored.version
+
+
+def _millis(time_: dt.datetime) -> dt.datetime:
+    return time_.replace(microsecond=time_.microsecond // 1000 * 1000)
+
+
+@pytest.fixture
+def drain_all() -> Callable[[Any], list[Any]]:
+    def drain(outbox: Any) -> list[Any]:
+        events: list[Any] = []
+        with outbox.lead():
+            while (batch := outbox.read(50)).events:
+                events += batch.events
+                outbox.done(batch)
+        return events
+
+    return drain
+
+
+def test_a_server_that_is_killed_makes_no_customer_twice_for_those_who_send_a_key(
+    database_url: str, backend: str, make_api: Callable[[str], Api]
+) -> None:
+    """A2: kill -9 in the middle of writes; every client repeats until it is answered, under the same key."""
+    api = make_api(database_url)
+    answered: dict[str, tuple[int, int]] = {}
+    stop = threading.Event()
+
+    def client(number: int) -> None:
+        turn = 0
+        while not stop.is_set():
+            turn += 1
+            key, name = str(uuid.uuid4()), f"{number} {turn}"
+            status, body, _ = _insist(api, {"name": name}, key)
+            assert status == 201, body
+            answered[name] = (body["id"], body["version"])
+
+    def kill_and_start() -> None:
+        try:
+            for _ in range(3):
+                grows("work is done", lambda: len(answered), 10)
+                api.role.kill()
+                api.start()
+        finally:
+            stop.set()
+
+    raised = together(5, lambda number: client(number) if number else kill_and_start())
+
+    assert raised == []
+    source = checker.read_database(backend, database_url)
+    names = Counter(json.loads(doc)["name"] for _, doc in source.values())
+    assert {name for name, count in names.items() if count != 1} == set()
+    assert set(names) == set(answered)
+    assert all(source[customer][0] == version for customer, version in answered.values())
+
+
+def _insist(api: Api, body: dict[str, Any], key: str) -> Any:
+    """The answer to a request that is sent until there is one that tells how it ended."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            status, answer, headers = api(
+                "POST", "/api/customers/", body, headers={"idempotency-key": key}, seconds=10
+            )
+            # 409: the one before is still in progress, or died in it.
+            if status not in (409, 503):
+                return status, answer, headers
+        except NO_ANSWER:
+            pass
+        assert time.monotonic() < deadline, f"no answer to {body} within a minute"
+        time.sleep(0.1)
+
+
+class OwnDatabase:
+    """A server of the test's own, which may be killed."""
+
+    def __init__(self, backend: str, folder: Path) -> None:
+        self._servers = LocalServers(folder, names=[backend], ephemeral=True)
+        self._backend = backend
+        (self.url,) = self._servers.start().values()
+
+    def kill(self, signum: signal.Signals) -> None:
+        server = self._servers.server(self._backend)
+        identity = server.identity
+        assert identity is not None
+        send(identity, signum)
+        until("it is gone", lambda: not identity.is_running())
+
+    def start(self) -> None:
+        self._servers.restart(self._backend)
+
+    def close(self) -> None:
+        self._servers.stop()
+
+
+@pytest.fixture
+def own_database(backend: str, tmp_path: Path) -> Iterator[OwnDatabase]:
+    database = OwnDatabase(backend, tmp_path / "database")
+    yield database
+    database.close()
+
+
+def test_a_database_that_is_killed_under_load_is_503_and_the_api_heals_by_itself(
+    own_database: OwnDatabase, backend: str, make_api: Callable[[str], Api]
+) -> None:
+    """A4: kill -9, then (PostgreSQL) an immediate stop. No 500, no acknowledged write is lost."""
+    api = make_api(own_database.url)
+    refusals: list[dict[str, str]] = []
+
+    def call(method: str, path: str, body: Any) -> Any:
+        answer = api(method, path, body)
+        if answer[0] == 503:
+            refusals.append(answer[2])
+        return answer
+
+    with Clients(call) as clients:
+        for signum in (signal.SIGKILL, signal.SIGQUIT if backend == "postgres" else signal.SIGKILL):
+            grows("writes are done", lambda: len(clients.acknowledged), 10)
+            own_database.kill(signum)
+            known = len(refusals)
+            until("it is refused", lambda known=known: len(refusals) > known)
+            own_database.start()
+            done, up = len(clients.acknowledged), time.monotonic()
+            until("writes go on", lambda done=done: len(clients.acknowledged) > done, 30)
+            assert time.monotonic() - up < 15
+
+    assert clients.surprises == []
+    assert all(float(headers["retry-after"]) > 0 for headers in refusals)
+    source = checker.read_database(backend, own_database.url)
+    assert {i: v for i, v in clients.acknowledged.items() if source.get(i, (0, ""))[0] < v} == {}
+    assert api.role.is_running()
+
+
+@pytest.fixture
+def slow_way(backend: str, database_url: str) -> Iterator[tuple[FaultProxy, str]]:
+    parts = urlsplit(database_url)
+    with FaultProxy((parts.hostname or "127.0.0.1", parts.port or 0)) as proxy:
+        login = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
+        query = "directConnection=true" if backend == "mongo" else parts.query
+        yield proxy, urlunsplit(parts._replace(netloc=f"{login}127.0.0.1:{proxy.port}", query=query))
+
+
+def test_a_database_that_dawdles_costs_neither_threads_nor_memory_and_is_over_when_it_is_over(
+    slow_way: tuple[FaultProxy, str], make_api: Callable[[str], Api]
+) -> None:
+    """A7: two seconds each way, 100 callers: all get an answer, none is an error of the server's own."""
+    proxy, url = slow_way
+    api = make_api(url)
+    assert api("POST", "/api/customers/", {"name": "Ada"})[0] == 201
+    before = _size(api.role.pid)
+    proxy.latency(2.0)
+    statuses: Counter[int] = Counter()
+
+    def call(_number: int) -> None:
+        try:
+            statuses[api("GET", "/api/customers/1", seconds=12)[0]] += 1
+        except NO_ANSWER:
+            statuses[0] += 1
+
+    assert together(100, call) == []
+    during = _size(api.role.pid)
+    proxy.heal()
+
+    until("it is quick again", lambda: _quick(api), 60)
+    assert set(statuses) <= {200, 503, 0}
+    assert statuses[200] > 0
+    # Those of the setting, which start when they are needed, not one for each caller.
+    assert during.threads - before.threads <= 16
+    assert during.rss - before.rss < 50 * 2**20
+
+
+class _Size:
+    def __init__(self, threads: int, rss: int) -> None:
+        self.threads, self.rss = threads, rss
+
+
+def _size(pid: int) -> _Size:
+    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    return _Size(sum(p.num_threads() for p in processes), sum(p.memory_info().rss for p in processes))
+
+
+def _quick(api: Api) -> bool:
+    started = time.monotonic()
+    try:
+        return bool(api("GET", "/api/customers/1", seconds=5)[0] == 200) and time.monotonic() - started < 1
+    except NO_ANSWER:
+        return False
