@@ -50,6 +50,7 @@ def addresses(settings: Settings) -> Iterator[Finding]:
     for backend, part in ((settings.backend, "system of record"), (settings.other_backend, "copy")):
         yield from _guarded(backend, lambda b=backend, p=part: _database(settings, b, p))  # type: ignore[misc]
     yield from _guarded("kafka", lambda: _kafka(settings))
+    yield from _guarded("topic layout", lambda: _layout(settings))
     yield from _guarded("mail server", lambda: _mail(settings))
 
 
@@ -123,6 +124,21 @@ def _topic(settings: Settings, topic: Topic, brokers: int) -> Iterator[Finding]:
         fix = "raise its replication factor to 3 (kafka-reassign-partitions), set CUSTSVC_REPLICATION=3"
         wrong.append(Finding("warning", name, "is on one broker only: with that one it is lost", fix))
     yield from wrong or [Finding("ok", name, holds)]
+
+
+def _layout(settings: Settings) -> Iterator[Finding]:
+    """Whether the updates topic still is the one that the source has published to."""
+    if not settings.kafka or not getattr(settings, f"{settings.backend}_url"):
+        return
+    from .stores import open_store
+    from .workers.guard import topic_problem
+
+    with open_store(settings) as store:
+        if store.pending_migrations():
+            return
+        problem = topic_problem(settings, store.facts)
+    if problem is not None:
+        yield Finding("failed", "topic layout", str(problem), problem.fix)
 
 
 def _keeps_for_ever(topic: Topic) -> bool:

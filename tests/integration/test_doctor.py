@@ -16,6 +16,7 @@ from custsvc import doctor, topics
 from custsvc.config import Settings, describe
 from custsvc.doctor import Finding
 from custsvc.stores.base import Store
+from custsvc.workers.guard import check_topic
 
 
 def levels(findings: list[Finding]) -> dict[str, str]:
@@ -63,6 +64,22 @@ def test_topics_are_described_as_they_are(settings: Settings) -> None:
     assert updates.config["cleanup.policy"] == "compact"
     assert dead.config["retention.ms"] == str(14 * 24 * 3600 * 1000)
     assert set(levels(list(doctor.addresses(settings))).values()) <= {"ok", "warning"}
+
+
+def test_a_topic_that_got_other_partitions_is_a_failure_with_the_way_out(
+    store: Store, backend: str, database_url: str, settings: Settings
+) -> None:
+    mine = settings.replace(backend=backend, **{f"{backend}_url": database_url})
+    check_topic(mine, store.facts)
+    before = levels(list(doctor.addresses(mine)))
+
+    store.facts.put(f"topic:{mine.topic_updates}", '{"id": "", "partitions": 24}')
+    (problem,) = [f for f in doctor.addresses(mine) if f.check == "topic layout"]
+
+    assert "topic layout" not in before
+    assert problem.level == "failed"
+    assert "it had 24" in problem.detail
+    assert "custsvc replay" in (problem.fix or "")
 
 
 def test_topics_that_are_missing_are_named_and_made(servers: Any, tmp_path: Path) -> None:
