@@ -14,21 +14,11 @@ from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
 
 from custsvc.auth import new_key
-from custsvc.customer import canonical_email
-from custsvc.errors import ValidationError
 from custsvc.stores.base import Store
 
-
-def is_address(text: str) -> bool:
-    try:
-        return canonical_email(text) is not None
-    except ValidationError:
-        return False
-
-
-# JSON Schema's idea of an address is wider than that of those who deliver mail.
-schemathesis.openapi.format("email", st.emails().filter(is_address))
-
+# JSON Schema's idea of an address is not that of those who deliver mail; both agree on these.
+ADDRESS = r"[a-z0-9]{1,20}(\.[a-z0-9]{1,10})?@[a-z]{1,12}\.(com|org|de)"
+schemathesis.openapi.format("email", st.from_regex(ADDRESS, fullmatch=True))
 
 # A file's rows are more than the text that a schema describes; what can be reverted to depends on the past.
 HALF_DESCRIBED = ("importCustomers", "revertCustomer")
@@ -120,7 +110,7 @@ def test_no_request_finds_a_server_error_or_an_answer_that_is_not_described(app:
     fuzz = Fuzz(app, store)
 
     fuzz.operations(125)
-    fuzz.walks(70)
+    fuzz.walks(80)
 
     assert fuzz.requests >= 2500, fuzz.requests  # on each of the two databases
 
