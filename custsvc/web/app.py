@@ -30,11 +30,12 @@ from .access import EXTENSION, Web, role_of, web
 
 BLUEPRINT: Final = "web"
 
+# Address, name, and where else its tab is the current one.
 _NAV: Final = (
-    ("/ui/customers", "Customers"),
-    ("/ui/activity", "Activity"),
-    ("/ui/pipeline", "Pipeline"),
-    ("/ui/mails", "Mails"),
+    ("/ui/customers", "Customers", "/ui/import"),
+    ("/ui/activity", "Activity", "/ui/activity"),
+    ("/ui/pipeline", "Pipeline", "/ui/dead-letters"),
+    ("/ui/mails", "Mails", "/ui/mailbox"),
 )
 _PLAIN: Final = frozenset(("web.static_asset", "web.favicon"))
 _CURES: Final = {

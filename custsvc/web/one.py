@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import orjson
@@ -10,7 +11,6 @@ from flask import Blueprint, redirect, render_template, request
 from ..errors import NotFound, VersionConflict
 from . import toast
 from .access import caller, route, services
-from .editing import customer_at
 
 _EVENTS = 20
 
@@ -28,10 +28,8 @@ def show(customer_id: int) -> Any:
     stored = store.customers.get(customer_id)
     if stored is None:
         raise NotFound(f"there is no customer {customer_id}")
-    before = request.args.get("before", "")
-    events = store.customers.history(
-        customer_id, limit=_EVENTS + 1, before_version=int(before) if before.isdigit() else None
-    )
+    before = _number(request.args.get("before", ""))
+    events = store.customers.history(customer_id, limit=_EVENTS + 1, before_version=before)
     mails = store.ledger.recent(customer_id=customer_id, limit=20)
     attempts = store.ledger.attempts([mail.id for mail in mails])
     return render_template(
@@ -64,13 +62,12 @@ def restore(customer_id: int) -> Any:
 
 def revert(customer_id: int) -> Any:
     """Give a customer the fields of an earlier version, as a new version."""
-    to = int(request.form.get("to", "0"))
-    fields = customer_at(customer_id, to).fields
+    to = _number(request.form.get("to", "")) or 0
     path = f"/ui/customers/{customer_id}"
     current = services().customers.get(customer_id)
     expected = _expected() or current.version
     try:
-        stored = services().customers.replace(customer_id, fields, caller(), expected=expected)
+        stored = services().customers.revert(customer_id, to, caller(), expected=expected)
     except VersionConflict:
         toast.put("It was changed meanwhile, so nothing was taken back. Look at it first.", kind="bad")
         return redirect(path, 303)
@@ -83,5 +80,9 @@ def revert(customer_id: int) -> Any:
 
 
 def _expected() -> int | None:
-    text = request.form.get("version", "")
-    return int(text) if text.isdigit() else None
+    return _number(request.form.get("version", ""))
+
+
+def _number(text: str) -> int | None:
+    """A version as our pages write one; None for anything else."""
+    return int(text) if re.fullmatch(r"[1-9][0-9]{0,17}", text) else None
