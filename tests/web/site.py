@@ -84,7 +84,7 @@ class Site:
     def start(self) -> Site:
         for role in ("relay", "replicate", "notify", "serve"):
             self._start(role)
-        until("serve is ready", lambda: self._answers("/readyz") or self._has_ended())
+        until("serve is ready", lambda: self._answers("/readyz") or self._has_ended(), 120)
         return self
 
     def _has_ended(self) -> bool:
