@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -442,3 +443,34 @@ def test_a_body_that_comes_in_pieces_is_waited_for(serve: Serve, key: str) -> No
             time.sleep(0.005)
             connection.sendall(bytes([each]))
         assert connection.recv(65536).startswith(b"HTTP/1.1 201")
+
+
+# -- S18: logs
+
+
+def test_logs_are_one_json_object_a_line_whatever_is_sent_and_hold_nothing_personal_and_no_key(
+    serve: Serve, key: str
+) -> None:
+    serve.start("--workers", "1", "--log-level", "DEBUG")
+    evil = 'canary-7f3a\r\n{"level":"INFO"}\x1b[31m\u2028'
+    quoted = urllib.parse.quote(evil)
+    auth = f"X-Api-Key: {key}\r\n"
+    serve.request("POST", "/api/customers/", key, {**ANN, "name": "canary-name", "phone": "555-canary"})
+    serve.request("POST", "/api/customers/", key, {**ANN, "name": evil, "email": evil})
+    serve.request("GET", f"/api/customers/?q={quoted}&email=canary@example.org", key)
+    serve.request("GET", f"/api/{quoted}", key)
+    serve.request("GET", "/api/customers/", "csk_canary_wrong")
+    for header in ("X-Request-Id", "Idempotency-Key", "traceparent", "If-Match", "User-Agent", "Prefer"):
+        line = f"{header}: canary\x1b[31m {evil[:11]}\r\n"
+        serve.raw(
+            f"GET /api/customers/1 HTTP/1.1\r\nHost: x\r\n{auth}{line}Connection: close\r\n\r\n".encode()
+        )
+    serve.stop()
+
+    text = serve.log.read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert sum(line.get("action") == "request" for line in lines) >= 5
+    assert key not in text and key.split("_")[2] not in text
+    personal = [line for line in text.splitlines() if "canary" in line]
+    assert [line for line in personal if f"/api/{evil[:11]}" not in json.loads(line)["message"]] == []
+    assert not any(char in text for char in "\x1b\r\u2028")

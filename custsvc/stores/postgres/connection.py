@@ -55,12 +55,16 @@ class Connection(extensions.connection):
 
     def run(self, cursor: extensions.cursor, statement: Statement, params: Sequence[Any]) -> None:
         """Execute a prepared statement, preparing it in the same round trip where it is new here."""
-        if statement.name in self.prepared:
-            cursor.execute(statement.execute, params)
-        else:
+        if statement.name not in self.prepared:
             prepare = f"PREPARE {statement.name} ({statement.types}) AS {statement.sql};"
-            cursor.execute(prepare + statement.execute, params)
-            self.prepared.add(statement.name)
+            try:
+                cursor.execute(prepare + statement.execute, params)
+                self.prepared.add(statement.name)
+                return
+            except errors.DuplicatePreparedStatement:
+                # Its first use failed, as for a key that was taken; what was prepared for it stays.
+                self.prepared.add(statement.name)
+        cursor.execute(statement.execute, params)
 
 
 def connect(url: str, name: str = "custsvc", *, schema: str | None = None) -> Connection:

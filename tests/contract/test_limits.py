@@ -1,0 +1,72 @@
+"""S38: no statement runs for ever. What hangs ends in its time, with an error that says try again."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from custsvc.errors import TemporaryError
+from custsvc.stores.base import Store
+
+if TYPE_CHECKING:
+    from ..conftest import Backdoor
+    from .conftest import Customers
+
+
+@pytest.mark.parametrize("backend", ["postgres"], indirect=True)
+def test_postgresql_bounds_statements_locks_and_idle_transactions(store: Store) -> None:
+    found = {}
+    for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+        ((found[name],),) = store.customers._connections.query(f"SHOW {name}", ())  # type: ignore[attr-defined]
+    assert found == {
+        "statement_timeout": "30s",
+        "lock_timeout": "10s",
+        "idle_in_transaction_session_timeout": "1min",
+    }
+
+
+@pytest.mark.parametrize("backend", ["postgres"], indirect=True)
+@pytest.mark.parametrize("setting", ["statement_timeout", "lock_timeout"])
+def test_a_write_that_waits_for_a_lock_ends_in_its_time_and_leaves_nothing(
+    store: Store, customers: Customers, backdoor: Backdoor, setting: str
+) -> None:
+    stored = customers.add()
+    query = store.customers._connections  # type: ignore[attr-defined]
+    with query.cursor() as cursor:
+        cursor.execute(f"SET {setting} = '300ms'")
+    with backdoor._connection, backdoor._connection.cursor() as other:  # type: ignore[union-attr]
+        other.execute("SELECT 1 FROM customer WHERE id = %s FOR UPDATE", (stored.id,))
+        started = time.monotonic()
+        with pytest.raises(TemporaryError):
+            customers.change(stored)
+        assert time.monotonic() - started < 30
+
+    assert store.customers.get(stored.id) == stored
+    assert len(store.customers.history(stored.id, limit=5)) == 1
+    assert customers.change(stored).version == 2
+
+
+@pytest.mark.parametrize("backend", ["mongo"], indirect=True)
+def test_mongodb_ends_an_operation_that_hangs_on_the_server_too(
+    store: Store, customers: Customers, backdoor: Backdoor
+) -> None:
+    import pymongo
+
+    customers.add()
+    connection = store.customers._connection  # type: ignore[attr-defined]
+    assert connection.client.options.timeout == 10
+    hanging = {"$where": "sleep(60000) || true"}
+    with pytest.raises(TemporaryError), connection.translated(), pymongo.timeout(0.5):
+        connection["customer"].find_one(hanging)
+
+    deadline = time.monotonic() + 60
+    while any("sleep(60000)" in str(op.get("command")) for op in running(backdoor)):
+        assert time.monotonic() < deadline, "the operation still runs on the server"
+        time.sleep(0.1)
+
+
+def running(backdoor: Backdoor) -> list[dict[str, Any]]:
+    operations = backdoor.client.admin.command("currentOp", {"active": True})  # type: ignore[union-attr]
+    return list(operations["inprog"])
