@@ -37,6 +37,8 @@ _DELETED: dict[Deleted, str] = {"exclude": "NOT deleted", "only": "deleted", "in
 # A limit is part of the text, so that the plan is made for it; these are prepared, others are not.
 _PREPARED_LIMITS = frozenset((10, 20, 25, 50, 100, 200))
 
+_LOOKED_UP_FROM = 3
+
 _GET = Statement("get_customer", "bigint", "SELECT version, deleted, doc FROM customer WHERE id = $1")
 _GET_MANY = Statement(
     "get_customers", "bigint[]", "SELECT id, version, deleted, doc FROM customer WHERE id = ANY($1)"
@@ -180,8 +182,13 @@ def _where(asked: CustomerFilter) -> tuple[list[str], list[Any]]:
     """The conditions of a filter, and their values."""
     where, values = [_DELETED[asked.deleted]], []
     if asked.words or asked.metadata:
+        long, short = _looked_up(asked)
         where.append("terms @@ %s::tsquery")
-        values.append(_tsquery(asked))
+        values.append(_tsquery(long, asked.metadata))
+        if short:
+            # Not a bare column, so that no index is used for it.
+            where.append("strip(terms) @@ %s::tsquery")
+            values.append(_tsquery(short, ()))
     if asked.email is not None:
         where.append(f"{_KEYS['email'].sql} = %s")
         values.append(asked.email)
@@ -204,9 +211,21 @@ def _add_span(where: list[str], values: list[Any], column: str, span: TimeSpan) 
             values.append(time)
 
 
-def _tsquery(asked: CustomerFilter) -> str:
+def _looked_up(asked: CustomerFilter) -> tuple[list[str], list[str]]:
+    """The words to look up in the index, and those too short for it.
+
+    A prefix of one or two characters begins so many words that the index is slower than to look at the
+    customers which the other words leave.
+    """
+    long = [word for word in asked.words if len(word) >= _LOOKED_UP_FROM]
+    if not long and not asked.metadata:
+        return list(asked.words), []
+    return long, [word for word in asked.words if len(word) < _LOOKED_UP_FROM]
+
+
+def _tsquery(words: Sequence[str], metadata: Sequence[tuple[str, str]]) -> str:
     # Terms hold neither quotes nor backslashes.
-    parts = [f"'{word}':*" for word in asked.words]
-    for key, text in asked.metadata:
+    parts = [f"'{word}':*" for word in words]
+    for key, text in metadata:
         parts.append("(" + " | ".join(f"'{term}'" for term in metadata_terms(key, text)) + ")")
     return " & ".join(parts)
