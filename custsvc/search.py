@@ -57,8 +57,14 @@ def metadata_terms(key: str, text: str) -> list[str]:
 
 
 # Many customers share an entry. Typed: 1, 1.0 and true are one key of a dict, and three values.
-@lru_cache(8192, typed=True)
 def _entry(key: str, value: Scalar) -> str:
+    if isinstance(value, dict | list):  # of a foreign producer's event; ours are flat
+        return _cached_entry.__wrapped__(key, value)
+    return _cached_entry(key, value)
+
+
+@lru_cache(8192, typed=True)
+def _cached_entry(key: str, value: Scalar) -> str:
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         value = int(value)  # 5.0 and 5 are one number
     digest = blake2b(orjson.dumps([key, value]), digest_size=9)
