@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -57,7 +57,7 @@ def metadata_terms(key: str, text: str) -> list[str]:
 
 
 # Many customers share an entry. Typed: 1, 1.0 and true are one key of a dict, and three values.
-def _entry(key: str, value: Scalar) -> str:
+def _entry(key: str, value: Any) -> str:
     if isinstance(value, dict | list):  # of a foreign producer's event; ours are flat
         return _cached_entry.__wrapped__(key, value)
     return _cached_entry(key, value)
