@@ -145,11 +145,13 @@ class LocalServers:
 
     def _open(self, made_data_dir: bool) -> list[Server]:
         """The servers, over a folder that is there."""
-        if self._is_ephemeral() and not self.home.exists():
-            home = Path(tempfile.mkdtemp(prefix="custsvc-"))
-            home.chmod(0o711 if os.geteuid() == 0 else 0o700)
-            write_json(self._ephemeral_path, {"home": str(home), "made_data_dir": made_data_dir})
+        if self._is_ephemeral():
+            # Those asked for before the home was known, ours or another starter's, would look elsewhere.
             self._servers.clear()
+            if not self.home.exists():
+                home = Path(tempfile.mkdtemp(prefix="custsvc-"))
+                home.chmod(0o711 if os.geteuid() == 0 else 0o700)
+                write_json(self._ephemeral_path, {"home": str(home), "made_data_dir": made_data_dir})
         return self._known()
 
     def _bring_up(self, server: Server) -> None:

@@ -218,6 +218,17 @@ def test_an_ephemeral_set_leaves_nothing(folder: Path) -> None:
     assert not data_dir.exists()
 
 
+def test_one_who_looked_before_an_ephemeral_set_was_started_joins_it_all_the_same(folder: Path) -> None:
+    early, starter = (
+        LocalServers(folder / "set", names=["postgres"], ephemeral=True) for _ in ("early", "starter")
+    )
+    early.server("postgres")
+    started = starter.start()
+
+    assert early.start() == started
+    starter.stop()
+
+
 def test_an_unknown_server_is_refused_by_name(folder: Path) -> None:
     with pytest.raises(ConfigurationError, match="no server redis"):
         LocalServers(folder, names=("redis",))
