@@ -12,7 +12,7 @@ import pytest
 
 from custsvc.errors import ConfigurationError
 from custsvc.events import CustomerEvent
-from custsvc.stores.base import Outbox, Store
+from custsvc.stores.base import Notification, Outbox, Store
 from custsvc.stores.postgres.connection import connect
 
 pytestmark = pytest.mark.parametrize("backend", ["postgres"])
@@ -220,3 +220,20 @@ def test_a_poll_of_an_idle_outbox_does_not_look_at_old_events(
         )[0][0]["Plan"]
 
     assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 50
+
+
+def test_a_renewal_of_leases_waits_for_no_row_that_takes_a_step(store: Store, database_url: str) -> None:
+    store.ledger.add([_mail("held"), _mail("moving")])
+    claimed = store.ledger.claim(2, 60.0)
+    assert len(claimed) == 2
+
+    with open_transaction(database_url) as step, step.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM notification WHERE id = 'moving' FOR UPDATE")
+        # The sessions of custsvc wait ten seconds for a lock and then fail.
+        store.ledger.renew(claimed, 600.0)
+        cursor.execute("SELECT id FROM notification WHERE lease_until > now() + interval '5 minutes'")
+        assert cursor.fetchall() == [("held",)]
+
+
+def _mail(name: str) -> Notification:
+    return Notification(name, f"event-{name}", None, 1, "changed", f"{name}@example.com", "s", "t", None)

@@ -86,7 +86,8 @@ _SWEEP = _UNBLOCK.format(
     which="n.id IN (SELECT id FROM notification WHERE blocked_by IS NOT NULL FOR UPDATE SKIP LOCKED)"
 )
 
-# Rows of one sender only, so nobody else waits for them, in whatever order they are taken.
+# Rows of one sender only, and a renewal passes over locked ones: nobody waits for these, in whatever order
+# they are taken.
 _ADVANCE = """
 WITH step AS (
     SELECT * FROM unnest(%(ids)s::text[], %(tokens)s::text[], %(states)s::text[], %(reasons)s::text[],
@@ -118,10 +119,16 @@ WITH step AS (
 SELECT id, state FROM moved
 """
 
+# A row that is locked is just taking its next step, which gives it a lease of its own. To wait for it could
+# end in a deadlock: steps of many rows take them in another order.
 _RENEW = """
+WITH held AS MATERIALIZED (
+    SELECT n.id FROM unnest(%(ids)s::text[], %(tokens)s::text[]) AS held(id, token)
+    JOIN notification n ON n.id = held.id AND n.token = held.token AND n.state IN ('claimed', 'handing_over')
+    FOR UPDATE OF n SKIP LOCKED
+)
 UPDATE notification n SET lease_until = now() + make_interval(secs => %(lease)s)
-FROM unnest(%(ids)s::text[], %(tokens)s::text[]) AS held(id, token)
-WHERE n.id = held.id AND n.token = held.token AND n.state IN ('claimed', 'handing_over')
+FROM held WHERE n.id = held.id
 """
 
 # An attempt that never reached the hand-over is given back; the token of the others stays, so that their
