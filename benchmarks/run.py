@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -24,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 def main() -> None:
     """The command line of run.sh."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the servers are stopped then, too
     machine = report.facts()
     with tempfile.TemporaryDirectory(prefix="custsvc-bench-") as folder:
         servers = LocalServers(Path(folder), names=["postgres", "mongo", "kafka"], on_progress=_say)
@@ -55,6 +57,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--backend", choices=BACKENDS, default="", help="api: only on this database")
     parser.add_argument("--only", default="", help="pipeline: seed, relay, apply or latency")
     parser.add_argument("--events", type=int, help="pipeline: how many events")
+    parser.add_argument("--seconds", type=float, help="pipeline: how long latency is measured")
     return parser.parse_args()
 
 
@@ -86,13 +89,13 @@ def _api_table(backend: str, rows: list[dict[str, Any]]) -> None:
 
 def _pipeline(settings: Settings, options: argparse.Namespace) -> list[dict[str, Any]]:
     sizes = pipeline.Sizes(50_000, 8) if options.quick else pipeline.Sizes()
-    if options.events:
-        sizes = pipeline.Sizes(options.events, sizes.seconds, sizes.rate)
+    sizes = pipeline.Sizes(options.events or sizes.events, options.seconds or sizes.seconds, sizes.rate)
     table = Table(*report.COLUMNS)
     measures = []
     for measure in pipeline.run(settings, sizes, only=options.only, say=_say):
         measures.append(measure)
         (row,) = report.as_rows([measure])
+        _say(f"  {row['value']:,.0f} {row['unit']}, bare {row['bare'] or 0:,.0f}")
         table.add_row(*("" if row[c] is None else str(row[c]) for c in report.COLUMNS))
     Console(width=120).print(table)
     return report.as_rows(measures)
