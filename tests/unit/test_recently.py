@@ -1,0 +1,37 @@
+"""A slow question is asked seldom, a quick one each time."""
+
+from __future__ import annotations
+
+from custsvc.recently import Recently
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_an_answer_that_took_two_seconds_is_kept_for_twenty() -> None:
+    clock, asked = Clock(), []
+
+    def slow() -> int:
+        clock.now += 2.0
+        asked.append(clock.now)
+        return len(asked)
+
+    recently = Recently(slow, clock=clock)
+
+    assert recently() == 1
+    clock.now += 19.9
+    assert recently() == 1
+    clock.now += 0.2
+    assert recently() == 2
+
+
+def test_an_answer_that_took_no_time_is_always_fresh() -> None:
+    answers = iter(range(10))
+    recently = Recently(lambda: next(answers), clock=Clock())
+
+    assert [recently(), recently(), recently()] == [0, 1, 2]
