@@ -80,9 +80,7 @@ def test_before_it_was_there_it_is_not_found(client: Client, ann: str) -> None:
         assert client.get(path).json["code"] == "not-found"
 
 
-@pytest.mark.parametrize(
-    "query", ["at=", "at=yesterday", "at=2026-13-01", "at=2026-11-23&limit=5", "at=0001-01-01"]
-)
+@pytest.mark.parametrize("query", ["at=", "at=yesterday", "at=2026-13-01", "at=2026-11-23&limit=5"])
 def test_what_is_no_time_is_refused(client: Client, ann: str, query: str) -> None:
     assert client.get(f"{ann}/history?{query}").status_code == 400
 
