@@ -20,8 +20,8 @@ from custsvc.local import LocalServers
 from custsvc.stores import open_store
 from custsvc.stores.base import Store
 
-# The folders whose tests take long.
-_LONGEST = frozenset(("e2e", "chaos", "web", "local"))
+# The folders and files whose tests take long.
+_LONGEST = frozenset(("e2e", "chaos", "web", "local", "test_schemathesis.py"))
 
 # Where the embedded servers of this run are, the same for all processes of a parallel one (pytest-xdist).
 _FOLDER = "CUSTSVC_TEST_FOLDER"

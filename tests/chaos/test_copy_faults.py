@@ -161,7 +161,7 @@ def test_an_outage_of_the_copys_database_keeps_the_membership_and_buries_nothing
     members = line.members()
     time.sleep(4)
 
-    assert line.members() == members
+    assert members <= line.members()
     away.clear()
     line.settle()
     assert line.judge().problems == []

@@ -151,10 +151,11 @@ def test_a_static_member_that_restarts_gets_its_partitions_without_a_rebalance(
     mine = workers.with_settings(settings.replace(instance_id="copy-1"))
     first = mine.copy(store.replica, "static")
     service.create(Fields("one"), ME)
-    until("it reads", lambda: sum(store.replica.positions(settings.topic_updates).values()) == 1)
+    until("it reads", lambda: store.replica.positions(settings.topic_updates))
+    read = sum(store.replica.positions(settings.topic_updates).values())
     first.ask()
 
     mine.copy(store.replica, "static")
     service.create(Fields("two"), ME)
 
-    until("it reads on", lambda: sum(store.replica.positions(settings.topic_updates).values()) == 2)
+    until("it reads on", lambda: sum(store.replica.positions(settings.topic_updates).values()) > read)
