@@ -66,7 +66,7 @@ def check_topic(
         raise ConfigurationError(
             f"the topic {topic} was deleted and made anew: what was on it is gone",
             fix="take the new one with custsvc relay --accept-topic, fill it with custsvc replay --all, and "
-            "start copies anew with custsvc replicate --rebuild",
+            "fill new copies with custsvc replicate --copy NAME",
         )
     return now
 

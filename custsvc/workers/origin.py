@@ -55,8 +55,8 @@ class Origin:
         if known != name:
             raise ConfigurationError(
                 f"{self._settings.topic_updates} has events of {name}, and this is a copy of {known}",
-                fix="give each source a topic of its own; or, if the source has moved, fill the copy anew: "
-                "custsvc replicate --rebuild",
+                fix="give each source a topic of its own; or, if the source has moved, fill a new copy: "
+                "custsvc replicate --copy NAME",
             )
         self._source = source
 

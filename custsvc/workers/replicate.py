@@ -54,7 +54,7 @@ def begin_at(settings: Settings, replica: Replica, start: str) -> None:
     if replica.positions(topic):
         raise Conflict(
             "this copy has begun already, and goes on where it is",
-            fix="leave --from out, or fill the copy anew: custsvc replicate --rebuild",
+            fix="leave --from out, or begin another copy: custsvc replicate --copy NAME",
         )
     client = kafka.consumer(settings, "custsvc-begin-unused")
     try:
@@ -103,7 +103,9 @@ class Replicate:
         try:
             self._consuming.run()
         except PositionLost as lost:
-            raise PositionLost(str(lost), fix="fill the copy anew: custsvc replicate --rebuild") from lost
+            raise PositionLost(
+                str(lost), fix="fill a new copy from the beginning: custsvc replicate --copy NAME"
+            ) from lost
 
     def _handle(self, messages: list[Any]) -> None:
         events: list[ReceivedEvent] = []
