@@ -174,8 +174,8 @@ def consumer(settings: Settings, group: str, **options: Any) -> Consumer:
             "heartbeat.interval.ms": 2_000,
             "fetch.wait.max.ms": 100,
             # Two clients' worth of backlog must not cost a role its memory budget.
-            "queued.max.messages.kbytes": 16_384,
-            "queued.min.messages": 20_000,
+            "queued.max.messages.kbytes": 8_192,
+            "queued.min.messages": 10_000,
             # What comes before this may be set by CUSTSVC_KAFKA_OPTIONS__…, what comes after may not.
             **_common(settings),
             "group.id": group,
