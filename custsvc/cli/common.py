@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -143,6 +144,22 @@ def joined(settings: Settings) -> Settings:
     return settings.replace(
         **{name: url for name in missing if (url := addresses.get("CUSTSVC_" + name.upper()))}
     )
+
+
+def go_ahead(verb: str, what: str, lines: Sequence[str], *, dry_run: bool, yes: bool) -> bool:
+    """Whether to change what `lines` name: shown only with --dry-run, asked for where a person can answer."""
+    if dry_run or not lines:
+        for line in lines:
+            typer.echo(line)
+        say(f"{len(lines)} to {verb}.")
+        return False
+    if not yes:
+        if not sys.stdin.isatty():
+            raise typer.BadParameter(
+                f"this would {verb} {len(lines)}; say --yes, or look first with --dry-run"
+            )
+        typer.confirm(f"{verb} {len(lines)} {what}?", abort=True, err=True)
+    return True
 
 
 def watch_parent() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from . import notify, output
-from .common import BackendOption, DataDirOption, OutputOption, say, settings_for
+from .common import BackendOption, DataDirOption, OutputOption, go_ahead, say, settings_for
 
 if TYPE_CHECKING:
     from ..config import Settings
@@ -240,18 +239,8 @@ def _select(
 
 
 def _go_ahead(verb: str, letters: Sequence[DeadLetter], *, dry_run: bool, yes: bool) -> bool:
-    if dry_run or not letters:
-        for letter in letters:
-            typer.echo(f"{letter.id}  {letter.reason_class}  {letter.place}")
-        say(f"{len(letters)} to {verb}.")
-        return False
-    if not yes:
-        if not sys.stdin.isatty():
-            raise typer.BadParameter(
-                f"this would {verb} {len(letters)}; say --yes, or look first with --dry-run"
-            )
-        typer.confirm(f"{verb} {len(letters)} records?", abort=True, err=True)
-    return True
+    lines = [f"{letter.id}  {letter.reason_class}  {letter.place}" for letter in letters]
+    return go_ahead(verb, "records", lines, dry_run=dry_run, yes=yes)
 
 
 def _resend(settings: Settings, customers: Sequence[int]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from .common import (
     LogFormatOption,
     LogLevelOption,
     OutputOption,
+    go_ahead,
     say,
     settings_for,
     watch_parent,
@@ -289,18 +289,8 @@ def _in_parts(chosen: Sequence[Notification], act: Any) -> set[str]:
 
 
 def _go_ahead(verb: str, chosen: Sequence[Notification], *, dry_run: bool, yes: bool) -> bool:
-    if dry_run or not chosen:
-        for each in chosen:
-            typer.echo(f"{each.id}  {each.state}  {each.rule}  {each.recipient}")
-        say(f"{len(chosen)} to {verb}.")
-        return False
-    if not yes:
-        if not sys.stdin.isatty():
-            raise typer.BadParameter(
-                f"this would {verb} {len(chosen)}; say --yes, or look first with --dry-run"
-            )
-        typer.confirm(f"{verb} {len(chosen)} notifications?", abort=True, err=True)
-    return True
+    lines = [f"{each.id}  {each.state}  {each.rule}  {each.recipient}" for each in chosen]
+    return go_ahead(verb, "notifications", lines, dry_run=dry_run, yes=yes)
 
 
 def _why_not(each: Notification) -> str:
