@@ -48,8 +48,6 @@ class DeadLetters:
 
     def bury(self, dead: Sequence[Record]) -> None:
         """Put them on the dead-letter topic; they are there when this returns."""
-        if not dead:
-            return
         self._publisher.send(self._topic, dead, give_up=self._stop.asked)
         for record in dead[:_SHOWN]:
             logger.error(

@@ -126,8 +126,9 @@ class Replicate:
                 if event is not None:
                     events.append(event)
         # Bad records are on the dead-letter topic before the position moves past them.
-        self._dead.bury(dead)
-        crash.point("replicate.buried")
+        if dead:
+            self._dead.bury(dead)
+            crash.point("replicate.buried")
         positions = {part: offset for (_, part), offset in next_offsets(messages).items()}
         applied = self._consuming.insist(lambda: self._replica.apply(events, self._topic, positions))
         crash.point("replicate.applied")

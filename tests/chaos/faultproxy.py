@@ -38,6 +38,7 @@ class FaultProxy:
     def __init__(self, target: tuple[str, int] | None = None) -> None:
         self.target = target
         self.connections = 0
+        self.seen_as: list[str] = []  # the addresses that the target sees as its clients
         self._latency = (0.0, 0.0)
         self._rate = 0.0
         self._holes: set[Way] = set()
@@ -132,6 +133,7 @@ class FaultProxy:
         except OSError:
             writer.transport.abort()
             return
+        self.seen_as.append("{}:{}".format(*to_server.get_extra_info("sockname")))
         connection = _Connection(writer, to_server)
         self._open.add(connection)
         try:

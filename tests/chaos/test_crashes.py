@@ -88,7 +88,8 @@ def test_a_copy_that_dies_goes_on_where_it_was_and_buries_what_is_bad(line: Line
     assert line.judge().problems == []
     buried = checker.read_records(line.settings.kafka, line.settings.topic_dead)
     assert {value for _, _, value in buried} == {b"{not json"}
-    assert len(buried) == (2 if point in ("replicate.buried", "replicate.writing") else 1)
+    # It may be read apart from the good ones, and then it is not in the batch that is cut off.
+    assert len(buried) in {"replicate.buried": (2,), "replicate.writing": (1, 2)}.get(point, (1,))
 
 
 @pytest.mark.parametrize("point", ["save.halfway", "save.stored"])

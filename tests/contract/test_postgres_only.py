@@ -204,7 +204,8 @@ def test_a_poll_of_an_idle_outbox_does_not_look_at_old_events(
         "SELECT gen_random_uuid(), n, 1, 'created', now(), '{}' FROM generate_series(1, 20000) n"
     )
     sql("ANALYZE customer_event")
-    with store.outbox.lead():
+    with store.outbox.lead(), open_transaction(database_url) as still_open:
+        add_event(still_open, 2_000_000)
         drain(store.outbox)
         with open_transaction(database_url) as connection:
             add_event(connection, 1_000_000)
@@ -219,7 +220,8 @@ def test_a_poll_of_an_idle_outbox_does_not_look_at_old_events(
             .replace("$3", "5000")
         )[0][0]["Plan"]
 
-    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 50
+    # A look-up for each transaction that is open anywhere on the server; the whole history is some 300.
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 150
 
 
 def test_a_renewal_of_leases_waits_for_no_row_that_takes_a_step(store: Store, database_url: str) -> None:

@@ -36,6 +36,8 @@ APP = "custsvc"
 
 DURABLE = WriteConcern("majority", j=True)
 COMMITTED = ReadConcern("majority")
+# Sees what was written a moment ago too, and answers when that is durable. For one document by its key.
+LATEST = ReadConcern("linearizable")
 SNAPSHOT = ReadConcern("snapshot")
 
 # What the client does unless the URL says otherwise.
@@ -49,6 +51,7 @@ _OPTIONS: dict[str, Any] = {
 # How a server without replication says so, and how the driver does when a replica set was asked for.
 _STANDALONE = re.compile(r"Transaction numbers are only allowed|replica set member|named .* 'None'")
 _REFUSED = frozenset({13, 18, 8000})  # Unauthorized, AuthenticationFailed, Atlas's own
+_INTERRUPTED = 11601
 
 
 class Connection:
@@ -76,8 +79,9 @@ class Connection:
     def transaction(self, work: Callable[[ClientSession], T], *, timeout: float = TIMEOUT) -> T:
         """Run `work` in a transaction until it is known to be committed, for at most `timeout` seconds.
 
-        `work` runs again after a write conflict or a lost connection. Where the answer to a commit was
-        lost too, it may run although it is committed already, and has to recognise what it finds.
+        `work` runs again after a write conflict, a lost connection or an end from outside. Where the answer
+        to a commit was lost too, it may run although it is committed already, and has to recognise what it
+        finds.
         """
         look = time.monotonic() + ABANDONED
 
@@ -89,7 +93,13 @@ class Connection:
             return work(session)
 
         with self.translated(), pymongo.timeout(timeout), self.client.start_session() as session:
-            return session.with_transaction(attempt, SNAPSHOT, DURABLE)
+            while True:
+                try:
+                    return session.with_transaction(attempt, SNAPSHOT, DURABLE)
+                except OperationFailure as exc:
+                    # Ended as abandoned after all, in its commit too: the driver does not repeat that.
+                    if exc.code != _INTERRUPTED:
+                        raise
 
     def patiently(self, write: Callable[[], T], *, timeout: float = TIMEOUT) -> T:
         """Run one write, for at most `timeout` seconds once nothing abandoned holds it up any more.

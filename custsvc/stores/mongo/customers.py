@@ -26,7 +26,17 @@ from ...events import Change
 from ..base import Answer
 from . import carried
 from .answers import MongoAnswers
-from .connection import BULK_TIMEOUT, TIMEOUT, Connection, Document, is_duplicate, no_schema
+from .connection import (
+    ABANDONED,
+    BULK_TIMEOUT,
+    COMMITTED,
+    LATEST,
+    TIMEOUT,
+    Connection,
+    Document,
+    is_duplicate,
+    no_schema,
+)
 from .documents import plain_document
 from .queries import BY_DELETED, MongoQueries, event_key
 
@@ -78,19 +88,20 @@ class MongoCustomers(MongoQueries):
             )
 
     def save(self, change: Change, answer: Answer | None = None) -> Stored:
-        customer, hlc = change.after, self._next_hlc(change.before)
+        customer, hlc, begun = change.after, self._next_hlc(change.before), time.monotonic()
         document, event = customer_document(change, hlc), event_document(change, hlc)
         saved = self._saved(change, document, event) if answer is None else None
         if saved is None:
             plan = _Plan([change], lambda _: hlc)
-            saved = self._committed(partial(self._write, plan, answer)) or self._is_stored(change)
+            saved = self._committed(partial(self._write, plan, answer)) or self._is_stored(change, begun)
         if not saved:
             raise VersionConflict(f"customer {customer.id} is not at version {customer.version - 1}")
         return Stored(customer.id, customer.version, customer.deleted, change.doc, hlc)
 
     def _saved(self, change: Change, document: Document, event: Document) -> bool | None:
         """Write the customer with its event in it. None where there is no room: it takes a transaction."""
-        if self._carried(change.before, document, event) or self._is_stored(change):
+        begun = time.monotonic()
+        if self._carried(change.before, document, event) or self._is_stored(change, begun):
             return True
         return None if change.before is not None and self._is_at(change.before) else False
 
@@ -118,11 +129,13 @@ class MongoCustomers(MongoQueries):
     def save_many(self, changes: Sequence[Change], answer: Answer | None = None) -> None:
         if not changes and answer is None:
             return
-        plan = _Plan(changes, self._next_hlc)
+        plan, begun = _Plan(changes, self._next_hlc), time.monotonic()
 
         work = partial(self._write, plan, answer)
         # All or none: where one event is there, all of them are.
-        if not self._committed(work, timeout=BULK_TIMEOUT) and not (changes and self._is_stored(changes[0])):
+        if not self._committed(work, timeout=BULK_TIMEOUT) and not (
+            changes and self._is_stored(changes[0], begun)
+        ):
             raise VersionConflict("one of the customers to store is at another version; nothing was stored")
 
     def _write(self, plan: _Plan, answer: Answer | None, session: ClientSession) -> None:
@@ -139,7 +152,7 @@ class MongoCustomers(MongoQueries):
             self._answers.insert(answer, session)
 
     def erase(self, change: Change, scrub: Callable[[bytes], bytes], answer: Answer | None = None) -> Stored:
-        plan = _Plan([change], self._next_hlc)
+        plan, begun = _Plan([change], self._next_hlc), time.monotonic()
         customer = change.after
         earlier = {
             "$gte": event_key(customer.id, 0),
@@ -163,7 +176,7 @@ class MongoCustomers(MongoQueries):
             if answer is not None:
                 self._answers.insert(answer, session)
 
-        if not self._committed(work, timeout=BULK_TIMEOUT) and not self._is_stored(change):
+        if not self._committed(work, timeout=BULK_TIMEOUT) and not self._is_stored(change, begun):
             raise VersionConflict(f"customer {customer.id} is not at version {customer.version - 1}")
         return Stored(customer.id, customer.version, customer.deleted, change.doc, plan.hlc[customer.id])
 
@@ -184,14 +197,18 @@ class MongoCustomers(MongoQueries):
             return False
         return True
 
-    def _is_stored(self, change: Change) -> bool:
+    def _is_stored(self, change: Change, begun: float) -> bool:
         """Whether this very change was committed, by a try of which we never got the answer."""
         event = change.event
         key = event_key(event.customer_id, event.version)
+        # What was waited for in vain may be there and not be durable yet: then this waits for it, or fails.
+        concern = LATEST if time.monotonic() - begun >= ABANDONED else COMMITTED
+        customers = self._customers.with_options(read_concern=concern)
+        events = self._events.with_options(read_concern=concern)
         with self._connection.translated():
-            found = self._customers.find_one({"_id": event.customer_id, "outbox.id": event.id}, {"_id": 1})
+            found = customers.find_one({"_id": event.customer_id, "outbox.id": event.id}, {"_id": 1})
             if found is None:
-                found = self._events.find_one({"_id": key, "id": event.id}, {"_id": 1})
+                found = events.find_one({"_id": key, "id": event.id}, {"_id": 1})
         return found is not None
 
     def _next_hlc(self, before: Stored | None) -> int:

@@ -36,7 +36,9 @@ _COLUMNS = "e.seq, e.id::text, e.customer_id, e.version, e.op, e.created, e.payl
 
 _NOW = Statement("outbox_now", "boolean", "SELECT pg_current_snapshot()::text, pg_backend_pid() WHERE $1")
 # The start of a window: two ranges of the index on (txid, seq), so that a poll costs the new events only.
-# The LIMIT inside keeps the planner from turning the second one into a scan of the whole history.
+# The LIMIT inside keeps the planner from turning the second one into a join with the whole history; and a
+# range of one txid in that index's order, instead of `txid = x.txid` by seq, from walking the primary key
+# where statistics say that many events share a txid, as they do after a bulk load.
 _FIRST = Statement(
     "outbox_first",
     "pg_snapshot, pg_snapshot, integer",
@@ -49,7 +51,8 @@ _FIRST = Statement(
             UNION ALL
             SELECT late.seq FROM pg_snapshot_xip($1) AS x (txid), LATERAL (
                 SELECT seq FROM customer_event
-                WHERE txid = x.txid AND pg_visible_in_snapshot(txid, $2) ORDER BY seq LIMIT $3
+                WHERE txid >= x.txid AND txid <= x.txid AND pg_visible_in_snapshot(txid, $2)
+                ORDER BY txid, seq LIMIT $3
             ) late
         ) w ORDER BY w.seq LIMIT $3
     )) ORDER BY e.seq
@@ -86,7 +89,8 @@ _DEPTH = Statement(
             SELECT seq, txid FROM customer_event WHERE txid >= pg_snapshot_xmax($1)
             UNION ALL
             SELECT late.seq, late.txid FROM pg_snapshot_xip($1) AS x (txid), LATERAL (
-                SELECT seq, txid FROM customer_event WHERE txid = x.txid ORDER BY seq LIMIT 1000000000
+                SELECT seq, txid FROM customer_event WHERE txid >= x.txid AND txid <= x.txid
+                ORDER BY txid, seq LIMIT 1000000000
             ) late
         ) w
         WHERE $2 IS NULL OR w.seq > $3 OR NOT pg_visible_in_snapshot(w.txid, $2)
