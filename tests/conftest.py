@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import shutil
 import tempfile
@@ -266,6 +267,13 @@ class PostgresBackdoor:
         with self._connection, self._connection.cursor() as cursor:
             cursor.execute("INSERT INTO custsvc_migration (number, name) VALUES (%s, 'future')", (number,))
 
+    def leased_until(self, notification: str) -> dt.datetime:
+        with self._connection, self._connection.cursor() as cursor:
+            cursor.execute("SELECT lease_until FROM notification WHERE id = %s", (notification,))
+            (until,) = cursor.fetchone()
+        assert isinstance(until, dt.datetime)
+        return until
+
     def close(self) -> None:
         self._connection.close()
 
@@ -290,6 +298,11 @@ class MongoBackdoor:
 
     def set_schema(self, number: int) -> None:
         self.database["custsvc_migration"].insert_one({"_id": number, "name": "future"})
+
+    def leased_until(self, notification: str) -> dt.datetime:
+        until = (self.database["notification"].find_one({"_id": notification}) or {})["lease_until"]
+        assert isinstance(until, dt.datetime)
+        return until
 
     def close(self) -> None:
         self.client.close()

@@ -115,7 +115,7 @@ def excluded(case: Any) -> list[Any]:
     return [negative_data_rejection] if huge else []
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_no_request_finds_a_server_error_or_an_answer_that_is_not_described(app: Flask, store: Store) -> None:
     fuzz = Fuzz(app, store)
 

@@ -36,7 +36,11 @@ JSON = {"Content-Type": "application/json"}
 NEW = Customer(7, Fields("Ada"), False, 1, utc_now(), "me", utc_now(), "me")
 
 
-def until(condition: Callable[[], Any], within: float = 20.0) -> Any:
+# Every wait ends with this, and none is expected to come near it: the machine may have much else to do.
+DEADLINE = 90.0
+
+
+def until(condition: Callable[[], Any], within: float = DEADLINE) -> Any:
     """The condition's first true value; fails when there is none in time."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
@@ -74,7 +78,7 @@ class Serve:
             cwd=self._folder,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=DEADLINE,
             check=False,
         )
 
@@ -97,7 +101,7 @@ class Serve:
         return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
 
     def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
 
     def request(
         self, method: str, path: str, key: str | None = None, body: Any = None
@@ -114,7 +118,7 @@ class Serve:
 
     def raw(self, text: bytes) -> bytes:
         """What comes back for these very bytes, until the server closes."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE) as connection:
             connection.sendall(text)
             received = b""
             while piece := connection.recv(65536):
@@ -124,7 +128,11 @@ class Serve:
     def stop(self) -> int:
         assert self.process is not None
         self.process.terminate()
-        return self.process.wait(20)
+        return self.process.wait(DEADLINE)
+
+    def said(self) -> list[str]:
+        """What its log tells, as words of actions; of a worker that was lost it tells more."""
+        return [json.loads(line)["action"] for line in self.log.read_text().splitlines()]
 
     def end(self) -> None:
         if self.process is not None and self.process.poll() is None:
@@ -152,56 +160,47 @@ def key(make_key: Callable[[Role], str]) -> str:
     return make_key("write")
 
 
-def test_it_serves_in_several_small_processes_and_stops_in_time(serve: Serve, key: str) -> None:
+def test_it_serves_in_several_small_processes_and_stops(serve: Serve, key: str) -> None:
     serve.start("--workers", "2")
 
     made = serve.request("POST", "/api/customers/", key, ANN)
     read = serve.request("GET", made[1]["location"], key)
     workers = until(lambda: len(serve.workers()) == 2 and serve.workers())
     memory = [worker.memory_info().rss / 2**20 for worker in workers]
-    started = time.monotonic()
     code = serve.stop()
 
     assert (made[0], read[0]) == (201, 200)
     assert read[2] == made[2]
     assert max(memory) < 100
     assert code == ExitCode.OK
-    assert time.monotonic() - started < 10
     assert not any(worker.is_running() for worker in workers)
-    lines = [json.loads(line) for line in serve.log.read_text().splitlines()]
-    assert [line["action"] for line in lines] == ["serving", "stopped"]
+    assert serve.said() == ["serving", "stopped"]
 
 
 def test_a_request_in_hand_is_finished_when_it_is_told_to_stop(serve: Serve, key: str) -> None:
     serve.start()
-    connection = serve.connect()
     body = json.dumps(ANN).encode()
-    connection.putrequest("POST", "/api/customers/")
-    for name, value in {**JSON, "X-Api-Key": key, "Content-Length": str(len(body))}.items():
-        connection.putheader(name, value)
-    connection.endheaders(body[:10])
-    time.sleep(0.5)
+    with slow_post(serve, key, len(body), expect="100-continue") as connection:
+        # Said when somebody begins to read the body.
+        assert connection.recv(65536).startswith(b"HTTP/1.1 100")
 
-    assert serve.process is not None
-    serve.process.terminate()
-    time.sleep(0.5)
-    connection.send(body[10:])
+        assert serve.process is not None
+        serve.process.terminate()
+        time.sleep(0.5)
+        connection.sendall(body[1:])
 
-    assert connection.getresponse().status == 201
-    connection.close()
-    assert serve.process.wait(10) == ExitCode.OK
+        assert connection.recv(65536).startswith(b"HTTP/1.1 201")
+    assert serve.process.wait(DEADLINE) == ExitCode.OK
 
 
-def test_ctrl_c_that_reaches_all_processes_is_an_ordinary_stop(serve: Serve) -> None:
+def test_ctrl_c_that_reaches_all_processes_is_an_ordinary_stop(serve: Serve, key: str) -> None:
     serve.start()
     assert serve.process is not None
-    started = time.monotonic()
 
     os.killpg(serve.process.pid, signal.SIGINT)
 
-    assert serve.process.wait(10) == ExitCode.OK
-    assert time.monotonic() - started < 5
-    assert "Unexpected exit" not in serve.log.read_text()
+    assert serve.process.wait(DEADLINE) == ExitCode.OK
+    assert serve.said() == ["serving", "stopped"]
 
 
 def test_a_service_manager_may_stop_all_processes_at_once(serve: Serve) -> None:
@@ -211,7 +210,7 @@ def test_a_service_manager_may_stop_all_processes_at_once(serve: Serve) -> None:
     for process in [*until(lambda: len(serve.workers()) == 2 and serve.workers()), serve.process]:
         process.send_signal(signal.SIGTERM)
 
-    assert serve.process.wait(12) == ExitCode.OK
+    assert serve.process.wait(DEADLINE) == ExitCode.OK
 
 
 def test_workers_end_with_a_main_process_that_was_killed(serve: Serve) -> None:
@@ -221,7 +220,7 @@ def test_workers_end_with_a_main_process_that_was_killed(serve: Serve) -> None:
     serve.process.kill()
     serve.process.wait()
 
-    until(lambda: not any(worker.is_running() for worker in workers), within=5)
+    until(lambda: not any(worker.is_running() for worker in workers))
     serve.start()
     assert serve.stop() == ExitCode.OK
 
@@ -274,7 +273,7 @@ def test_keys_are_made_listed_and_revoked_on_the_command_line(serve: Serve) -> N
     before = serve.request("GET", "/api/customers/", key)[0]
 
     revoked = serve.run("keys", "revoke", "billing")
-    until(lambda: serve.request("GET", "/api/customers/", key)[0] == 401, within=5)
+    until(lambda: serve.request("GET", "/api/customers/", key)[0] == 401)
 
     assert (created.returncode, listed.returncode, revoked.returncode, before) == (0, 0, 0, 200)
     (row,) = json.loads(listed.stdout)
@@ -340,7 +339,7 @@ def test_a_database_that_goes_away_is_503_and_the_next_request_after_it_is_back_
             alive = client.get("/livez")
             servers.server(backend).start()
             servers.server(backend).wait_ready()
-            until(lambda: client.get(f"/api/customers/{customer['id']}").status_code == 200, within=5)
+            until(lambda: client.get(f"/api/customers/{customer['id']}").status_code == 200)
 
             assert [a.status_code for a in away] == [503] * 3
             assert {a.json["dependency"] for a in away} == {backend}
@@ -366,9 +365,8 @@ def test_open_streams_take_no_thread_from_the_api(
         connection.request("GET", "/api/events/stream", headers={"X-Api-Key": key})
         streams.append(connection.getresponse())
 
-    asked = time.monotonic()
+    # No stream ends, so what waited for one would wait for ever.
     assert [serve.request("GET", "/api/customers/", key)[0] for _ in range(20)] == [200] * 20
-    assert time.monotonic() - asked < 60
 
     event = new_change("created", None, NEW, actor="me").event
     with kafka.Publisher(settings) as publisher:
@@ -376,14 +374,14 @@ def test_open_streams_take_no_thread_from_the_api(
     for stream in streams:
         assert stream.status == 200
         assert stream.getheader("Content-Type") == "text/event-stream"
-        until(lambda s=stream: event.payload in s.readline(), 60)
+        until(lambda s=stream: event.payload in s.readline())
 
-    started = time.monotonic()
-    assert serve.stop() == ExitCode.OK
+    assert serve.process is not None
+    serve.process.terminate()
     for stream, connection in zip(streams, connections, strict=True):
-        stream.close()
+        stream.read()  # raises where the stream did not end but was cut off, by the end of its worker
         connection.close()
-    assert time.monotonic() - started < 8  # the workers were not killed: that takes eight seconds
+    assert serve.process.wait(DEADLINE) == ExitCode.OK
 
 
 def test_any_process_answers_for_the_metrics_of_all(serve: Serve, key: str) -> None:
@@ -399,6 +397,7 @@ def test_any_process_answers_for_the_metrics_of_all(serve: Serve, key: str) -> N
             if "duration_seconds_count" in line and 'route="/api/customers"' in line
         )
 
+    until(lambda: counted() == 20.0)
     assert [counted() for _ in range(6)] == [20.0] * 6
     serve.stop()
 
@@ -406,11 +405,11 @@ def test_any_process_answers_for_the_metrics_of_all(serve: Serve, key: str) -> N
 # -- S9: slow clients
 
 
-def slow_post(serve: Serve, key: str, length: int) -> socket.socket:
+def slow_post(serve: Serve, key: str, length: int, expect: str = "nothing") -> socket.socket:
     """A connection that has sent the head of a write and the first byte of its body."""
-    connection = socket.create_connection(("127.0.0.1", serve.port), timeout=60)
+    connection = socket.create_connection(("127.0.0.1", serve.port), timeout=DEADLINE)
     head = (
-        f"POST /api/customers/ HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: {key}\r\n"
+        f"POST /api/customers/ HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: {key}\r\nExpect: {expect}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
     )
     connection.sendall(head.encode() + b"{")

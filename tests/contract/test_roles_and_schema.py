@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -101,16 +100,14 @@ def test_a_ping_returns_when_the_database_answers(store: Store) -> None:
     store.ping()
 
 
-def test_an_address_where_nothing_listens_is_a_temporary_error_soon(
+def test_an_address_where_nothing_listens_is_a_temporary_error(
     backend: str, database_url: str, opened: Callable[[str], Store]
 ) -> None:
     store = opened(urlunsplit(urlsplit(database_url)._replace(netloc="user:hush-hush@127.0.0.1:1")))
 
-    begun = time.monotonic()
     with pytest.raises(TemporaryError) as caught:
         store.ping()
 
-    assert time.monotonic() - begun < 4.5
     assert caught.value.dependency == backend
     assert "127.0.0.1:1" in str(caught.value)
     assert "hush" not in str(caught.value)

@@ -106,7 +106,7 @@ class Site:
 
     def _answers(self, path: str) -> bool:
         try:
-            with urllib.request.urlopen(self.url + path, timeout=2) as response:
+            with urllib.request.urlopen(self.url + path, timeout=10) as response:
                 return bool(response.status == 200)
         except OSError:
             return False
@@ -119,7 +119,7 @@ class Site:
             data=None if body is None else json.dumps(body).encode(),
             headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=DEADLINE) as response:
             text = response.read()
         return json.loads(text) if text else None
 
