@@ -219,6 +219,13 @@ class Outbox(Protocol):
     def read(self, limit: int) -> Batch:
         """The next events, up to `limit`; empty when there are none. Without `done`, the same again."""
 
+    def ahead(self, batch: Batch, limit: int) -> Batch:
+        """The events after those of a `batch` that is not done yet; empty where that cannot be said yet.
+
+        It is what `read` gives after `done(batch)`, or the beginning of it. May run beside the sending of
+        `batch`, in another thread.
+        """
+
     def done(self, batch: Batch) -> None:
         """All events of `batch` are safely on Kafka: never read them again."""
 

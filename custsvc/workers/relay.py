@@ -1,22 +1,24 @@
 """The relay: brings every event from the outbox to Kafka, in order per customer.
 
 One leader per source, any number of stand-bys. Read a batch, produce every event, wait for every
-acknowledgement, only then note the batch as done. Whatever breaks in between, the batch is read and sent
-again: consumers drop repeats by version, and nothing is lost. What would break the order of a customer's
-events without a word, a changed topic or a restored database, is refused (see `guard`).
+acknowledgement, only then note the batch as done; the next one is read meanwhile. Whatever breaks in
+between, the batch is read and sent again: consumers drop repeats by version, and nothing is lost. What would
+break the order of a customer's events without a word, a changed topic or a restored database, is refused
+(see `guard`).
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 from .. import crash, metrics
 from ..config import Settings
 from ..events import CustomerEvent, headers
 from ..kafka import Publisher, Record, admin, partition_of
-from ..stores.base import Store
+from ..stores.base import Batch, Store
 from .guard import check_lineage, check_topic, remember_limit
 from .loop import Stop, keep_trying
 from .parked import Parking
@@ -32,6 +34,25 @@ _STANDBY = 0.5
 _GUARD = 1.0
 # Seconds between two looks whether those that are parked may go.
 _PARKED = 30.0
+
+
+class _Watch:
+    """Looks at something once in a while, beside other work: what it finds is raised at the next check."""
+
+    def __init__(self, aside: Executor, look: Callable[[], object]) -> None:
+        self._aside = aside
+        self._look = look
+        self._looking: Future[object] | None = None
+        self._looked = time.monotonic()
+
+    def check(self) -> None:
+        if self._looking is None:
+            if time.monotonic() - self._looked > _GUARD:
+                self._looking = self._aside.submit(self._look)
+        elif self._looking.done():
+            looking, self._looking = self._looking, None
+            self._looked = time.monotonic()
+            looking.result()
 
 
 class Relay:
@@ -73,30 +94,39 @@ class Relay:
         self._stop.wait(_STANDBY)
 
     def _publish(self) -> None:
-        idle = _IDLE_FIRST
-        guarded = released = -1000.0
-        while not self._stop.asked():
-            if time.monotonic() - guarded > _GUARD:
-                check_topic(self._settings, self._store.facts, self._admin)
-                guarded = time.monotonic()
-            if time.monotonic() - released > _PARKED:
-                self._release()
-                released = time.monotonic()
-            batch = self._outbox.read(BATCH)
-            metrics.beat("relay")
-            if not batch.events:
-                metrics.lag("relay", 0.0)
-                self._outbox.wait(idle)
-                idle = min(idle * 2, _IDLE_MOST)
-                continue
-            idle = _IDLE_FIRST
-            crash.point("relay.read")
-            self._send(self._parking.keep_back(batch.events, self._limit))
-            crash.point("relay.acked")
-            self._outbox.done(batch)
-            crash.point("relay.saved")
-            metrics.count("relay", "published", len(batch.events))
-            metrics.lag("relay", time.time() - batch.events[-1].time.timestamp())
+        idle, released = _IDLE_FIRST, -1000.0
+        ahead = Batch()
+        # What runs beside the sending: the next look at the topic, and the reading of the next batch.
+        with ThreadPoolExecutor(2, "relay") as aside:
+            watch = _Watch(aside, lambda: check_topic(self._settings, self._store.facts, self._admin))
+            while not self._stop.asked():
+                watch.check()
+                if time.monotonic() - released > _PARKED:
+                    self._release()
+                    released = time.monotonic()
+                batch = ahead if ahead.events else self._outbox.read(BATCH)
+                metrics.beat("relay")
+                if not batch.events:
+                    metrics.lag("relay", 0.0)
+                    self._outbox.wait(idle)
+                    idle = min(idle * 2, _IDLE_MOST)
+                    continue
+                idle = _IDLE_FIRST
+                ahead = self._pass_on(batch, aside)
+                metrics.count("relay", "published", len(batch.events))
+                metrics.lag("relay", time.time() - batch.events[-1].time.timestamp())
+
+    def _pass_on(self, batch: Batch, aside: Executor) -> Batch:
+        """Publish a batch; returns what was read meanwhile of what comes next."""
+        crash.point("relay.read")
+        more = len(batch.events) == BATCH
+        reading = aside.submit(self._outbox.ahead, batch, BATCH) if more else None
+        self._send(self._parking.keep_back(batch.events, self._limit))
+        crash.point("relay.acked")
+        ahead = reading.result() if reading else Batch()
+        self._outbox.done(batch)
+        crash.point("relay.saved")
+        return ahead
 
     def _release(self) -> None:
         """Learn the topic's limit, and send what it kept back so far."""

@@ -13,7 +13,7 @@ import pytest
 
 from custsvc.errors import TemporaryError, VersionConflict
 from custsvc.events import CustomerEvent
-from custsvc.stores.base import Store
+from custsvc.stores.base import Batch, Store
 
 if TYPE_CHECKING:
     from ..conftest import Backdoor
@@ -62,6 +62,24 @@ def test_what_is_not_done_comes_again_and_what_is_done_does_not(store: Store, cu
 
 def id_of(event: CustomerEvent) -> str:
     return event.id
+
+
+def test_what_is_read_ahead_is_what_comes_next_and_is_read_again_unless_it_is_done(
+    store: Store, customers: Customers, drain: Drain
+) -> None:
+    saved = [customers.add().id for _ in range(10)]
+
+    with store.outbox.lead():
+        first = store.outbox.read(3)
+        ahead = store.outbox.ahead(first, 3)
+        later = customers.add().id
+        assert store.outbox.read(3).events == first.events
+        store.outbox.done(first)
+        assert store.outbox.read(3).events[: len(ahead.events)] == ahead.events
+    with store.outbox.lead():
+        rest = [event.customer_id for event in drain(store.outbox, 3)]
+        assert rest == [*saved[3:], later]
+        assert store.outbox.ahead(store.outbox.read(3), 3).events == []
 
 
 def test_what_is_saved_while_a_batch_is_out_comes_next(store: Store, customers: Customers) -> None:
@@ -135,10 +153,14 @@ def test_nothing_is_lost_or_out_of_order_while_many_write_and_one_transaction_st
         assert leading
         for writer in writers:
             writer.start()
+        ahead = Batch()
         while any(writer.is_alive() for writer in writers):
-            batch = store.outbox.read(7)
+            batch = ahead if ahead.events else store.outbox.read(7)
             events += batch.events
+            ahead = store.outbox.ahead(batch, 7)
             store.outbox.done(batch)
+        events += ahead.events
+        store.outbox.done(ahead)
         events += drain(store.outbox, 7)
         for writer in writers:
             writer.join()

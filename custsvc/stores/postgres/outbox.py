@@ -188,12 +188,21 @@ class PostgresOutbox:
             return cursor.fetchall() if cursor.description else []
 
     def read(self, limit: int) -> Batch:
-        prev, target, last_seq = self._cursor
+        batch = self._after(self._cursor, limit)
+        if not batch.events:
+            # Not saved: windows without events may be looked through again.
+            self._cursor = batch.token
+        return batch
+
+    def ahead(self, batch: Batch, limit: int) -> Batch:
+        return self._after(batch.token, limit)
+
+    def _after(self, cursor: _Cursor, limit: int) -> Batch:
+        prev, target, last_seq = cursor
         if target is not None:
             rows = self._run(_NEXT, (prev, target, last_seq, limit))
             if rows:
                 return self._batch(prev, target, rows, finished=len(rows) < limit)
-            self._cursor = _Cursor(target, None, 0)
             prev = target
         ((target, pid),) = self._run(_NOW, (True,))
         if pid != self._pid:
@@ -201,13 +210,7 @@ class PostgresOutbox:
                 f"{address(self._connections.url)} shares sessions between clients, so no lock can be held",
                 fix="point the relay at PostgreSQL itself, not at a pooler in transaction mode",
             )
-        if target == prev:
-            return Batch()
-        rows = self._run(_FIRST, (prev, target, limit))
-        if not rows:
-            # Not saved: a window without events may be looked through again.
-            self._cursor = _Cursor(target, None, 0)
-            return Batch()
+        rows = self._run(_FIRST, (prev, target, limit)) if target != prev else []
         return self._batch(prev, target, rows, finished=len(rows) < limit)
 
     def _batch(self, prev: str, target: str, rows: list[tuple[Any, ...]], *, finished: bool) -> Batch:
