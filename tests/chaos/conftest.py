@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from custsvc.stores.base import Replica
 from custsvc.workers.loop import Stop
 from custsvc.workers.relay import Relay
 from custsvc.workers.replicate import Replicate, group
+from tests.background import in_background
 from tests.chaos import checker
 from tests.chaos.roles import Role, until
 
@@ -177,26 +177,3 @@ def fresh_topics(settings: Settings) -> Settings:
     settings = settings.replace(**{f"topic_{name}": f"{name}-{mine}" for name in names})
     kafka.ensure_topics(settings)
     return settings
-
-
-@contextmanager
-def in_background(work: Callable[[], None], stop: Stop) -> Iterator[None]:
-    """Run a worker in a thread; at the end it is stopped, and what it raised is raised here."""
-    raised: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as exc:  # noqa: BLE001 - handed to the test
-            raised.append(exc)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.ask()
-        thread.join(30)
-    assert not thread.is_alive(), "the worker does not stop"
-    if raised:
-        raise raised[0]

@@ -18,9 +18,10 @@ from custsvc.stores.base import Replica, Store
 from custsvc.workers.loop import Stop
 from custsvc.workers.relay import Relay
 from custsvc.workers.replicate import Replicate
+from tests.background import in_background
 
 
-def until(what: str, condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+def until(what: str, condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     """Wait until `condition` gives something true, and give that; fail with `what` at the deadline."""
     deadline = time.monotonic() + seconds
     while True:
@@ -46,29 +47,6 @@ def settings(servers: Any) -> Settings:
     )
     kafka.ensure_topics(settings)
     return settings
-
-
-@contextmanager
-def in_background(work: Callable[[], None], stop: Stop) -> Iterator[None]:
-    """Run a worker in a thread; at the end it is stopped, and what it raised is raised here."""
-    raised: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as exc:  # noqa: BLE001 - handed to the test
-            raised.append(exc)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.ask()
-        thread.join(30)
-    assert not thread.is_alive(), "the worker does not stop"
-    if raised:
-        raise raised[0]
 
 
 class Workers:
