@@ -18,10 +18,14 @@ from typing import Any
 COMMAND = (sys.executable, "-m", "custsvc")
 
 
+def patience(seconds: float) -> float:
+    """How long to wait. A planted bug makes some tests wait in vain: they need not wait long to be sure."""
+    return float(os.environ.get("CUSTSVC_TEST_DEADLINE", seconds))
+
+
 def until(what: str, condition: Callable[[], Any], seconds: float = 60.0, every: float = 0.05) -> Any:
     """Wait until `condition` gives something true, and give that; fail with `what` at the deadline."""
-    # A planted bug makes some tests wait in vain: they need not wait long to be sure.
-    deadline = time.monotonic() + float(os.environ.get("CUSTSVC_TEST_DEADLINE", seconds))
+    deadline = time.monotonic() + patience(seconds)
     while True:
         value = condition()
         if value:
@@ -106,10 +110,10 @@ class Role:
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def wait(self, seconds: float = 60.0) -> int:
+    def wait(self, seconds: float = 120.0) -> int:
         """How it ended: its exit code, or 137 for SIGKILL, as a shell says it."""
         assert self._process is not None
-        code = self._process.wait(seconds)
+        code = self._process.wait(patience(seconds))
         return code if code >= 0 else 128 - code
 
     def signal(self, signum: signal.Signals) -> None:

@@ -16,6 +16,7 @@ from tests.chaos.planted import BUGS, Bug, plant
 SERVERS = {"postgres": "POSTGRES_URL", "mongo": "MONGO_URL", "kafka": "KAFKA", "mail": "SMTP_URL"}
 
 
+@pytest.mark.timeout(660)
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_a_planted_bug_is_caught(bug: Bug, servers: Any, tmp_path: Path) -> None:
     """X5."""
@@ -40,7 +41,7 @@ def test_a_planted_bug_is_caught(bug: Bug, servers: Any, tmp_path: Path) -> None
         env=env,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=600,
         check=False,
     )
 
