@@ -263,6 +263,13 @@ class PostgresBackdoor:
             finally:
                 self._connection.rollback()
 
+    def pass_time(self, seconds: float) -> None:
+        """Make the ledger's leases and waits so much older, as if that time had passed."""
+        columns = ("lease_until", "publish_lease", "next_at")
+        older = ", ".join(f"{name} = {name} - make_interval(secs => %(seconds)s)" for name in columns)
+        with self._connection, self._connection.cursor() as cursor:
+            cursor.execute(f"UPDATE notification SET {older}", {"seconds": seconds})
+
     def set_schema(self, number: int) -> None:
         with self._connection, self._connection.cursor() as cursor:
             cursor.execute("INSERT INTO custsvc_migration (number, name) VALUES (%s, 'future')", (number,))
@@ -295,6 +302,20 @@ class MongoBackdoor:
             self.database["custsvc_meta"].insert_one({"_id": "open"}, session=session)
             yield
             session.abort_transaction()
+
+    def pass_time(self, seconds: float) -> None:
+        """Make the ledger's leases and waits so much older, as if that time had passed."""
+        older = {
+            name: {
+                "$cond": [
+                    {"$eq": [{"$type": f"${name}"}, "date"]},
+                    {"$subtract": [f"${name}", round(seconds * 1000)]},
+                    "$$REMOVE",
+                ]
+            }
+            for name in ("lease_until", "publish_lease", "next_at", "due")
+        }
+        self.database["notification"].update_many({}, [{"$set": older}])
 
     def set_schema(self, number: int) -> None:
         self.database["custsvc_migration"].insert_one({"_id": number, "name": "future"})

@@ -9,9 +9,11 @@ import pytest
 
 from custsvc.stores.base import Ledger, Notification, Store
 from custsvc.stores.ledger import RETRIABLE, Settlement
+from tests.conftest import Backdoor
 
 LEASE = 60.0
-SHORT = 0.2
+# So long a lease is over.
+LATER = LEASE + 1
 
 
 @pytest.fixture
@@ -56,10 +58,10 @@ def test_many_steps_are_taken_in_one_write_and_each_is_told(ledger: Ledger) -> N
     assert [t.code for t in ledger.attempts(["b", "c"])["b"]] == [250]
 
 
-def test_a_step_whose_token_is_lost_does_not_hold_up_the_others(ledger: Ledger) -> None:
+def test_a_step_whose_token_is_lost_does_not_hold_up_the_others(ledger: Ledger, backdoor: Backdoor) -> None:
     ledger.add([mail("lost"), mail("held", customer=2)])
-    lost, held = ledger.claim(2, SHORT)
-    time.sleep(2 * SHORT)
+    lost, held = ledger.claim(2, LEASE)
+    backdoor.pass_time(LATER)
     ledger.renew([held], LEASE)
     assert ledger.expire() == (1, 0)
 
@@ -68,22 +70,22 @@ def test_a_step_whose_token_is_lost_does_not_hold_up_the_others(ledger: Ledger) 
     assert done.handed_over == {"held"}
 
 
-def test_a_lease_that_is_renewed_does_not_run_out(ledger: Ledger) -> None:
+def test_a_lease_that_is_renewed_does_not_run_out(ledger: Ledger, backdoor: Backdoor) -> None:
     ledger.add([mail("held"), mail("handed", customer=2)])
-    claimed = ledger.claim(2, 1.0)
+    claimed = ledger.claim(2, LEASE)
     ledger.handing_over(claimed[1])
 
-    ledger.renew(claimed, LEASE)
-    time.sleep(1.2)
+    ledger.renew(claimed, 3 * LEASE)
+    backdoor.pass_time(LATER)
 
     assert ledger.expire() == (0, 0)
 
 
-def test_a_lost_hand_over_may_be_sent_again_where_that_is_wanted(ledger: Ledger) -> None:
+def test_a_lost_hand_over_may_be_sent_again_where_that_is_wanted(ledger: Ledger, backdoor: Backdoor) -> None:
     ledger.add([mail("v1", version=1), mail("v2", version=2)])
-    (first,) = ledger.claim(1, SHORT)
+    (first,) = ledger.claim(1, LEASE)
     ledger.handing_over(first)
-    time.sleep(2 * SHORT)
+    backdoor.pass_time(LATER)
 
     assert ledger.expire(resend=True) == (1, 0)
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from email import message_from_bytes, policy
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,10 @@ class Stack:
         self._mails: dict[str, tuple[str, str]] = {}
 
     def __enter__(self) -> Stack:
+        self._start()
+        return self
+
+    def _start(self) -> None:
         folder = str(self.data_dir)
         argv = [*COMMAND, "up", "--backend", self.backend, "--port", str(self.port), "--data-dir", folder]
         with self._output.open("wb") as output:
@@ -42,17 +47,16 @@ class Stack:
                 start_new_session=True,
             )
         try:
-            until("custsvc up is ready", self._is_ready, 120)
+            until("custsvc up is ready", self._is_ready, 300)
         except BaseException:
             self.__exit__()
             raise
         self.env = json.loads(self.run("env", "-o", "json").stdout)
-        return self
 
     def __exit__(self, *exc: object) -> None:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
-        self._process.wait(60)
+        self._process.wait(120)
         runs.down(self.data_dir, lambda _: None)
 
     def _is_ready(self) -> bool:
@@ -110,6 +114,14 @@ class Stack:
         old = until(f"{name} runs", lambda: self.pid(name))
         os.kill(old, signal.SIGKILL)
         until(f"{name} runs again", lambda: self.pid(name) not in (None, old))
+
+    def kill_up(self, roles: Sequence[str]) -> None:
+        """kill -9 of `up` itself: its roles end with it, and the next `up` goes on where they were."""
+        pids = [self.pid(name) for name in roles]
+        os.kill(self._process.pid, signal.SIGKILL)
+        self._process.wait(60)
+        until("the roles ended with it", lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+        self._start()
 
     def request(
         self,

@@ -110,7 +110,7 @@ def test_a_second_up_on_the_same_folder_is_refused_with_the_fix(stack: Stack) ->
         env=clean_environment(),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
 

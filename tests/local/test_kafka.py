@@ -38,7 +38,7 @@ def test_on_another_port_it_runs_again_and_a_proxys_clients_are_sent_to_the_prox
     assert kafka.port != port
     for bootstrap, advertised in ((address, kafka.port), (f"127.0.0.1:{kafka.proxied_port}", 19_999)):
         admin = AdminClient({"bootstrap.servers": bootstrap, **QUIET})
-        assert [broker.port for broker in admin.list_topics(timeout=30).brokers.values()] == [advertised]
+        assert [broker.port for broker in admin.list_topics(timeout=90).brokers.values()] == [advertised]
 
 
 def test_without_jars_a_stand_in_in_memory_takes_its_place_and_says_so(
@@ -53,12 +53,12 @@ def test_without_jars_a_stand_in_in_memory_takes_its_place_and_says_so(
     assert any("warning" in line and "forgets all" in line for line in said)
     producer = Producer({"bootstrap.servers": address, **QUIET})
     producer.produce("t", "hello")
-    assert producer.flush(30) == 0
+    assert producer.flush(90) == 0
     consumer = Consumer(
         {"bootstrap.servers": address, "group.id": "g", "auto.offset.reset": "earliest", **QUIET}
     )
     consumer.subscribe(["t"])
-    (message,) = consumer.consume(1, timeout=30)
+    (message,) = consumer.consume(1, timeout=90)
     consumer.close()
     assert message.value() == b"hello"
     assert LocalServers(folder, names=("kafka",)).start()["CUSTSVC_KAFKA"] == address

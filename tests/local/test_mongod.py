@@ -36,7 +36,7 @@ def test_on_another_port_the_replica_set_has_its_primary_and_its_data_again(fold
         url = servers.start()["CUSTSVC_MONGO_URL"]
 
     assert servers.server("mongo").port != port
-    with MongoClient[dict[str, Any]](url, serverSelectionTimeoutMS=10_000) as client:
+    with MongoClient[dict[str, Any]](url, serverSelectionTimeoutMS=60_000) as client:
         assert client.get_default_database().kept.find_one() == {"_id": 1}
 
 

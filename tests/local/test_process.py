@@ -34,7 +34,7 @@ def test_a_process_that_does_not_stop_in_time_is_killed(tmp_path: Path) -> None:
         "print('up', flush=True); time.sleep(60)",
         log,
     )
-    assert process.wait_until(lambda: process.tail(log) == ["up"], 10)
+    assert process.wait_until(lambda: process.tail(log) == ["up"], 60)
 
     assert process.stop(deaf, grace_s=0.2) is False
     assert not deaf.is_running()
@@ -73,10 +73,10 @@ def test_a_lock_keeps_others_out_even_when_its_file_is_removed(tmp_path: Path) -
     with process.file_lock(lock):
         thread = threading.Thread(target=second)
         thread.start()
-        assert waiting.wait(10)
+        assert waiting.wait(60)
         order.append("first")
         lock.unlink()
-    thread.join(10)
+    thread.join(60)
 
     assert order == ["first", "second"]
     assert lock.exists()
@@ -94,7 +94,7 @@ def test_a_lock_is_free_when_its_holder_is_killed(tmp_path: Path) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         holder.kill()
-        holder.wait(10)
+        holder.wait(60)
         with process.file_lock(lock, lambda: pytest.fail("it is still held")):
             pass
 

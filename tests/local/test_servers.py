@@ -39,19 +39,19 @@ def postgres(url: str) -> Iterator[Any]:
 
 
 def mongo(url: str) -> MongoClient[dict[str, Any]]:
-    return MongoClient(url, serverSelectionTimeoutMS=10_000)
+    return MongoClient(url, serverSelectionTimeoutMS=60_000)
 
 
 def make_topic(address: str, topic: str) -> None:
     admin = AdminClient({"bootstrap.servers": address, **QUIET})
     for future in admin.create_topics([NewTopic(topic, 1)]).values():
-        future.result(30)
+        future.result(90)
 
 
 def produce(address: str, topic: str, value: str) -> None:
     producer = Producer({"bootstrap.servers": address, "acks": "all", **QUIET})
     producer.produce(topic, value)
-    assert producer.flush(30) == 0
+    assert producer.flush(90) == 0
 
 
 def consume(address: str, topic: str, count: int) -> list[str]:
@@ -59,7 +59,7 @@ def consume(address: str, topic: str, count: int) -> list[str]:
     consumer = Consumer({"bootstrap.servers": address, **options, **QUIET})
     try:
         consumer.subscribe([topic])
-        found = [message for message in consumer.consume(count, timeout=30) if message.error() is None]
+        found = [message for message in consumer.consume(count, timeout=90) if message.error() is None]
         return [(message.value() or b"").decode() for message in found]
     finally:
         consumer.close()
@@ -166,7 +166,7 @@ def test_two_starters_at_once_end_up_with_the_same_servers(servers: LocalServers
         )
         for _ in range(2)
     ]
-    first, second = (starter.communicate(timeout=60)[0] for starter in starters)
+    first, second = (starter.communicate(timeout=180)[0] for starter in starters)
 
     assert first == second != ""
 

@@ -32,12 +32,12 @@ def custsvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         check=False,
         cwd=folder,
         env=env,
-        timeout=120,
+        timeout=300,
     )
 
 
 def get(url: str) -> Any:
-    with _DIRECT.open(url, timeout=10) as response:
+    with _DIRECT.open(url, timeout=60) as response:
         return json.load(response)
 
 
@@ -66,7 +66,7 @@ def up(shared_folder: Path) -> Iterator[tuple[Path, str]]:
 def test_up_serves_and_seeds_once(up: tuple[Path, str]) -> None:
     _, url = up
 
-    assert process.wait_until(lambda: get(f"{url}/api/customers/?limit=1")["count"] == 25, 30, every_s=0.2)
+    assert process.wait_until(lambda: get(f"{url}/api/customers/?limit=1")["count"] == 25, 120, every_s=0.2)
     state = runs.status(up[0] / "data")
     assert {part.name for part in state.parts if part.kind == "role"} >= {
         "serve",
@@ -108,7 +108,7 @@ def test_the_api_comes_back_after_a_kill_9_of_its_process(up: tuple[Path, str]) 
         serve = run.roles().get("serve")
         return serve is not None and serve != killed and answers(f"{url}/readyz")
 
-    assert process.wait_until(is_back, 30, every_s=0.1)
+    assert process.wait_until(is_back, 120, every_s=0.1)
 
 
 def test_a_second_up_over_the_same_folder_is_an_error_with_the_fix(up: tuple[Path, str]) -> None:

@@ -35,7 +35,10 @@ from custsvc.workers.loop import Stop
 
 Answer = str | Callable[[Any, Any], Awaitable[str]]
 
-FAST = Timeouts(connect=2.0, command=2.0, data=1.0)
+# A loaded machine may answer late, and a mail whose answer does not come is unknown. So only those wait
+# shortly who wait in vain.
+PATIENT = Timeouts(connect=90.0, command=90.0, data=90.0)
+IMPATIENT = Timeouts(connect=90.0, command=90.0, data=0.5)
 
 
 @dataclass
@@ -55,6 +58,12 @@ class Accepted:
 async def drop(server: Any, _envelope: Any) -> str:
     """Break the connection instead of an answer."""
     server.transport.abort()
+    return "250 never seen"
+
+
+async def never(_server: Any, _envelope: Any) -> str:
+    """No answer, as long as the connection stands."""
+    await asyncio.sleep(3600)
     return "250 never seen"
 
 
@@ -103,14 +112,14 @@ class Sink:
     def close(self) -> None:
         self.stop()
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
+        self._thread.join(60)
         self._loop.close()
 
     def to(self, recipient: str) -> list[Accepted]:
         return [mail for mail in self.accepted if mail.recipient == recipient]
 
     def _call(self, work: Any) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
 
     async def _start(self) -> None:
         self._server = await self._loop.create_server(self._protocol, "127.0.0.1", self.port)
@@ -129,7 +138,7 @@ class Sink:
     def _protocol(self) -> SMTP:
         self.connections += 1
         protocol = SMTP(
-            self, hostname="sink", enable_SMTPUTF8=True, loop=self._loop, tls_context=self.tls, timeout=30
+            self, hostname="sink", enable_SMTPUTF8=True, loop=self._loop, tls_context=self.tls, timeout=300
         )
         self._open.add(protocol)
         return protocol
@@ -214,10 +223,11 @@ def new_sender(
             stop: Stop | None = None,
             rng: Callable[[], float] = lambda: 0.5,
             on: Ledger | None = None,
+            timeouts: Timeouts = PATIENT,
             limits: Limits | None = None,
             **policy: Any,
         ) -> Sender:
-            transport = SmtpTransport(Server.parse(sink.url), FAST)
+            transport = SmtpTransport(Server.parse(sink.url), timeouts)
             stack.callback(transport.close)
             options = {"tries": 4, "retry_base": 0.1, "retry_cap": 1.0, "idle": 0.01}
             how = Policy(**{**options, **policy})
@@ -236,7 +246,7 @@ def new_sender(
         yield make
 
 
-def turns_until(sender: Sender, condition: Callable[[], Any], seconds: float = 15.0) -> None:
+def turns_until(sender: Sender, condition: Callable[[], Any], seconds: float = 120.0) -> None:
     """Let a sender work until `condition` holds."""
     deadline = time.monotonic() + seconds
     while not condition():

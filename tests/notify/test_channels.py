@@ -93,7 +93,7 @@ def hook(name: str = "h", text: str = '{"op":"created","näme":"Ada"}', version:
 
 @pytest.fixture
 def webhook(receiver: Receiver) -> WebhookChannel:
-    return WebhookChannel(f"http://127.0.0.1:{receiver.port}/hooks?tenant=1", SECRET, timeout=5)
+    return WebhookChannel(f"http://127.0.0.1:{receiver.port}/hooks?tenant=1", SECRET, timeout=60)
 
 
 def test_a_webhook_is_signed_and_its_body_is_what_was_queued(

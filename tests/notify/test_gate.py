@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,8 +16,11 @@ from custsvc.notify.sender import Sender
 from custsvc.notify.smtp import is_bad_address
 from custsvc.stores.base import Ledger, Notification, Store
 from custsvc.stores.ledger import EVERY_RULE, Advanced, Settlement
+from custsvc.workers.loop import Stop
+from tests.conftest import Backdoor
 
-from .conftest import Sink, mail, turns_until
+from .conftest import Sink, mail
+from .role import until
 
 NewSender = Callable[..., Sender]
 
@@ -114,50 +117,59 @@ def test_the_sender_tells_of_addresses_that_do_not_exist(
 # -- the journal -------------------------------------------------------------------------------------------
 
 
-class Slow:
-    """A ledger whose writes take a while, or fail for now."""
+class Watched:
+    """A ledger whose writes are counted; the first ones may fail, and each may be held up."""
 
-    def __init__(self, ledger: Ledger, *, seconds: float = 0.0, failures: int = 0) -> None:
+    def __init__(
+        self, ledger: Ledger, *, failures: int = 0, before: Callable[[], object] = lambda: None
+    ) -> None:
         self._ledger = ledger
-        self._seconds = seconds
         self._failures = failures
+        self._before = before
         self.writes: list[int] = []
+        self.renewals = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ledger, name)
 
     def advance(self, hand_overs: Any, settlements: Any) -> Advanced:
-        time.sleep(self._seconds)
+        self._before()
         if self._failures:
             self._failures -= 1
             raise TemporaryError("away", dependency="postgres")
         self.writes.append(len(hand_overs) + len(settlements))
         return self._ledger.advance(hand_overs, settlements)
 
+    def renew(self, notifications: Any, lease: float) -> None:
+        self._ledger.renew(notifications, lease)
+        self.renewals += 1
+
 
 @pytest.mark.parametrize("backend", ["postgres"])
 def test_senders_that_come_while_a_write_is_under_way_share_the_next_one(ledger: Ledger) -> None:
     ledger.add([mail(f"m{n}", None) for n in range(20)])
-    slow = Slow(ledger, seconds=0.2)
-    journal = Journal(slow, 60.0)  # type: ignore[arg-type]
+    go_on = threading.Event()
+    watched = Watched(ledger, before=lambda: go_on.wait(120))
+    journal = Journal(watched, 60.0)  # type: ignore[arg-type]
     claimed = journal.claim(20, "mail")
     ours: list[bool] = []
 
     threads = [threading.Thread(target=lambda n=n: ours.append(journal.handing_over(n))) for n in claimed]
     for thread in threads:
         thread.start()
+    until("one writes and all others wait", lambda: len(journal._waiting) == 19)
+    go_on.set()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
 
     assert ours == [True] * 20
-    assert sum(slow.writes) == 20
-    assert len(slow.writes) <= 4
+    assert watched.writes == [1, 19]
 
 
 @pytest.mark.parametrize("backend", ["postgres"])
 def test_an_answer_that_could_not_be_written_is_written_with_the_next(ledger: Ledger) -> None:
     ledger.add([mail("a", 1), mail("b", 2)])
-    journal = Journal(Slow(ledger, failures=1), 60.0)  # type: ignore[arg-type]
+    journal = Journal(Watched(ledger, failures=1), 60.0)  # type: ignore[arg-type]
     a, b = journal.claim(2, "mail")
     assert ledger.handing_over(a)
     journal.settle_soon(Settlement(a, "sent", "250 OK", code=250))
@@ -170,28 +182,51 @@ def test_an_answer_that_could_not_be_written_is_written_with_the_next(ledger: Le
     assert ledger.counts() == {"sent": 1, "claimed": 1}
 
 
+class Ticks(Stop):
+    """The wish to stop, which never comes; the waits for it end when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.due = threading.Semaphore(0)
+
+    def wait(self, _seconds: float) -> bool:
+        self.due.acquire()
+        return self.asked()
+
+
 def test_a_mail_that_takes_longer_than_its_lease_is_not_taken_by_another(
-    ledger: Ledger, sink: Sink, new_sender: NewSender
+    ledger: Ledger, sink: Sink, new_sender: NewSender, backdoor: Backdoor
 ) -> None:
-    from custsvc.workers.loop import Stop
+    go_on = threading.Event()
 
-    from .conftest import late
+    async def when_told(_server: Any, _envelope: Any) -> str:
+        await asyncio.to_thread(go_on.wait, 120)
+        return "250 OK"
 
-    sink.rcpt["a@example.com"] = [late(1.8)]
+    sink.rcpt["a@example.com"] = [when_told]
     ledger.add([mail("m")])
-    stop = Stop()
-    sender = new_sender(lease=0.6, stop=stop)
-    keeper = threading.Thread(target=sender._journal.keep_alive, args=(stop,))
-    keeper.start()
-    expired: list[tuple[int, int]] = []
+    ticks, watched = Ticks(), Watched(ledger)
+    sender = new_sender(lease=60.0, on=watched)
+    threads = [
+        threading.Thread(target=sender._journal.keep_alive, args=(ticks,)),
+        threading.Thread(target=sender.turn),
+    ]
+    for thread in threads:
+        thread.start()
+    until("it is offered", lambda: sink.commands["RCPT"])
 
-    turn = threading.Thread(target=lambda: turns_until(sender, lambda: ledger.counts() == {"sent": 1}))
-    turn.start()
-    while turn.is_alive():
+    expired: list[tuple[int, int]] = []
+    for count in range(1, 4):
+        backdoor.pass_time(40.0)
+        ticks.due.release()
+        until("the lease is renewed", lambda count=count: watched.renewals == count)
         expired.append(ledger.expire())
-        time.sleep(0.1)
-    stop.ask()
-    keeper.join(10)
+    go_on.set()
+    threads[1].join(60)
+    ticks.ask()
+    ticks.due.release()
+    threads[0].join(60)
 
     assert set(expired) == {(0, 0)}
+    assert ledger.counts() == {"sent": 1}
     assert len(sink.accepted) == 1

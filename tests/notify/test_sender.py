@@ -18,7 +18,7 @@ from custsvc.notify.sender import Sender
 from custsvc.stores.ledger import Ledger
 from custsvc.workers.loop import Stop
 
-from .conftest import Sink, drop, late, mail, turns_until
+from .conftest import IMPATIENT, PATIENT, Sink, drop, mail, never, turns_until
 
 NewSender = Callable[..., Sender]
 
@@ -42,17 +42,29 @@ def test_a_queued_mail_is_sent_and_its_answer_kept(ledger: Ledger, sink: Sink, n
 def test_451_three_times_then_250_takes_four_attempts_within_the_bounds(
     ledger: Ledger, sink: Sink, new_sender: NewSender
 ) -> None:
-    sink.rcpt["a@example.com"] = ["451 later", "451 later", "451 later", "250 OK"]
+    asked: list[float] = []
+    planned: dict[int, float] = {}
+
+    async def later(_server: Any, _envelope: Any) -> str:
+        asked.append(time.monotonic())
+        return "451 later" if len(asked) < 4 else "250 OK"
+
+    def is_there() -> bool:
+        (row,) = ledger.recent()
+        if row.state == "deferred" and row.next_at and row.updated_on:
+            planned[row.attempts] = (row.next_at - row.updated_on) / dt.timedelta(seconds=1)
+        return bool(sink.accepted)
+
+    sink.rcpt["a@example.com"] = [later]
     ledger.add([mail("m")])
-    sender = new_sender(rng=lambda: 1.0)
 
-    turns_until(sender, lambda: sink.accepted)
+    turns_until(new_sender(rng=lambda: 1.0), is_there)
 
-    attempts = ledger.attempts(["m"])["m"]
-    assert [a.outcome for a in attempts] == ["deferred"] * 3 + ["sent"]
-    waits = [(b.tried_on - a.tried_on) / dt.timedelta(seconds=1) for a, b in itertools.pairwise(attempts)]
-    for wait, least in zip(waits, (0.1, 0.2, 0.4), strict=True):
-        assert least - 0.02 <= wait < least + 1.0
+    assert [a.outcome for a in ledger.attempts(["m"])["m"]] == ["deferred"] * 3 + ["sent"]
+    waits = [after - before for before, after in itertools.pairwise(asked)]
+    for number, wait in enumerate((0.1, 0.2, 0.4), 1):
+        assert wait - 0.02 <= waits[number - 1]
+        assert planned[number] <= wait + 0.02
 
 
 def test_tries_that_are_used_up_end_as_failed(ledger: Ledger, sink: Sink, new_sender: NewSender) -> None:
@@ -79,13 +91,13 @@ def test_three_recipients_end_each_in_their_own_way(
     assert reason_of(ledger, "failed") == "550 no such user"
 
 
-@pytest.mark.parametrize("answer", [drop, late(3.0)], ids=["dropped", "too late"])
+@pytest.mark.parametrize("answer", [drop, never], ids=["dropped", "too late"])
 def test_a_mail_whose_answer_is_lost_is_unknown_and_never_sent_again(
     answer: Any, ledger: Ledger, sink: Sink, new_sender: NewSender
 ) -> None:
     sink.data["a@example.com"] = [answer]
     ledger.add([mail("m")])
-    sender = new_sender()
+    sender = new_sender(timeouts=IMPATIENT if answer is never else PATIENT)
 
     for _ in range(5):
         sender.turn()
@@ -101,11 +113,11 @@ def test_a_mail_server_that_is_down_costs_no_attempt_and_few_connections(
     ledger.add([mail(f"m{n}", customer=n) for n in range(10)])
     sender = new_sender(breaker=Breaker(5, 0.3), retry_base=0.01)
 
-    until = time.monotonic() + 2.0
-    turns_until(sender, lambda: time.monotonic() > until)
+    began = time.monotonic()
+    turns_until(sender, lambda: sink.connections >= 8)
 
-    # Five, each with its second look at a kept connection at most, and one probe every 0.3 s.
-    assert 5 < sink.connections <= 5 + 8
+    # Five, and one probe every 0.3 s.
+    assert sink.connections <= 5 + 1 + (time.monotonic() - began) / 0.3
     assert ledger.counts() == {"queued": 10}
     sink.mail = []
     turns_until(sender, lambda: ledger.counts() == {"sent": 10})
@@ -154,12 +166,12 @@ def test_four_senders_send_each_mail_once_and_keep_the_order(
 
     for thread in threads:
         thread.start()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while len(sink.accepted) < customers * versions and time.monotonic() < deadline:
         time.sleep(0.05)
     stop.ask()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
 
     assert ledger.counts() == {"sent": customers * versions}
     assert max(Counter(a.message["Message-ID"] for a in sink.accepted).values()) == 1

@@ -13,7 +13,7 @@ from custsvc.notify.address import one_address
 from custsvc.notify.message import Mail, compose
 from custsvc.notify.smtp import Server, SmtpTransport
 
-from .conftest import FAST, Answer, Sink, drop, late
+from .conftest import IMPATIENT, PATIENT, Answer, Sink, drop, never
 from .conftest import mail as row
 
 A = "a@example.com"
@@ -21,7 +21,7 @@ A = "a@example.com"
 
 @pytest.fixture
 def transport(sink: Sink) -> Iterator[SmtpTransport]:
-    transport = SmtpTransport(Server.parse(sink.url), FAST)
+    transport = SmtpTransport(Server.parse(sink.url), PATIENT)
     yield transport
     transport.close()
 
@@ -54,7 +54,7 @@ def test_a_mail_arrives_as_it_was_written(sink: Sink, transport: SmtpTransport) 
         ("data", "451 later", "deferred", 451),
         ("data", "554 spam", "failed", 554),
         ("data", drop, "unknown", None),
-        ("data", late(3.0), "unknown", None),
+        ("data", never, "unknown", None),
         ("mail", "451 later", "deferred", 451),
         ("mail", "552 too large", "failed", 552),
         ("mail", "550 go away", "down", 550),
@@ -62,14 +62,16 @@ def test_a_mail_arrives_as_it_was_written(sink: Sink, transport: SmtpTransport) 
     ],
 )
 def test_each_answer_means_one_outcome(
-    where: str, answer: Answer, result: str, code: int | None, sink: Sink, transport: SmtpTransport
+    where: str, answer: Answer, result: str, code: int | None, sink: Sink
 ) -> None:
+    transport = SmtpTransport(Server.parse(sink.url), IMPATIENT if answer is never else PATIENT)
     if where == "mail":
         sink.mail = [answer]
     else:
         getattr(sink, where)[A] = [answer]
 
     outcome = transport.send(new_mail(), yes)
+    transport.close()
 
     assert (outcome.result, outcome.code) == (result, code)
 
@@ -117,14 +119,14 @@ def test_a_server_that_is_not_there_is_down() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
 
-    outcome = SmtpTransport(Server.parse(f"smtp+plain://127.0.0.1:{port}"), FAST).send(new_mail(), yes)
+    outcome = SmtpTransport(Server.parse(f"smtp+plain://127.0.0.1:{port}"), PATIENT).send(new_mail(), yes)
 
     assert outcome.result == "down"
     assert str(port) in outcome.text
 
 
 def test_a_server_without_starttls_gets_no_mail(sink: Sink) -> None:
-    transport = SmtpTransport(Server.parse(f"smtp://127.0.0.1:{sink.port}"), FAST)
+    transport = SmtpTransport(Server.parse(f"smtp://127.0.0.1:{sink.port}"), PATIENT)
 
     outcome = transport.send(new_mail(), yes)
 

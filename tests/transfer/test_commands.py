@@ -31,7 +31,7 @@ def run(backend: str, database_url: str, tmp_path: Path) -> Command:
             input=given,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
 

@@ -42,7 +42,7 @@ class Server:
 
     def get(self, path: str, seen: Callable[[], None] = lambda: None) -> tuple[int, int]:
         """The status, and the size of the body, which is read as it comes."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         connection.request("GET", path)
         answer, size = connection.getresponse(), 0
         while piece := answer.read(1 << 20):
@@ -53,7 +53,7 @@ class Server:
         return answer.status, size
 
     def wait(self) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             with suppress(OSError, http.client.HTTPException):
                 if self.get("/livez")[0] == 200:
