@@ -214,7 +214,75 @@ def decode(value: bytes, key: bytes | None) -> ReceivedEvent:
     Raises BadEvent with a reason for what can never be read, NewerSchema for what a newer custsvc wrote.
     """
     event = _json_object(value)
-    schema = event.get("schema", SCHEMA)
+    if tuple(event) != _MEMBERS or tuple(map(type, event.values())) not in _EVENT_SHAPES:
+        event = _in_our_layout(event)
+    event_id, event_ts, _, op, customer_id, version, changed, actor, request_id, schema, before, after = (
+        event.values()
+    )
+    if schema != SCHEMA:
+        _check_schema(schema)
+    if not 0 < customer_id <= INT64_MAX:
+        raise BadEvent("bad-field", "customer_id is not a positive 64-bit number")
+    if not 0 < version <= INT64_MAX:
+        raise BadEvent("bad-field", "version is not a positive number")
+    if op not in APP_EVENT_TYPE:
+        raise BadEvent("bad-field", "op is not one of " + ", ".join(APP_EVENT_TYPE))
+    if key != b"%d" % customer_id:
+        raise BadEvent("bad-key", "the record's key is not its customer_id")
+    if not _TEXT.issuperset(map(type, changed)):
+        raise BadEvent("bad-field", "changed is not a list of field names")
+    after = _customer(after, may_hold_nul=b"\\u0000" in value)
+    if after["id"] != customer_id or after["version"] != version:
+        raise BadEvent("bad-field", "after_change is not the customer and version the event is about")
+    return ReceivedEvent(
+        event_id, op, customer_id, version, changed, event_ts, actor, request_id, before, after, value
+    )
+
+
+# The members of an event, each with the types that it may have.
+_EVENT: Final[dict[str, tuple[type, ...]]] = {
+    "id": (str,),
+    "event_ts": (str,),
+    "app_event_type": (int,),
+    "op": (str,),
+    "customer_id": (int,),
+    "version": (int,),
+    "changed": (list,),
+    "actor": (str, type(None)),
+    "request_id": (str, type(None)),
+    "schema": (int,),
+    "before_change": (dict, type(None)),
+    "after_change": (dict,),
+}
+# What stands for a member that a foreign producer leaves out. Nobody needs its `app_event_type`.
+_LEFT_OUT: Final[dict[str, Any]] = {
+    "id": "",
+    "event_ts": "",
+    "changed": [],
+    "actor": None,
+    "request_id": None,
+    "schema": SCHEMA,
+    "before_change": None,
+}
+_MEMBERS: Final = tuple(_EVENT)
+# The types of an event in our own order of members: what nearly every record has, seen at one glance.
+_EVENT_SHAPES: Final = frozenset(itertools.product(*_EVENT.values()))
+
+
+def _in_our_layout(event: dict[str, Any]) -> dict[str, Any]:
+    """An event with just our members in our order. Raises BadEvent for what is missing or of a wrong type."""
+    _check_schema(event.get("schema", SCHEMA))
+    ours = {name: event.get(name) for name in _MEMBERS} | {"app_event_type": 0}
+    for name, default in _LEFT_OUT.items():
+        if ours[name] is None:
+            ours[name] = default
+    for name, types in _EVENT.items():
+        if type(ours[name]) not in types:
+            raise BadEvent("bad-field", f"{name} is missing or of the wrong type")
+    return ours
+
+
+def _check_schema(schema: Any) -> None:
     if type(schema) is not int or schema < 1:
         raise BadEvent("bad-schema", "schema is not a positive number")
     if schema > SCHEMA:
@@ -222,34 +290,6 @@ def decode(value: bytes, key: bytes | None) -> ReceivedEvent:
             f"an event has schema {schema}, this custsvc reads up to {SCHEMA}",
             fix="upgrade this role before the one that writes events",
         )
-    customer_id, version, op = event.get("customer_id"), event.get("version"), event.get("op")
-    if type(customer_id) is not int or not 0 < customer_id <= INT64_MAX:
-        raise BadEvent("bad-field", "customer_id is not a positive 64-bit number")
-    if type(version) is not int or not 0 < version <= INT64_MAX:
-        raise BadEvent("bad-field", "version is not a positive number")
-    if type(op) is not str or op not in APP_EVENT_TYPE:
-        raise BadEvent("bad-field", "op is not one of " + ", ".join(APP_EVENT_TYPE))
-    if key != b"%d" % customer_id:
-        raise BadEvent("bad-key", "the record's key is not its customer_id")
-    before, after = event.get("before_change"), event.get("after_change")
-    if before is not None and not isinstance(before, dict):
-        raise BadEvent("bad-field", "before_change is neither a customer nor null")
-    after = _customer(after, may_hold_nul=b"\\u0000" in value)
-    if after["id"] != customer_id or after["version"] != version:
-        raise BadEvent("bad-field", "after_change is not the customer and version the event is about")
-    return ReceivedEvent(
-        _text_or_none(event, "id") or "",
-        op,
-        customer_id,
-        version,
-        _names(event.get("changed")),
-        _text_or_none(event, "event_ts") or "",
-        _text_or_none(event, "actor"),
-        _text_or_none(event, "request_id"),
-        before,
-        after,
-        value,
-    )
 
 
 def _json_object(value: bytes) -> dict[str, Any]:
@@ -282,6 +322,7 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
 
 
 _NAMES: Final = tuple(_TYPES)
+_TEXT: Final = frozenset({str})
 # The types of a customer in our own order of fields: what nearly every record has, seen at one glance.
 _SHAPES: Final = frozenset(itertools.product(*_TYPES.values()))
 
@@ -312,18 +353,3 @@ def _is_time(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _text_or_none(event: dict[str, Any], name: str) -> str | None:
-    value = event.get(name)
-    if value is not None and not isinstance(value, str):
-        raise BadEvent("bad-field", f"{name} is not text")
-    return value
-
-
-def _names(value: Any) -> list[str]:
-    if value is None:
-        return []
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise BadEvent("bad-field", "changed is not a list of field names")
-    return value

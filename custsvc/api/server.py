@@ -26,6 +26,7 @@ from granian.log import LogLevels
 
 from .. import logs
 from ..auth import check_exposure
+from ..collector import spare_batches
 from ..config import Settings
 from ..errors import ConfigurationError
 from .limit import table
@@ -152,6 +153,7 @@ def _load(settings: Settings, parent: int, stopping: ctypes.c_bool, limit_table:
 
     carry_streams(Bodies(settings.body_timeout))
     app = build(settings, limit_table=limit_table)
+    spare_batches()
     threading.Thread(target=_close_streams, args=(app, stopping), name="stop-watch", daemon=True).start()
     return app
 

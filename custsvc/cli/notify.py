@@ -101,10 +101,12 @@ def notify(
         log_level=log_level,
         log_format=log_format,
     )
+    from ..collector import spare_batches
     from ..notify.run import run_notify
     from ..workers.loop import Stop
 
     watch_parent()
+    spare_batches()
     with Stop().on_signals() as stop:
         run_notify(settings, stop)
 

@@ -53,6 +53,7 @@ def relay(
         log_level=log_level,
         log_format=log_format,
     )
+    from ..collector import spare_batches
     from ..kafka import Publisher, ensure_topics
     from ..metrics_server import outbox_gauges, serving
     from ..stores import open_store
@@ -62,6 +63,7 @@ def relay(
     from ..workers.resync import resync as resync_source
 
     watch_parent()
+    spare_batches()
     with open_store(settings) as store, Stop().on_signals() as stop, Publisher(settings) as publisher:
         store.migrate()
         store.claim_role("source")
@@ -115,6 +117,7 @@ def replicate(
         log_level=log_level,
         log_format=log_format,
     )
+    from ..collector import spare_batches
     from ..kafka import Publisher, ensure_topics
     from ..metrics_server import serving
     from ..stores import open_store
@@ -123,6 +126,7 @@ def replicate(
     from ..workers.replicate import Replicate, begin_at, claim
 
     watch_parent()
+    spare_batches()
     database = settings.backend if backend else settings.other_backend
     name = copy or database
     with (
