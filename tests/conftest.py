@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from custsvc.config import Settings
 from custsvc.errors import CustsvcError
@@ -26,6 +27,17 @@ _LONGEST = frozenset(("e2e", "chaos", "web", "local", "test_schemathesis.py"))
 
 # Where the embedded servers of this run are, the same for all processes of a parallel one (pytest-xdist).
 _FOLDER = "CUSTSVC_TEST_FOLDER"
+
+
+# Examples take as long as the machine is busy. Where a run decides something, all of them try the same ones.
+settings.register_profile(
+    "custsvc",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    database=None,
+    derandomize=bool(os.environ.get("CI")),
+)
+settings.load_profile("custsvc")
 
 
 def pytest_configure(config: pytest.Config) -> None:

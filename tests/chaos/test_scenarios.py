@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg2
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymongo.errors import OperationFailure
 
@@ -45,9 +45,7 @@ TEXT = st.one_of(
         },
     )
 )
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
-)
+@settings(max_examples=60)
 def test_what_the_api_takes_is_byte_for_byte_the_same_in_both_databases(
     line: Line, body: dict[str, Any]
 ) -> None:

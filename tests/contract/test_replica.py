@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from custsvc.customer import INT64_MAX
@@ -121,9 +121,7 @@ _ids = count(1)
 
 
 @given(data=st.data())
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
-)
+@settings(max_examples=25)
 def test_any_order_and_repetition_ends_at_the_highest_version(
     store: Store, customers: Customers, data: st.DataObject
 ) -> None:
