@@ -138,10 +138,26 @@ class NewerSchema(CustsvcError):
     exit_code = ExitCode.CONFIGURATION
 
 
+class CheckFailed(CustsvcError):
+    """Something is not what it should be."""
+
+    exit_code = ExitCode.CHECK_FAILED
+
+
 class TooManyBadRecords(CustsvcError):
     """So many records cannot be read that the topic, not a record, is broken."""
 
     exit_code = ExitCode.CHECK_FAILED
+
+
+class Stopped(CustsvcError):
+    """Asked to stop before all was done; the same command goes on."""
+
+    exit_code = ExitCode.PARTLY_DONE
+
+
+class Superseded(TemporaryError):
+    """The copy was filled anew meanwhile: read on from its new positions."""
 
 
 class PositionLost(CustsvcError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,9 +12,19 @@ from .common import (
     DataDirOption,
     LogFormatOption,
     LogLevelOption,
+    backend_named,
+    say,
     settings_for,
     watch_parent,
 )
+
+if TYPE_CHECKING:
+    from ..config import Backend, Settings
+    from ..stores.base import Store
+    from ..workers.loop import Stop
+
+# What --source calls the topic.
+_TOPIC = "topic"
 
 
 def relay(
@@ -87,6 +97,22 @@ def replicate(
             metavar="PLACE",
         ),
     ] = None,
+    rebuild: Annotated[
+        bool,
+        typer.Option(
+            "--rebuild",
+            help="Fill the copy anew beside itself, prove it, swap it in, and exit. The old one serves on.",
+        ),
+    ] = False,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--source",
+            help="What to rebuild from: postgres or mongo, if the source is not the other one; or topic, "
+            "where the source is out of reach: the topic alone, without a proof.",
+            metavar="NAME",
+        ),
+    ] = None,
     instance_id: Annotated[
         str | None,
         typer.Option(
@@ -106,11 +132,15 @@ def replicate(
     topic has partitions: they share them. A copy with a name of its own (--copy) has its own consumer group
     and its own place: a schema in PostgreSQL, a database in MongoDB.
 
+    A copy that lost its place, or may be wrong, is filled anew with --rebuild: beside itself, from the
+    source, proven against it and swapped in. Until then the old one serves, and whoever follows it goes on
+    with the new one. It exits when that is done, and may be stopped and started again.
+
     Example: custsvc replicate --backend mongo --copy search
     """
     settings = settings_for(
         "replicate",
-        ("kafka", "backend" if backend else "other"),
+        ("kafka", *_databases(backend, source, rebuild=rebuild)),
         backend=backend,
         instance_id=instance_id,
         data_dir=data_dir,
@@ -138,8 +168,43 @@ def replicate(
         store.claim_role("copy")
         claim(store, name)
         ensure_topics(settings)
+        if rebuild:
+            _rebuild(settings, store, name, source or _other(database), stop)
+            return
         if start is not None:
             begin_at(settings, store.replica, start)
         origin = Origin(settings, store)
         with serving(settings, "replicate", {store.name: store.ping}):
             Replicate(settings, store.replica, publisher, name, stop, origin=origin).run()
+
+
+def _databases(backend: str | None, source: str | None, *, rebuild: bool) -> tuple[Any, ...]:
+    """Those a copy needs: its own; and to be filled from the source, that one."""
+    if source and not rebuild:
+        raise typer.BadParameter("is for --rebuild", param_hint="--source")
+    copy, other = ("backend", "other") if backend else ("other", "backend")
+    if not rebuild or source == _TOPIC:
+        return (copy,)
+    return copy, backend_named(source) if source else other
+
+
+def _other(backend: Backend) -> Backend:
+    return "mongo" if backend == "postgres" else "postgres"
+
+
+def _rebuild(settings: Settings, copy: Store, name: str, source_name: str, stop: Stop) -> None:
+    from contextlib import nullcontext
+
+    from ..stores import open_store
+    from ..stores.base import CustomerFilter
+    from ..verify import summary
+    from ..workers.rebuild import Rebuild
+    from .progress import bar
+
+    holder = None if source_name == _TOPIC else backend_named(source_name)
+    with open_store(settings, holder) if holder else nullcontext() as source:
+        total = source.customers.count(CustomerFilter("include")) if source else 0
+        with bar("filling", total) as progress:
+            report = Rebuild(settings, copy, source, stop=stop, progress=progress).run()
+    proof = summary(report, (source_name, name)) if report else f"{name} is filled from the topic"
+    say(f"the new copy serves; {proof}")

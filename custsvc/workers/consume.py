@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from .. import crash, metrics
 from ..config import Settings
-from ..errors import PositionLost, TemporaryError
+from ..errors import PositionLost, Superseded, TemporaryError
 from ..kafka import (
     OFFSET_BEGINNING,
     Consumer,
@@ -190,6 +190,8 @@ class Consuming:
             try:
                 result = work()
                 break
+            except Superseded:
+                raise
             except TemporaryError as exc:
                 attempt += 1
                 self._wait_paused(exc, attempt)

@@ -66,7 +66,7 @@ def check_topic(
         raise ConfigurationError(
             f"the topic {topic} was deleted and made anew: what was on it is gone",
             fix="take the new one with custsvc relay --accept-topic, fill it with custsvc replay --all, and "
-            "fill new copies with custsvc replicate --copy NAME",
+            "fill each copy anew with custsvc replicate --rebuild",
         )
     return now
 

@@ -55,10 +55,17 @@ class Origin:
         if known != name:
             raise ConfigurationError(
                 f"{self._settings.topic_updates} has events of {name}, and this is a copy of {known}",
-                fix="give each source a topic of its own; or, if the source has moved, fill a new copy: "
-                "custsvc replicate --copy NAME",
+                fix="give each source a topic of its own; or, if the source has moved, fill the copy anew: "
+                "custsvc replicate --rebuild",
             )
         self._source = source
+
+
+def is_another_topic(settings: Settings, store: Store) -> bool:
+    """Whether the topic was made anew since the copy was filled from it; False where nobody knows."""
+    topic = settings.topic_updates
+    topic_id, _ = kafka.layout(kafka.admin(settings), topic, settings.kafka_servers)
+    return store.facts.get(_TOPIC + topic) not in (None, topic_id)
 
 
 def forget(settings: Settings, store: Store) -> None:

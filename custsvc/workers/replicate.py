@@ -11,7 +11,7 @@ import logging
 from typing import Any
 
 from .. import crash, kafka, metrics
-from ..config import Settings
+from ..config import BACKENDS, Settings
 from ..errors import BadEvent, ConfigurationError, Conflict, NewerSchema, PositionLost
 from ..events import ReceivedEvent, decode
 from ..kafka import Publisher, Record
@@ -80,6 +80,7 @@ class Replicate:
         origin: Origin | None = None,
     ) -> None:
         self._topic = settings.topic_updates
+        self._named = "" if copy in BACKENDS else f" --copy {copy}"
         self._origin = origin
         self._replica = replica
         self._dead = DeadLetters(publisher, settings.topic_dead, stop, settings.max_bad_records)
@@ -91,7 +92,7 @@ class Replicate:
             stop,
             what="the copy",
             batch=BATCH,
-            positions=replica.positions,
+            positions=replica.begin,
             before=origin.check_topic if origin else None,
         )
 
@@ -104,7 +105,8 @@ class Replicate:
             self._consuming.run()
         except PositionLost as lost:
             raise PositionLost(
-                str(lost), fix="fill a new copy from the beginning: custsvc replicate --copy NAME"
+                str(lost),
+                fix=f"fill the copy anew, it serves meanwhile: custsvc replicate --rebuild{self._named}",
             ) from lost
 
     def _handle(self, messages: list[Any]) -> None:

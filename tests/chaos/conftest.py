@@ -97,11 +97,11 @@ class Line:
         self._stack.callback(role.kill)
         return role
 
-    def relay(self) -> Stop:
+    def relay(self, publisher: Publisher | None = None) -> Stop:
         """A relay in this process, until the end of the test or until it is asked to stop."""
         stop = Stop()
         store = self._stack.enter_context(open_store(self.settings))
-        publisher = self._stack.enter_context(Publisher(self.settings))
+        publisher = self._stack.enter_context(publisher or Publisher(self.settings))
         relay = Relay(self.settings, store, publisher, stop)
         self._stack.enter_context(in_background(relay.run, stop))
         return stop

@@ -174,14 +174,14 @@ PostgresReplica.apply = _apply
                 ('"enable.auto.commit": False', '"enable.auto.commit": True'),
                 ('"enable.auto.offset.store": False', '"enable.auto.offset.store": True'),
             ],
-            _COPY: [("positions=replica.positions", "positions=None")],
+            _COPY: [("positions=replica.begin", "positions=None")],
         },
     ),
     Bug(
         "what the producer says of failures is not listened to",
         "O12",
         "chaos/test_relay_faults.py::"
-        "test_a_producer_that_met_a_fatal_error_is_made_anew_and_the_batch_sent_again",
+        "test_a_relay_whose_producer_meets_a_fatal_error_makes_it_anew_and_reads_the_batch_again",
         {_KAFKA: [("        errors.append(error)", "        pass")]},
     ),
     Bug(
@@ -209,7 +209,7 @@ PostgresReplica.apply = _apply
                     " in next_offsets(messages).items()], asynchronous=False); self._handle(messages)\n",
                 )
             ],
-            _COPY: [("positions=replica.positions", "positions=None")],
+            _COPY: [("positions=replica.begin", "positions=None")],
         },
     ),
     Bug(

@@ -227,7 +227,7 @@ def test_the_whole_topic_three_times_more_writes_nothing(line: Line) -> None:
 
     for _ in range(3):
         counting = Between(line.copy.replica, lambda _: None)
-        counting.positions = lambda _topic: {}  # type: ignore[attr-defined]
+        counting.begin = lambda _topic: {}  # type: ignore[attr-defined]
         worker = line.replicate(counting)  # type: ignore[arg-type]
         until("all was read again", lambda c=counting: c.stale + c.written >= 37)
         assert counting.written == 0

@@ -92,6 +92,31 @@ def test_a_copy_that_dies_goes_on_where_it_was_and_buries_what_is_bad(line: Line
     assert len(buried) in {"replicate.buried": (2,), "replicate.writing": (1, 2)}.get(point, (1,))
 
 
+def test_a_rebuild_that_dies_leaves_a_whole_copy_that_goes_on_and_is_given_again(line: Line) -> None:
+    """R10, R11: wherever it dies, the copy serves, takes changes, and the same command ends the work."""
+    ids = line.crowd(20, 2)
+    line.source.claim_role("source")
+    line.relay()
+    line.replicate()
+    line.settle()
+    points = ["rebuild.filling", "rebuild.proven", "rebuild.swapping"]
+    if line.settings.other_backend == "mongo":
+        points.append("rebuild.renamed")
+
+    for point in points:
+        assert line.role("replicate", "--rebuild").start(crash_at=point).wait() == DIED
+        assert len(line.copy.replica.rows(ids)) == len(ids)
+        line.change(ids[0])
+    line.settle()
+    assert line.judge().problems == []
+
+    last = line.role("replicate", "--rebuild").start()
+    assert last.wait() == 0, last.said()
+    line.change(ids[0])
+    line.settle()
+    assert line.judge().problems == []
+
+
 @pytest.mark.parametrize("point", ["save.halfway", "save.stored"])
 def test_a_write_that_dies_is_whole_or_absent(line: Line, point: str) -> None:
     """A10: the customer and its event are there both or neither."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from custsvc import kafka
 from custsvc.config import Settings
 from custsvc.customer import Customer, Fields, Stored
 from custsvc.errors import NewerSchema, PositionLost, TemporaryError, TooManyBadRecords
@@ -163,6 +164,26 @@ def test_a_position_that_fell_out_of_the_log_stops_the_copy_loudly(
         workers.run_copy(store.replica, store.name, Stop())
 
 
+def test_records_that_retention_took_unread_stop_the_copy_and_the_gap_is_named(
+    store: Store, settings: Settings, workers: Workers, topic: Topic
+) -> None:
+    """R10."""
+    settings = settings.replace(topic_updates=settings.topic_updates + "-plain")
+    topic.make_plain(settings.topic_updates)
+    workers = workers.with_settings(settings)
+    topic.produce(settings.topic_updates, *(record(c) for c in history(1, 8)))
+    store.replica.apply([], settings.topic_updates, {0: 2})
+    admin = kafka.admin(settings)
+    (gone,) = admin.delete_records([kafka.TopicPartition(settings.topic_updates, 0, 5)]).values()
+    gone.result(10)
+
+    with pytest.raises(PositionLost, match=r"partition 0: offsets 2 to 4 are gone \(3 records\)") as lost:
+        workers.run_copy(store.replica, store.name, Stop())
+
+    assert "replicate --rebuild" in (lost.value.fix or "")
+    assert store.replica.positions(settings.topic_updates) == {0: 2}
+
+
 def test_a_copy_starts_from_its_own_positions_even_where_the_group_knows_none(
     store: Store, settings: Settings, workers: Workers, topic: Topic
 ) -> None:
@@ -190,8 +211,8 @@ class Faulty:
         self.events = 0
         self.written = 0
 
-    def positions(self, topic: str) -> dict[int, int]:
-        return {} if self._forget else self._replica.positions(topic)
+    def begin(self, topic: str) -> dict[int, int]:
+        return {} if self._forget else self._replica.begin(topic)
 
     def apply(self, events: Sequence[ReceivedEvent], topic: str, positions: Positions) -> Applied:
         if self.outages > 0:

@@ -7,6 +7,7 @@ times, repeats 5 times; and the positions cannot come apart from what was applie
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 
 from bson import Int64
 from pymongo import ReplaceOne, UpdateOne
@@ -14,8 +15,10 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
 from ... import crash
+from ...errors import Superseded, TemporaryError
 from ...events import ReceivedEvent
 from ..base import Applied, Positions
+from . import shadow
 from .connection import BULK_TIMEOUT, Connection, Document
 from .contents import MongoContents
 from .documents import received_document
@@ -32,14 +35,45 @@ def create_replica(database: Database[Document]) -> None:
 class MongoReplica(MongoContents):
     """The port `Replica` on MongoDB."""
 
-    def __init__(self, connection: Connection, collection: str = "customer") -> None:
+    def __init__(self, connection: Connection, collection: str = "customer", *, prefix: str = "") -> None:
         super().__init__(connection, collection)
         self._positions = connection["position"]
+        self._meta = connection["custsvc_meta"]
+        # Known from the beginning; None for a shadow, and for who never began.
+        self._generation: str | None = None
+        self._prefix = prefix
 
     def positions(self, topic: str) -> dict[int, int]:
         with self._connection.translated():
-            found = self._positions.find({"_id.topic": topic})
-            return {int(each["_id"]["partition"]): int(each["next"]) for each in found}
+            return shadow.positions(self._connection, self._prefix + topic)
+
+    def begin(self, topic: str) -> dict[int, int]:
+        shadow.finish(self._connection)
+        if shadow.is_held(self._connection):
+            raise TemporaryError("the copy is about to be swapped", dependency="mongo")
+        with self._connection.translated():
+            self._generation = self._now()
+        return self.positions(topic)
+
+    def _now(self, session: ClientSession | None = None) -> str:
+        """How often the copy was filled anew, or that it just is."""
+        found = self._meta.find_one({"_id": shadow.GENERATION}, session=session)
+        return str(found["value"]) if found else "0"
+
+    def rebuilding(self) -> AbstractContextManager[bool]:
+        return shadow.alone(self._connection)
+
+    def shadow(self) -> MongoReplica:
+        return MongoReplica(self._connection, shadow.make(self._connection), prefix=shadow.PREFIX)
+
+    def drop_shadow(self) -> None:
+        shadow.drop(self._connection)
+
+    def hold(self, seconds: float) -> None:
+        shadow.hold(self._connection, seconds)
+
+    def swap(self, topic: str, *, anyway: bool = False) -> bool:
+        return shadow.swap(self._connection, topic, anyway=anyway)
 
     def apply(self, events: Sequence[ReceivedEvent], topic: str, positions: Positions) -> Applied:
         newest: dict[int, ReceivedEvent] = {}
@@ -54,9 +88,11 @@ class MongoReplica(MongoContents):
 
     def _apply(self, events: list[ReceivedEvent], topic: str, positions: Positions) -> int:
         documents = [received_document(event) for event in events]
-        moves = [_move(topic, partition, positions[partition]) for partition in sorted(positions)]
+        moves = [_move(self._prefix + topic, part, positions[part]) for part in sorted(positions)]
 
         def work(session: ClientSession) -> int:
+            if self._generation is not None and self._generation != self._now(session):
+                raise Superseded("the copy was filled anew meanwhile", dependency="mongo")
             # Another process that writes one of these meanwhile makes this transaction start again. In the
             # order of id, so that of two such processes one gets on.
             known = self._versions([each["_id"] for each in documents], session)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
+from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 from psycopg2.extras import execute_values
 
 from ... import crash
+from ...errors import Superseded, TemporaryError
 from ...events import ReceivedEvent
 from ..base import Applied, Positions
-from . import copying
+from . import copying, shadow
+from .connection import Connections
 from .contents import PostgresContents
 from .rows import CHANGEABLE, COPIED, copied_received
 
@@ -18,7 +22,7 @@ _INCOMING = """
 """
 # The rows come sorted by id: unsorted batches of two processes deadlock, repeated ids are an error.
 _UPSERT = f"""
-    INSERT INTO customer AS c ({COPIED}) SELECT {COPIED} FROM incoming ORDER BY id
+    INSERT INTO {{table}} AS c ({COPIED}) SELECT {COPIED} FROM incoming ORDER BY id
     ON CONFLICT (id) DO UPDATE SET created_on = excluded.created_on,
         {", ".join(f"{name} = excluded.{name}" for name in CHANGEABLE)}
     WHERE excluded.version > c.version
@@ -30,13 +34,51 @@ _POSITIONS = """
 """
 
 
+def _generation(cursor: Cursor) -> str:
+    """How often the copy was filled anew."""
+    cursor.execute("SELECT value FROM custsvc_meta WHERE key = 'generation'")
+    (generation,) = cursor.fetchone() or ("0",)
+    return str(generation)
+
+
 class PostgresReplica(PostgresContents):
     """The port `Replica` on PostgreSQL; positions are part of the batch's own transaction."""
 
+    def __init__(self, connections: Connections, table: str = "customer") -> None:
+        super().__init__(connections, table)
+        # Known from the beginning; None for a shadow, and for who never began.
+        self._generation: str | None = None
+        self._prefix = shadow.PREFIX if table == shadow.TABLE else ""
+
     def positions(self, topic: str) -> dict[int, int]:
         with self._connections.cursor() as cursor:
-            cursor.execute("SELECT part, next_offset FROM replica_position WHERE topic = %s", (topic,))
+            cursor.execute(
+                "SELECT part, next_offset FROM replica_position WHERE topic = %s", (self._prefix + topic,)
+            )
             return dict(cursor.fetchall())
+
+    def begin(self, topic: str) -> dict[int, int]:
+        with self._connections.cursor() as cursor:
+            if shadow.is_held(cursor):
+                raise TemporaryError("the copy is about to be swapped", dependency="postgres")
+            self._generation = _generation(cursor)
+        return self.positions(topic)
+
+    def rebuilding(self) -> AbstractContextManager[bool]:
+        return shadow.alone(self._connections)
+
+    def shadow(self) -> PostgresReplica:
+        shadow.make(self._connections)
+        return PostgresReplica(self._connections, shadow.TABLE)
+
+    def drop_shadow(self) -> None:
+        shadow.drop(self._connections)
+
+    def hold(self, seconds: float) -> None:
+        shadow.hold(self._connections, seconds)
+
+    def swap(self, topic: str, *, anyway: bool = False) -> bool:
+        return shadow.swap(self._connections, topic, anyway=anyway)
 
     def apply(self, events: Sequence[ReceivedEvent], topic: str, positions: Positions) -> Applied:
         newest: dict[int, ReceivedEvent] = {}
@@ -50,10 +92,14 @@ class PostgresReplica(PostgresContents):
                 cursor.execute(_INCOMING)
                 rows = copying.lines([copied_received(newest[customer_id]) for customer_id in sorted(newest)])
                 cursor.copy_expert(f"COPY incoming ({COPIED}) FROM STDIN", rows)
-                cursor.execute(_UPSERT)
+                cursor.execute(self._sql(_UPSERT))
                 written = cursor.rowcount
-            execute_values(
-                cursor, _POSITIONS, [(topic, part, offset) for part, offset in sorted(positions.items())]
-            )
+            else:
+                cursor.execute(self._sql("LOCK TABLE {table} IN ROW EXCLUSIVE MODE"))
+            # The lock on the table keeps a swap out from here to the commit.
+            if self._generation not in (None, _generation(cursor)):
+                raise Superseded("the copy was filled anew meanwhile", dependency="postgres")
+            moves = [(self._prefix + topic, part, offset) for part, offset in sorted(positions.items())]
+            execute_values(cursor, _POSITIONS, moves)
             crash.point("replicate.writing")
         return Applied(written, len(events) - written)
