@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import logging
 import threading
@@ -14,6 +15,7 @@ from . import metrics
 from .config import Settings
 from .errors import CustsvcError
 from .stores.base import Store
+from .verify import last_results
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +120,18 @@ def outbox_gauges(store: Store) -> dict[str, float]:
         "custsvc_outbox_waiting": depth.waiting,
         "custsvc_outbox_oldest_age_seconds": depth.oldest_age,
     }
+
+
+def verify_gauges(store: Store) -> dict[str, float]:
+    """How the last comparison of each copy went, and when it was, in seconds since 1970."""
+    found: dict[str, float] = {}
+    for last in last_results(store.facts):
+        copy = last["copy"]
+        found[f"custsvc_verify_different{{copy={copy}}}"] = last["different"]
+        found[f"custsvc_verify_behind{{copy={copy}}}"] = last["behind"]
+        compared_on = dt.datetime.fromisoformat(last["time"])
+        found[f"custsvc_verify_timestamp_seconds{{copy={copy}}}"] = compared_on.timestamp()
+    return found
 
 
 def notification_gauges(counts: Callable[[], Mapping[str, int]]) -> dict[str, float]:

@@ -65,7 +65,7 @@ def relay(
     )
     from ..collector import spare_batches
     from ..kafka import Publisher, ensure_topics
-    from ..metrics_server import outbox_gauges, serving
+    from ..metrics_server import outbox_gauges, serving, verify_gauges
     from ..stores import open_store
     from ..workers.guard import check_topic
     from ..workers.loop import Stop
@@ -82,7 +82,8 @@ def relay(
             check_topic(settings, store.facts, accept=True)
         if resync:
             resync_source(settings, store)
-        with serving(settings, "relay", {store.name: store.ping}, lambda: outbox_gauges(store)):
+        checks = {store.name: store.ping}
+        with serving(settings, "relay", checks, lambda: outbox_gauges(store) | verify_gauges(store)):
             Relay(settings, store, publisher, stop).run()
 
 

@@ -108,7 +108,7 @@ def test_writers_on_hot_customers_lose_nothing_and_an_open_transaction_holds_up_
     assert min(last.values()) > 5
 
 
-def test_a_stand_by_takes_over_within_five_seconds(
+def test_a_stand_by_takes_over_where_the_leader_ends(
     store: Store, other_store: Store, settings: Settings, workers: Workers, topic: Topic
 ) -> None:
     service = CustomerService(store.customers)

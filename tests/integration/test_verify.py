@@ -11,6 +11,7 @@ import pytest
 
 from custsvc.config import Settings
 from custsvc.customer import Fields
+from custsvc.metrics_server import verify_gauges
 from custsvc.pipeline import pipeline, resending
 from custsvc.seed import seed_customers
 from custsvc.service import Caller, CustomerService
@@ -233,6 +234,9 @@ def test_the_last_result_of_each_copy_is_remembered(store: Store, copy: Store) -
         ("one", 5, 0, 0),
         ("two", 5, 0, 0),
     ]
+    shown = verify_gauges(store)
+    assert shown["custsvc_verify_different{copy=one}"] == shown["custsvc_verify_behind{copy=two}"] == 0
+    assert 0 <= time.time() - shown["custsvc_verify_timestamp_seconds{copy=one}"] < 600
 
 
 def _plant(store: Store, customer_id: int, version: int) -> None:
