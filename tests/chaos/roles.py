@@ -125,7 +125,7 @@ class Role:
     def kill(self) -> None:
         self.signal(signal.SIGKILL)
         if self._process is not None:
-            self._process.wait(30)
+            self._process.wait(60)
 
     def stop(self) -> int:
         """Ask it to end, as a service manager does, and wait."""
@@ -134,7 +134,7 @@ class Role:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGTERM)
         try:
-            return self.wait(30)
+            return self.wait(90)
         except subprocess.TimeoutExpired:
             self.kill()
             raise
