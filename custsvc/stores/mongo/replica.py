@@ -25,6 +25,9 @@ from .documents import received_document
 
 # Bytes of documents in one transaction: the server keeps all of it in memory until the commit.
 _CHUNK = 16_000_000
+# Documents in one: what a long transaction has changed cannot leave the server's cache, and where that is
+# small the server rolls the transaction back, again and again.
+_MOST = 1000
 
 
 def create_replica(database: Database[Document]) -> None:
@@ -122,7 +125,7 @@ def _chunks(events: list[ReceivedEvent]) -> Iterator[list[ReceivedEvent]]:
     chunk: list[ReceivedEvent] = []
     size = 0
     for event in events:
-        if chunk and size + len(event.value) > _CHUNK:
+        if chunk and (len(chunk) == _MOST or size + len(event.value) > _CHUNK):
             yield chunk
             chunk, size = [], 0
         chunk.append(event)
