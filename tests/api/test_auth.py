@@ -89,6 +89,7 @@ def concrete(path: str, customer: dict[str, Any], token: str) -> str:
 
 
 def test_the_list_of_routes_in_this_test_is_complete(app: Flask) -> None:
+    """S1, S39."""
     assert routes(app) == set(NEEDED)
 
 
@@ -101,6 +102,7 @@ def token(store: Store) -> str:
 def test_every_route_refuses_a_caller_without_a_key(
     app: Flask, client: Client, stranger: Client, token: str
 ) -> None:
+    """S1."""
     customer = client.create()
 
     for (path, method), needed in NEEDED.items():
@@ -130,6 +132,7 @@ def body_of(path: str, method: str) -> Any:
 def test_every_route_refuses_a_key_of_too_weak_a_role(
     app: Flask, make_key: Callable[[Role], str], client: Client, token: str
 ) -> None:
+    """S1."""
     callers = {role: Client(app, make_key(role)) for role in ROLES}
 
     for (path, method), needed in NEEDED.items():
@@ -155,6 +158,7 @@ def test_every_route_refuses_a_key_of_too_weak_a_role(
 
 
 def test_a_route_that_nobody_gave_a_role_is_the_admins(app: Flask, make_key: Callable[[Role], str]) -> None:
+    """S1."""
     app.add_url_rule("/forgotten", view_func=lambda: "secret")
 
     callers = [Client(app), *(Client(app, make_key(role)) for role in ROLES)]
@@ -191,6 +195,7 @@ def test_a_key_is_taken_from_either_header_and_from_nowhere_else(
 def test_a_key_that_is_almost_right_is_wrong(
     app: Flask, stranger: Client, make_key: Callable[[Role], str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    """S2."""
     key, other = make_key("read"), make_key("admin")
     prefix = key.split("_")[1]
     caplog.set_level(logging.DEBUG, logger="custsvc")
@@ -216,6 +221,7 @@ def test_a_key_that_is_almost_right_is_wrong(
 def test_an_expired_or_revoked_key_is_refused_at_once_by_a_new_process(
     settings: Settings, store: Store
 ) -> None:
+    """S2."""
     now = utc_now()
     expired, expired_key = new_key("old", "write", expires_on=now)
     living, living_key = new_key("new", "write", expires_on=now + dt.timedelta(hours=1))
@@ -231,6 +237,7 @@ def test_an_expired_or_revoked_key_is_refused_at_once_by_a_new_process(
 
 
 def test_the_database_never_holds_a_key(store: Store, make_key: Callable[[Role], str]) -> None:
+    """S2."""
     key = make_key("admin")
     secret = key.split("_", 2)[2]
 
@@ -244,6 +251,7 @@ def test_the_database_never_holds_a_key(store: Store, make_key: Callable[[Role],
 def test_the_keys_name_is_the_actor_and_no_body_can_forge_it(
     app: Flask, store: Store, client: Client
 ) -> None:
+    """S36."""
     text, key = new_key("Billing of Ops", "write")
     store.keys.add(key)
     customer = client.create()
@@ -255,6 +263,34 @@ def test_the_keys_name_is_the_actor_and_no_body_can_forge_it(
     assert (changed["created_by"], changed["updated_by"]) == ("write", "Billing of Ops")
     actors = [event["actor"] for event in client.get(path + "/history").json["results"]]
     assert actors == ["Billing of Ops", "write"]
+
+
+def test_every_change_names_its_key_and_its_request_in_the_event(
+    app: Flask, make_key: Callable[[Role], str]
+) -> None:
+    """S36: whatever the body says of them."""
+    admin = Client(app, make_key("admin"))
+    forged = {**ANN, "actor": "mallory", "request_id": "forged", "updated_by": "mallory"}
+    path = f"/api/customers/{admin.create()['id']}"
+    writes: list[tuple[str, str, Any]] = [
+        ("PUT", "", {**ANN, "phone": "2"}),
+        ("PATCH", "", {"phone": "3", "updated_by": "mallory"}),
+        ("DELETE", "", forged),
+        ("POST", "/restore", forged),
+        ("POST", "/revert", {"version": 1}),
+        ("POST", "/erase", forged),
+    ]
+
+    for number, (method, tail, body) in enumerate(writes):
+        answer = admin(method, path + tail, json=body, headers={"X-Request-Id": f"request-{number}"})
+        assert answer.status_code in (200, 204), (method, tail, answer.text)
+    operation = {"op": "update", "id": int(path.rpartition("/")[2]), "customer": {"name": "New"}}
+    admin.post("/api/customers/batch", json={"operations": [operation]}, headers={"X-Request-Id": "batch-1"})
+
+    first, *events = reversed(admin.get(path + "/history").json["results"])
+    assert {first["actor"], *(event["actor"] for event in events)} == {"admin"}
+    assert [event["request_id"] for event in events] == [*(f"request-{n}" for n in range(6)), "batch-1"]
+    assert admin.put(path, json=forged).status_code == 400  # fields that no customer has
 
 
 def test_without_auth_everybody_is_anonymous(settings: Settings, store: Store) -> None:
@@ -305,6 +341,7 @@ def test_a_key_needs_a_name_that_can_stand_in_a_log(name: str) -> None:
 
 
 def test_no_two_keys_are_alike_and_each_has_256_random_bits() -> None:
+    """S2."""
     texts = [new_key("n", "read")[0] for _ in range(200)]
 
     assert len({t.split("_")[1] for t in texts}) == len({t.split("_", 2)[2] for t in texts}) == 200

@@ -39,6 +39,7 @@ MALFORMED: list[tuple[str, bytes, str]] = [
 
 
 def test_a_body_that_is_no_customer_is_refused_with_its_reason(client: Client) -> None:
+    """S8."""
     path = f"/api/customers/{client.create()['id']}"
 
     for what, body, code in MALFORMED:
@@ -89,6 +90,7 @@ WRONG: list[tuple[str, Any, str, str]] = [
 
 
 def test_each_wrong_field_is_named_with_its_error(client: Client) -> None:
+    """S6, S33."""
     path = f"/api/customers/{client.create()['id']}"
 
     for field, value, named, code in WRONG:
@@ -190,6 +192,7 @@ def test_a_charset_beside_the_type_is_fine_and_a_merge_patch_is_no_customer(clie
 
 
 def test_a_body_of_more_than_a_megabyte_is_refused_also_in_chunks(client: Client) -> None:
+    """S8."""
     body = json.dumps({**ANN, "x": "y" * 1024 * 1024}).encode()
 
     whole = client.post("/api/customers/", data=body, content_type=JSON)

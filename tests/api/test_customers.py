@@ -150,6 +150,7 @@ def test_a_deleted_customer_says_so_and_comes_back_as_it_was(client: Client) -> 
 
 
 def test_what_the_server_owns_cannot_be_set_by_a_body(client: Client) -> None:
+    """S4."""
     forged = {
         "id": 4711,
         "version": 99,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -113,6 +113,7 @@ def test_a_path_is_the_same_request_with_and_without_its_final_slash(client: Cli
 def test_the_key_of_one_principal_gives_no_replay_to_another(
     app: Flask, client: Client, store: Store
 ) -> None:
+    """S31."""
     text, key = new_key("write", "write")  # of the same name, as a key and its successor have
     store.keys.add(key)
     first = client.post(PATH, json=ANN, headers=KEY)
@@ -179,36 +180,41 @@ def test_while_the_first_is_in_progress_the_second_is_told_to_wait(
     assert essence(client.post(PATH, json=ANN, headers=KEY)) == essence(first[0])
 
 
-def test_twenty_at_once_in_two_processes_make_one_customer(
-    app: Flask,
-    client: Client,
-    store: Store,
-    other_store: Store,
-    settings: Any,
-    make_key: Callable[[Any], str],
+@pytest.mark.parametrize(
+    ("rounds", "at_once"),
+    [(1, 20), pytest.param(1000, 50, marks=(pytest.mark.long, pytest.mark.timeout(7200)))],
+)
+def test_many_at_once_in_two_processes_make_one_customer(
+    client: Client, store: Store, other_store: Store, settings: Any, rounds: int, at_once: int
 ) -> None:
     """A3."""
     from custsvc.api import create_app
 
     other = Client(create_app(settings, other_store), client._key)
-    gate, answers = threading.Barrier(20), []
+    half = at_once // 2
+    with ThreadPoolExecutor(half) as ours, ThreadPoolExecutor(half) as theirs:
+        for number in range(1, rounds + 1):
+            key = {"Idempotency-Key": f"order-{number}"}
+            gate = threading.Barrier(at_once)
 
-    def send(number: int) -> None:
-        gate.wait()
-        answers.append((client, other)[number % 2].post(PATH, json=ANN, headers=KEY))
+            def send(to: Client, gate: threading.Barrier = gate, key: dict[str, str] = key) -> Any:
+                gate.wait()
+                return to.post(PATH, json=ANN, headers=key)
 
-    threads = [threading.Thread(target=send, args=(number,)) for number in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+            sent = ours.map(send, [client] * half), theirs.map(send, [other] * half)
+            _judge([answer for side in sent for answer in side])
+            changed = client.post(PATH, json={"name": "Other"}, headers=key)
+            assert (changed.status_code, changed.json["code"]) == (422, "idempotency-mismatch")
+            assert store.customers.count() == number
 
+
+def _judge(answers: list[Any]) -> None:
+    """One was done, and the others were told what it did, or that it goes on."""
     assert {answer.status_code for answer in answers} <= {201, 409}
     assert {answer.json["code"] for answer in answers if answer.status_code == 409} <= {
         "idempotency-in-flight"
     }
     assert len({essence(answer)[2] for answer in answers if answer.status_code == 201}) == 1
-    assert store.customers.count() == 1
 
 
 def test_a_key_is_forgotten_after_a_day(client: Client, store: Store) -> None:

@@ -93,6 +93,7 @@ WRONG = {
 
 
 def test_a_parameter_with_an_impossible_value_is_named(client: Client) -> None:
+    """S10."""
     for name, values in WRONG.items():
         for value in values:
             answer = client.get("/api/customers/", query_string={name: value})
@@ -101,7 +102,33 @@ def test_a_parameter_with_an_impossible_value_is_named(client: Client) -> None:
             assert [e["field"] for e in answer.json["errors"]] == [name]
 
 
+EVIL = [
+    '{"$gt": ""}',
+    '{"$where": "sleep(60000)"}',
+    "^(([a-z])+.)+[A-Z]([a-z])+$",
+    "(a+)+" * 60 + "$",
+    ".*" * 150,
+    "%" * 300,
+    "[$ne]=x",
+]
+
+
+def test_operators_and_patterns_in_a_value_are_text_and_find_no_more_than_it(client: Client) -> None:
+    """S6, S10."""
+    client.create(name="a" * 300, metadata={"k": "a" * 300})
+    for evil in EVIL:
+        found = client.create(name=evil, metadata={"k": evil})["id"]
+
+        for query in ({"name__startswith": evil}, {"metadata.k": evil}):
+            assert [
+                each["id"] for each in client.get("/api/customers/", query_string=query).json["results"]
+            ] == [found]
+        assert client.get("/api/customers/", query_string={"email": evil[:200]}).json["results"] == []
+        assert client.get("/api/customers/", query_string={"q": evil}).status_code in (200, 400)
+
+
 def test_an_unknown_parameter_is_named_on_every_path(client: Client) -> None:
+    """S6, S10."""
     path = f"/api/customers/{client.create()['id']}"
     unknown = ["offset", "name[$ne]", "$where", "LIMIT", "x\x00", "limit "]
 

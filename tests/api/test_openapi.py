@@ -63,6 +63,7 @@ def test_the_document_is_valid_openapi() -> None:
 
 
 def test_every_route_is_in_the_document_and_nothing_else_is() -> None:
+    """S39."""
     assert set(described()) == set(routed())
 
 
@@ -141,6 +142,7 @@ def test_what_the_api_takes_is_what_the_document_allows(client: Client) -> None:
 
 
 def test_what_the_api_answers_is_what_the_document_says(client: Client, stranger: Client) -> None:
+    """S5."""
     customer = client.create(metadata={"a": 1.5})
     path = f"/api/customers/{customer['id']}"
 

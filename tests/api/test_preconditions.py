@@ -69,6 +69,7 @@ def test_a_write_does_not_happen_at_another_version(
 def test_a_guard_that_cannot_be_read_is_refused_not_ignored(
     client: Client, path: str, method: str, tail: str, body: dict[str, Any] | None
 ) -> None:
+    """S32."""
     for if_match in UNREADABLE:
         answer = client(method, path + tail, json=body, headers={"If-Match": if_match})
 
@@ -111,13 +112,28 @@ def test_an_unknown_customer_is_not_found_whatever_the_guard(client: Client) -> 
 
 
 def test_the_header_twice_is_one_list(client: Client, path: str) -> None:
+    """S32."""
     refused = client.patch(path, json={"phone": "7"}, headers=[("If-Match", '"v1"'), ("If-Match", '"v2"')])
     done = client.patch(path, json={"phone": "7"}, headers=[("If-Match", '"v1"'), ("If-Match", '"v3"')])
 
     assert (refused.status_code, done.status_code) == (412, 200)
 
 
+def test_no_other_way_to_a_customer_gets_around_the_guard(client: Client, path: str) -> None:
+    """S32."""
+    old = {"If-Match": '"v1"'}
+    for way in (path, f"{path}/", path.removeprefix("/api"), f"{path.removeprefix('/api')}/"):
+        for method, body in (("PUT", ANN), ("PATCH", {"phone": "7"}), ("DELETE", None)):
+            for headers in (old, {"if-match": '"v1"'}, [*old.items(), ("If-Match", '"v2"')]):
+                assert client(method, way, json=body, headers=headers).status_code == 412
+    for tail in ("/restore", "/restore/", "/revert"):
+        assert client.post(path + tail, json={"version": 1}, headers=old).status_code == 412
+
+    assert client.get(path).json["version"] == 3
+
+
 def test_no_header_turns_a_read_into_a_write(client: Client, path: str) -> None:
+    """S32."""
     for override in ["X-HTTP-Method-Override", "X-Method-Override", "X-HTTP-Method"]:
         for method in ("GET", "HEAD", "POST"):
             client(method, path, headers={override: "DELETE"}, json=ANN)

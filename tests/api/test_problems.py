@@ -94,6 +94,7 @@ REQUESTS = [
 def test_a_bug_is_answered_without_its_inside_and_logged_with_the_request_id(
     broken: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """S19."""
     caller = broken(RuntimeError("SELECT secret FROM customer WHERE password = 'x'"))
 
     for method, path in REQUESTS:
@@ -109,6 +110,7 @@ def test_a_bug_is_answered_without_its_inside_and_logged_with_the_request_id(
 
 
 def test_a_database_that_is_away_is_named_and_nothing_of_where_it_is(broken: Any) -> None:
+    """S19."""
     caller = broken(TemporaryError("cannot connect to db.internal:5432 as app", dependency="postgres"))
 
     for method, path in REQUESTS:
@@ -129,6 +131,7 @@ def test_a_customer_that_too_many_change_at_once_is_a_conflict(broken: Any) -> N
 def test_errors_are_answered_alike_whether_the_app_is_tested_or_debugged(
     settings: Settings, store: Store, client: Client
 ) -> None:
+    """S19."""
     app = create_app(settings, store)
     app.testing = True
     app.debug = True

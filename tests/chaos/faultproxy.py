@@ -88,8 +88,7 @@ class FaultProxy:
 
     def shut(self) -> None:
         """Break every connection and take no new one, for good."""
-        self._server.close()
-        self._call(self._reset())
+        self._call(self._shut())
         self._call(asyncio.sleep(0))
 
     def close(self) -> None:
@@ -110,6 +109,11 @@ class FaultProxy:
 
     def _call(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    async def _shut(self) -> None:
+        # In the loop's thread, as all that touches the server: it counts its connections without a lock.
+        self._server.close()
+        await self._reset()
 
     async def _reset(self) -> None:
         for each in list(self._open):

@@ -198,25 +198,33 @@ def test_many_changes_of_one_customer_at_once_lose_no_update(
     assert history == list(range(61, 0, -1))
 
 
+@pytest.mark.parametrize("rounds", [1, pytest.param(100, marks=pytest.mark.long)])
 @pytest.mark.parametrize("lost", ["request", "reply"])
 def test_a_save_whose_connection_breaks_happens_once(
-    lost: Any, proxied: Store, proxy: FaultProxy, store: Store, customers: Customers, write_mark: bytes
+    lost: Any,
+    proxied: Store,
+    proxy: FaultProxy,
+    store: Store,
+    customers: Customers,
+    write_mark: bytes,
+    rounds: int,
 ) -> None:
     """A5."""
-    new = customers.new()
     proxied.ping()
+    for number in range(1, rounds + 1):
+        new = customers.new()
 
-    proxy.lose(lost, write_mark)
-    one = proxied.customers.save(new)
-    assert proxy.left == 0
-    proxy.lose(lost, write_mark)
-    two = proxied.customers.save(customers.next(one))
-    assert proxy.left == 0
+        proxy.lose(lost, write_mark)
+        one = proxied.customers.save(new)
+        assert proxy.left == 0
+        proxy.lose(lost, write_mark)
+        two = proxied.customers.save(customers.next(one))
+        assert proxy.left == 0
 
-    assert store.customers.get(one.id) == two
-    assert two.version == 2
-    assert len(store.customers.history(one.id, limit=10)) == 2
-    assert store.customers.count() == 1
+        assert store.customers.get(one.id) == two
+        assert two.version == 2
+        assert len(store.customers.history(one.id, limit=10)) == 2
+        assert store.customers.count() == number
 
 
 def test_a_conflict_behind_a_broken_connection_is_still_a_conflict(

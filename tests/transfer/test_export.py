@@ -71,6 +71,7 @@ def test_filters_sort_and_fields_are_those_of_the_list(transfer: Transfer) -> No
 
 
 def test_no_cell_is_a_formula_and_an_import_gives_back_every_value(transfer: Transfer) -> None:
+    """S17."""
     for text in EVIL:
         transfer.create(text, phone=text[:40], metadata={"text": text, "lines": "=a\r\nb\t\n"})
     before = transfer.all()

@@ -177,6 +177,7 @@ def test_an_event_of_a_newer_schema_is_no_bad_event() -> None:
 
 @given(st.binary())
 def test_no_bytes_at_all_make_reading_crash(value: bytes) -> None:
+    """S27."""
     with pytest.raises(BadEvent):
         decode(value, b"7")
 
@@ -190,6 +191,7 @@ JSON = st.recursive(
 
 @given(st.sampled_from(sorted(orjson.loads(created().event.payload))), JSON)
 def test_a_field_of_any_type_is_read_or_refused_and_never_crashes(name: str, value: object) -> None:
+    """S27."""
     raw = orjson.loads(created().event.payload)
     try:
         raw[name] = value

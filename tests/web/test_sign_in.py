@@ -62,6 +62,7 @@ def test_a_key_signs_in_with_its_role_until_it_is_revoked(
 def test_a_cookie_opens_no_api_and_a_key_no_page(
     app: Flask, ann: Visitor, make_key: Callable[[Role], str]
 ) -> None:
+    """S15."""
     key = make_key("admin")
 
     assert ann.get("/api/customers/").status_code == 401
@@ -71,6 +72,7 @@ def test_a_cookie_opens_no_api_and_a_key_no_page(
 
 
 def test_a_wrong_password_and_an_unknown_user_get_the_same_answer(app: Flask, make_user: MakeUser) -> None:
+    """S3."""
     make_user("ann")
 
     wrong, unknown = (Visitor(app).sign_in(name, "not the password") for name in ("ann", "bob"))
@@ -80,6 +82,7 @@ def test_a_wrong_password_and_an_unknown_user_get_the_same_answer(app: Flask, ma
 
 
 def test_the_tenth_try_is_refused_even_with_the_right_password(app: Flask, make_user: MakeUser) -> None:
+    """S3."""
     make_user("ann")
     make_user("bob")
     visitor = Visitor(app)
@@ -94,6 +97,7 @@ def test_the_tenth_try_is_refused_even_with_the_right_password(app: Flask, make_
 
 
 def test_an_address_that_tries_many_names_is_refused(app: Flask, store: Store, make_user: MakeUser) -> None:
+    """S3."""
     make_user("ann")
     for _ in range(99):
         store.sessions.count_try("address:127.0.0.1", utc_now(), 900)
@@ -102,6 +106,7 @@ def test_an_address_that_tries_many_names_is_refused(app: Flask, store: Store, m
 
 
 def test_signing_in_gives_a_new_session_so_nobody_can_plant_theirs(app: Flask, make_user: MakeUser) -> None:
+    """S14."""
     make_user("ann")
     visitor = Visitor(app)
     visitor.get("/ui/sign-in")
@@ -129,6 +134,7 @@ def test_signing_out_ends_the_session_wherever_its_cookie_is(app: Flask, ann: Vi
 
 @pytest.mark.parametrize(("created", "seen"), [(-43201, 0), (-7300, -7201)], ids=["too old", "idle"])
 def test_a_session_ends_by_age_and_by_rest(ann: Visitor, store: Store, created: int, seen: int) -> None:
+    """S14."""
     import hashlib
 
     session_id = hashlib.sha256(ann.cookie().encode()).hexdigest()
@@ -153,6 +159,7 @@ def test_a_user_who_is_disabled_is_out_at_once(app: Flask, ann: Visitor, store: 
 
 
 def test_the_cookie_is_pinned_to_the_host_under_tls(settings: Settings, store: Store) -> None:
+    """S14."""
     app = create_app(settings.replace(public_url="https://crm.example.org"), store)
     secure = Visitor(app, "https://crm.example.org").get("/ui/sign-in")
     plain = Visitor(create_app(settings, store)).get("/ui/sign-in")
@@ -167,6 +174,7 @@ def test_the_cookie_is_pinned_to_the_host_under_tls(settings: Settings, store: S
 
 
 def test_a_form_is_refused_without_its_token_or_from_another_site(ann: Visitor, store: Store) -> None:
+    """S15."""
     fields = {"name": "Eve"}
     refused = [
         ann.post("/ui/customers/new", csrf="", **fields),
@@ -203,6 +211,7 @@ def test_sign_in_off_still_refuses_forms_of_other_sites(settings: Settings, stor
 
 @pytest.mark.parametrize("path", ["/ui/sign-in", "/ui/customers", "/ui/customers/999", "/ui/nothing", "/"])
 def test_every_page_comes_with_the_headers_that_protect_it(ann: Visitor, path: str) -> None:
+    """S16."""
     headers = ann.get(path).headers
 
     csp = headers["Content-Security-Policy"]

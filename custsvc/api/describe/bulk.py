@@ -1,0 +1,74 @@
+"""Operations on files of customers: export and import."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..messages import JSON
+from . import models
+from .operation import Answer, Operation, Parameter
+from .parameters import FILTERS, KEY, SHOWN, SORT, text
+
+_NDJSON: Final = "application/x-ndjson"
+_CSV: Final = "text/csv"
+_LINES: Final = {"type": "string", "description": "One customer on each line, as JSON."}
+_SHEET: Final = {
+    "type": "string",
+    "description": "A heading and one customer on each line (RFC 4180). A cell that a spreadsheet would take "
+    "for a formula has an apostrophe in front.",
+}
+
+
+def _yes_or_no(name: str, description: str) -> Parameter:
+    return Parameter(name, description, {"type": "boolean", "default": False})
+
+
+BULK: Final[dict[tuple[str, str], Operation]] = {
+    ("/api/customers/export", "get"): Operation(
+        id="exportCustomers",
+        tag="customers",
+        summary="All customers of a filter, as a file",
+        description="Streamed, whatever its size, as CSV, NDJSON or a JSON array.",
+        parameters=(
+            Parameter(
+                "format",
+                "csv, ndjson or json; without it, Accept decides.",
+                {"type": "string", "enum": ["csv", "ndjson", "json"]},
+            ),
+            *FILTERS,
+            SORT,
+            SHOWN,
+        ),
+        answers={
+            200: Answer(
+                "The file.",
+                {JSON: {"type": "array", "items": {"type": "object"}}, _NDJSON: _LINES, _CSV: _SHEET},
+            )
+        },
+    ),
+    ("/api/customers/import", "post"): Operation(
+        id="importCustomers",
+        tag="customers",
+        summary="Create and change many customers from a file",
+        description="The whole file is planned first; where any row is wrong, nothing is done (unless "
+        "`skip_errors`). Then that plan is applied: a row whose customer somebody changes meanwhile is "
+        "reported as a conflict and left alone. A field that a row does not have stays as it is. With an "
+        "Idempotency-Key, a request that was cut off can be sent again and goes on where it was.",
+        parameters=(
+            Parameter(
+                "on",
+                "The field by which a row finds its customer; a row without it is a new customer.",
+                {"type": "string", "enum": ["id", "email"], "default": "id"},
+            ),
+            _yes_or_no("dry_run", "Only tell what would be done."),
+            _yes_or_no("restore", "Bring deleted customers back that are in the file."),
+            _yes_or_no("skip_errors", "Import the rows that are right."),
+            text("plan", "The name of a plan that was shown: anything else is not applied (409).", 64),
+            KEY,
+        ),
+        body={_NDJSON: _LINES, _CSV: _SHEET},
+        answers={200: Answer("What was done, or would be.", {JSON: models.ImportReport})},
+        problems=(409, 413, 415, 422),
+        role="write",
+    ),
+}

@@ -1,0 +1,201 @@
+"""Operations on one customer, on lists of them, and the same under the originals' paths."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ..messages import JSON, MERGE_PATCH
+from . import models
+from .operation import Answer, Operation, Parameter
+from .parameters import (
+    COUNT,
+    CURSOR,
+    FILTERS,
+    IF_MATCH,
+    IF_NONE_MATCH,
+    KEY,
+    MIN_POSITION,
+    PAGE_LIMIT,
+    PREFER,
+    SHOWN,
+    SORT,
+    WAIT,
+)
+
+_WRITTEN: Final = ("X-Custsvc-Position", "Idempotency-Replayed")
+_CUSTOMER = Answer("The customer.", {JSON: models.Customer}, ("ETag", "Last-Modified"))
+_CHANGED = Answer("The customer.", {JSON: models.Customer}, ("ETag", "Last-Modified", *_WRITTEN))
+_MINIMAL = Answer("Done; no body, as `Prefer: return=minimal` asked.", {}, ("ETag", *_WRITTEN))
+
+
+def _links() -> dict[str, Any]:
+    """From a customer that was made to what can be done with it."""
+    return {
+        operation: {"operationId": operation, "parameters": {"customer_id": "$response.body#/id"}}
+        for operation in (
+            "getCustomer",
+            "replaceCustomer",
+            "patchCustomer",
+            "deleteCustomer",
+            "restoreCustomer",
+            "getCustomerHistory",
+        )
+    }
+
+
+_CREATED = Answer(
+    "The new customer.", {JSON: models.Customer}, ("ETag", "Last-Modified", "Location", *_WRITTEN), _links()
+)
+# The problems of a write to a customer that is there: those of its body come on top.
+_WRITE: Final = (404, 409, 412, 422, 428)
+
+_AT = Parameter(
+    "at", "A time: the customer as it was then, alone.", {"type": "string", "format": "date-time"}
+)
+
+_RECORD: Final[dict[tuple[str, str], Operation]] = {
+    ("/api/customers/", "get"): Operation(
+        id="listCustomers",
+        tag="customers",
+        summary="List customers",
+        description="A page costs the same at any depth. `next` and `previous` lead to its neighbours. "
+        "`metadata.KEY=VALUE` keeps those that have this metadata entry.",
+        parameters=(*FILTERS, SORT, SHOWN, COUNT, PAGE_LIMIT, CURSOR, MIN_POSITION, WAIT),
+        answers={200: Answer("A page.", {JSON: models.CustomerList}, ())},
+        problems=(504,),
+    ),
+    ("/api/customers/", "post"): Operation(
+        id="createCustomer",
+        tag="customers",
+        summary="Create a customer",
+        parameters=(KEY, PREFER),
+        body={JSON: models.CustomerFields},
+        answers={201: _CREATED},
+        problems=(409, 413, 415, 422),
+        role="write",
+    ),
+    ("/api/customers/{customer_id}/", "get"): Operation(
+        id="getCustomer",
+        tag="customers",
+        summary="Get a customer",
+        description="HEAD answers the same without the body.",
+        parameters=(IF_NONE_MATCH, MIN_POSITION, WAIT),
+        answers={200: _CUSTOMER, 304: Answer("You have it already.", {}, ("ETag",))},
+        problems=(404, 504),
+    ),
+    ("/api/customers/{customer_id}/", "put"): Operation(
+        id="replaceCustomer",
+        tag="customers",
+        summary="Replace a customer's fields",
+        description="Never creates. A body that changes nothing makes no version and no event.",
+        parameters=(IF_MATCH, KEY, PREFER),
+        body={JSON: models.CustomerFields},
+        answers={200: _CHANGED, 204: _MINIMAL},
+        problems=(*_WRITE, 413, 415),
+        role="write",
+    ),
+    ("/api/customers/{customer_id}/", "patch"): Operation(
+        id="patchCustomer",
+        tag="customers",
+        summary="Change some of a customer's fields",
+        parameters=(IF_MATCH, KEY, PREFER),
+        body={MERGE_PATCH: models.CustomerPatch, JSON: models.CustomerPatch},
+        answers={200: _CHANGED, 204: _MINIMAL},
+        problems=(*_WRITE, 413, 415),
+        role="write",
+    ),
+    ("/api/customers/{customer_id}/", "delete"): Operation(
+        id="deleteCustomer",
+        tag="customers",
+        summary="Delete a customer",
+        description="It can be restored. For one that is deleted already the answer is the same.",
+        parameters=(IF_MATCH, KEY),
+        answers={204: Answer("It is deleted.", {}, ("ETag", *_WRITTEN))},
+        problems=_WRITE,
+        role="write",
+    ),
+    ("/api/customers/{customer_id}/restore", "post"): Operation(
+        id="restoreCustomer",
+        tag="customers",
+        summary="Bring a deleted customer back",
+        parameters=(IF_MATCH, KEY, PREFER),
+        answers={200: _CHANGED, 204: _MINIMAL},
+        problems=_WRITE,
+        role="write",
+    ),
+    ("/api/customers/{customer_id}/revert", "post"): Operation(
+        id="revertCustomer",
+        tag="customers",
+        summary="Give a customer the fields of an earlier version",
+        description="They become a new version. After /erase there is nothing earlier.",
+        parameters=(IF_MATCH, KEY, PREFER),
+        body={JSON: models.Revert},
+        answers={200: _CHANGED, 204: _MINIMAL},
+        problems=(*_WRITE, 413, 415),
+        role="write",
+    ),
+    ("/api/customers/{customer_id}/erase", "post"): Operation(
+        id="eraseCustomer",
+        tag="customers",
+        summary="Erase what is personal of a customer",
+        description="The fields are blanked, in the record and in all of its history. It cannot be undone.",
+        parameters=(IF_MATCH, KEY, PREFER),
+        answers={200: _CHANGED, 204: _MINIMAL},
+        problems=_WRITE,
+        role="admin",
+    ),
+    ("/api/customers/batch", "post"): Operation(
+        id="batchCustomers",
+        tag="customers",
+        summary="Do many operations in one request",
+        description="Up to 1,000, in one step. One that fails is left out, or, where the batch is atomic, "
+        "keeps all of it from being done. The status is 200 in each case: look at the results.",
+        parameters=(KEY,),
+        body={JSON: models.Batch},
+        answers={200: Answer("One result per operation.", {JSON: models.BatchResults}, _WRITTEN)},
+        problems=(409, 413, 415, 422),
+        role="write",
+    ),
+    ("/api/customers/{customer_id}/history", "get"): Operation(
+        id="getCustomerHistory",
+        tag="customers",
+        summary="A customer's events, the newest first",
+        description="Or, with `at`, the customer as it was at a time.",
+        parameters=(_AT, PAGE_LIMIT, CURSOR),
+        answers={200: Answer("A page.", {JSON: (models.CustomerHistory, models.Customer)})},
+        problems=(404,),
+    ),
+}
+
+_NOTIFICATIONS = Operation(
+    id="getCustomerNotifications",
+    tag="customers",
+    summary="What was sent to a customer, the newest first",
+    parameters=(PAGE_LIMIT,),
+    answers={200: Answer("The newest ones.", {JSON: models.NotificationList})},
+    problems=(404,),
+)
+
+
+def _original(operation: Operation) -> Operation:
+    return Operation(
+        id=f"original{operation.id[:1].upper()}{operation.id[1:]}",
+        tag="originals",
+        summary=operation.summary,
+        description=operation.description,
+        answers=operation.answers,
+        parameters=operation.parameters,
+        body=operation.body,
+        problems=operation.problems,
+        role=operation.role,
+        deprecated=True,
+    )
+
+
+ORIGINALS: Final = {
+    (path.removeprefix("/api"), method): _original(operation)
+    for (path, method), operation in _RECORD.items()
+    if path in ("/api/customers/", "/api/customers/{customer_id}/")
+}
+
+CUSTOMERS: Final = _RECORD | {("/api/customers/{customer_id}/notifications", "get"): _NOTIFICATIONS}

@@ -1,0 +1,106 @@
+"""Parameters and headers that several operations take."""
+
+from __future__ import annotations
+
+from typing import Any, Final, get_args
+
+from ...customer import EMAIL_MAX, NAME_MAX
+from ...stores.base import SortField
+from ..lists import FIELDS
+from ..messages import LIMIT_DEFAULT, LIMIT_MAX
+from .operation import Parameter
+
+_DELETED = Parameter(
+    "deleted",
+    "Whether deleted customers are in the list.",
+    {"type": "string", "enum": ["exclude", "include", "only"], "default": "exclude"},
+)
+PAGE_LIMIT = Parameter(
+    "limit",
+    "How many at most.",
+    {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
+)
+CURSOR = Parameter("cursor", "Where the page before ended, as its `next` gave it.", {"type": "string"})
+COUNT = Parameter(
+    "count",
+    "Whether to count all that match; by default only on the first page.",
+    {"type": "string", "enum": ["exact", "estimated", "none"]},
+)
+
+
+def text(name: str, description: str, longest: int, **schema: Any) -> Parameter:
+    return Parameter(name, description, {"type": "string", "maxLength": longest, **schema})
+
+
+_NOT_NUL: Final = "^[^\\x00]*$"
+FILTERS: Final = (
+    text(
+        "q",
+        "Words, each of which begins a word of name, email or phone; case and accents do not matter.",
+        100,
+        pattern=_NOT_NUL,
+    ),
+    text("email", "Exactly this address.", EMAIL_MAX, pattern=_NOT_NUL),
+    text("name__startswith", "The name begins with this, letter by letter.", NAME_MAX, pattern=_NOT_NUL),
+    *(
+        Parameter(
+            f"{field}__{sign}",
+            f"Last {verb} {words} this time." if field == "updated" else f"Created {words} this time.",
+            {"type": "string", "format": "date-time"},
+        )
+        for field, verb in (("created", "created"), ("updated", "changed"))
+        for sign, words in (
+            ("gte", "at or after"),
+            ("gt", "after"),
+            ("lte", "at or before"),
+            ("lt", "before"),
+        )
+    ),
+    _DELETED,
+)
+SORT = Parameter(
+    "sort",
+    "The field to sort by, with - before it to descend. Customers alike in it follow by id.",
+    {
+        "type": "string",
+        "enum": [f"{sign}{field}" for field in get_args(SortField) for sign in ("", "-")],
+        "default": "id",
+    },
+)
+SHOWN = text(
+    "fields",
+    "The fields to show, separated by commas: `id,name`. All of them by default.",
+    200,
+    pattern=f"^({'|'.join(FIELDS)})(,({'|'.join(FIELDS)}))*$",
+)
+
+
+def header(name: str, description: str, **schema: Any) -> Parameter:
+    return Parameter(name, description, {"type": "string", **schema}, place="header")
+
+
+IF_MATCH = header(
+    "If-Match",
+    'The ETag of the version this write is based on, as "v3"; where it is no more, 412.',
+    pattern=r'^(\*|"v[1-9][0-9]{0,17}")$',
+)
+IF_NONE_MATCH = header("If-None-Match", "ETags that you have; 304 where nothing changed.")
+PREFER = header(
+    "Prefer",
+    "`return=minimal`: no body back (RFC 7240). What is not understood is passed over.",
+    examples=["return=minimal", "return=representation"],
+)
+KEY = header(
+    "Idempotency-Key",
+    "Any text of your own. The same request sent again with it, within 24 hours, gets the same answer and "
+    "does nothing; another request with it is 422.",
+    pattern="^[!#-~]{1,255}$",
+)
+WAIT = header(
+    "Prefer", "`wait=N`: wait up to N seconds (at most 10) for X-Custsvc-Min-Position.", examples=["wait=2"]
+)
+MIN_POSITION = header(
+    "X-Custsvc-Min-Position",
+    "X-Custsvc-Position of a write. A copy that has not got it answers 504 `copy-behind`.",
+    pattern="^[1-9][0-9]{0,17}-[1-9][0-9]{0,17}$",
+)
