@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
-import email.policy
+import re
 import uuid
 from dataclasses import dataclass
 from email.header import Header
-from email.headerregistry import Address
-from email.mime.multipart import MIMEMultipart
-from email.mime.text import MIMEText
-from email.parser import BytesHeaderParser
 from email.utils import format_datetime
 
 from ..errors import ConfigurationError
@@ -19,22 +16,9 @@ from .address import BadAddress, MailAddress, one_address
 from .channel import BadMail
 from .text import is_one_line
 
-
-class _Straight(email.policy.Compat32):
-    """Writes each header as it is. The older policy, and no folding: mails are written five times as fast.
-
-    Nor is the link to unsubscribe broken in two, which not every mail program mends.
-    """
-
-    def fold_binary(self, name: str, value: str) -> bytes:
-        return f"{name}: {value}\n".replace("\n", self.linesep).encode("ascii")
-
-
-_ASCII = _Straight(linesep="\r\n")
-# Only the newer policy writes addresses beyond ASCII.
-_UTF8 = email.policy.SMTPUTF8.clone(max_line_length=990)
 _SUBJECT_MAX = 250
 _LINE_MAX = 990
+_LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,40 +63,64 @@ def compose(
     subject = notification.subject
     if not subject.strip() or not is_one_line(subject) or len(subject) > _SUBJECT_MAX:
         raise BadMail(f"the subject must be one line of 1 to {_SUBJECT_MAX} characters")
+    headers = [
+        ("From", sender.spec),
+        ("To", recipient.spec),
+        ("Date", format_datetime(now)),
+        ("Message-ID", message_id(notification.id, sender)),
+        # RFC 3834: no out-of-office reply, and no loop of replies, may answer this.
+        ("Auto-Submitted", "auto-generated"),
+    ]
+    if unsubscribe is not None:
+        # RFC 2369, and RFC 8058: a mail program may post to it without asking. Never folded: not every mail
+        # program mends a link that is broken in two.
+        headers.append(("List-Unsubscribe", f"<{unsubscribe}>"))
+        headers.append(("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"))
     utf8 = sender.needs_utf8 or recipient.needs_utf8
     try:
-        message = _body(notification)
-        message["From"] = str(Address(username=sender.local, domain=sender.domain))
-        message["To"] = str(Address(username=recipient.local, domain=recipient.domain))
-        message["Subject"] = subject if subject.isascii() else Header(subject, "utf-8").encode()
-        message["Date"] = format_datetime(now)
-        message["Message-ID"] = message_id(notification.id, sender)
-        # RFC 3834: no out-of-office reply, and no loop of replies, may answer this.
-        message["Auto-Submitted"] = "auto-generated"
-        if unsubscribe is not None:
-            # RFC 2369, and RFC 8058: a mail program may post to it without asking.
-            message["List-Unsubscribe"] = f"<{unsubscribe}>"
-            message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
-        data = message.as_bytes(policy=_UTF8 if utf8 else _ASCII)
-    except (ValueError, UnicodeError) as exc:
+        head = "".join(_header(name, value) for name, value in headers).encode("utf-8" if utf8 else "ascii")
+        data = head + _subject(subject) + b"MIME-Version: 1.0\r\n" + _body(notification)
+    except UnicodeError as exc:
         raise BadMail(f"the mail cannot be written: {exc}") from exc
-    # Not every Python's generator refuses a header that breaks its line (CVE-2024-6923), so look.
-    if BytesHeaderParser().parsebytes(data).keys() != message.keys():
-        raise BadMail("a header of the mail holds another one")
     return Mail(sender, recipient, data)
 
 
-def _body(notification: Notification) -> MIMEText | MIMEMultipart:
-    """The text, and the HTML where there is one. The older classes of `email`: thrice as fast, same bytes."""
+# Written here and not by `email`, which takes five times as long for the same bytes.
+
+
+def _header(name: str, value: str) -> str:
+    if not is_one_line(value):
+        raise BadMail("a header of the mail holds another one")
+    return f"{name}: {value}\r\n"
+
+
+def _subject(subject: str) -> bytes:
+    """The only header that may be folded: words beyond ASCII are encoded (RFC 2047), some to a line."""
+    lines = [subject] if subject.isascii() else Header(subject, "utf-8").encode(linesep="\n").split("\n ")
+    return _header("Subject", lines[0]).encode("ascii") + b"".join(
+        b" " + line.encode("ascii") + b"\r\n" for line in lines[1:] if is_one_line(line)
+    )
+
+
+def _body(notification: Notification) -> bytes:
+    """What describes the text, and the text; and the HTML, where there is one, as an alternative to it."""
     text = _part(notification.text, "plain")
     if notification.html is None:
         return text
-    # Made up here, as looking for one that the text does not hold costs as much as all the rest.
-    boundary = f"=_{uuid.uuid4().hex}"
-    return MIMEMultipart("alternative", boundary, [text, _part(notification.html, "html")])
+    mark = f"=_{uuid.uuid4().hex}"
+    between = f"\r\n--{mark}\r\n".encode()
+    begin = f'Content-Type: multipart/alternative; boundary="{mark}"\r\n'.encode()
+    end = f"\r\n--{mark}--\r\n".encode()
+    return begin + between + text + between + _part(notification.html, "html") + end
 
 
-def _part(text: str, subtype: str) -> MIMEText:
+def _part(text: str, subtype: str) -> bytes:
     # A line of a mail has at most 998 characters (RFC 5322, 2.1.1); base64 breaks longer ones.
-    plain = text.isascii() and max(map(len, text.split("\n"))) < _LINE_MAX
-    return MIMEText(text, subtype, "us-ascii" if plain else "utf-8")
+    if text.isascii() and max(map(len, text.split("\n"))) < _LINE_MAX:
+        charset, encoding = "us-ascii", "7bit"
+        content = _LINE_END.sub("\r\n", text).encode("ascii")
+    else:
+        charset, encoding = "utf-8", "base64"
+        content = base64.encodebytes(text.encode()).replace(b"\n", b"\r\n")
+    about = f'Content-Type: text/{subtype}; charset="{charset}"\r\nContent-Transfer-Encoding: {encoding}\r\n'
+    return about.encode("ascii") + b"\r\n" + content

@@ -308,10 +308,14 @@ def is_bad_address(code: int, text: str) -> bool:
 
 def _end_of_data(data: bytes) -> bytes:
     """The text as it goes over the line: lines end in CRLF, dots at their begin are doubled, then a dot."""
-    lines = re.sub(rb"\r\n|\r|\n", b"\r\n", data)
-    if not lines.endswith(b"\r\n"):
-        lines += b"\r\n"
-    return re.sub(rb"(?m)^\.", b"..", lines) + b".\r\n"
+    ends = data.count(b"\r\n")
+    if ends != data.count(b"\n") or ends != data.count(b"\r"):
+        data = re.sub(rb"\r\n|\r|\n", b"\r\n", data)
+    if not data.endswith(b"\r\n"):
+        data += b"\r\n"
+    if data.startswith(b"."):
+        data = b"." + data
+    return data.replace(b"\r\n.", b"\r\n..") + b".\r\n"
 
 
 def _our_name() -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -25,26 +22,11 @@ from custsvc.workers.loop import Stop
 from tests.background import in_background
 
 from .conftest import PATIENT
+from .forked import Copy
 
 LEASE = 60.0
-POLICY = Policy(tries=3, retry_base=0.05, retry_cap=0.1, lease=LEASE, idle=0.05, expire_every=0.2)
-
-_PROCESS = """
-import dataclasses, sys
-from custsvc.config import Settings
-from custsvc.notify.intake import GROUP
-from custsvc.notify.run import policy_of, run_notify
-from custsvc.workers.loop import Stop
-from tests.background import in_background
-import orjson
-
-settings = Settings(**orjson.loads(sys.argv[1]))
-with Stop().on_signals() as stop:
-    run_notify(settings, stop, policy=dataclasses.replace(
-        policy_of(settings), tries=3, retry_base=0.05, retry_cap=0.1, lease=float(sys.argv[2]), idle=0.05,
-        expire_every=0.2,
-    ))
-"""
+_POLICY = {"tries": 3, "retry_base": 0.05, "retry_cap": 0.1, "idle": 0.05, "expire_every": 0.2}
+POLICY = Policy(**_POLICY, lease=LEASE)
 
 
 def until(what: str, condition: Callable[[], Any], seconds: float = 120.0) -> None:
@@ -73,26 +55,16 @@ def notify(settings: Settings) -> Callable[[Stop], None]:
 
 
 @contextmanager
-def process(
-    settings: Settings, tmp_path: Path, *, crash_at: str | None = None, lease: float = LEASE
-) -> Iterator[subprocess.Popen[bytes]]:
+def process(settings: Settings, folder: Path, *, crash_at: str = "", lease: float = LEASE) -> Iterator[Copy]:
     """The role as a process of its own, killed at the end of the block.
 
     What it holds then is held for long; `pass_time` of the back door ends that at once.
     """
-    names = ("backend", "postgres_url", "mongo_url", "kafka", "smtp_url", "notify_connections", "notify_cap")
-    topics = ("topic_updates", "topic_notify", "topic_failed", "topic_dead", "notify_on_unknown")
-    values = {name: getattr(settings, name) for name in (*names, *topics)}
-    env = {**os.environ, **({"CUSTSVC_CRASH_AT": crash_at} if crash_at else {})}
-    with (tmp_path / "notify.log").open("ab") as log:
-        role = subprocess.Popen(
-            [sys.executable, "-c", _PROCESS, orjson.dumps(values).decode(), str(lease)], stderr=log, env=env
-        )
-        try:
-            yield role
-        finally:
-            role.kill()
-            role.wait(60)
+    copy = Copy(settings, folder / "notify.log", crash_at, {**_POLICY, "lease": lease})
+    try:
+        yield copy
+    finally:
+        copy.kill()
 
 
 def records(settings: Settings, topic: str, count: int) -> list[dict[str, Any]]:

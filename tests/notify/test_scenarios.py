@@ -97,7 +97,6 @@ def kill_at_random(
             until("mails go out", lambda s=seen: len(sink.accepted) > s + share or not open_ones(ledger), 120)
             victim = live.pop(rng.randrange(len(live)))
             victim.kill()
-            victim.wait(60)
             killed += 1
             live.append(stack.enter_context(process(settings, folder, lease=2.0)))
         until("all are settled", lambda: not open_ones(ledger), 120 + mails / 50)
