@@ -21,6 +21,7 @@ from custsvc.errors import CustsvcError
 from custsvc.local import LocalServers
 from custsvc.stores import open_store
 from custsvc.stores.base import Store
+from tests.chaos.faultproxy import FaultProxy
 
 # The folders and files whose tests take long.
 _LONGEST = frozenset(("e2e", "chaos", "web", "local", "test_schemathesis.py"))
@@ -349,3 +350,20 @@ def backdoor(backend: str, database_url: str) -> Iterator[Backdoor]:
     kind = PostgresBackdoor if backend == "postgres" else MongoBackdoor
     with closing(kind(database_url)) as backdoor:
         yield backdoor
+
+
+@pytest.fixture
+def proxy(database_url: str) -> Iterator[FaultProxy]:
+    """A way to the test's database that can lose a request, or the reply to one, and can be shut."""
+    parts = urlsplit(database_url)
+    with FaultProxy((parts.hostname or "127.0.0.1", parts.port or 5432)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def proxied(backend: str, database_url: str, proxy: FaultProxy, opened: Callable[[str], Store]) -> Store:
+    """The test's store, reached through the proxy."""
+    parts = urlsplit(database_url)
+    user = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
+    query = "directConnection=true" if backend == "mongo" else parts.query
+    return opened(urlunsplit(parts._replace(netloc=f"{user}127.0.0.1:{proxy.port}", query=query)))

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
 from custsvc.customer import Customer, Fields, Stored
 from custsvc.events import Change, CustomerEvent, ReceivedEvent, decode, new_change
 from custsvc.stores.base import Outbox, Store
-from tests.chaos.faultproxy import FaultProxy
 
 NOW = dt.datetime(2026, 11, 23, 20, 40, 0, 123000, tzinfo=dt.UTC)
 
@@ -124,23 +122,6 @@ def at_once() -> Callable[..., list[Any]]:
 
 
 # -- behind the ports ------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def proxy(database_url: str) -> Iterator[FaultProxy]:
-    """A way to the test's database that can lose a request, or the reply to one, and can be shut."""
-    parts = urlsplit(database_url)
-    with FaultProxy((parts.hostname or "127.0.0.1", parts.port or 5432)) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def proxied(backend: str, database_url: str, proxy: FaultProxy, opened: Callable[[str], Store]) -> Store:
-    """The test's store, reached through the proxy."""
-    parts = urlsplit(database_url)
-    user = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
-    query = "directConnection=true" if backend == "mongo" else parts.query
-    return opened(urlunsplit(parts._replace(netloc=f"{user}127.0.0.1:{proxy.port}", query=query)))
 
 
 @pytest.fixture

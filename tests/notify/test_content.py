@@ -183,8 +183,16 @@ HEADERS = [
     "Bcc: evil@example.net",
     "To: evil@example.net",
     "RCPT TO:<evil@example.net>",
+    "Cc: evil@example.net",
+    "Reply-To: evil@example.net",
+    "Subject: other",
     "Content-Type: text/html",
+    "Content-Transfer-Encoding: base64",
+    "--=_boundary",
+    "=?utf-8?q?=0D=0ABcc:_evil=40example.net?=",
+    "MAIL FROM:<evil@example.net>",
     "DATA",
+    "\tfolded",
 ]
 PAYLOADS = [f"x{a}{h}{b}y" for a, h, b in itertools.product(BREAKS, HEADERS, ["", *BREAKS])]
 WRONG_ADDRESSES = [
@@ -220,18 +228,18 @@ EXPECTED = ["from", "to", "subject", "date", "message-id", "auto-submitted"]
 
 
 def test_no_payload_in_a_customer_becomes_a_header_or_ends_the_mail() -> None:
-    assert len(PAYLOADS) * 3 > 2000
-    for payload in PAYLOADS:
+    """S20, N9."""
+    assert len(set(PAYLOADS)) > 2000
+    for payload, op in zip(PAYLOADS, itertools.cycle(("created", "updated", "deleted"))):
         before = Fields(payload, "a@example.com", payload, {"k": payload})
         found = ReceivedEvent(
-            "e", "updated", 7, 2, [], "", None, None, _raw(ADA), _raw(before) | {"name": payload}, b""
+            "e", op, 7, 2, [], "", None, None, _raw(ADA), _raw(before) | {"name": payload}, b""
         )
-        for op in ("created", "updated", "deleted"):
-            for to, content in mails(found._replace(op=op)).values():
-                row = mail("m", to=to, subject=content.subject, text=content.text, html=content.html)
-                data = compose(row, ME, NOW).data
-                assert set(headers_of(data)) - {"mime-version", "content-type"} == set(EXPECTED)
-                assert b"\r\n.\r\n" not in _end_of_data(data)[:-5]
+        for to, content in mails(found).values():
+            row = mail("m", to=to, subject=content.subject, text=content.text, html=content.html)
+            data = compose(row, ME, NOW).data
+            assert set(headers_of(data)) - {"mime-version", "content-type"} == set(EXPECTED)
+            assert b"\r\n.\r\n" not in _end_of_data(data)[:-5]
 
 
 def _raw(fields: Fields) -> dict[str, Any]:
@@ -248,7 +256,7 @@ def _raw(fields: Fields) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("address", [*WRONG_ADDRESSES, *(f"a@example.com{p}" for p in PAYLOADS[::17])])
+@pytest.mark.parametrize("address", [*WRONG_ADDRESSES, *(f"a@example.com{p}" for p in PAYLOADS[::53])])
 def test_what_is_not_exactly_one_address_is_refused_before_sending(address: str) -> None:
     with pytest.raises(BadAddress):
         one_address(address)
@@ -256,7 +264,7 @@ def test_what_is_not_exactly_one_address_is_refused_before_sending(address: str)
         compose(mail("m", to=address), ME, NOW)
 
 
-@pytest.mark.parametrize("subject", [*PAYLOADS[::17], "", "   ", "x" * 251])
+@pytest.mark.parametrize("subject", [*PAYLOADS[::53], "", "   ", "x" * 251])
 def test_a_subject_that_is_not_one_line_is_refused_before_sending(subject: str) -> None:
     with pytest.raises(BadMail):
         compose(mail("m", subject=subject), ME, NOW)
@@ -288,8 +296,8 @@ def arrives_alone(payloads: list[str], ledger: Ledger, sink: Sink, new_sender: C
 def test_no_payload_adds_a_recipient_or_a_header_at_the_server(
     ledger: Ledger, sink: Sink, new_sender: Callable[..., Sender]
 ) -> None:
-    """S20, N9: each tenth; all of them are made into mails above."""
-    arrives_alone(PAYLOADS[::10], ledger, sink, new_sender)
+    """S20, N9: each twentieth; all of them are made into mails above."""
+    arrives_alone(PAYLOADS[::20], ledger, sink, new_sender)
 
 
 @pytest.mark.long
@@ -298,4 +306,4 @@ def test_none_of_two_thousand_payloads_adds_a_recipient_or_a_header_at_the_serve
     ledger: Ledger, sink: Sink, new_sender: Callable[..., Sender]
 ) -> None:
     """S20, N9, full size."""
-    arrives_alone(PAYLOADS * 3, ledger, sink, new_sender)
+    arrives_alone(PAYLOADS, ledger, sink, new_sender)

@@ -30,6 +30,7 @@ from .role import LEASE, POLICY, created, lag, notify, process, records, running
 def test_each_event_is_mailed_once_though_it_is_delivered_ten_times(
     settings: Settings, publisher: Publisher, sink: Sink, ledger: Ledger
 ) -> None:
+    """N8."""
     events = [created(number) for number in range(1, 31)]
 
     with running(notify(settings)):
@@ -72,6 +73,7 @@ def test_bad_records_stop_nothing_and_bad_requests_go_to_the_failed_topic(
 def test_old_records_are_never_mailed_and_counted(
     settings: Settings, publisher: Publisher, ledger: Ledger
 ) -> None:
+    """N13."""
     publisher.send(settings.topic_updates, [created(number) for number in range(1, 6)])
     asked = {"id": "q", "notifyTo": "to@example.com", "subject": "Hi", "textMsg": "Hello"}
     publisher.send(settings.topic_notify, [Record(None, orjson.dumps(asked), [])])
@@ -202,6 +204,7 @@ def test_sigterm_finishes_the_mail_in_hand_and_ends_in_time(
 def test_failures_wait_for_a_broker_that_is_down_and_are_published_once(
     settings: Settings, ledger: Ledger, publisher: Publisher, backdoor: Backdoor
 ) -> None:
+    """N10; with a broker that is really down: test_full_size."""
     from custsvc.notify.failed import FailedTopic
 
     ledger.add([mail(f"m{n}", customer=n) for n in range(50)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import itertools
 import threading
@@ -15,8 +16,10 @@ import pytest
 from custsvc.errors import TemporaryError
 from custsvc.notify.breaker import Breaker
 from custsvc.notify.sender import Sender
+from custsvc.stores.base import Store
 from custsvc.stores.ledger import Ledger
 from custsvc.workers.loop import Stop
+from tests.chaos.faultproxy import FaultProxy
 
 from .conftest import IMPATIENT, PATIENT, Sink, drop, mail, never, turns_until
 
@@ -42,6 +45,7 @@ def test_a_queued_mail_is_sent_and_its_answer_kept(ledger: Ledger, sink: Sink, n
 def test_451_three_times_then_250_takes_four_attempts_within_the_bounds(
     ledger: Ledger, sink: Sink, new_sender: NewSender
 ) -> None:
+    """N5."""
     asked: list[float] = []
     planned: dict[int, float] = {}
 
@@ -80,6 +84,7 @@ def test_tries_that_are_used_up_end_as_failed(ledger: Ledger, sink: Sink, new_se
 def test_three_recipients_end_each_in_their_own_way(
     ledger: Ledger, sink: Sink, new_sender: NewSender
 ) -> None:
+    """N6."""
     sink.rcpt["b@example.com"] = ["550 no such user"]
     sink.rcpt["c@example.com"] = ["450 busy"]
     ledger.add([mail(to, customer=None, to=f"{to}@example.com") for to in "abc"])
@@ -95,6 +100,7 @@ def test_three_recipients_end_each_in_their_own_way(
 def test_a_mail_whose_answer_is_lost_is_unknown_and_never_sent_again(
     answer: Any, ledger: Ledger, sink: Sink, new_sender: NewSender
 ) -> None:
+    """N4."""
     sink.data["a@example.com"] = [answer]
     ledger.add([mail("m")])
     sender = new_sender(timeouts=IMPATIENT if answer is never else PATIENT)
@@ -109,6 +115,7 @@ def test_a_mail_whose_answer_is_lost_is_unknown_and_never_sent_again(
 def test_a_mail_server_that_is_down_costs_no_attempt_and_few_connections(
     ledger: Ledger, sink: Sink, new_sender: NewSender
 ) -> None:
+    """N7; the half minute between two probes: test_breaker."""
     sink.mail = ["421 not now"]
     ledger.add([mail(f"m{n}", customer=n) for n in range(10)])
     sender = new_sender(breaker=Breaker(5, 0.3), retry_base=0.01)
@@ -215,15 +222,31 @@ def test_an_outage_of_the_ledger_neither_loses_nor_repeats_a_mail(
     assert len(ledger.attempts(["m"])["m"]) == 1
 
 
-def test_without_the_ledger_no_mail_leaves(ledger: Ledger, sink: Sink, new_sender: NewSender) -> None:
+def test_while_the_ledger_is_away_no_mail_leaves(
+    ledger: Ledger, proxied: Store, proxy: FaultProxy, sink: Sink, new_sender: NewSender
+) -> None:
+    """N12: its server goes when the mail server has taken the recipient."""
+    there = proxy.target
+
+    def go() -> None:
+        proxy.target = None
+        proxy.reset()
+
+    async def gone(_server: Any, _envelope: Any) -> str:
+        await asyncio.to_thread(go)
+        return "250 OK"
+
+    sink.rcpt["a@example.com"] = [gone, "250 OK"]
     ledger.add([mail("m")])
-    sender = new_sender(on=Broken(ledger, "advance", 1000), lease=0.3)
+    sender = new_sender(on=proxied.ledger, lease=1.0)
 
-    for _ in range(3):
+    for _ in range(2):
         sender.turn()
+    assert (sink.commands["RCPT"], sink.commands["DATA"]) == (1, 0)
 
-    assert sink.commands["DATA"] == 0
-    assert sink.accepted == []
+    proxy.target = there
+    turns_until(sender, lambda: ledger.expire() and ledger.counts() == {"sent": 1})
+    assert len(sink.accepted) == 1
 
 
 def test_the_wish_to_stop_gives_back_what_is_not_begun(
