@@ -158,18 +158,19 @@ class SmtpTransport:
             return self._envelope(self._connected(), mail)
 
     def _envelope(self, smtp: smtplib.SMTP, mail: Mail) -> Outcome | None:
-        options = []
+        # Not smtplib's own commands: those parse the addresses anew, which are checked already.
+        options, smtp.command_encoding = "", "ascii"
         if mail.needs_utf8:
             if not smtp.has_extn("smtputf8"):
                 return Outcome("failed", None, "the mail server takes no addresses beyond ASCII (SMTPUTF8)")
-            options = ["SMTPUTF8", "BODY=8BITMIME"]
-        code, reply = smtp.mail(mail.sender.spec, options)
+            options, smtp.command_encoding = " SMTPUTF8 BODY=8BITMIME", "utf-8"
+        code, reply = smtp.docmd("MAIL", f"FROM:<{mail.sender.spec}>{options}")
         if code == 421 or (500 <= code < 600 and code != 552):
             # It refuses us or our sender address, so it would refuse every mail: none of them is at fault.
             raise _Down(f"{self._server.address} refuses the sender: {code} {_text(reply)}", code)
         if not 200 <= code < 300:
             return self._refused(code, reply)
-        code, reply = smtp.rcpt(mail.recipient.spec)
+        code, reply = smtp.docmd("RCPT", f"TO:<{mail.recipient.spec}>")
         if 200 <= code < 300:
             crash.point("notify.accepted-recipient")
             return None

@@ -21,8 +21,10 @@ from custsvc.notify.sender import Policy
 from custsvc.workers.loop import Stop
 from tests.background import in_background
 
+# By its full name, by which a process that is made can import it too.
+from tests.notify.forked import Copy
+
 from .conftest import PATIENT
-from .forked import Copy
 
 LEASE = 60.0
 _POLICY = {"tries": 3, "retry_base": 0.05, "retry_cap": 0.1, "idle": 0.05, "expire_every": 0.2}
