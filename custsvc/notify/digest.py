@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,6 +20,9 @@ from ..events import ReceivedEvent
 from ..stores.base import Ledger, Notification
 from .ids import notification_id
 from .rules import FieldChange, Rule, Rules
+from .templates import BrokenTemplate
+
+logger = logging.getLogger(__name__)
 
 _EVENTS_MAX = 50
 
@@ -72,15 +76,24 @@ class Digests:
         fresh = sorted((row for row in news if row.version > known), key=lambda row: row.version)
         if not fresh:
             return 0
-        grown = there
-        for row in fresh:
-            grown = row if grown is None else self._grown(grown, row)
+        grown = self._all_of(there, fresh)
         if there is None and grown is not None and self._ledger.add([grown]):
             return 1
         if there is not None and grown is not None and self._ledger.revise(grown, there.version):
             return 0
-        # It is on its way, or somebody else was here first: tell each of these for itself.
+        # It is on its way, cannot tell of them all, or somebody else was here first: tell each for itself.
         return self._ledger.add([self._alone(row) for row in fresh])
+
+    def _all_of(self, there: Notification | None, fresh: list[Notification]) -> Notification | None:
+        """The digest that tells of these too; None where its template cannot."""
+        grown = there
+        try:
+            for row in fresh:
+                grown = row if grown is None else self._grown(grown, row)
+        except BrokenTemplate as exc:
+            logger.warning("A digest cannot be made: %s", exc, extra={"action": "broken_template"})
+            return None
+        return grown
 
     def _grown(self, kept: Notification, new: Notification) -> Notification:
         shown = together(kept.entries or "", new.entries or "")

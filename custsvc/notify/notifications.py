@@ -12,7 +12,7 @@ from .digest import packed, window
 from .ids import notification_id
 from .request import MailRequest
 from .rules import MAIL, Rule, Rules, values
-from .templates import Content
+from .templates import BrokenTemplate, Content
 from .text import one_line
 from .unsubscribe import UnsubscribeLinks
 
@@ -41,9 +41,9 @@ def _of_event(
     event_id = one_line(event.id, _ID_MAX) or f"{event.customer_id}.{event.version}"
     unsubscribe = "" if links is None or rule.always else links.url(event.customer_id)
     shown = values(event, unsubscribe)
-    content = rules.templates.render(rule.template, shown)
+    content, problem = _content(rule, rules, shown)
     if rule.channel == MAIL:
-        made = _mail(event_id, event.customer_id, event.version, rule.name, recipient, content)
+        made = _mail(event_id, event.customer_id, event.version, rule.name, recipient, content, problem)
         return _in_digest(made, event, rule, shown) if rule.digest and made.state == "queued" else made
     # A webhook carries the event itself, byte for byte; a chat gets the text.
     is_webhook = rules.channels[rule.channel].kind == "webhook"
@@ -58,7 +58,21 @@ def _of_event(
         text=event.value.decode() if is_webhook else content.text,
         html=None,
         channel=rule.channel,
+        state="failed" if problem else "queued",
+        reason=problem,
     )
+
+
+def _content(rule: Rule, rules: Rules, shown: dict[str, Any]) -> tuple[Content, str | None]:
+    """What the template makes of an event, or nothing and why.
+
+    Templates are checked at the start, but not against each customer's metadata. One that fails all the same
+    fails this notification, where all can see it, and holds up no other.
+    """
+    try:
+        return rules.templates.render(rule.template, shown), None
+    except BrokenTemplate as exc:
+        return Content("", "", None), str(exc)
 
 
 def _in_digest(made: Notification, event: ReceivedEvent, rule: Rule, shown: dict[str, Any]) -> Notification:
@@ -68,10 +82,15 @@ def _in_digest(made: Notification, event: ReceivedEvent, rule: Rule, shown: dict
 
 
 def _mail(
-    event_id: str, customer_id: int | None, version: int, rule: str, recipient: str, content: Content
+    event_id: str,
+    customer_id: int | None,
+    version: int,
+    rule: str,
+    recipient: str,
+    content: Content,
+    refused: str | None = None,
 ) -> Notification:
     """A mail; one whose recipient is no address has failed already, where all can see it."""
-    refused: str | None = None
     try:
         recipient = one_address(recipient).spec
     except BadAddress as exc:

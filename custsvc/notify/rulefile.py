@@ -234,7 +234,8 @@ class _Reader:
         )
 
     def _render(self, rule: Rule) -> None:
-        """Make it with samples of all it is for, so that it cannot fail later."""
+        """Look at all of it, and make it with samples of what it is for, so that it does not fail later."""
+        self._templates.check(rule.template, values(sample.event(min(rule.ops))))
         for op in sorted(rule.ops):
             for bare in (False, True):
                 event = sample.event(op, bare=bare)
@@ -365,6 +366,8 @@ def _check_value(test: str, value: Any) -> None:
         "ends_with": isinstance(value, str),
         "contains": isinstance(value, str),
         "there": isinstance(value, bool),
+        "above": isinstance(value, str | int | float) and not isinstance(value, bool),
+        "below": isinstance(value, str | int | float) and not isinstance(value, bool),
     }
     if not right.get(test, isinstance(value, str | int | float)):
         raise _Wrong("when", f"{test} does not go with {value!r}")

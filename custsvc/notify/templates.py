@@ -8,7 +8,7 @@ a template is found when it is checked, not when a mail is made.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,8 @@ from jinja2 import (
     TemplateError,
     TemplateNotFound,
     TemplateSyntaxError,
+    meta,
+    nodes,
     select_autoescape,
 )
 
@@ -60,8 +62,9 @@ class Templates:
         loaders: list[BaseLoader] = [FileSystemLoader(folder)] if folder else []
         loaders.append(PackageLoader("custsvc.notify", "defaults/templates"))
         self._folder = folder
+        self._loader = ChoiceLoader(loaders)
         self._environment = Environment(
-            loader=ChoiceLoader(loaders),
+            loader=self._loader,
             undefined=StrictUndefined,
             autoescape=select_autoescape(["html"], default=False),
             trim_blocks=True,
@@ -75,6 +78,47 @@ class Templates:
         return Content(
             one_line(subject.strip(), SUBJECT_MAX), body.lstrip("\n"), self._html(f"{name}.html", values)
         )
+
+    def check(self, name: str, known: Collection[str]) -> None:
+        """Look at all of a template, also at what no sample reaches: raises BrokenTemplate for a name, a
+        filter, a test or another template that is not there."""
+        trees = self._trees(f"{name}.txt") | self._trees(f"{name}.html", must_be=False)
+        # What one of them sets, those that it builds on may show.
+        known = {
+            *known,
+            *(name for tree in trees.values() for name in _set_in(tree)),
+            *self._environment.globals,
+        }
+        for file, tree in trees.items():
+            for line, problem in _unknown(tree, known, self._environment):
+                raise BrokenTemplate(self._where(file), line, problem)
+
+    def _trees(self, file: str, *, must_be: bool = True) -> dict[str, nodes.Template]:
+        """A template, and all that it includes, extends or imports by name."""
+        trees: dict[str, nodes.Template] = {}
+        wanted = [file]
+        while wanted:
+            one = wanted.pop()
+            if one in trees:
+                continue
+            try:
+                source, _, _ = self._loader.get_source(self._environment, one)
+                trees[one] = self._environment.parse(source, one, self._where(one))
+            except TemplateNotFound as exc:
+                if one == file and not must_be:
+                    return {}
+                raise BrokenTemplate(self._where(file), None, f"there is no template {one}") from exc
+            except TemplateSyntaxError as exc:
+                raise self._syntax(exc) from exc
+            except UnicodeDecodeError as exc:
+                raise BrokenTemplate(self._where(one), None, str(exc)) from exc
+            wanted += [each for each in meta.find_referenced_templates(trees[one]) if each]
+        return trees
+
+    def _where(self, file: str) -> str:
+        """The path of a template: this folder's, where it has one of this name, else the built-in one's."""
+        own = self._folder / file if self._folder else None
+        return str(own if own is not None and own.exists() else BUILT_IN / "templates" / file)
 
     def _html(self, file: str, values: Mapping[str, Any]) -> str | None:
         import css_inline
@@ -119,3 +163,28 @@ def _place(exc: BaseException) -> tuple[str | None, int | None]:
     """The template's file and line that an error came from: Jinja writes them into the traceback."""
     frames = [f for f in traceback.extract_tb(exc.__traceback__) if f.filename.endswith((".txt", ".html"))]
     return (frames[-1].filename, frames[-1].lineno) if frames else (None, None)
+
+
+def _set_in(tree: nodes.Template) -> Iterator[str]:
+    """The names that a template gives a value to."""
+    for name in tree.find_all(nodes.Name):
+        if name.ctx != "load":
+            yield name.name
+    for macro in tree.find_all(nodes.Macro):
+        yield macro.name
+
+
+def _unknown(
+    tree: nodes.Template, known: Collection[str], environment: Environment
+) -> Iterator[tuple[int, str]]:
+    """The lines at which a template uses what is not there."""
+    strange = meta.find_undeclared_variables(tree) - set(known)
+    for name in tree.find_all(nodes.Name):
+        if name.ctx == "load" and name.name in strange:
+            yield name.lineno, f"'{name.name}' is undefined"
+    for used in tree.find_all(nodes.Filter):
+        if used.name not in environment.filters:
+            yield used.lineno, f"there is no filter '{used.name}'"
+    for test in tree.find_all(nodes.Test):
+        if test.name not in environment.tests:
+            yield test.lineno, f"there is no test '{test.name}'"

@@ -144,6 +144,7 @@ def test_a_webhook_gets_the_event_byte_for_byte(tmp_path: Path) -> None:
         (rule("when = { plan = 1 }"), 6, "'plan' is no field"),
         (rule("when = { name = { like = 'x' } }"), 6, "unknown test 'like'"),
         (rule("when = { name = { contains = 5 } }"), 6, "contains does not go with 5"),
+        (rule("when = { version = { above = true } }"), 6, "above does not go with True"),
         (rule("channel = 'slack'"), 6, "unknown channel 'slack'"),
         (rule("digest = 'hourly'"), 6, "digest must be seconds"),
         (rule("always = 'yes'"), 6, "always must be true or false"),
@@ -174,10 +175,14 @@ def test_a_wrong_rule_is_told_with_its_line(
         ("Hi\n\n\n{% for change in changes %}{{ change.was }}{% endfor %}\n", 4, "no attribute 'was'"),
         ("Hi\n{{ version / 0 }}\n", 2, "division by zero"),
         ("\nNo subject\n", 1, "subject"),
+        ("Hi\n{% if name == 'zz' %}\n{{ nmae }}{% endif %}\n", 3, "'nmae' is undefined"),
+        ("Hi\n{% if name == 'zz' %}\n{{ name | uper }}{% endif %}\n", 3, "no filter 'uper'"),
+        ("Hi\n{% if name == 'zz' and name is odder %}{% endif %}\n", 2, "no test 'odder'"),
+        ("Hi\n{% if name == 'zz' %}{% include 'foots.txt' %}{% endif %}\n", None, "no template foots.txt"),
     ],
 )
 def test_a_wrong_template_is_told_with_its_line(
-    template: str, line: int, problem: str, tmp_path: Path
+    template: str, line: int | None, problem: str, tmp_path: Path
 ) -> None:
     settings = written(tmp_path, rule(), changed_txt=template)
 
@@ -186,6 +191,29 @@ def test_a_wrong_template_is_told_with_its_line(
     assert problem in found.problem
     assert found.line == line
     assert "changed.txt" in found.file
+
+
+def test_what_a_template_sets_may_be_shown_by_those_it_builds_on(tmp_path: Path) -> None:
+    settings = written(
+        tmp_path,
+        rule(),
+        changed_txt="Hi\n{% set who = name %}{% include 'who.txt' %}",
+        who_txt="{{ who }}{% for each in changes %}{{ loop.index }}{{ each.label }}{% endfor %}",
+    )
+
+    assert findings(settings) == []
+
+
+def test_a_template_that_fails_for_one_customer_fails_that_mail_only(tmp_path: Path) -> None:
+    text = "Hi\n{% if metadata.plan == 'gold' %}{{ metadata.seats.more }}{% endif %}"
+    settings = written(tmp_path, rule(), changed_txt=text.replace("metadata.plan", "metadata.get('plan')"))
+    silver, gold = sample.event("updated"), sample.event("updated")
+    gold = gold._replace(after={**gold.after, "metadata": {"plan": "gold"}})
+
+    (fine,), (failed,) = (notifications_of(event, load(settings), None) for event in (silver, gold))
+
+    assert (fine.state, failed.state) == ("queued", "failed")
+    assert f"{tmp_path / 'templates' / 'changed.txt'}:2: " in (failed.reason or "")
 
 
 def test_all_that_is_wrong_is_told_at_once_and_doctor_shows_it(tmp_path: Path) -> None:
