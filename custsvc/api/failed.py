@@ -34,7 +34,7 @@ class FailedList(ApiResource):
             count += len(found)
         if "notify" in stages:
             results += self._notifications(limit - len(results))
-            count += self.services.store.ledger.counts().get("failed", 0)
+            count += self.services.store.ledger.counts(["failed"]).get("failed", 0)
         return _answer({"count": count, "results": results})
 
     def _dead_letters(self) -> list[dict[str, Any]]:

@@ -405,3 +405,4 @@ def test_the_newest_are_listed_first_for_a_customer_or_a_state(ledger: Ledger) -
     assert names(ledger.recent(customer_id=2, state="claimed")) == []
     assert len(ledger.recent()) == 6
     assert ledger.counts() == {"queued": 5, "claimed": 1}
+    assert ledger.counts(["claimed", "failed"]) == {"claimed": 1}

@@ -23,11 +23,12 @@ class MongoRecords:
         self._translated = connection.translated
         self._rows = connection[COLLECTION]
 
-    def counts(self) -> dict[str, int]:
+    def counts(self, states: Sequence[str] = ()) -> dict[str, int]:
         # Counting inside the index of states, one state at a time, reads no document.
         with self._translated():
             counted = {
-                state: self._rows.count_documents({"state": state}) for state in (*UNSETTLED, *SETTLED)
+                state: self._rows.count_documents({"state": state})
+                for state in states or (*UNSETTLED, *SETTLED)
             }
         return {state: count for state, count in counted.items() if count}
 

@@ -75,9 +75,13 @@ class PostgresRecords:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
 
-    def counts(self) -> dict[str, int]:
+    def counts(self, states: Sequence[str] = ()) -> dict[str, int]:
+        where = "WHERE state = ANY(%(states)s) " if states else ""
         with self._connections.cursor() as cursor:
-            cursor.execute("SELECT state, count(*) FROM notification GROUP BY state")
+            cursor.execute(
+                f"SELECT state, count(*) FROM notification {where}GROUP BY state",  # noqa: S608 - constants
+                {"states": list(states)},
+            )
             return dict(cursor.fetchall())
 
     def find(self, ids: Sequence[str]) -> list[Notification]:
