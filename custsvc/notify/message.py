@@ -97,9 +97,9 @@ def _header(name: str, value: str) -> str:
 def _subject(subject: str) -> bytes:
     """The only header that may be folded: words beyond ASCII are encoded (RFC 2047), some to a line."""
     lines = [subject] if subject.isascii() else Header(subject, "utf-8").encode(linesep="\n").split("\n ")
-    return _header("Subject", lines[0]).encode("ascii") + b"".join(
-        b" " + line.encode("ascii") + b"\r\n" for line in lines[1:] if is_one_line(line)
-    )
+    if not all(map(is_one_line, lines)):
+        raise BadMail("the subject holds another header")
+    return ("Subject: " + "\r\n ".join(lines) + "\r\n").encode("ascii")
 
 
 def _body(notification: Notification) -> bytes:

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from jinja2 import (
     BaseLoader,
@@ -96,23 +96,23 @@ class Templates:
     def _trees(self, file: str, *, must_be: bool = True) -> dict[str, nodes.Template]:
         """A template, and all that it includes, extends or imports by name."""
         trees: dict[str, nodes.Template] = {}
-        wanted = [file]
-        while wanted:
-            one = wanted.pop()
-            if one in trees:
+        wanted = [_Reference(file, file, None, optional=not must_be)]
+        for one in wanted:
+            if one.name in trees:
                 continue
             try:
-                source, _, _ = self._loader.get_source(self._environment, one)
-                trees[one] = self._environment.parse(source, one, self._where(one))
+                source, _, _ = self._loader.get_source(self._environment, one.name)
+                trees[one.name] = self._environment.parse(source, one.name, self._where(one.name))
             except TemplateNotFound as exc:
-                if one == file and not must_be:
-                    return {}
-                raise BrokenTemplate(self._where(file), None, f"there is no template {one}") from exc
+                if one.optional:
+                    continue
+                problem = f"there is no template {one.name}"
+                raise BrokenTemplate(self._where(one.by), one.line, problem) from exc
             except TemplateSyntaxError as exc:
                 raise self._syntax(exc) from exc
             except UnicodeDecodeError as exc:
-                raise BrokenTemplate(self._where(one), None, str(exc)) from exc
-            wanted += [each for each in meta.find_referenced_templates(trees[one]) if each]
+                raise BrokenTemplate(self._where(one.name), None, str(exc)) from exc
+            wanted += _references(one.name, trees[one.name])
         return trees
 
     def _where(self, file: str) -> str:
@@ -165,6 +165,22 @@ def _place(exc: BaseException) -> tuple[str | None, int | None]:
     return (frames[-1].filename, frames[-1].lineno) if frames else (None, None)
 
 
+class _Reference(NamedTuple):
+    """That a template names another one, and in which line; `optional` where it does without."""
+
+    name: str
+    by: str
+    line: int | None
+    optional: bool
+
+
+def _references(file: str, tree: nodes.Template) -> Iterator[_Reference]:
+    for node in tree.find_all((nodes.Include, nodes.Extends, nodes.Import, nodes.FromImport)):
+        named = getattr(node, "template", None)
+        if isinstance(named, nodes.Const) and isinstance(named.value, str):
+            yield _Reference(named.value, file, node.lineno, getattr(node, "ignore_missing", False))
+
+
 def _set_in(tree: nodes.Template) -> Iterator[str]:
     """The names that a template gives a value to."""
     for name in tree.find_all(nodes.Name):
@@ -178,13 +194,14 @@ def _unknown(
     tree: nodes.Template, known: Collection[str], environment: Environment
 ) -> Iterator[tuple[int, str]]:
     """The lines at which a template uses what is not there."""
-    strange = meta.find_undeclared_variables(tree) - set(known)
-    for name in tree.find_all(nodes.Name):
-        if name.ctx == "load" and name.name in strange:
-            yield name.lineno, f"'{name.name}' is undefined"
     for used in tree.find_all(nodes.Filter):
         if used.name not in environment.filters:
             yield used.lineno, f"there is no filter '{used.name}'"
     for test in tree.find_all(nodes.Test):
         if test.name not in environment.tests:
             yield test.lineno, f"there is no test '{test.name}'"
+    # Last, as this does not bear what is asked for above.
+    strange = meta.find_undeclared_variables(tree) - set(known)
+    for name in tree.find_all(nodes.Name):
+        if name.ctx == "load" and name.name in strange:
+            yield name.lineno, f"'{name.name}' is undefined"

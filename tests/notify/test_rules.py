@@ -178,7 +178,10 @@ def test_a_wrong_rule_is_told_with_its_line(
         ("Hi\n{% if name == 'zz' %}\n{{ nmae }}{% endif %}\n", 3, "'nmae' is undefined"),
         ("Hi\n{% if name == 'zz' %}\n{{ name | uper }}{% endif %}\n", 3, "no filter 'uper'"),
         ("Hi\n{% if name == 'zz' and name is odder %}{% endif %}\n", 2, "no test 'odder'"),
-        ("Hi\n{% if name == 'zz' %}{% include 'foots.txt' %}{% endif %}\n", None, "no template foots.txt"),
+        ("Hi\n{% if name == 'zz' %}{% include 'foots.txt' %}{% endif %}\n", 2, "no template foots.txt"),
+        ("Hi\n\n{{ name | uper }}\n", 3, "no filter 'uper'"),
+        ("Hi\n{{ nmae }}{% if name is odder %}{% endif %}\n", 2, "no test 'odder'"),
+        ("{% extends 'nothing.txt' %}\n", 1, "no template nothing.txt"),
     ],
 )
 def test_a_wrong_template_is_told_with_its_line(
@@ -198,7 +201,8 @@ def test_what_a_template_sets_may_be_shown_by_those_it_builds_on(tmp_path: Path)
         tmp_path,
         rule(),
         changed_txt="Hi\n{% set who = name %}{% include 'who.txt' %}",
-        who_txt="{{ who }}{% for each in changes %}{{ loop.index }}{{ each.label }}{% endfor %}",
+        who_txt="{{ who }}{% for each in changes %}{{ loop.index }}{{ each.label }}{% endfor %}"
+        "{% include 'nothing.txt' ignore missing %}",
     )
 
     assert findings(settings) == []
