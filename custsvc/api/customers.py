@@ -10,8 +10,8 @@ from flask import Response
 
 from ..customer import INT64_MAX, Fields, canonical_fields, merge_patch
 from ..errors import FieldError, NotFound, ValidationError
-from ..stores.base import Position, Role
-from .lists import METADATA, PARAMETERS, cursor_of, list_request, only_fields, time_of
+from ..stores.base import CustomerStore, Position, Role
+from .lists import METADATA, PARAMETERS, ListRequest, cursor_of, list_request, only_fields, time_of
 from .messages import (
     JSON,
     MERGE_PATCH,
@@ -37,15 +37,16 @@ class CustomerList(ApiResource):
         asked = list_request(given, self.services.cursors)
         store, query = self.services.store.customers, asked.query
         page = store.find(query)
-        counted = asked.counting != "none"
-        count = store.count(query.filter, exact=asked.counting == "exact") if counted else None
+        count, exact = _counted(store, asked)
         docs = page.docs if asked.fields is None else only_fields(page.docs, asked.fields)
         # Whoever came by a cursor came from a page on the other side of it.
         more = bool(page.count) if query.backward else page.has_more
         before = page.has_more if query.backward else query.after is not None
         return page_response(
             docs,
-            count=count,
+            # An estimate need not know of what is on this very page.
+            count=count if count is None or exact else max(count, page.count),
+            count_estimated=not exact,
             has_more=more,
             given=given,
             following=self._cursor(page.last, asked.scope, backward=False) if more else None,
@@ -62,6 +63,17 @@ class CustomerList(ApiResource):
         stored, put = self.once(caller, lambda: self.services.customers.create(fields, caller))
         put["extra"].append(("Location", f"/api/customers/{stored.id}/"))
         return customer_response(stored, 201, minimal=wants_minimal(), **put)
+
+
+def _counted(store: CustomerStore, asked: ListRequest) -> tuple[int | None, bool]:
+    """How many match, as far as that was asked for, and whether that is exact."""
+    where = asked.query.filter
+    if asked.counting == "none":
+        return None, True
+    if asked.counting == "cheap":
+        return store.count_if_cheap(where)
+    exact = asked.counting == "exact"
+    return store.count(where, exact=exact), exact
 
 
 class OneCustomer(ApiResource):

@@ -19,6 +19,8 @@ from .messages import limit_of, word_of
 from .problems import Problem, bad_parameter
 
 Counting = Literal["exact", "estimated", "none"]
+# What nobody asked for: exact where that is cheap.
+Counted = Counting | Literal["cheap"]
 
 METADATA: Final = "metadata."
 SIGNS: Final = ("gte", "gt", "lte", "lt")
@@ -41,7 +43,7 @@ class ListRequest:
     """A page that somebody asked for. `scope` binds its cursors to this list, whatever the page."""
 
     query: CustomerQuery
-    counting: Counting
+    counting: Counted
     fields: tuple[str, ...] | None
     scope: str
 
@@ -54,10 +56,12 @@ def list_request(given: Mapping[str, str], cursors: Cursors) -> ListRequest:
     after, backward = None, False
     if "cursor" in given:
         after, backward = _read_cursor(cursors.read(given["cursor"], scope))
-    counting = word_of(given, "count", get_args(Counting), "none" if after else "exact")
+    counting: str = "none" if after else "cheap"
+    if "count" in given:
+        counting = word_of(given, "count", get_args(Counting), "exact")
     return ListRequest(
         CustomerQuery(limit_of(given), asked, sort, descending, after, backward),
-        cast(Counting, counting),
+        cast(Counted, counting),
         fields_of(given["fields"]) if "fields" in given else None,
         scope,
     )

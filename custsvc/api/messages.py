@@ -259,6 +259,7 @@ def page_response(
     *,
     count: int | None,
     has_more: bool,
+    count_estimated: bool = False,
     given: dict[str, str],
     following: str | None,
     preceding: str | None = None,
@@ -276,7 +277,8 @@ def page_response(
     for relation, name in (("next", "next"), ("prev", "previous")):
         if links[name]:
             headers.append(("Link", f'<{links[name]}>; rel="{relation}"'))
-    head = orjson.dumps({"count": count, **links, "has_more": has_more})
+    estimated = {"count_estimated": True} if count_estimated else {}
+    head = orjson.dumps({"count": count, **estimated, **links, "has_more": has_more})
     return Response(b"".join((head[:-1], b',"results":[', docs, b"]}")), 200, headers, content_type=JSON)
 
 

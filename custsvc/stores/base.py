@@ -157,6 +157,9 @@ class CustomerStore(Protocol):
     def count(self, where: CustomerFilter = LIVE, *, exact: bool = True) -> int:
         """How many customers there are; with `exact` False about how many, at little cost."""
 
+    def count_if_cheap(self, where: CustomerFilter) -> tuple[int, bool]:
+        """How many there are where that costs little, else about how many; and whether it is exact."""
+
     def save(self, change: Change, answer: Answer | None = None) -> Stored:
         """Store the customer and its event, both or neither, if the stored version is `before`'s.
 

@@ -60,6 +60,23 @@ def test_the_count_comes_when_it_is_asked_for(client: Client, ids: list[int]) ->
     assert (first["count"], later["count"]) == (None, 5)
 
 
+def test_a_count_that_is_not_exact_says_so(
+    client: Client, ids: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exactly = client.get("/api/customers/?limit=2").json
+    assert exactly["count"] == 5
+    assert "count_estimated" not in exactly
+    for limit in ("postgres.queries._CHEAP", "mongo.queries._CHEAP", "mongo.queries._FEW"):
+        monkeypatch.setattr(f"custsvc.stores.{limit}", 0)
+
+    about = client.get("/api/customers/?limit=2").json
+
+    assert about["count_estimated"] is True
+    assert about["count"] >= 2
+    assert client.get("/api/customers/?limit=2&count=exact").json["count"] == 5
+    assert "count_estimated" not in client.get(about["next"]).json
+
+
 def test_the_elements_are_the_stored_bytes(client: Client, ids: list[int]) -> None:
     docs = [client.get(f"/api/customers/{ids[i]}").data for i in (0, 1)]
 

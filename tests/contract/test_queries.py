@@ -146,6 +146,20 @@ def test_pages_of_every_filter_and_sort_join_to_exactly_those_who_meet_it_both_w
             expected.reverse()
     assert store.customers.count(asked) == len(meeting)
     assert store.customers.count(asked, exact=False) >= 0
+    assert store.customers.count_if_cheap(asked) == (len(meeting), True)
+
+
+@pytest.mark.parametrize("asked", [CustomerFilter(), CustomerFilter(words=("ann",))], ids=["all", "a word"])
+def test_what_would_take_long_to_count_is_estimated(
+    asked: CustomerFilter, store: Store, people: list[Customer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit in ("postgres.queries._CHEAP", "mongo.queries._CHEAP", "mongo.queries._FEW"):
+        monkeypatch.setattr(f"custsvc.stores.{limit}", 0)
+
+    count, exact = store.customers.count_if_cheap(asked)
+
+    assert not exact
+    assert 0 <= count <= len(people) * 100
 
 
 def walk(store: Store, query: CustomerQuery) -> list[int]:

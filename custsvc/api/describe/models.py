@@ -185,6 +185,9 @@ class _List(_Closed):
     count: Annotated[
         int | None, Field(description="How many match in all: on the first page, or where asked for.")
     ]
+    count_estimated: Annotated[
+        bool, Field(description="There, and true, where `count` is about how many: too many to be counted.")
+    ] = False
     next: Annotated[str | None, Field(description="Path and query of the next page.")]
     previous: Annotated[str | None, Field(description="Path and query of the page before.")]
     has_more: bool

@@ -23,7 +23,8 @@ PAGE_LIMIT = Parameter(
 CURSOR = Parameter("cursor", "Where the page before ended, as its `next` gave it.", {"type": "string"})
 COUNT = Parameter(
     "count",
-    "Whether to count all that match; by default only on the first page.",
+    "Whether to count all that match. By default only on the first page, and there exactly unless they are "
+    "so many that counting would take long.",
     {"type": "string", "enum": ["exact", "estimated", "none"]},
 )
 

@@ -32,6 +32,8 @@ _DELETED: dict[Deleted, Document] = {
 # As many customers are quickly sorted; where more meet a condition, a walk soon meets enough of them.
 _FEW: Final = 3000
 _ESTIMATE_SAMPLE: Final = 1000
+# Keys of an index that are counted in a few milliseconds.
+_CHEAP: Final = 20_000
 
 _FIELDS: dict[SortField, str] = {
     "id": "_id",
@@ -181,18 +183,37 @@ class MongoQueries:
                 return self._count_plain(where.deleted, exact=exact)
             few = self._few(where)
             if few is not None:
-                found = self._customers.find({"$and": few.conditions}, {"_id": 1}, hint=few.keys)
-                return sum(1 for _ in found)
-            pipeline: list[Document] = [{"$match": {"$and": _conditions(where)}}, {"$count": "n"}]
-            if exact:
-                answer = list(self._customers.aggregate(pipeline))
-                return int(answer[0]["n"]) if answer else 0
-            answer = list(self._customers.aggregate([{"$sample": {"size": _ESTIMATE_SAMPLE}}, *pipeline]))
-            total = self._customers.estimated_document_count()
-            share = answer[0]["n"] / min(_ESTIMATE_SAMPLE, total) if answer else 0.0
-            return max(int(total * share), 0)
+                return self._count_few(few)
+            return self._count_all(where) if exact else self._sample(where)
 
-    def _count_plain(self, deleted: Deleted, *, exact: bool) -> int:
+    def count_if_cheap(self, where: CustomerFilter) -> tuple[int, bool]:
+        with self._connection.translated():
+            if where.is_plain:
+                found = self._count_plain(where.deleted, exact=True, limit=_CHEAP + 1)
+                return (found, True) if found <= _CHEAP else (self.count(where, exact=False), False)
+            if few := self._few(where):
+                return self._count_few(few), True
+            if self._customers.estimated_document_count() <= _CHEAP:
+                return self._count_all(where), True
+            return self._sample(where), False
+
+    def _count_few(self, few: _Few) -> int:
+        found = self._customers.find({"$and": few.conditions}, {"_id": 1}, hint=few.keys)
+        return sum(1 for _ in found)
+
+    def _count_all(self, where: CustomerFilter, *before: Document) -> int:
+        answer = list(
+            self._customers.aggregate([*before, {"$match": {"$and": _conditions(where)}}, {"$count": "n"}])
+        )
+        return int(answer[0]["n"]) if answer else 0
+
+    def _sample(self, where: CustomerFilter) -> int:
+        """About how many meet a filter, by the share of those that do."""
+        total = self._customers.estimated_document_count()
+        met = self._count_all(where, {"$sample": {"size": _ESTIMATE_SAMPLE}})
+        return int(total * met / max(min(_ESTIMATE_SAMPLE, total), 1))
+
+    def _count_plain(self, deleted: Deleted, *, exact: bool, limit: int = 0) -> int:
         if not exact:
             total = self._customers.estimated_document_count()
             trash = self._count_plain("only", exact=True) if deleted != "include" else 0
@@ -203,6 +224,7 @@ class MongoQueries:
             "customer",
             query=_DELETED[deleted],
             hint=BY_DELETED,
+            limit=limit,
             readConcern=self._customers.read_concern.document,
         )
         return int(answer["n"])
