@@ -164,7 +164,8 @@ def test_a_relay_whose_producer_meets_a_fatal_error_makes_it_anew_and_reads_the_
             broker.proxy.blackhole()
             until("the producer is done for", lambda n=before: publisher.made_anew > n)
             broker.proxy.heal()
-    own_line.settle_topic()
+        # It sends again, and does not just look for the topic, when the next one comes.
+        own_line.settle_topic()
 
     found = own_line.judge(copied=False)
     assert found.problems == []
