@@ -65,7 +65,7 @@ def is_another_topic(settings: Settings, store: Store) -> bool:
     """Whether the topic was made anew since the copy was filled from it; False where nobody knows."""
     topic = settings.topic_updates
     topic_id, _ = kafka.layout(kafka.admin(settings), topic, settings.kafka_servers)
-    return store.facts.get(_TOPIC + topic) not in (None, topic_id)
+    return bool(topic_id) and store.facts.get(_TOPIC + topic) not in (None, topic_id)
 
 
 def forget(settings: Settings, store: Store) -> None:

@@ -126,6 +126,20 @@ def test_any_order_and_repetition_ends_at_the_highest_version(
     store: Store, customers: Customers, data: st.DataObject
 ) -> None:
     """R2."""
+    ends_at_the_highest_version(store, customers, data)
+
+
+@pytest.mark.long
+@given(data=st.data())
+@settings(max_examples=10_000)
+def test_ten_thousand_orders_and_repetitions_end_at_the_highest_version(
+    store: Store, customers: Customers, data: st.DataObject
+) -> None:
+    """R2."""
+    ends_at_the_highest_version(store, customers, data)
+
+
+def ends_at_the_highest_version(store: Store, customers: Customers, data: st.DataObject) -> None:
     ids = [next(_ids) for _ in range(data.draw(st.integers(1, 3)))]
     history = {
         each: customers.versions(data.draw(st.integers(1, 4)), id=each, last_deleted=data.draw(st.booleans()))

@@ -90,6 +90,7 @@ def test_a_thousand_bad_records_go_to_the_dead_letter_topic_and_their_neighbours
         Record(None, None, []),
     ]
     bad = [kinds[n % len(kinds)] for n in range(1000)]
+    bad[502] = Record(b"1", b"x" * 900_000, [])  # more than is fetched at once
     # A compacted topic takes no record without a key; a topic that somebody else made may.
     settings = settings.replace(topic_updates=settings.topic_updates + "-plain")
     topic.make_plain(settings.topic_updates)
