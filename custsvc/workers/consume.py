@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -82,8 +83,7 @@ class Consuming:
         if self._before is not None:
             self._before()
         # A position that fell out of the log must not turn into a silent jump.
-        options = {"group_instance_id": self._settings.instance_id} if self._settings.instance_id else {}
-        client = consumer(self._settings, self._group, auto_offset_reset="error", **options)
+        client = consumer(self._settings, self._group, auto_offset_reset="error", **self._membership())
         self._client = client
         self._paused = False
         try:
@@ -103,6 +103,17 @@ class Consuming:
         finally:
             self._client = None
             client.close()
+
+    def _membership(self) -> dict[str, str]:
+        """The lasting name, one for each choice of topics.
+
+        Kafka hands a name that comes back what it had before, and does not look at what it asks for now: one
+        that follows another topic would be given the partitions of the old one.
+        """
+        if not self._settings.instance_id:
+            return {}
+        topics = zlib.crc32(" ".join(self._topics).encode())
+        return {"group_instance_id": f"{self._settings.instance_id}-{topics:08x}"}
 
     def _take(self, client: Consumer) -> list[Any]:
         """Up to a batch of records: waits for the first, then takes what is there already."""
@@ -133,6 +144,12 @@ class Consuming:
         by_topic: dict[str, list[TopicPartition]] = {}
         for partition in assigned:
             by_topic.setdefault(partition.topic, []).append(partition)
+        if strange := by_topic.keys() - set(self._topics):
+            # Its offsets would be taken for those of our own topic.
+            raise TemporaryError(
+                f"the group {self._group} was given partitions of {', '.join(sorted(strange))}",
+                dependency="kafka",
+            )
         for topic, partitions in by_topic.items():
             known = self._known(client, topic, partitions)
             gaps = self._gaps(client, topic, known)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import pytest
@@ -144,6 +145,33 @@ def test_a_topic_that_was_made_anew_stops_a_copy(
         run(settings, copy, "search")
 
 
+def test_a_static_member_that_follows_another_topic_is_given_none_of_the_old_one(
+    store: Store, settings: Settings, workers: Workers, topic: Topic
+) -> None:
+    """Kafka gives a name that comes back what it had before, whatever it asks for."""
+    quick = {"session.timeout.ms": "3000", "heartbeat.interval.ms": "500"}
+    here = settings.replace(instance_id="moved", kafka_options=quick)
+    there = here.replace(topic_updates=settings.topic_updates + "-2")
+    kafka.ensure_topics(there)
+    topic.produce(here.topic_updates, kafka.Record(b"1", b"old", []))
+    topic.produce(there.topic_updates, kafka.Record(b"1", b"new", []))
+
+    for follows, value in ((here, b"old"), (there, b"new")):
+        stop = Stop()
+        run_copy = partial(workers.with_settings(follows).run_copy, store.replica, _name(settings), stop)
+        with in_background(run_copy, stop):
+            until("the record is buried", lambda v=value: v in _values(topic, settings.topic_dead))
+
+
+def _values(topic: Topic, name: str) -> list[bytes]:
+    return [record.value() for record in topic.records(name)]
+
+
+def _name(settings: Settings) -> str:
+    """A copy's name, and so a group's, that no other test has."""
+    return f"of-{settings.topic_updates}"
+
+
 def test_a_static_member_that_restarts_gets_its_partitions_without_a_rebalance(
     store: Store, settings: Settings, workers: Workers
 ) -> None:
@@ -152,12 +180,12 @@ def test_a_static_member_that_restarts_gets_its_partitions_without_a_rebalance(
     mine = workers.with_settings(settings.replace(instance_id="copy-1"))
     first = Stop()
     # Ended before the next begins: of two at once with one name, Kafka refuses the older.
-    with in_background(lambda: mine.run_copy(store.replica, "static", first), first):
+    with in_background(lambda: mine.run_copy(store.replica, _name(settings), first), first):
         service.create(Fields("one"), ME)
         until("it reads", lambda: store.replica.positions(settings.topic_updates))
     read = sum(store.replica.positions(settings.topic_updates).values())
 
-    mine.copy(store.replica, "static")
+    mine.copy(store.replica, _name(settings))
     service.create(Fields("two"), ME)
 
     until("it reads on", lambda: sum(store.replica.positions(settings.topic_updates).values()) > read)
