@@ -43,7 +43,7 @@ _IDLE = 0.5
 
 
 class Consuming:
-    """Consumes topics in a group and gives each batch to `handle`.
+    """Consumes topics in a group and gives each batch to `handle`, whose list it is then.
 
     `positions` says where to go on in a topic, per partition: that of a store which keeps them together with
     its data, and has to hold all of it. Without it the group's committed offsets count. `what` is how the
@@ -94,10 +94,11 @@ class Consuming:
                 if not messages:
                     metrics.lag(self._what, 0.0)
                     continue
+                offsets, newest = next_offsets(messages), messages[-1].timestamp()[1]
                 self._handle(messages)
-                self._commit(client, messages)
+                self._commit(client, offsets)
                 crash.point("consume.committed")
-                metrics.lag(self._what, time.time() - messages[-1].timestamp()[1] / 1000)
+                metrics.lag(self._what, time.time() - newest / 1000)
         except KafkaException as exc:
             raise failure(exc, self._settings.kafka_servers) from exc
         finally:
@@ -243,8 +244,8 @@ class Consuming:
 
     # -- commits --------------------------------------------------------------------------------------------
 
-    def _commit(self, client: Consumer, messages: list[Any]) -> None:
-        offsets = [TopicPartition(*where, offset) for where, offset in next_offsets(messages).items()]
+    def _commit(self, client: Consumer, reached: Mapping[tuple[str, int], int]) -> None:
+        offsets = [TopicPartition(*where, offset) for where, offset in reached.items()]
         try:
             if self._positions is None:
                 client.commit(offsets=offsets, asynchronous=False)

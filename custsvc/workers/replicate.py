@@ -132,6 +132,8 @@ class Replicate:
             self._dead.bury(dead)
             crash.point("replicate.buried")
         positions = {part: offset for (_, part), offset in next_offsets(messages).items()}
+        # What they held is in the events; writing those takes as much memory again.
+        messages.clear()
         applied = self._consuming.insist(lambda: self._replica.apply(events, self._topic, positions))
         crash.point("replicate.applied")
         for result, number in (

@@ -90,7 +90,7 @@ class PostgresReplica(PostgresContents):
         with self._connections.transaction() as cursor:
             if newest:
                 cursor.execute(_INCOMING)
-                rows = copying.lines([copied_received(newest[customer_id]) for customer_id in sorted(newest)])
+                rows = copying.lines(copied_received(newest[customer_id]) for customer_id in sorted(newest))
                 cursor.copy_expert(f"COPY incoming ({COPIED}) FROM STDIN", rows)
                 cursor.execute(self._sql(_UPSERT))
                 written = cursor.rowcount
