@@ -70,7 +70,13 @@ Name = Annotated[
 Email = Annotated[
     str,
     _described(
-        {"type": "string", "format": "email", "maxLength": EMAIL_MAX, "examples": ["ada@example.org"]}
+        {
+            "type": "string",
+            "anyOf": [{"format": "email"}, {"pattern": r"^ *$"}],
+            "maxLength": EMAIL_MAX,
+            "description": "An address; a blank one is null.",
+            "examples": ["ada@example.org"],
+        }
     ),
 ]
 Phone = Annotated[str, Field(max_length=PHONE_MAX, pattern=_TEXT_PATTERN, examples=["+44 20 7946 0000"])]
