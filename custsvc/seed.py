@@ -10,7 +10,7 @@ from .customer import Customer, Fields, utc_now
 from .events import new_change
 from .stores.base import CustomerStore
 
-# In one transaction: larger ones are no faster, and MongoDB's small cache here cannot hold them for long.
+# In one transaction: larger ones are a little faster, until MongoDB's cache cannot hold them any more.
 _BATCH = 1000
 _ACTOR = "seed"
 
