@@ -49,6 +49,21 @@ def settings(servers: Any) -> Settings:
     return settings
 
 
+def make_topic_anew(settings: Settings) -> None:
+    """Delete the topic of events and make it again, as somebody does who does not know better."""
+    admin = kafka.admin(settings)  # kept: its answers come while it lives
+    (deleted,) = admin.delete_topics([settings.topic_updates]).values()
+    deleted.result(30)
+
+    def is_made() -> bool:
+        try:
+            return settings.topic_updates in kafka.ensure_topics(settings)
+        except Exception:  # noqa: BLE001 - it is still being deleted
+            return False
+
+    until("it is there again", is_made)
+
+
 class Workers:
     """Starts relays and copies; all of them are stopped at the end of the test."""
 

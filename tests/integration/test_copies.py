@@ -24,7 +24,7 @@ from custsvc.workers.origin import Origin
 from custsvc.workers.replicate import Replicate, begin_at, claim
 from tests.background import in_background
 
-from .conftest import Topic, Workers, until
+from .conftest import Topic, Workers, make_topic_anew, until
 
 ME = Caller("test")
 
@@ -129,17 +129,7 @@ def test_a_topic_that_was_made_anew_stops_a_copy(
 ) -> None:
     copy = named("search")
     Origin(settings, copy).check_topic()
-    admin = kafka.admin(settings)
-    (deleted,) = admin.delete_topics([settings.topic_updates]).values()
-    deleted.result(10)
-
-    def made_anew() -> bool:
-        try:
-            return settings.topic_updates in kafka.ensure_topics(settings)
-        except Exception:  # noqa: BLE001 - it is still being deleted
-            return False
-
-    until("it is there again", made_anew)
+    make_topic_anew(settings)
 
     with pytest.raises(PositionLost, match="made anew"):
         run(settings, copy, "search")

@@ -24,7 +24,7 @@ from custsvc.workers.loop import Stop
 from custsvc.workers.relay import Relay
 from custsvc.workers.resync import resync
 
-from .conftest import Topic, Workers, until
+from .conftest import Topic, Workers, make_topic_anew, until
 
 ME = Caller("test")
 
@@ -81,17 +81,7 @@ def test_a_topic_that_was_made_anew_is_refused(store: Store, settings: Settings,
     CustomerService(store.customers).create(Fields("Ada"), ME)
     with workers.running_relay(store):
         published(store)
-    admin = kafka.admin(settings)
-    (deleted,) = admin.delete_topics([settings.topic_updates]).values()
-    deleted.result(10)
-
-    def made_anew() -> bool:
-        try:
-            return settings.topic_updates in kafka.ensure_topics(settings)
-        except Exception:  # noqa: BLE001 - it is still being deleted
-            return False
-
-    until("it is there again", made_anew)
+    make_topic_anew(settings)
 
     with pytest.raises(ConfigurationError, match="deleted and made anew"):
         run_relay(settings, store)

@@ -10,7 +10,6 @@ from typing import Any
 import psycopg2
 import pytest
 
-from custsvc import kafka
 from custsvc.config import Settings
 from custsvc.customer import Fields
 from custsvc.errors import (
@@ -31,7 +30,7 @@ from custsvc.workers.loop import Stop
 from custsvc.workers.origin import Origin
 from custsvc.workers.rebuild import Rebuild
 
-from .conftest import Workers, until
+from .conftest import Workers, make_topic_anew, until
 
 ME = Caller("test")
 
@@ -221,7 +220,7 @@ def test_a_copy_of_a_topic_that_was_made_anew_is_filled_and_goes_on(
         until("all is out", lambda: store.outbox.depth().waiting == 0)
     Origin(settings, copy).check_topic()
     copy.replica.apply([], settings.topic_updates, dict.fromkeys(range(4), 1000))
-    _make_anew(settings)
+    make_topic_anew(settings)
     with pytest.raises(PositionLost):
         Origin(settings, copy).check_topic()
 
@@ -230,14 +229,6 @@ def test_a_copy_of_a_topic_that_was_made_anew_is_filled_and_goes_on(
     assert copy.replica.digest(0) == store.replica.digest(0)
     assert copy.replica.positions(settings.topic_updates) == dict.fromkeys(range(4), 0)
     Origin(settings, copy).check_topic()
-
-
-def _make_anew(settings: Settings) -> None:
-    admin = kafka.admin(settings)
-    (gone,) = admin.delete_topics([settings.topic_updates]).values()
-    gone.result(30)
-    until("it is gone", lambda: settings.topic_updates not in admin.list_topics(timeout=10).topics)
-    until("it is made", lambda: kafka.ensure_topics(settings))
 
 
 @pytest.mark.parametrize("backend", ["mongo"])
