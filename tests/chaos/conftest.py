@@ -140,11 +140,11 @@ class Line:
         positions = self.copy.replica.positions(self.settings.topic_updates)
         return all(positions.get(part, 0) >= high for part, (low, high) in marks.items() if high > low)
 
-    def settle_topic(self, seconds: float = 60.0) -> None:
+    def settle_topic(self, seconds: float = 120.0) -> None:
         """Wait until every event is on the topic."""
         until("the outbox is empty", self.published, seconds)
 
-    def settle(self, seconds: float = 60.0) -> None:
+    def settle(self, seconds: float = 120.0) -> None:
         """Wait until everything has arrived."""
         until("everything is in the copy", self.copied, seconds)
 

@@ -23,7 +23,7 @@ def patience(seconds: float) -> float:
     return float(os.environ.get("CUSTSVC_TEST_DEADLINE", seconds))
 
 
-def until(what: str, condition: Callable[[], Any], seconds: float = 60.0, every: float = 0.05) -> Any:
+def until(what: str, condition: Callable[[], Any], seconds: float = 120.0, every: float = 0.05) -> Any:
     """Wait until `condition` gives something true, and give that; fail with `what` at the deadline."""
     deadline = time.monotonic() + patience(seconds)
     while True:

@@ -214,7 +214,7 @@ def test_a_server_that_is_killed_makes_no_customer_twice_for_those_who_send_a_ke
 
 def _insist(api: Api, body: dict[str, Any], key: str) -> Any:
     """The answer to a request that is sent until there is one that tells how it ended."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240  # more than a start may take
     while True:
         try:
             status, answer, headers = api(
@@ -225,7 +225,7 @@ def _insist(api: Api, body: dict[str, Any], key: str) -> Any:
                 return status, answer, headers
         except NO_ANSWER:
             pass
-        assert time.monotonic() < deadline, f"no answer to {body} within a minute"
+        assert time.monotonic() < deadline, f"no answer to {body}"
         time.sleep(0.1)
 
 
@@ -284,7 +284,7 @@ def test_a_database_that_is_killed_under_load_is_503_and_the_api_heals_by_itself
             until("it is refused", lambda known=known: len(refusals) > known)
             own_database.start()
             done, up = writes, time.monotonic()
-            until("writes go on", lambda done=done: writes > done, 90)
+            until("writes go on", lambda done=done: writes > done)
             took.append(time.monotonic() - up)
 
     assert clients.surprises == []
@@ -325,7 +325,7 @@ def test_a_database_that_dawdles_costs_neither_threads_nor_memory_and_is_over_wh
     during = _size(api.role.pid)
     proxy.heal()
 
-    until("it is quick again", lambda: _quick(api), 60)
+    until("it is quick again", lambda: _quick(api))
     assert set(statuses) <= {200, 503, 0}
     assert statuses[200] > 0
     # Those of the setting, which start when they are needed, not one for each caller.

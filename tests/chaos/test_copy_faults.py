@@ -145,6 +145,8 @@ def test_a_copy_that_is_blocked_too_long_is_replaced_and_its_late_batch_is_stale
 
 def test_an_outage_of_the_copys_database_keeps_the_membership_and_buries_nothing(line: Line) -> None:
     """R7: paused and waiting, for longer than a session lasts; then it catches up without a rebalance."""
+    # Longer than a busy machine may keep it from its heartbeats.
+    line.settings = line.settings.replace(kafka_options={**OPTIONS, "session.timeout.ms": "6000"})
     ids = line.crowd(20)
     line.relay()
     away: list[bool] = []
@@ -159,7 +161,7 @@ def test_an_outage_of_the_copys_database_keeps_the_membership_and_buries_nothing
     for each in ids:
         line.change(each)
     members = line.members()
-    time.sleep(4)
+    time.sleep(7)
 
     assert members <= line.members()
     away.clear()
@@ -187,8 +189,9 @@ def test_a_copy_restored_from_a_backup_catches_up_by_itself(line: Line) -> None:
     line.settle()
 
     assert line.judge().problems == []
-    assert counting.written == 20
-    assert counting.stale <= 20
+    # What it missed, and not all that there is.
+    assert counting.written >= 20
+    assert counting.written + counting.stale < 60
 
 
 def test_an_address_may_move_between_customers_in_any_order(line: Line) -> None:
@@ -229,7 +232,7 @@ def test_the_whole_topic_three_times_more_writes_nothing(line: Line) -> None:
         counting = Between(line.copy.replica, lambda _: None)
         counting.begin = lambda _topic: {}  # type: ignore[attr-defined]
         worker = line.replicate(counting)  # type: ignore[arg-type]
-        until("all was read again", lambda c=counting: c.stale + c.written >= 37)
+        until("all was read again", lambda c=counting: c.stale + c.written >= 150)
         assert counting.written == 0
         worker.ask()
 

@@ -21,7 +21,7 @@ from custsvc.workers.replicate import Replicate
 from tests.background import in_background
 
 
-def until(what: str, condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+def until(what: str, condition: Callable[[], Any], seconds: float = 120.0) -> Any:
     """Wait until `condition` gives something true, and give that; fail with `what` at the deadline."""
     deadline = time.monotonic() + seconds
     while True:

@@ -34,8 +34,8 @@ def run_relay(settings: Settings, store: Store, stop: Stop | None = None) -> Non
         Relay(settings, store, publisher, stop or Stop()).run()
 
 
-def published(store: Store, seconds: float = 30) -> None:
-    until("the outbox is empty", lambda: store.outbox.depth().waiting == 0, seconds)
+def published(store: Store) -> None:
+    until("the outbox is empty", lambda: store.outbox.depth().waiting == 0)
 
 
 def test_a_key_goes_to_the_partition_that_every_client_of_kafka_chooses(
@@ -241,7 +241,9 @@ def test_an_event_that_is_too_big_parks_its_customer_only_until_the_topic_takes_
         found: dict[int, list[int]] = {}
         for record in topic.records(settings.topic_updates):
             event = decode(record.value(), record.key())
-            found.setdefault(event.customer_id, []).append(event.version)
+            versions = found.setdefault(event.customer_id, [])
+            if event.version not in versions:  # a leader that loses its lease repeats
+                versions.append(event.version)
         return found
 
     assert seen() == {big.id: [1], **{i: [1] for i in others}}

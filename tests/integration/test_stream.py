@@ -72,7 +72,7 @@ class Watcher:
         self.answer.close()
 
 
-def until(what: str, condition: Callable[[], Any], within: float = 60.0) -> None:
+def until(what: str, condition: Callable[[], Any], within: float = 120.0) -> None:
     deadline = time.monotonic() + within
     while not condition():
         assert time.monotonic() < deadline, f"not in time: {what}"

@@ -172,8 +172,8 @@ def test_repair_mends_each_kind_of_difference_while_both_are_at_work(
         _plant(far_copy, victim, version)
 
     with pipeline(settings, store, far_copy) as way, resending(settings, store) as resend:
-        report = verify(store.replica, far_copy.replica, way, patience=10)
-        repair(store.replica, far_copy.replica, report, resend)
+        report = verify(store.replica, far_copy.replica, way, patience=120)
+        repair(store.replica, far_copy.replica, report, resend, patience=120)
 
     assert {d.customer_id: (d.kind, d.repaired) for d in report.differences} == {
         wrong: ("differs", True),
@@ -213,7 +213,7 @@ def test_there_is_no_false_alarm_while_customers_change(
     try:
         with pipeline(settings, store, far_copy) as way:
             while time.monotonic() < end:
-                reports.append(verify(store.replica, far_copy.replica, way, patience=60))
+                reports.append(verify(store.replica, far_copy.replica, way, patience=180))
     finally:
         over.set()
         writer.join()
