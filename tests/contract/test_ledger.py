@@ -280,7 +280,7 @@ def test_every_attempt_is_kept_with_its_answer(ledger: Ledger) -> None:
     kept = [(a.number, a.outcome, a.code, a.text, a.duration) for a in found["m"]]
     assert kept == [(1, "deferred", 450, "$450 busy", 1.5), (2, "sent", 250, "250 OK", 0.25)]
     assert first.updated_on is not None
-    assert abs((found["m"][0].tried_on - first.updated_on).total_seconds() + 1.5) < 5
+    assert abs((found["m"][0].tried_on - first.updated_on).total_seconds() + 1.5) < 60
 
 
 def test_an_attempt_that_is_given_back_does_not_count(ledger: Ledger) -> None:
