@@ -13,6 +13,7 @@ from flask import Flask
 from custsvc.auth import new_key
 from custsvc.customer import utc_now
 from custsvc.stores.base import Answer, CustomerFilter, Store
+from tests.sizes import sizes
 
 from .conftest import ANN, Client
 
@@ -180,10 +181,7 @@ def test_while_the_first_is_in_progress_the_second_is_told_to_wait(
     assert essence(client.post(PATH, json=ANN, headers=KEY)) == essence(first[0])
 
 
-@pytest.mark.parametrize(
-    ("rounds", "at_once"),
-    [(1, 20), pytest.param(1000, 50, marks=(pytest.mark.long, pytest.mark.timeout(7200)))],
-)
+@sizes("rounds, at_once", (1, 20), (1000, 50))
 def test_many_at_once_in_two_processes_make_one_customer(
     client: Client, store: Store, other_store: Store, settings: Any, rounds: int, at_once: int
 ) -> None:

@@ -40,6 +40,7 @@ class Line:
         self.copy = stack.enter_context(open_store(settings, settings.other_backend))
         self.service = CustomerService(self.source.customers)
         self.acknowledged: dict[int, int] = {}
+        self._group_of = settings.other_backend
 
     # -- writes
 
@@ -111,13 +112,20 @@ class Line:
         stop = Stop()
         store = self._stack.enter_context(open_store(self.settings, self.settings.other_backend))
         publisher = self._stack.enter_context(Publisher(self.settings))
-        worker = Replicate(self.settings, replica or store.replica, publisher, store.name, stop)
+        worker = Replicate(self.settings, replica or store.replica, publisher, self._group_of, stop)
         self._stack.enter_context(in_background(worker.run, stop))
         return stop
 
+    def be_alone(self) -> None:
+        """Have the copy's workers in this process be a group of their own.
+
+        The usual one, which those in other processes are in, is that of other tests too: theirs come and go.
+        """
+        self._group_of = uuid.uuid4().hex
+
     def members(self) -> set[str]:
         """Who is in the copy's group, as the broker sees it."""
-        name = group(self.settings.other_backend)
+        name = group(self._group_of)
         client = kafka.admin(self.settings)  # kept: its answers come while it lives
         (described,) = client.describe_consumer_groups([name]).values()
         return {member.member_id for member in described.result(10).members}

@@ -30,19 +30,21 @@ _COPY = "workers/replicate.py"
 _CONSUME = "workers/consume.py"
 _KAFKA = "kafka.py"
 
-_LATE = "chaos/test_scenarios.py::test_events_that_commit_late_between_others_are_all_delivered[postgres]"
+_LATE = (
+    "chaos/test_scenarios.py::test_events_that_commit_late_between_others_are_all_delivered[postgres-10-0.1]"
+)
 _OPEN = (
     "contract/test_outbox.py::"
-    "test_nothing_is_lost_or_out_of_order_while_many_write_and_one_transaction_stays_open[postgres]"
+    "test_nothing_is_lost_or_out_of_order_while_many_write_and_one_transaction_stays_open[postgres-25]"
 )
 _RELAY_DIES = (
-    "chaos/test_crashes.py::test_a_relay_that_dies_loses_nothing_and_repeats_at_most_its_batch[postgres-{}]"
+    "chaos/test_crashes.py::test_a_relay_that_dies_loses_nothing_and_repeats_at_most_its_batch[postgres-{}-1]"
 )
 _COPY_DIES = (
     "chaos/test_crashes.py::test_a_copy_that_dies_goes_on_where_it_was_and_buries_what_is_bad[mongo-{}]"
 )
 _LATE_UPDATE = (
-    "contract/test_replica.py::test_an_update_that_is_late_does_not_bring_a_deleted_customer_back[postgres]"
+    "contract/test_replica.py::test_an_update_that_is_late_does_not_bring_a_deleted_customer_back[postgres-1]"
 )
 
 BUGS = [
@@ -158,7 +160,7 @@ PostgresReplica.apply = _apply
     Bug(
         "an empty copy begins at the end of the topic",
         "R1",
-        "chaos/test_copy_faults.py::test_the_whole_topic_three_times_more_writes_nothing[postgres]",
+        "chaos/test_copy_faults.py::test_the_whole_topic_three_times_more_writes_nothing[postgres-50-3]",
         {
             _CONSUME: [
                 ("known.get(part, OFFSET_BEGINNING)", "known.get(part, -1)"),
@@ -215,7 +217,7 @@ PostgresReplica.apply = _apply
     Bug(
         "batches are not sorted",
         "R8",
-        "contract/test_replica.py::test_several_that_apply_the_same_customers_at_once_all_succeed[postgres]",
+        "contract/test_replica.py::test_several_that_apply_the_same_customers_at_once_all_succeed[postgres-2]",
         {_REPLICA: [("sorted(newest)", "list(newest)"), (" FROM incoming ORDER BY id", " FROM incoming")]},
     ),
     Bug(

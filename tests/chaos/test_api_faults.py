@@ -30,6 +30,7 @@ from tests.chaos.clients import Clients
 from tests.chaos.conftest import ME
 from tests.chaos.faultproxy import FaultProxy
 from tests.chaos.roles import NO_ANSWER, Role, free_port, request, serves, until
+from tests.sizes import sizes
 
 
 class Api:
@@ -91,12 +92,7 @@ def together(count: int, work: Callable[[int], None]) -> list[BaseException]:
     return raised
 
 
-FULL = (pytest.mark.long, pytest.mark.timeout(7200))
-
-
-@pytest.mark.parametrize(
-    ("callers", "customers", "tries"), [(16, 4, 25), pytest.param(32, 20, 2000, marks=FULL)]
-)
+@sizes("callers, customers, tries", (16, 4, 25), (32, 20, 2000))
 def test_of_guarded_updates_in_a_crowd_none_is_lost(
     store: Store, callers: int, customers: int, tries: int
 ) -> None:
@@ -126,7 +122,7 @@ def test_of_guarded_updates_in_a_crowd_none_is_lost(
     print(f"{store.name}: {callers * tries} tries, {sum(done.values())} updates")
 
 
-@pytest.mark.parametrize("turns", [20, pytest.param(16_700, marks=FULL)])
+@sizes("turns", 20, 16_700)
 def test_clocks_an_hour_apart_change_neither_order_nor_versions(
     store: Store, drain_all: Any, turns: int
 ) -> None:
@@ -174,7 +170,7 @@ def drain_all() -> Callable[[Any], list[Any]]:
     return drain
 
 
-@pytest.mark.parametrize(("kills", "between"), [(3, 10), pytest.param(50, 1000, marks=FULL)])
+@sizes("kills, between", (3, 10), (50, 1000))
 def test_a_server_that_is_killed_makes_no_customer_twice_for_those_who_send_a_key(
     database_url: str, backend: str, make_api: Callable[[str], Api], kills: int, between: int
 ) -> None:
@@ -258,7 +254,7 @@ def own_database(backend: str, tmp_path: Path) -> Iterator[OwnDatabase]:
     database.close()
 
 
-@pytest.mark.parametrize(("rounds", "between"), [(2, 10), pytest.param(20, 5000, marks=FULL)])
+@sizes("rounds, between", (2, 10), (20, 5000))
 def test_a_database_that_is_killed_under_load_is_503_and_the_api_heals_by_itself(
     own_database: OwnDatabase, backend: str, make_api: Callable[[str], Api], rounds: int, between: int
 ) -> None:
@@ -304,24 +300,30 @@ def slow_way(backend: str, database_url: str) -> Iterator[tuple[FaultProxy, str]
         yield proxy, urlunsplit(parts._replace(netloc=f"{login}127.0.0.1:{proxy.port}", query=query))
 
 
+@sizes("callers", 100, 200)
 def test_a_database_that_dawdles_costs_neither_threads_nor_memory_and_is_over_when_it_is_over(
-    slow_way: tuple[FaultProxy, str], make_api: Callable[[str], Api]
+    slow_way: tuple[FaultProxy, str], make_api: Callable[[str], Api], callers: int
 ) -> None:
-    """A7: two seconds each way, 100 callers: all get an answer, none is an error of the server's own."""
+    """A7: two seconds each way, many callers: none is told of an error of the server's own."""
     proxy, url = slow_way
     api = make_api(url)
     assert api("POST", "/api/customers/", {"name": "Ada"})[0] == 201
     before = _size(api.role.pid)
     proxy.latency(2.0)
     statuses: Counter[int] = Counter()
+    refused: list[float] = []
 
     def call(_number: int) -> None:
+        began = time.monotonic()
         try:
-            statuses[api("GET", "/api/customers/1", seconds=12)[0]] += 1
+            status = api("GET", "/api/customers/1", seconds=12)[0]
         except NO_ANSWER:
-            statuses[0] += 1
+            status = 0
+        statuses[status] += 1
+        if status == 503:
+            refused.append(time.monotonic() - began)
 
-    assert together(100, call) == []
+    assert together(callers, call) == []
     during = _size(api.role.pid)
     proxy.heal()
 
@@ -330,7 +332,9 @@ def test_a_database_that_dawdles_costs_neither_threads_nor_memory_and_is_over_wh
     assert statuses[200] > 0
     # Those of the setting, which start when they are needed, not one for each caller.
     assert during.threads - before.threads <= 16
-    assert during.rss - before.rss < 50 * 2**20
+    grown = during.rss - before.rss
+    assert grown < 50 * 2**20
+    print(f"{dict(statuses)}, refused within {max(refused, default=0):.1f} s, +{grown / 2**20:.1f} MB")
 
 
 class _Size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import threading
 import time
@@ -21,7 +22,8 @@ from custsvc.local.kafka import Kafka
 from custsvc.local.process import Identity, send
 from tests.chaos.conftest import OPTIONS, Line, fresh_topics
 from tests.chaos.faultproxy import FaultProxy
-from tests.chaos.roles import until
+from tests.chaos.roles import Role, until
+from tests.sizes import FULL, sizes
 
 
 class Broker:
@@ -99,7 +101,7 @@ class Writing:
     def go_on(self, by: int = 50) -> None:
         """Wait until so many more are written, whatever else goes on."""
         before = self.count
-        until("the writers go on", lambda: self.count >= before + by)
+        until("the writers go on", lambda: self.count >= before + by, 600)
 
     def __enter__(self) -> Writing:
         self._thread.start()
@@ -110,8 +112,11 @@ class Writing:
         self._thread.join()
 
 
+@sizes("times, events, seconds", (1, 50, 4), (7, 5000, 45))
 @pytest.mark.parametrize("fault", ["SIGSTOP", "kill -9", "reset", "black hole"])
-def test_a_broker_that_fails_under_load_makes_no_gap(own_line: Line, broker: Broker, fault: str) -> None:
+def test_a_broker_that_fails_under_load_makes_no_gap(
+    own_line: Line, broker: Broker, fault: str, times: int, events: int, seconds: int
+) -> None:
     """O8, O9, O10, X3: writers do not feel it, and everything drains in order when it is over."""
     ids = own_line.crowd(10)
     own_line.relay()
@@ -119,31 +124,33 @@ def test_a_broker_that_fails_under_load_makes_no_gap(own_line: Line, broker: Bro
     own_line.settle()
 
     with Writing(own_line, ids) as writing:
-        writing.go_on()
-        if fault == "SIGSTOP":
-            broker.pause()
-            writing.go_on()
-            time.sleep(4)
-            broker.go_on()
-        elif fault == "kill -9":
-            broker.kill()
-            writing.go_on()
-            broker.start()
-        elif fault == "reset":
-            for _ in range(10):
-                broker.proxy.reset()
-                time.sleep(0.2)
-        else:
-            broker.proxy.blackhole()
-            writing.go_on()
-            time.sleep(4)
-            broker.proxy.heal()
-        writing.go_on()
+        for _ in range(times):
+            writing.go_on(events)
+            if fault == "SIGSTOP":
+                broker.pause()
+                writing.go_on()
+                time.sleep(seconds)
+                broker.go_on()
+            elif fault == "kill -9":
+                broker.kill()
+                writing.go_on()
+                broker.start()
+            elif fault == "reset":
+                for _ in range(10):
+                    broker.proxy.reset()
+                    time.sleep(0.2)
+            else:
+                broker.proxy.blackhole()
+                writing.go_on()
+                time.sleep(seconds)
+                broker.proxy.heal()
+        writing.go_on(events)
     own_line.settle()
 
     found = own_line.judge()
     assert found.problems == []
     assert found.records >= writing.count
+    print(f"{fault}: {times} times in {writing.count} events, {found.repeats} repeats")
 
 
 class FragilePublisher(Publisher):
@@ -160,15 +167,16 @@ class FragilePublisher(Publisher):
         super()._renew()
 
 
+@sizes("times", 3, 50)
 def test_a_relay_whose_producer_meets_a_fatal_error_makes_it_anew_and_reads_the_batch_again(
-    own_line: Line, broker: Broker
+    own_line: Line, broker: Broker, times: int
 ) -> None:
-    """O12: three times, under load; the topic has no gap and no disorder."""
+    """O12: again and again, under load; the topic has no gap and no disorder."""
     ids = own_line.crowd(5)
     publisher = FragilePublisher(own_line.settings)
     own_line.relay(publisher)
     own_line.settle_topic()
-    for _ in range(3):
+    for _ in range(times):
         before = publisher.made_anew
         with Writing(own_line, ids):
             broker.proxy.blackhole()
@@ -180,6 +188,28 @@ def test_a_relay_whose_producer_meets_a_fatal_error_makes_it_anew_and_reads_the_
     found = own_line.judge(copied=False)
     assert found.problems == []
     assert found.records > len(ids)
+    print(f"{publisher.made_anew - 1} producers made anew, {found.records} records, {found.repeats} repeats")
+
+
+@pytest.mark.parametrize("kills", [pytest.param(50, marks=FULL)])
+def test_a_relay_that_is_killed_at_random_moments_makes_no_gap(line: Line, kills: int) -> None:
+    """O5: in the middle of whatever it does, while changes come in."""
+    rng = random.Random(kills)
+    ids = line.crowd(20)
+    relay = line.role("relay")
+    with Writing(line, ids) as writing:
+        for _ in range(kills):
+            relay.start()
+            until("it is at work", lambda n=writing.count: writing.count > n + 200)
+            time.sleep(rng.random() / 2)
+            relay.kill()
+    line.relay()
+    line.settle_topic()
+
+    found = line.judge(copied=False)
+    assert found.problems == []
+    assert found.repeats <= kills * 5000
+    print(f"{line.settings.backend}: {kills} kills in {found.records} records, {found.repeats} repeats")
 
 
 def _cut_session(line: Line) -> None:
@@ -204,25 +234,36 @@ def _now(client: pymongo.MongoClient[Any]) -> Any:
     return client.admin.command("hello")["localTime"]
 
 
-def test_a_leader_that_wakes_up_after_another_took_over_only_repeats(line: Line) -> None:
+@sizes("rounds", 1, 30)
+def test_a_leader_that_wakes_up_after_another_took_over_only_repeats(line: Line, rounds: int) -> None:
     """O6: stopped in the middle of work, its session cut; the second leads; then the first goes on."""
     ids = line.crowd(5)
-    first = line.role("relay").start()
+    first, second = line.role("relay").start(), line.role("relay")
     line.settle_topic()
+    second.start()
+    until("the second stands by", lambda: _stood_by(second))
     with Writing(line, ids):
-        first.signal(signal.SIGSTOP)
-        _cut_session(line)
-        line.relay()
-        line.change(ids[0])
-        reached = line.acknowledged[ids[0]]
-        until("the second has taken over", lambda: _is_on_topic(line, ids[0], reached))
-        first.signal(signal.SIGCONT)
-        until("the first stands by", lambda: '"stand_by"' in first.said())
+        for _ in range(rounds):
+            before = _stood_by(first)
+            first.signal(signal.SIGSTOP)
+            _cut_session(line)
+            line.change(ids[0])
+            reached = line.acknowledged[ids[0]]
+            until("the second has taken over", lambda n=reached: _is_on_topic(line, ids[0], n))
+            first.signal(signal.SIGCONT)
+            until("the first stands by", lambda f=first, n=before: _stood_by(f) > n)
+            first, second = second, first
     line.settle_topic()
 
     found = line.judge(copied=False)
     assert found.problems == []
     assert first.is_running()
+    assert second.is_running()
+    print(f"{line.settings.backend}: {rounds} rounds, {found.records} records, {found.repeats} repeats")
+
+
+def _stood_by(relay: Role) -> int:
+    return relay.said().count('"stand_by"')
 
 
 def _is_on_topic(line: Line, customer_id: int, version: int) -> bool:

@@ -20,6 +20,7 @@ from custsvc.errors import ValidationError
 from custsvc.events import decode
 from tests.chaos.conftest import ME, Line
 from tests.chaos.roles import until
+from tests.sizes import sizes
 
 VALUES = st.one_of(
     st.none(),
@@ -36,20 +37,36 @@ TEXT = st.one_of(
 )
 
 
-@given(
-    body=st.fixed_dictionaries(
-        {"name": TEXT},
-        optional={
-            "phone": st.one_of(st.none(), TEXT),
-            "metadata": st.dictionaries(st.text(max_size=10), VALUES, max_size=4),
-        },
-    )
+BODY = st.fixed_dictionaries(
+    {"name": TEXT},
+    optional={
+        "phone": st.one_of(st.none(), TEXT),
+        "metadata": st.dictionaries(st.text(max_size=10), VALUES, max_size=4),
+    },
 )
+
+
+@given(body=BODY)
 @settings(max_examples=60)
 def test_what_the_api_takes_is_byte_for_byte_the_same_in_both_databases(
     line: Line, body: dict[str, Any]
 ) -> None:
     """R15: from the source through the event into the other database, and from that one's bytes back."""
+    is_the_same_in_both(line, body)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+@given(body=BODY)
+@settings(max_examples=20_000)
+def test_twenty_thousand_customers_are_byte_for_byte_the_same_in_both_databases(
+    line: Line, body: dict[str, Any]
+) -> None:
+    """R15."""
+    is_the_same_in_both(line, body)
+
+
+def is_the_same_in_both(line: Line, body: dict[str, Any]) -> None:
     try:
         fields = canonical_fields(body)
     except ValidationError:
@@ -93,8 +110,11 @@ def test_a_change_stream_that_cannot_be_read_costs_no_event_and_no_storm(
     assert len(tries) <= 1 + (time.monotonic() - started) / 4
 
 
+@sizes("turns, late", (10, 0.1), (17, 60))
 @pytest.mark.parametrize("backend", ["postgres"])
-def test_events_that_commit_late_between_others_are_all_delivered(line: Line) -> None:
+def test_events_that_commit_late_between_others_are_all_delivered(
+    line: Line, turns: int, late: float
+) -> None:
     """O1, O2: writers that draw their number early and commit late, in any order; nobody waits for them."""
     line.relay()
     ids = line.crowd(5)
@@ -102,25 +122,27 @@ def test_events_that_commit_late_between_others_are_all_delivered(line: Line) ->
     def write_late(number: int) -> None:
         rng = random.Random(number)
         with closing(psycopg2.connect(line.settings.postgres_url)) as connection:
-            for turn in range(10):
+            for turn in range(turns):
                 with connection, connection.cursor() as cursor:
                     customer = 1_000_000 + number * 100 + turn
                     _insert(cursor, customer)
-                    time.sleep(rng.random() / 10)
+                    time.sleep(rng.random() * late)
 
     threads = [threading.Thread(target=write_late, args=(n,)) for n in range(6)]
     for thread in threads:
         thread.start()
-    for _ in range(10):
-        for each in ids:
-            line.change(each)
+    changes = 0
+    while changes < 50 or any(thread.is_alive() for thread in threads):
+        line.change(ids[changes % 5])
+        changes += 1
     for thread in threads:
         thread.join()
     line.settle_topic()
 
     found = line.judge(copied=False)
     assert found.problems == []
-    assert found.records - found.repeats == 60 + 5 + 50
+    assert found.records - found.repeats == 6 * turns + 5 + changes
+    print(f"{6 * turns} transactions up to {late} s late between {changes} changes")
 
 
 def _insert(cursor: Any, customer_id: int) -> None:

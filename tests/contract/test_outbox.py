@@ -14,6 +14,7 @@ import pytest
 from custsvc.errors import TemporaryError, VersionConflict
 from custsvc.events import CustomerEvent
 from custsvc.stores.base import Batch, Store
+from tests.sizes import sizes
 
 if TYPE_CHECKING:
     from ..conftest import Backdoor
@@ -123,8 +124,9 @@ def test_customers_stored_in_bulk_come_in_the_order_given(
         assert drain(store.outbox, 70) == [change.event for change in changes]
 
 
+@sizes("turns", 25, 12_500)
 def test_nothing_is_lost_or_out_of_order_while_many_write_and_one_transaction_stays_open(
-    store: Store, other_store: Store, customers: Customers, backdoor: Backdoor, drain: Drain
+    store: Store, other_store: Store, customers: Customers, backdoor: Backdoor, drain: Drain, turns: int
 ) -> None:
     """O2, O3, O17."""
     hot = [customers.add() for _ in range(5)]
@@ -135,7 +137,7 @@ def test_nothing_is_lost_or_out_of_order_while_many_write_and_one_transaction_st
     def write(number: int) -> None:
         to = (store, other_store)[number % 2].customers
         try:
-            for turn in range(25):
+            for turn in range(turns):
                 before = to.get(hot[(number + turn) % 5].id)
                 assert before is not None
                 try:
@@ -172,6 +174,7 @@ def test_nothing_is_lost_or_out_of_order_while_many_write_and_one_transaction_st
     for each in hot:
         versions = [version for customer_id, version in seen if customer_id == each.id]
         assert versions == list(range(1, len(versions) + 1))
+    print(f"{store.name}: {8 * turns} tries, {len(seen)} events")
 
 
 # -- leadership

@@ -18,6 +18,7 @@ from custsvc.service import Caller, CustomerService
 from custsvc.stores import open_store
 from custsvc.stores.base import Store
 from custsvc.verify import Pipeline, Report, last_results, remember, repair, verify
+from tests.sizes import sizes
 
 from .conftest import Workers, until
 
@@ -34,11 +35,11 @@ def fill(copy: Store, source: Store) -> None:
     """Make the copy what the source is, through its events."""
     from custsvc.events import decode
 
-    events = []
-    for row in source.replica.scan(0, 100_000):
-        (payload,) = source.customers.history(row.id, limit=1)
-        events.append(decode(payload, b"%d" % row.id))
-    copy.replica.apply(events, "topic", {0: 1})
+    with source.outbox.lead():
+        while (batch := source.outbox.read(5000)).events:
+            events = [decode(each.payload, b"%d" % each.customer_id) for each in batch.events]
+            copy.replica.apply(events, "topic", {0: 1})
+            source.outbox.done(batch)
 
 
 ARRIVED = Pipeline(published=lambda _: True, ends=lambda: {0: 1}, positions=lambda: {0: 1})
@@ -69,10 +70,12 @@ def test_a_true_copy_has_no_difference(store: Store, copy: Store) -> None:
     assert (report.compared, report.differences, report.behind) == (500, [], [])
 
 
-def test_each_kind_of_difference_is_named(store: Store, copy: Store) -> None:
+@sizes("others", 0, 1_000_000)
+def test_each_kind_of_difference_is_named(store: Store, copy: Store, others: int) -> None:
     """V1."""
     service = CustomerService(store.customers)
     wrong, stale, ahead, missing = (service.create(Fields(f"Ada {n}"), ME).id for n in range(4))
+    seed_customers(store.customers, others, 1)
     fill(copy, store)
     for victim, version in ((wrong, 1), (ahead, 9), (10**9, 1)):
         _plant(copy, victim, version)
@@ -90,6 +93,8 @@ def test_each_kind_of_difference_is_named(store: Store, copy: Store) -> None:
     }
     assert "name" in next(d.fields for d in report.differences if d.kind == "differs")
     assert report.behind == []
+    assert report.compared == others + 5
+    print(f"{store.name}: {report.compared} compared in {report.seconds:.1f} s")
 
 
 def test_a_relay_that_stands_still_is_lag_and_not_corruption(store: Store, copy: Store) -> None:
@@ -186,7 +191,7 @@ def test_repair_mends_each_kind_of_difference_while_both_are_at_work(
     assert far_copy.replica.digest(0) == store.replica.digest(0)
 
 
-@pytest.mark.parametrize("seconds", [4, pytest.param(60, marks=[pytest.mark.long])])
+@sizes("seconds", 4, 300)
 def test_there_is_no_false_alarm_while_customers_change(
     store: Store, far_copy: Store, settings: Settings, workers: Workers, seconds: float
 ) -> None:
@@ -219,6 +224,7 @@ def test_there_is_no_false_alarm_while_customers_change(
         writer.join()
 
     assert [(r.differences, r.behind) for r in reports] == [([], [])] * len(reports)
+    print(f"from {store.name}: {len(reports)} times in {seconds} s")
 
 
 def test_the_last_result_of_each_copy_is_remembered(store: Store, copy: Store) -> None:
