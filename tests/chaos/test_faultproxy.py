@@ -11,6 +11,7 @@ from contextlib import closing, suppress
 import pytest
 
 from tests.chaos.faultproxy import FaultProxy
+from tests.chaos.roles import until
 
 
 class Echo:
@@ -97,9 +98,9 @@ def test_a_black_hole_swallows_one_way_or_both_and_gives_it_back_when_healed(
     client.settimeout(0.3)
 
     assert ask(client, b"x") == b""
-    assert echo.got == arrived
+    until("what is to arrive has arrived", lambda: echo.got == arrived)
 
-    client.settimeout(10)
+    client.settimeout(60)
     proxy.heal()
     assert client.recv(10) == b"x"
 

@@ -62,8 +62,9 @@ def test_a_stream_whose_place_fell_out_of_the_oplog_is_not_opened_again_at_once(
     for _ in range(20):
         bell.wait(0.05)
 
-    assert opened == 1
-    assert time.monotonic() - started >= 1.0
+    took = time.monotonic() - started
+    assert took >= 1.0
+    assert opened <= 1 + took / 4
 
 
 def test_events_come_though_there_is_no_stream(
