@@ -32,6 +32,8 @@ TIMEOUT = 5.0
 # Seconds for a question that some brokers cannot answer.
 _ASIDE = 3.0
 _USUAL_LIMIT = 1_048_588
+# Bytes of one answer of a broker to a consumer, as they come over the network. A bigger record comes too.
+_FETCH = 1_000_000
 
 _DAY_MS = 24 * 3600 * 1000
 _TOPIC_CONFIG: Mapping[str, str] = {"min.insync.replicas": "1"}
@@ -167,17 +169,22 @@ def admin(settings: Settings) -> AdminClient:
 
 def consumer(settings: Settings, group: str, **options: Any) -> Consumer:
     """A consumer that commits nothing by itself; `options` are librdkafka's, with `_` for the dots."""
+    common = _common(settings)
     return Consumer(
         {
             # A worker that died is replaced after this long.
             "session.timeout.ms": 10_000,
             "heartbeat.interval.ms": 2_000,
             "fetch.wait.max.ms": 100,
-            # Two clients' worth of backlog must not cost a role its memory budget.
-            "queued.max.messages.kbytes": 8_192,
+            # What is fetched ahead is a role's memory. A whole answer of the broker may come on top of what
+            # is queued, and takes many times its size when unpacked; so small answers, asked for often.
+            "queued.max.messages.kbytes": 4_096,
             "queued.min.messages": 10_000,
+            # It may not be below the size of a message: where that was set, librdkafka finds one by itself.
+            **({} if "message.max.bytes" in common else {"fetch.max.bytes": _FETCH}),
+            "fetch.queue.backoff.ms": 10,
             # What comes before this may be set by CUSTSVC_KAFKA_OPTIONS__…, what comes after may not.
-            **_common(settings),
+            **common,
             "group.id": group,
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,

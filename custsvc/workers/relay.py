@@ -25,7 +25,11 @@ from .parked import Parking
 
 logger = logging.getLogger(__name__)
 
+# Events of a batch: at first, and at most. Not more of them than about so many bytes: a batch is in memory
+# several times.
+_FIRST = 1500
 BATCH = 5000
+_BYTES = 6_000_000
 # Seconds between two looks at an idle outbox: at first, and at most.
 _IDLE_FIRST = 0.002
 _IDLE_MOST = 0.1
@@ -71,6 +75,7 @@ class Relay:
         self._limit = 0
         self._admin = admin(settings)
         self._parking = Parking(store.facts)
+        self._most = _FIRST
 
     def run(self) -> None:
         """Lead or stand by until stop is asked. Raises ConfigurationError where going on is refused."""
@@ -104,7 +109,7 @@ class Relay:
                 if time.monotonic() - released > _PARKED:
                     self._release()
                     released = time.monotonic()
-                batch = ahead if ahead.events else self._outbox.read(BATCH)
+                batch = ahead if ahead.events else self._outbox.read(self._most)
                 metrics.beat("relay")
                 if not batch.events:
                     metrics.lag("relay", 0.0)
@@ -119,8 +124,9 @@ class Relay:
     def _pass_on(self, batch: Batch, aside: Executor) -> Batch:
         """Publish a batch; returns what was read meanwhile of what comes next."""
         crash.point("relay.read")
-        more = len(batch.events) == BATCH
-        reading = aside.submit(self._outbox.ahead, batch, BATCH) if more else None
+        more = len(batch.events) >= self._most
+        self._most = batch_after(batch.events)
+        reading = aside.submit(self._outbox.ahead, batch, self._most) if more else None
         self._send(self._parking.keep_back(batch.events, self._limit))
         crash.point("relay.acked")
         ahead = reading.result() if reading else Batch()
@@ -148,3 +154,9 @@ class Relay:
         # The partition is said, not left to the client: it would use new ones as soon as it sees them.
         key = b"%d" % event.customer_id
         return Record(key, event.payload, headers(event, self._source), partition_of(key, self._partitions))
+
+
+def batch_after(events: Sequence[CustomerEvent]) -> int:
+    """How many events the next batch may have, so that with events like these it stays within its bytes."""
+    average = sum(len(event.payload) for event in events) / len(events)
+    return max(1, min(BATCH, int(_BYTES / average)))

@@ -115,7 +115,11 @@ class Replicate:
         crash.point("replicate.taken")
         if self._origin is not None:
             self._origin.check(messages)
-        for message in messages:
+        positions = {part: offset for (_, part), offset in next_offsets(messages).items()}
+        messages.reverse()
+        while messages:
+            # A record that was read is let go: what it holds is in its event, and takes as much memory again.
+            message = messages.pop()
             try:
                 event = _read(message)
             except BadEvent as bad:
@@ -131,9 +135,6 @@ class Replicate:
         if dead:
             self._dead.bury(dead)
             crash.point("replicate.buried")
-        positions = {part: offset for (_, part), offset in next_offsets(messages).items()}
-        # What they held is in the events; writing those takes as much memory again.
-        messages.clear()
         applied = self._consuming.insist(lambda: self._replica.apply(events, self._topic, positions))
         crash.point("replicate.applied")
         for result, number in (

@@ -80,6 +80,15 @@ def test_the_pipeline_is_measured_beside_its_bare_loops_and_nothing_is_left(
     assert scratch_databases(settings) <= before
 
 
+@pytest.mark.long
+def test_no_role_takes_more_than_110_mb_for_a_backlog(settings: Settings) -> None:
+    found = list(pipeline.run(settings.replace(partitions=12), pipeline.Sizes(200_000, 5)))
+
+    peaks = {each.measure: each.rss_mb for each in found if each.rss_mb is not None}
+    assert len(peaks) >= 6
+    assert {name: mb for name, mb in peaks.items() if mb > 110} == {}
+
+
 def test_a_hot_topic_holds_as_many_events_as_asked_in_order_of_their_versions() -> None:
     changes = list(pipeline._new_customers(3))
 

@@ -136,6 +136,23 @@ def test_a_customer_that_carries_enough_writes_its_next_events_apart_and_in_orde
     assert carried_by(backdoor, stored.id) == []
 
 
+def test_a_page_is_no_longer_than_asked_however_much_customers_carry(
+    store: Store, customers: Customers, drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carried, "_AT_ONCE", 2)
+    some = [customers.add() for _ in range(5)]
+    for _ in range(3):
+        some = [customers.change(each) for each in some]
+
+    with store.outbox.lead():
+        assert len(store.outbox.read(7).events) == 7
+        events = drain(store.outbox, 7)
+
+    assert len(events) == 20
+    for each in some:
+        assert [e.version for e in events if e.customer_id == each.id] == [1, 2, 3, 4]
+
+
 def newest(store: Store, customer_id: int, limit: int) -> list[int]:
     events = store.customers.history(customer_id, limit=limit)
     return [orjson.loads(each)["version"] for each in events]

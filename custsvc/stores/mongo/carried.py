@@ -31,6 +31,8 @@ MOST = 20
 
 _HAS_ROOM = f"outbox.{MOST - 1}"
 _CHUNK = 1000
+# Customers that are fetched at once: when each carries all it may, a batch of events.
+_AT_ONCE = 250
 _WAITING: Document = {"outbox.pending": {"$gt": 0}}
 _BY_PENDING = "outbox.pending_1"
 
@@ -79,17 +81,26 @@ def of_customers(customers: Collection[Document], ids: Sequence[int]) -> dict[tu
 
 
 def waiting(customers: Collection[Document], limit: int, session: ClientSession) -> list[Document]:
-    """The carried events of the `limit` customers that have waited longest."""
+    """At least `limit` carried events, where there are so many, of the customers that have waited longest.
+
+    Always all that a customer carries, so that none of them is passed over.
+    """
     found = customers.find(
         _WAITING,
         {"outbox": 1, "_id": 0},
         sort=[("outbox.pending", ASCENDING)],
         hint=_BY_PENDING,
         limit=limit,
-        batch_size=limit + 1,
+        batch_size=_AT_ONCE,
         session=session,
     )
-    return [event for customer in found for event in customer["outbox"]]
+    events: list[Document] = []
+    with found:
+        for customer in found:
+            events += customer["outbox"]
+            if len(events) >= limit:
+                break
+    return events
 
 
 def move(
