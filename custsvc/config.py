@@ -77,6 +77,10 @@ class Settings:
     session_idle: float = _setting(7200.0, "Seconds without use after which a browser is signed out")
     session_max: float = _setting(43200.0, "Seconds after which a browser is signed out in any case")
     body_timeout: float = _setting(15.0, "Seconds within which a request's body must come (408)")
+    slow_bodies: int = _setting(256, "Bodies that each process waits for at once (more are answered 503)")
+    queue_timeout: float = _setting(
+        10.0, "Seconds that a request waits while all threads are busy before it is refused (503)"
+    )
     oidc_issuer: str = _setting(
         "", "OpenID Connect provider that signs people in, as https://login.example.org"
     )
@@ -288,6 +292,8 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "http_port": (1, 65535),
     "workers": (1, 256),
     "body_timeout": (0.1, 3600),
+    "slow_bodies": (1, 4096),
+    "queue_timeout": (0.1, 3600),
     "rate_limit": (0, 1_000_000_000),
     "threads": (1, 256),
     "streams": (1, 4096),

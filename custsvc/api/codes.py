@@ -191,6 +191,13 @@ CODES: Final[dict[str, Code]] = {
         "Event streams, exports and imports are open for long, so each process takes only so many at once.",
         "Close some, or try again later. CUSTSVC_STREAMS sets how many a process takes.",
     ),
+    "overloaded": Code(
+        503,
+        "The server has more to do than it can",
+        "All threads were busy for as long as a request may wait, so nothing was done.",
+        "Try again after the time that Retry-After says. Where it lasts, look at the database's load, or add"
+        " processes: CUSTSVC_WORKERS. CUSTSVC_QUEUE_TIMEOUT sets how long a request waits.",
+    ),
     "dependency-down": Code(
         503,
         "A server that is needed does not answer",

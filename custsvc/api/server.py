@@ -67,7 +67,8 @@ def serve(settings: Settings) -> None:
         port=settings.http_port,
         interface=Interfaces.WSGI,
         workers=settings.workers,
-        blocking_threads=settings.threads,
+        # They are started when they are needed: one for each body that is awaited, beside those that work.
+        blocking_threads=settings.threads + settings.slow_bodies + 1,
         blocking_threads_idle_timeout=600,
         backpressure=_CONNECTIONS_MAX,
         http1_settings=HTTP1Settings(header_read_timeout=_HEADER_TIMEOUT_MS),
@@ -149,9 +150,12 @@ def _load(settings: Settings, parent: int, stopping: ctypes.c_bool, limit_table:
     logs.set_up(settings.log_level, settings.log_format, ROLE)
     from .app import build
     from .bodies import Bodies
+    from .lanes import Lanes
     from .streams import carry_streams
 
-    carry_streams(Bodies(settings.body_timeout))
+    lanes = Lanes(settings.threads, settings.queue_timeout)
+    bodies = Bodies(settings.slow_bodies, settings.body_timeout, lanes.relieve)
+    carry_streams(lambda call: bodies.wrap(lanes.wrap(call)))
     app = build(settings, limit_table=limit_table)
     spare_batches()
     threading.Thread(target=_close_streams, args=(app, stopping), name="stop-watch", daemon=True).start()

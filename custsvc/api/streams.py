@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ..config import Settings
-from .bodies import Bodies
+from .bodies import Call
 from .problems import Problem
 
 if TYPE_CHECKING:
@@ -126,15 +126,18 @@ class Carrier:
         ).start()
 
 
-def carry_streams(bodies: Bodies) -> None:
-    """Let granian's workers of this process read slow bodies and write long answers on other threads."""
+def carry_streams(prepare: Callable[[Call], Call]) -> None:
+    """Let granian's workers of this process write long answers on other threads.
+
+    `prepare` makes of granian's way to run the application the one that is to be taken.
+    """
     from granian.server import mp as granian  # it offers no way of its own; a test tells when this breaks
 
     mp: Any = granian
     original = mp._wsgi_call_wrap
 
     def wrap(callback: Any, *options: Any) -> Callable[[Any, Any], Any]:
-        call = bodies.wrap(original(callback, *options))
+        call = prepare(original(callback, *options))
         return lambda proto, scope: call(Carrier(proto), scope)
 
     mp._wsgi_call_wrap = wrap

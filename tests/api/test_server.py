@@ -12,7 +12,9 @@ import sys
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from custsvc.local import LocalServers
 from custsvc.stores import open_store
 from custsvc.stores.base import Role, Store
 
+from ..chaos.faultproxy import FaultProxy
 from .conftest import ANN, Client
 
 JSON = {"Content-Type": "application/json"}
@@ -402,7 +405,7 @@ def test_any_process_answers_for_the_metrics_of_all(serve: Serve, key: str) -> N
     serve.stop()
 
 
-# -- S9: slow clients
+# -- S9: slow clients (those that are slow with their head are cut off by granian after 15 s)
 
 
 def slow_post(serve: Serve, key: str, length: int, expect: str = "nothing") -> socket.socket:
@@ -442,6 +445,76 @@ def test_a_body_that_comes_in_pieces_is_waited_for(serve: Serve, key: str) -> No
             time.sleep(0.005)
             connection.sendall(bytes([each]))
         assert connection.recv(65536).startswith(b"HTTP/1.1 201")
+
+
+def test_slow_clients_hold_up_nobody_else_however_many_they_are(serve: Serve, key: str) -> None:
+    """S9: bodies that do not come, few and then more than are waited for."""
+    serve._environ |= {"CUSTSVC_BODY_TIMEOUT": "600", "CUSTSVC_SLOW_BODIES": "30"}
+    serve.start("--workers", "1", "--threads", "2")
+    body = json.dumps(ANN).encode()
+    with ExitStack() as stack:
+        slow = [stack.enter_context(slow_post(serve, key, len(body))) for _ in range(20)]
+        assert serve.request("GET", "/api/customers/", key)[0] == 200
+        assert serve.request("POST", "/api/customers/", key, ANN)[0] == 201
+        slow[0].sendall(body[1:])
+        assert slow[0].recv(65536).startswith(b"HTTP/1.1 201")
+
+        # More than are waited for. It is told to one who comes with a body, and to nobody else.
+        slow += [stack.enter_context(slow_post(serve, key, len(body))) for _ in range(30)]
+        post = partial(serve.request, "POST", "/api/customers/", key, ANN)
+        refused = until(lambda: (answer := post())[0] == 503 and answer)
+        assert json.loads(refused[2])["code"] == "overloaded"
+        assert serve.request("GET", "/api/customers/", key)[0] == 200
+    until(lambda: post()[0] == 201)
+
+
+def test_a_body_in_chunks_has_its_time_too(serve: Serve, key: str) -> None:
+    serve._environ["CUSTSVC_BODY_TIMEOUT"] = "1"
+    serve.start("--workers", "1", "--threads", "1")
+    head = f"Host: x\r\nX-Api-Key: {key}\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
+    with socket.create_connection(("127.0.0.1", serve.port), timeout=DEADLINE) as connection:
+        connection.sendall(f"POST /api/customers/ HTTP/1.1\r\n{head}\r\n1\r\n{{\r\n".encode())
+
+        assert connection.recv(65536).startswith(b"HTTP/1.1 408")
+
+
+# -- A7: more requests than can be worked on
+
+
+def test_what_finds_no_thread_in_time_is_refused_and_the_process_is_known_to_live(
+    serve: Serve, key: str, backend: str, database_url: str
+) -> None:
+    """A7: the database answers nobody any more, and later it does again."""
+    parts = urllib.parse.urlsplit(database_url)
+    with FaultProxy((parts.hostname or "127.0.0.1", parts.port or 0)) as proxy:
+        login = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
+        way = parts._replace(
+            netloc=f"{login}127.0.0.1:{proxy.port}",
+            query="directConnection=true&timeoutMS=600000" if backend == "mongo" else parts.query,
+        )
+        serve._environ |= {
+            f"CUSTSVC_{backend.upper()}_URL": urllib.parse.urlunsplit(way),
+            "CUSTSVC_QUEUE_TIMEOUT": "1",
+        }
+        serve.start("--workers", "1", "--threads", "2")
+        assert [serve.request("GET", "/api/customers/", key)[0] for _ in range(4)] == [200] * 4
+        proxy.blackhole()
+        with ThreadPoolExecutor(12) as callers:
+            asked = [callers.submit(serve.request, "GET", "/api/customers/", key) for _ in range(12)]
+            until(lambda: sum(each.done() for each in asked) >= 10)
+            refused = [each.result() for each in asked if each.done()]
+            alive = serve.request("GET", "/livez")[0]
+            proxy.heal()
+            assert {each.result()[0] for each in asked} <= {200, 503}
+        until(lambda: serve.request("GET", "/api/customers/", key)[0] == 200)
+
+    assert {each[0] for each in refused} == {503}
+    # A thread that had to connect anew may have been told before that the database does not answer.
+    codes = [json.loads(each[2])["code"] for each in refused]
+    assert codes.count("overloaded") > 0
+    assert set(codes) <= {"overloaded", "dependency-down"}
+    assert all(int(each[1]["retry-after"]) > 0 for each in refused)
+    assert alive == 200
 
 
 # -- S18: logs

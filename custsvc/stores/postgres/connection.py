@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: one per thread, prepared statements, and the driver's errors translated."""
+"""Connections to PostgreSQL: one per lane, prepared statements, and the driver's errors translated."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import psycopg2
 from psycopg2 import errors, extensions
 
 from ...errors import ConfigurationError, TemporaryError
+from ...lane import here
 
 CONNECT_TIMEOUT = 5
 # No statement may hold a worker for longer; bulk work raises it for its own transaction.
@@ -135,19 +136,25 @@ def translated(connection: Connection | None) -> Iterator[None]:
 
 
 class Connections:
-    """One connection per thread, opened when first needed and anew after it was lost."""
+    """One connection per lane, outside of lanes per thread, opened when needed and anew after it was lost."""
 
     def __init__(self, url: str, schema: str | None = None) -> None:
         self.url = url
         self.schema = schema
         self._local = threading.local()
+        self._of_lane: dict[int, Connection] = {}
         self._all: weakref.WeakSet[Connection] = weakref.WeakSet()
 
     def get(self) -> Connection:
-        connection: Connection | None = getattr(self._local, "connection", None)
+        lane = here.lane
+        mine = getattr(self._local, "connection", None) if lane is None else self._of_lane.get(lane)
+        connection: Connection | None = mine
         if connection is None or connection.closed:
             connection = connect(self.url, schema=self.schema)
-            self._local.connection = connection
+            if lane is None:
+                self._local.connection = connection
+            else:
+                self._of_lane[lane] = connection
             self._all.add(connection)
         return connection
 

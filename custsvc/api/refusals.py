@@ -1,0 +1,32 @@
+"""Problems answered before the app has seen the request: to who is too slow, or comes to a full house."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import orjson
+
+from .codes import CODES
+
+
+def refuse(proto: Any, code: str, *headers: tuple[str, str]) -> None:
+    """Answer the request at hand with this problem. `proto` is granian's side of the request."""
+    about = CODES[code]
+    body = {
+        "type": f"/problems/{code}",
+        "title": about.title,
+        "status": about.status,
+        "detail": about.cause,
+        "code": code,
+        "request_id": None,
+    }
+    text = orjson.dumps(body)
+    head = [
+        ("content-type", "application/problem+json"),
+        ("content-length", str(len(text))),
+        ("cache-control", "no-store"),
+        *headers,
+    ]
+    with suppress(RuntimeError):  # the client has gone
+        proto.response_bytes(about.status, head, text)
