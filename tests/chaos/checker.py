@@ -86,8 +86,8 @@ def read_records(servers: str, topic: str) -> list[tuple[int, bytes | None, byte
     client = Consumer({"bootstrap.servers": servers, "group.id": "checker", "enable.auto.commit": False})
     found = []
     try:
-        parts = client.list_topics(topic, timeout=10).topics[topic].partitions
-        ends = {p: client.get_watermark_offsets(TopicPartition(topic, p), timeout=10) for p in parts}
+        parts = client.list_topics(topic, timeout=60).topics[topic].partitions
+        ends = {p: client.get_watermark_offsets(TopicPartition(topic, p), timeout=60) for p in parts}
         left = {p for p, (low, high) in ends.items() if low < high}
         client.assign([TopicPartition(topic, p, ends[p][0]) for p in left])
         while left:

@@ -128,7 +128,7 @@ class Line:
         name = group(self._group_of)
         client = kafka.admin(self.settings)  # kept: its answers come while it lives
         (described,) = client.describe_consumer_groups([name]).values()
-        return {member.member_id for member in described.result(10).members}
+        return {member.member_id for member in described.result(60).members}
 
     # -- what holds
 

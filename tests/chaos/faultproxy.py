@@ -108,7 +108,7 @@ class FaultProxy:
     # -- what it does
 
     def _call(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
 
     async def _shut(self) -> None:
         # In the loop's thread, as all that touches the server: it counts its connections without a lock.

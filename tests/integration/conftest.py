@@ -53,7 +53,7 @@ def make_topic_anew(settings: Settings) -> None:
     """Delete the topic of events and make it again, as somebody does who does not know better."""
     admin = kafka.admin(settings)  # kept: its answers come while it lives
     (deleted,) = admin.delete_topics([settings.topic_updates]).values()
-    deleted.result(30)
+    deleted.result(60)
 
     def is_made() -> bool:
         try:
@@ -143,7 +143,7 @@ class Topic:
         """Make a topic as somebody else would: one partition, not compacted."""
         client = kafka.admin(self._settings)
         (made,) = client.create_topics([kafka.NewTopic(topic, 1, 1)]).values()
-        made.result(10)
+        made.result(60)
 
     def produce(self, topic: str, *records: kafka.Record) -> None:
         with Publisher(self._settings) as publisher:

@@ -62,7 +62,7 @@ def test_more_partitions_stop_a_running_relay_before_it_uses_one(
     ):
         published(store)
         (made,) = admin.create_partitions([NewPartitions(settings.topic_updates, 9)]).values()
-        made.result(10)
+        made.result(60)
         while not stopped():
             service.create(Fields("after"), ME)
             time.sleep(0.05)
@@ -187,7 +187,7 @@ def small_topic(settings: Settings) -> Callable[[int], None]:
             ConfigResource.Type.TOPIC, settings.topic_updates, incremental_configs=[entry]
         )
         (done,) = admin.incremental_alter_configs([resource]).values()
-        done.result(10)
+        done.result(60)
 
     return limit
 

@@ -178,7 +178,7 @@ def test_records_that_retention_took_unread_stop_the_copy_and_the_gap_is_named(
     store.replica.apply([], settings.topic_updates, {0: 2})
     admin = kafka.admin(settings)
     (gone,) = admin.delete_records([kafka.TopicPartition(settings.topic_updates, 0, 5)]).values()
-    gone.result(10)
+    gone.result(60)
 
     with pytest.raises(PositionLost, match=r"partition 0: offsets 2 to 4 are gone \(3 records\)") as lost:
         workers.run_copy(store.replica, store.name, Stop())

@@ -161,7 +161,7 @@ def test_script_is_executable_and_says_what_it_does(script: Path) -> None:
 
 @pytest.mark.parametrize("script", sorted((ROOT / "setup").glob("*-*.sh")), ids=relative)
 def test_script_shows_its_help_from_any_folder(script: Path, tmp_path: Path) -> None:
-    done = subprocess.run([script, "--help"], cwd=tmp_path, capture_output=True, text=True, timeout=20)
+    done = subprocess.run([script, "--help"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
 
     assert done.returncode == 0, done.stderr
     assert f"Usage: setup/{script.name}" in done.stdout or f"$(setup/{script.name})" in done.stdout
