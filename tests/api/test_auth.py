@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import datetime as dt
 import logging
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
 
+import custsvc
 from custsvc.api import create_app
 from custsvc.auth import KEY_TTL, KeyRing, Principal, check_exposure, is_loopback, new_key
 from custsvc.config import Settings
@@ -346,6 +350,21 @@ def test_no_two_keys_are_alike_and_each_has_256_random_bits() -> None:
 
     assert len({t.split("_")[1] for t in texts}) == len({t.split("_", 2)[2] for t in texts}) == 200
     assert {len(t.split("_", 2)[2]) for t in texts} == {43}
+
+
+SECRET = re.compile("secret|token|password|sha256|digest|csrf|signed|hmac|session_key|api_key", re.IGNORECASE)
+
+
+def test_no_secret_is_compared_in_a_time_that_tells_how_much_of_it_was_right() -> None:
+    """S2: where the code compares with `==`, neither side is named like a secret."""
+    looked_at = 0
+    for path in Path(custsvc.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Compare) and any(isinstance(op, ast.Eq | ast.NotEq) for op in node.ops):
+                looked_at += 1
+                text = ast.unparse(node).replace("secrets.randbelow", "")
+                assert not SECRET.search(text), f"{path}:{node.lineno}: {text}"
+    assert looked_at > 100
 
 
 class CountedKeys:

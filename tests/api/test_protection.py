@@ -38,6 +38,7 @@ def limited(
 def test_a_burst_goes_up_to_the_limit_and_is_then_told_how_long_to_wait(
     limited: tuple[Flask, Client],
 ) -> None:
+    """S11."""
     _, client = limited
     answers = [client.get(PATH) for _ in range(12)]
 
@@ -53,6 +54,7 @@ def test_a_burst_goes_up_to_the_limit_and_is_then_told_how_long_to_wait(
 def test_each_key_has_its_own_limit_and_refused_keys_share_their_address(
     limited: tuple[Flask, Client], store: Store
 ) -> None:
+    """S11."""
     app, client = limited
     for _ in range(11):
         client.get(PATH)
@@ -68,6 +70,7 @@ def test_each_key_has_its_own_limit_and_refused_keys_share_their_address(
 
 
 def test_without_the_setting_nothing_is_limited_or_told(client: Client) -> None:
+    """S11."""
     answers = [client.get(PATH) for _ in range(30)]
 
     assert {each.status_code for each in answers} == {200}
@@ -81,6 +84,7 @@ def counts() -> Iterator[str]:
 
 
 def test_processes_count_together_and_a_new_one_forgives_nothing(counts: str) -> None:
+    """S11."""
     now = [100.0]
     one, other = (RateLimit(60, counts, lambda: now[0]) for _ in range(2))
     for each in range(60):
@@ -97,6 +101,7 @@ def test_processes_count_together_and_a_new_one_forgives_nothing(counts: str) ->
 
 
 def test_many_callers_do_not_share_a_limit(counts: str) -> None:
+    """S11."""
     limit = RateLimit(1, counts, lambda: 5.0)
 
     assert all(limit.check(f"caller {n}").allowed for n in range(2000))
@@ -127,6 +132,7 @@ def test_many_callers_do_not_share_a_limit(counts: str) -> None:
 def test_only_trusted_names_of_hosts_are_served(
     settings: Settings, store: Store, make_key: Callable[[Role], str], host: str, status: int
 ) -> None:
+    """S12."""
     app = create_app(settings.replace(trusted_hosts="api.example.org, .example.com"), store)
     answer = Client(app, make_key("read")).get(PATH, headers={"Host": host})
 
@@ -139,6 +145,7 @@ def test_only_trusted_names_of_hosts_are_served(
     "header", ["Host", "X-Forwarded-Host", "X-Forwarded-For", "Forwarded", "X-Forwarded-Proto"]
 )
 def test_a_forged_host_is_reflected_nowhere(client: Client, header: str) -> None:
+    """S12."""
     for answer in (
         client.post(PATH, json=ANN, headers={header: "evil.example"}),
         client.post(PATH, json=ANN, headers={header: "evil.example"}),
@@ -156,6 +163,7 @@ def test_a_forged_host_is_reflected_nowhere(client: Client, header: str) -> None
 @pytest.mark.parametrize("method", ["OPTIONS", "GET", "POST", "DELETE"])
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost"])
 def test_no_answer_lets_another_origin_read_it(client: Client, method: str, origin: str) -> None:
+    """S13."""
     headers = {
         "Origin": origin,
         "Access-Control-Request-Method": "PUT",
@@ -186,6 +194,7 @@ SQL = [
 
 @pytest.mark.parametrize("text", SQL)
 def test_quotes_and_placeholders_are_text_like_any_other(client: Client, text: str) -> None:
+    """S7."""
     created = client.create(name=f"Q {text} Z", metadata={"k": text})
     ask: list[dict[str, Any]] = [
         {"q": text},
@@ -209,7 +218,7 @@ def test_quotes_and_placeholders_are_text_like_any_other(client: Client, text: s
 
 
 def test_no_statement_is_built_around_a_value() -> None:
-    """Statements are f-strings only where a linter was told that all that goes in is our own."""
+    """S7: statements are f-strings only where a linter was told that all that goes in is our own."""
     import re
 
     import custsvc.stores.postgres as package

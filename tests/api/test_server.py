@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -420,6 +421,7 @@ def slow_post(serve: Serve, key: str, length: int, expect: str = "nothing") -> s
 
 
 def test_a_body_that_does_not_come_in_time_is_answered_408(serve: Serve, key: str) -> None:
+    """S9."""
     serve._environ["CUSTSVC_BODY_TIMEOUT"] = "1"
     serve.start("--workers", "1", "--threads", "2")
 
@@ -469,6 +471,7 @@ def test_slow_clients_hold_up_nobody_else_however_many_they_are(serve: Serve, ke
 
 
 def test_a_body_in_chunks_has_its_time_too(serve: Serve, key: str) -> None:
+    """S9."""
     serve._environ["CUSTSVC_BODY_TIMEOUT"] = "1"
     serve.start("--workers", "1", "--threads", "1")
     head = f"Host: x\r\nX-Api-Key: {key}\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
@@ -476,6 +479,44 @@ def test_a_body_in_chunks_has_its_time_too(serve: Serve, key: str) -> None:
         connection.sendall(f"POST /api/customers/ HTTP/1.1\r\n{head}\r\n1\r\n{{\r\n".encode())
 
         assert connection.recv(65536).startswith(b"HTTP/1.1 408")
+
+
+# -- S8: bodies that are too much
+
+
+def test_no_body_however_big_or_endless_makes_a_process_grow(serve: Serve, key: str) -> None:
+    """S8."""
+    serve.start("--workers", "1", "--threads", "2")
+    head = f"Host: localhost\r\nX-Api-Key: {key}\r\nContent-Type: application/json\r\n"
+    chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+    bodies = {
+        "11 MB": (b"Content-Length: 11534336\r\n\r\n", b"x" * 0x10000, 176),
+        "chunks without end": (b"Transfer-Encoding: chunked\r\n\r\n", chunk, 2000),
+        "10,000 deep": (b"Content-Length: 20000\r\n\r\n", b"[" * 10_000 + b"]" * 10_000, 1),
+        "a million digits": (b"Content-Length: 1000000\r\n\r\n", b"9" * 1_000_000, 1),
+    }
+    serve.request("POST", "/api/customers/", key, ANN)
+    [worker] = serve.workers()
+    before = worker.memory_info().rss
+
+    for what, (more, piece, count) in bodies.items():
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", serve.port), timeout=DEADLINE) as connection:
+                connection.sendall(f"POST /api/customers/ HTTP/1.1\r\n{head}".encode() + more)
+                answer = b""
+                with suppress(
+                    ConnectionError
+                ):  # who sends on after the answer may be cut off before it is read
+                    for _ in range(count):
+                        connection.sendall(piece)
+                        if select.select([connection], [], [], 0)[0]:
+                            break
+                    answer = connection.recv(65536)
+                assert answer[9:12] in ((b"400",) if count == 1 else (b"413", b"")), what
+    grown = (worker.memory_info().rss - before) / 2**20
+    print(f"+{grown:.1f} MB")
+    assert grown < 20
+    assert serve.request("POST", "/api/customers/", key, ANN)[0] == 201
 
 
 # -- A7: more requests than can be worked on
@@ -523,6 +564,7 @@ def test_what_finds_no_thread_in_time_is_refused_and_the_process_is_known_to_liv
 def test_logs_are_one_json_object_a_line_whatever_is_sent_and_hold_nothing_personal_and_no_key(
     serve: Serve, key: str
 ) -> None:
+    """S18."""
     serve.start("--workers", "1", "--log-level", "DEBUG")
     evil = 'canary-7f3a\r\n{"level":"INFO"}\x1b[31m\u2028'
     quoted = urllib.parse.quote(evil)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import random
 import re
 from contextlib import suppress
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from custsvc.customer import Customer, Fields, Stored
 from custsvc.errors import BadEvent, NewerSchema
 from custsvc.events import Change, decode, headers, new_change, new_event_id
+from tests.sizes import sizes
 
 NOON = dt.datetime(2026, 11, 23, 12, 0, 0, 123000, dt.UTC)
 
@@ -201,3 +203,32 @@ def test_a_field_of_any_type_is_read_or_refused_and_never_crashes(name: str, val
 
     with suppress(BadEvent, NewerSchema):
         decode(record, b"7")
+
+
+def damaged(record: bytes, rng: random.Random) -> bytes:
+    """The record with some bytes changed, lost, doubled, or another part of it in their place."""
+    for _ in range(rng.randint(1, 3)):
+        at, end = sorted(rng.randrange(len(record) + 1) for _ in range(2))
+        end = min(end, at + rng.choice((1, 1, 2, 8, 200)))
+        other = rng.randrange(len(record) + 1)
+        piece = rng.choice(
+            (b"", rng.randbytes(end - at), record[at:end] * 2, record[other : other + end - at], b"9" * 400)
+        )
+        record = record[:at] + piece + record[end:]
+    return record
+
+
+@sizes("records", 3_000, 1_000_000)
+def test_a_damaged_record_is_read_or_refused_and_never_crashes(records: int) -> None:
+    """S27."""
+    rng = random.Random(records)
+    first = created()
+    whole = [first.event.payload, changed(first).event.payload]
+    refused = 0
+
+    for _ in range(records):
+        try:
+            decode(damaged(rng.choice(whole), rng), b"7")
+        except (BadEvent, NewerSchema):
+            refused += 1
+    assert refused > records / 2

@@ -7,6 +7,7 @@ from statistics import median
 
 import pytest
 
+from custsvc import passwords
 from custsvc.errors import ValidationError
 from custsvc.passwords import (
     check_password,
@@ -55,14 +56,46 @@ def test_a_name_is_the_same_in_capitals() -> None:
 
 
 def test_a_user_that_is_not_there_takes_as_long_as_a_wrong_password() -> None:
+    """S3."""
+    # No measurement: a check left out would be a thousand times quicker, and a busy machine is not.
+    assert 0.2 < nobody_to_somebody(tries=5) < 5
+
+
+@pytest.mark.long
+def test_over_200_tries_a_user_that_is_not_there_takes_within_a_tenth_as_long() -> None:
+    """S3."""
+    ratio = nobody_to_somebody(tries=200)
+
+    print(f"nobody takes {ratio:.3f} of the time of somebody")
+    assert 0.9 < ratio < 1.1
+
+
+def nobody_to_somebody(tries: int) -> float:
     stored = hash_password("correct horse")
     taken: dict[str | None, list[float]] = {stored: [], None: []}
     check_password("warm up", None)
-    for _ in range(5):
+    for _ in range(tries):
         for each, times in taken.items():
             begun = time.thread_time()
             check_password("not the password", each)
             times.append(time.thread_time() - begun)
+    return median(taken[None]) / median(taken[stored])
 
-    # No measurement: a check left out would be a thousand times quicker, and a busy machine is not.
-    assert 0.2 < median(taken[None]) / median(taken[stored]) < 5
+
+def test_for_a_user_that_is_not_there_the_same_work_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S3: one hash of the same cost, after the first that was ever asked for."""
+    stored = hash_password("correct horse")
+    check_password("a guess", None)
+    done: list[tuple[object, ...]] = []
+    scrypt = passwords._scrypt
+
+    def counted(password: str, salt: bytes, *cost: int) -> bytes:
+        done.append((password, len(salt), *cost))
+        return scrypt(password, salt, *cost)
+
+    monkeypatch.setattr(passwords, "_scrypt", counted)
+    for each in (stored, None):
+        assert not check_password("a guess", each)
+
+    assert len(done) == 2
+    assert done[0] == done[1]

@@ -105,6 +105,19 @@ def test_an_address_that_tries_many_names_is_refused(app: Flask, store: Store, m
     assert Visitor(app).sign_in("ann").status_code == 429
 
 
+def test_a_form_of_very_many_parts_is_refused(app: Flask) -> None:
+    """S8."""
+    part = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n'
+    multipart = {"content_type": "multipart/form-data; boundary=x"}
+    client = app.test_client()
+
+    for count in (101, 15_000, 100_000):
+        answer = client.post("/ui/sign-in", data=part * count + b"--x--\r\n", **multipart)
+        assert answer.status_code == 413, count
+    plain = {"content_type": "application/x-www-form-urlencoded"}
+    assert client.post("/ui/sign-in", data=b"a=1&" * 100_000, **plain).status_code == 403
+
+
 def test_signing_in_gives_a_new_session_so_nobody_can_plant_theirs(app: Flask, make_user: MakeUser) -> None:
     """S14."""
     make_user("ann")
