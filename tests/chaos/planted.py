@@ -115,8 +115,7 @@ PostgresOutbox.read = _read
             _COPY: [
                 (
                     'crash.point("replicate.buried")\n',
-                    "self._replica.apply([], self._topic, "
-                    "{part: offset for (_, part), offset in next_offsets(messages).items()})\n"
+                    "self._replica.apply([], self._topic, positions)\n"
                     '        crash.point("replicate.buried")\n',
                 )
             ],
