@@ -6,6 +6,7 @@ Clock and event ids are fixed, so nothing but the backend differs.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,6 +19,7 @@ from custsvc.api import create_app
 from custsvc.auth import new_key
 from custsvc.config import Settings
 from custsvc.service import CustomerService
+from custsvc.transfer import load
 
 from ..conftest import Databases, open_database
 from .conftest import Client
@@ -48,7 +50,7 @@ class Teller:
 
 
 def story(tell: Teller) -> None:
-    """Every row of the contract about customers: route, verb, status, header, filter and problem."""
+    """Every row of the contract: route, verb, status, header, filter and problem."""
     base = "/api/customers/"
     # Creating: 201 with Location and ETag, under a key, minimally, wrongly.
     first = tell(201, "POST", base, json=ANN, headers={"traceparent": TRACE})
@@ -119,6 +121,51 @@ def story(tell: Teller) -> None:
     tell(200, "POST", f"{one}/erase", by="admin")
     tell(200, "GET", f"{one}/history")
     tell(200, "GET", f"{base}?q=smith")
+    tell(200, "GET", f"{one}/notifications")
+    tell(404, "GET", f"{base}99/notifications")
+    in_bulk(tell, base)
+    about(tell)
+
+
+def in_bulk(tell: Teller, base: str) -> None:
+    """Out and in again: what goes in is created, updated, the same, or an error of its row."""
+    for form in ("csv", "ndjson", "json"):
+        assert tell(200, "GET", f"{base}export?format={form}&sort=name&deleted=include").data
+    tell(200, "GET", f"{base}export?format=csv&q=batch&fields=id,name")
+    tell(400, "GET", f"{base}export?format=xml")
+    rows = (
+        b'{"name":"Nora","email":"nora@example.org"}\n{"id":2,"name":"Zoe"}\n{"id":3,"name":"\xc3\x89mile"}\n'
+    )
+    ndjson = "application/x-ndjson"
+    asked = f"{base}import?on=id"
+    tell(200, "POST", f"{asked}&dry_run=true", data=rows, content_type=ndjson)
+    tell(400, "POST", asked, data=rows + b'{"id":2,"name":""}\n', content_type=ndjson)
+    done = tell(200, "POST", asked, data=rows, content_type=ndjson, headers={"Idempotency-Key": "k3"})
+    assert {name: count for name, count in done.json["counts"].items() if count} == {
+        "create": 1,
+        "update": 1,
+        "same": 1,
+    }
+    tell(200, "POST", asked, data=rows, content_type=ndjson, headers={"Idempotency-Key": "k3"})
+    tell(415, "POST", asked, data=rows, content_type="image/png")
+    tell(403, "POST", asked, by="reader", data=rows, content_type=ndjson)
+
+
+def about(tell: Teller) -> None:
+    """What describes the API, and what watches over it; the last needs no key."""
+    for path in (
+        "/api/openapi.json",
+        "/api/schema/",
+        "/api/docs",
+        "/api/events/schema",
+        "/problems/validation",
+    ):
+        tell(200, "GET", path)
+    tell(200, "GET", "/livez", by="stranger")
+    tell(401, "GET", "/api/status", by="stranger")
+    tell(401, "GET", "/api/failed/", by="stranger")
+    tell(401, "GET", "/api/events/stream", by="stranger")
+    tell(404, "GET", "/api/nothing")
 
 
 def lists(tell: Teller, base: str) -> None:
@@ -175,12 +222,18 @@ def without_cursors(told: Told) -> Told:
 @pytest.fixture
 def fixed(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Callable[[], dt.datetime]]:
     """Begins time and ids anew; returns the clock: a second passes at each look."""
+    load_by_any_clock = load.load
 
     def begin() -> Callable[[], dt.datetime]:
         numbers, seconds = itertools.count(1), itertools.count()
         monkeypatch.setattr(events, "new_event_id", lambda: f"00000000-0000-7000-8000-{next(numbers):012d}")
         start = dt.datetime(2026, 11, 23, tzinfo=dt.UTC)
-        return lambda: start + dt.timedelta(seconds=next(seconds))
+
+        def clock() -> dt.datetime:
+            return start + dt.timedelta(seconds=next(seconds))
+
+        monkeypatch.setattr(load, "load", functools.partial(load_by_any_clock, clock=clock))
+        return clock
 
     return begin
 
