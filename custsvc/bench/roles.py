@@ -70,6 +70,8 @@ class Role:
             self._process.kill()
             self._process.wait()
         self._reader.join()
+        if self._process.stderr:
+            self._process.stderr.close()
 
     def _read(self) -> None:
         for line in self._process.stderr or ():
