@@ -15,9 +15,10 @@ import psycopg2
 from bson import ObjectId
 from pymongo import MongoClient
 
-from custsvc.bench.http import Target, free_port, wait_for
+from custsvc.bench.http import Target, wait_for
 from custsvc.config import Settings
 from custsvc.customer import utc_now
+from custsvc.local import ports
 from custsvc.seed import made_up
 from custsvc.stores.postgres import copying
 
@@ -72,7 +73,7 @@ ON_MONGO = (Peer("Eve", "eve", _GUNICORN, path="/customers", listing="?max_resul
 @contextmanager
 def served(peer: Peer, url: str) -> Iterator[Target]:
     """The peer's server, with two workers, over the database at `url`."""
-    port = free_port()
+    port = ports.choose()
     program, *arguments = peer.command
     where = ["--bind", f"127.0.0.1:{port}"] if program == "gunicorn" else ["--port", str(port)]
     process = subprocess.Popen(

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from custsvc.local import ports
+
 from ..config import BACKENDS, Settings
 from ..seed import seed_customers
 from ..stores import open_store
 from . import scratch
-from .http import KINDS, Target, free_port, load, require_wrk, wait_for
+from .http import KINDS, Target, load, require_wrk, wait_for
 from .report import Measure
 from .roles import Role
 
@@ -46,7 +48,7 @@ def seeded(settings: Settings, customers: int, say: Callable[[str], None]) -> It
 @contextmanager
 def served(settings: Settings) -> Iterator[tuple[Target, Role]]:
     """The API over these settings, by the real command."""
-    target = Target(f"custsvc on {settings.backend}", free_port())
+    target = Target(f"custsvc on {settings.backend}", ports.choose())
     with Role(settings, "serve", "--auth", "off", "--port", str(target.port)) as role:
         role.began("serving")
         wait_for(target)

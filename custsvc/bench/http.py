@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import urllib.error
 import urllib.request
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -84,12 +82,6 @@ def load(target: Target, kind: Kind, *, customers: int, seconds: float) -> Load:
     if found["bad_status"] or found["broken"] or not found["requests"]:
         raise CustsvcError(f"{target.name} answered {kind} with errors: {found}")
     return Load(round(found["requests"] / found["seconds"]), found["p50_ms"], found["p99_ms"])
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on now."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
-        return int(probe.getsockname()[1])
 
 
 def wait_for(target: Target, seconds: float = 60.0) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import random
 import socket
+from collections.abc import Container
 
 HOST = "127.0.0.1"
 
 # Below the range from which systems take the ports of outgoing connections (32768 on Linux, 49152 elsewhere),
 # so that a port is still free when a server comes back after a stop.
 _FIRST, _LAST = 20_000, 32_000
+
+# Not the seeded one, which gives the same ports to processes that were forked or seeded alike.
+_random = random.SystemRandom()
 
 
 def is_free(port: int, host: str = HOST) -> bool:
@@ -24,13 +28,12 @@ def is_free(port: int, host: str = HOST) -> bool:
     return True
 
 
-def choose(remembered: int | None = None) -> int:
-    """The remembered port where it is free, else another free one."""
+def choose(remembered: int | None = None, *, other_than: Container[int | None] = ()) -> int:
+    """The remembered port where it is free, else another free one, `other_than` those."""
     if remembered is not None and is_free(remembered):
         return remembered
-    for _ in range(1000):
-        port = random.randint(_FIRST, _LAST)  # noqa: S311 - not a secret
-        if is_free(port):
+    for port in _random.sample(range(_FIRST, _LAST), _LAST - _FIRST):
+        if port not in other_than and is_free(port):
             return port
     raise OSError(f"no free port between {_FIRST} and {_LAST} on {HOST}")
 

@@ -64,6 +64,16 @@ class Identity:
         except psutil.NoSuchProcess:
             return False
 
+    def listens(self, port: int) -> bool:
+        """Whether it is this process that listens on a port; True where that cannot be seen."""
+        try:
+            connections = psutil.Process(self.pid).net_connections("tcp")
+        except psutil.NoSuchProcess:
+            return False
+        except psutil.AccessDenied:
+            return True
+        return any(c.status == psutil.CONN_LISTEN and c.laddr[1:] == (port,) for c in connections)
+
     def exit_code(self) -> int | None:
         """How it ended, where it was a child of this process and has ended."""
         child = _children.get(self.pid)

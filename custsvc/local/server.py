@@ -101,13 +101,18 @@ class Server(ABC):
     def is_running(self) -> bool:
         return self.pid is not None
 
+    def listens(self) -> bool:
+        """Whether it is this server, and not a stranger, that listens on its port."""
+        identity = self.identity
+        return identity is not None and identity.listens(self.port)
+
     def start(self) -> None:
         """Start the process, unless it runs. Left-overs over the same folder are stopped first."""
         if self.is_running():
             return
         for stray in process.find(*self.marks()):
             process.stop(stray, grace_s=self.grace_s, signum=self.stop_signal)
-        self._remember(**{name: ports.choose(self.record.get(name)) for name in self.port_names})
+        self._choose_ports()
         for folder in (self.folder, self.log_path.parent):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.prepare()
@@ -118,10 +123,20 @@ class Server(ABC):
         )
         self._remember(pid=identity.pid, created=identity.created, log=str(self.log_path), url=self.url)
 
+    def _choose_ports(self) -> None:
+        chosen = {name: self.record.get(name) for name in self.port_names}
+        for name, remembered in chosen.items():
+            chosen[name] = ports.choose(remembered, other_than=chosen.values())
+        self._remember(**chosen)
+
+    def lost_a_port(self) -> bool:
+        """Whether it ended, and somebody else listens where it would: its next start chooses another port."""
+        return not (self.is_running() or all(ports.is_free(self.record[name]) for name in self.port_names))
+
     def wait_ready(self, deadline_s: float = 120.0) -> None:
         """Wait until it answers. Raises TemporaryError, with the end of its log, when it ends or does not."""
         end = time.monotonic() + deadline_s
-        while not self.probe():
+        while not (self.listens() and self.probe()):
             if not self.is_running():
                 raise self.failure("ended while starting")
             if self.cancelled.is_set():

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
 
-from custsvc.errors import ConfigurationError
+from custsvc.errors import ConfigurationError, TemporaryError
 
 from . import process
 from .kafka import Kafka
@@ -157,8 +157,15 @@ class LocalServers:
     def _bring_up(self, server: Server) -> None:
         begun = time.monotonic()
         joined = server.is_running()
-        server.start()
-        server.wait_ready()
+        for tries_left in reversed(range(3)):
+            server.start()
+            try:
+                server.wait_ready()
+                break
+            except TemporaryError:
+                # A port can be taken between the look whether it is free and the server's own listening.
+                if not (tries_left and server.lost_a_port()):
+                    raise
         took = "already ran" if joined else f"ready in {time.monotonic() - begun:.1f} s"
         self._say(f"{server.title} {took} at {server.address}")
 

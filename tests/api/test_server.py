@@ -29,7 +29,7 @@ from custsvc.config import Settings
 from custsvc.customer import Customer, Fields, utc_now
 from custsvc.errors import ExitCode
 from custsvc.events import new_change
-from custsvc.local import LocalServers
+from custsvc.local import LocalServers, ports
 from custsvc.stores import open_store
 from custsvc.stores.base import Role, Store
 
@@ -55,17 +55,11 @@ def until(condition: Callable[[], Any], within: float = DEADLINE) -> Any:
     raise AssertionError("it did not happen in time")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Serve:
     """A `custsvc serve` on a port of its own."""
 
     def __init__(self, folder: Path, environ: dict[str, str]) -> None:
-        self.port = free_port()
+        self.port = ports.choose()
         self.log = folder / "serve.log"
         self._folder = folder
         self._environ = environ

@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -38,12 +37,6 @@ def until(what: str, condition: Callable[[], Any], seconds: float = 120.0, every
 def clean_environment() -> dict[str, str]:
     """Ours without any setting of custsvc, so that a developer's shell does not change a test."""
     return {name: value for name, value in os.environ.items() if not name.startswith("CUSTSVC_")}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def request(

@@ -21,7 +21,7 @@ import pytest
 
 from custsvc.customer import Fields
 from custsvc.errors import VersionConflict
-from custsvc.local import LocalServers
+from custsvc.local import LocalServers, ports
 from custsvc.local.process import send
 from custsvc.service import CustomerService
 from custsvc.stores.base import Store
@@ -29,7 +29,7 @@ from tests.chaos import checker
 from tests.chaos.clients import Clients
 from tests.chaos.conftest import ME
 from tests.chaos.faultproxy import FaultProxy
-from tests.chaos.roles import NO_ANSWER, Role, free_port, request, serves, until
+from tests.chaos.roles import NO_ANSWER, Role, request, serves, until
 from tests.chaos.slow_clients import SlowClients
 from tests.sizes import sizes
 
@@ -38,7 +38,7 @@ class Api:
     """`custsvc serve` over a database, as a process."""
 
     def __init__(self, backend: str, url: str, folder: Path, stack: ExitStack, more: dict[str, str]) -> None:
-        self.port = free_port()
+        self.port = ports.choose()
         env = {f"CUSTSVC_{backend.upper()}_URL": url, "CUSTSVC_BACKEND": backend, "CUSTSVC_LOCAL": "never"}
         env |= {f"CUSTSVC_{name}": value for name, value in more.items()}
         self.role = Role(["serve", "--auth", "off", "--port", str(self.port)], env, folder / "serve.log")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from custsvc.kafka import Publisher, Record
+from custsvc.local import ports
 from tests.chaos import checker
 from tests.chaos.conftest import Line
-from tests.chaos.roles import NO_ANSWER, free_port, request, serves, until
+from tests.chaos.roles import NO_ANSWER, request, serves, until
 from tests.sizes import sizes
 
 DIED = 137
@@ -132,7 +133,7 @@ def test_a_write_that_dies_is_whole_or_absent(line: Line, point: str) -> None:
     if point == "save.halfway" and line.settings.backend == "postgres":
         pytest.skip("on PostgreSQL the customer and its event are one statement")
 
-    port = free_port()
+    port = ports.choose()
     serve = line.role("serve", "--auth", "off", "--port", str(port), WORKERS="1").start(crash_at=point)
     until("the API answers", lambda: serves(port))
     with pytest.raises(NO_ANSWER):

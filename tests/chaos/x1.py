@@ -16,14 +16,14 @@ from urllib.parse import urlsplit, urlunsplit
 import psutil
 
 from custsvc.config import Settings
-from custsvc.local import LocalServers
+from custsvc.local import LocalServers, ports
 from custsvc.local.kafka import Kafka
 from custsvc.local.process import Identity, send
 from tests.chaos import checker
 from tests.chaos.clients import Clients
 from tests.chaos.faultproxy import FaultProxy
 from tests.chaos.nemesis import Fault, plan
-from tests.chaos.roles import Role, free_port, request, serves, until
+from tests.chaos.roles import Role, request, serves, until
 from tests.chaos.writers import Writers
 
 PROCESSES = {"serve": 1, "relay": 2, "replicate": 4, "notify": 2}
@@ -135,7 +135,7 @@ class Run:
         }
 
     def _start_roles(self) -> None:
-        self._port = free_port()
+        self._port = ports.choose()
         arguments = {"serve": ["--auth", "off", "--port", str(self._port)]}
         for name, count in PROCESSES.items():
             for number in range(count):

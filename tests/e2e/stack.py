@@ -13,10 +13,10 @@ from email import message_from_bytes, policy
 from pathlib import Path
 from typing import Any
 
-from custsvc.local import LocalServers, runs
+from custsvc.local import LocalServers, ports, runs
 from tests.chaos import checker
 from tests.chaos.clients import Clients
-from tests.chaos.roles import COMMAND, clean_environment, free_port, until
+from tests.chaos.roles import COMMAND, clean_environment, until
 
 
 class Stack:
@@ -25,7 +25,7 @@ class Stack:
     def __init__(self, folder: Path, backend: str = "postgres", *options: str) -> None:
         self.data_dir = folder / "data"
         self.backend = backend
-        self.port = free_port()
+        self.port = ports.choose()
         self._options = options
         self._output = folder / "up.out"
         self.env: dict[str, str] = {}

@@ -104,3 +104,9 @@ def test_a_remembered_port_is_kept_while_it_is_free() -> None:
 
     assert ports.choose(port) == port
     assert not ports.answers(port)
+
+
+def test_a_port_is_chosen_other_than_those_that_are_spoken_for() -> None:
+    free = ports.choose()
+
+    assert ports.choose(other_than=set(range(65_536)) - {free}) == free

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import smtplib
+import socket
 import stat
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg2
 import pytest
@@ -21,7 +23,7 @@ from confluent_kafka.cimpl import NewTopic
 from pymongo import MongoClient
 
 from custsvc.errors import ConfigurationError
-from custsvc.local import LocalServers, join_or_start, process
+from custsvc.local import LocalServers, join_or_start, ports, process
 from custsvc.local.mail import MailCatcher
 
 QUIET = {"log_level": 0}
@@ -232,3 +234,24 @@ def test_one_who_looked_before_an_ephemeral_set_was_started_joins_it_all_the_sam
 def test_an_unknown_server_is_refused_by_name(folder: Path) -> None:
     with pytest.raises(ConfigurationError, match="no server redis"):
         LocalServers(folder, names=("redis",))
+
+
+def test_a_server_whose_port_was_taken_before_it_listened_starts_on_another(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[socket.socket] = []
+    prepare = MailCatcher.prepare
+
+    def prepare_too_late(self: MailCatcher) -> None:
+        prepare(self)
+        if not taken:
+            taken.append(socket.create_server((ports.HOST, self.port)))
+
+    monkeypatch.setattr(MailCatcher, "prepare", prepare_too_late)
+    servers = LocalServers(folder, names=["mail"])
+    try:
+        address = urlsplit(servers.start()["CUSTSVC_SMTP_URL"])
+        assert address.port != taken[0].getsockname()[1]
+        smtplib.SMTP(str(address.hostname), address.port or 0, timeout=60).quit()
+    finally:
+        taken[0].close()

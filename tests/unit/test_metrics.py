@@ -14,15 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from custsvc import metrics, metrics_server
 from custsvc.config import Settings
 from custsvc.errors import TemporaryError
+from custsvc.local import ports
 from custsvc.metrics_server import serving
 
 Get = Callable[[str], tuple[int, str]]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -33,7 +28,7 @@ def checks() -> dict[str, Callable[[], Any]]:
 @pytest.fixture
 def get(checks: dict[str, Callable[[], Any]]) -> Iterator[Get]:
     gauges = {"custsvc_outbox_waiting": 3.0, "custsvc_notifications{state=sent}": 2.0}
-    with serving(Settings(metrics_port=free_port()), "relay", checks, lambda: gauges) as port:
+    with serving(Settings(metrics_port=ports.choose()), "relay", checks, lambda: gauges) as port:
 
         def get(path: str) -> tuple[int, str]:
             try:
