@@ -1,11 +1,13 @@
 """Thirteen bugs that systems like this one really had, each as a change of one source file, to be planted.
 
 They are planted into a copy of the package in a temporary folder, never here, to see that a scenario catches
-each. Where the text that a bug changes is gone, the code has changed: adapt the bug, do not drop it.
+each. Where the text that a bug changes is gone, or what it adds is not called any more, the code has changed:
+adapt the bug, do not drop it.
 """
 
 from __future__ import annotations
 
+import ast
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -118,11 +120,7 @@ PostgresOutbox.read = _read
                     "self._replica.apply([], self._topic, positions)\n"
                     '        crash.point("replicate.buried")\n',
                 )
-            ],
-            # An empty batch is none.
-            "stores/mongo/replica.py": [
-                ('crash.point("replicate.writing")\n', "pass\n"),
-            ],
+            ]
         },
     ),
     Bug(
@@ -229,15 +227,70 @@ PostgresReplica.apply = _apply
 
 
 def plant(bug: Bug, folder: Path) -> Path:
-    """A checkout in `folder` whose package has this bug."""
-    shutil.copytree(ROOT / "custsvc", folder / "custsvc", ignore=shutil.ignore_patterns("__pycache__"))
+    """A checkout in `folder` whose package has this bug, and notes there what of it was called."""
+    package = folder / "custsvc"
+    shutil.copytree(ROOT / "custsvc", package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(Path(__file__).with_name("witness.py"), package)
     shutil.copy(ROOT / "pyproject.toml", folder)
     (folder / "tests").symlink_to(ROOT / "tests")
-    for name, changes in bug.changes.items():
-        path = folder / "custsvc" / name
+    for mark, (name, old, new) in _marked(bug).items():
+        path = package / name
         text = path.read_text()
-        for old, new in changes:
-            assert text.count(old) == 1 or not old, f"{name} has no (one) place to plant “{bug.name}”: {old}"
-            text = text.replace(old, new) if old else text + "\n" + new
-        path.write_text(text)
+        assert text.count(old) == 1 or not old, f"{name} has no (one) place to plant “{bug.name}”: {old}"
+        before, after = text.split(old) if old else (text + "\n", "")
+        first = before.count("\n") + 1
+        places = _functions(before + new + after, first, first + new.count("\n"))
+        assert places, f"nobody can see whether “{bug.name}” does anything: {new}"
+        path.write_text(_watched(before + new + after, places, mark))
     return folder
+
+
+def without_effect(bug: Bug, folder: Path) -> list[str]:
+    """The changes of a bug planted in `folder` that did nothing, or only failed, in what ran since."""
+    found = []
+    for mark, (name, _, new) in _marked(bug).items():
+        broken = folder / f"{mark}.broken"
+        if broken.exists():
+            found.append(f"{name}: {broken.read_text()} in {new}")
+        elif not (folder / f"{mark}.called").exists():
+            found.append(f"{name}: nothing called {new}")
+    return found
+
+
+def _marked(bug: Bug) -> dict[str, tuple[str, str, str]]:
+    """A name for each change, and its file with the old text and the new."""
+    changes = [(name, old, new) for name, pairs in bug.changes.items() for old, new in pairs]
+    return {f"change-{number}": change for number, change in enumerate(changes)}
+
+
+def _functions(text: str, first: int, last: int) -> list[ast.FunctionDef]:
+    """Those which run these lines: the one around them, those in them, or those that use their constant."""
+    tree = ast.parse(text)
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    around = [each for each in functions if each.lineno <= first and last <= (each.end_lineno or 0)]
+    if around:
+        return [max(around, key=lambda each: each.lineno)]
+    within = [each for each in functions if first <= each.lineno and (each.end_lineno or 0) <= last]
+    if within:
+        return within
+    constants = {
+        target.id
+        for node in tree.body
+        if isinstance(node, ast.Assign) and node.lineno <= first and last <= (node.end_lineno or 0)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    return [
+        each
+        for each in functions
+        if any(isinstance(node, ast.Name) and node.id in constants for node in ast.walk(each))
+    ]
+
+
+def _watched(text: str, functions: list[ast.FunctionDef], mark: str) -> str:
+    lines = text.splitlines(keepends=True)
+    # From below, so that the lines above keep their numbers.
+    for each in sorted(functions, key=lambda each: -each.lineno):
+        decorator = f'@__import__("custsvc.witness").witness.saw({mark!r})'
+        lines.insert(each.lineno - 1, " " * each.col_offset + decorator + "\n")
+    return "".join(lines)

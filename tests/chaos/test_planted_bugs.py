@@ -11,43 +11,68 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.planted import BUGS, Bug, plant
+from tests.chaos.planted import BUGS, Bug, plant, without_effect
 
 SERVERS = {"postgres": "POSTGRES_URL", "mongo": "MONGO_URL", "kafka": "KAFKA", "mail": "SMTP_URL"}
+
+
+def judge(bug: Bug, folder: Path, env: dict[str, str]) -> str:
+    """`caught`, or `not caught` or `plants nothing` with what tells why."""
+    plant(bug, folder)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    done = subprocess.run(
+        [*command, f"tests/{bug.test}"],
+        cwd=folder,
+        env=env | {"PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    said = done.stdout[-3000:] + done.stderr[-1000:]
+    if nothing := without_effect(bug, folder):
+        return f"plants nothing: {'; '.join(nothing)}\n{said}"
+    # A test that failed, not one that could not run.
+    return "caught" if re.search(r"^1 failed\b", done.stdout, re.MULTILINE) else f"not caught\n{said}"
+
+
+def environment() -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if not k.startswith(("CUSTSVC_", "PYTEST_"))}
 
 
 @pytest.mark.timeout(660)
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_a_planted_bug_is_caught(bug: Bug, servers: Any, tmp_path: Path) -> None:
     """X5."""
-    folder = plant(bug, tmp_path)
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("CUSTSVC_", "PYTEST_"))}
-    env |= {f"CUSTSVC_TEST_{variable}": servers.url(name) for name, variable in SERVERS.items()}
-    env |= {"CUSTSVC_TEST_DEADLINE": "12", "PYTHONDONTWRITEBYTECODE": "1"}
+    env = {f"CUSTSVC_TEST_{variable}": servers.url(name) for name, variable in SERVERS.items()}
 
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "no:xdist",
-            f"tests/{bug.test}",
-        ],
-        cwd=folder,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-
-    # A test that failed, not one that could not run.
-    assert re.search(r"^1 failed\b", done.stdout, re.MULTILINE), done.stdout[-3000:] + done.stderr[-1000:]
+    assert judge(bug, tmp_path, environment() | env | {"CUSTSVC_TEST_DEADLINE": "12"}) == "caught"
 
 
 def test_the_planted_bugs_are_the_thirteen_known_ones() -> None:
     assert len(BUGS) == len({bug.name for bug in BUGS}) == 13
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("", "def _altered(self): ...\nCustomer.altered_to = _altered", "nothing called"),
+        ("max(now, self.updated_on)", "later(now, self.updated_on)", "NameError"),
+    ],
+    ids=["the test passes", "the test fails"],
+)
+def test_a_bug_whose_place_has_moved_plants_nothing_whatever_the_test_says(
+    old: str, new: str, reason: str, tmp_path: Path
+) -> None:
+    test = "unit/test_customer.py::test_the_time_of_an_update_never_goes_back"
+
+    judged = judge(Bug("stale", "", test, {"customer.py": [(old, new)]}), tmp_path, environment())
+
+    assert judged.startswith(f"plants nothing: customer.py: {reason}")
+
+
+def test_a_bug_that_nobody_could_see_at_work_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="nobody can see whether “stale” does anything"):
+        plant(
+            Bug("stale", "", "", {"customer.py": [("", "Customer.altered_to = lambda self: self")]}), tmp_path
+        )
