@@ -1,6 +1,7 @@
 """The contract of the API as one long story, told to both backends, whose answers are compared byte by byte.
 
-Clock and event ids are fixed, so nothing but the backend differs.
+Clock and event ids are fixed, and topics, databases and the copy are each one's own. What has to differ all
+the same is in `MASKED`.
 """
 
 from __future__ import annotations
@@ -8,215 +9,86 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import itertools
+import re
+import time
+import uuid
 from collections.abc import Callable, Iterator
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, Final
 
 import orjson
 import pytest
+from flask import Flask
 
-from custsvc import events
+from custsvc import events, kafka
 from custsvc.api import create_app
+from custsvc.api.codes import CODES
 from custsvc.auth import new_key
 from custsvc.config import Settings
+from custsvc.failed import DeadLetterBox
+from custsvc.kafka import Publisher, Record
 from custsvc.service import CustomerService
+from custsvc.stores.base import Store
+from custsvc.stores.ledger import Notification
 from custsvc.transfer import load
+from custsvc.workers.loop import Stop
+from custsvc.workers.relay import Relay
+from custsvc.workers.replicate import Replicate
+from tests.background import in_background
 
 from ..conftest import Databases, open_database
+from . import story
 from .conftest import Client
+from .story import TRACE, WITHIN, Line, Teller
+from .test_auth import NEEDED
 
-Told = list[tuple[str, int, list[tuple[str, str]], bytes]]
+# What cannot be the same, and what stands for it: in which answers, what, and why.
+MASKED: Final = [
+    # Cursors are signed with each installation's own secret. What they lead to is compared.
+    ("", r'cursor=[^&>"]+', "cursor=C"),
+    # The ids of dead letters are made of the topic's name, which is the test's.
+    ("/api/failed", "dead-[0-9a-f]{12}", "dead-ID"),
+    # These are by the clocks of the database and of Kafka.
+    ("/api/status", r'"oldest_age_s":[\d.]+', '"oldest_age_s":S'),
+    ("/api/failed|notifications", r'"\d{4}-\d\d-\d\dT[\d:.]+Z"', '"TIME"'),
+    # An estimate is the planner's.
+    ("count=estimated", r'"count":\d+', '"count":N'),
+    # Which database it is, is said where somebody looks after it.
+    ("/api/status|/metrics", r"\b(postgres|mongo)\b", "DATABASE"),
+    # Kafka belongs to all tests, so there are copies of others.
+    ("/api/status", r'\{"step":"custsvc-copy-(?!MINE")[^}]*\},', ""),
+    # What this process used up and counted, whoever asked for it. That it is told is in the lines with #.
+    ("/metrics", r"(?m)^(python_|process_|custsvc_http_).*\n", ""),
+]
 
-TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-ANN = {"name": "Ann Lee", "email": "Ann@EXAMPLE.org", "phone": "+49 30 1", "metadata": {"tier": "gold"}}
-# What each says of itself alone.
-_OWN = ("X-Request-Id", "Date")
-
-
-class Teller:
-    """Tells the story to one backend and keeps every answer."""
-
-    def __init__(self, client: Client, reader: Client, admin: Client, stranger: Client) -> None:
-        self.callers = {"": client, "reader": reader, "admin": admin, "stranger": stranger}
-        self.told: Told = []
-
-    def __call__(self, status: int, method: str, path: str, by: str = "", **kwargs: Any) -> Any:
-        headers = {"X-Request-Id": f"r{len(self.told)}"} | kwargs.pop("headers", {})
-        answer = self.callers[by](method, path, headers=headers, **kwargs)
-        assert answer.status_code == status, (method, path, answer.text)
-        assert method != "HEAD" or answer.data == b""
-        kept = sorted((k, v) for k, v in answer.headers if k not in _OWN)
-        self.told.append((f"{method} {path}", answer.status_code, kept, answer.data))
-        return answer
-
-
-def story(tell: Teller) -> None:
-    """Every row of the contract: route, verb, status, header, filter and problem."""
-    base = "/api/customers/"
-    # Creating: 201 with Location and ETag, under a key, minimally, wrongly.
-    first = tell(201, "POST", base, json=ANN, headers={"traceparent": TRACE})
-    assert first.headers["Location"] == f"{base}1/"
-    assert (first.headers["ETag"], first.headers["X-Custsvc-Position"]) == ('"v1"', "1-1")
-    keyed = {"Idempotency-Key": "k1"}
-    tell(201, "POST", base.rstrip("/"), json={"name": "Zoë"}, headers=keyed)
-    assert tell(201, "POST", base, json={"name": "Zoë"}, headers=keyed).headers["Idempotency-Replayed"]
-    tell(422, "POST", base, json={"name": "Other"}, headers=keyed)
-    tell(201, "POST", base, json={"name": "Émile", "email": None}, headers={"Prefer": "return=minimal"})
-    tell(201, "POST", "/customers", json={"name": "Old client", "phone": "1", "email": "o@example.com"})
-    tell(400, "POST", base, json={"name": "", "email": "no", "colour": 1})
-    tell(400, "POST", base, data="{", content_type="application/json")
-    tell(415, "POST", base, data="name=x", content_type="application/x-www-form-urlencoded")
-    tell(413, "POST", base, data=b" " * 1048577, content_type="application/json")
-    tell(400, "POST", base, json={"name": "x"}, headers={"Idempotency-Key": "a b"})
-    # One customer.
-    one = f"{base}1"
-    for path in (one, f"{one}/", "/customers/1", "/customers/1/"):
-        tell(200, "GET", path)
-        tell(200, "HEAD", path)
-    tell(304, "GET", one, headers={"If-None-Match": '"v1"'})
-    tell(404, "GET", f"{base}99")
-    tell(404, "PUT", f"{base}99", json=ANN)
-    tell(404, "DELETE", f"{base}99")
-    tell(404, "GET", f"{base}x")
-    tell(405, "POST", one, json=ANN)
-    tell(401, "GET", one, by="stranger")
-    tell(403, "PUT", one, by="reader", json=ANN)
-    tell(
-        200,
-        "PUT",
-        one,
-        json={**ANN, "id": 7, "version": 9, "phone": "+49 30 2"},
-        headers={"If-Match": '"v1"'},
-    )
-    tell(412, "PUT", one, json=ANN, headers={"If-Match": '"v1"'})
-    tell(400, "PUT", one, json=ANN, headers={"If-Match": "v1"})
-    patch = "application/merge-patch+json"
-    tell(200, "PATCH", one, data='{"metadata":{"vip":true}}', content_type=patch)
-    tell(200, "PATCH", one, json={"name": "Ann Smith"}, headers={"If-Match": '"v3"'})
-    tell(204, "PATCH", one, json={"name": "Ann Smith"}, headers={"Prefer": "return=minimal"})
-    # Deleting, restoring, going back.
-    tell(204, "DELETE", one)
-    tell(204, "DELETE", one)
-    tell(404, "GET", one)
-    tell(404, "PUT", one, json=ANN)
-    tell(200, "POST", f"{one}/restore")
-    tell(200, "POST", f"{one}/revert", json={"version": 1}, headers={"Idempotency-Key": "k2"})
-    tell(200, "POST", f"{one}/revert", json={"version": 1}, headers={"Idempotency-Key": "k2"})
-    tell(400, "POST", f"{one}/revert", json={"version": 99})
-    tell(200, "GET", f"{one}/history")
-    tell(200, "GET", f"{one}/history?limit=2")
-    tell(200, "GET", f"{one}/history?at=2026-11-23T00:00:03Z")
-    tell(404, "GET", f"{one}/history?at=2026-11-22")
-    tell(404, "GET", f"{base}99/history")
-    # Many at once.
-    operations: list[dict[str, Any]] = [
-        {"op": "create", "customer": {"name": f"Batch {n}", "metadata": {"n": n}}} for n in range(6)
-    ]
-    operations += [{"op": "update", "id": 1, "customer": {"phone": None}}, {"op": "delete", "id": 99}]
-    tell(200, "POST", f"{base}batch", json={"operations": operations, "atomic": True})
-    tell(200, "POST", f"{base}batch", json={"operations": operations})
-    tell(400, "POST", f"{base}batch", json={"operations": []})
-    lists(tell, base)
-    # Erasing.
-    tell(403, "POST", f"{one}/erase")
-    tell(200, "POST", f"{one}/erase", by="admin")
-    tell(200, "GET", f"{one}/history")
-    tell(200, "GET", f"{base}?q=smith")
-    tell(200, "GET", f"{one}/notifications")
-    tell(404, "GET", f"{base}99/notifications")
-    in_bulk(tell, base)
-    about(tell)
+# Problems that the story cannot bring about with one caller at a time, and who does on both backends.
+ELSEWHERE: Final = {
+    "bad-request": "test_server, broken HTTP",
+    "batch-undone": "the story, as the status of an operation",
+    "body-timeout": "test_server",
+    "idempotency-in-flight": "test_idempotency",
+    "internal": "test_problems",
+    "overloaded": "test_server",
+    "rate-limited": "test_protection",
+    "too-many-streams": "test_bulk",
+}
 
 
-def in_bulk(tell: Teller, base: str) -> None:
-    """Out and in again: what goes in is created, updated, the same, or an error of its row."""
-    for form in ("csv", "ndjson", "json"):
-        assert tell(200, "GET", f"{base}export?format={form}&sort=name&deleted=include").data
-    tell(200, "GET", f"{base}export?format=csv&q=batch&fields=id,name")
-    tell(400, "GET", f"{base}export?format=xml")
-    rows = (
-        b'{"name":"Nora","email":"nora@example.org"}\n{"id":2,"name":"Zoe"}\n{"id":3,"name":"\xc3\x89mile"}\n'
-    )
-    ndjson = "application/x-ndjson"
-    asked = f"{base}import?on=id"
-    tell(200, "POST", f"{asked}&dry_run=true", data=rows, content_type=ndjson)
-    tell(400, "POST", asked, data=rows + b'{"id":2,"name":""}\n', content_type=ndjson)
-    done = tell(200, "POST", asked, data=rows, content_type=ndjson, headers={"Idempotency-Key": "k3"})
-    assert {name: count for name, count in done.json["counts"].items() if count} == {
-        "create": 1,
-        "update": 1,
-        "same": 1,
-    }
-    tell(200, "POST", asked, data=rows, content_type=ndjson, headers={"Idempotency-Key": "k3"})
-    tell(415, "POST", asked, data=rows, content_type="image/png")
-    tell(403, "POST", asked, by="reader", data=rows, content_type=ndjson)
-
-
-def about(tell: Teller) -> None:
-    """What describes the API, and what watches over it; the last needs no key."""
-    for path in (
-        "/api/openapi.json",
-        "/api/schema/",
-        "/api/docs",
-        "/api/events/schema",
-        "/problems/validation",
-    ):
-        tell(200, "GET", path)
-    tell(200, "GET", "/livez", by="stranger")
-    tell(401, "GET", "/api/status", by="stranger")
-    tell(401, "GET", "/api/failed/", by="stranger")
-    tell(401, "GET", "/api/events/stream", by="stranger")
-    tell(404, "GET", "/api/nothing")
-
-
-def lists(tell: Teller, base: str) -> None:
-    for query in (
-        "",
-        "limit=3",
-        "count=none&limit=1",
-        "count=exact&deleted=include",
-        "deleted=only",
-        "q=ANN",
-        "q=batch&sort=-name",
-        "q=zoe",
-        "q=emile",
-        "q=nobody",
-        "email=Ann@example.org",
-        "name__startswith=Batch",
-        "metadata.tier=gold",
-        "metadata.n=3",
-        "updated__gte=2026-11-23T00:00:05Z&sort=-updated_on&limit=4",
-        "created__lt=2026-11-23T00:00:04Z&fields=id,created_on",
-        "sort=email&limit=5",
-        "sort=-version&fields=id,name",
-        "sort=created_on",
-    ):
-        page = tell(200, "GET", f"{base}?{query}").json
-        if page["next"]:
-            # Cursors are signed with each installation's own secret; what they lead to is compared.
-            follow(tell, page["next"])
-    for query in ("limit=0", "sort=phone", "fields=x", "name[$ne]=x", "q=a&q=b", "cursor=x", "count=maybe"):
-        tell(400, "GET", f"{base}?{query}")
-    first = tell(200, "GET", f"{base}?limit=2&sort=name").json
-    tell(400, "GET", first["next"].replace("sort=name", "sort=-name"))
-
-
-def follow(tell: Teller, path: str) -> None:
-    page = tell(200, "GET", path).json
-    assert page["previous"]
-    tell(200, "GET", page["previous"])
-
-
-def without_cursors(told: Told) -> Told:
-    """The same without the cursors."""
-    import re
+def masked(line: Line, name: str) -> Line:
+    """The same with what cannot be the same masked; `name` is that of the topics and of the copy."""
 
     def clean(text: str) -> str:
-        return re.sub(r"cursor=[^&>\"]+", "cursor=C", text)
+        text = text.replace(name, "MINE")
+        for where, what, mask in MASKED:
+            if re.search(where, line.asked):
+                text = re.sub(what, mask, text)
+        return text
 
-    return [
-        (clean(what), status, [(k, clean(v)) for k, v in headers], clean(body.decode()).encode())
-        for what, status, headers, body in told
-    ]
+    body = clean(line.body.decode())
+    headers = [(name, clean(value)) for name, value in line.headers]
+    if body.encode() != line.body:
+        headers = [each for each in headers if each[0] != "Content-Length"]
+    return Line(clean(line.asked), line.status, headers, body.encode())
 
 
 @pytest.fixture
@@ -238,50 +110,161 @@ def fixed(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Callable[[], dt.datet
     return begin
 
 
-@pytest.fixture
-def urls(all_databases: Callable[[str], Databases]) -> Iterator[dict[str, str]]:
-    made = {name: all_databases(name).migrated() for name in ("postgres", "mongo")}
-    yield made
-    for name, url in made.items():
-        all_databases(name).drop(url)
+class Installation:
+    """One backend with topics of its own, and a copy on the other one."""
 
-
-def told_by(backend: str, url: str, clock: Callable[[], dt.datetime]) -> Told:
-    with open_database(backend, url) as store:
-        keys = {}
-        for role in ("read", "write", "admin"):
-            text, key = new_key(role, role)  # type: ignore[arg-type]
-            store.keys.add(key)
-            keys[role] = text
+    def __init__(self, settings: Settings, store: Store, copy: Store) -> None:
+        self.settings = settings
+        self.store = store
+        self.name = settings.topic_updates
+        self._copy = copy
         # Ids are leased in blocks of each backend's own size; the contract says nothing of gaps.
-        ids = itertools.count(1)
-        store.customers.new_id = lambda: next(ids)  # type: ignore[method-assign]
-        store.customers.new_ids = lambda count: [next(ids) for _ in range(count)]  # type: ignore[method-assign]
-        app = create_app(Settings(backend=backend), store)  # type: ignore[arg-type]
-        service: CustomerService = app.extensions["custsvc"].customers
-        service._changes.clock = clock
-        tell = Teller(*(Client(app, keys[role]) for role in ("write", "read", "admin")), stranger=Client(app))
-        story(tell)
-        for customer_id in range(1, next(ids)):
-            for event in reversed(store.customers.history(customer_id, limit=100)):
-                tell.told.append((f"event of {customer_id}", 0, [], event))
-        with store.outbox.lead():
-            traced = [event for event in store.outbox.read(1000).events if event.traceparent]
-        assert [(event.customer_id, event.version, event.traceparent) for event in traced] == [(1, 1, TRACE)]
-        return tell.told
+        self.ids = itertools.count(1)
+        store.customers.new_id = lambda: next(self.ids)  # type: ignore[method-assign]
+        store.customers.new_ids = lambda count: [next(self.ids) for _ in range(count)]  # type: ignore[method-assign]
+
+    def publish(self) -> None:
+        """Every event goes to Kafka."""
+        stop = Stop()
+        with Publisher(self.settings) as publisher:
+            relay = Relay(self.settings, self.store, publisher, stop)
+            with in_background(relay.run, stop):
+                until("all is published", lambda: self.store.outbox.depth().waiting == 0)
+
+    def spoil(self) -> None:
+        """Two records come that no copy can read, and it buries them."""
+        bad = [Record(b"7", b"{not json", [("h", b"\x00\xff")]), Record(b"8", b'{"customer_id": "8"}', [])]
+        stop = Stop()
+        with Publisher(self.settings) as publisher, DeadLetterBox(self.settings) as box:
+            publisher.send(self.settings.topic_updates, bad)
+            copy = Replicate(self.settings, self._copy.replica, publisher, self.name, stop)
+            with in_background(copy.run, stop):
+                until("they are buried", lambda: len(box.all()) == 2)
+
+    def refuse_mails(self) -> None:
+        """Two mails to one customer fail for good; another one waits."""
+        for number in range(3):
+            mail = Notification(
+                f"n{number}", f"e{number}", 2, number, "welcome", f"{number}@example.org", "Hi", "text", None
+            )
+            self.store.ledger.add([mail])
+            time.sleep(0.01)  # the newest first, by milliseconds
+        for mail in self.store.ledger.claim(10, 600):
+            if mail.id != "n2":
+                self.store.ledger.settle(mail, "failed", reason="550 nobody here", code=550, duration=0.2)
+
+    def history(self) -> list[tuple[int, bytes]]:
+        """The events of all customers, those of each the oldest first."""
+        customers = self.store.customers
+        last = next(self.ids)
+        return [(n, e) for n in range(1, last) for e in reversed(customers.history(n, limit=100))]
+
+
+def until(what: str, condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WITHIN
+    while not condition():
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def install(servers: Any, all_databases: Callable[[str], Databases]) -> Callable[[str], Any]:
+    """Sets a backend up for the block."""
+
+    @contextmanager
+    def install(backend: str) -> Iterator[Installation]:
+        name = f"contract-{uuid.uuid4().hex}"
+        other = "mongo" if backend == "postgres" else "postgres"
+        urls = {each: all_databases(each).migrated() for each in (backend, other)}
+        settings = Settings(
+            backend=backend,  # type: ignore[arg-type]
+            kafka=servers.url("kafka"),
+            topic_updates=name,
+            topic_notify=f"{name}-notify",
+            topic_failed=f"{name}-failed",
+            topic_dead=f"{name}-dead",
+            partitions=1,
+        )
+        kafka.ensure_topics(settings)
+        try:
+            with open_database(backend, urls[backend]) as store, open_database(other, urls[other]) as copy:
+                yield Installation(settings, store, copy)
+        finally:
+            for each, url in urls.items():
+                all_databases(each).drop(url)
+
+    return install
+
+
+def callers(installed: Installation, app: Flask) -> dict[str, Any]:
+    """Who asks: the roles, and the same person at installations that are configured otherwise."""
+    keys = {}
+    for role in ("read", "write", "admin"):
+        keys[role], key = new_key(role, role)  # type: ignore[arg-type]
+        installed.store.keys.add(key)
+    stranger = Client(app)
+
+    def by_other_header(method: str, path: str, headers: dict[str, str], **kwargs: Any) -> Any:
+        return stranger(method, path, headers=headers | {"X-Api-Key": keys["read"]}, **kwargs)
+
+    def where(**changed: Any) -> Client:
+        return Client(create_app(installed.settings.replace(**changed), installed.store), keys["write"])
+
+    return {
+        "reader": Client(app, keys["read"]),
+        "writer": Client(app, keys["write"]),
+        "admin": Client(app, keys["admin"]),
+        "stranger": stranger,
+        "other header": by_other_header,
+        "careful": where(require_if_match=True),
+        "copy": where(read_only=True),
+        "choosy": where(trusted_hosts="api.example.org"),
+        "without Kafka": where(kafka=""),
+    }
+
+
+def told_by(installed: Installation, clock: Callable[[], dt.datetime]) -> Teller:
+    store = installed.store
+    app = create_app(installed.settings, store)
+    service: CustomerService = app.extensions["custsvc"].customers
+    service._changes.clock = clock
+    tell = Teller(app, callers(installed, app))
+    story.story(tell)
+    with store.outbox.lead():
+        traced = [event for event in store.outbox.read(1000).events if event.traceparent]
+    assert [(event.customer_id, event.version, event.traceparent) for event in traced] == [(1, 1, TRACE)]
+    written = installed.history()
+    tell.told += [Line(f"event of {customer_id}", 0, [], event) for customer_id, event in written]
+    installed.publish()
+    installed.spoil()
+    installed.refuse_mails()
+    story.pipeline(tell)
+    story.events(tell, len(written))
+    app.extensions["custsvc"].feed.close()
+    return tell
 
 
 def test_both_backends_tell_the_same_story_byte_for_byte(
-    urls: dict[str, str], fixed: Callable[[], Callable[[], dt.datetime]]
+    install: Callable[[str], Any], fixed: Callable[[], Callable[[], dt.datetime]]
 ) -> None:
-    told = {name: without_cursors(told_by(name, url, fixed())) for name, url in urls.items()}
+    told = {}
+    for backend in ("postgres", "mongo"):
+        with install(backend) as installed:
+            tell = told_by(installed, fixed())
+        told[backend] = [masked(line, installed.name) for line in tell.told]
+        # Every row of the contract was told; the page behind the link in mails has a test of its own.
+        assert {each for each in tell.routes if each[1] != "HEAD"} == {
+            each for each in NEEDED if not each[0].startswith("/unsubscribe")
+        }
 
-    assert len(told["postgres"]) > 100
+    codes = set()
     for ours, theirs in zip(told["postgres"], told["mongo"], strict=True):
-        assert ours == theirs
-    for what, status, headers, body in told["postgres"]:
-        if status >= 400:
+        assert ours == theirs, ours.asked
+    for asked, status, headers, body in told["postgres"]:
+        if status >= 400 and body:
             problem = orjson.loads(body)
-            assert dict(headers)["Content-Type"] == "application/problem+json", what
-            assert problem["type"] == f"/problems/{problem['code']}", what
-            assert problem["status"] == status, what
+            codes.add(problem["code"])
+            assert dict(headers)["Content-Type"] == "application/problem+json", asked
+            assert problem["type"] == f"/problems/{problem['code']}", asked
+            assert problem["status"] == status, asked
+    assert set(CODES) - codes == set(ELSEWHERE)
