@@ -11,6 +11,7 @@ import datetime as dt
 import itertools
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -206,6 +207,16 @@ class ReceivedEvent(NamedTuple):
         except orjson.JSONDecodeError:
             pass
         return orjson.dumps({name: self.after[name] for name in _TYPES})
+
+
+def newest(events: Iterable[ReceivedEvent]) -> list[ReceivedEvent]:
+    """Of each customer the event of the highest version, in the order of their ids."""
+    found: dict[int, ReceivedEvent] = {}
+    for event in events:
+        known = found.get(event.customer_id)
+        if known is None or event.version > known.version:
+            found[event.customer_id] = event
+    return [found[customer_id] for customer_id in sorted(found)]
 
 
 def decode(value: bytes, key: bytes | None) -> ReceivedEvent:

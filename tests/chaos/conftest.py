@@ -40,7 +40,7 @@ class Line:
         self.copy = stack.enter_context(open_store(settings, settings.other_backend))
         self.service = CustomerService(self.source.customers)
         self.acknowledged: dict[int, int] = {}
-        self._group_of = settings.other_backend
+        self._own_copy = uuid.uuid4().hex
 
     # -- writes
 
@@ -107,25 +107,23 @@ class Line:
         self._stack.enter_context(in_background(relay.run, stop))
         return stop
 
-    def replicate(self, replica: Replica | None = None) -> Stop:
-        """A copy's worker in this process; likewise. `replica` may stand in for the copy's own."""
+    def replicate(self, replica: Replica | None = None, *, alone: bool = False) -> Stop:
+        """A copy's worker in this process; likewise. `replica` may stand in for the copy's own.
+
+        The usual group, which those in other processes are in, is that of other tests too: theirs come and
+        go. `alone` it is in one with this line's others that are.
+        """
         stop = Stop()
         store = self._stack.enter_context(open_store(self.settings, self.settings.other_backend))
         publisher = self._stack.enter_context(Publisher(self.settings))
-        worker = Replicate(self.settings, replica or store.replica, publisher, self._group_of, stop)
+        copy = self._own_copy if alone else self.settings.other_backend
+        worker = Replicate(self.settings, replica or store.replica, publisher, copy, stop)
         self._stack.enter_context(in_background(worker.run, stop))
         return stop
 
-    def be_alone(self) -> None:
-        """Have the copy's workers in this process be a group of their own.
-
-        The usual one, which those in other processes are in, is that of other tests too: theirs come and go.
-        """
-        self._group_of = uuid.uuid4().hex
-
     def members(self) -> set[str]:
-        """Who is in the copy's group, as the broker sees it."""
-        name = group(self._group_of)
+        """Who is in the group of those that are alone, as the broker sees it."""
+        name = group(self._own_copy)
         client = kafka.admin(self.settings)  # kept: its answers come while it lives
         (described,) = client.describe_consumer_groups([name]).values()
         return {member.member_id for member in described.result(60).members}

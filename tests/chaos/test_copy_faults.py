@@ -80,12 +80,11 @@ def test_copies_that_are_killed_in_turn_share_the_work_and_end_identical(
 @sizes("guests", 3, 40)
 def test_copies_that_come_and_go_leave_no_partition_alone(line: Line, guests: int) -> None:
     """R5: progress goes on through every rebalance; no partition waits for a minute."""
-    line.be_alone()
     ids = line.crowd(40)
     line.relay()
-    steady = line.replicate()
+    steady = line.replicate(alone=True)
     for _ in range(guests):
-        guest = line.replicate()
+        guest = line.replicate(alone=True)
         for step in range(2):
             for each in ids[:8]:
                 line.change(each)
@@ -136,7 +135,6 @@ def test_a_copy_that_is_blocked_too_long_is_replaced_and_its_late_batch_is_stale
 ) -> None:
     """R6: longer than max.poll.interval.ms; the other goes on from the same positions meanwhile."""
     line.settings = line.settings.replace(kafka_options={**OPTIONS, "max.poll.interval.ms": "1600"})
-    line.be_alone()
     ids = line.crowd(30, 2)
     line.relay()
     line.settle_topic()
@@ -145,7 +143,7 @@ def test_a_copy_that_is_blocked_too_long_is_replaced_and_its_late_batch_is_stale
         for each in ids:
             line.change(each)
         line.settle_topic()
-    line.replicate()
+    line.replicate(alone=True)
     line.settle()
     assert line.judge().problems == []
 
@@ -160,9 +158,9 @@ def _block_and_replace(line: Line) -> None:
             free.wait(120)
 
     late = Between(line.copy.replica, block_once)
-    stops = [line.replicate(late)]  # type: ignore[arg-type]
+    stops = [line.replicate(late, alone=True)]  # type: ignore[arg-type]
     until("it is blocked", blocked.is_set)
-    stops.append(line.replicate())
+    stops.append(line.replicate(alone=True))
     try:
         until("the other has taken over all of it", line.copied)
     finally:
@@ -182,7 +180,6 @@ def test_an_outage_of_the_copys_database_keeps_the_membership_and_buries_nothing
     """R7: paused and waiting, for longer than a session lasts; then it catches up without a rebalance."""
     # Longer than a busy machine may keep it from its heartbeats.
     line.settings = line.settings.replace(kafka_options={**OPTIONS, "session.timeout.ms": "6000"})
-    line.be_alone()
     ids = line.crowd(20)
     line.relay()
     away: list[bool] = []
@@ -191,7 +188,7 @@ def test_an_outage_of_the_copys_database_keeps_the_membership_and_buries_nothing
         if away:
             raise TemporaryError("away", dependency="mongo")
 
-    line.replicate(Between(line.copy.replica, fail))  # type: ignore[arg-type]
+    line.replicate(Between(line.copy.replica, fail), alone=True)  # type: ignore[arg-type]
     line.settle()
     away.append(True)
     for each in ids:
@@ -209,10 +206,9 @@ def test_an_outage_of_the_copys_database_keeps_the_membership_and_buries_nothing
 
 def test_a_copy_restored_from_a_backup_catches_up_by_itself(line: Line) -> None:
     """R11: rows and positions of an hour ago, a group that has committed since, and a group that is gone."""
-    line.be_alone()
     ids = line.crowd(20)
     line.relay()
-    first = line.replicate()
+    first = line.replicate(alone=True)
     line.settle()
     backup = checker.dump(line.settings.other_backend, line.settings.url(line.settings.other_backend))
     for each in ids:
@@ -223,7 +219,7 @@ def test_a_copy_restored_from_a_backup_catches_up_by_itself(line: Line) -> None:
 
     checker.restore(line.settings.other_backend, line.settings.url(line.settings.other_backend), backup)
     counting = Between(line.copy.replica, lambda _: None)
-    line.replicate(counting)  # type: ignore[arg-type]
+    line.replicate(counting, alone=True)  # type: ignore[arg-type]
     line.settle()
 
     assert line.judge().problems == []
@@ -235,9 +231,8 @@ def test_a_copy_restored_from_a_backup_catches_up_by_itself(line: Line) -> None:
 @sizes("swaps", 10, 1000)
 def test_an_address_may_move_between_customers_in_any_order(line: Line, swaps: int) -> None:
     """R14: A gives its address to B; the two events are in different partitions and may come either way."""
-    line.be_alone()
     line.relay()
-    line.replicate()
+    line.replicate(alone=True)
     for number in range(swaps):
         a, b = line.create(email=f"x{number}@example.com"), line.create(email=f"y{number}@example.com")
         line.set_email(a, f"z{number}@example.com")
@@ -262,13 +257,12 @@ def _newest_events(line: Line) -> dict[int, ReceivedEvent]:
 @sizes("customers, versions", (50, 3), (1_000_000, 1))
 def test_the_whole_topic_three_times_more_writes_nothing(line: Line, customers: int, versions: int) -> None:
     """R1."""
-    line.be_alone()
     if versions > 1:
         line.crowd(customers, versions)
     else:
         seed_customers(line.source.customers, customers, 1)
     line.relay()
-    first = line.replicate()
+    first = line.replicate(alone=True)
     line.settle(600)
     first.ask()
     before = line.copy.replica.digest(0)
@@ -277,7 +271,7 @@ def test_the_whole_topic_three_times_more_writes_nothing(line: Line, customers: 
     for _ in range(3):
         counting = Between(line.copy.replica, lambda _: None)
         counting.begin = lambda _topic: {}  # type: ignore[attr-defined]
-        worker = line.replicate(counting)  # type: ignore[arg-type]
+        worker = line.replicate(counting, alone=True)  # type: ignore[arg-type]
         until("all was read again", lambda c=counting: c.stale + c.written >= records, 600)
         assert counting.written == 0
         worker.ask()

@@ -16,7 +16,7 @@ from pymongo.database import Database
 
 from ... import crash
 from ...errors import Superseded, TemporaryError
-from ...events import ReceivedEvent
+from ...events import ReceivedEvent, newest
 from ..base import Applied, Positions
 from . import shadow
 from .connection import BULK_TIMEOUT, Connection, Document
@@ -79,12 +79,7 @@ class MongoReplica(MongoContents):
         return shadow.swap(self._connection, topic, anyway=anyway)
 
     def apply(self, events: Sequence[ReceivedEvent], topic: str, positions: Positions) -> Applied:
-        newest: dict[int, ReceivedEvent] = {}
-        for event in events:
-            known = newest.get(event.customer_id)
-            if known is None or event.version > known.version:
-                newest[event.customer_id] = event
-        *chunks, last = _chunks([newest[customer_id] for customer_id in sorted(newest)])
+        *chunks, last = _chunks(newest(events))
         written = sum(self._apply(chunk, topic, {}) for chunk in chunks)
         written += self._apply(last, topic, positions)
         return Applied(written, len(events) - written)

@@ -10,7 +10,7 @@ from psycopg2.extras import execute_values
 
 from ... import crash
 from ...errors import Superseded, TemporaryError
-from ...events import ReceivedEvent
+from ...events import ReceivedEvent, newest
 from ..base import Applied, Positions
 from . import copying, shadow
 from .connection import Connections
@@ -81,16 +81,12 @@ class PostgresReplica(PostgresContents):
         return shadow.swap(self._connections, topic, anyway=anyway)
 
     def apply(self, events: Sequence[ReceivedEvent], topic: str, positions: Positions) -> Applied:
-        newest: dict[int, ReceivedEvent] = {}
-        for event in events:
-            known = newest.get(event.customer_id)
-            if known is None or event.version > known.version:
-                newest[event.customer_id] = event
+        batch = newest(events)
         written = 0
         with self._connections.transaction() as cursor:
-            if newest:
+            if batch:
                 cursor.execute(_INCOMING)
-                rows = copying.lines(copied_received(newest[customer_id]) for customer_id in sorted(newest))
+                rows = copying.lines(copied_received(event) for event in batch)
                 cursor.copy_expert(f"COPY incoming ({COPIED}) FROM STDIN", rows)
                 cursor.execute(self._sql(_UPSERT))
                 written = cursor.rowcount
