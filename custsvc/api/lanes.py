@@ -64,13 +64,16 @@ class Lanes:
                 self._rest()
                 return
             here.lane = lane
+            mine: _Request | None = _Request(proto, scope, 0.0)
             try:
-                _work(call, proto, scope)
                 # Whoever has a lane does what waits for one, so nobody need be woken.
-                while (waiting := self._next(lane)) is not None:
-                    _work(call, waiting.proto, waiting.scope)
+                while mine is not None:
+                    _work(call, mine.proto, mine.scope)
+                    mine = self._next(lane)
             finally:
                 here.lane = None
+                if mine is not None:
+                    self._give_back(lane)
 
         return run
 
@@ -113,6 +116,12 @@ class Lanes:
             self._free.append(lane)
             return None
 
+    def _give_back(self, lane: int) -> None:
+        """The lane is free, though its request did not end as requests do."""
+        with self._lock:
+            self._done += 1
+            self._free.append(lane)
+
     def _watch(self) -> None:
         done = 0
         while True:
@@ -131,8 +140,9 @@ class Lanes:
 def _work(call: Call, proto: Any, scope: Any) -> None:
     try:
         call(proto, scope)
-    except Exception:
+    except BaseException:
         # The app answers its own errors, so this is the server's: the client has gone, or memory is short.
+        # What means to end the thread ends the request alone: others may wait for this thread's lane.
         logger.exception("A request ended without an answer", extra={"action": "request_failed"})
 
 

@@ -1,0 +1,78 @@
+"""Lanes are few, so none may be lost: whatever a request ends with, the next one finds its lane."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from custsvc.api import lanes
+from custsvc.api.lanes import Lanes
+from custsvc.lane import here
+
+
+class Server:
+    """One lane, and a way to run requests that wait, end badly or note in which lane they were."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[str, int | None]] = []
+        self.ends: dict[str, BaseException] = {}
+        self.may_go = threading.Event()
+        self.begun = threading.Event()
+        self.lanes = Lanes(1, patience=600)
+        self._run = self.lanes.wrap(self._call)
+
+    def __call__(self, path: str) -> None:
+        self._run(None, {"PATH_INFO": path})
+
+    def _call(self, _proto: Any, scope: Any) -> None:
+        path = scope["PATH_INFO"]
+        if path == "/slow":
+            self.begun.set()
+            assert self.may_go.wait(120)
+        self.done.append((path, here.lane))
+        if path in self.ends:
+            raise self.ends[path]
+
+
+ENDS = [ValueError(), MemoryError(), SystemExit(), KeyboardInterrupt(), GeneratorExit()]
+
+
+@pytest.mark.parametrize("end", ENDS, ids=lambda end: type(end).__name__)
+def test_a_request_that_ends_badly_leaves_its_lane_to_those_that_wait_and_to_the_next(
+    end: BaseException,
+) -> None:
+    server = Server()
+    server.ends["/slow"] = end
+    first = threading.Thread(target=server, args=("/slow",))
+    waiting = threading.Thread(target=server, args=("/waiting",), daemon=True)
+    first.start()
+    assert server.begun.wait(120)
+    waiting.start()
+    deadline = time.monotonic() + 120
+    while not server.lanes._queue and time.monotonic() < deadline:
+        time.sleep(0.01)
+    server.may_go.set()
+    first.join(120)
+
+    server("/next")
+    assert server.done == [("/slow", 0), ("/waiting", 0), ("/next", 0)]
+    assert here.lane is None
+
+
+def test_a_lane_is_given_back_also_where_nothing_can_even_be_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cannot(*_args: Any, **_kwargs: Any) -> None:
+        raise MemoryError
+
+    server = Server()
+    server.ends["/bad"] = MemoryError()
+    monkeypatch.setattr(lanes.logger, "exception", cannot)
+
+    with pytest.raises(MemoryError):
+        server("/bad")
+
+    server("/next")
+    assert server.done == [("/bad", 0), ("/next", 0)]
+    assert here.lane is None
