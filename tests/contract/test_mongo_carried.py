@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import random
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -13,7 +16,8 @@ from pymongo.collection import Collection
 
 from custsvc.errors import VersionConflict
 from custsvc.events import CustomerEvent
-from custsvc.stores.base import Answer, Store
+from custsvc.local.process import wait_until
+from custsvc.stores.base import Answer, Batch, Store
 from custsvc.stores.mongo import carried
 
 if TYPE_CHECKING:
@@ -151,6 +155,53 @@ def test_a_page_is_no_longer_than_asked_however_much_customers_carry(
     assert len(events) == 20
     for each in some:
         assert [e.version for e in events if e.customer_id == each.id] == [1, 2, 3, 4]
+
+
+def test_what_is_apart_waits_for_what_its_customer_still_carries(
+    store: Store, customers: Customers, drain: Drain
+) -> None:
+    """O17: a page of another customer, that has waited longer, must not let the later events pass."""
+    other, hot = customers.add(), customers.add()
+    for number in range(carried.MOST + 2):
+        hot = customers.change(hot, f"Name {number}")
+    wait_until(lambda: time.time_ns() // 1_000_000 > (hot.hint or 0), 60)
+    for number in range(10):
+        other = customers.change(other, f"Name {number}")
+
+    with store.outbox.lead():
+        seen = versions(drain(store.outbox, 5))
+
+    for each in (other, hot):
+        assert [v for c, v in seen if c == each.id] == list(range(1, each.version + 1))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_is_written_how_comes_in_order_on_pages_of_any_size(
+    store: Store, customers: Customers, seed: int
+) -> None:
+    """O17: carried or apart, in a backlog of customers of whom some change more often than others."""
+    rng = random.Random(seed)
+    some = [customers.add() for _ in range(6)]
+    for number in range(120):
+        place = min(rng.randrange(6), rng.randrange(6))
+        change = customers.next(some[place], f"Name {number}")
+        answer = replace(an_answer(), key=f"k{number}") if rng.random() < 0.2 else None
+        some[place] = store.customers.save(change, answer)
+
+    seen: list[tuple[int, int]] = []
+    with store.outbox.lead():
+        while batch := read_any(store, rng.randint(1, 12)):
+            seen += versions(batch.events)
+            store.outbox.done(batch)
+
+    for each in some:
+        assert [v for c, v in seen if c == each.id] == list(range(1, each.version + 1))
+
+
+def read_any(store: Store, limit: int) -> Batch | None:
+    batch = store.outbox.read(limit)
+    assert len(batch.events) <= limit
+    return batch if batch.events else None
 
 
 def newest(store: Store, customer_id: int, limit: int) -> list[int]:

@@ -12,7 +12,7 @@ in the history since before it went.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from bson import Int64
 from pymongo import ASCENDING, UpdateOne
@@ -101,6 +101,16 @@ def waiting(customers: Collection[Document], limit: int, session: ClientSession)
             if len(events) >= limit:
                 break
     return events
+
+
+def by_customers(
+    customers: Collection[Document], ids: Iterable[int], session: ClientSession
+) -> Iterator[Document]:
+    """All that these customers carry."""
+    for some in batches(sorted(ids), _CHUNK):
+        carrying = {"_id": {"$in": list(some)}, **_WAITING}
+        for customer in customers.find(carrying, {"outbox": 1}, batch_size=_AT_ONCE, session=session):
+            yield from customer["outbox"]
 
 
 def move(

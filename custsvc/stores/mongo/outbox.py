@@ -14,6 +14,8 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from heapq import nsmallest
+from itertools import chain
 from typing import NamedTuple
 
 import pymongo
@@ -98,16 +100,20 @@ class MongoOutbox:
                 )
             )
             held = carried.waiting(self._customers, limit, session)
-        if not held:
-            return Batch([_event(each) for each in apart], _Read([each["_id"] for each in apart], []))
-        # What neither place has given yet comes after all that is within the limit.
-        found = sorted((*apart, *held), key=_pending)[:limit]
-        given = {id(each) for each in found}
+            left: Iterator[Document] = iter(())
+            if apart and len(held) >= limit:
+                # Customers that were not read may carry what comes before their events apart.
+                left = carried.by_customers(self._customers, _customers(apart) - _customers(held), session)
+            if not held:
+                return Batch([_event(each) for each in apart], _Read([each["_id"] for each in apart], []))
+            # What neither place has given yet comes, for each customer, after all that is within the limit.
+            found = nsmallest(limit, chain(apart, held, left), key=_pending)
+        separate = {id(each) for each in apart}
         return Batch(
             [_event(each) for each in found],
             _Read(
-                [each["_id"] for each in apart if id(each) in given],
-                [each for each in held if id(each) in given],
+                [each["_id"] for each in found if id(each) in separate],
+                [each for each in found if id(each) not in separate],
             ),
         )
 
@@ -176,6 +182,10 @@ class MongoOutbox:
             except OperationFailure:
                 return ""
         return str(answer["config"]["settings"].get("replicaSetId", ""))
+
+
+def _customers(events: Sequence[Document]) -> set[int]:
+    return {each["_id"]["customer_id"] for each in events}
 
 
 def _pending(found: Document) -> int:
