@@ -6,6 +6,7 @@ somebody else is never signalled.
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import os
 import signal
@@ -26,6 +27,14 @@ _CLOCK_TOLERANCE_S = 2.0
 
 # Children of this process are kept until they have been waited for; nobody else can do that.
 _children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+@atexit.register
+def _let_go() -> None:
+    """Leave children that outlive this process to init; each would warn that nobody has waited for it."""
+    while _children:
+        _, child = _children.popitem()
+        child.returncode = child.poll() or 0
 
 
 @dataclass(frozen=True, slots=True)

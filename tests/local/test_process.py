@@ -40,6 +40,25 @@ def test_a_process_that_does_not_stop_in_time_is_killed(tmp_path: Path) -> None:
     assert not deaf.is_running()
 
 
+def test_who_leaves_a_process_running_ends_without_a_warning(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from custsvc.local import process\n"
+        "print(process.spawn(['sleep', '600'], log=Path(sys.argv[1])).pid)"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, str(tmp_path / "log")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    left = Identity.of(int(done.stdout))
+    assert left is not None
+    process.kill(left)
+    assert done.stderr == ""
+
+
 def test_the_tail_shows_the_last_lines_since_a_byte(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("old\none\ntwo\nthree\n")

@@ -26,7 +26,7 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 def custsvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("CUSTSVC_")}
     return subprocess.run(
-        [sys.executable, "-m", "custsvc", *arguments, "--data-dir", str(folder / "data")],
+        [sys.executable, "-W", "error", "-m", "custsvc", *arguments, "--data-dir", str(folder / "data")],
         capture_output=True,
         text=True,
         check=False,
@@ -59,6 +59,7 @@ def up(shared_folder: Path) -> Iterator[tuple[Path, str]]:
     assert f"http://localhost:{port}" in done.stdout
     assert "system of record: postgres" in done.stdout
     assert ":***@127.0.0.1" in done.stdout
+    assert "Warning" not in done.stderr
     yield shared_folder, f"http://localhost:{port}"
     custsvc(shared_folder, "down")
 
