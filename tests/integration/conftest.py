@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -13,7 +13,9 @@ import pytest
 
 from custsvc import kafka
 from custsvc.config import Settings
+from custsvc.customer import Fields
 from custsvc.kafka import Publisher
+from custsvc.service import Caller, CustomerService
 from custsvc.stores.base import Replica, Store
 from custsvc.workers.loop import Stop
 from custsvc.workers.relay import Relay
@@ -62,6 +64,43 @@ def make_topic_anew(settings: Settings) -> None:
             return False
 
     until("it is there again", is_made)
+
+
+def plant(copy: Store, customer_id: int, version: int) -> None:
+    """Put a customer into the copy behind everybody's back; version 0 takes it away."""
+    doc = f'{{"id":{customer_id},"name":"Eve","version":{version}}}'
+    if copy.name == "postgres":
+        with copy._connections.cursor() as cursor:  # type: ignore[attr-defined]
+            cursor.execute("DELETE FROM customer WHERE id = %s", (customer_id,))
+            if version:
+                cursor.execute(
+                    "INSERT INTO customer (id, version, deleted, name, created_on, updated_on, doc) "
+                    "VALUES (%s, %s, false, 'Eve', now(), now(), %s)",
+                    (customer_id, version, doc),
+                )
+        return
+    table = copy._connection.database["customer"]  # type: ignore[attr-defined]
+    table.delete_one({"_id": customer_id})
+    if version:
+        table.insert_one({"_id": customer_id, "version": version, "deleted": False, "doc": doc})
+
+
+@contextmanager
+def changing(source: Store, ids: Sequence[int]) -> Iterator[None]:
+    """Until the end of the block these customers change all the time, and others come and go."""
+    stop = Stop()
+
+    def write() -> None:
+        service, me = CustomerService(source.customers), Caller("test")
+        turn = 0
+        while not stop.asked():
+            turn += 1
+            service.replace(ids[turn % len(ids)], Fields(f"turn {turn}"), me)
+            if turn % 20 == 0:
+                service.delete(service.create(Fields("new"), me).id, me)
+
+    with in_background(write, stop):
+        yield
 
 
 class Workers:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -29,10 +28,13 @@ from custsvc.workers import rebuild as rebuilding
 from custsvc.workers.loop import Stop
 from custsvc.workers.origin import Origin
 from custsvc.workers.rebuild import Rebuild
+from tests.background import in_background
 
-from .conftest import Workers, make_topic_anew, until
+from .conftest import Workers, changing, make_topic_anew, plant, until
 
 ME = Caller("test")
+# A customer that the source never had.
+STRANGER = 999_999
 
 
 @pytest.fixture
@@ -54,21 +56,6 @@ def store(store: Store) -> Store:
     return store
 
 
-def spoil(copy: Store) -> None:
-    """Put a customer into the copy that the source never had."""
-    doc = '{"id":999999,"name":"Eve","version":1}'
-    if copy.name == "postgres":
-        with copy._connections.cursor() as cursor:  # type: ignore[attr-defined]
-            cursor.execute(
-                "INSERT INTO customer (id, version, deleted, name, created_on, updated_on, doc) "
-                "VALUES (999999, 1, false, 'Eve', now(), now(), %s)",
-                (doc,),
-            )
-        return
-    row = {"_id": 999999, "version": 1, "deleted": False, "doc": doc}
-    copy._connection.database["customer"].insert_one(row)  # type: ignore[attr-defined]
-
-
 def names_of_indexes(copy: Store) -> set[str]:
     if copy.name == "postgres":
         with copy._connections.cursor() as cursor:  # type: ignore[attr-defined]
@@ -86,35 +73,21 @@ def test_the_new_copy_takes_over_while_customers_change_and_the_running_copy_goe
     workers.relay(store)
     workers.copy(copy.replica, "copy")
     until("the copy is there", lambda: copy.replica.digest(0) == store.replica.digest(0))
-    spoil(copy)
+    plant(copy, STRANGER, 1)
     indexes = names_of_indexes(copy)
-    over = threading.Event()
+    stop = Stop()
     fell: list[tuple[int, int]] = []
-
-    def write() -> None:
-        service = CustomerService(store.customers)
-        turn = 0
-        while not over.is_set():
-            turn += 1
-            service.replace(ids[turn % 300], Fields(f"turn {turn}"), ME)
 
     def watch() -> None:
         last: dict[int, int] = {}
-        while not over.is_set():
+        while not stop.asked():
             for row in copy.replica.rows(ids):
                 if row.version < last.get(row.id, 0):
                     fell.append((row.id, row.version))
                 last[row.id] = row.version
 
-    threads = [threading.Thread(target=work) for work in (write, watch)]
-    for thread in threads:
-        thread.start()
-    try:
+    with changing(store, ids), in_background(watch, stop):
         report = Rebuild(settings, copy, store if way == "source" else None).run()
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
 
     until("it is what the source is", lambda: copy.replica.digest(0) == store.replica.digest(0))
     assert (report is not None) == (way == "source")
@@ -132,7 +105,7 @@ def test_one_that_was_cut_off_goes_on_where_it_was_and_the_old_copy_is_untouched
     seed_customers(store.customers, 200, 1)
     with workers.running_relay(store):
         until("all is out", lambda: store.outbox.depth().waiting == 0)
-    spoil(copy)
+    plant(copy, STRANGER, 1)
     stop = Stop()
     filled = 0
 
@@ -144,7 +117,7 @@ def test_one_that_was_cut_off_goes_on_where_it_was_and_the_old_copy_is_untouched
 
     with pytest.raises(Stopped):
         Rebuild(settings, copy, store, stop=stop, progress=progress).run()
-    assert [row.id for row in copy.replica.scan(0, 9)] == [999999]
+    assert [row.id for row in copy.replica.scan(0, 9)] == [STRANGER]
 
     again: list[int] = []
     Rebuild(settings, copy, store, progress=again.append).run()
@@ -237,7 +210,7 @@ def test_in_postgres_nobody_who_reads_waits_and_what_hangs_on_the_table_stays(
 ) -> None:
     """Grants, views and triggers; and a report that has been reading since before sees what it saw."""
     seed_customers(store.customers, 10, 1)
-    spoil(copy)
+    plant(copy, STRANGER, 1)
     url = copy._connections.url  # type: ignore[attr-defined]
     with closing(psycopg2.connect(url)) as reader, closing(psycopg2.connect(url)) as owner:
         with owner, owner.cursor() as cursor:

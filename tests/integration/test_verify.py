@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,7 +19,7 @@ from custsvc.stores.base import Store
 from custsvc.verify import Pipeline, Report, last_results, remember, repair, verify
 from tests.sizes import sizes
 
-from .conftest import Workers, until
+from .conftest import Workers, changing, plant, until
 
 ME = Caller("test")
 
@@ -78,8 +77,8 @@ def test_each_kind_of_difference_is_named(store: Store, copy: Store, others: int
     seed_customers(store.customers, others, 1)
     fill(copy, store)
     for victim, version in ((wrong, 1), (ahead, 9), (10**9, 1)):
-        _plant(copy, victim, version)
-    _plant(copy, missing, 0)
+        plant(copy, victim, version)
+    plant(copy, missing, 0)
     service.replace(stale, Fields("Grace"), ME)
 
     report = compare(store, copy, ARRIVED)
@@ -174,7 +173,7 @@ def test_repair_mends_each_kind_of_difference_while_both_are_at_work(
     workers.copy(far_copy.replica, "far")
     until("the copy is there", lambda: far_copy.replica.digest(0) == store.replica.digest(0))
     for victim, version in ((wrong, 2), (stale, 1), (ahead, 9), (missing, 0), (deleted, 2), (10**9, 1)):
-        _plant(far_copy, victim, version)
+        plant(far_copy, victim, version)
 
     with pipeline(settings, store, far_copy) as way, resending(settings, store) as resend:
         report = verify(store.replica, far_copy.replica, way, patience=120)
@@ -200,28 +199,11 @@ def test_there_is_no_false_alarm_while_customers_change(
     ids = [row.id for row in store.replica.scan(0, 300)]
     workers.relay(store)
     workers.copy(far_copy.replica, "far")
-    over = threading.Event()
-
-    def write() -> None:
-        service = CustomerService(store.customers)
-        turn = 0
-        while not over.is_set():
-            turn += 1
-            service.replace(ids[turn % 300], Fields(f"turn {turn}"), ME)
-            if turn % 20 == 0:
-                service.delete(service.create(Fields("new"), ME).id, ME)
-
-    writer = threading.Thread(target=write)
-    writer.start()
     reports = []
     end = time.monotonic() + seconds
-    try:
-        with pipeline(settings, store, far_copy) as way:
-            while time.monotonic() < end:
-                reports.append(verify(store.replica, far_copy.replica, way, patience=180))
-    finally:
-        over.set()
-        writer.join()
+    with changing(store, ids), pipeline(settings, store, far_copy) as way:
+        while time.monotonic() < end:
+            reports.append(verify(store.replica, far_copy.replica, way, patience=180))
 
     assert [(r.differences, r.behind) for r in reports] == [([], [])] * len(reports)
     print(f"from {store.name}: {len(reports)} times in {seconds} s")
@@ -243,22 +225,3 @@ def test_the_last_result_of_each_copy_is_remembered(store: Store, copy: Store) -
     shown = verify_gauges(store)
     assert shown["custsvc_verify_different{copy=one}"] == shown["custsvc_verify_behind{copy=two}"] == 0
     assert 0 <= time.time() - shown["custsvc_verify_timestamp_seconds{copy=one}"] < 600
-
-
-def _plant(store: Store, customer_id: int, version: int) -> None:
-    """Put a customer into the copy behind everybody's back; version 0 takes it away."""
-    doc = f'{{"id":{customer_id},"name":"Eve","version":{version}}}'
-    if store.name == "postgres":
-        with store._connections.cursor() as cursor:  # type: ignore[attr-defined]
-            cursor.execute("DELETE FROM customer WHERE id = %s", (customer_id,))
-            if version:
-                cursor.execute(
-                    "INSERT INTO customer (id, version, deleted, name, created_on, updated_on, doc) "
-                    "VALUES (%s, %s, false, 'Eve', now(), now(), %s)",
-                    (customer_id, version, doc),
-                )
-        return
-    table = store._connection.database["customer"]  # type: ignore[attr-defined]
-    table.delete_one({"_id": customer_id})
-    if version:
-        table.insert_one({"_id": customer_id, "version": version, "deleted": False, "doc": doc})

@@ -22,7 +22,7 @@ from custsvc.workers.loop import Stop
 from tests.background import in_background
 
 from .conftest import IMPATIENT, Sink, mail, never, turns_until
-from .role import created, lag, notify, records, running, until
+from .role import records, until
 
 NewSender = Callable[..., Sender]
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
@@ -61,21 +61,6 @@ def test_a_thousand_times_three_recipients_end_each_in_their_own_way(
     turns_until(new_sender(retry_base=3600.0, retry_cap=3600.0), lambda: ledger.counts() == done, 1800)
 
     assert len({accepted.recipient for accepted in sink.accepted}) == len(sink.accepted) == 1000
-
-
-def test_five_thousand_events_that_come_ten_times_are_mailed_once(
-    settings: Settings, publisher: Publisher, sink: Sink, ledger: Ledger
-) -> None:
-    """N8."""
-    events = [created(number) for number in range(1, 5001)]
-
-    with running(notify(settings)):
-        for _ in range(10):
-            publisher.send(settings.topic_updates, events)
-        until("all is taken in", lambda: lag(settings) == 0, 1800)
-        until("all are sent", lambda: ledger.counts() == {"sent": 5000}, 1800)
-
-    assert len({accepted.recipient for accepted in sink.accepted}) == len(sink.accepted) == 5000
 
 
 def test_five_hundred_failures_wait_for_a_broker_that_is_down_and_are_published_once(
