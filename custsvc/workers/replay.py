@@ -18,7 +18,7 @@ import orjson
 
 from ..config import Settings
 from ..customer import format_time, utc_now
-from ..errors import TemporaryError
+from ..errors import Stopped, TemporaryError
 from ..events import headers, snapshot
 from ..kafka import Publisher, Record, admin, partition_of
 from ..stores.base import Row, Store, batches
@@ -86,7 +86,7 @@ class Replay:
     def run(self, selection: Selection) -> Replayed:
         """Send them all. One that was cut off goes on where it was; a page may be sent twice then.
 
-        Raises ConfigurationError where the relay would refuse the topic, TemporaryError when stop is asked.
+        Raises ConfigurationError where the relay would refuse the topic, Stopped when stop is asked.
         """
         self._start()
         done = Replayed(resumed_after=self._resume(selection))
@@ -141,9 +141,16 @@ class Replay:
         done.left_to_relay += len(page) - len(rows)
         sent = {row.id for row in rows}
         while rows:
-            self._publisher.send(self._topic, map(self._record, rows), give_up=self._stop.asked)
+            self._publish(rows)
             rows = self._overtaken(rows)
         done.sent += len(sent)
+
+    def _publish(self, rows: Sequence[Row]) -> None:
+        try:
+            self._publisher.send(self._topic, map(self._record, rows), give_up=self._stop.asked)
+        except TemporaryError:
+            self._check_stop()
+            raise
 
     def _sendable(self, rows: Sequence[Row]) -> list[Row]:
         """Those whose own event is on the topic, or is none of the history any more."""
@@ -160,8 +167,8 @@ class Replay:
         newer = [row for row in self._store.replica.rows(list(before)) if row.version > before[row.id]]
         deadline = time.monotonic() + _PATIENCE
         while len(ready := self._sendable(newer)) < len(newer) and time.monotonic() < deadline:
-            if self._stop.wait(0.05):
-                raise TemporaryError("the replay was stopped", dependency="kafka")
+            self._stop.wait(0.05)
+            self._check_stop()
             newer = self._store.replica.rows([row.id for row in newer])
         return ready
 
@@ -172,8 +179,12 @@ class Replay:
 
     def _hold_back(self, count: int, started: float) -> None:
         seconds = count / self._rate - (time.monotonic() - started) if self._rate else 0.0
-        if self._stop.wait(max(0.0, seconds)):
-            raise TemporaryError("the replay was stopped; the same command goes on", dependency="kafka")
+        self._stop.wait(max(0.0, seconds))
+        self._check_stop()
+
+    def _check_stop(self) -> None:
+        if self._stop.asked():
+            raise Stopped("the replay was stopped; the same command goes on")
 
 
 def _is_since(row: Row, since: dt.datetime | None) -> bool:

@@ -11,7 +11,7 @@ import pytest
 
 from custsvc.config import Settings
 from custsvc.customer import Fields, utc_now
-from custsvc.errors import TemporaryError
+from custsvc.errors import Stopped
 from custsvc.events import ReceivedEvent, decode
 from custsvc.kafka import Publisher
 from custsvc.service import Caller, CustomerService
@@ -127,7 +127,7 @@ def test_one_that_was_cut_off_goes_on_where_it_was_at_its_rate(
     published(store)
     stop = Stop()
 
-    with Publisher(settings) as publisher, pytest.raises(TemporaryError, match="stopped"):
+    with Publisher(settings) as publisher, pytest.raises(Stopped, match="goes on"):
         sent = 0
 
         def progress(count: int) -> None:
