@@ -1,7 +1,7 @@
 """The port of the ledger: notifications, how far each is, what every attempt brought, who wants none.
 
 These docstrings are the contract of both backends. The words for states that they and the senders share are
-here too, so that they cannot differ.
+here too, and how far a claim looks, so that they cannot differ.
 """
 
 from __future__ import annotations
@@ -32,6 +32,16 @@ RETRIABLE: Final = ("failed", "unknown", "suppressed", "discarded")
 DISCARDABLE: Final = ("queued", "deferred", "failed", "unknown")
 # What may go when it is old: nobody needs to look at it any more.
 PRUNABLE: Final = ("sent", "failed", "suppressed", "discarded")
+# A newer mail that is on its way or there: an older one would come after it.
+AHEAD: Final = ("claimed", "handing_over", "sent")
+
+# A claim looks at this many at a time. Where nearly all must wait, it goes on for so many turns, or for a few
+# once it has some.
+LOOK_AT: Final = 500
+ROUNDS: Final = 40
+ENOUGH: Final = 2
+# Seconds between two looks for marks that a process which died has left.
+SWEEP_EVERY: Final = 60.0
 
 ERASED: Final = "(erased)"
 

@@ -114,7 +114,13 @@ def test_a_digest_grows_only_while_nobody_has_begun_to_send_it(ledger: Ledger) -
     grown = mail("d", version=5, entries="[2,5]")
 
     assert not ledger.revise(grown, 1)
+    (before,) = ledger.find(["d"])
+    time.sleep(0.002)  # MongoDB's clock has milliseconds
     assert ledger.revise(grown, 2)
+    (after,) = ledger.find(["d"])
+    assert before.updated_on is not None
+    assert after.updated_on is not None
+    assert after.updated_on > before.updated_on
     (found,) = ledger.claim(1, LEASE)
 
     assert (found.version, found.entries, found.event_id) == (5, "[2,5]", "event-d")

@@ -1,4 +1,4 @@
-"""Customers, events, copies and keys in MongoDB."""
+"""The store in MongoDB: one connection, and every port on it."""
 
 from __future__ import annotations
 

@@ -16,7 +16,19 @@ from collections.abc import Sequence
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 from pymongo.database import Database
 
-from ..ledger import LOST_IN_HAND_OVER, SETTLED, UNSETTLED, Advanced, Notification, OneByOne, Settlement
+from ..ledger import (
+    ENOUGH,
+    LOOK_AT,
+    LOST_IN_HAND_OVER,
+    ROUNDS,
+    SETTLED,
+    SWEEP_EVERY,
+    UNSETTLED,
+    Advanced,
+    Notification,
+    OneByOne,
+    Settlement,
+)
 from .connection import Connection, Document
 from .records import COLLECTION, MongoRecords, literal, notification
 
@@ -44,13 +56,6 @@ _INDEXES = [
     ),
     IndexModel([("created_on", DESCENDING), ("position", DESCENDING)], name="created"),
 ]
-
-_SWEEP_EVERY = 60.0
-# A claim looks at this many at a time. Where nearly all must wait, it goes on for so many turns, or for a few
-# once it has some.
-_LOOK_AT = 500
-_ROUNDS = 40
-_ENOUGH = 2
 
 _IS_DUE = {"due": {"$exists": True}, "$expr": {"$lte": ["$due", "$$NOW"]}}
 _LEASE_IS_OVER = {"lease_until": {"$exists": True}, "$expr": {"$lt": ["$lease_until", "$$NOW"]}}
@@ -109,14 +114,15 @@ class MongoLedger(MongoRecords, OneByOne):
         step = {"version": n.version, "event_id": n.event_id, **content}
         with self._translated():
             done = self._rows.update_one(
-                {"_id": n.id, "state": "queued", "attempts": 0, "version": version}, {"$set": step}
+                {"_id": n.id, "state": "queued", "attempts": 0, "version": version},
+                {"$set": step, "$currentDate": {"updated_on": True}},
             )
         return done.matched_count == 1
 
     def claim(self, limit: int, lease: float, channel: str = "mail") -> list[Notification]:
         claimed: list[Notification] = []
         look = limit
-        for turn in range(_ROUNDS):
+        for turn in range(ROUNDS):
             with self._translated():
                 found = self._look(look, channel)
                 older = self._older(found)
@@ -126,9 +132,9 @@ class MongoLedger(MongoRecords, OneByOne):
             claimed += taken
             # Others may have taken all that was seen; then there may be more behind it.
             got_all = not older and (claimed or not ready)
-            if got_all or len(claimed) == limit or (claimed and turn >= _ENOUGH):
+            if got_all or len(claimed) == limit or (claimed and turn >= ENOUGH):
                 break
-            look = limit if taken else _LOOK_AT
+            look = limit if taken else LOOK_AT
         return claimed
 
     def _look(self, limit: int, channel: str) -> list[Document]:
@@ -271,9 +277,9 @@ class MongoLedger(MongoRecords, OneByOne):
                 [{"$match": {"blocked_by": {"$exists": True}}}, {"$group": {"_id": "$blocked_by"}}]
             )
             names = [mark["_id"] for mark in marks]
-            for start in range(0, len(names), _LOOK_AT):
-                self._unblock_behind(names[start : start + _LOOK_AT])
-            self._sweep_at = time.monotonic() + _SWEEP_EVERY
+            for start in range(0, len(names), LOOK_AT):
+                self._unblock_behind(names[start : start + LOOK_AT])
+            self._sweep_at = time.monotonic() + SWEEP_EVERY
 
     def unpublished_failures(self, limit: int, lease: float = 0.0) -> list[Notification]:
         wanted: Document = {"state": "failed", "published": False}

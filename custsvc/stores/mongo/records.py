@@ -7,13 +7,20 @@ from collections.abc import Iterable, Sequence
 
 from pymongo import DESCENDING
 
-from ..ledger import DISCARDABLE, ERASED, PRUNABLE, RETRIABLE, SETTLED, UNSETTLED, Attempt, Notification
+from ..ledger import (
+    AHEAD,
+    DISCARDABLE,
+    ERASED,
+    PRUNABLE,
+    RETRIABLE,
+    SETTLED,
+    UNSETTLED,
+    Attempt,
+    Notification,
+)
 from .connection import Connection, Document
 
 COLLECTION = "notification"
-
-# A newer mail that is on its way or there: an older one would come after it.
-_AHEAD = ["claimed", "handing_over", "sent"]
 
 
 class MongoRecords:
@@ -94,7 +101,7 @@ class MongoRecords:
         if row["customer_id"] is None:
             return False
         same = {"customer_id": row["customer_id"], "recipient": row["recipient"]}
-        newer = {**same, "version": {"$gt": row["version"]}, "state": {"$in": _AHEAD}}
+        newer = {**same, "version": {"$gt": row["version"]}, "state": {"$in": list(AHEAD)}}
         return self._rows.find_one(newer, {"_id": 1}) is not None
 
     def discard(self, ids: Sequence[str], reason: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Customers, events, copies and keys in PostgreSQL."""
+"""The store in PostgreSQL: its connections, and every port on them."""
 
 from __future__ import annotations
 
@@ -50,24 +50,12 @@ class PostgresStore:
         return float(now)
 
     def claim_role(self, role: Literal["source", "copy"]) -> None:
-        with self._connections.cursor() as cursor:
-            cursor.execute(
-                "INSERT INTO custsvc_meta (key, value) VALUES ('role', %s) ON CONFLICT DO NOTHING", (role,)
-            )
-            cursor.execute("SELECT value FROM custsvc_meta WHERE key = 'role'")
-            (is_role,) = cursor.fetchone() or (role,)
+        is_role = self.facts.keep("role", role)
         if is_role != role:
             raise wrong_role(self.name, is_role)
 
     def secret(self) -> bytes:
-        with self._connections.cursor() as cursor:
-            cursor.execute(
-                "INSERT INTO custsvc_meta (key, value) VALUES ('secret', %s) ON CONFLICT DO NOTHING",
-                (secrets.token_hex(32),),
-            )
-            cursor.execute("SELECT value FROM custsvc_meta WHERE key = 'secret'")
-            (secret,) = cursor.fetchone() or ("",)
-        return bytes.fromhex(secret)
+        return bytes.fromhex(self.facts.keep("secret", secrets.token_hex(32)))
 
     def ping(self) -> None:
         with self._connections.cursor() as cursor:

@@ -15,18 +15,22 @@ from typing import Any
 from psycopg2 import extensions
 from psycopg2.extras import execute_values
 
-from ..ledger import LOST_IN_HAND_OVER, SETTLED, Advanced, Notification, OneByOne, Settlement
+from ..ledger import (
+    ENOUGH,
+    LOOK_AT,
+    LOST_IN_HAND_OVER,
+    ROUNDS,
+    SETTLED,
+    SWEEP_EVERY,
+    Advanced,
+    Notification,
+    OneByOne,
+    Settlement,
+)
 from .connection import Connections
 from .records import COLUMNS as _COLUMNS
 from .records import UNSETTLED_SQL as _UNSETTLED
 from .records import PostgresRecords, notification
-
-_SWEEP_EVERY = 60.0
-# A claim looks at this many rows at a time. Where nearly all must wait, it goes on for so many turns, or for
-# a few once it has some.
-_LOOK_AT = 500
-_ROUNDS = 40
-_ENOUGH = 2
 
 _ADD = """
 INSERT INTO notification (position, id, event_id, customer_id, version, rule, recipient, subject, text, html,
@@ -196,7 +200,7 @@ class PostgresLedger(PostgresRecords, OneByOne):
     def claim(self, limit: int, lease: float, channel: str = "mail") -> list[Notification]:
         claimed: list[tuple[Any, ...]] = []
         look = limit
-        for turn in range(_ROUNDS):
+        for turn in range(ROUNDS):
             with self._connections.cursor() as cursor:
                 params = {"limit": limit - len(claimed), "lease": lease, "look": look, "channel": channel}
                 cursor.execute(_CLAIM, params)
@@ -208,9 +212,9 @@ class PostgresLedger(PostgresRecords, OneByOne):
                     # settled meanwhile, or whoever settles it sees the mark.
                     cursor.execute(_UNBLOCK_THESE, (waiting,))
             claimed += taken
-            if not waiting or len(claimed) == limit or (claimed and turn >= _ENOUGH):
+            if not waiting or len(claimed) == limit or (claimed and turn >= ENOUGH):
                 break
-            look = limit if taken else _LOOK_AT
+            look = limit if taken else LOOK_AT
         # By the time they are due, then as they were added together.
         claimed.sort(key=lambda row: (row[13], row[0]))
         return [notification(row[2:]) for row in claimed]
@@ -249,7 +253,7 @@ class PostgresLedger(PostgresRecords, OneByOne):
     def _sweep(self, cursor: extensions.cursor) -> None:
         if time.monotonic() >= self._sweep_at:
             cursor.execute(_SWEEP)
-            self._sweep_at = time.monotonic() + _SWEEP_EVERY
+            self._sweep_at = time.monotonic() + SWEEP_EVERY
 
     def unpublished_failures(self, limit: int, lease: float = 0.0) -> list[Notification]:
         with self._connections.cursor() as cursor:

@@ -6,16 +6,16 @@ import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 
-from ..ledger import DISCARDABLE, ERASED, PRUNABLE, RETRIABLE, Attempt, Notification
+from ..ledger import AHEAD, DISCARDABLE, ERASED, PRUNABLE, RETRIABLE, UNSETTLED, Attempt, Notification
 from .connection import Connections
 
 COLUMNS = (
     "id, event_id, customer_id, version, rule, recipient, subject, text, html, state, attempts, next_at, "
     "reason, token, created_on, updated_on, channel, spared, entries"
 )
-UNSETTLED_SQL = "('queued', 'claimed', 'handing_over', 'deferred')"
+# As SQL spells it: what is a constant there is found in the partial indexes of such rows.
+UNSETTLED_SQL = str(UNSETTLED)
 
-# A newer mail that is on its way or there: an older one would come after it.
 _RETRY = """
 UPDATE notification n SET
     state = 'queued', next_at = now(), blocked_by = NULL, token = NULL, lease_until = NULL, spared = attempts,
@@ -25,7 +25,7 @@ WHERE id = ANY(%(ids)s)
   AND (%(out_of_order)s OR (%(redeliver)s AND channel <> 'mail') OR NOT EXISTS (
     SELECT 1 FROM notification o
     WHERE o.customer_id = n.customer_id AND o.recipient = n.recipient AND o.version > n.version
-      AND o.state IN ('claimed', 'handing_over', 'sent')))
+      AND o.state = ANY(%(ahead)s)))
 RETURNING id
 """
 
@@ -137,6 +137,7 @@ class PostgresRecords:
         params = {
             "ids": list(ids),
             "states": list(RETRIABLE),
+            "ahead": list(AHEAD),
             "out_of_order": out_of_order,
             "redeliver": redeliver,
         }
