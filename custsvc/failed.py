@@ -142,8 +142,7 @@ class DeadLetterBox:
         servers = self._settings.kafka_servers
         ends: dict[tuple[str, int], int] = {}
         for topic in {letter.topic for letter in letters}:
-            parts = kafka.partitions(self._client, topic, servers)
-            for part, (_, high) in kafka.watermarks(self._client, topic, parts, servers).items():
+            for part, (_, high) in kafka.all_watermarks(self._client, topic, servers).items():
                 ends[topic, part] = high
         return ends
 
@@ -163,8 +162,7 @@ class DeadLetterBox:
 
     def _read(self, topic: str, starts: Mapping[int, int] | None = None) -> Iterator[Any]:
         servers = self._settings.kafka_servers
-        parts = kafka.partitions(self._client, topic, servers)
-        marks = kafka.watermarks(self._client, topic, parts, servers)
+        marks = kafka.all_watermarks(self._client, topic, servers)
         ranges = {
             part: (max(low, starts[part]) if starts else low, high)
             for part, (low, high) in marks.items()

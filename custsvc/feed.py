@@ -138,8 +138,7 @@ class Feed:
         servers = self._settings.kafka_servers
         client = kafka.consumer(self._settings, "custsvc-feed-unused")
         try:
-            parts = kafka.partitions(client, self._topic, servers)
-            return kafka.watermarks(client, self._topic, parts, servers)
+            return kafka.all_watermarks(client, self._topic, servers)
         finally:
             client.close()
 

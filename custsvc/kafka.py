@@ -461,6 +461,11 @@ def watermarks(
     return found
 
 
+def all_watermarks(client: Consumer, topic: str, servers: str) -> dict[int, tuple[int, int]]:
+    """`watermarks` of every partition. Raises ConfigurationError where there is no such topic."""
+    return watermarks(client, topic, partitions(client, topic, servers), servers)
+
+
 __all__ = [
     "OFFSET_BEGINNING",
     "AdminClient",

@@ -29,8 +29,7 @@ def pipeline(settings: Settings, source: Store, copy: Store) -> Iterator[Pipelin
         return depth.waiting == 0 or depth.oldest_age < seconds - _CLOCK_SLACK
 
     def ends() -> dict[int, int]:
-        parts = kafka.partitions(client, topic, servers)
-        marks = kafka.watermarks(client, topic, parts, servers)
+        marks = kafka.all_watermarks(client, topic, servers)
         return {part: high for part, (_, high) in marks.items()}
 
     try:
@@ -61,8 +60,7 @@ def steps(settings: Settings, store: Store) -> list[dict[str, Any]]:
     servers, topic = settings.kafka_servers, settings.topic_updates
     client = kafka.consumer(settings, "custsvc-status-unused")
     try:
-        parts = kafka.partitions(client, topic, servers)
-        marks = kafka.watermarks(client, topic, parts, servers)
+        marks = kafka.all_watermarks(client, topic, servers)
     finally:
         client.close()
     found += [_lag(settings, name, topic, marks) for name in _groups(settings)]

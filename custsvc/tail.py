@@ -40,11 +40,10 @@ def watch(
     servers, topic = settings.kafka_servers, settings.topic_updates
     client = kafka.consumer(settings, "custsvc-tail-unused", enable_partition_eof=False)
     try:
-        parts = kafka.partitions(client, topic, servers)
-        marks = kafka.watermarks(client, topic, parts, servers)
+        marks = kafka.all_watermarks(client, topic, servers)
         places = places_of(client, topic, marks, start, servers)
         client.assign([kafka.TopicPartition(topic, part, offset) for part, offset in places.items()])
-        open_parts = {part for part in parts if not leave_at_end or places[part] < marks[part][1]}
+        open_parts = {part for part in marks if not leave_at_end or places[part] < marks[part][1]}
         while open_parts and not stopped():
             message = client.poll(0.2)
             if message is None:

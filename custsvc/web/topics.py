@@ -60,8 +60,7 @@ def newest(settings: Settings, topic: str, count: int) -> Newest:
     """The newest records of a topic. Raises ConfigurationError where there is no such topic."""
     servers = settings.kafka_servers
     with _reading(settings) as client:
-        parts = kafka.partitions(client, topic, servers)
-        marks = kafka.watermarks(client, topic, parts, servers)
+        marks = kafka.all_watermarks(client, topic, servers)
         starts = {part: max(low, high - count) for part, (low, high) in marks.items()}
         ends = {part: high for part, (_, high) in marks.items() if starts[part] < high}
         found = list(_read(client, topic, {part: starts[part] for part in ends}, ends))

@@ -35,13 +35,13 @@ class DeadLetters:
         self._limit = limit
         self._score = 0
 
-    def judge(self, bad: bool, message: Any, reason: BadEvent | None = None) -> None:
-        """Count a record. Raises TooManyBadRecords when it is one too many."""
+    def judge(self, message: Any, bad: BadEvent | None = None) -> None:
+        """Count a good record or a bad one. Raises TooManyBadRecords when it is one too many."""
         self._score = self._score + 1 if bad else max(0, self._score - 1)
         if self._score > self._limit:
             raise TooManyBadRecords(
                 f"too many bad records: {self._score:,} more than good ones up to {coordinates(message)}, "
-                f"the last one because {reason}",
+                f"the last one because {bad}",
                 fix="mend what writes to the topic; or let them pass to the dead-letter topic with "
                 "CUSTSVC_MAX_BAD_RECORDS",
             )

@@ -148,7 +148,7 @@ def _tails(settings: Settings, resynced: Mapping[int, int]) -> list[tuple[Receiv
     topic, servers = settings.topic_updates, settings.kafka_servers
     client = kafka.consumer(settings, "custsvc-relay-check")
     try:
-        marks = kafka.watermarks(client, topic, kafka.partitions(client, topic, servers), servers)
+        marks = kafka.all_watermarks(client, topic, servers)
         ranges = {
             part: (max(low, high - _TAIL, resynced.get(part, 0)), high) for part, (low, high) in marks.items()
         }

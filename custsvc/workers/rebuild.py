@@ -75,7 +75,10 @@ class Rebuild:
             self._check_source()
             with self._copy.replica.rebuilding() as alone:
                 if not alone:
-                    raise Conflict("another process fills this copy anew")
+                    raise Conflict(
+                        "another process fills this copy anew",
+                        fix="wait for it; or stop it, and the same command goes on",
+                    )
                 shadow = self._begin()
                 stranded = self._is_stranded()
                 self._fill(shadow)
@@ -148,7 +151,10 @@ class Rebuild:
         """Apply what the topic has more than the shadow, up to its ends as they are now."""
         positions, marks = shadow.positions(self._topic), self._marks()
         if lost := [part for part, (low, _) in marks.items() if positions.get(part, 0) < low]:
-            raise PositionLost(f"partitions {lost} of {self._topic} lost what the new copy has to read next")
+            raise PositionLost(
+                f"partitions {lost} of {self._topic} lost what the new copy has to read next",
+                fix="run it again: it begins anew",
+            )
         ranges = {part: (positions.get(part, 0), high) for part, (_, high) in marks.items()}
         batch: list[Any] = []
         for message in kafka.read_ranges(self._client, self._topic, ranges, self._settings.kafka_servers):
@@ -209,12 +215,14 @@ class Rebuild:
                 self._copy.facts.drop(_FACT)
                 logger.info("The new copy serves", extra={"action": "rebuilt"})
                 return
-        raise TemporaryError("the old copy is always further than the new one; try again", dependency="kafka")
+        raise TemporaryError(
+            "the old copy is always further than the new one",
+            dependency="kafka",
+            fix="run it again, best while little changes: it goes on where it was",
+        )
 
     def _marks(self) -> dict[int, tuple[int, int]]:
-        servers = self._settings.kafka_servers
-        parts = kafka.partitions(self._client, self._topic, servers)
-        return kafka.watermarks(self._client, self._topic, parts, servers)
+        return kafka.all_watermarks(self._client, self._topic, self._settings.kafka_servers)
 
     def _check_stop(self) -> None:
         if self._stop.asked():

@@ -58,7 +58,7 @@ def begin_at(settings: Settings, replica: Replica, start: str) -> None:
         )
     client = kafka.consumer(settings, "custsvc-begin-unused")
     try:
-        marks = kafka.watermarks(client, topic, kafka.partitions(client, topic, servers), servers)
+        marks = kafka.all_watermarks(client, topic, servers)
         replica.apply([], topic, places_of(client, topic, marks, start, servers))
     finally:
         client.close()
@@ -123,12 +123,12 @@ class Replicate:
             try:
                 event = _read(message)
             except BadEvent as bad:
-                self._dead.judge(True, message, bad)
+                self._dead.judge(message, bad)
                 dead.append(dead_letter(message, bad))
             except NewerSchema as newer:
                 raise NewerSchema(f"{newer} ({coordinates(message)})", fix=newer.fix) from newer
             else:
-                self._dead.judge(False, message)
+                self._dead.judge(message)
                 if event is not None:
                     events.append(event)
         # Bad records are on the dead-letter topic before the position moves past them.

@@ -79,7 +79,7 @@ def resync(settings: Settings, store: Store) -> Resynced:
 def _read(settings: Settings, client: kafka.Consumer) -> tuple[dict[int, int], dict[int, Sent]]:
     """The topic's end, and the highest version of each customer before it."""
     topic, servers = settings.topic_updates, settings.kafka_servers
-    marks = kafka.watermarks(client, topic, kafka.partitions(client, topic, servers), servers)
+    marks = kafka.all_watermarks(client, topic, servers)
     sent: dict[int, Sent] = {}
     for event in _events(kafka.read_ranges(client, topic, marks, servers)):
         known = sent.get(event.customer_id)
@@ -111,16 +111,18 @@ def _compare(store: Store, sent: Mapping[int, Sent]) -> tuple[list[int], list[in
 
 
 def _raise(store: Store, customer_id: int, above: int) -> bool:
-    """Store the customer as it is at a version above; False where it is there already."""
+    """Store the customer as it is at a version above that; False where there is no such customer."""
     while True:
         before = store.customers.get(customer_id)
         if before is None:
             return False
         old = before.customer()
         after = replace(
-            old, version=max(above, before.version) + 1, updated_on=max(utc_now(), old.updated_on)
+            old,
+            version=max(above, before.version) + 1,
+            updated_on=max(utc_now(), old.updated_on),
+            updated_by=_ACTOR,
         )
-        after = replace(after, updated_by=_ACTOR)
         try:
             store.customers.save(new_change("updated", before, after, actor=_ACTOR))
             return True
@@ -133,7 +135,7 @@ def _bury(
 ) -> None:
     """Store as deleted what only the topic knows, with the state it had there last."""
     topic, servers = settings.topic_updates, settings.kafka_servers
-    marks = kafka.watermarks(client, topic, kafka.partitions(client, topic, servers), servers)
+    marks = kafka.all_watermarks(client, topic, servers)
     wanted = {customer_id: sent[customer_id].version for customer_id in lost}
     for event in _events(kafka.read_ranges(client, topic, marks, servers)):
         if wanted.get(event.customer_id) != event.version:

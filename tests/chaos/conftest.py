@@ -139,8 +139,7 @@ class Line:
             return False
         client = kafka.consumer(self.settings, "chaos")
         try:
-            parts = kafka.partitions(client, self.settings.topic_updates, self.settings.kafka)
-            marks = kafka.watermarks(client, self.settings.topic_updates, parts, self.settings.kafka)
+            marks = kafka.all_watermarks(client, self.settings.topic_updates, self.settings.kafka)
         finally:
             client.close()
         positions = self.copy.replica.positions(self.settings.topic_updates)
