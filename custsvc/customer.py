@@ -12,11 +12,12 @@ import math
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import orjson
 
-from .errors import FieldError, ValidationError
+from .errors import ERRORS_MAX, FieldError, ValidationError
 
 INT64_MAX = 2**63 - 1
 
@@ -155,15 +156,13 @@ def canonical_fields(raw: Any) -> Fields:
     """The canonical form of a customer that somebody sent, as parsed JSON.
 
     The server's own fields are ignored, so that a client may send back what it got. Raises ValidationError
-    with one entry per wrong field, unknown fields included.
+    with one entry per wrong field; of unknown ones not more than anybody reads.
     """
     if not isinstance(raw, dict):
         raise ValidationError([FieldError("", "not_an_object", "the body must be a JSON object")])
-    errors = [
-        FieldError(str(key), "unknown_field", f"is not a field of a customer ({', '.join(EDITABLE)})")
-        for key in raw
-        if key not in EDITABLE and key not in SERVER_OWNED
-    ]
+    unknown = (key for key in raw if key not in EDITABLE and key not in SERVER_OWNED)
+    message = f"is not a field of a customer ({', '.join(EDITABLE)})"
+    errors = [FieldError(str(key), "unknown_field", message) for key in islice(unknown, ERRORS_MAX)]
     found: dict[str, Any] = {}
     for field, check in (("name", _name), ("email", _email), ("phone", _phone), ("metadata", _metadata)):
         try:

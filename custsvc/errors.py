@@ -6,7 +6,7 @@ own. Drivers' exceptions are translated at the adapter (`stores/`, `kafka.py`, `
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 
 class ExitCode:
@@ -51,6 +51,10 @@ class TemporaryError(CustsvcError):
     def __init__(self, message: str | None = None, *, dependency: str, fix: str | None = None) -> None:
         super().__init__(message, fix=fix)
         self.dependency = dependency
+
+
+# A body of a megabyte can be wrong in a hundred thousand places; nobody reads more than some.
+ERRORS_MAX: Final = 100
 
 
 class FieldError:

@@ -18,6 +18,7 @@ from flask import Response, g
 from werkzeug.exceptions import HTTPException
 
 from ..errors import (
+    ERRORS_MAX,
     Conflict,
     CustomerDeleted,
     FieldError,
@@ -52,8 +53,6 @@ _DETAILS: Final = {
 _RESERVED: Final = frozenset(
     ("type", "title", "status", "detail", "code", "errors", "request_id", "instance", "dependency")
 )
-# A body of a megabyte can be wrong in a hundred thousand places; nobody reads more than some.
-_ERRORS_MAX: Final = 100
 _RETRY_AFTER: Final = ("Retry-After", "2")
 
 
@@ -87,7 +86,7 @@ class Problem(Exception):
             "detail": _shortened(self.detail, 1000),
             "code": self.code,
         }
-        shown = self.errors[:_ERRORS_MAX]
+        shown = self.errors[:ERRORS_MAX]
         if shown:
             body["errors"] = [{**e.as_dict(), "field": _shortened(e.field, 100)} for e in shown]
         for error in shown:

@@ -74,9 +74,10 @@ def _before() -> Response | None:
     """Who asks, whether they may, and whether an unsafe request comes from a page of ours."""
     if request.endpoint in _PLAIN:
         return None
-    if request.endpoint == importing.ENDPOINT:
+    if request.endpoint == importing.ENDPOINT and request.mimetype != security.FORM:
         request.max_content_length = importing.LARGEST + 64 * 1024
     g.browser = browser = web().browsers.of_request()
+    security.check_fields()
     security.check_origin(browser)
     needed = role_of(request.endpoint or "", request.method)
     if needed is None:

@@ -7,6 +7,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from flask import Response, request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from ..api.problems import Problem
 from .access import services
@@ -29,6 +30,18 @@ _HEADERS: Final = (
     ("X-Frame-Options", "DENY"),
 )
 _HSTS: Final = "max-age=31536000"
+FORM: Final = "application/x-www-form-urlencoded"
+# More than any page has. Taken apart, a field of four bytes is one of hundreds.
+_FIELDS_MAX: Final = 2000
+
+
+def check_fields() -> None:
+    """Refuse a form of very many fields before it is taken apart: anybody may send one. Answers 413.
+
+    That of another type has its limit in the app's MAX_FORM_PARTS.
+    """
+    if request.mimetype == FORM and request.get_data().count(b"&") >= _FIELDS_MAX:
+        raise RequestEntityTooLarge
 
 
 def check_origin(browser: Browser) -> None:

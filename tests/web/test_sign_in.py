@@ -115,7 +115,9 @@ def test_a_form_of_very_many_parts_is_refused(app: Flask) -> None:
         answer = client.post("/ui/sign-in", data=part * count + b"--x--\r\n", **multipart)
         assert answer.status_code == 413, count
     plain = {"content_type": "application/x-www-form-urlencoded"}
-    assert client.post("/ui/sign-in", data=b"a=1&" * 100_000, **plain).status_code == 403
+    for path in ("/ui/sign-in", "/ui/import"):
+        for count, status in ((1000, 403), (100_000, 413), (300_000, 413)):
+            assert client.post(path, data=b"a=1&" * count, **plain).status_code == status, (path, count)
 
 
 def test_signing_in_gives_a_new_session_so_nobody_can_plant_theirs(app: Flask, make_user: MakeUser) -> None:
