@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,12 +21,14 @@ from custsvc.local import LocalServers
 from custsvc.stores import open_store
 from custsvc.stores.base import Store
 from tests.chaos.faultproxy import FaultProxy
+from tests.run_folder import RunFolder, remove_left
 
 # The folders and files whose tests take long.
 _LONGEST = frozenset(("e2e", "chaos", "web", "local", "test_schemathesis.py"))
 
 # Where the embedded servers of this run are, the same for all processes of a parallel one (pytest-xdist).
 _FOLDER = "CUSTSVC_TEST_FOLDER"
+_RUN: pytest.StashKey[RunFolder] = pytest.StashKey()
 
 
 # Examples take as long as the machine is busy. Where a run decides something, all of them try the same ones.
@@ -43,15 +44,16 @@ settings.load_profile("custsvc")
 
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
-        os.environ[_FOLDER] = tempfile.mkdtemp(prefix="custsvc-tests-")
+        base = Path(tempfile.gettempdir())
+        remove_left(base)
+        config.stash[_RUN] = RunFolder(base)
+        os.environ[_FOLDER] = str(config.stash[_RUN].path)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    if not hasattr(config, "workerinput"):
-        folder = Path(os.environ.pop(_FOLDER))
-        for server in folder.iterdir():
-            LocalServers(server, names=[server.name], ephemeral=True).stop()
-        shutil.rmtree(folder, ignore_errors=True)
+    if _RUN in config.stash:
+        config.stash[_RUN].remove()
+        del os.environ[_FOLDER]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
