@@ -10,7 +10,7 @@ from flask import Response
 
 from ..customer import INT64_MAX, Fields, canonical_fields, merge_patch
 from ..errors import FieldError, NotFound, ValidationError
-from ..stores.base import CustomerStore, Position, Role
+from ..stores.base import CustomerStore, Page, Position, Role
 from .lists import METADATA, PARAMETERS, ListRequest, cursor_of, list_request, only_fields, time_of
 from .messages import (
     JSON,
@@ -37,7 +37,7 @@ class CustomerList(ApiResource):
         asked = list_request(given, self.services.cursors)
         store, query = self.services.store.customers, asked.query
         page = store.find(query)
-        count, exact = _counted(store, asked)
+        count, exact = _counted(store, asked, page)
         docs = page.docs if asked.fields is None else only_fields(page.docs, asked.fields)
         # Whoever came by a cursor came from a page on the other side of it.
         more = bool(page.count) if query.backward else page.has_more
@@ -65,11 +65,13 @@ class CustomerList(ApiResource):
         return customer_response(stored, 201, minimal=wants_minimal(), **put)
 
 
-def _counted(store: CustomerStore, asked: ListRequest) -> tuple[int | None, bool]:
+def _counted(store: CustomerStore, asked: ListRequest, page: Page) -> tuple[int | None, bool]:
     """How many match, as far as that was asked for, and whether that is exact."""
     where = asked.query.filter
     if asked.counting == "none":
         return None, True
+    if asked.counting != "estimated" and asked.query.after is None and not page.has_more:
+        return page.count, True  # all of them are on this page
     if asked.counting == "cheap":
         return store.count_if_cheap(where)
     exact = asked.counting == "exact"

@@ -75,6 +75,11 @@ def test_a_count_that_is_not_exact_says_so(
     assert about["count"] >= 2
     assert client.get("/api/customers/?limit=2&count=exact").json["count"] == 5
     assert "count_estimated" not in client.get(about["next"]).json
+    # What is all on one page is counted by it.
+    whole = client.get("/api/customers/").json
+    assert whole["count"] == client.get("/api/customers/?count=exact").json["count"] == 5
+    assert "count_estimated" not in whole
+    assert client.get("/api/customers/?count=estimated").json["count_estimated"] is True
 
 
 def test_the_elements_are_the_stored_bytes(client: Client, ids: list[int]) -> None:

@@ -117,6 +117,9 @@ class PostgresQueries:
         return int(count)
 
     def count_if_cheap(self, where: CustomerFilter) -> tuple[int, bool]:
+        # Not one statement that counts up to a bound: that bounds what is found, not what is read. Of a
+        # million customers one up to 10,000 took 0.8 ms where all met the filter, and 320 ms where none did
+        # and no index knew. The planner tells in 0.15 ms that both would be dear.
         rows, cost = self._planned(where)
         return (self.count(where), True) if cost <= _CHEAP else (rows, False)
 
