@@ -24,6 +24,7 @@ from custsvc.customer import Stored
 from custsvc.errors import ConfigurationError, TemporaryError, VersionConflict
 from custsvc.local import mongod as embedded
 from custsvc.local import ports
+from custsvc.local.process import wait_until
 from custsvc.stores.base import CustomerFilter, CustomerQuery, Position, Store
 from custsvc.stores.mongo import MongoStore, carried, outbox
 from custsvc.stores.mongo.connection import ABANDONED, Connection
@@ -539,6 +540,22 @@ def test_a_replica_set_that_was_never_initiated_is_named_so(bare_mongod: Callabl
     with MongoStore(f"mongodb://{server}/x") as store, pytest.raises(TemporaryError) as caught:
         store.ping()
     assert "rs.initiate()" in (caught.value.fix or "")
+
+
+def test_a_replica_set_without_a_primary_is_waited_for(bare_mongod: Callable[..., str]) -> None:
+    """As in an election that takes longer than looking for a server."""
+    server = bare_mongod("--replSet", "rs0")
+    patient: dict[str, Any] = {"directConnection": True, "serverSelectionTimeoutMS": 90_000}
+    with MongoClient[dict[str, Any]](f"mongodb://{server}", **patient) as client:
+        members = [{"_id": 0, "host": server}]
+        client.admin.command("replSetInitiate", {"_id": "rs0", "members": members})
+        assert wait_until(lambda: client.admin.command("hello")["isWritablePrimary"], 90)
+        client.admin.command("replSetStepDown", 3600, force=True)
+
+    with MongoStore(f"mongodb://{server}/x?replicaSet=rs0") as store:
+        for call in (store.ping, store.migrate, lambda: store.customers.get(1)):
+            with pytest.raises(TemporaryError, match="No replica set members match"):
+                call()
 
 
 def test_a_wrong_password_is_a_configuration_error(database_url: str) -> None:

@@ -48,8 +48,12 @@ _OPTIONS: dict[str, Any] = {
     "timeoutMS": int(TIMEOUT * 1000),
 }
 
-# How a server without replication says so, and how the driver does when a replica set was asked for.
-_STANDALONE = re.compile(r"Transaction numbers are only allowed|replica set member|named .* 'None'")
+# How a server without replication says so, and how the driver does when a replica set was asked for. Not so
+# when no "replica set members match": then there is no primary at the moment.
+_STANDALONE = re.compile(
+    r"Transaction numbers are only allowed|to be a replica set member"
+    r"|replica set members available for|named .* 'None'"
+)
 _REFUSED = frozenset({13, 18, 8000})  # Unauthorized, AuthenticationFailed, Atlas's own
 _INTERRUPTED = 11601
 
