@@ -26,7 +26,7 @@ def judge(bug: Bug, folder: Path, env: dict[str, str]) -> str:
         env=env | {"PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=300,
         check=False,
     )
     said = done.stdout[-3000:] + done.stderr[-1000:]
@@ -44,9 +44,15 @@ def environment() -> dict[str, str]:
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_a_planted_bug_is_caught(bug: Bug, servers: Any, tmp_path: Path) -> None:
     """X5."""
-    env = {f"CUSTSVC_TEST_{variable}": servers.url(name) for name, variable in SERVERS.items()}
+    env = environment() | {
+        f"CUSTSVC_TEST_{variable}": servers.url(name) for name, variable in SERVERS.items()
+    }
 
-    assert judge(bug, tmp_path, environment() | env | {"CUSTSVC_TEST_DEADLINE": "12"}) == "caught"
+    judged = judge(bug, tmp_path / "first", env | {"CUSTSVC_TEST_DEADLINE": "12"})
+    if judged.startswith("plants nothing"):
+        # Or a busy machine had not come to it by then.
+        judged = judge(bug, tmp_path / "second", env | {"CUSTSVC_TEST_DEADLINE": "120"})
+    assert judged == "caught"
 
 
 def test_the_planted_bugs_are_the_thirteen_known_ones() -> None:
