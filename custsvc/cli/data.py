@@ -66,7 +66,10 @@ def tail_events(
         int | None, typer.Option("--customer", help="Only this customer.", metavar="ID")
     ] = None,
     op: Annotated[
-        str | None, typer.Option("--op", help="Only created, updated, deleted or restored.", metavar="OP")
+        str | None,
+        typer.Option(
+            "--op", help="Only created, updated, deleted, restored, erased or snapshot.", metavar="OP"
+        ),
     ] = None,
     count: Annotated[
         int | None, typer.Option("--count", "-n", help="Stop after so many.", min=1, metavar="N")
