@@ -227,6 +227,27 @@ def test_a_save_whose_connection_breaks_happens_once(
         assert store.customers.count() == number
 
 
+def test_what_is_stored_in_a_transaction_is_known_though_the_answer_to_its_commit_is_lost(
+    proxied: Store, proxy: FaultProxy, store: Store, customers: Customers
+) -> None:
+    # MongoDB's driver asks again by itself; all but its last answers are lost.
+    commit, times = (b"COMMIT\0", 1) if store.name == "postgres" else (b"commitTransaction", 3)
+    one = customers.add()
+    proxied.ping()
+
+    proxy.lose("reply", commit, times=times)
+    erased = proxied.customers.erase(customers.next(one, "***"), lambda payload: payload)
+    assert proxy.left == 0
+    proxy.lose("reply", commit, times=times)
+    proxied.customers.save_many([customers.new(), customers.next(erased)])
+    assert proxy.left == 0
+
+    last = store.customers.get(one.id)
+    assert last is not None
+    assert last.version == 3
+    assert store.customers.count() == 2
+
+
 def test_a_conflict_behind_a_broken_connection_is_still_a_conflict(
     proxied: Store, proxy: FaultProxy, store: Store, customers: Customers, write_mark: bytes
 ) -> None:

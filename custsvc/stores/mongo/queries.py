@@ -45,6 +45,8 @@ _FIELDS: dict[SortField, str] = {
     "updated_on": "updated_on",
     "version": "version",
 }
+# What `_stored` needs.
+_STORED: Final = {"version": 1, "deleted": 1, "doc": 1, "hlc": 1}
 _TERMS: Final = [("terms", ASCENDING), ("_id", ASCENDING)]
 
 
@@ -88,23 +90,19 @@ class MongoQueries:
 
     def get(self, customer_id: int) -> Stored | None:
         with self._connection.translated():
-            found = self._customers.find_one(
-                {"_id": customer_id}, {"version": 1, "deleted": 1, "doc": 1, "hlc": 1}
-            )
+            found = self._customers.find_one({"_id": customer_id}, _STORED)
         return _stored(found) if found else None
 
     def get_many(self, ids: Sequence[int]) -> dict[int, Stored]:
         wanted = {"_id": {"$in": [Int64(each) for each in ids]}}
-        fields = {"version": 1, "deleted": 1, "doc": 1, "hlc": 1}
         with self._connection.translated():
-            found = self._customers.find(wanted, fields, batch_size=len(ids) + 1)
+            found = self._customers.find(wanted, _STORED, batch_size=len(ids) + 1)
             return {int(each["_id"]): _stored(each) for each in found}
 
     def get_by_emails(self, emails: Sequence[str]) -> list[Stored]:
-        fields = {"version": 1, "deleted": 1, "doc": 1, "hlc": 1}
         with self._connection.translated():
             found = self._customers.find(
-                {"email": {"$in": list(emails)}}, fields, hint=_index("email"), batch_size=len(emails) + 1
+                {"email": {"$in": list(emails)}}, _STORED, hint=_index("email"), batch_size=len(emails) + 1
             )
             return sorted((_stored(each) for each in found), key=lambda stored: stored.id)
 

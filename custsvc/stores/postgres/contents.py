@@ -8,6 +8,7 @@ from typing import Any
 from psycopg2 import sql
 from psycopg2.extras import execute_values
 
+from ...customer import INT64_MAX
 from ..base import Digest, Row
 from .connection import Connections
 
@@ -25,7 +26,6 @@ _COLUMNS = """
         (extract(epoch FROM updated_on) * 1000)::bigint
     FROM {table} WHERE id = ANY(%s)
 """
-_INT64_MAX = 2**63 - 1
 
 
 class PostgresContents:
@@ -56,7 +56,7 @@ class PostgresContents:
 
     def digest(self, after_id: int, *, limit: int | None = None, last_id: int | None = None) -> Digest:
         with self._connections.cursor() as cursor:
-            cursor.execute(self._sql(_DIGEST), (after_id, _INT64_MAX if last_id is None else last_id, limit))
+            cursor.execute(self._sql(_DIGEST), (after_id, INT64_MAX if last_id is None else last_id, limit))
             return Digest(*(cursor.fetchone() or (0, None, "")))
 
     def columns(self, ids: Sequence[int]) -> dict[int, dict[str, Any]]:

@@ -167,6 +167,14 @@ class PostgresCustomers(PostgresQueries):
                 raise
 
     def erase(self, change: Change, scrub: Callable[[bytes], bytes], answer: Answer | None = None) -> Stored:
+        try:
+            self._erase(change, scrub, answer)
+        except ConnectionLost:
+            if not self._is_stored(change):
+                raise
+        return Stored(change.after.id, change.after.version, change.after.deleted, change.doc)
+
+    def _erase(self, change: Change, scrub: Callable[[bytes], bytes], answer: Answer | None) -> None:
         event = change.event
         with _atomic(self._connections) as cursor:
             _copy_customers(cursor, [change])
@@ -182,7 +190,6 @@ class PostgresCustomers(PostgresQueries):
             _copy_events(cursor, [change])
             if answer is not None:
                 cursor.execute(ADD_ANSWER, answer_row(answer))
-        return Stored(change.after.id, change.after.version, change.after.deleted, change.doc)
 
 
 @contextmanager

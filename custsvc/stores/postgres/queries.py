@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final, NamedTuple
 
-from ...customer import Stored, format_time
+from ...customer import INT64_MAX, Stored, format_time
 from ...search import after_prefix, metadata_terms
 from ..base import LIVE, CustomerFilter, CustomerQuery, Deleted, Page, Position, SortField, TimeSpan
 from .connection import Connections, Statement
@@ -131,7 +131,7 @@ class PostgresQueries:
         return int(plan[0]["Plan"]["Plan Rows"]), float(plan[0]["Plan"]["Total Cost"])
 
     def history(self, customer_id: int, *, limit: int, before_version: int | None = None) -> list[bytes]:
-        params = (customer_id, before_version if before_version is not None else 2**63 - 1, limit)
+        params = (customer_id, before_version if before_version is not None else INT64_MAX, limit)
         return [row[0].encode() for row in self._connections.read(_HISTORY, params)]
 
     def event_at(self, customer_id: int, time: dt.datetime) -> bytes | None:
