@@ -12,12 +12,11 @@ import math
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 import orjson
 
-from .errors import ERRORS_MAX, FieldError, ValidationError
+from .errors import FieldError, ValidationError, unknown_fields
 
 INT64_MAX = 2**63 - 1
 
@@ -33,6 +32,8 @@ METADATA_VALUE_MAX = 500
 # What a caller may set, in canonical order; everything else about a customer is the server's.
 EDITABLE = ("name", "email", "phone", "metadata")
 SERVER_OWNED = ("id", "version", "deleted", "created_on", "created_by", "updated_on", "updated_by")
+_KNOWN = frozenset((*EDITABLE, *SERVER_OWNED))
+_UNKNOWN = f"is not a field of a customer ({', '.join(EDITABLE)})"
 
 # Marks that reorder or hide text: they make one customer look like another.
 _HIDDEN = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200B, 0x2060, 0xFEFF)))
@@ -160,9 +161,7 @@ def canonical_fields(raw: Any) -> Fields:
     """
     if not isinstance(raw, dict):
         raise ValidationError([FieldError("", "not_an_object", "the body must be a JSON object")])
-    unknown = (key for key in raw if key not in EDITABLE and key not in SERVER_OWNED)
-    message = f"is not a field of a customer ({', '.join(EDITABLE)})"
-    errors = [FieldError(str(key), "unknown_field", message) for key in islice(unknown, ERRORS_MAX)]
+    errors = unknown_fields(raw, _KNOWN, _UNKNOWN)
     found: dict[str, Any] = {}
     for field, check in (("name", _name), ("email", _email), ("phone", _phone), ("metadata", _metadata)):
         try:

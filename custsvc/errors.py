@@ -6,6 +6,8 @@ own. Drivers' exceptions are translated at the adapter (`stores/`, `kafka.py`, `
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
+from itertools import islice
 from typing import Any, ClassVar, Final
 
 
@@ -72,6 +74,12 @@ class FieldError:
 
     def as_dict(self) -> dict[str, str]:
         return {"field": self.field, "code": self.code, "message": self.message}
+
+
+def unknown_fields(names: Iterable[Any], known: Container[str], message: str) -> list[FieldError]:
+    """An error for each name that is none of those known, up to as many as anybody reads."""
+    unknown = (name for name in names if name not in known)
+    return [FieldError(str(name), "unknown_field", message) for name in islice(unknown, ERRORS_MAX)]
 
 
 class ValidationError(CustsvcError):

@@ -8,6 +8,7 @@ from typing import Any
 
 from . import kafka
 from .config import Settings
+from .failed import DeadLetter, DeadLetterBox, customers_of
 from .stores.base import Store
 from .verify import Pipeline, last_results
 from .workers.parked import parked
@@ -44,6 +45,17 @@ def resending(settings: Settings, source: Store) -> Iterator[Callable[[Sequence[
     with kafka.Publisher(settings) as publisher:
         replay = Replay(settings, source, publisher)
         yield lambda ids: replay.send(tuple(ids))
+
+
+def send_again(settings: Settings, source: Store, box: DeadLetterBox, letters: Sequence[DeadLetter]) -> None:
+    """Send dead letters to where they came from, and behind them the customers they tell of as they are now.
+
+    What a copy has missed meanwhile comes with those. Raises Conflict where one was settled already.
+    """
+    box.retry(letters)
+    if customers := customers_of(letters):
+        with resending(settings, source) as again:
+            again(customers)
 
 
 def steps(settings: Settings, store: Store) -> list[dict[str, Any]]:

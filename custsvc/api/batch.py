@@ -7,7 +7,7 @@ from typing import Any, Final
 from flask import Response, request
 
 from ..batch import OPERATIONS_MAX, BatchResult, Operation, Outcome
-from ..errors import CustsvcError, FieldError, ValidationError, VersionConflict
+from ..errors import CustsvcError, FieldError, ValidationError, VersionConflict, unknown_fields
 from .messages import JSON, json_body, json_response, parameters
 from .problems import Problem, problem_of
 from .resource import POSITIONS_MAX, ApiResource, position_header
@@ -47,11 +47,7 @@ class CustomerBatch(ApiResource):
 def _envelope(body: Any) -> tuple[list[Any], bool]:
     if not isinstance(body, dict):
         raise ValidationError([FieldError("", "not_an_object", "the body must be a JSON object")])
-    errors = [
-        FieldError(str(name), "unknown_field", f"is not one of {', '.join(_ENVELOPE)}")
-        for name in body
-        if name not in _ENVELOPE
-    ]
+    errors = unknown_fields(body, _ENVELOPE, f"is not one of {', '.join(_ENVELOPE)}")
     operations, atomic = body.get("operations"), body.get("atomic", False)
     if not isinstance(operations, list) or not 0 < len(operations) <= OPERATIONS_MAX:
         errors.append(

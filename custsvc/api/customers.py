@@ -9,7 +9,7 @@ import orjson
 from flask import Response
 
 from ..customer import INT64_MAX, Fields, canonical_fields, merge_patch
-from ..errors import FieldError, NotFound, ValidationError
+from ..errors import FieldError, NotFound, ValidationError, unknown_fields
 from ..stores.base import CustomerStore, Page, Position, Role
 from .lists import METADATA, PARAMETERS, ListRequest, cursor_of, list_request, only_fields, time_of
 from .messages import (
@@ -142,11 +142,7 @@ class CustomerRevert(ApiResource):
 def _version(body: Any) -> int:
     if not isinstance(body, dict):
         raise ValidationError([FieldError("", "not_an_object", "the body must be a JSON object")])
-    errors = [
-        FieldError(str(name), "unknown_field", "is unknown; there is version")
-        for name in body
-        if name != "version"
-    ]
+    errors = unknown_fields(body, ("version",), "is unknown; there is version")
     version = body.get("version")
     if type(version) is not int or not 0 < version < INT64_MAX:
         errors.append(FieldError("version", "bad_value", "must be the number of a version"))

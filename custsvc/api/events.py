@@ -15,7 +15,7 @@ from ..errors import TemporaryError
 from ..events import APP_EVENT_TYPE
 from .guard import KEY_HEADERS, principal_of
 from .messages import parameters, word_of
-from .problems import Problem, bad_parameter
+from .problems import Problem, bad_parameter, no_kafka
 from .resource import ApiResource
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class EventStream(ApiResource):
         wanted = _wanted(given)
         word_of(given, "from", ("beginning", "end"), "end")
         if not self.services.settings.kafka:
-            raise TemporaryError("this server was not told Kafka's address", dependency="kafka")
+            raise no_kafka()
         feed = self.services.feed()
         with feed.watch():
             place, lost = self._start(given)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-import orjson
 from flask import Response
 
-from ..errors import Conflict, NotFound, TemporaryError
-from .messages import limit_of, parameters, word_of
+from ..errors import Conflict, NotFound
+from .messages import json_response, limit_of, parameters, word_of
+from .problems import no_kafka
 from .resource import ApiResource
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class FailedList(ApiResource):
         if "notify" in stages:
             results += self._notifications(limit - len(results))
             count += self.services.store.ledger.counts(["failed"]).get("failed", 0)
-        return _answer({"count": count, "results": results})
+        return json_response({"count": count, "results": results})
 
     def _dead_letters(self) -> list[dict[str, Any]]:
         from ..failed import OPEN, as_row
@@ -59,14 +59,9 @@ class FailedRetry(ApiResource):
         parameters()
 
         def resend(box: DeadLetterBox) -> None:
-            from ..failed import customers_of
-            from ..pipeline import resending
+            from ..pipeline import send_again
 
-            letters = box.find([entry_id])
-            box.retry(letters)
-            if customers := customers_of(letters):
-                with resending(self.services.settings, self.services.store) as again:
-                    again(customers)
+            send_again(self.services.settings, self.services.store, box, box.find([entry_id]))
 
         ledger = self.services.store.ledger
         return _settle(self, entry_id, "retried", resend, lambda: ledger.retry([entry_id]))
@@ -98,13 +93,13 @@ def _settle(
     if entry_id.startswith(_DEAD):
         with _box(resource) as box:
             dead(box)
-        return _answer({"id": entry_id, "stage": "replicate", "state": state}, 202)
+        return json_response({"id": entry_id, "stage": "replicate", "state": state}, 202)
     found = resource.services.store.ledger.find([entry_id])
     if not found:
         raise NotFound(f"nothing that failed has the id {entry_id}")
     if not notification():
         raise Conflict(f"notification {entry_id} is {found[0].state}, or a newer one went out since")
-    return _answer({"id": entry_id, "stage": "notify", "state": state}, 202)
+    return json_response({"id": entry_id, "stage": "notify", "state": state}, 202)
 
 
 def _box(resource: ApiResource) -> DeadLetterBox:
@@ -112,9 +107,5 @@ def _box(resource: ApiResource) -> DeadLetterBox:
     from ..failed import DeadLetterBox
 
     if not resource.services.settings.kafka:
-        raise TemporaryError("this server was not told Kafka's address", dependency="kafka")
+        raise no_kafka()
     return DeadLetterBox(resource.services.settings)
-
-
-def _answer(body: dict[str, Any], status: int = 200) -> Response:
-    return Response(orjson.dumps(body), status, content_type="application/json")

@@ -10,6 +10,7 @@ from flask import Response
 from .. import __version__
 from ..errors import CustsvcError, TemporaryError
 from .messages import json_response, parameters
+from .problems import NO_KAFKA
 from .resource import ApiResource
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class Status(ApiResource):
     def _steps(self) -> tuple[list[dict[str, Any]], str | None]:
         """The steps; without Kafka none of them, and why."""
         if not self.services.settings.kafka:
-            return [], "this server was not told Kafka's address"
+            return [], NO_KAFKA
         from ..pipeline import steps
 
         try:

@@ -8,6 +8,7 @@ from flask import Response
 
 from ..customer import format_time
 from ..errors import NotFound
+from ..notify import view
 from ..stores.base import Store
 from ..stores.ledger import Attempt, Notification
 from .messages import json_response, limit_of, parameters
@@ -46,17 +47,7 @@ def _notification(each: Notification, attempts: list[Attempt]) -> dict[str, Any]
         "created_on": _time(each.created_on),
         "updated_on": _time(each.updated_on),
         "next_at": _time(each.next_at) if each.state in ("queued", "deferred") else None,
-        "attempts": [
-            {
-                "number": attempt.number,
-                "time": _time(attempt.tried_on),
-                "outcome": attempt.outcome,
-                "code": attempt.code,
-                "text": attempt.text,
-                "duration": round(attempt.duration, 3),
-            }
-            for attempt in attempts
-        ],
+        "attempts": [view.attempt(attempt) for attempt in attempts],
     }
 
 

@@ -54,6 +54,7 @@ _RESERVED: Final = frozenset(
     ("type", "title", "status", "detail", "code", "errors", "request_id", "instance", "dependency")
 )
 _RETRY_AFTER: Final = ("Retry-After", "2")
+NO_KAFKA: Final = "this server was not told Kafka's address; start it with CUSTSVC_KAFKA set"
 
 
 class Problem(Exception):
@@ -131,6 +132,12 @@ def _cleaned(value: Any) -> Any:
 def bad_parameter(name: str, message: str) -> Problem:
     """A query parameter with a value that cannot be."""
     return Problem(400, "validation", f"{name}: {message}", errors=[FieldError(name, "bad_value", message)])
+
+
+def no_kafka() -> Problem:
+    """What needs Kafka is asked of a server that was started without it, so waiting mends nothing."""
+    members = {"dependency": "kafka"}
+    return Problem(503, "dependency-down", NO_KAFKA, headers=[_RETRY_AFTER], members=members)
 
 
 def answer(exc: Exception) -> Response:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from flask import Blueprint, g, redirect, render_template, request
 
+from ..api.problems import NO_KAFKA
 from ..errors import Conflict, CustsvcError, NotFound, TemporaryError
 from . import toast
 from .access import needs, route, services
@@ -46,8 +47,7 @@ def index() -> Any:
 @needs("write")
 def change() -> Any:
     """Send the chosen ones to where they came from again, or give them up."""
-    from ..failed import customers_of
-    from ..pipeline import resending
+    from ..pipeline import send_again
 
     ids = [each for each in request.form.getlist("ids") if len(each) <= 200][:_SHOWN]
     if not ids:
@@ -60,11 +60,7 @@ def change() -> Any:
                 box.discard(letters, f"discarded by {g.principal.name}")
                 toast.put(f"Gave up {plural(len(letters), 'record')}.")
             else:
-                box.retry(letters)
-                # What a copy missed meanwhile comes with the customer as it is now.
-                if customers := customers_of(letters):
-                    with resending(services().settings, services().store) as again:
-                        again(customers)
+                send_again(services().settings, services().store, box, letters)
                 toast.put(f"Sent {plural(len(letters), 'record')} again.")
     except (Conflict, NotFound):
         toast.put("Somebody else has dealt with one of them meanwhile. Look again.", kind="bad")
@@ -76,7 +72,7 @@ def _box() -> Any:
     from ..failed import DeadLetterBox
 
     if not services().settings.kafka:
-        raise TemporaryError("serve was not told Kafka's address", dependency="kafka")
+        raise TemporaryError(NO_KAFKA, dependency="kafka")
     return DeadLetterBox(services().settings)
 
 

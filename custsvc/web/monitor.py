@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from ..api.problems import NO_KAFKA
 from ..api.resource import Services
 from ..errors import CustsvcError
 from ..recently import Recently
@@ -26,7 +27,6 @@ _WATCHED: Final = 15.0
 _FIRST: Final = 3.0
 # Rates are taken over so many seconds.
 _SPAN: Final = 10.0
-_NOT_TOLD: Final = "serve was not told Kafka's address"
 
 Health = Literal["good", "busy", "bad", "unknown"]
 
@@ -190,9 +190,7 @@ class Monitor:
         what = "in order per customer"
         if ends is None:
             if not self._settings.kafka:
-                return Step(
-                    "Kafka", what, "unknown", None, "records", (), "serve was not told Kafka's address"
-                )
+                return Step("Kafka", what, "unknown", None, "records", (), NO_KAFKA)
             return Step("Kafka", what, "bad", None, "records", (), problem)
         facts = (("Partitions", ("number", len(ends))), ("Rate", ("rate", self._rate("kafka"))))
         return Step("Kafka", what, "good", sum(ends.values()), "records", facts)

@@ -10,6 +10,7 @@ import orjson
 from flask import Blueprint, Response, g, redirect, render_template, request
 
 from ..api.events import EventStream
+from ..api.problems import NO_KAFKA
 from ..errors import CustsvcError, NotFound
 from ..stores import open_store
 from ..verify import Report, remember, verify
@@ -54,7 +55,7 @@ def activity() -> Any:
             events = [event for record in found.records if (event := _event(record.json()))]
             place = found.place
         else:
-            problem = "serve was not told Kafka's address, so it cannot show events as they come"
+            problem = NO_KAFKA
     except CustsvcError as exc:
         problem = str(exc)
     return render_template("pipeline/activity.html", events=events, problem=problem, place=place)

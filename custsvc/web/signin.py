@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from typing import Any, Final
+from urllib.parse import quote
 
 from flask import Blueprint, Response, g, redirect, render_template, request
 
@@ -35,8 +36,6 @@ def add_routes(blueprint: Blueprint) -> None:
 def asked_to_sign_in() -> Response:
     """The answer to who has to sign in first: the way there, and back to the page afterwards."""
     back = request.full_path.rstrip("?") if request.method == "GET" else "/ui/customers"
-    from urllib.parse import quote
-
     target = f"/ui/sign-in?next={quote(back, safe='/')}"
     if request.headers.get("HX-Request"):
         return Response(status=401, headers={"HX-Redirect": target})
@@ -48,9 +47,7 @@ def sign_in() -> Any:
     if g.browser.principal is not None:
         return redirect(next_page(), 303)
     if request.method == "GET":
-        return render_template(
-            "sign_in.html", next=next_page(), error=None, by="password", oidc_name=_oidc_name()
-        )
+        return _page(None, "password")
     by = "key" if "key" in request.form else "password"
     found = _by_key() if by == "key" else _by_password()
     if isinstance(found, str):

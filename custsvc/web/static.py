@@ -22,31 +22,33 @@ def add_routes(blueprint: Blueprint) -> None:
 
 
 @functools.cache
-def _content(name: str) -> tuple[bytes, str] | None:
-    """The bytes of a file and their hash; None where there is none."""
+def _content(name: str) -> tuple[bytes, str]:
+    """The bytes of a file and their hash.
+
+    Raises FileNotFoundError, which is not remembered: anybody may ask for names without end.
+    """
     file = files(__package__) / "static"
     for part in name.split("/"):
         if part in ("", ".", ".."):
-            return None
+            raise FileNotFoundError(name)
         file = file / part
     if not file.is_file():
-        return None
+        raise FileNotFoundError(name)
     content = file.read_bytes()
     return content, hashlib.sha256(content).hexdigest()[:12]
 
 
 def address(name: str) -> str:
     """Where a page finds a file."""
-    found = _content(name)
-    return f"/ui/static/{name}?v={found[1] if found else 0}"
+    return f"/ui/static/{name}?v={_content(name)[1]}"
 
 
 @anybody
 def asset(name: str) -> Response:
-    found = _content(name)
-    if found is None:
+    try:
+        content, version = _content(name)
+    except FileNotFoundError:
         abort(404)
-    content, version = found
     kind = _TYPES.get(name.rpartition(".")[2]) or mimetypes.guess_type(name)[0] or "text/plain"
     response = Response(content, content_type=kind if "image/" in kind else f"{kind}; charset=utf-8")
     response.set_etag(version)

@@ -300,7 +300,9 @@ def told_otherwise(tell: Teller) -> None:
         ("POST", "/api/failed/dead-0/retry"),
         ("GET", "/api/events/stream"),
     ):
-        assert tell(503, method, path, by="without Kafka").json["dependency"] == "kafka"
+        problem = tell(503, method, path, by="without Kafka").json
+        assert problem["dependency"] == "kafka"
+        assert "CUSTSVC_KAFKA" in problem["detail"]
 
 
 def about(tell: Teller) -> None:

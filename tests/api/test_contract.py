@@ -267,4 +267,6 @@ def test_both_backends_tell_the_same_story_byte_for_byte(
             assert dict(headers)["Content-Type"] == "application/problem+json", asked
             assert problem["type"] == f"/problems/{problem['code']}", asked
             assert problem["status"] == status, asked
+        elif 0 < status < 400 and re.search("/customers|/api/failed|/api/status", asked):
+            assert dict(headers)["Cache-Control"] in ("private, no-cache", "private, no-store"), asked
     assert set(CODES) - codes == set(ELSEWHERE)

@@ -13,6 +13,7 @@ from custsvc.api import create_app
 from custsvc.config import Settings
 from custsvc.customer import utc_now
 from custsvc.stores.base import Role, Store, User
+from custsvc.web import static
 
 from .conftest import PASSWORD, Visitor, words
 
@@ -118,6 +119,17 @@ def test_a_form_of_very_many_parts_is_refused(app: Flask) -> None:
     for path in ("/ui/sign-in", "/ui/import"):
         for count, status in ((1000, 403), (100_000, 413), (300_000, 413)):
             assert client.post(path, data=b"a=1&" * count, **plain).status_code == status, (path, count)
+
+
+def test_names_of_files_that_are_none_are_not_kept(app: Flask) -> None:
+    """S8: anybody may ask for as many as they like."""
+    client = app.test_client()
+    assert client.get("/ui/static/icon.svg").status_code == 200
+    before = static._content.cache_info().currsize
+
+    assert {client.get(f"/ui/static/{n}.css").status_code for n in range(50)} == {404}
+
+    assert static._content.cache_info().currsize == before
 
 
 def test_signing_in_gives_a_new_session_so_nobody_can_plant_theirs(app: Flask, make_user: MakeUser) -> None:
