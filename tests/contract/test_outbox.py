@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,8 @@ import pytest
 from custsvc.errors import TemporaryError, VersionConflict
 from custsvc.events import CustomerEvent
 from custsvc.stores.base import Batch, Store
+from custsvc.workers import parked
+from custsvc.workers.parked import Parking
 from tests.sizes import sizes
 
 if TYPE_CHECKING:
@@ -175,6 +178,31 @@ def test_nothing_is_lost_or_out_of_order_while_many_write_and_one_transaction_st
         versions = [version for customer_id, version in seen if customer_id == each.id]
         assert versions == list(range(1, len(versions) + 1))
     print(f"{store.name}: {8 * turns} tries, {len(seen)} events")
+
+
+# -- parked customers
+
+
+def test_a_parked_customer_goes_on_with_all_events_from_the_first_that_was_not_sent(
+    store: Store, customers: Customers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also with those that only a newer custsvc can read: the relay passes on what the source holds."""
+    monkeypatch.setattr(parked, "_PAGE", 2)
+    last = customers.add()
+    for number in range(2, 8):
+        change = customers.next(last, f"Name {number}")
+        if number == 5:
+            payload = change.event.payload.replace(b'"schema":1', b'"schema":9')
+            change = replace(change, event=change.event._replace(payload=payload))
+        last = store.customers.save(change)
+    parking = Parking(store.facts)
+    parking.keep_back([customers.next(last).event._replace(version=3)], 10)
+
+    ((waiting, events),) = parking.ready(store.customers, 1_000_000)
+
+    assert waiting.version == 3
+    assert [event.version for event in events] == [3, 4, 5, 6, 7]
+    assert b'"schema":9' in events[2].payload
 
 
 # -- leadership
