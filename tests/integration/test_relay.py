@@ -89,8 +89,8 @@ def hot_writers(store: Store, changes: int) -> dict[int, int]:
     return {i: stored.version for i in hot if (stored := store.customers.get(i))}
 
 
-# Not all of the full size in one open transaction: what it keeps PostgreSQL from cleaning up makes each change
-# of a hot row dearer than the one before.
+# Not all of the full size in one open transaction: what it keeps PostgreSQL from cleaning up makes each
+# change of a hot row dearer than the one before.
 @sizes("rounds, changes", (1, 1200), (20, 10_000))
 def test_writers_on_hot_customers_lose_nothing_and_an_open_transaction_holds_up_nobody(
     store: Store,
