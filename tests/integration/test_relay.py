@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
+import psycopg2
 import pytest
 
 from custsvc.config import Settings
@@ -17,6 +21,15 @@ from tests.sizes import sizes
 from .conftest import Topic, Workers, until
 
 ME = Caller("test")
+
+
+@pytest.fixture
+def other_database(all_databases: Callable[[str], Any]) -> Iterator[str]:
+    """Another database of the PostgreSQL that the tests use; its address."""
+    databases = all_databases("postgres")
+    url = databases.migrated()
+    yield url
+    databases.drop(url)
 
 
 def versions(records: list[Any]) -> dict[int, list[int]]:
@@ -114,6 +127,32 @@ def test_writers_on_hot_customers_lose_nothing_and_an_open_transaction_holds_up_
 
     assert seen == {i: list(range(1, version + 1)) for i, version in last.items()}
     assert sum(last.values()) == rounds * (5 + changes)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("backend", ["postgres"])
+def test_transactions_that_stay_open_for_ten_minutes_delay_no_event(
+    store: Store, other_store: Store, workers: Workers, backdoor: Any, other_database: str
+) -> None:
+    """O3: one in the outbox's database, one in another of the same cluster."""
+    service = CustomerService(store.customers)
+    customer = service.create(Fields("Ada"), ME)
+    workers.relay(other_store)
+    took: list[float] = []
+
+    with backdoor.open_write(), closing(psycopg2.connect(other_database)) as another:
+        with another.cursor() as cursor:
+            cursor.execute("SELECT pg_current_xact_id()")
+        end = time.monotonic() + 600
+        while (begun := time.monotonic()) < end:
+            service.replace(customer.id, Fields(f"Ada {begun}"), ME)
+            until("it is sent", lambda: store.outbox.depth().waiting == 0, 60)
+            took.append(time.monotonic() - begun)
+            time.sleep(0.05)
+
+    took.sort()
+    print(f"{len(took)} events, median {took[len(took) // 2]:.3f} s, p99 {took[len(took) * 99 // 100]:.3f} s")
 
 
 def test_a_stand_by_takes_over_where_the_leader_ends(
