@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from heapq import nsmallest
 from itertools import chain
@@ -100,15 +100,16 @@ class MongoOutbox:
                 )
             )
             held = carried.waiting(self._customers, limit, session)
-            left: Iterator[Document] = iter(())
-            if apart and len(held) >= limit:
-                # Customers that were not read may carry what comes before their events apart.
-                left = carried.by_customers(self._customers, _customers(apart) - _customers(held), session)
             if not held:
                 return Batch([_event(each) for each in apart], _Read([each["_id"] for each in apart], []))
-            # What neither place has given yet comes, for each customer, after all that is within the limit.
-            found = nsmallest(limit, chain(apart, held, left), key=_pending)
-        separate = {id(each) for each in apart}
+            found = sorted((*apart, *held), key=_pending)[:limit]
+            separate = {id(each) for each in apart}
+            unread = _customers(each for each in found if id(each) in separate) - _customers(held)
+            if unread and len(held) >= limit:
+                # These were not read, and may carry what comes before their events apart.
+                left = carried.by_customers(self._customers, unread, session)
+                found = nsmallest(limit, chain(found, left), key=_pending)
+        # What neither place has given yet comes, for each customer, after all of these.
         return Batch(
             [_event(each) for each in found],
             _Read(
@@ -184,7 +185,7 @@ class MongoOutbox:
         return str(answer["config"]["settings"].get("replicaSetId", ""))
 
 
-def _customers(events: Sequence[Document]) -> set[int]:
+def _customers(events: Iterable[Document]) -> set[int]:
     return {each["_id"]["customer_id"] for each in events}
 
 
