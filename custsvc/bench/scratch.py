@@ -42,7 +42,8 @@ def topics(settings: Settings) -> Iterator[Settings]:
     try:
         yield settings
     finally:
-        deletions = kafka.admin(settings).delete_topics(list(names.values()))
-        for done in deletions.values():
+        # Held until the answers are there: a client that nobody holds is ended, and what it asked with it.
+        client = kafka.admin(settings)
+        for done in client.delete_topics(list(names.values()), request_timeout=60.0).values():
             with suppress(kafka.KafkaException):
-                done.result(30)
+                done.result()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from custsvc import kafka
 from custsvc.bench import http, pipeline, report
 from custsvc.bench.roles import environment
 from custsvc.config import Settings
@@ -48,11 +49,16 @@ def scratch_databases(settings: Settings) -> set[str]:
     return {name for name in found if name.startswith("custsvc_bench_")}
 
 
+def scratch_topics(settings: Settings) -> set[str]:
+    names = kafka.admin(settings).list_topics(timeout=60).topics
+    return {name for name in names if name.startswith("custsvc-bench-")}
+
+
 def test_the_pipeline_is_measured_beside_its_bare_loops_and_nothing_is_left(
     settings: Settings, tmp_path: Path
 ) -> None:
     save = tmp_path / "figures.json"
-    before = scratch_databases(settings)
+    before = scratch_databases(settings), scratch_topics(settings)
 
     done = subprocess.run(
         [
@@ -77,7 +83,8 @@ def test_the_pipeline_is_measured_beside_its_bare_loops_and_nothing_is_left(
     saved = json.loads(save.read_text())
     assert saved["measures"] == list(rows.values())
     assert saved["machine"]["cores"] >= 1
-    assert scratch_databases(settings) <= before
+    assert scratch_databases(settings) <= before[0]
+    assert scratch_topics(settings) <= before[1]
 
 
 @pytest.mark.long
