@@ -158,19 +158,23 @@ class Replay:
         return [row for row in rows if (event := known.get((row.id, row.version))) is None or event.sent]
 
     def _overtaken(self, sent: Sequence[Row]) -> list[Row]:
-        """Those that changed since they were read, as they are now.
+        """Those whose newer event may stand before the one we just sent, as they are now.
 
-        Their new event may have gone out before our old one. Where it has not within a while, the relay
+        Whatever is written from here on goes out behind ours. So a customer that changes once more is done
+        with; one that does not has to wait until its event is out. Where it is not within a while, the relay
         stands still, and will send it again after ours.
         """
         before = {row.id: row.version for row in sent}
-        newer = [row for row in self._store.replica.rows(list(before)) if row.version > before[row.id]]
+        changed = [row for row in self._store.replica.rows(list(before)) if row.version > before[row.id]]
+        overtaken = self._sendable(changed)
         deadline = time.monotonic() + _PATIENCE
-        while len(ready := self._sendable(newer)) < len(newer) and time.monotonic() < deadline:
+        while len(overtaken) < len(changed) and time.monotonic() < deadline:
             self._stop.wait(0.05)
             self._check_stop()
-            newer = self._store.replica.rows([row.id for row in newer])
-        return ready
+            newest = {row.id: row.version for row in self._store.replica.rows([row.id for row in changed])}
+            changed = [row for row in changed if newest.get(row.id) == row.version]
+            overtaken = self._sendable(changed)
+        return overtaken
 
     def _record(self, row: Row) -> Record:
         event = snapshot(row.id, row.version, row.doc, utc_now(), actor=_ACTOR)

@@ -101,6 +101,42 @@ def test_the_last_record_of_a_customer_that_changes_meanwhile_is_its_newest(
     assert last == {row.id: row.version for row in store.replica.rows(ids)}
 
 
+def test_a_customer_that_never_stops_changing_is_not_waited_for(
+    store: Store, settings: Settings, workers: Workers, topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each change is written behind what was sent, so its event needs no help to come last."""
+    monkeypatch.setattr("custsvc.workers.replay._PATIENCE", 3600.0)
+    service = CustomerService(store.customers)
+    ids = [service.create(Fields(f"Ada {n}"), ME).id for n in range(2)]
+    workers.relay(store)
+    published(store)
+
+    def change() -> None:
+        for customer_id in ids:
+            service.replace(customer_id, Fields(f"at {time.monotonic_ns()}"), ME)
+
+    class Meanwhile(Stop):
+        """Whoever waits sees them change."""
+
+        def wait(self, seconds: float) -> bool:
+            change()
+            return super().wait(seconds)
+
+    class Slowly(Publisher):
+        """Whoever sends sees them change."""
+
+        def send(self, *args: Any, **options: Any) -> int:
+            sent = super().send(*args, **options)
+            change()
+            return sent
+
+    with Slowly(settings) as publisher:
+        assert Replay(settings, store, publisher, stop=Meanwhile()).send(ids).sent == 2
+
+    snapshots = [e for e in events(topic.records(settings.topic_updates)) if e.op == "snapshot"]
+    assert sorted((e.customer_id, e.version) for e in snapshots) == [(customer_id, 1) for customer_id in ids]
+
+
 def test_only_those_changed_since_a_time_or_of_given_ids_are_sent(
     store: Store, settings: Settings, workers: Workers
 ) -> None:
