@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -85,6 +85,10 @@ class _Direction:
             yield replace(relayed, bare=self._bare_relay(settings))
         if self._wants("apply"):
             yield replace(self._apply(settings, "distinct"), bare=self._bare_apply(settings))
+            with self._listed_copy(settings) as s:
+                listed = self._apply(s, "distinct, listed")
+            with self._listed_copy(settings) as s:
+                yield replace(listed, bare=self._bare_loop(s))
             with scratch.databases(self._settings, self.copy) as s, scratch.topics(s) as s:
                 self._say("filling a topic with changes of few customers")
                 _fill_hot(s, self._sizes.events)
@@ -166,10 +170,14 @@ class _Direction:
         )
 
     def _bare_apply(self, settings: Settings) -> float:
-        with scratch.databases(settings, self.copy) as s, self._bare(s, self.copy) as bare:
-            client = kafka.consumer(s, "custsvc-bench-bare", auto_offset_reset="earliest")
+        with scratch.databases(settings, self.copy) as s:
+            return self._bare_loop(s)
+
+    def _bare_loop(self, settings: Settings) -> float:
+        with self._bare(settings, self.copy) as bare:
+            client = kafka.consumer(settings, "custsvc-bench-bare", auto_offset_reset="earliest")
             try:
-                client.subscribe([s.topic_updates])
+                client.subscribe([settings.topic_updates])
                 messages = client.consume(1, _PATIENCE)
                 started = time.perf_counter()
                 done = 0
@@ -180,6 +188,14 @@ class _Direction:
                 return _rate(self._sizes.events, time.perf_counter() - started)
             finally:
                 client.close()
+
+    @contextmanager
+    def _listed_copy(self, settings: Settings) -> Iterator[Settings]:
+        """A new copy that somebody lists, of the same topics."""
+        with scratch.databases(settings, self.copy) as s:
+            with open_store(s, self.copy) as store:
+                store.index_lists()
+            yield s
 
     def _bare(self, settings: Settings, backend: Backend) -> Any:
         bare = postgres.Bare if backend == "postgres" else mongo.Bare

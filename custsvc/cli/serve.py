@@ -93,12 +93,26 @@ def serve(
     with open_store(settings) as store:
         if settings.read_only:
             store.keys.all()  # a schema is there, and it is ours
+            _index_lists(store)
         else:
             store.migrate()
             store.claim_role("source")
         if settings.auth == "on":
             _warn_without_keys(store)
     server.serve(settings)
+
+
+def _index_lists(store: Store) -> None:
+    """Who replicates makes no indexes for lists, and who only reads need not be allowed to make any."""
+    from ..errors import ConfigurationError
+
+    try:
+        store.index_lists()
+    except ConfigurationError as exc:
+        raise ConfigurationError(
+            f"lists of a copy need indexes, which could not be made: {exc}",
+            fix=f"custsvc migrate --backend {store.name}, once, as the owner of the copy",
+        ) from exc
 
 
 def _warn_without_keys(store: Store) -> None:

@@ -165,7 +165,8 @@ def replicate(
         Stop().on_signals() as stop,
         Publisher(settings) as publisher,
     ):
-        store.migrate()
+        # Who lists it makes the indexes for that: see `serve --read-only`.
+        store.migrate(lists=False)
         store.claim_role("copy")
         claim(store, name)
         ensure_topics(settings)

@@ -504,10 +504,19 @@ class Store(Protocol):
     @property
     def answers(self) -> Answers: ...
 
-    def migrate(self) -> list[str]:
+    def migrate(self, *, lists: bool = True) -> list[str]:
         """Bring the schema up to date, one process at a time; returns what was applied.
 
+        Without `lists` it leaves out the indexes that lists and searches go by: see `index_lists`.
+
         Raises ConfigurationError when the schema is newer than this custsvc.
+        """
+
+    def index_lists(self) -> bool:
+        """Make the indexes that lists and searches go by; returns whether any was missing.
+
+        They are most of what a copy's writes cost, so it has none until somebody lists it. A user who may
+        not make any needs none where all are there.
         """
 
     def pending_migrations(self) -> list[str]:

@@ -29,7 +29,7 @@ from custsvc.auth import new_key
 from custsvc.config import Settings
 from custsvc.customer import Customer, Fields, utc_now
 from custsvc.errors import ExitCode
-from custsvc.events import new_change
+from custsvc.events import decode, new_change
 from custsvc.local import LocalServers, ports
 from custsvc.stores import open_store
 from custsvc.stores.base import Role, Store
@@ -63,7 +63,7 @@ class Serve:
         self.port = ports.choose()
         self.log = folder / "serve.log"
         self._folder = folder
-        self._environ = environ
+        self.environ = environ
         self.process: subprocess.Popen[bytes] | None = None
 
     def command(self, *arguments: str) -> list[str]:
@@ -73,7 +73,7 @@ class Serve:
         """A command that ends by itself."""
         return subprocess.run(
             self.command(*arguments),
-            env={**self._environ, **environ},
+            env={**self.environ, **environ},
             cwd=self._folder,
             capture_output=True,
             text=True,
@@ -85,7 +85,7 @@ class Serve:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command("serve", "--port", str(self.port), *arguments),
-                env=self._environ,
+                env=self.environ,
                 cwd=self._folder,
                 stdout=log,
                 stderr=log,
@@ -174,6 +174,24 @@ def test_it_serves_in_several_small_processes_and_stops(serve: Serve, key: str) 
     assert code == ExitCode.OK
     assert not any(worker.is_running() for worker in workers)
     assert serve.said() == ["serving", "stopped"]
+
+
+def test_a_copy_is_made_ready_for_lists_by_who_serves_it(
+    serve: Serve, backend: str, empty_database: str
+) -> None:
+    serve.environ[f"CUSTSVC_{backend.upper()}_URL"] = empty_database
+    change = new_change("created", None, NEW, actor="me")
+    with open_store(Settings(backend=backend, **{f"{backend}_url": empty_database})) as copy:
+        copy.migrate(lists=False)
+        copy.claim_role("copy")
+        copy.replica.apply([decode(change.event.payload, b"7")], "t", {0: 1})
+
+    serve.start("--read-only", "--auth", "off")
+
+    status, _, body = serve.request("GET", "/api/customers/?q=ada&sort=-name")
+    assert (status, [each["id"] for each in json.loads(body)["data"]]) == (200, [7])
+    assert serve.stop() == ExitCode.OK
+    assert serve.said() == ["index", "serving", "stopped"]
 
 
 def test_a_request_in_hand_is_finished_when_it_is_told_to_stop(serve: Serve, key: str) -> None:
@@ -357,7 +375,7 @@ def test_open_streams_take_no_thread_from_the_api(
     for name in ("topic_notify", "topic_failed", "topic_dead"):
         settings = settings.replace(**{name: f"{topic}-{name}"})
     kafka.ensure_topics(settings)
-    serve._environ |= {"CUSTSVC_KAFKA": settings.kafka, "CUSTSVC_TOPIC_UPDATES": topic}
+    serve.environ |= {"CUSTSVC_KAFKA": settings.kafka, "CUSTSVC_TOPIC_UPDATES": topic}
     serve.start("--workers", "1", "--threads", "2")
     streams, connections = [], [serve.connect() for _ in range(12)]
     for connection in connections:
@@ -417,7 +435,7 @@ def slow_post(serve: Serve, key: str, length: int, expect: str = "nothing") -> s
 
 def test_a_body_that_does_not_come_in_time_is_answered_408(serve: Serve, key: str) -> None:
     """S9."""
-    serve._environ["CUSTSVC_BODY_TIMEOUT"] = "1"
+    serve.environ["CUSTSVC_BODY_TIMEOUT"] = "1"
     serve.start("--workers", "1", "--threads", "2")
 
     body = json.dumps(ANN).encode()
@@ -446,7 +464,7 @@ def test_a_body_that_comes_in_pieces_is_waited_for(serve: Serve, key: str) -> No
 
 def test_slow_clients_hold_up_nobody_else_however_many_they_are(serve: Serve, key: str) -> None:
     """S9: bodies that do not come, few and then more than are waited for."""
-    serve._environ |= {"CUSTSVC_BODY_TIMEOUT": "600", "CUSTSVC_SLOW_BODIES": "30"}
+    serve.environ |= {"CUSTSVC_BODY_TIMEOUT": "600", "CUSTSVC_SLOW_BODIES": "30"}
     serve.start("--workers", "1", "--threads", "2")
     body = json.dumps(ANN).encode()
     with ExitStack() as stack:
@@ -467,7 +485,7 @@ def test_slow_clients_hold_up_nobody_else_however_many_they_are(serve: Serve, ke
 
 def test_a_body_in_chunks_has_its_time_too(serve: Serve, key: str) -> None:
     """S9."""
-    serve._environ["CUSTSVC_BODY_TIMEOUT"] = "1"
+    serve.environ["CUSTSVC_BODY_TIMEOUT"] = "1"
     serve.start("--workers", "1", "--threads", "1")
     head = f"Host: x\r\nX-Api-Key: {key}\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
     with socket.create_connection(("127.0.0.1", serve.port), timeout=DEADLINE) as connection:
@@ -551,7 +569,7 @@ def test_what_finds_no_thread_in_time_is_refused_and_the_process_is_known_to_liv
             netloc=f"{login}127.0.0.1:{proxy.port}",
             query="directConnection=true&timeoutMS=600000" if backend == "mongo" else parts.query,
         )
-        serve._environ |= {
+        serve.environ |= {
             f"CUSTSVC_{backend.upper()}_URL": urllib.parse.urlunsplit(way),
             "CUSTSVC_QUEUE_TIMEOUT": "1",
         }

@@ -74,10 +74,11 @@ def test_the_pipeline_is_measured_beside_its_bare_loops_and_nothing_is_left(
     assert done.returncode == 0, done.stderr
     rows = {row["measure"]: row for row in json.loads(done.stdout)}
     for backend, other in (("postgres", "mongo"), ("mongo", "postgres")):
-        for name in (f"seed {backend}", f"relay from {backend}", f"apply into {other}, hot"):
+        copies = [f"apply into {other}, {kind}" for kind in ("distinct", "distinct, listed", "hot")]
+        for name in (f"seed {backend}", f"relay from {backend}", *copies):
             assert rows[name]["value"] > 0
             assert rows[name]["bare"] > 0
-        assert rows[f"apply into {other}, distinct"]["detail"] == "60 customers"
+        assert [rows[name]["detail"] for name in copies] == ["60 customers"] * 3
         assert 0 < rows[f"{backend} to topic p50"]["value"] <= rows[f"{backend} to topic p99"]["value"]
         assert rows[f"{backend} to copy p99"]["rss_mb"] > 10
     saved = json.loads(save.read_text())

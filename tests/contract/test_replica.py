@@ -64,6 +64,69 @@ def test_a_batch_is_counted_by_what_it_wrote(store: Store, customers: Customers)
     assert store.replica.rows([1, 2]) == [row(three), row(other)]
 
 
+# -- the indexes of lists
+
+
+@pytest.fixture
+def unlisted(opened: Callable[[str], Store], empty_database: str) -> Store:
+    """A copy as replicate makes it."""
+    store = opened(empty_database)
+    store.migrate(lists=False)
+    store.claim_role("copy")
+    return store
+
+
+def test_a_copy_is_indexed_for_lists_when_somebody_wants_to_list_it(
+    unlisted: Store, store: Store, customers: Customers
+) -> None:
+    events = [event for id in range(1, 6) for event in customers.versions(2, id=id, email=f"{id}@x.example")]
+    for copy in (unlisted, store):
+        copy.replica.apply(events, TOPIC, {0: 10})
+
+    assert unlisted.replica.digest(0) == store.replica.digest(0)
+    assert store.index_lists() is False
+    assert unlisted.index_lists() is True
+    assert unlisted.index_lists() is False
+    assert unlisted.migrate() == []
+    for query in (CustomerQuery(sort="email"), CustomerQuery(filter=CustomerFilter(words=("name", "2")))):
+        found = unlisted.customers.find(query)
+        assert found == store.customers.find(query)
+        assert found.count == 5
+
+
+def test_processes_that_index_a_copy_at_once_do_not_disturb_each_other_nor_who_replicates(
+    unlisted: Store,
+    opened: Callable[[str], Store],
+    empty_database: str,
+    customers: Customers,
+    at_once: Callable[..., list[Any]],
+) -> None:
+    events = [event for id in range(1, 201) for event in customers.versions(1, id=id)]
+    lister, applier = opened(empty_database), opened(empty_database)
+
+    results = at_once(
+        unlisted.index_lists, lister.index_lists, lambda: applier.replica.apply(events, TOPIC, {0: 200})
+    )
+
+    assert results[2] == Applied(written=200, stale=0)
+    assert True in results[:2]
+    assert unlisted.index_lists() is False
+
+
+def test_a_copy_that_is_indexed_while_another_is_filled_beside_it_stays_indexed(
+    unlisted: Store, customers: Customers
+) -> None:
+    filled = unlisted.replica.shadow()
+    filled.apply(customers.versions(1, id=1), TOPIC, {0: 1})
+
+    unlisted.index_lists()
+    unlisted.replica.hold(60)
+
+    assert unlisted.replica.swap(TOPIC)
+    assert unlisted.index_lists() is False
+    assert unlisted.customers.find(CustomerQuery(filter=CustomerFilter(words=("ada",)))).count == 1
+
+
 @sizes("count", 1, 10_000)
 def test_an_update_that_is_late_does_not_bring_a_deleted_customer_back(
     store: Store, customers: Customers, count: int

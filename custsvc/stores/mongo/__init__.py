@@ -15,6 +15,7 @@ from .facts import MongoFacts
 from .keys import MongoKeys
 from .ledger import MongoLedger
 from .outbox import MongoOutbox
+from .queries import index_lists
 from .recipients import MongoRecipients
 from .replica import MongoReplica
 from .schema import migrate, pending, require_schema
@@ -38,8 +39,11 @@ class MongoStore:
         self.users = MongoUsers(self._connection)
         self.sessions = MongoSessions(self._connection)
 
-    def migrate(self) -> list[str]:
-        return migrate(self._connection)
+    def migrate(self, *, lists: bool = True) -> list[str]:
+        return migrate(self._connection, lists=lists)
+
+    def index_lists(self) -> bool:
+        return index_lists(self._connection)
 
     def pending_migrations(self) -> list[str]:
         return pending(self._connection)

@@ -235,8 +235,10 @@ def no_replica_set(where: str) -> ConfigurationError:
 
 
 def no_schema() -> ConfigurationError:
-    """The error of a database that was never migrated."""
-    return ConfigurationError("the database has no custsvc schema, or an older one", fix="custsvc migrate")
+    """The error of a database that was never migrated, or lists without the indexes for it."""
+    return ConfigurationError(
+        "the database has no custsvc schema, an older one, or not the indexes of lists", fix="custsvc migrate"
+    )
 
 
 def address(url: str) -> str:

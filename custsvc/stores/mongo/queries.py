@@ -9,20 +9,22 @@ list is walked in its order, and what does not fit is passed over.
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import random
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import pymongo
 from bson import Int64, MaxKey, MinKey
-from pymongo import ASCENDING, DESCENDING
-from pymongo.database import Database
+from pymongo import ASCENDING, DESCENDING, IndexModel
 
 from ...customer import INT64_MAX, Stored, format_time, parse_time
 from ...search import after_prefix, metadata_terms
 from ..base import LIVE, CustomerFilter, CustomerQuery, Deleted, Page, Position, SortField, TimeSpan
 from . import carried
 from .connection import BULK_TIMEOUT, Connection, Document
+
+logger = logging.getLogger(__name__)
 
 BY_DELETED: Final = "deleted_1__id_1"
 _DELETED: dict[Deleted, Document] = {
@@ -50,13 +52,24 @@ _STORED: Final = {"version": 1, "deleted": 1, "doc": 1, "hlc": 1}
 _TERMS: Final = [("terms", ASCENDING), ("_id", ASCENDING)]
 
 
-def create_queries(database: Database[Document]) -> None:
-    """The migration of what lists and searches need."""
-    customers = database["customer"]
-    customers.create_index(_TERMS)
-    for sort in _FIELDS:
-        if sort != "id":
-            customers.create_index(_index(sort))
+def index_lists(connection: Connection) -> bool:
+    """Make the indexes that lists and searches go by, where they are missing; returns whether any was.
+
+    Nobody who writes waits meanwhile.
+    """
+    customers = connection["customer"]
+    wanted = [IndexModel(_TERMS), *(IndexModel(_index(sort)) for sort in _FIELDS if sort != "id")]
+    with connection.translated(), pymongo.timeout(None):
+        there = {index["name"] for index in customers.list_indexes()}
+        missing = [index for index in wanted if index.document["name"] not in there]
+        if not missing:
+            return False
+        names = [str(index.document["name"]) for index in missing]
+        logger.info(
+            "Making the indexes that lists and searches go by", extra={"action": "index", "indexes": names}
+        )
+        customers.create_indexes(missing)
+    return True
 
 
 def _index(sort: SortField) -> list[tuple[str, int]]:

@@ -21,7 +21,7 @@ from .keys import create_keys
 from .lease import Lease
 from .ledger import create_notification_records, create_notifications
 from .outbox import create_events
-from .queries import create_queries
+from .queries import index_lists
 from .replica import create_replica
 
 _COLLECTION = "custsvc_migration"
@@ -41,7 +41,6 @@ class Migration(NamedTuple):
 def _create_api(database: Database[Document]) -> None:
     create_answers(database)
     fill_terms(database)
-    create_queries(database)
 
 
 # In order, and never renumbered. A backend file brings its own function.
@@ -58,15 +57,18 @@ MIGRATIONS = (
 )
 
 
-def migrate(connection: Connection) -> list[str]:
-    """Apply what is missing; returns the names of the migrations applied."""
+def migrate(connection: Connection, *, lists: bool) -> list[str]:
+    """Apply what is missing; returns the names of the migrations applied, and `list_indexes`."""
     connection.check()
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         lease = Lease(connection, _COLLECTION, "lock", _LEASE)
         with lease.held() as ours:
             if ours:
-                return _migrate(connection, lease)
+                done = _migrate(connection, lease)
+                if lists and index_lists(connection):
+                    done.append("list_indexes")
+                return done
         time.sleep(0.1)
     raise TemporaryError(
         f"another process has been migrating {connection.address} for {_PATIENCE:.0f} seconds",

@@ -47,12 +47,16 @@ def make(connection: Connection) -> str:
     # A swap that was cut off has its shadow still.
     finish(connection)
     name = connection.keep(_SHADOW, f"customer_shadow_{uuid.uuid4().hex[:8]}")
+    _copy_indexes(connection, name)
+    return name
+
+
+def _copy_indexes(connection: Connection, name: str) -> None:
     with connection.translated():
         for index in connection["customer"].list_indexes():
             options = {key: value for key, value in index.items() if key not in ("v", "key", "ns")}
             if options["name"] != "_id_":
                 connection[name].create_index(list(index["key"].items()), **options)
-    return name
 
 
 def drop(connection: Connection) -> None:
@@ -104,6 +108,8 @@ def swap(connection: Connection, topic: str, *, anyway: bool) -> bool:
         live, filled = positions(connection, topic), positions(connection, PREFIX + topic)
         if not anyway and any(offset > filled.get(part, 0) for part, offset in live.items()):
             return False
+        # Whoever lists the copy may have given it indexes since the shadow was made.
+        _copy_indexes(connection, str(shadow["value"]))
         before = str(held["value"])
         # The point of no return, and only while nobody applies: from here on whoever comes finishes it.
         marked = meta.update_one(

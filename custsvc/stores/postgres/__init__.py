@@ -16,7 +16,7 @@ from .ledger import PostgresLedger
 from .outbox import PostgresOutbox
 from .recipients import PostgresRecipients
 from .replica import PostgresReplica
-from .schema import migrate, pending
+from .schema import index_lists, migrate, pending
 
 
 class PostgresStore:
@@ -37,8 +37,11 @@ class PostgresStore:
         self.sessions = PostgresSessions(self._connections)
         self.answers = PostgresAnswers(self._connections)
 
-    def migrate(self) -> list[str]:
-        return migrate(self._connections)
+    def migrate(self, *, lists: bool = True) -> list[str]:
+        return migrate(self._connections, lists=lists)
+
+    def index_lists(self) -> bool:
+        return index_lists(self._connections)
 
     def pending_migrations(self) -> list[str]:
         return pending(self._connections)

@@ -33,6 +33,17 @@ _KEYS: dict[SortField, _Key] = {
     "updated_on": _Key("updated_on", "timestamptz"),
     "version": _Key("version", "bigint"),
 }
+# What lists and searches go by, which a copy that nobody lists does without. One for each order of a list;
+# text sorts by code points, as it does in MongoDB. The entries that wait to be merged into the index of terms
+# are kept few, because each search reads them all.
+LIST_INDEXES: Final = {
+    "customer_terms": "USING gin (terms) WITH (gin_pending_list_limit = 256)",
+    **{
+        f"customer_{sort.removesuffix('_on')}": f"({key.sql}, id)"
+        for sort, key in _KEYS.items()
+        if sort != "id"
+    },
+}
 _DELETED: dict[Deleted, str] = {"exclude": "NOT deleted", "only": "deleted", "include": "true"}
 # A limit is part of the text, so that the plan is made for it; these are prepared, others are not.
 _PREPARED_LIMITS = frozenset((10, 20, 25, 50, 100, 200))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from importlib.resources import files
 
+from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 from psycopg2.sql import SQL, Composed, Identifier
 
 from ...errors import ConfigurationError
 from .connection import Connections
+from .queries import LIST_INDEXES
 from .rows import fill_terms
+
+logger = logging.getLogger(__name__)
 
 # Any number will do, as long as nobody else in this database uses it.
 _LOCK = 0x63757374_00000001
@@ -18,13 +23,12 @@ _LOCK = 0x63757374_00000001
 _FILLED_BY = {3: fill_terms}
 
 
-def migrate(connections: Connections) -> list[str]:
-    """Apply what is missing; returns the names of the files applied."""
+def migrate(connections: Connections, *, lists: bool) -> list[str]:
+    """Apply what is missing; returns the names of the files applied, and `list_indexes`."""
     known = _files()
     done: list[str] = []
     with connections.transaction() as cursor:
-        cursor.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        _lock(cursor)
         if connections.schema:
             cursor.execute(Composed([SQL("CREATE SCHEMA IF NOT EXISTS "), Identifier(connections.schema)]))
         cursor.execute(
@@ -45,7 +49,45 @@ def migrate(connections: Connections) -> list[str]:
                     _FILLED_BY[number](cursor)
                 cursor.execute("INSERT INTO custsvc_migration (number, name) VALUES (%s, %s)", (number, name))
                 done.append(name)
+        if lists and _index_lists(cursor):
+            done.append("list_indexes")
     return done
+
+
+def index_lists(connections: Connections) -> bool:
+    """Make the indexes that lists and searches go by, where they are missing; returns whether any was.
+
+    Who writes waits meanwhile, who reads does not.
+    """
+    with connections.cursor() as cursor:
+        if not (missing := _missing_indexes(cursor)):
+            return False
+    logger.info(
+        "Making the indexes that lists and searches go by", extra={"action": "index", "indexes": missing}
+    )
+    with connections.transaction() as cursor:
+        _lock(cursor)
+        return _index_lists(cursor)
+
+
+def _lock(cursor: Cursor) -> None:
+    cursor.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
+    cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+
+
+def _index_lists(cursor: Cursor) -> bool:
+    missing = _missing_indexes(cursor)
+    for name in missing:
+        cursor.execute(f"CREATE INDEX {name} ON customer {LIST_INDEXES[name]}")
+    return bool(missing)
+
+
+def _missing_indexes(cursor: Cursor) -> list[str]:
+    cursor.execute(
+        "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema() AND tablename = 'customer'"
+    )
+    there = {name for (name,) in cursor.fetchall()}
+    return [name for name in LIST_INDEXES if name not in there]
 
 
 def pending(connections: Connections) -> list[str]:
