@@ -330,6 +330,12 @@ class Replica(Contents, Protocol):
         effects are durable. Raises Superseded where the copy was swapped, or is held, since one began.
         """
 
+    def applying(self, events: Sequence[ReceivedEvent]) -> Callable[[str, Positions], Applied]:
+        """`apply` in two steps: what needs no database is done now, and the call does the rest.
+
+        It holds no event any more, may be called in another thread, and again where it failed.
+        """
+
     def rebuilding(self) -> AbstractContextManager[bool]:
         """Whether nobody else fills a shadow of this copy, and nobody else can within the block."""
 

@@ -1,7 +1,9 @@
 """The loop of every consumer: take a batch, have it handled, commit exact offsets, go on.
 
-One thread, so nothing is in flight when partitions move. A batch is committed only after its handler has
-returned, which means its effects are durable. An outage of what the handler writes to is waited out with the
+A batch is committed only after its handler has returned and what that left to be done is done, which means
+its effects are durable. What it leaves runs beside the taking and handling of the next batch, one at a time
+and in order. So a batch may be in flight when partitions move: whoever has them next may handle it again, as
+after a crash, and its effects bear that. An outage of what the handler writes to is waited out with the
 partitions paused and the membership kept (`insist`); one of Kafka ends in a new start from the last commit.
 
 A consumer whose store knows its own positions reads from those; the offsets in the group are for tools that
@@ -15,7 +17,9 @@ import logging
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from itertools import chain, repeat
+from typing import Any, NamedTuple, TypeVar
 
 from .. import crash, metrics
 from ..config import Settings
@@ -36,14 +40,28 @@ from .loop import Stop, backoff, keep_trying
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Handle = Callable[[list[Any]], None]
+Handle = Callable[[list[Any]], Callable[[], None] | None]
 Positions = Callable[[str], Mapping[int, int]]
 
 _IDLE = 0.5
+# As long as a batch is in flight, for it is to be committed when it is done.
+_SOON = 0.02
+
+
+class _Left(NamedTuple):
+    """What is left to do of a batch, as it is being done; the offsets after it, and the time of its last."""
+
+    work: Callable[[], None]
+    first: Future[None]
+    offsets: Mapping[tuple[str, int], int]
+    newest: int
 
 
 class Consuming:
     """Consumes topics in a group and gives each batch to `handle`, whose list it is then.
+
+    `handle` may return what is left to do, for another thread: it is done again for as long as it raises
+    TemporaryError, and before that of the next batch begins.
 
     `positions` says where to go on in a topic, per partition: that of a store which keeps them together with
     its data, and has to hold all of it. Without it the group's committed offsets count. `what` is how the
@@ -74,6 +92,7 @@ class Consuming:
         self._before = before
         self._client: Consumer | None = None
         self._paused = False
+        self._left: _Left | None = None
 
     def run(self) -> None:
         """Consume until stop is asked. Raises PositionLost, and what `handle` raises but TemporaryError."""
@@ -88,22 +107,47 @@ class Consuming:
         self._paused = False
         try:
             client.subscribe(self._topics, on_assign=self._on_assign)
-            while not self._stop.asked():
-                messages = self._take(client)
-                metrics.beat(self._what)
-                if not messages:
-                    metrics.lag(self._what, 0.0)
-                    continue
-                offsets, newest = next_offsets(messages), messages[-1].timestamp()[1]
-                self._handle(messages)
-                self._commit(client, offsets)
-                crash.point("consume.committed")
-                metrics.lag(self._what, time.time() - newest / 1000)
+            with ThreadPoolExecutor(1, "consume") as aside:
+                self._loop(client, aside)
         except KafkaException as exc:
             raise failure(exc, self._settings.kafka_servers) from exc
         finally:
-            self._client = None
+            self._client = self._left = None
             client.close()
+
+    def _loop(self, client: Consumer, aside: Executor) -> None:
+        while not self._stop.asked():
+            messages = self._take(client)
+            metrics.beat(self._what)
+            if not messages:
+                self._finish(client)
+                metrics.lag(self._what, 0.0)
+                continue
+            offsets, newest = next_offsets(messages), messages[-1].timestamp()[1]
+            try:
+                left = self._handle(messages)
+            finally:
+                # What came before is done and committed, whatever there is to say about this batch.
+                self._finish(client)
+            if left is None:
+                self._done(client, offsets, newest)
+            else:
+                self._left = _Left(left, aside.submit(left), offsets, newest)
+        self._finish(client)
+
+    def _finish(self, client: Consumer) -> None:
+        """Wait until what was left of the batch before is done."""
+        if self._left is None:
+            return
+        (work, first, offsets, newest), self._left = self._left, None
+        tries = chain([first.result], repeat(work))
+        self.insist(lambda: next(tries)())
+        self._done(client, offsets, newest)
+
+    def _done(self, client: Consumer, offsets: Mapping[tuple[str, int], int], newest: int) -> None:
+        self._commit(client, offsets)
+        crash.point("consume.committed")
+        metrics.lag(self._what, time.time() - newest / 1000)
 
     def _membership(self) -> dict[str, str]:
         """The lasting name, one for each choice of topics.
@@ -118,7 +162,7 @@ class Consuming:
 
     def _take(self, client: Consumer) -> list[Any]:
         """Up to a batch of records: waits for the first, then takes what is there already."""
-        messages = client.consume(1, _IDLE)
+        messages = client.consume(1, _IDLE if self._left is None else _SOON)
         if messages:
             messages += client.consume(self._batch - 1, 0)
         return [message for message in messages if self._is_record(message)]

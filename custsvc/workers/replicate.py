@@ -1,6 +1,7 @@
 """Replicate: keeps a copy of the customers in another database, by the events on the topic.
 
-Decode a batch, apply it in bulk together with its positions, then commit (see `consume`). The copy itself
+Decode a batch, apply it in bulk together with its positions, then commit; the next one is decoded while the
+database works (see `consume`). The copy itself
 knows how far it is, and reading starts from there. A record that can never be read goes to the dead-letter
 topic with its original bytes, and its neighbours go on.
 """
@@ -8,6 +9,8 @@ topic with its original bytes, and its neighbours go on.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from .. import crash, kafka, metrics
@@ -15,7 +18,7 @@ from ..config import BACKENDS, Settings
 from ..errors import BadEvent, ConfigurationError, Conflict, NewerSchema, PositionLost
 from ..events import ReceivedEvent, decode
 from ..kafka import Publisher, Record
-from ..stores.base import Replica, Store
+from ..stores.base import Applied, Positions, Replica, Store
 from ..tail import places_of
 from .consume import Consuming, coordinates, next_offsets
 from .dead import DeadLetters, dead_letter
@@ -109,7 +112,8 @@ class Replicate:
                 fix=f"fill the copy anew, it serves meanwhile: custsvc replicate --rebuild{self._named}",
             ) from lost
 
-    def _handle(self, messages: list[Any]) -> None:
+    def _handle(self, messages: list[Any]) -> Callable[[], None]:
+        """Decode a batch and bury what cannot be; returns the applying of the rest."""
         events: list[ReceivedEvent] = []
         dead: list[Record] = []
         crash.point("replicate.taken")
@@ -135,18 +139,18 @@ class Replicate:
         if dead:
             self._dead.bury(dead)
             crash.point("replicate.buried")
-        applied = self._consuming.insist(lambda: self._replica.apply(events, self._topic, positions))
+        return partial(self._apply, self._replica.applying(events), positions, len(dead))
+
+    def _apply(self, applying: Callable[[str, Positions], Applied], positions: Positions, dead: int) -> None:
+        applied = applying(self._topic, positions)
         crash.point("replicate.applied")
-        for result, number in (
-            ("written", applied.written),
-            ("stale", applied.stale),
-            ("dead", len(dead)),
-        ):
+        written, stale = applied
+        for result, number in (("written", written), ("stale", stale), ("dead", dead)):
             metrics.count("the copy", result, number)
         logger.debug(
             "Applied %d events",
-            len(events),
-            extra={"action": "applied", "written": applied.written, "stale": applied.stale},
+            written + stale,
+            extra={"action": "applied", "written": written, "stale": stale},
         )
 
 

@@ -6,8 +6,9 @@ times, repeats 5 times; and the positions cannot come apart from what was applie
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 
 from bson import Int64
 from pymongo import ReplaceOne, UpdateOne
@@ -79,17 +80,32 @@ class MongoReplica(MongoContents):
         return shadow.swap(self._connection, topic, anyway=anyway)
 
     def apply(self, events: Sequence[ReceivedEvent], topic: str, positions: Positions) -> Applied:
-        *chunks, last = _chunks(newest(events))
-        written = sum(self._apply(chunk, topic, {}) for chunk in chunks)
-        written += self._apply(last, topic, positions)
-        return Applied(written, len(events) - written)
+        return self.applying(events)(topic, positions)
 
-    def _apply(self, events: list[ReceivedEvent], topic: str, positions: Positions) -> int:
-        documents = [received_document(event) for event in events]
+    def applying(self, events: Sequence[ReceivedEvent]) -> Callable[[str, Positions], Applied]:
+        chunks = [[received_document(event) for event in chunk] for chunk in _chunks(newest(events))]
+        return partial(self._write, chunks, len(events), self._generation)
+
+    def _write(
+        self,
+        chunks: list[list[Document]],
+        events: int,
+        generation: str | None,
+        topic: str,
+        positions: Positions,
+    ) -> Applied:
+        *before, last = chunks
+        written = sum(self._write_chunk(chunk, generation, topic, {}) for chunk in before)
+        written += self._write_chunk(last, generation, topic, positions)
+        return Applied(written, events - written)
+
+    def _write_chunk(
+        self, documents: list[Document], generation: str | None, topic: str, positions: Positions
+    ) -> int:
         moves = [_move(self._prefix + topic, part, positions[part]) for part in sorted(positions)]
 
         def work(session: ClientSession) -> int:
-            if self._generation is not None and self._generation != self._now(session):
+            if generation is not None and generation != self._now(session):
                 raise Superseded("the copy was filled anew meanwhile", dependency="mongo")
             # Another process that writes one of these meanwhile makes this transaction start again. In the
             # order of id, so that of two such processes one gets on.

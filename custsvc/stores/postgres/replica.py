@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
+from io import BytesIO
+from typing import Final
 
 from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 from psycopg2.extras import execute_values
@@ -17,6 +20,8 @@ from .connection import Connections
 from .contents import PostgresContents
 from .rows import CHANGEABLE, COPIED, copied_received
 
+# Bytes: each piece waits for the interpreter, which reads the next batch meanwhile.
+_COPIED_AT_ONCE: Final = 1 << 20
 _INCOMING = """
     CREATE TEMPORARY TABLE IF NOT EXISTS incoming (LIKE customer INCLUDING DEFAULTS) ON COMMIT DELETE ROWS
 """
@@ -81,21 +86,28 @@ class PostgresReplica(PostgresContents):
         return shadow.swap(self._connections, topic, anyway=anyway)
 
     def apply(self, events: Sequence[ReceivedEvent], topic: str, positions: Positions) -> Applied:
-        batch = newest(events)
+        return self.applying(events)(topic, positions)
+
+    def applying(self, events: Sequence[ReceivedEvent]) -> Callable[[str, Positions], Applied]:
+        rows = copying.lines(copied_received(event) for event in newest(events))
+        return partial(self._write, rows.getvalue(), len(events), self._generation)
+
+    def _write(
+        self, rows: bytes, events: int, generation: str | None, topic: str, positions: Positions
+    ) -> Applied:
         written = 0
         with self._connections.transaction() as cursor:
-            if batch:
+            if rows:
                 cursor.execute(_INCOMING)
-                rows = copying.lines(copied_received(event) for event in batch)
-                cursor.copy_expert(f"COPY incoming ({COPIED}) FROM STDIN", rows)
+                cursor.copy_expert(f"COPY incoming ({COPIED}) FROM STDIN", BytesIO(rows), _COPIED_AT_ONCE)
                 cursor.execute(self._sql(_UPSERT))
                 written = cursor.rowcount
             else:
                 cursor.execute(self._sql("LOCK TABLE {table} IN ROW EXCLUSIVE MODE"))
             # The lock on the table keeps a swap out from here to the commit.
-            if self._generation not in (None, _generation(cursor)):
+            if generation not in (None, _generation(cursor)):
                 raise Superseded("the copy was filled anew meanwhile", dependency="postgres")
             moves = [(self._prefix + topic, part, offset) for part, offset in sorted(positions.items())]
             execute_values(cursor, _POSITIONS, moves)
             crash.point("replicate.writing")
-        return Applied(written, len(events) - written)
+        return Applied(written, events - written)
