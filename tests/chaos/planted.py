@@ -139,17 +139,17 @@ PostgresOutbox.read = _read
                 (
                     "",
                     """
-_whole = PostgresReplica.apply
+_whole = PostgresReplica._write
 
 
-def _apply(self, events, topic, positions):
-    applied = _whole(self, events, topic, positions)
+def _write(self, *batch):
+    applied = _whole(self, *batch)
     with self._connections.cursor() as cursor:
         cursor.execute("DELETE FROM customer WHERE deleted")
     return applied
 
 
-PostgresReplica.apply = _apply
+PostgresReplica._write = _write
 """,
                 )
             ]
@@ -204,9 +204,10 @@ PostgresReplica.apply = _apply
         {
             _CONSUME: [
                 (
-                    "self._handle(messages)\n",
-                    "client.commit(offsets=[TopicPartition(*w, o) for w, o"
-                    " in next_offsets(messages).items()], asynchronous=False); self._handle(messages)\n",
+                    "left = self._handle(messages)\n",
+                    "client.commit(offsets=[TopicPartition(*w, o) for w, o in"
+                    " next_offsets(messages).items()], asynchronous=False);"
+                    " left = self._handle(messages)\n",
                 )
             ],
             _COPY: [("positions=replica.begin", "positions=None")],

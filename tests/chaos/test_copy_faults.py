@@ -29,12 +29,15 @@ class Between:
         self.written = 0
         self.stale = 0
 
-    def apply(self, events: Sequence[ReceivedEvent], topic: str, positions: Positions) -> Applied:
-        self._before(events)
-        applied = self._replica.apply(events, topic, positions)
-        self.written += applied.written
-        self.stale += applied.stale
-        return applied
+    def applying(self, events: Sequence[ReceivedEvent]) -> Callable[[str, Positions], Applied]:
+        def write(topic: str, positions: Positions) -> Applied:
+            self._before(events)
+            applied = self._replica.apply(events, topic, positions)
+            self.written += applied.written
+            self.stale += applied.stale
+            return applied
+
+        return write
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._replica, name)

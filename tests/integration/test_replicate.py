@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -206,7 +206,7 @@ def test_a_copy_starts_from_its_own_positions_even_where_the_group_knows_none(
 
 
 class Faulty:
-    """A real copy whose database is away for the first calls of `apply`."""
+    """A real copy whose database is away for the first tries to apply."""
 
     def __init__(self, replica: Replica, outages: int, *, forget_positions: bool = False) -> None:
         self._replica = replica
@@ -218,14 +218,17 @@ class Faulty:
     def begin(self, topic: str) -> dict[int, int]:
         return {} if self._forget else self._replica.begin(topic)
 
-    def apply(self, events: Sequence[ReceivedEvent], topic: str, positions: Positions) -> Applied:
-        if self.outages > 0:
-            self.outages -= 1
-            raise TemporaryError("away", dependency="postgres")
-        applied = self._replica.apply(events, topic, positions)
-        self.events += len(events)
-        self.written += applied.written
-        return applied
+    def applying(self, events: Sequence[ReceivedEvent]) -> Callable[[str, Positions], Applied]:
+        def write(topic: str, positions: Positions) -> Applied:
+            if self.outages > 0:
+                self.outages -= 1
+                raise TemporaryError("away", dependency="postgres")
+            applied = self._replica.apply(events, topic, positions)
+            self.events += len(events)
+            self.written += applied.written
+            return applied
+
+        return write
 
     def scan(self, after_id: int, limit: int) -> list[Row]:
         return self._replica.scan(after_id, limit)

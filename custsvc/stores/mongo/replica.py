@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
+from typing import NamedTuple
 
-from bson import Int64
+from bson import Int64, encode
+from bson.raw_bson import RawBSONDocument
 from pymongo import ReplaceOne, UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
@@ -29,6 +31,19 @@ _CHUNK = 16_000_000
 # Documents in one: what a long transaction has changed cannot leave the server's cache, and where that is
 # small the server rolls the transaction back, again and again.
 _MOST = 1000
+
+
+class _Encoded(NamedTuple):
+    """A customer as it goes to the server: a tenth of the memory, and nothing left to do but to send it."""
+
+    id: Int64
+    version: Int64
+    document: RawBSONDocument
+
+
+def _encoded(event: ReceivedEvent) -> _Encoded:
+    document = received_document(event)
+    return _Encoded(document["_id"], document["version"], RawBSONDocument(encode(document)))
 
 
 def create_replica(database: Database[Document]) -> None:
@@ -83,12 +98,12 @@ class MongoReplica(MongoContents):
         return self.applying(events)(topic, positions)
 
     def applying(self, events: Sequence[ReceivedEvent]) -> Callable[[str, Positions], Applied]:
-        chunks = [[received_document(event) for event in chunk] for chunk in _chunks(newest(events))]
+        chunks = [[_encoded(event) for event in chunk] for chunk in _chunks(newest(events))]
         return partial(self._write, chunks, len(events), self._generation)
 
     def _write(
         self,
-        chunks: list[list[Document]],
+        chunks: list[list[_Encoded]],
         events: int,
         generation: str | None,
         topic: str,
@@ -100,7 +115,7 @@ class MongoReplica(MongoContents):
         return Applied(written, events - written)
 
     def _write_chunk(
-        self, documents: list[Document], generation: str | None, topic: str, positions: Positions
+        self, customers: list[_Encoded], generation: str | None, topic: str, positions: Positions
     ) -> int:
         moves = [_move(self._prefix + topic, part, positions[part]) for part in sorted(positions)]
 
@@ -109,11 +124,11 @@ class MongoReplica(MongoContents):
                 raise Superseded("the copy was filled anew meanwhile", dependency="mongo")
             # Another process that writes one of these meanwhile makes this transaction start again. In the
             # order of id, so that of two such processes one gets on.
-            known = self._versions([each["_id"] for each in documents], session)
-            new = [each for each in documents if each["_id"] not in known]
-            newer = [each for each in documents if each["version"] > known.get(each["_id"], each["version"])]
+            known = self._versions([each.id for each in customers], session)
+            new = [each.document for each in customers if each.id not in known]
+            newer = [each for each in customers if each.version > known.get(each.id, each.version)]
             if newer:
-                changes = [ReplaceOne({"_id": each["_id"]}, each) for each in newer]
+                changes: list[ReplaceOne[Document]] = [ReplaceOne({"_id": e.id}, e.document) for e in newer]
                 self._customers.bulk_write(changes, ordered=False, session=session)
             if new:
                 self._customers.insert_many(new, ordered=False, session=session)
