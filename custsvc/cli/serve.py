@@ -53,7 +53,8 @@ def serve(
         bool | None,
         typer.Option(
             "--read-only/--no-read-only",
-            help="Serve the copy that --backend names: reads only.  [env: CUSTSVC_READ_ONLY]",
+            help="Serve the copy that --backend names: reads only. Makes the indexes that lists need, where "
+            "there are none.  [env: CUSTSVC_READ_ONLY]",
         ),
     ] = None,
     data_dir: DataDirOption = None,

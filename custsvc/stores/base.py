@@ -226,7 +226,7 @@ class Outbox(Protocol):
         """The events after those of a `batch` that is not done yet; empty where that cannot be said yet.
 
         It is what `read` gives after `done(batch)`, or the beginning of it. May run beside the sending of
-        `batch`, in another thread.
+        `batch` and beside `done(batch)`, in another thread.
         """
 
     def done(self, batch: Batch) -> None:

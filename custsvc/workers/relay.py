@@ -1,10 +1,10 @@
 """The relay: brings every event from the outbox to Kafka, in order per customer.
 
 One leader per source, any number of stand-bys. Read a batch, produce every event, wait for every
-acknowledgement, only then note the batch as done; the next one is read meanwhile. Whatever breaks in
-between, the batch is read and sent again: consumers drop repeats by version, and nothing is lost. What would
-break the order of a customer's events without a word, a changed topic or a restored database, is refused
-(see `guard`).
+acknowledgement, only then note the batch as done; the next one is read, or even sent, meanwhile. Whatever
+breaks in between, what is not noted as done is read and sent again: consumers drop repeats by version, and
+nothing is lost. What would break the order of a customer's events without a word, a changed topic or a
+restored database, is refused (see `guard`).
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ class Relay:
         self._admin = admin(settings)
         self._parking = Parking(store.facts)
         self._most = _FIRST
+        self._marking: Future[None] | None = None
 
     def run(self) -> None:
         """Lead or stand by until stop is asked. Raises ConfigurationError where going on is refused."""
@@ -101,7 +102,9 @@ class Relay:
     def _publish(self) -> None:
         idle, released = _IDLE_FIRST, -1000.0
         ahead = Batch()
-        # What runs beside the sending: the next look at the topic, and the reading of the next batch.
+        # Beside the sending run: the next look at the topic, and the reading of the next batch or, where
+        # few wait, the marking of the one before.
+        self._marking = None
         with ThreadPoolExecutor(2, "relay") as aside:
             watch = _Watch(aside, lambda: check_topic(self._settings, self._store.facts, self._admin))
             while not self._stop.asked():
@@ -109,7 +112,10 @@ class Relay:
                 if time.monotonic() - released > _PARKED:
                     self._release()
                     released = time.monotonic()
-                batch = ahead if ahead.events else self._outbox.read(self._most)
+                batch = ahead
+                if not batch.events:
+                    self._marked()
+                    batch = self._outbox.read(self._most)
                 metrics.beat("relay")
                 if not batch.events:
                     metrics.lag("relay", 0.0)
@@ -120,19 +126,38 @@ class Relay:
                 ahead = self._pass_on(batch, aside)
                 metrics.count("relay", "published", len(batch.events))
                 metrics.lag("relay", time.time() - batch.events[-1].time.timestamp())
+            self._marked()
 
     def _pass_on(self, batch: Batch, aside: Executor) -> Batch:
         """Publish a batch; returns what was read meanwhile of what comes next."""
         crash.point("relay.read")
         more = len(batch.events) >= self._most
         self._most = batch_after(batch.events)
-        reading = aside.submit(self._outbox.ahead, batch, self._most) if more else None
+        reading = None
+        if more:
+            # What is read ahead of a batch has in it what was not marked before that.
+            self._marked()
+            reading = aside.submit(self._outbox.ahead, batch, self._most)
         self._send(self._parking.keep_back(batch.events, self._limit))
         crash.point("relay.acked")
-        ahead = reading.result() if reading else Batch()
+        # Never out of order: where the marking of one batch fails, those after it are sent again with it.
+        self._marked()
+        if reading:
+            ahead = reading.result()
+            self._mark(batch)
+            return ahead
+        self._marking = aside.submit(self._mark, batch)
+        return self._outbox.ahead(batch, self._most)
+
+    def _mark(self, batch: Batch) -> None:
         self._outbox.done(batch)
         crash.point("relay.saved")
-        return ahead
+
+    def _marked(self) -> None:
+        """Wait until the batch before is marked."""
+        if self._marking is not None:
+            marking, self._marking = self._marking, None
+            marking.result()
 
     def _release(self) -> None:
         """Learn the topic's limit, and send what it kept back so far."""

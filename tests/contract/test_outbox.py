@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -154,16 +155,21 @@ def test_nothing_is_lost_or_out_of_order_while_many_write_and_one_transaction_st
 
     writers = [threading.Thread(target=write, args=(number,)) for number in range(8)]
     events: list[CustomerEvent] = []
-    with backdoor.open_write(), store.outbox.lead() as leading:
+    with backdoor.open_write(), store.outbox.lead() as leading, ThreadPoolExecutor(1) as aside:
         assert leading
         for writer in writers:
             writer.start()
-        ahead = Batch()
+        ahead, marking = Batch(), aside.submit(store.outbox.done, Batch())
         while any(writer.is_alive() for writer in writers):
-            batch = ahead if ahead.events else store.outbox.read(7)
+            if not ahead.events:
+                marking.result()
+                ahead = store.outbox.read(7)
+            batch = ahead
             events += batch.events
+            marking.result()
+            marking = aside.submit(store.outbox.done, batch)
             ahead = store.outbox.ahead(batch, 7)
-            store.outbox.done(batch)
+        marking.result()
         events += ahead.events
         store.outbox.done(ahead)
         events += drain(store.outbox, 7)
