@@ -189,7 +189,7 @@ def test_a_copy_is_made_ready_for_lists_by_who_serves_it(
     serve.start("--read-only", "--auth", "off")
 
     status, _, body = serve.request("GET", "/api/customers/?q=ada&sort=-name")
-    assert (status, [each["id"] for each in json.loads(body)["items"]]) == (200, [7])
+    assert (status, [each["id"] for each in json.loads(body)["results"]]) == (200, [7])
     assert serve.stop() == ExitCode.OK
     assert serve.said() == ["index", "serving", "stopped"]
 
