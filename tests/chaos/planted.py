@@ -71,6 +71,7 @@ def _read(self, limit):
 
 
 PostgresOutbox.read = _read
+PostgresOutbox.ahead = lambda self, batch, limit: Batch()
 """,
                 )
             ]
@@ -99,6 +100,7 @@ def _read(self, limit):
 
 
 PostgresOutbox.read = _read
+PostgresOutbox.ahead = lambda self, batch, limit: Batch()
 """,
                 )
             ]
