@@ -94,7 +94,7 @@ class Changes:
     def erase(self, before: Stored, caller: Caller) -> Change:
         """The event tells which fields were blanked, and not even in its `before` what they held."""
         old = before.customer()
-        changed = [name for name in EDITABLE if getattr(old.fields, name) != getattr(ERASED, name)]
+        changed = old.fields.differing(ERASED)
         blank = Stored(before.id, before.version, before.deleted, blanked(before.doc), before.hint)
         after = old.changed_to(fields=ERASED, deleted=old.deleted, now=self.clock(), by=caller.actor)
         return new_change("erased", blank, after, changed=changed, **_who(caller))

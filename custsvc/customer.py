@@ -10,9 +10,9 @@ from __future__ import annotations
 import datetime as dt
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -33,15 +33,24 @@ METADATA_VALUE_MAX = 500
 EDITABLE = ("name", "email", "phone", "metadata")
 SERVER_OWNED = ("id", "version", "deleted", "created_on", "created_by", "updated_on", "updated_by")
 _KNOWN = frozenset((*EDITABLE, *SERVER_OWNED))
+_TOO_MANY_KEYS = f"must have at most {METADATA_KEYS_MAX} keys"
 _UNKNOWN = f"is not a field of a customer ({', '.join(EDITABLE)})"
 
 # Marks that reorder or hide text: they make one customer look like another.
 _HIDDEN = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200B, 0x2060, 0xFEFF)))
 
 
-@dataclass(frozen=True, slots=True)
+def same_json(a: Any, b: Any) -> bool:
+    """Whether two values are written alike. Python's == takes 1, 1.0 and true for one value."""
+    return orjson.dumps(a) == orjson.dumps(b)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Fields:
-    """What a caller says about a customer, already in canonical form (`canonical_fields` makes it)."""
+    """What a caller says about a customer, already in canonical form (`canonical_fields` makes it).
+
+    Two are equal where their canonical bytes are.
+    """
 
     name: str
     email: str | None = None
@@ -50,6 +59,14 @@ class Fields:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "metadata", dict(sorted(dict(self.metadata).items())))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Fields) and not self.differing(other)
+
+    def differing(self, other: Fields) -> list[str]:
+        """The names of the fields that are not the same in both, in canonical order."""
+        names = [name for name in ("name", "email", "phone") if getattr(self, name) != getattr(other, name)]
+        return names if same_json(self.metadata, other.metadata) else [*names, "metadata"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,18 +176,23 @@ def canonical_fields(raw: Any) -> Fields:
     The server's own fields are ignored, so that a client may send back what it got. Raises ValidationError
     with one entry per wrong field; of unknown ones not more than anybody reads.
     """
+    return Fields(**_checked(raw, EDITABLE))
+
+
+def _checked(raw: Any, names: Iterable[str]) -> dict[str, Any]:
+    """The canonical form of these fields of a body; all that is wrong with the body at once."""
     if not isinstance(raw, dict):
         raise ValidationError([FieldError("", "not_an_object", "the body must be a JSON object")])
     errors = unknown_fields(raw, _KNOWN, _UNKNOWN)
     found: dict[str, Any] = {}
-    for field, check in (("name", _name), ("email", _email), ("phone", _phone), ("metadata", _metadata)):
+    for field in names:
         try:
-            found[field] = check(raw.get(field))
+            found[field] = _CHECKS[field](raw.get(field))
         except _Refused as refused:
             errors.append(FieldError(refused.field or field, refused.code, str(refused)))
     if errors:
         raise ValidationError(errors)
-    return Fields(**found)
+    return found
 
 
 def canonical_email(text: str) -> str | None:
@@ -182,14 +204,34 @@ def canonical_email(text: str) -> str | None:
 
 
 def merge_patch(fields: Fields, patch: Any) -> Fields:
-    """`fields` with an RFC 7396 merge patch applied: null removes, metadata is merged key by key."""
-    if not isinstance(patch, dict):
-        raise ValidationError([FieldError("", "not_an_object", "the body must be a JSON object")])
-    merged: dict[str, Any] = {name: getattr(fields, name) for name in EDITABLE} | patch
+    """`fields` with an RFC 7396 merge patch applied: null removes, metadata is merged key by key.
+
+    What the patch does not name stays as it is stored, also where it would no longer be taken.
+    """
+    named = _named(patch)
     if isinstance(patch.get("metadata"), dict):
-        both = {**fields.metadata, **patch["metadata"]}
-        merged["metadata"] = {k: v for k, v in both.items() if patch["metadata"].get(k, v) is not None}
-    return canonical_fields(merged)
+        named["metadata"] = _merged_metadata(fields.metadata, named["metadata"])
+    return replace(fields, **named)
+
+
+def edited(fields: Fields, body: Any) -> Fields:
+    """`fields` with those that a body names in their place, metadata as a whole; the others stay."""
+    return replace(fields, **_named(body))
+
+
+def _named(body: Any) -> dict[str, Any]:
+    return _checked(body, [name for name in EDITABLE if isinstance(body, dict) and name in body])
+
+
+def _merged_metadata(old: Mapping[str, Scalar], patch: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """`old` with the entries of a patch: null removes its own key, and nothing else."""
+    merged = {**old, **{key: value for key, value in patch.items() if value is not None}}
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+    if len(merged) > max(METADATA_KEYS_MAX, len(old)):
+        raise ValidationError([FieldError("metadata", "too_many_keys", _TOO_MANY_KEYS)])
+    return merged
 
 
 class _Refused(ValueError):
@@ -255,7 +297,7 @@ def _metadata(value: Any) -> dict[str, Scalar]:
     if not isinstance(value, dict):
         raise _Refused("not_an_object", "must be a JSON object")
     if len(value) > METADATA_KEYS_MAX:
-        raise _Refused("too_many_keys", f"must have at most {METADATA_KEYS_MAX} keys")
+        raise _Refused("too_many_keys", _TOO_MANY_KEYS)
     found: dict[str, Scalar] = {}
     for raw_key, item in value.items():
         field = f"metadata.{raw_key if isinstance(raw_key, str) else '?'}"
@@ -286,3 +328,11 @@ def _metadata_value(item: Any) -> Scalar:
             raise _Refused("not_finite", "must be a finite number")
         return item
     raise _Refused("not_flat", "must be text, a number, true, false or null")
+
+
+_CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "name": _name,
+    "email": _email,
+    "phone": _phone,
+    "metadata": _metadata,
+}

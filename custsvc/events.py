@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from .customer import INT64_MAX, Customer, Stored, format_time
+from .customer import EDITABLE, INT64_MAX, Customer, Stored, format_time
 from .errors import BadEvent, NewerSchema
 
 SCHEMA: Final = 1
@@ -120,16 +120,10 @@ def snapshot(customer_id: int, version: int, doc: bytes, now: dt.datetime, *, ac
 
 def changed_fields(before: Stored | None, after: Customer) -> list[str]:
     """The names of the fields that differ; where there is no before, of those that have a value."""
-    old = before.customer() if before else None
-    names = [
-        name
-        for name in ("name", "email", "phone", "metadata")
-        if getattr(after.fields, name) != (getattr(old.fields, name) if old else None)
-        and (old or getattr(after.fields, name) not in (None, {}))
-    ]
-    if old and old.deleted != after.deleted:
-        names.append("deleted")
-    return names
+    if before is None:
+        return [name for name in EDITABLE if getattr(after.fields, name) not in (None, {})]
+    names = after.fields.differing(before.customer().fields)
+    return names if before.deleted == after.deleted else [*names, "deleted"]
 
 
 def new_event_id() -> str:

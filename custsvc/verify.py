@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import orjson
 
-from .customer import format_time, utc_now
+from .customer import format_time, same_json, utc_now
 from .stores.base import Contents, Digest, Facts, Row, batches
 
 _RANGE = 5000
@@ -215,7 +215,7 @@ def _fields(ours: bytes, theirs: bytes) -> list[str]:
         a, b = orjson.loads(ours), orjson.loads(theirs)
     except orjson.JSONDecodeError:
         return ["(the copy's document is not JSON)"]
-    names = [name for name in {**a, **b} if a.get(name, ...) != b.get(name, ...)]
+    names = [name for name in {**a, **b} if name not in a or name not in b or not same_json(a[name], b[name])]
     return names or ["(the same values in other bytes)"]
 
 

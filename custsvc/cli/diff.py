@@ -5,8 +5,11 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from rich.console import Console
 from rich.text import Text
+
+from ..customer import same_json
 
 if TYPE_CHECKING:
     from ..tail import Seen
@@ -42,7 +45,7 @@ class Printer:
             self._field(name, before.get(name), event.after.get(name), is_new=event.before is None)
 
     def _field(self, name: str, old: Any, new: Any, *, is_new: bool) -> None:
-        if old == new or (is_new and new in (None, {}, False)):
+        if same_json(old, new) or (is_new and new in (None, {}, False)):
             return
         parts: list[tuple[str, str]] = [(f"    {name}:", "dim")]
         if not is_new:
@@ -59,7 +62,9 @@ def _place(seen: Seen) -> str:
 
 
 def _shown(value: Any) -> str:
-    return "(none)" if value is None else str(value)
+    if value is None:
+        return "(none)"
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 def _clean(text: str) -> str:

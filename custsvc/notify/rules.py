@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import orjson
 
+from ..customer import EDITABLE, same_json
 from ..events import ReceivedEvent
 from .templates import Templates
 from .text import one_line
@@ -143,9 +144,11 @@ class Rules:
 def changed_names(event: ReceivedEvent) -> set[str]:
     """The fields that differ, `metadata` key by key too: `metadata.plan`."""
     before, after = event.before or {}, event.after
-    names = {name for name in ("name", "email", "phone", "metadata") if before.get(name) != after.get(name)}
+    names = {name for name in EDITABLE if not same_json(before.get(name), after.get(name))}
     old, new = _object(before.get("metadata")), _object(after.get("metadata"))
-    return names | {f"metadata.{key}" for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
+    both = old.keys() & new.keys()
+    changed = (old.keys() ^ new.keys()) | {key for key in both if not same_json(old[key], new[key])}
+    return names | {f"metadata.{key}" for key in changed}
 
 
 def _field(event: ReceivedEvent, name: str) -> Any:
@@ -185,7 +188,8 @@ def field_changes(event: ReceivedEvent) -> list[FieldChange]:
     pairs = [(label, before.get(name), after.get(name)) for name, label in _LABELS.items()]
     old, new = _object(before.get("metadata")), _object(after.get("metadata"))
     pairs += [(shown(key), old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys())]
-    return [FieldChange(label, shown(was), shown(now)) for label, was, now in pairs if was != now]
+    changed = [pair for pair in pairs if not same_json(*pair[1:])]
+    return [FieldChange(label, shown(was), shown(now)) for label, was, now in changed]
 
 
 def _object(value: Any) -> dict[str, Any]:

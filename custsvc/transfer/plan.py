@@ -10,7 +10,17 @@ from typing import Any, Final, Literal, get_args
 
 import orjson
 
-from ..customer import EDITABLE, INT64_MAX, Customer, Fields, Stored, canonical_email, canonical_fields
+from ..customer import (
+    EDITABLE,
+    INT64_MAX,
+    Customer,
+    Fields,
+    Stored,
+    canonical_email,
+    canonical_fields,
+    edited,
+    merge_patch,
+)
 from ..errors import ValidationError
 from ..stores.base import CustomerStore
 from .rows import METADATA, Row, RowError, row_error, shown
@@ -131,7 +141,7 @@ class Planner:
                 )
         old = before.customer() if before else None
         try:
-            fields = canonical_fields(_merged(row.raw, old))
+            fields = _fields(row.raw, old.fields if old else None)
         except ValidationError as exc:
             errors = tuple(row_error(error, row.raw) for error in exc.errors)
             return Planned(row.number, "error", before, errors=errors)
@@ -140,7 +150,7 @@ class Planner:
     def _action(self, number: int, before: Stored | None, old: Customer | None, fields: Fields) -> Planned:
         if before is None or old is None:
             return Planned(number, "create", None, fields)
-        changed = tuple(name for name in EDITABLE if getattr(fields, name) != getattr(old.fields, name))
+        changed = tuple(fields.differing(old.fields))
         if before.deleted:
             action: Action = "restore" if self._restore else "trashed"
             return Planned(number, action, before, fields, (*changed, "deleted"))
@@ -167,12 +177,15 @@ def _email(value: Any) -> str | RowError | None:
         return row_error(exc.errors[0], {"email": value})
 
 
-def _merged(raw: dict[str, Any], old: Customer | None) -> dict[str, Any]:
+def _fields(raw: dict[str, Any], old: Fields | None) -> Fields:
     """The fields of a row over those of its customer. `metadata.KEY` sets one entry, null takes it away."""
-    merged: dict[str, Any] = {name: getattr(old.fields, name) for name in EDITABLE} if old else {}
-    merged |= {name: value for name, value in raw.items() if not name.startswith(METADATA)}
+    body = {name: value for name, value in raw.items() if not name.startswith(METADATA)}
     entries = {n.removeprefix(METADATA): v for n, v in raw.items() if n.startswith(METADATA)}
-    if entries and isinstance(merged.get("metadata") or {}, dict):
-        both = {**(merged.get("metadata") or {}), **entries}
-        merged["metadata"] = {key: value for key, value in both.items() if value is not None}
-    return merged
+    if not entries:
+        return edited(old, body) if old else canonical_fields(body)
+    if old is not None and "metadata" not in body:
+        return merge_patch(old, {**body, "metadata": entries})
+    if isinstance(whole := body.get("metadata") or {}, dict):
+        gone = {key for key, value in entries.items() if value is None}
+        body["metadata"] = {key: value for key, value in {**whole, **entries}.items() if key not in gone}
+    return edited(old, body) if old else canonical_fields(body)

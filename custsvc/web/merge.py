@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ..customer import Fields, canonical_fields
+from ..customer import Fields, canonical_fields, same_json
 
 _META: Final = "metadata."
 
@@ -87,5 +87,4 @@ def merge(base: Fields, theirs: Fields, mine: Fields, picks: Mapping[str, str] |
 
 
 def _same(a: Any, b: Any) -> bool:
-    # True == 1 in Python; in a customer they are two values.
-    return type(a) is type(b) and bool(a == b)
+    return a is b or (ABSENT not in (a, b) and same_json(a, b))
