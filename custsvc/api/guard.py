@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from flask import current_app, g, request
+from werkzeug.exceptions import MethodNotAllowed
 from werkzeug.sansio.utils import host_is_trusted
 
 from ..auth import ANONYMOUS, KeyRing, Principal, is_loopback
@@ -25,6 +26,19 @@ _PAGES: Final = "web."
 _SIGN_IN: Final = "web.signin_"
 PROBES: Final = ("/livez", "/readyz", "/metrics")
 _SAFE: Final = ("GET", "HEAD", "OPTIONS")
+# What proxies and tunnels add, and programs on this machine have no reason to.
+_FORWARDING: Final = (
+    *("HTTP_X_FORWARDED", "HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_REAL_IP", "HTTP_X_CLIENT_IP"),
+    *("HTTP_TRUE_CLIENT_IP", "HTTP_CF_", "HTTP_CDN_LOOP", "HTTP_X_CLUSTER_CLIENT_IP", "HTTP_FASTLY_"),
+    *("HTTP_FLY_", "HTTP_X_ORIGINAL_", "HTTP_X_REWRITE_URL", "HTTP_X_ENVOY_", "HTTP_X_PROXYUSER_IP"),
+    *("HTTP_X_AZURE_", "HTTP_X_REMOTE_", "HTTP_X_HOST", "HTTP_X_SCHEME", "HTTP_CLIENT_IP"),
+)
+# Names of headers that were looked at already: nearly all requests have the same ones.
+_harmless: set[str] = set()
+_HARMLESS_MAX: Final = 1000
+_OWN_SITES: Final = ("same-origin", "none")
+# Its page tells browsers not to say where they come from, and the signed link is the permission.
+_OPEN_TO_LINKS: Final = ("unsubscribe",)
 _CHALLENGE: Final = 'Bearer realm="custsvc"'
 
 
@@ -52,12 +66,16 @@ class Guard:
         given = environ.get("HTTP_X_REQUEST_ID")
         context.request_id = given if given and _REQUEST_ID.fullmatch(given) else new_event_id()
         context.principal = ANONYMOUS
+        if environ["REQUEST_METHOD"] != request.method and request.url_rule is not None:
+            # Methods are case-sensitive; Werkzeug would route `post` to what POST does.
+            raise MethodNotAllowed(sorted(request.url_rule.methods or ()))
         if self._read_only and not (request.endpoint or "").startswith(_SIGN_IN):
             _check_reads(environ["REQUEST_METHOD"])
         if self._hosts:
             _check_trusted(self._hosts)
         if self._keys is None:
             _check_host()
+            _check_sender(environ)
             if self._limit is not None:
                 context.allowance = self._limit.check(_address(environ))
             return
@@ -136,3 +154,32 @@ def _check_host() -> None:
     # 127.0.0.1 (DNS rebinding). Its requests carry that name.
     if not is_loopback(_host()):
         raise Problem(400, "untrusted-host", "without API keys only loopback names are served")
+
+
+def _check_sender(environ: dict[str, Any]) -> None:
+    """Without keys, refuse what a browser sends for another site's page, and what a proxy passes on.
+
+    Whoever can make a request is taken for the owner of this machine; those two are sent for somebody else.
+    """
+    unknown = environ.keys() - _harmless
+    for name in unknown:
+        if name.startswith(_FORWARDING):
+            header = name.removeprefix("HTTP_").replace("_", "-").title()
+            detail = f"the request came through a proxy ({header}), for which API keys are needed"
+            raise Problem(403, "forbidden", f"{detail}; set CUSTSVC_AUTH=on")
+    if len(_harmless) < _HARMLESS_MAX:
+        _harmless.update(unknown)
+    if environ["REQUEST_METHOD"] in _SAFE or request.endpoint in _OPEN_TO_LINKS:
+        return
+    if environ.get("HTTP_SEC_FETCH_SITE", "none") not in _OWN_SITES or not _is_own_origin(environ):
+        raise Problem(
+            403,
+            "forbidden",
+            "the request comes from a page of another site; without API keys only pages of this server "
+            "and programs may write",
+        )
+
+
+def _is_own_origin(environ: dict[str, Any]) -> bool:
+    origin = environ.get("HTTP_ORIGIN")
+    return origin is None or origin == f"{environ['wsgi.url_scheme']}://{request.host}"

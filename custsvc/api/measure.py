@@ -46,7 +46,7 @@ def observe(app: Flask) -> None:
         g.began = time.perf_counter()
 
     def finish(response: Response) -> Response:
-        rule, method = request.url_rule, request.method
+        rule, method = request.url_rule, request.environ["REQUEST_METHOD"]
         key = (method, rule.rule if rule else None, response.status_code)
         child = known.get(key)
         if child is None:

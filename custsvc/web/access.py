@@ -18,6 +18,7 @@ EXTENSION: Final = "custsvc.web"
 
 _SAFE: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 _ROLES: Final = "page_roles"
+_ACTS: Final = "page_acts"
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -61,6 +62,17 @@ def needs(role: Role) -> Callable[[View], View]:
         return view
 
     return mark
+
+
+def acts(view: View) -> View:
+    """Marks a page whose GET changes something, as a protocol of others wants it. It takes no HEAD."""
+    view.__dict__[_ACTS] = True
+    return view
+
+
+def acts_on_get(endpoint: str) -> bool:
+    """Whether the page is marked so."""
+    return bool(getattr(current_app.view_functions.get(endpoint), _ACTS, False))
 
 
 def role_of(endpoint: str, method: str) -> Role | None:

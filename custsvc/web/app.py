@@ -72,6 +72,7 @@ def _not_routed(exc: HTTPException) -> Response:
 
 def _before() -> Response | None:
     """Who asks, whether they may, and whether an unsafe request comes from a page of ours."""
+    security.read_head_as_get()
     if request.endpoint in _PLAIN:
         return None
     if request.endpoint == importing.ENDPOINT and request.mimetype != security.FORM:

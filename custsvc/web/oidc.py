@@ -22,7 +22,7 @@ from ..config import Settings
 from ..errors import ConfigurationError, CustsvcError
 from ..stores.base import Role
 from . import toast
-from .access import anybody, route, services, web
+from .access import acts, anybody, route, services, web
 from .browser import is_secure
 from .signin import next_page
 
@@ -46,6 +46,7 @@ def add_routes(blueprint: Blueprint) -> None:
     route(blueprint, _PATH + "/callback", callback)
 
 
+@acts
 @anybody
 def begin() -> Any:
     """Send the browser to the provider."""
@@ -69,6 +70,7 @@ def begin() -> Any:
     return response
 
 
+@acts
 @anybody
 def callback() -> Any:
     """The browser is back with a code: ask the provider who it is."""

@@ -7,10 +7,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from flask import Response, request
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import MethodNotAllowed, RequestEntityTooLarge
 
 from ..api.problems import Problem
-from .access import services
+from .access import acts_on_get, services
 from .browser import Browser, is_secure
 
 _SAFE: Final = frozenset(("GET", "HEAD", "OPTIONS"))
@@ -33,6 +33,17 @@ _HSTS: Final = "max-age=31536000"
 FORM: Final = "application/x-www-form-urlencoded"
 # More than any page has. Taken apart, a field of four bytes is one of hundreds.
 _FIELDS_MAX: Final = 2000
+
+
+def read_head_as_get() -> None:
+    """Show HEAD to the views as the GET it asks about; the answer is sent without its body.
+
+    So no view can take it for the other method that it handles. Answers 405 where also GET changes something.
+    """
+    if request.method == "HEAD":
+        if acts_on_get(request.endpoint or ""):
+            raise MethodNotAllowed(("GET",))
+        request.method = "GET"
 
 
 def check_fields() -> None:

@@ -56,7 +56,7 @@ def take() -> dict[str, Any] | None:
         return g.toast  # type: ignore[no-any-return]
     g.toast = None
     value = request.cookies.get(_COOKIE)
-    if not value or request.method != "GET":
+    if not value or request.environ["REQUEST_METHOD"] != "GET":
         return None
 
     @after_this_request
