@@ -37,6 +37,10 @@ POINTS: Final = {
     "notify.gave-text": "a mail's text is given, the server's answer is not there",
     "notify.answered": "the mail server has taken a mail, the ledger does not know it",
     "notify.settled": "the ledger knows how a mail ended",
+    "migrate.stepped": "a step of a migration is done and noted",
+    "migrate.indexed": "a migration's index is made, that is not noted",
+    "migrate.filling": "a part of the rows is filled in its transaction, which is not committed",
+    "migrate.listing": "one of the indexes of lists is made, the others are not",
 }
 EXIT_CODE: Final = 137  # that of a process which SIGKILL has ended
 

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 # A loop that has not gone round for so long hangs: it does so every second, in an outage too.
 SILENCE: Final = 120.0
+# The check of what is done before the role works.
+SCHEMA: Final = "schema"
 Checks = Mapping[str, Callable[[], object]]
 Gauges = Callable[[], Mapping[str, float]]
 
@@ -91,7 +93,8 @@ class _Handler(BaseHTTPRequestHandler):
                 check()
             except CustsvcError as exc:
                 logger.info("Not ready: %s", exc, extra={"action": "not_ready"})
-                down.append(name)
+                # What a database says may name it; why the schema is not ready yet is our own words.
+                down.append(f"{name} ({exc})" if name == SCHEMA else name)
         self._json(503 if down else 200, {"status": f"down: {', '.join(down)}" if down else "ok"})
 
     def _metrics(self) -> None:

@@ -287,9 +287,12 @@ class PostgresBackdoor:
         with self._connection, self._connection.cursor() as cursor:
             cursor.execute(f"UPDATE notification SET {older}", {"seconds": seconds})
 
-    def set_schema(self, number: int) -> None:
+    def set_schema(self, number: int, *, compatible: bool = False) -> None:
         with self._connection, self._connection.cursor() as cursor:
-            cursor.execute("INSERT INTO custsvc_migration (number, name) VALUES (%s, 'future')", (number,))
+            cursor.execute(
+                "INSERT INTO custsvc_migration (number, name, compatible) VALUES (%s, 'future', %s)",
+                (number, compatible),
+            )
 
     def leased_until(self, notification: str) -> dt.datetime:
         with self._connection, self._connection.cursor() as cursor:
@@ -334,8 +337,10 @@ class MongoBackdoor:
         }
         self.database["notification"].update_many({}, [{"$set": older}])
 
-    def set_schema(self, number: int) -> None:
-        self.database["custsvc_migration"].insert_one({"_id": number, "name": "future"})
+    def set_schema(self, number: int, *, compatible: bool = False) -> None:
+        self.database["custsvc_migration"].insert_one(
+            {"_id": number, "name": "future", "compatible": compatible}
+        )
 
     def leased_until(self, notification: str) -> dt.datetime:
         until = (self.database["notification"].find_one({"_id": notification}) or {})["lease_until"]

@@ -28,6 +28,7 @@ from .guard import Guard
 from .limit import RateLimit
 from .problems import answer
 from .resource import ApiResource, Services
+from .starting import Starting
 from .streams import LazyFeed, Streams
 
 logger = logging.getLogger(__name__)
@@ -98,10 +99,16 @@ class _Api(Api):  # type: ignore[misc]
         return original_handler(e)
 
 
-def build(settings: Settings, store: Store | None = None, limit_table: str | None = None) -> Flask:
+def build(
+    settings: Settings,
+    store: Store | None = None,
+    limit_table: str | None = None,
+    starting: Starting | None = None,
+) -> Flask:
     """The app over this store, or over that of the settings. Raises ConfigurationError.
 
-    `limit_table` is the file that the processes of a server count requests in.
+    `limit_table` is the file that the processes of a server count requests in; `starting` says whether they
+    may work yet.
     """
     check_exposure(settings.auth, settings.http_host)
     store = store or open_store(settings)
@@ -127,6 +134,7 @@ def build(settings: Settings, store: Store | None = None, limit_table: str | Non
             read_only=settings.read_only,
             hosts=[host.strip() for host in settings.trusted_hosts.split(",") if host.strip()],
             limit=limit,
+            starting=starting,
         )
     )
     if limit is not None:

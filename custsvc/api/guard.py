@@ -17,7 +17,8 @@ from ..auth import ANONYMOUS, KeyRing, Principal, is_loopback
 from ..events import new_event_id
 from ..stores.base import Role
 from .limit import RateLimit
-from .problems import Problem
+from .problems import RETRY_AFTER, Problem
+from .starting import Starting
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 KEY_HEADERS: Final = ("HTTP_AUTHORIZATION", "HTTP_X_API_KEY")
@@ -25,6 +26,8 @@ _PAGES: Final = "web."
 # Signing in to look at a copy, and out again, writes a session beside it and no customer.
 _SIGN_IN: Final = "web.signin_"
 PROBES: Final = ("/livez", "/readyz", "/metrics")
+# What needs no database.
+_ANSWERED_ALWAYS: Final = ("/livez", "/metrics")
 _SAFE: Final = ("GET", "HEAD", "OPTIONS")
 # What proxies and tunnels add, and programs on this machine have no reason to.
 _FORWARDING: Final = (
@@ -52,15 +55,17 @@ class Guard:
         read_only: bool = False,
         hosts: Sequence[str] = (),
         limit: RateLimit | None = None,
+        starting: Starting | None = None,
     ) -> None:
         self._keys = keys
         self._read_only = read_only
         self._hosts = hosts
         self._limit = limit
+        self._starting = starting
         self._roles: dict[tuple[str, str], Role | None] = {}
 
     def __call__(self) -> None:
-        """The hook before each request. Raises Problem 400, 401 or 403."""
+        """The hook before each request. Raises Problem 400, 401, 403 or 503."""
         environ = request.environ
         context = g._get_current_object()  # each use of the proxy looks it up
         given = environ.get("HTTP_X_REQUEST_ID")
@@ -69,6 +74,8 @@ class Guard:
         if environ["REQUEST_METHOD"] != request.method and request.url_rule is not None:
             # Methods are case-sensitive; Werkzeug would route `post` to what POST does.
             raise MethodNotAllowed(sorted(request.url_rule.methods or ()))
+        if self._starting is not None and environ["PATH_INFO"].rstrip("/") not in _ANSWERED_ALWAYS:
+            _check_started(self._starting)
         if self._read_only and not (request.endpoint or "").startswith(_SIGN_IN):
             _check_reads(environ["REQUEST_METHOD"])
         if self._hosts:
@@ -106,6 +113,12 @@ class Guard:
         role: Role | None = view.role(method) if hasattr(view, "role") else "admin"
         self._roles[endpoint, method] = role
         return role
+
+
+def _check_started(starting: Starting) -> None:
+    if reason := starting.reason():
+        members = {"dependency": starting.dependency}
+        raise Problem(503, "dependency-down", reason, headers=[RETRY_AFTER], members=members)
 
 
 def _check_reads(method: str) -> None:

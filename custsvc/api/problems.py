@@ -53,7 +53,7 @@ _DETAILS: Final = {
 _RESERVED: Final = frozenset(
     ("type", "title", "status", "detail", "code", "errors", "request_id", "instance", "dependency")
 )
-_RETRY_AFTER: Final = ("Retry-After", "2")
+RETRY_AFTER: Final = ("Retry-After", "2")
 NO_KAFKA: Final = "this server was not told Kafka's address; start it with CUSTSVC_KAFKA set"
 
 
@@ -137,7 +137,7 @@ def bad_parameter(name: str, message: str) -> Problem:
 def no_kafka() -> Problem:
     """What needs Kafka is asked of a server that was started without it, so waiting mends nothing."""
     members = {"dependency": "kafka"}
-    return Problem(503, "dependency-down", NO_KAFKA, headers=[_RETRY_AFTER], members=members)
+    return Problem(503, "dependency-down", NO_KAFKA, headers=[RETRY_AFTER], members=members)
 
 
 def answer(exc: Exception) -> Response:
@@ -195,7 +195,7 @@ def _(exc: TemporaryError) -> Problem:
         503,
         "dependency-down",
         f"{exc.dependency} does not answer now; the same request may work later",
-        headers=[_RETRY_AFTER],
+        headers=[RETRY_AFTER],
         members={"dependency": exc.dependency},
     )
 

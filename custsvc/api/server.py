@@ -30,9 +30,12 @@ from ..collector import spare_batches
 from ..config import Settings
 from ..errors import ConfigurationError
 from .limit import table
+from .starting import Starting, follow
 
 if TYPE_CHECKING:
     from flask import Flask
+
+    from ..workers.prepare import Preparing
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +58,12 @@ _GRANIAN_LOG: Final = {
 }
 
 
-def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises ConfigurationError before anything is started."""
+def serve(settings: Settings, opening: Preparing | None = None) -> None:
+    """Serve until SIGTERM or SIGINT. Raises ConfigurationError before anything is started.
+
+    While the database is `opening`, probes are answered and other requests get 503 with the reason; it ends
+    if that fails.
+    """
     check_exposure(settings.auth, settings.http_host)
     check_port(settings.http_host, settings.http_port)
     # A fork would copy the locks that other threads of this process hold at that moment.
@@ -83,8 +90,11 @@ def serve(settings: Settings) -> None:
     server.stopping = stopping = multiprocessing.RawValue(ctypes.c_bool, False)
     url = f"http://{settings.http_host}:{settings.http_port}"
     logger.info("Serving the API at %s", url, extra={"action": "serving", "workers": settings.workers})
+    starting = Starting(settings.backend)
+    if opening is not None:
+        follow(opening, starting, server.signal_handler_interrupt)
     with table() as counts:
-        load = partial(_load, settings, os.getpid(), stopping, counts.name)
+        load = partial(_load, settings, os.getpid(), stopping, starting, counts.name)
         server.serve(target_loader=load, wrap_loader=False)
     folder.cleanup()
     logger.info("Stopped", extra={"action": "stopped"})
@@ -141,7 +151,9 @@ def _cannot_listen(host: str, port: int, exc: OSError) -> ConfigurationError:
     )
 
 
-def _load(settings: Settings, parent: int, stopping: ctypes.c_bool, limit_table: str) -> Flask:
+def _load(
+    settings: Settings, parent: int, stopping: ctypes.c_bool, starting: Starting, limit_table: str
+) -> Flask:
     """The app of a worker, built in it."""
     # Ctrl-C on a terminal reaches the whole group, and whoever stops first looks like a crash to the main
     # process. So workers leave the group, and stop when the main process tells them.
@@ -156,7 +168,7 @@ def _load(settings: Settings, parent: int, stopping: ctypes.c_bool, limit_table:
     lanes = Lanes(settings.threads, settings.queue_timeout)
     bodies = Bodies(settings.slow_bodies, settings.body_timeout, lanes.relieve)
     carry_streams(lambda call: bodies.wrap(lanes.wrap(call)))
-    app = build(settings, limit_table=limit_table)
+    app = build(settings, limit_table=limit_table, starting=starting)
     spare_batches()
     threading.Thread(target=_close_streams, args=(app, stopping), name="stop-watch", daemon=True).start()
     return app

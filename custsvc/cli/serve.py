@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,7 +18,12 @@ from .common import (
 )
 
 if TYPE_CHECKING:
+    from ..config import Settings
     from ..stores.base import Store
+    from ..stores.waiting import Waiting
+
+# Seconds for the database to become ready before the server listens all the same.
+_SOON = 3.0
 
 
 def serve(
@@ -87,28 +93,42 @@ def serve(
     from ..api import server
     from ..auth import check_exposure
     from ..stores import open_store
+    from ..workers.loop import Stop
+    from ..workers.prepare import Preparing
 
     check_exposure(settings.auth, settings.http_host)
     server.check_port(settings.http_host, settings.http_port)
     watch_parent()
+    stop = Stop()
     with open_store(settings) as store:
-        if settings.read_only:
-            store.keys.all()  # a schema is there, and it is ours
-            _index_lists(store)
-        else:
-            store.migrate()
-            store.claim_role("source")
-        if settings.auth == "on":
-            _warn_without_keys(store)
-    server.serve(settings)
+        opening = Preparing(store, partial(_open, settings, store), stop).start()
+        # Mostly there is nothing to do, or it is soon done; what cannot work is then said before it listens.
+        opening.join(_SOON)
+        try:
+            server.serve(settings, None if opening.is_done() else opening)
+        finally:
+            stop.ask()
+        opening.is_done()
 
 
-def _index_lists(store: Store) -> None:
+def _open(settings: Settings, store: Store, waiting: Waiting) -> None:
+    """Make the database ready to be served."""
+    if settings.read_only:
+        store.keys.all()  # a schema is there, and it is ours
+        _index_lists(store, waiting)
+    else:
+        store.migrate(waiting=waiting)
+        store.claim_role("source")
+    if settings.auth == "on":
+        _warn_without_keys(store)
+
+
+def _index_lists(store: Store, waiting: Waiting) -> None:
     """Who replicates makes no indexes for lists, and who only reads need not be allowed to make any."""
     from ..errors import ConfigurationError
 
     try:
-        store.index_lists()
+        store.index_lists(waiting)
     except ConfigurationError as exc:
         raise ConfigurationError(
             f"lists of a copy need indexes, which could not be made: {exc}",

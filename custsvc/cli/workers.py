@@ -20,6 +20,7 @@ from .common import (
 
 if TYPE_CHECKING:
     from ..config import Backend, Settings
+    from ..metrics_server import Checks
     from ..stores.base import Store
     from ..workers.loop import Stop
 
@@ -69,21 +70,24 @@ def relay(
     from ..stores import open_store
     from ..workers.guard import check_topic
     from ..workers.loop import Stop
+    from ..workers.prepare import Preparing
     from ..workers.relay import Relay
     from ..workers.resync import resync as resync_source
 
     watch_parent()
     spare_batches()
     with open_store(settings) as store, Stop().on_signals() as stop, Publisher(settings) as publisher:
-        store.migrate()
-        store.claim_role("source")
-        ensure_topics(settings)
-        if accept_topic:
-            check_topic(settings, store.facts, accept=True)
-        if resync:
-            resync_source(settings, store)
-        checks = {store.name: store.ping}
+        schema = Preparing(store, lambda waiting: store.migrate(waiting=waiting), stop)
+        checks: Checks = {store.name: store.ping, "schema": schema}
         with serving(settings, "relay", checks, lambda: outbox_gauges(store) | verify_gauges(store)):
+            if not schema.run():
+                return
+            store.claim_role("source")
+            ensure_topics(settings)
+            if accept_topic:
+                check_topic(settings, store.facts, accept=True)
+            if resync:
+                resync_source(settings, store)
             Relay(settings, store, publisher, stop).run()
 
 
@@ -154,6 +158,7 @@ def replicate(
     from ..stores import open_store
     from ..workers.loop import Stop
     from ..workers.origin import Origin
+    from ..workers.prepare import Preparing
     from ..workers.replicate import Replicate, begin_at, claim
 
     watch_parent()
@@ -166,17 +171,19 @@ def replicate(
         Publisher(settings) as publisher,
     ):
         # Who lists it makes the indexes for that: see `serve --read-only`.
-        store.migrate(lists=False)
-        store.claim_role("copy")
-        claim(store, name)
-        ensure_topics(settings)
-        if rebuild:
-            _rebuild(settings, store, name, source or _other(database), stop)
-            return
-        if start is not None:
-            begin_at(settings, store.replica, start)
-        origin = Origin(settings, store)
-        with serving(settings, "replicate", {store.name: store.ping}):
+        schema = Preparing(store, lambda waiting: store.migrate(lists=False, waiting=waiting), stop)
+        with serving(settings, "replicate", {store.name: store.ping, "schema": schema}):
+            if not schema.run():
+                return
+            store.claim_role("copy")
+            claim(store, name)
+            ensure_topics(settings)
+            if rebuild:
+                _rebuild(settings, store, name, source or _other(database), stop)
+                return
+            if start is not None:
+                begin_at(settings, store.replica, start)
+            origin = Origin(settings, store)
             Replicate(settings, store.replica, publisher, name, stop, origin=origin).run()
 
 

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from ..config import Settings
 from ..errors import ConfigurationError, TemporaryError
 from ..kafka import Publisher, ensure_topics
-from ..metrics_server import notification_gauges, serving
+from ..metrics_server import Checks, notification_gauges, serving
 from ..recently import Recently
 from ..stores import open_store
 from ..stores.base import Notification, Store
 from ..workers.loop import Stop
+from ..workers.prepare import Preparing
 from .breaker import Breaker
 from .channel import Channel
 from .chat import AppriseChannel
@@ -62,26 +63,29 @@ def run_notify(
     rules = load(settings)
     policy = policy or policy_of(settings)
     with open_store(settings) as store:
-        store.migrate()
-        ensure_topics(settings)
-        with Publisher(settings) as for_intake, Publisher(settings) as for_failed:
-            bell = threading.Event()
-            links = unsubscribe_links(settings, store)
-            intake = Intake(settings, store.ledger, for_intake, stop, rules=rules, links=links, bell=bell)
-            failed = FailedTopic(store.ledger, for_failed, settings.topic_failed, stop)
-            senders = _Senders(settings, store, rules, policy, stop, bell, links)
-            work: list[Work] = [
-                ("intake", intake.run),
-                ("failed-topic", failed.run),
-                ("upkeep", _upkeep(settings, store, policy, stop).run),
-                ("leases", functools.partial(senders.journal.keep_alive, stop)),
-                ("journal", functools.partial(senders.journal.write_soon, stop)),
-                *senders.mail(server, timeouts, breaker or Breaker()),
-                *senders.others(),
-            ]
-            counts = Recently(store.ledger.counts)
-            logger.info("Sending mails by %s", server.address, extra={"action": "notify_started"})
-            with serving(settings, "notify", {store.name: store.ping}, lambda: notification_gauges(counts)):
+        schema = Preparing(store, lambda waiting: store.migrate(waiting=waiting), stop)
+        counts = Recently(store.ledger.counts)
+        checks: Checks = {store.name: store.ping, "schema": schema}
+        with serving(settings, "notify", checks, lambda: notification_gauges(counts)):
+            if not schema.run():
+                return
+            ensure_topics(settings)
+            with Publisher(settings) as for_intake, Publisher(settings) as for_failed:
+                bell = threading.Event()
+                links = unsubscribe_links(settings, store)
+                intake = Intake(settings, store.ledger, for_intake, stop, rules=rules, links=links, bell=bell)
+                failed = FailedTopic(store.ledger, for_failed, settings.topic_failed, stop)
+                senders = _Senders(settings, store, rules, policy, stop, bell, links)
+                work: list[Work] = [
+                    ("intake", intake.run),
+                    ("failed-topic", failed.run),
+                    ("upkeep", _upkeep(settings, store, policy, stop).run),
+                    ("leases", functools.partial(senders.journal.keep_alive, stop)),
+                    ("journal", functools.partial(senders.journal.write_soon, stop)),
+                    *senders.mail(server, timeouts, breaker or Breaker()),
+                    *senders.others(),
+                ]
+                logger.info("Sending mails by %s", server.address, extra={"action": "notify_started"})
                 _run_threads(work, stop, bell)
 
 

@@ -20,6 +20,7 @@ from .ledger import Ledger as Ledger
 from .ledger import Notification as Notification
 from .ledger import NotificationState as NotificationState
 from .ledger import Recipients as Recipients
+from .waiting import Waiting
 
 Deleted = Literal["exclude", "include", "only"]
 
@@ -510,15 +511,18 @@ class Store(Protocol):
     @property
     def answers(self) -> Answers: ...
 
-    def migrate(self, *, lists: bool = True) -> list[str]:
-        """Bring the schema up to date, one process at a time; returns what was applied.
+    def migrate(self, *, lists: bool = True, waiting: Waiting | None = None) -> list[str]:
+        """Bring the schema up to date beside live traffic, one process at a time; returns what was applied.
 
-        Without `lists` it leaves out the indexes that lists and searches go by: see `index_lists`.
+        Nobody else waits for it for more than a moment. Killed at any point and run again, it ends as if it
+        had not been. Without `lists` it leaves out the indexes that lists and searches go by: see
+        `index_lists`. Where nothing is missing it only reads.
 
-        Raises ConfigurationError when the schema is newer than this custsvc.
+        Raises ConfigurationError when the schema is newer than this custsvc and not compatible with it,
+        TemporaryError where `waiting` has no patience any more, Stopped when it is asked to stop.
         """
 
-    def index_lists(self) -> bool:
+    def index_lists(self, waiting: Waiting | None = None) -> bool:
         """Make the indexes that lists and searches go by; returns whether any was missing.
 
         They are most of what a copy's writes cost, so it has none until somebody lists it. A user who may
@@ -526,7 +530,7 @@ class Store(Protocol):
         """
 
     def pending_migrations(self) -> list[str]:
-        """What `migrate` would apply. Changes nothing."""
+        """What `migrate` would apply. Changes nothing. Raises ConfigurationError as `migrate` does."""
 
     def clock(self) -> float:
         """The database's time, in seconds since 1970."""

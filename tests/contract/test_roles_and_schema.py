@@ -50,6 +50,21 @@ def test_a_schema_from_the_future_is_refused(store: Store, backdoor: Backdoor) -
     assert "upgrade" in (caught.value.fix or "")
 
 
+def test_a_schema_that_is_newer_and_compatible_is_gone_on_over(store: Store, backdoor: Backdoor) -> None:
+    backdoor.set_schema(9998, compatible=True)
+    backdoor.set_schema(9999, compatible=True)
+
+    assert store.migrate() == []
+    assert store.pending_migrations() == []
+    store.claim_role("source")
+
+    backdoor.set_schema(9997)
+    for call in (store.migrate, store.pending_migrations):
+        with pytest.raises(ConfigurationError, match="9997") as caught:
+            call()
+        assert "upgrade" in (caught.value.fix or "")
+
+
 def test_a_database_without_schema_names_the_command_that_makes_it(
     opened: Callable[[str], Store], empty_database: str
 ) -> None:

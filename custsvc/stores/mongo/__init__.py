@@ -7,6 +7,7 @@ import secrets
 from typing import Literal
 
 from ..base import wrong_role
+from ..waiting import Waiting
 from .accounts import MongoSessions, MongoUsers
 from .answers import MongoAnswers
 from .connection import Connection
@@ -39,11 +40,11 @@ class MongoStore:
         self.users = MongoUsers(self._connection)
         self.sessions = MongoSessions(self._connection)
 
-    def migrate(self, *, lists: bool = True) -> list[str]:
-        return migrate(self._connection, lists=lists)
+    def migrate(self, *, lists: bool = True, waiting: Waiting | None = None) -> list[str]:
+        return migrate(self._connection, lists=lists, waiting=waiting or Waiting())
 
-    def index_lists(self) -> bool:
-        return index_lists(self._connection)
+    def index_lists(self, waiting: Waiting | None = None) -> bool:
+        return index_lists(self._connection, waiting or Waiting())
 
     def pending_migrations(self) -> list[str]:
         return pending(self._connection)

@@ -8,12 +8,13 @@ from bson import Int64
 from pymongo import UpdateOne
 from pymongo.database import Database
 
+from ... import crash
 from ...customer import Customer, Fields
 from ...events import ReceivedEvent
 from ...search import terms_of
 from .connection import Document
 
-_FILLED_AT_ONCE = 5000
+_FILLED_AT_ONCE = 1000
 
 
 def plain_document(customer: Customer, doc: bytes) -> Document:
@@ -47,6 +48,7 @@ def fill_terms(database: Database[Document]) -> None:
             ],
             ordered=False,
         )
+        crash.point("migrate.filling")
 
 
 def _terms(fields: Fields) -> list[str]:

@@ -18,9 +18,11 @@ import pymongo
 from bson import Int64, MaxKey, MinKey
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
+from ... import crash
 from ...customer import INT64_MAX, Stored, format_time, parse_time
 from ...search import after_prefix, metadata_terms
 from ..base import LIVE, CustomerFilter, CustomerQuery, Deleted, Page, Position, SortField, TimeSpan
+from ..waiting import Waiting
 from . import carried
 from .connection import BULK_TIMEOUT, Connection, Document
 
@@ -52,24 +54,32 @@ _STORED: Final = {"version": 1, "deleted": 1, "doc": 1, "hlc": 1}
 _TERMS: Final = [("terms", ASCENDING), ("_id", ASCENDING)]
 
 
-def index_lists(connection: Connection) -> bool:
+def index_lists(connection: Connection, waiting: Waiting) -> bool:
     """Make the indexes that lists and searches go by, where they are missing; returns whether any was.
 
     Nobody who writes waits meanwhile.
     """
-    customers = connection["customer"]
-    wanted = [IndexModel(_TERMS), *(IndexModel(_index(sort)) for sort in _FIELDS if sort != "id")]
+    if not (missing := missing_indexes(connection)):
+        return False
+    names = [str(index.document["name"]) for index in missing]
+    logger.info(
+        "Making the indexes that lists and searches go by", extra={"action": "index", "indexes": names}
+    )
     with connection.translated(), pymongo.timeout(None):
-        there = {index["name"] for index in customers.list_indexes()}
-        missing = [index for index in wanted if index.document["name"] not in there]
-        if not missing:
-            return False
-        names = [str(index.document["name"]) for index in missing]
-        logger.info(
-            "Making the indexes that lists and searches go by", extra={"action": "index", "indexes": names}
-        )
-        customers.create_indexes(missing)
+        for name, index in zip(names, missing, strict=True):
+            waiting.check()
+            waiting.tell(f"the index {name} is being made")
+            connection["customer"].create_indexes([index])
+            crash.point("migrate.listing")
     return True
+
+
+def missing_indexes(connection: Connection) -> list[IndexModel]:
+    """Those of lists that are not there."""
+    wanted = [IndexModel(_TERMS), *(IndexModel(_index(sort)) for sort in _FIELDS if sort != "id")]
+    with connection.translated():
+        there = {index["name"] for index in connection["customer"].list_indexes()}
+    return [index for index in wanted if index.document["name"] not in there]
 
 
 def _index(sort: SortField) -> list[tuple[str, int]]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 import pymongo
 from pymongo.database import Database
 
+from ... import crash
 from ...errors import ConfigurationError, TemporaryError
+from ..waiting import Waiting
 from .accounts import create_accounts
 from .answers import create_answers
 from .carried import create_carried
@@ -21,21 +24,29 @@ from .keys import create_keys
 from .lease import Lease
 from .ledger import create_notification_records, create_notifications
 from .outbox import create_events
-from .queries import index_lists
+from .queries import index_lists, missing_indexes
 from .replica import create_replica
 
 _COLLECTION = "custsvc_migration"
 _LEASE = 10.0
-# Seconds to wait for another process that migrates.
-_PATIENCE = 300.0
+_GAP = 0.3
+_IS_HELD = "another process migrates this database"
 
 
 class Migration(NamedTuple):
-    """One step. It may have been cut off half-way by a crash, so it must bear being run again."""
+    """One step. It may have been cut off half-way by a crash, so it must bear being run again.
+
+    A `compatible` one leaves a schema that the release before goes on over.
+    """
 
     number: int
     name: str
     apply: Callable[[Database[Document]], None]
+    compatible: bool = False
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.number:04d}_{self.name}"
 
 
 def _create_api(database: Database[Document]) -> None:
@@ -57,52 +68,79 @@ MIGRATIONS = (
 )
 
 
-def migrate(connection: Connection, *, lists: bool) -> list[str]:
-    """Apply what is missing; returns the names of the migrations applied, and `list_indexes`."""
+def migrate(connection: Connection, *, lists: bool, waiting: Waiting) -> list[str]:
+    """Apply what is missing; returns the names of the migrations applied, and `list_indexes`.
+
+    Where nothing is, it only reads: whoever may not change the schema need not be allowed to.
+    """
     connection.check()
-    deadline = time.monotonic() + _PATIENCE
+    if not pending(connection) and not (lists and missing_indexes(connection)):
+        return []
+    with _lease(connection, waiting) as lease:
+        done = _migrate(connection, lease, waiting)
+        if lists and index_lists(connection, waiting):
+            done.append("list_indexes")
+        return done
+
+
+@contextmanager
+def _lease(connection: Connection, waiting: Waiting) -> Iterator[Lease]:
+    """The lock of whoever migrates. Raises TemporaryError when patience ends, Stopped when stop is asked."""
+    deadline = time.monotonic() + waiting.patience
     while time.monotonic() < deadline:
         lease = Lease(connection, _COLLECTION, "lock", _LEASE)
         with lease.held() as ours:
             if ours:
-                done = _migrate(connection, lease)
-                if lists and index_lists(connection):
-                    done.append("list_indexes")
-                return done
-        time.sleep(0.1)
+                yield lease
+                return
+        waiting.pause(_GAP, _IS_HELD)
     raise TemporaryError(
-        f"another process has been migrating {connection.address} for {_PATIENCE:.0f} seconds",
+        f"{_IS_HELD}, {connection.address}, and has for {waiting.patience:.0f} s",
         dependency="mongo",
+        fix="wait for it, then run it again",
     )
 
 
-def _migrate(connection: Connection, lease: Lease) -> list[str]:
-    known = MIGRATIONS[-1].number
+def _migrate(connection: Connection, lease: Lease, waiting: Waiting) -> list[str]:
     done = []
     # An index over many documents takes its time.
     with connection.translated(), pymongo.timeout(None):
         applied = _applied(connection)
-        if applied and max(applied) > known:
-            raise ConfigurationError(
-                f"the database's schema is at {max(applied)}, this custsvc knows up to {known}",
-                fix="upgrade custsvc to the version that migrated this database",
-            )
-        for number, name, apply in MIGRATIONS:
-            if number not in applied:
+        for migration in MIGRATIONS:
+            if migration.number not in applied:
+                waiting.check()
                 lease.check()
-                apply(connection.database)
+                waiting.tell(f"{migration.full_name} is being applied")
+                migration.apply(connection.database)
+                crash.point("migrate.indexed")
                 connection[_COLLECTION].insert_one(
-                    {"_id": number, "name": name, "applied_on": datetime.now(UTC)}
+                    {
+                        "_id": migration.number,
+                        "name": migration.name,
+                        "applied_on": datetime.now(UTC),
+                        "compatible": migration.compatible,
+                    }
                 )
-                done.append(f"{number:04d}_{name}")
+                crash.point("migrate.stepped")
+                done.append(migration.full_name)
     return done
 
 
 def pending(connection: Connection) -> list[str]:
-    """The names of the migrations that `migrate` would apply."""
+    """The names of the migrations that `migrate` would apply.
+
+    Raises ConfigurationError where the schema is newer than this custsvc can go on over.
+    """
     with connection.translated():
         applied = _applied(connection)
-    return [f"{number:04d}_{name}" for number, name, _ in MIGRATIONS if number not in applied]
+    newest = MIGRATIONS[-1].number
+    if unknown := [number for number, fits in sorted(applied.items()) if number > newest and not fits]:
+        raise ConfigurationError(
+            f"the database's schema is at {max(applied)}, this custsvc knows up to {newest} and cannot go on "
+            f"over {unknown[0]}",
+            fix="upgrade custsvc to the version that migrated this database",
+        )
+    return [migration.full_name for migration in MIGRATIONS if migration.number not in applied]
 
 
 def require_schema(connection: Connection) -> None:
@@ -111,5 +149,7 @@ def require_schema(connection: Connection) -> None:
         raise no_schema()
 
 
-def _applied(connection: Connection) -> set[int]:
-    return {int(found["_id"]) for found in connection[_COLLECTION].find({"_id": {"$type": "number"}})}
+def _applied(connection: Connection) -> dict[int, bool]:
+    """The migrations that a database has, and whether the release before goes on over each."""
+    found = connection[_COLLECTION].find({"_id": {"$type": "number"}})
+    return {int(each["_id"]): bool(each.get("compatible")) for each in found}

@@ -6,6 +6,7 @@ import secrets
 from typing import Literal
 
 from ..base import wrong_role
+from ..waiting import Waiting
 from .accounts import PostgresSessions, PostgresUsers
 from .answers import PostgresAnswers
 from .connection import Connections
@@ -37,11 +38,11 @@ class PostgresStore:
         self.sessions = PostgresSessions(self._connections)
         self.answers = PostgresAnswers(self._connections)
 
-    def migrate(self, *, lists: bool = True) -> list[str]:
-        return migrate(self._connections, lists=lists)
+    def migrate(self, *, lists: bool = True, waiting: Waiting | None = None) -> list[str]:
+        return migrate(self._connections, lists=lists, waiting=waiting or Waiting())
 
-    def index_lists(self) -> bool:
-        return index_lists(self._connections)
+    def index_lists(self, waiting: Waiting | None = None) -> bool:
+        return index_lists(self._connections, waiting or Waiting())
 
     def pending_migrations(self) -> list[str]:
         return pending(self._connections)

@@ -15,7 +15,7 @@ from . import copying
 
 COPIED: Final = "id, version, deleted, name, email, phone, created_on, updated_on, doc, terms"
 TYPES: Final = "bigint, bigint, boolean, text, text, text, timestamptz, timestamptz, text, tsvector"
-_FILLED_AT_ONCE: Final = 5000
+_FILLED_AT_ONCE: Final = 1000
 # What a later version sets anew, out of a row `excluded` or `incoming` of the same columns.
 CHANGEABLE: Final = tuple(name for name in COPIED.split(", ") if name not in ("id", "created_on"))
 
@@ -58,19 +58,21 @@ def copied_received(event: ReceivedEvent) -> str:
     )
 
 
-def fill_terms(cursor: Cursor) -> None:
-    """Give terms to customers that were stored before there were any."""
-    while True:
-        cursor.execute("SELECT doc FROM customer WHERE terms IS NULL LIMIT %s", (_FILLED_AT_ONCE,))
-        customers = [Customer.decode(doc) for (doc,) in cursor.fetchall()]
-        if not customers:
-            return
+def fill_terms(cursor: Cursor) -> int:
+    """Give terms to some customers that were stored before there were any; returns to how many."""
+    cursor.execute(
+        "SELECT doc FROM customer WHERE terms IS NULL LIMIT %s FOR UPDATE SKIP LOCKED", (_FILLED_AT_ONCE,)
+    )
+    customers = [Customer.decode(doc) for (doc,) in cursor.fetchall()]
+    if customers:
         execute_values(
             cursor,
             "UPDATE customer AS c SET terms = n.terms::tsvector FROM (VALUES %s) AS n (id, terms) "
             "WHERE c.id = n.id",
             [(each.id, tsvector(_terms(each.fields))) for each in customers],
+            page_size=_FILLED_AT_ONCE,
         )
+    return len(customers)
 
 
 def _terms(fields: Fields) -> list[str]:

@@ -1,110 +1,198 @@
-"""The schema: numbered SQL files, each applied once, in order, in a transaction under a lock."""
+"""The schema: which migrations a database has, and how it gets the others.
+
+They are applied in order, each step once, by one process at a time, beside live traffic: see `patient`. How
+many steps of one are done is kept with it, so what was killed goes on where it was.
+"""
 
 from __future__ import annotations
 
 import logging
-import re
-from importlib.resources import files
+from functools import partial
+from typing import Any, Final
 
+from psycopg2.errors import InsufficientPrivilege
 from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
-from psycopg2.sql import SQL, Composed, Identifier
+from psycopg2.sql import SQL, Identifier
 
+from ... import crash
 from ...errors import ConfigurationError
+from ..waiting import Waiting
 from .connection import Connections
+from .patient import Migrator, migrator
 from .queries import LIST_INDEXES
 from .rows import fill_terms
+from .steps import Migration, Step, migrations
 
 logger = logging.getLogger(__name__)
 
-# Any number will do, as long as nobody else in this database uses it.
-_LOCK = 0x63757374_00000001
+# The lock under which releases before this one migrate.
+_EARLIER: Final = 0x63757374_00000001
+_KEPT: Final = """
+    CREATE TABLE IF NOT EXISTS custsvc_migration
+        (number integer PRIMARY KEY, name text NOT NULL, applied_on timestamptz NOT NULL DEFAULT now());
+    ALTER TABLE custsvc_migration
+        -- Whether the release before goes on over it.
+        ADD COLUMN IF NOT EXISTS compatible boolean NOT NULL DEFAULT false,
+        -- How many of its steps are done; null when all are.
+        ADD COLUMN IF NOT EXISTS steps integer;
+"""
+_NOTE: Final = """
+    INSERT INTO custsvc_migration (number, name, compatible, steps) VALUES (%s, %s, %s, %s)
+    ON CONFLICT (number) DO UPDATE SET steps = excluded.steps, applied_on = now()
+"""
 
-# What SQL cannot work out for rows that are there already.
-_FILLED_BY = {3: fill_terms}
-
-
-def migrate(connections: Connections, *, lists: bool) -> list[str]:
-    """Apply what is missing; returns the names of the files applied, and `list_indexes`."""
-    known = _files()
-    done: list[str] = []
-    with connections.transaction() as cursor:
-        _lock(cursor)
-        if connections.schema:
-            cursor.execute(Composed([SQL("CREATE SCHEMA IF NOT EXISTS "), Identifier(connections.schema)]))
-        cursor.execute(
-            "CREATE TABLE IF NOT EXISTS custsvc_migration "
-            "(number integer PRIMARY KEY, name text NOT NULL, applied_on timestamptz NOT NULL DEFAULT now())"
-        )
-        cursor.execute("SELECT number FROM custsvc_migration")
-        applied = {number for (number,) in cursor.fetchall()}
-        if applied and max(applied) > max(known):
-            raise ConfigurationError(
-                f"the database's schema is at {max(applied)}, this custsvc knows up to {max(known)}",
-                fix="upgrade custsvc to the version that migrated this database",
-            )
-        for number, (name, sql) in sorted(known.items()):
-            if number not in applied:
-                cursor.execute(sql)
-                if number in _FILLED_BY:
-                    _FILLED_BY[number](cursor)
-                cursor.execute("INSERT INTO custsvc_migration (number, name) VALUES (%s, %s)", (number, name))
-                done.append(name)
-        if lists and _index_lists(cursor):
-            done.append("list_indexes")
-    return done
+# What is known of each migration that a database has, by number.
+Applied = dict[int, dict[str, Any]]
 
 
-def index_lists(connections: Connections) -> bool:
+def migrate(connections: Connections, *, lists: bool, waiting: Waiting) -> list[str]:
+    """Apply what is missing; returns the names of the files applied, and `list_indexes`.
+
+    Where nothing is, it only reads: whoever may not change the schema need not be allowed to.
+    """
+    missing = pending(connections)
+    if not missing and not (lists and _missing_indexes(connections)):
+        return []
+    try:
+        with migrator(connections, waiting) as ours:
+            ours.transaction(lambda cursor: _prepare(cursor, connections.schema))
+            done = [each.name for each in migrations() if _apply(ours, each, waiting)]
+            if lists and _index_lists(ours, _missing_indexes(connections)):
+                done.append("list_indexes")
+            return done
+    except ConfigurationError as exc:
+        if isinstance(exc.__cause__, InsufficientPrivilege):
+            raise _not_allowed(exc, missing) from exc
+        raise
+
+
+def _not_allowed(exc: ConfigurationError, missing: list[str]) -> ConfigurationError:
+    return ConfigurationError(
+        f"the schema lacks {', '.join(missing) or 'the indexes of lists'}, and this user may not change it "
+        f"({exc})",
+        fix="custsvc migrate --backend postgres, once, as the owner of the tables",
+    )
+
+
+def index_lists(connections: Connections, waiting: Waiting) -> bool:
     """Make the indexes that lists and searches go by, where they are missing; returns whether any was.
 
-    Who writes waits meanwhile, who reads does not.
+    Nobody waits meanwhile, neither who reads nor who writes.
     """
-    with connections.cursor() as cursor:
-        if not (missing := _missing_indexes(cursor)):
-            return False
-    logger.info(
-        "Making the indexes that lists and searches go by", extra={"action": "index", "indexes": missing}
-    )
-    with connections.transaction() as cursor:
-        _lock(cursor)
-        return _index_lists(cursor)
-
-
-def _lock(cursor: Cursor) -> None:
-    cursor.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
-    cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-
-
-def _index_lists(cursor: Cursor) -> bool:
-    missing = _missing_indexes(cursor)
-    for name in missing:
-        cursor.execute(f"CREATE INDEX {name} ON customer {LIST_INDEXES[name]}")
-    return bool(missing)
-
-
-def _missing_indexes(cursor: Cursor) -> list[str]:
-    cursor.execute(
-        "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema() AND tablename = 'customer'"
-    )
-    there = {name for (name,) in cursor.fetchall()}
-    return [name for name in LIST_INDEXES if name not in there]
+    if not _missing_indexes(connections):
+        return False
+    with migrator(connections, waiting) as ours:
+        return _index_lists(ours, _missing_indexes(connections))
 
 
 def pending(connections: Connections) -> list[str]:
-    """The names of the files that `migrate` would apply."""
+    """The names of the files that `migrate` would apply.
+
+    Raises ConfigurationError where the schema is newer than this custsvc can go on over.
+    """
+    applied = _applied(connections)
+    _check_known(applied)
+    return [each.name for each in migrations() if _done(applied, each) < len(each.steps)]
+
+
+def _applied(connections: Connections) -> Applied:
     with connections.cursor() as cursor:
         cursor.execute("SELECT to_regclass('custsvc_migration') IS NOT NULL")
-        applied: set[int] = set()
-        if (cursor.fetchone() or (False,))[0]:
-            cursor.execute("SELECT number FROM custsvc_migration")
-            applied = {number for (number,) in cursor.fetchall()}
-    return [name for number, (name, _) in sorted(_files().items()) if number not in applied]
+        if not (cursor.fetchone() or (False,))[0]:
+            return {}
+        # As JSON: an earlier release made it with fewer columns, a later one may with more.
+        cursor.execute("SELECT number, to_jsonb(m) FROM custsvc_migration m")
+        return dict(cursor.fetchall())
 
 
-def _files() -> dict[int, tuple[str, str]]:
-    folder = files(__package__) / "migrations"
-    return {
-        int(match[1]): (entry.name, entry.read_text(encoding="utf-8"))
-        for entry in folder.iterdir()
-        if (match := re.fullmatch(r"(\d{4})_\w+\.sql", entry.name))
-    }
+def _check_known(applied: Applied) -> None:
+    newest = migrations()[-1].number
+    if unknown := [
+        number for number, each in sorted(applied.items()) if number > newest and not each.get("compatible")
+    ]:
+        raise ConfigurationError(
+            f"the database's schema is at {max(applied)}, this custsvc knows up to {newest} and cannot go on "
+            f"over {unknown[0]}",
+            fix="upgrade custsvc to the version that migrated this database",
+        )
+
+
+def _done(applied: Applied, migration: Migration) -> int:
+    """How many steps of a migration are done."""
+    found = applied.get(migration.number)
+    if found is None:
+        return 0
+    steps = found.get("steps")
+    return len(migration.steps) if steps is None else int(steps)
+
+
+def _prepare(cursor: Cursor, schema: str | None) -> None:
+    cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_EARLIER,))
+    if schema:
+        cursor.execute(SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(schema)))
+    cursor.execute(_KEPT)
+
+
+def _apply(ours: Migrator, migration: Migration, waiting: Waiting) -> bool:
+    """Do the steps that are not done; returns whether there were any."""
+    done = first = _done(dict(ours.rows("SELECT number, to_jsonb(m) FROM custsvc_migration m")), migration)
+    for step in migration.steps[first:]:
+        waiting.tell(f"{migration.name} is being applied")
+        _do(ours, migration, step, done)
+        done += 1
+        crash.point("migrate.stepped")
+    return done > first
+
+
+def _do(ours: Migrator, migration: Migration, step: Step, done: int) -> None:
+    if step.kind == "concurrently":
+        for statement in step.statements():
+            ours.concurrently(statement)
+            crash.point("migrate.indexed")
+    elif step.kind != "transaction":
+        ours.fill(partial(_fill_some, step))
+
+    def note(cursor: Cursor) -> None:
+        # A process of an earlier release may have come first.
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_EARLIER,))
+        cursor.execute("SELECT number, to_jsonb(m) FROM custsvc_migration m")
+        if _done(dict(cursor.fetchall()), migration) > done:
+            return
+        if step.kind == "transaction":
+            cursor.execute(step.sql)
+        steps = done + 1 if done + 1 < len(migration.steps) else None
+        cursor.execute(_NOTE, (migration.number, migration.name, migration.compatible, steps))
+
+    ours.transaction(note)
+
+
+def _fill_some(step: Step, cursor: Cursor) -> int:
+    if step.kind == "terms":
+        filled = fill_terms(cursor)
+    else:
+        cursor.execute(step.sql)
+        filled = cursor.rowcount
+    crash.point("migrate.filling")
+    return filled
+
+
+def _index_lists(ours: Migrator, missing: list[str]) -> bool:
+    if missing:
+        logger.info(
+            "Making the indexes that lists and searches go by", extra={"action": "index", "indexes": missing}
+        )
+    for name in missing:
+        ours.concurrently(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON customer {LIST_INDEXES[name]}")
+        crash.point("migrate.listing")
+    return bool(missing)
+
+
+def _missing_indexes(connections: Connections) -> list[str]:
+    """Those of lists that are not there, or not whole."""
+    with connections.cursor() as cursor:
+        cursor.execute(
+            "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
+            "WHERE i.indisvalid AND i.indrelid = to_regclass('customer')"
+        )
+        there = {name for (name,) in cursor.fetchall()}
+    return [name for name in LIST_INDEXES if name not in there]

@@ -14,3 +14,4 @@ ALTER TABLE customer ADD COLUMN terms tsvector;
 
 -- The trace that a change belongs to, passed on to Kafka.
 ALTER TABLE customer_event ADD COLUMN traceparent text;
+-- @terms

@@ -8,13 +8,7 @@ ALTER TABLE notification
     ADD COLUMN lease double precision,
     DROP CONSTRAINT notification_state_check,
     ADD CONSTRAINT notification_state_check CHECK (state IN ('queued', 'claimed', 'handing_over', 'sent',
-        'deferred', 'failed', 'unknown', 'suppressed', 'discarded'));
--- Each channel has senders of its own, so that one that is down holds up no other.
-DROP INDEX notification_due;
-CREATE INDEX notification_due ON notification (channel, next_at, position)
-    WHERE state IN ('queued', 'deferred') AND blocked_by IS NULL;
--- How many mails a recipient got lately.
-CREATE INDEX notification_recipient ON notification (recipient, updated_on) WHERE state = 'sent';
+        'deferred', 'failed', 'unknown', 'suppressed', 'discarded')) NOT VALID;
 
 CREATE TABLE notification_suppression (
     address text PRIMARY KEY,
@@ -30,3 +24,15 @@ CREATE TABLE notification_preference (
     updated_on timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (customer_id, rule)
 );
+-- @transaction
+ALTER TABLE notification VALIDATE CONSTRAINT notification_state_check;
+-- @concurrently
+-- Each channel has senders of its own, so that one that is down holds up no other.
+CREATE INDEX CONCURRENTLY IF NOT EXISTS notification_due_of_channel ON notification (channel, next_at, position)
+    WHERE state IN ('queued', 'deferred') AND blocked_by IS NULL;
+-- How many mails a recipient got lately.
+CREATE INDEX CONCURRENTLY IF NOT EXISTS notification_recipient ON notification (recipient, updated_on)
+    WHERE state = 'sent';
+-- @transaction
+DROP INDEX notification_due;
+ALTER INDEX notification_due_of_channel RENAME TO notification_due;

@@ -1,0 +1,69 @@
+"""Migration files, read as steps.
+
+A line `-- @word` begins a step; what stands before the first of them is a transaction.
+
+- `@transaction`: all in one transaction, which never waits long for a lock (see `patient`). So it holds
+  nothing that reads or writes a table which may be big.
+- `@concurrently`: each statement by itself, outside a transaction: CREATE INDEX CONCURRENTLY.
+- `@fill`: one statement that fills some rows, repeated until it changes none, each time in its own
+  transaction. It picks only rows that are not filled, so it goes on where a killed run was.
+- `@terms`: the same for what SQL cannot work out, the terms of customers that have none. It has no SQL.
+
+`-- @compatible` says that the release before goes on over the schema as this file leaves it.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.resources import files
+from typing import Final, Literal, NamedTuple, cast, get_args
+
+Kind = Literal["transaction", "concurrently", "fill", "terms"]
+_MARK: Final = re.compile(r"^-- @(\w+)[^\n]*\n", re.MULTILINE)
+_COMMENT: Final = re.compile(r"--[^\n]*")
+
+
+class Step(NamedTuple):
+    """A part of a migration that is done or not done."""
+
+    kind: Kind
+    sql: str
+
+    def statements(self) -> list[str]:
+        """Its statements, without comments."""
+        return [each.strip() for each in _COMMENT.sub("", self.sql).split(";") if each.strip()]
+
+
+class Migration(NamedTuple):
+    """A numbered file."""
+
+    number: int
+    name: str
+    compatible: bool
+    steps: tuple[Step, ...]
+
+
+@cache
+def migrations() -> tuple[Migration, ...]:
+    """Every migration there is, in order."""
+    folder = files(__package__) / "migrations"
+    return tuple(
+        read(int(match[1]), entry.name, entry.read_text(encoding="utf-8"))
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
+        if (match := re.fullmatch(r"(\d{4})_\w+\.sql", entry.name))
+    )
+
+
+def read(number: int, name: str, text: str) -> Migration:
+    """The migration that a file's text holds. Raises ValueError for a mark that is none."""
+    first, *rest = _MARK.split(text)
+    marks = ["transaction", *rest[::2]]
+    if unknown := set(marks) - {"compatible", *get_args(Kind)}:
+        raise ValueError(f"{name}: no such step: {', '.join(sorted(unknown))}")
+    kind, steps = "transaction", []
+    for mark, sql in zip(marks, [first, *rest[1::2]], strict=True):
+        kind = kind if mark == "compatible" else mark
+        if mark == "terms" or _COMMENT.sub("", sql).strip():
+            steps.append(Step(cast(Kind, kind), sql))
+    return Migration(number, name, "compatible" in marks, tuple(steps))

@@ -1,0 +1,64 @@
+"""How a migration waits: until stop is asked, for at most so long at one thing, and saying what for."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from ..errors import Stopped
+
+logger = logging.getLogger(__name__)
+
+# Seconds at one lock, and seconds between two lines of the log about it.
+_PATIENCE: Final = 300.0
+_SAY_EVERY: Final = 10.0
+
+
+class Stopping(Protocol):
+    """The wish to stop, as `workers.loop.Stop` has it."""
+
+    def asked(self) -> bool: ...
+    def wait(self, seconds: float) -> bool: ...
+
+
+class Never:
+    """Nobody asks to stop: a command that a signal simply ends."""
+
+    def asked(self) -> bool:
+        return False
+
+    def wait(self, seconds: float) -> bool:
+        time.sleep(seconds)
+        return False
+
+
+@dataclass
+class Waiting:
+    """What a migration asks between two tries. `tell` is told what it waits for, again and again."""
+
+    stop: Stopping = field(default_factory=Never)
+    tell: Callable[[str], None] = lambda _: None
+    patience: float = _PATIENCE
+    _said: float = field(default=float("-inf"), init=False)
+
+    @property
+    def interruptible(self) -> bool:
+        """Whether anybody may ever ask to stop."""
+        return not isinstance(self.stop, Never)
+
+    def check(self) -> None:
+        """Raises Stopped when stop is asked."""
+        if self.stop.asked():
+            raise Stopped("the migration was stopped; the same command goes on")
+
+    def pause(self, seconds: float, why: str) -> None:
+        """Sleep, and say why. Raises Stopped when stop is asked."""
+        self.tell(why)
+        if time.monotonic() - self._said > _SAY_EVERY:
+            self._said = time.monotonic()
+            logger.warning("The migration waits: %s", why, extra={"action": "migration_waits"})
+        if self.stop.wait(seconds):
+            self.check()

@@ -1,0 +1,42 @@
+"""Databases as earlier releases left them, and who stands in a migration's way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from custsvc.stores.base import Store
+from custsvc.stores.mongo import MongoStore
+from custsvc.stores.mongo import schema as mongo_schema
+from custsvc.stores.mongo.lease import Lease
+from custsvc.stores.postgres import PostgresStore
+from custsvc.stores.postgres import schema as postgres_schema
+from custsvc.stores.postgres.patient import migrator
+from custsvc.stores.waiting import Waiting
+
+
+def as_of(store: Store, number: int) -> None:
+    """Migrate as a release did that knew up to this number, without the indexes of lists."""
+    with pytest.MonkeyPatch.context() as patch:
+        if isinstance(store, PostgresStore):
+            known = [each for each in postgres_schema.migrations() if each.number <= number]
+            patch.setattr(postgres_schema, "migrations", lambda: tuple(known))
+        else:
+            steps = [each for each in mongo_schema.MIGRATIONS if each.number <= number]
+            patch.setattr(mongo_schema, "MIGRATIONS", tuple(steps))
+        store.migrate(lists=False)
+
+
+@contextmanager
+def another_migrates(store: Store) -> Iterator[None]:
+    """Another process migrates within the block."""
+    if isinstance(store, PostgresStore):
+        with migrator(store._connections, Waiting()):
+            yield
+        return
+    assert isinstance(store, MongoStore)
+    with Lease(store._connection, "custsvc_migration", "lock", 10.0).held() as ours:
+        assert ours
+        yield
