@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import IO, Any, Final, cast
 
 from flask import Response, g, request
@@ -11,7 +11,7 @@ from flask import Response, g, request
 from ..errors import FieldError
 from ..idempotency import Keyed
 from ..service import Caller
-from ..transfer import export, load, plan, rows
+from ..transfer import export, load, meaning, plan, rows
 from .lists import FILTERS, METADATA, fields_of, filter_of, sort_of
 from .messages import (
     JSON,
@@ -81,13 +81,14 @@ class CustomerImport(ApiResource):
     """`/api/customers/import`"""
 
     def post(self) -> Response:
-        given = parameters("on", "dry_run", "restore", "skip_errors", "plan")
+        given = parameters("on", "dry_run", "restore", "skip_errors", "plan", "empty", "metadata")
         options = load.Options(
             on=cast(plan.Key, word_of(given, "on", plan.KEYS, "id")),
             restore=_flag(given, "restore"),
             skip_errors=_flag(given, "skip_errors"),
             dry_run=_flag(given, "dry_run"),
             plan=given.get("plan"),
+            meaning=_meaning(given),
         )
         fmt = _IMPORTED.get(request.mimetype)
         if fmt is None:
@@ -99,7 +100,7 @@ class CustomerImport(ApiResource):
             keyed = Keyed(g.principal.id, key, digest) if key else None
             caller = Caller(g.principal.name, g.request_id, traceparent(), keyed)
 
-            def source() -> Iterator[rows.Row]:
+            def source() -> rows.Reading:
                 file.seek(0)
                 return rows.read(cast(IO[bytes], file), fmt)
 
@@ -131,6 +132,13 @@ class CustomerImport(ApiResource):
             digest.update(piece)
             file.write(piece)
         return bytes(digest.digest())
+
+
+def _meaning(given: Mapping[str, str]) -> meaning.Meaning:
+    return meaning.Meaning(
+        empty=cast(meaning.Empty, word_of(given, "empty", meaning.EMPTY, "clear")),
+        metadata=cast(meaning.Metadata, word_of(given, "metadata", meaning.METADATA_RULES, "replace")),
+    )
 
 
 def _flag(given: Mapping[str, str], name: str) -> bool:

@@ -18,7 +18,7 @@ from .common import BackendOption, DataDirOption, LogLevelOption, OutputOption, 
 
 if TYPE_CHECKING:
     from ..transfer.load import Report
-    from ..transfer.rows import Row
+    from ..transfer.rows import Reading
 
 FileArgument = Annotated[str, typer.Argument(help="A file, or - for the pipe.", metavar="FILE")]
 FormatOption = Annotated[
@@ -76,6 +76,18 @@ def import_(
     skip_errors: Annotated[
         bool, typer.Option("--skip-errors", help="Import the rows that are right.")
     ] = False,
+    empty: Annotated[
+        str,
+        typer.Option("--empty", help="clear or keep: what an empty cell does to its field.", metavar="WHAT"),
+    ] = "clear",
+    metadata: Annotated[
+        str,
+        typer.Option(
+            "--metadata",
+            help="replace or merge: what a row's metadata does to that of its customer.",
+            metavar="HOW",
+        ),
+    ] = "replace",
     plan: Annotated[
         str | None, typer.Option("--plan", help="Only if it is this plan, as a dry run named it.")
     ] = None,
@@ -90,8 +102,9 @@ def import_(
 ) -> None:
     """Create and change customers from a file, CSV or NDJSON: all of it, or nothing where a row is wrong.
 
-    A row without the key field is a new customer; a field that a row does not have stays as it is. Exits 7
-    when rows are wrong, 8 when some were left out.
+    A row without the key field is a new customer; a field that a row does not have stays as it is. A row with
+    a version changes its customer only at that version, and is a conflict otherwise. Exits 7 when rows are
+    wrong, 8 when some were left out.
 
     Example: custsvc import customers.csv --dry-run -o table
     """
@@ -99,6 +112,10 @@ def import_(
     chosen = _format(file, fmt, ("csv", "ndjson"))
     if on not in ("id", "email"):
         raise typer.BadParameter("must be id or email", param_hint="--on")
+    if empty not in ("clear", "keep"):
+        raise typer.BadParameter("must be clear or keep", param_hint="--empty")
+    if metadata not in ("replace", "merge"):
+        raise typer.BadParameter("must be replace or merge", param_hint="--metadata")
     settings = settings_for("import", ("backend",), backend=backend, data_dir=data_dir, log_level=log_level)
     from hashlib import sha256
 
@@ -106,19 +123,21 @@ def import_(
     from ..service import Caller
     from ..stores import open_store
     from ..transfer.load import ImportRefused, Options, load
+    from ..transfer.meaning import Empty, Meaning, Metadata
     from ..transfer.plan import Key
     from ..transfer.rows import Format, read
 
-    options = Options(cast(Key, on), restore, skip_errors, dry_run, plan)
+    meaning = Meaning(cast(Empty, empty), cast(Metadata, metadata))
+    options = Options(cast(Key, on), restore, skip_errors, dry_run, plan, meaning)
     with open_store(settings) as store, _opened(file, "rb") as source:
         store.migrate()
         store.claim_role("source")
 
-        def rows() -> Iterator[Row]:
+        def rows() -> Reading:
             source.seek(0)
             return read(source, cast(Format, chosen))
 
-        asked = sha256(f"import {on} {restore} {skip_errors}\n".encode())
+        asked = sha256(f"import {on} {restore} {skip_errors} {empty} {metadata}\n".encode())
         for piece in iter(lambda: source.read(1 << 20), b""):
             asked.update(piece)
         keyed = Keyed("cli", key, asked.digest()) if key else None
@@ -155,6 +174,8 @@ def _flat(row: dict[str, Any]) -> list[dict[str, Any]]:
 def _conclude(report: Report) -> None:
     did = ", ".join(f"{count:,} {action}" for action, count in report.counts.items() if count) or "no rows"
     say(f"{'would be: ' if report.dry_run else ''}{did}; plan {report.plan}")
+    lines = report.lines
+    say(f"{lines.rows:,} lines of rows, {lines.heading:,} of the heading, {lines.empty:,} empty")
     if report.counts["trashed"]:
         say("some rows are of deleted customers: --restore brings those back")
     if report.dry_run and report.counts["error"]:

@@ -25,8 +25,10 @@ from ..events import Change, new_change
 from ..idempotency import Keyed
 from ..service import Caller
 from ..stores.base import Answer, Answers, CustomerStore
+from .meaning import Meaning
 from .plan import ACTIONS, Key, Planned, Planner
-from .rows import Row, RowError
+from .row import Row, RowError, Tally
+from .rows import Reading
 
 # What a report shows of its rows; what is wrong comes before what is not.
 SHOWN: Final = 1000
@@ -36,7 +38,7 @@ _CHANGED_MEANWHILE: Final = RowError(
     "", "changed_meanwhile", "the customer was changed after the plan was made; nothing was done to it"
 )
 
-Source = Callable[[], Iterator[Row]]
+Source = Callable[[], Reading]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +50,22 @@ class Options:
     skip_errors: bool = False
     dry_run: bool = False
     plan: str | None = None
+    meaning: Meaning = Meaning()
 
 
 @dataclass(slots=True)
 class Report:
     """What an import does or did: how many rows of each action, the plan's name, and rows to look at.
 
-    `resumed` is how many rows an earlier try of the same request had done already.
+    Each row is in one of the counts, each line of the file in one of `lines`. `resumed` is how many rows an
+    earlier try of the same request had done already.
     """
 
     dry_run: bool
     counts: Counter[str] = field(default_factory=Counter)
     plan: str = ""
     resumed: int = 0
+    lines: Tally = field(default_factory=Tally)
     _wrong: list[dict[str, Any]] = field(default_factory=list)
     _right: list[dict[str, Any]] = field(default_factory=list)
 
@@ -85,6 +90,7 @@ class Report:
             "dry_run": self.dry_run,
             "plan": self.plan,
             "counts": {action: self.counts[action] for action in ACTIONS},
+            "lines": self.lines.as_dict(),
             "resumed": self.resumed,
             "rows": rows,
             "rows_left_out": max(0, shown - len(rows)),
@@ -169,6 +175,7 @@ class _Load:
                 report.add(row)
                 seen(row)
         self._plan = report.plan = name.hexdigest()[:32]
+        report.lines = self._lines
         return report
 
     def apply(self, source: Source, seen: Callable[[Planned], None]) -> Report:
@@ -183,11 +190,14 @@ class _Load:
                     seen(row)
             if done is not None:
                 self._add_done(report, done)
+        report.lines = self._lines
         return report
 
     def _chunks(self, source: Source) -> Iterator[tuple[Sequence[Row], list[Planned]]]:
-        self._planner = Planner(self._store, self._options.on, restore=self._options.restore)
-        return self._planner.chunks(source())
+        options, rows = self._options, source()
+        self._lines = rows.lines
+        self._planner = Planner(self._store, options.on, restore=options.restore, meaning=options.meaning)
+        return self._planner.chunks(rows)
 
     def _apply(
         self, number: int, rows: Sequence[Row], chunk: list[Planned], signatures: bytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final, Literal, get_args
 
@@ -17,13 +17,11 @@ from ..customer import (
     Fields,
     Stored,
     canonical_email,
-    canonical_fields,
-    edited,
-    merge_patch,
 )
 from ..errors import ValidationError
 from ..stores.base import CustomerStore
-from .rows import METADATA, Row, RowError, row_error, shown
+from .meaning import Meaning, conflict, guarded_version
+from .row import Row, RowError, row_error, shown
 
 Key = Literal["id", "email"]
 KEYS: Final[tuple[Key, ...]] = get_args(Key)
@@ -38,7 +36,8 @@ class Planned:
 
     `id` is that of a customer that was made or changed. `trashed` is a row whose customer is deleted, where
     restoring was not asked for: nothing is done.
-    `conflict` comes only when a plan is applied: somebody changed the customer after the plan was made.
+    `conflict` is a row that would overwrite what it has not seen: its `version` is not the customer's, or
+    somebody changed the customer after the plan was made. Nothing is done.
     """
 
     number: int
@@ -75,12 +74,16 @@ class Planner:
 
     `on` says by which field a row finds its customer. A row without it is a new customer; one whose id
     nobody has is an error, because ids are never chosen from outside. A field that a row does not have stays.
+    A row with a `version` changes its customer only at that version.
     """
 
-    def __init__(self, store: CustomerStore, on: Key, *, restore: bool = False) -> None:
+    def __init__(
+        self, store: CustomerStore, on: Key, *, restore: bool = False, meaning: Meaning | None = None
+    ) -> None:
         self._store = store
         self._on = on
         self._restore = restore
+        self._meaning = meaning or Meaning()
         self._seen: dict[int | str, int] = {}
 
     def chunks(self, rows: Iterable[Row]) -> Iterator[tuple[list[Row], list[Planned]]]:
@@ -140,12 +143,15 @@ class Planner:
                     row, "id", "unknown_id", "is the id of no customer; leave it empty to create", key
                 )
         old = before.customer() if before else None
+        version = guarded_version(row.raw)
+        if isinstance(version, RowError):
+            return Planned(row.number, "error", before, errors=(version,))
         try:
-            fields = _fields(row.raw, old.fields if old else None)
+            fields = self._meaning.fields(row.raw, old.fields if old else None)
         except ValidationError as exc:
             errors = tuple(row_error(error, row.raw) for error in exc.errors)
             return Planned(row.number, "error", before, errors=errors)
-        return self._action(row.number, before, old, fields)
+        return _guarded(self._action(row.number, before, old, fields), version)
 
     def _action(self, number: int, before: Stored | None, old: Customer | None, fields: Fields) -> Planned:
         if before is None or old is None:
@@ -157,12 +163,23 @@ class Planner:
         return Planned(number, "update" if changed else "same", before, fields, changed)
 
 
+def _guarded(planned: Planned, version: int | None) -> Planned:
+    """The plan, or a conflict where it would overwrite a version that the row was not made from."""
+    before = planned.before
+    if version is None or before is None or planned.action not in ("update", "restore"):
+        return planned
+    if version == before.version:
+        return planned
+    return replace(planned, action="conflict", errors=(conflict(version, before.version),))
+
+
 def _wrong(row: Row, field: str, code: str, message: str, value: Any) -> Planned:
     return Planned(row.number, "error", errors=(RowError(field, code, message, shown(value)),))
 
 
 def _id(value: Any) -> int | RowError:
-    number = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+    text = value.strip() if isinstance(value, str) else ""
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else value
     if type(number) is not int or not 0 < number <= INT64_MAX:
         return RowError("id", "bad_id", "must be the id of a customer, or empty", shown(value))
     return number
@@ -175,17 +192,3 @@ def _email(value: Any) -> str | RowError | None:
         return canonical_email(value)
     except ValidationError as exc:
         return row_error(exc.errors[0], {"email": value})
-
-
-def _fields(raw: dict[str, Any], old: Fields | None) -> Fields:
-    """The fields of a row over those of its customer. `metadata.KEY` sets one entry, null takes it away."""
-    body = {name: value for name, value in raw.items() if not name.startswith(METADATA)}
-    entries = {n.removeprefix(METADATA): v for n, v in raw.items() if n.startswith(METADATA)}
-    if not entries:
-        return edited(old, body) if old else canonical_fields(body)
-    if old is not None and "metadata" not in body:
-        return merge_patch(old, {**body, "metadata": entries})
-    if isinstance(whole := body.get("metadata") or {}, dict):
-        gone = {key for key, value in entries.items() if value is None}
-        body["metadata"] = {key: value for key, value in {**whole, **entries}.items() if key not in gone}
-    return edited(old, body) if old else canonical_fields(body)

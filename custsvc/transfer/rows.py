@@ -1,221 +1,108 @@
 """The rows of a file that somebody wants imported: NDJSON or CSV, read line by line.
 
 A row that cannot be read is an error of that row, with its line, its field and its value; the others go on.
-Only what is wrong with the whole file (a column that nobody knows, too many rows) ends it.
+What is wrong with the whole file (a column that nobody knows, a quote that swallows rows, too many rows, an
+end in the middle) ends it. Every line is accounted for: it is of a row, of the heading, or empty.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import IO, Any, Final, Literal, NoReturn
+from collections.abc import Iterator, Sequence
+from typing import IO, Final, Literal
 
-from ..customer import EDITABLE, SERVER_OWNED
-from ..errors import FieldError, ValidationError
-from .sheet import unguarded
+from .cells import Table, fields_of
+from .lines import Lines, is_cut_off
+from .row import DuplicateKey, Row, RowError, Tally, bad_file, parse_json, shown
 
 Format = Literal["csv", "ndjson"]
 ROWS_MAX: Final = 500_000
-# A customer is at most some 150 kB; a line that is longer is none.
-LINE_MAX: Final = 1_000_000
-_SHOWN: Final = 200
-METADATA: Final = "metadata."
-
-BadFile = ValidationError
 
 
-@dataclass(frozen=True, slots=True)
-class RowError:
-    """What is wrong with a row: the field, a code, a sentence, and the value that it is about."""
+class Reading(Iterator[Row]):
+    """The rows of a file, and in `lines` where its lines went so far."""
 
-    field: str
-    code: str
-    message: str
-    value: str | None = None
+    def __init__(self, rows: Iterator[Row], lines: Tally, most: int) -> None:
+        self.lines = lines
+        self._rows = rows
+        self._most = most
+        self._count = 0
 
-    def as_dict(self) -> dict[str, str | None]:
-        return {"field": self.field, "code": self.code, "message": self.message, "value": self.value}
-
-
-def row_error(error: FieldError, raw: Mapping[str, Any]) -> RowError:
-    """A field's error with the value that the row gave."""
-    found = raw.get(error.field)
-    if found is None and error.field.startswith(METADATA) and isinstance(raw.get("metadata"), dict):
-        found = raw["metadata"].get(error.field.removeprefix(METADATA))
-    return RowError(error.field, error.code, error.message, shown(found))
-
-
-def shown(value: Any) -> str | None:
-    """A value as an error shows it: as JSON but for text, and never long."""
-    if value is None:
-        return None
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    text = text.encode("utf-8", "replace").decode()
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row: the line it begins at, and its fields, or why there are none."""
-
-    number: int
-    raw: dict[str, Any]
-    error: RowError | None = None
+    def __next__(self) -> Row:
+        row = next(self._rows)
+        self._count += 1
+        if self._count > self._most:
+            raise bad_file("too_many_rows", f"the file has more than {self._most:,} rows; split it")
+        return row
 
 
 def read(
-    source: IO[bytes], fmt: Format, mapping: Mapping[str, str] | None = None, *, most: int = ROWS_MAX
-) -> Iterator[Row]:
-    """The rows of a file. `mapping` names the field of a column where the heading does not, "" for none.
+    source: IO[bytes], fmt: Format, columns: Sequence[str] | None = None, *, most: int = ROWS_MAX
+) -> Reading:
+    """The rows of a file. `columns` has the field of each column of CSV, in its place, "" for none.
 
-    Raises ValidationError for what is wrong with the whole file.
+    Raises ValidationError for what is wrong with the whole file, as it is come upon.
     """
-    found = _lines(source) if fmt == "ndjson" else _cells(source, mapping or {})
-    for count, row in enumerate(found, 1):
-        if count > most:
-            raise _bad_file("too_many_rows", f"the file has more than {most:,} rows; split it")
-        yield row
+    tally = Tally()
+    if fmt == "ndjson":
+        return Reading(_objects(source, tally), tally, most)
+    return Reading(_cells(source, tally, columns), tally, most)
 
 
-def _bad_file(code: str, message: str) -> ValidationError:
-    return BadFile([FieldError("file", code, message)])
+def heading(source: IO[bytes]) -> list[str]:
+    """The heading of a CSV file."""
+    return Table(source, Tally()).heading
+
+
+def _cells(source: IO[bytes], tally: Tally, columns: Sequence[str] | None) -> Iterator[Row]:
+    table = Table(source, tally)
+    yield from table.rows(fields_of(table.heading, columns))
 
 
 # -- NDJSON ------------------------------------------------------------------------------------------------
 
 
-def _lines(source: IO[bytes]) -> Iterator[Row]:
-    number = 0
-    while line := source.readline(LINE_MAX + 1):
-        number += 1
-        if len(line) > LINE_MAX:
-            raise _bad_file("too_long", f"line {number} is longer than {LINE_MAX:,} bytes")
-        text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-        if text.strip():
-            yield _line(number, text)
+def _objects(source: IO[bytes], tally: Tally) -> Iterator[Row]:
+    lines = Lines(source)
+    for line in lines:
+        if not line.strip():
+            tally.empty += 1
+            continue
+        tally.rows += 1
+        row = _object(lines.number, line)
+        if row.error and is_cut_off(line) and _ends_early(line):
+            raise bad_file("cut_off", f"the file ends in the middle of line {row.number}; get all of it")
+        yield row
 
 
-def _line(number: int, text: bytes) -> Row:
+def _ends_early(line: bytes) -> bool:
+    """Whether a line that is not JSON would be, if there were more of it."""
+    text = line.decode(errors="ignore").strip()
+    if not text.startswith("{"):
+        return False
     try:
-        raw = json.loads(text.decode(), parse_constant=_no_constant)
+        parse_json(text)
+    except json.JSONDecodeError as exc:
+        return not text.endswith("}") or exc.pos >= len(text) or exc.msg.startswith("Unterminated")
+    except (ValueError, RecursionError):
+        return False
+    return False
+
+
+def _object(number: int, line: bytes) -> Row:
+    try:
+        raw = parse_json(line.decode())
     except UnicodeDecodeError:
-        return _unread(number, "bad_utf8", "is not UTF-8", text)
+        return _unread(number, "bad_utf8", "is not UTF-8; save the file as UTF-8", line)
+    except DuplicateKey as exc:
+        return _unread(number, "duplicate_key", f"has the key {str(exc)!r} twice", line)
     except (ValueError, RecursionError) as exc:
         reason = exc.msg if isinstance(exc, json.JSONDecodeError) else "a number or its depth is not ours"
-        return _unread(number, "bad_json", f"is not JSON: {reason}", text)
+        return _unread(number, "bad_json", f"is not JSON: {reason}", line)
     if not isinstance(raw, dict):
-        return _unread(number, "not_an_object", "is not a JSON object", text)
+        return _unread(number, "not_an_object", "is not a JSON object", line)
     return Row(number, raw)
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _unread(number: int, code: str, message: str, text: bytes) -> Row:
-    return Row(number, {}, RowError("", code, message, shown(text.decode("utf-8", "replace").strip())))
-
-
-# -- CSV ---------------------------------------------------------------------------------------------------
-
-
-def columns(source: IO[bytes]) -> list[str]:
-    """The heading of a CSV file, which is left at its second line."""
-    return _heading(source.readline(LINE_MAX))
-
-
-def _heading(line: bytes) -> list[str]:
-    if not line.strip():
-        raise _bad_file("no_heading", "the file's first line must name its columns")
-    try:
-        return next(csv.reader([line.decode("utf-8-sig", "replace")], delimiter=_delimiter(line)))
-    except (csv.Error, StopIteration) as exc:
-        raise _bad_file("no_heading", f"the file's first line is not CSV ({exc})") from exc
-
-
-def field_of(column: str) -> str | None:
-    """The field that a column of this name is for; None where nobody can tell."""
-    name = column.strip()
-    if name.startswith(METADATA) and len(name) > len(METADATA):
-        return name
-    name = name.lower()
-    return name if name in EDITABLE or name in SERVER_OWNED else None
-
-
-def _delimiter(line: bytes) -> str:
-    """Spreadsheets write commas, semicolons or tabs, as their country has it."""
-    return max(",;\t", key=lambda sign: line.count(sign.encode()))
-
-
-def _cells(source: IO[bytes], mapping: Mapping[str, str]) -> Iterator[Row]:
-    line = source.readline(LINE_MAX)
-    fields = _fields(_heading(line), mapping)
-    unclosed: Any = _Unclosed(source)
-    text = io.TextIOWrapper(unclosed, "utf-8", errors="surrogateescape", newline="")
-    reader = csv.reader(text, delimiter=_delimiter(line), strict=True)
-    while True:
-        number = reader.line_num + 2
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as exc:
-            yield Row(number, {}, RowError("", "bad_csv", f"is not CSV: {exc}"))
-            continue
-        if any(cells):
-            yield _cells_row(number, fields, cells)
-
-
-class _Unclosed(io.BufferedIOBase):
-    """A stream that does not close the one it reads when it is dropped."""
-
-    def __init__(self, source: IO[bytes]) -> None:
-        self._source = source
-
-    def readable(self) -> bool:
-        return True
-
-    def read1(self, size: int = -1, /) -> bytes:
-        return self._source.read(size if size > 0 else 65536)
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        return self._source.read(-1 if size is None else size)
-
-
-def _fields(heading: Sequence[str], mapping: Mapping[str, str]) -> list[str]:
-    fields: list[str] = []
-    errors: list[FieldError] = []
-    for column in heading:
-        field = mapping.get(column, field_of(column))
-        if field is None or (field and field_of(field) is None):
-            known = ", ".join((*EDITABLE, "id", "metadata.KEY"))
-            errors.append(FieldError(column, "unknown_column", f"is not a field of a customer ({known})"))
-        elif field and field in fields:
-            errors.append(FieldError(column, "duplicate_column", f"is the second column for {field}"))
-        fields.append(field or "")
-    if errors:
-        raise BadFile(errors)
-    return fields
-
-
-def _cells_row(number: int, fields: Sequence[str], cells: Sequence[str]) -> Row:
-    if len(cells) != len(fields):
-        message = f"has {len(cells)} cells, the heading has {len(fields)}"
-        return Row(number, {}, RowError("", "wrong_number_of_cells", message))
-    raw: dict[str, Any] = {}
-    for field, cell in zip(fields, cells, strict=True):
-        if not field:
-            continue
-        text = unguarded(cell)
-        if field == "metadata" and text:
-            try:
-                raw[field] = json.loads(text, parse_constant=_no_constant)
-            except (ValueError, RecursionError):
-                error = RowError(field, "bad_json", "must be a JSON object", shown(text))
-                return Row(number, raw, error)
-        else:
-            raw[field] = text or None
-    return Row(number, raw)
+def _unread(number: int, code: str, message: str, line: bytes) -> Row:
+    return Row(number, {}, RowError("", code, message, shown(line.decode("utf-8", "replace").strip())))

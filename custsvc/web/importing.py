@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
-from collections.abc import Iterator
+import time
+from dataclasses import asdict, replace
 from pathlib import PurePath
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from flask import Blueprint, g, redirect, render_template, request
 
-from ..customer import EDITABLE
 from ..errors import NotFound, ValidationError
+from ..idempotency import Keyed
+from ..transfer.cells import fields_of
 from ..transfer.load import Options, load
-from ..transfer.plan import ACTIONS, KEYS, Key, Planned
-from ..transfer.rows import METADATA, Format, Row, columns, field_of, read
+from ..transfer.plan import ACTIONS, Planned
+from ..transfer.rows import Format, Reading, read
+from ..transfer.rows import heading as read_heading
 from . import toast
 from .access import caller, needs, route, services, web
+from .choices import COLUMNS, Choices, key_of
 from .jobs import Progress
 from .uploads import Upload, Uploads
 from .words import FIELDS
 
 LARGEST: Final = 10 * 1024 * 1024
 ENDPOINT: Final = "web.importing_upload"
+# Shorter than answers are kept, by which a plan that is sent twice is done once.
+_PLAN_KEPT: Final = 20 * 3600.0
+_COLUMN_NAMES: Final = {**FIELDS, "id": "Id", "version": "Version, which guards newer changes"}
 
 WORDS: Final = {
     "create": "to add",
@@ -56,8 +64,22 @@ def upload() -> Any:
         error = "Choose a file that has something in it."
         return render_template("import/upload.html", largest=LARGEST, error=error), 400
     name = PurePath(file.filename or "file").name[:100]
-    kept = _uploads().keep(name, _format(name, content), content)
+    fmt = _format(name, content)
+    try:
+        _heading(fmt, content)
+    except ValidationError as exc:
+        return render_template("import/upload.html", largest=LARGEST, error=_sentence(exc)), 400
+    kept = _uploads().keep(name, fmt, content)
     return redirect(f"/ui/import/{kept.id}", 303)
+
+
+def _heading(fmt: Format, content: bytes) -> list[str]:
+    """The columns of a CSV file; NDJSON has none. Raises ValidationError."""
+    return read_heading(io.BytesIO(content)) if fmt == "csv" else []
+
+
+def _sentence(exc: ValidationError) -> str:
+    return "; ".join(f"{FIELDS.get(each.field, each.field)} {each.message}" for each in exc.errors)
 
 
 def _format(name: str, content: bytes) -> Format:
@@ -69,46 +91,54 @@ def _format(name: str, content: bytes) -> Format:
 def mapping(upload_id: str) -> Any:
     """The second step: which column is what, and by what a row finds its customer."""
     kept = _upload(upload_id)
-    heading = columns(io.BytesIO(_uploads().content(kept))) if kept.fmt == "csv" else []
+    heading = _heading(kept.fmt, _uploads().content(kept))
     if request.method == "GET":
-        return _mapping_page(kept, heading, None)
-    chosen = _mapping(heading)
-    options = Options(
-        on=cast(Key, request.form["on"] if request.form.get("on") in KEYS else "id"),
-        restore="restore" in request.form,
-        skip_errors=True,
-        dry_run=True,
-    )
+        return _mapping_page(kept, heading, _chosen_before(kept, heading), None)
+    choices = Choices.of_form(request.form, heading)
     try:
-        # The first row tells whether the file as a whole can be read.
-        next(_rows(kept, chosen), None)
+        if kept.fmt == "csv":
+            fields_of(heading, choices.fields(heading))
     except ValidationError as exc:
-        return _mapping_page(kept, heading, str(exc)), 400
-    job_id = _start(kept, "import-plan", chosen, options)
+        return _mapping_page(kept, heading, choices, _sentence(exc)), 400
+    job_id = _start(kept, "import-plan", choices, _options(choices, dry_run=True))
     return redirect(f"/ui/import/{kept.id}/plan/{job_id}", 303)
 
 
-def _mapping_page(kept: Upload, heading: list[str], error: str | None) -> str:
+def _chosen_before(kept: Upload, heading: list[str]) -> Choices:
+    """The choices of the plan that somebody comes back from, else those that the heading suggests."""
+    job = web().jobs.find(request.args.get("plan", ""))
+    if job is None or job.get("upload") != kept.id:
+        return Choices.guessed(heading)
+    return Choices(**job["choices"])
+
+
+def _options(choices: Choices, *, dry_run: bool) -> Options:
+    """Wrong rows are left out: the page has shown which, and asked."""
+    return Options(
+        on=choices.on,
+        restore=choices.restore,
+        skip_errors=True,
+        dry_run=dry_run,
+        meaning=choices.meaning(),
+    )
+
+
+def _mapping_page(kept: Upload, heading: list[str], choices: Choices, error: str | None) -> str:
     sample = []
     for line in io.BytesIO(_uploads().content(kept)).readlines()[1:4]:
         sample.append(line.decode("utf-8", "replace").strip()[:200])
     return render_template(
         "import/mapping.html",
         upload=kept,
-        heading=[(column, field_of(column)) for column in heading],
-        fields=[(name, FIELDS[name]) for name in EDITABLE],
+        columns=[
+            (column.strip() or f"Column {place + 1}, without a heading", chosen, key_of(column, place))
+            for place, (column, chosen) in enumerate(zip(heading, choices.columns, strict=True))
+        ],
+        choices=choices,
+        fields=[(name, _COLUMN_NAMES[name]) for name in COLUMNS],
         sample=sample,
         error=error,
     )
-
-
-def _mapping(heading: list[str]) -> dict[str, str]:
-    """The field of each column as chosen; "" where it is left out."""
-    chosen = {}
-    for number, column in enumerate(heading):
-        field = request.form.get(f"column-{number}", field_of(column) or "")
-        chosen[column] = METADATA + column.strip().replace(".", "_")[:40] if field == "metadata.*" else field
-    return chosen
 
 
 @needs("write")
@@ -124,15 +154,25 @@ def apply(upload_id: str, job_id: str) -> Any:
     report = shown.get("result")
     if report is None or not report["dry_run"]:
         raise NotFound("there is no such plan")
-    options = Options(
-        on=shown["on"], restore=shown["restore"], skip_errors="skip" in request.form, plan=report["plan"]
-    )
-    if report["counts"]["error"] and not options.skip_errors:
+    back = f"/ui/import/{kept.id}/plan/{job_id}"
+    if report["counts"]["error"] and "skip" not in request.form:
         toast.put("Say first that the rows that are wrong may be left out.", kind="bad")
-        return redirect(f"/ui/import/{kept.id}/plan/{job_id}", 303)
-    total = sum(report["counts"].values())
-    done_id = _start(kept, "import", shown["mapping"], options, total)
+        return redirect(back, 303)
+    if time.time() - shown["begun"] > _PLAN_KEPT:
+        toast.put("The plan is of yesterday. Look at it again first.", kind="bad")
+        return redirect(f"/ui/import/{kept.id}?plan={job_id}", 303)
+    done_id, is_new = web().jobs.claim(job_id)
+    if is_new:
+        choices = Choices(**shown["choices"])
+        options = replace(_options(choices, dry_run=False), plan=report["plan"])
+        keyed, total = _keyed(job_id, report["plan"]), sum(report["counts"].values())
+        _start(kept, "import", choices, options, job_id=done_id, keyed=keyed, total=total, of_plan=job_id)
     return redirect(f"/ui/import/{kept.id}/result/{done_id}", 303)
+
+
+def _keyed(plan_id: str, plan: str) -> Keyed:
+    """A plan is done once, whoever presses the button how often: each part of it has its answer kept."""
+    return Keyed("pages", f"plan-{plan_id}", hashlib.sha256(plan.encode()).digest())
 
 
 @needs("write")
@@ -154,10 +194,19 @@ def _job_page(template: str, upload_id: str, job_id: str, words: dict[str, str])
 
 
 def _start(
-    kept: Upload, kind: str, chosen: dict[str, str], options: Options, total: int | None = None
+    kept: Upload,
+    kind: str,
+    choices: Choices,
+    options: Options,
+    *,
+    job_id: str | None = None,
+    keyed: Keyed | None = None,
+    total: int | None = None,
+    **more: Any,
 ) -> str:
-    store, who = services().store, caller()
+    store, who = services().store, replace(caller(), keyed=keyed)
     content = _uploads().content(kept)
+    columns = choices.fields(_heading(kept.fmt, content)) if kept.fmt == "csv" else None
 
     def work(progress: Progress) -> dict[str, Any]:
         done = 0
@@ -167,17 +216,13 @@ def _start(
             done += 1
             progress(done, total)
 
-        def source() -> Iterator[Row]:
-            return read(io.BytesIO(content), kept.fmt, chosen)
+        def source() -> Reading:
+            return read(io.BytesIO(content), kept.fmt, columns)
 
-        return load(store.customers, source, options, who, seen=seen).as_dict()
+        return load(store.customers, source, options, who, store.answers, seen=seen).as_dict()
 
-    about = {"upload": kept.id, "on": options.on, "restore": options.restore, "mapping": chosen}
-    return web().jobs.start(kind, g.principal.name, work, **about)
-
-
-def _rows(kept: Upload, chosen: dict[str, str]) -> Iterator[Row]:
-    return read(io.BytesIO(_uploads().content(kept)), kept.fmt, chosen)
+    about = {"upload": kept.id, "choices": asdict(choices), **more}
+    return web().jobs.start(kind, g.principal.name, work, job_id=job_id, **about)
 
 
 def _uploads() -> Uploads:

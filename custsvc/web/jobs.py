@@ -20,6 +20,8 @@ _TELL_EVERY: Final = 0.3
 # A job that says nothing for so long has died with its process.
 _SILENT: Final = 30.0
 _KEPT: Final = 86400.0
+# Between a claim and the start of its job there is next to nothing.
+_STARTS_WITHIN: Final = 2.0
 
 Progress = Callable[[int, int | None], None]
 
@@ -30,10 +32,32 @@ class Jobs:
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
 
-    def start(self, kind: str, by: str, work: Callable[[Progress], dict[str, Any]], **about: Any) -> str:
+    def claim(self, name: str) -> tuple[str, bool]:
+        """The id of the one job that does what `name` names, and whether it is for the caller to start.
+
+        One that failed, or whose process died, is to be started again: it must be able to go on.
+        """
+        mine = secrets.token_hex(8)
+        job_id = self._facts.keep(f"page.once.{name}", mine)
+        if job_id == mine:
+            return mine, True
+        deadline = time.monotonic() + _STARTS_WITHIN
+        while (job := self.find(job_id)) is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return job_id, job is None or job["state"] in ("failed", "lost")
+
+    def start(
+        self,
+        kind: str,
+        by: str,
+        work: Callable[[Progress], dict[str, Any]],
+        *,
+        job_id: str | None = None,
+        **about: Any,
+    ) -> str:
         """Begin; returns the id. `work` is given a function to tell how far it is, done of total."""
         self._purge()
-        job_id = secrets.token_hex(8)
+        job_id = job_id or secrets.token_hex(8)
         job: dict[str, Any] = {
             "id": job_id,
             "kind": kind,
@@ -96,6 +120,7 @@ class Jobs:
             job: dict[str, Any] = orjson.loads(text)
             if job["id"] not in kept and time.time() - job["beat"] > _KEPT:
                 self._facts.drop(name)
+                self._facts.drop(f"page.once.{job['id']}")
 
     def _put(self, job: dict[str, Any]) -> None:
         job["beat"] = time.time()

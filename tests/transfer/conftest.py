@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -14,7 +13,8 @@ from custsvc.service import Caller, CustomerService
 from custsvc.stores.base import CustomerFilter, Store
 from custsvc.transfer.export import Format, export
 from custsvc.transfer.load import Options, Report, load
-from custsvc.transfer.rows import Row, read
+from custsvc.transfer.meaning import Meaning
+from custsvc.transfer.rows import Reading, read
 
 ME = Caller("me", "r1")
 
@@ -41,10 +41,14 @@ class Transfer:
         text = file if isinstance(file, bytes) else b"\n".join(orjson.dumps(row) for row in file)
         kind = fmt or ("csv" if isinstance(file, bytes) else "ndjson")
 
-        def source() -> Iterator[Row]:
+        meaning = Meaning(options.pop("empty", "clear"), options.pop("metadata", "replace"))
+
+        def source() -> Reading:
             return read(io.BytesIO(text), kind)
 
-        return load(self.store.customers, source, Options(**options), caller, self.store.answers)
+        return load(
+            self.store.customers, source, Options(**options, meaning=meaning), caller, self.store.answers
+        )
 
     def export(self, fmt: Format, where: CustomerFilter | None = None, **options: Any) -> bytes:
         return b"".join(export(self.store.customers, fmt, where or CustomerFilter(), **options))

@@ -76,7 +76,9 @@ def test_no_cell_is_a_formula_and_an_import_gives_back_every_value(transfer: Tra
         transfer.create(text, phone=text[:40], metadata={"text": text, "lines": "=a\r\nb\t\n"})
     before = transfer.all()
 
-    exported = transfer.export("csv")
+    # Without the version, so that it may overwrite what was changed since.
+    editable = ("id", "name", "email", "phone", "metadata")
+    exported = transfer.export("csv", fields=editable)
     table = list(csv.reader(io.StringIO(exported.decode(), newline="")))
     for each in before:
         transfer.service.replace(each["id"], Fields("Changed"), ME)
@@ -84,7 +86,6 @@ def test_no_cell_is_a_formula_and_an_import_gives_back_every_value(transfer: Tra
 
     assert not any(cell[:1] and cell[0] in "=+-@\t\r" for row in table for cell in row)
     assert report.counts["update"] == len(EVIL)
-    editable = ("id", "name", "email", "phone", "metadata")
     assert [[each[name] for name in editable] for each in transfer.all()] == [
         [each[name] for name in editable] for each in before
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
 from custsvc.customer import Fields
@@ -255,12 +256,13 @@ def test_a_file_that_is_wrong_as_a_whole_is_refused(transfer: Transfer) -> None:
         (b"na\rme\nAda\n", "no_heading"),
         (b"name,age\nAda,7\n", "unknown_column"),
         (b"name,Name\nAda,7\n", "duplicate_column"),
+        (b'name,phone\nAda\n"Unclosed,1\n', "unclosed_quote"),
     ):
         with pytest.raises(ValidationError) as refused:
             transfer.load(file)
         assert refused.value.errors[0].code == code
 
-    report = transfer.load(b'name,phone\nAda\n"Unclosed,1\n', dry_run=True)
+    report = transfer.load(b'name,phone\nAda\n"Ada"x,1\n', dry_run=True)
     assert [code for _, _, code, _ in codes(report)] == ["wrong_number_of_cells", "bad_csv"]
 
 
@@ -275,3 +277,77 @@ def test_customers_are_found_by_many_addresses_at_once(store: Store, transfer: T
     assert [(stored.id, stored.deleted) for stored in found] == [(ids[0], False), (ids[2], True)]
     assert found[0] == store.customers.get(ids[0])
     assert store.customers.get_by_emails([]) == []
+
+
+def test_a_version_in_a_row_guards_what_was_changed_since(transfer: Transfer) -> None:
+    stale, fresh, same, gone = (transfer.create(f"C{n}") for n in range(4))
+    rows = [{**each, "name": f"Mine {each['id']}"} for each in transfer.all()]
+    rows[2]["name"] = "C2"
+    transfer.service.replace(stale, Fields("Theirs"), ME)
+    transfer.service.delete(gone, ME)
+    table = "id,name,Version\n" + "".join(f"{r['id']},{r['name']},{r['version']}\n" for r in rows)
+
+    for file, fmt, first in ((rows, "ndjson", 1), (table.encode(), "csv", 2)):
+        planned = transfer.load(file, fmt, dry_run=True, restore=True)  # type: ignore[arg-type]
+        assert actions(planned) == {"conflict": 2, "update": 1, "same": 1}
+        assert codes(planned) == [
+            (first, "version", "version_mismatch", "1"),
+            (first + 3, "version", "version_mismatch", "1"),
+        ]
+    done = transfer.load(rows, restore=True)
+
+    assert actions(done) == {"conflict": 2, "update": 1, "same": 1}
+    assert [transfer.get(each)["name"] for each in (stale, fresh, same)] == ["Theirs", f"Mine {fresh}", "C2"]
+    # Done once more, nothing is overwritten either, and what is so already is no conflict.
+    assert actions(transfer.load(rows)) == {"conflict": 1, "same": 2, "trashed": 1}
+
+
+def test_a_version_is_none_where_it_is_empty_and_an_error_where_it_cannot_be_one(transfer: Transfer) -> None:
+    one = transfer.create()
+    wrong: list[Any] = ["x", "1.0", "-1", 0, True, 1.5, "9" * 30, [1]]
+
+    report = transfer.load([{"name": "A", "version": each} for each in wrong], skip_errors=True)
+
+    assert [code for _, _, code, _ in codes(report)] == ["bad_version"] * len(wrong)
+    for name, value in (("B", None), ("C", "")):
+        assert actions(transfer.load([{"id": one, "name": name, "version": value}])) == {"update": 1}
+    assert actions(transfer.load([{"name": "New here", "version": 7}])) == {"create": 1}
+
+
+@pytest.mark.parametrize("fmt", ["csv", "ndjson"])
+def test_what_empty_cells_and_metadata_do_can_be_chosen(fmt: str, transfer: Transfer) -> None:
+    def load(**options: Any) -> dict[str, Any]:
+        one = transfer.create("A", email="a@example.org", phone="1", metadata={"a": 1, "b": None, "c": 3})
+        row: Any = {"id": one, "name": "B", "email": "", "phone": None, "metadata": {"a": 2, "c": None}}
+        text = f'id,name,email,phone,metadata\n{one},B,,,"{{""a"":2,""c"":null}}"\n'
+        transfer.load(text.encode() if fmt == "csv" else [row], **options)
+        return transfer.get(one)
+
+    cleared, kept = load(), load(empty="keep")
+    assert (cleared["email"], cleared["phone"]) == (None, None)
+    assert (kept["email"], kept["phone"]) == ("a@example.org", "1")
+    assert load(metadata="replace")["metadata"] == cleared["metadata"] == {"a": 2, "c": None}
+    assert load(metadata="merge")["metadata"] == {"a": 2, "b": None}
+
+
+def test_a_files_own_fault_is_refused_also_where_wrong_rows_are_left_out(transfer: Transfer) -> None:
+    good = b"".join(b"N%d,1\r\n" % n for n in range(1500))
+
+    for file, fmt in (
+        (b'name,phone\r\nA,1\r\nB,"12\r\n' + good, "csv"),
+        (b'{"name":"A"}\n{"name":"B","pho', "ndjson"),
+    ):
+        for dry in (True, False):
+            with pytest.raises(ValidationError, match=r"line [23]"):
+                transfer.load(file, fmt, skip_errors=True, dry_run=dry)
+    assert transfer.all() == []
+
+
+def test_names_that_no_answer_can_hold_are_reported_all_the_same(transfer: Transfer) -> None:
+    odd = b'{"name":"A","\\ud800":1}\n{"name":"A","metadata":{"\\udfff":1}}\n{"name":"A","%s":1}\n'
+
+    report = transfer.load(odd % (b"x" * 9999), "ndjson", skip_errors=True)
+
+    assert actions(report) == {"error": 3}
+    assert all(len(field) <= 100 for _, field, _, _ in codes(report))
+    assert orjson.dumps(report.as_dict())

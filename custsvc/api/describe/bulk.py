@@ -15,7 +15,7 @@ _LINES: Final = {"type": "string", "description": "One customer on each line, as
 _SHEET: Final = {
     "type": "string",
     "description": "A heading and one customer on each line (RFC 4180). A cell that a spreadsheet would take "
-    "for a formula has an apostrophe in front.",
+    "for a formula, or a part of one that it would split off, has an apostrophe in front.",
 }
 
 
@@ -52,7 +52,9 @@ BULK: Final[dict[tuple[str, str], Operation]] = {
         summary="Create and change many customers from a file",
         description="The whole file is planned first; where any row is wrong, nothing is done (unless "
         "`skip_errors`). Then that plan is applied: a row whose customer somebody changes meanwhile is "
-        "reported as a conflict and left alone. A field that a row does not have stays as it is. With an "
+        "reported as a conflict and left alone, as is one whose row names another `version` than it has. "
+        "A field that a row does not have stays as it is. What is wrong with the file itself (a quote that "
+        "is not closed, an end in the middle) is refused also with `skip_errors`. With an "
         "Idempotency-Key, a request that was cut off can be sent again and goes on where it was.",
         parameters=(
             Parameter(
@@ -63,6 +65,17 @@ BULK: Final[dict[tuple[str, str], Operation]] = {
             _yes_or_no("dry_run", "Only tell what would be done."),
             _yes_or_no("restore", "Bring deleted customers back that are in the file."),
             _yes_or_no("skip_errors", "Import the rows that are right."),
+            Parameter(
+                "empty",
+                "What an empty cell does, or null or an empty text in NDJSON: clear the field, or keep it.",
+                {"type": "string", "enum": ["clear", "keep"], "default": "clear"},
+            ),
+            Parameter(
+                "metadata",
+                "What a row's `metadata` object does: replace that of the customer, or merge into it as "
+                "PATCH does. A column `metadata.KEY` sets that key alone either way.",
+                {"type": "string", "enum": ["replace", "merge"], "default": "replace"},
+            ),
             text("plan", "The name of a plan that was shown: anything else is not applied (409).", 64),
             KEY,
         ),

@@ -265,12 +265,22 @@ class ImportCounts(_Closed):
     conflict: int
 
 
+class ImportLines(_Closed):
+    """Where the lines of the file went: `all` is the sum of the others."""
+
+    all: int
+    heading: int
+    empty: int
+    rows: Annotated[int, Field(description="More than there are rows where cells hold line breaks.")]
+
+
 class ImportReport(_Closed):
     """The plan of an import, or what came of it."""
 
     dry_run: bool
     plan: Annotated[str, Field(description="The plan's name: sent back, it is this plan or none.")]
     counts: ImportCounts
+    lines: ImportLines
     resumed: Annotated[int, Field(description="Rows that an earlier try of the same request had done.")]
     rows: Annotated[list[ImportRow], Field(description="The first thousand that do something; errors first.")]
     rows_left_out: int

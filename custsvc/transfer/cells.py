@@ -1,0 +1,181 @@
+"""CSV files as spreadsheets really write them: their heading, and then their rows.
+
+A row that cannot be read is an error of that row. A quote that is not closed is the file's: it swallows the
+lines after it, so nobody can tell which rows were meant, and the file is refused with the quote's line.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import IO, Any, Final
+
+from ..customer import EDITABLE, SERVER_OWNED
+from ..errors import FieldError
+from .lines import Lines
+from .row import METADATA, BadFile, DuplicateKey, Row, RowError, Tally, bad_file, parse_json, shown
+from .sheet import unguarded
+
+# What Excel writes above the heading, so that it knows the delimiter itself.
+_SEPARATOR: Final = re.compile(rb'"?sep=([,;\t|])"?\s*')
+_QUOTED: Final = re.compile(rb'"[^"]*"')
+# What Python's reader says of a file that ends within quotes.
+_ENDED: Final = "unexpected end of data"
+
+
+class Table:
+    """A CSV file, read from its beginning. Raises ValidationError for what is wrong with the whole file."""
+
+    def __init__(self, source: IO[bytes], tally: Tally) -> None:
+        self._lines = Lines(source)
+        self._tally = tally
+        self._number = 0  # of the line that the reader was given last
+        self._begun = 1
+        self._is_utf8 = True
+        first, delimiter = self._first()
+        self._reader = csv.reader(self._texts(chain(first, self._lines)), delimiter=delimiter, strict=True)
+        self.heading = self._heading(first[0])
+
+    def rows(self, fields: Sequence[str]) -> Iterator[Row]:
+        """The rows; `fields` has the field of each column in its place, "" for one that is left out."""
+        while True:
+            self._begun, self._is_utf8 = self._number + 1, True
+            try:
+                cells = next(self._reader)
+            except StopIteration:
+                return
+            except csv.Error as exc:
+                self._tally.rows += 1
+                yield self._unread(exc)
+                continue
+            taken = self._number - self._begun + 1
+            if any(cell.strip() for cell in cells):
+                self._tally.rows += taken
+                yield self._row(fields, cells, taken)
+            else:
+                self._tally.empty += taken
+
+    def _first(self) -> tuple[list[bytes], str]:
+        """The heading's first line with what was read to judge it, and the delimiter."""
+        line = next(self._lines, b"")
+        if found := _SEPARATOR.fullmatch(line):
+            self._number += 1
+            return [next(self._lines, b"")], found[1].decode()
+        if not line.endswith(b"\r"):
+            return [line], _delimiter(line)
+        second = next(self._lines, b"")
+        if second.endswith(b"\n") and second.count(b'"') % 2 == 0:
+            message = "the file's first line holds a carriage return, which ends no other line; take it out"
+            raise bad_file("no_heading", message)
+        return [line, second], _delimiter(line)
+
+    def _heading(self, first: bytes) -> list[str]:
+        if not first.strip():
+            raise bad_file("no_heading", "the file's first line must name its columns")
+        try:
+            heading = next(self._reader)
+        except csv.Error as exc:
+            raise bad_file("no_heading", f"the file's first line is not CSV ({exc})") from exc
+        if not self._is_utf8:
+            raise bad_file("bad_utf8", "the file's first line is not UTF-8; save the file as UTF-8")
+        self._tally.heading = self._number
+        return heading
+
+    def _texts(self, lines: Iterator[bytes]) -> Iterator[str]:
+        for line in lines:
+            self._number += 1
+            try:
+                text = line.decode()
+            except UnicodeDecodeError:
+                self._is_utf8 = False
+                text = line.decode(errors="surrogateescape")
+            yield text
+
+    def _unread(self, exc: csv.Error) -> Row:
+        """The row that the reader stumbled over; raises where the fault is not this line's alone."""
+        if self._number > self._begun or str(exc) == _ENDED:
+            raise self._unclosed() from exc
+        message = f"is not CSV: {exc}; a quote within a quoted cell is written twice"
+        if "field limit" in str(exc):
+            message = f"has a cell of more than {csv.field_size_limit():,} characters"
+        return Row(self._begun, {}, RowError("", "bad_csv", message))
+
+    def _unclosed(self) -> BadFile:
+        return bad_file(
+            "unclosed_quote",
+            f"in line {self._begun} a quote opens that is not closed where its cell ends; close it, or take "
+            "it out",
+        )
+
+    def _row(self, fields: Sequence[str], cells: Sequence[str], taken: int) -> Row:
+        if len(cells) != len(fields):
+            if taken > 1:
+                # The lines that the quotes took in are more likely rows of their own.
+                raise self._unclosed()
+            message = f"has {len(cells)} cells, the heading has {len(fields)}"
+            return Row(self._begun, {}, RowError("", "wrong_number_of_cells", message))
+        if not self._is_utf8:
+            message, found = "is not UTF-8; save the file as UTF-8", shown(" ".join(cells).strip())
+            return Row(self._begun, {}, RowError("", "bad_utf8", message, found))
+        return _row(self._begun, fields, cells)
+
+
+def _row(number: int, fields: Sequence[str], cells: Sequence[str]) -> Row:
+    raw: dict[str, Any] = {}
+    for field, cell in zip(fields, cells, strict=True):
+        if not field:
+            continue
+        if field != "metadata":
+            raw[field] = unguarded(cell) or None
+            continue
+        try:
+            raw[field] = parse_json(cell) if cell.strip() else None
+        except DuplicateKey as exc:
+            message = f"has the key {str(exc)!r} twice"
+            return Row(number, raw, RowError(field, "duplicate_key", message, shown(cell)))
+        except (ValueError, RecursionError):
+            return Row(number, raw, RowError(field, "bad_json", "must be a JSON object", shown(cell)))
+    return Row(number, raw)
+
+
+def _delimiter(line: bytes) -> str:
+    """Spreadsheets write commas, semicolons or tabs, as their country has it."""
+    bare = _QUOTED.sub(b"", line)
+    return max(",;\t", key=lambda sign: bare.count(sign.encode()))
+
+
+# -- columns -----------------------------------------------------------------------------------------------
+
+
+def field_of(column: str) -> str | None:
+    """The field that a column of this name is for; None where nobody can tell."""
+    name = column.strip()
+    if name.startswith(METADATA) and len(name) > len(METADATA):
+        return name
+    name = name.lower()
+    return name if name in EDITABLE or name in SERVER_OWNED else None
+
+
+def fields_of(heading: Sequence[str], chosen: Sequence[str] | None = None) -> list[str]:
+    """The field of each column, in its place: as chosen, else as its heading says.
+
+    Raises ValidationError for columns that nobody knows, and for two of one field.
+    """
+    if chosen is not None and len(chosen) != len(heading):
+        raise bad_file("other_columns", f"the file has {len(heading)} columns, {len(chosen)} were chosen")
+    fields = [field_of(column) for column in heading] if chosen is None else list(chosen)
+    errors: list[FieldError] = []
+    for place, (column, field) in enumerate(zip(heading, fields, strict=True)):
+        name = column.strip() or f"column {place + 1}"
+        if field is None or (field and field_of(field) is None):
+            known = ", ".join((*EDITABLE, "id", "metadata.KEY"))
+            errors.append(FieldError(name, "unknown_column", f"is not a field of a customer ({known})"))
+        elif field and field in fields[:place]:
+            first = fields.index(field) + 1
+            message = f"is the second column for {field}: columns {first} and {place + 1}; leave one out"
+            errors.append(FieldError(name, "duplicate_column", message))
+    if errors:
+        raise BadFile(errors)
+    return [field or "" for field in fields]

@@ -1,0 +1,80 @@
+"""What somebody chose on the second step of an import: the field of each column, and how rows are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar, get_args
+
+from werkzeug.datastructures import MultiDict
+
+from ..customer import EDITABLE, METADATA_KEY_MAX
+from ..transfer.cells import field_of
+from ..transfer.meaning import EMPTY, METADATA_RULES, Empty, Meaning, Metadata
+from ..transfer.plan import Key
+from ..transfer.row import METADATA
+
+# A column that becomes an entry of the metadata, under its heading.
+ENTRY: Final = "metadata.*"
+# What a column may be, beside an entry of the metadata and left out.
+COLUMNS: Final = ("id", "version", *EDITABLE)
+
+Word = TypeVar("Word", bound=str)
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """The choices, as the form has them: `columns` by place, "" for one that is left out."""
+
+    columns: list[str]
+    on: Key = "email"
+    restore: bool = False
+    empty: Empty = "clear"
+    metadata: Metadata = "replace"
+
+    @classmethod
+    def guessed(cls, heading: Sequence[str]) -> Choices:
+        """Those that a heading suggests, before anybody chose."""
+        return cls([_guess(column) for column in heading])
+
+    @classmethod
+    def of_form(cls, form: MultiDict[str, str], heading: Sequence[str]) -> Choices:
+        """Those that the form was sent with. What a script leaves out is as the heading suggests."""
+        guesses = [_guess(column) for column in heading]
+        return cls(
+            [form.get(f"column-{place}", guess) for place, guess in enumerate(guesses)],
+            _word(form, "on", get_args(Key), "id"),
+            "restore" in form,
+            _word(form, "empty", EMPTY, "clear"),
+            _word(form, "metadata", METADATA_RULES, "replace"),
+        )
+
+    def fields(self, heading: Sequence[str]) -> list[str]:
+        """The field of each column of the file, in its place."""
+        return [
+            METADATA + key_of(column, place) if chosen == ENTRY else chosen
+            for place, (column, chosen) in enumerate(zip(heading, self.columns, strict=True))
+        ]
+
+    def meaning(self) -> Meaning:
+        return Meaning(self.empty, self.metadata)
+
+
+def key_of(column: str, place: int) -> str:
+    """The key under which a column's cells go into the metadata."""
+    name = column.strip().removeprefix(METADATA) or f"column {place + 1}"
+    return name.replace(".", "_")[:METADATA_KEY_MAX]
+
+
+def _guess(column: str) -> str:
+    field = field_of(column)
+    if field is None:
+        return ENTRY if column.strip() else ""
+    if field.startswith(METADATA):
+        return ENTRY
+    return field if field in COLUMNS else ""
+
+
+def _word(form: MultiDict[str, str], name: str, words: Sequence[Word], default: Word) -> Word:
+    found = form.get(name)
+    return next((word for word in words if word == found), default)

@@ -1,0 +1,137 @@
+"""The steps of an import on the pages, without a browser: columns by place, choices kept, done once."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from werkzeug.test import TestResponse
+
+from custsvc.service import Caller, CustomerService
+from custsvc.stores.base import CustomerFilter, CustomerQuery, Store
+from tests.browser_form import form_of
+
+from .conftest import Visitor, words
+
+
+def upload(visitor: Visitor, content: bytes, name: str = "people.csv") -> TestResponse:
+    visitor.get("/ui/import")
+    data = {"csrf": visitor.csrf, "file": (io.BytesIO(content), name)}
+    return visitor.client.post("/ui/import", base_url=visitor.base_url, data=data)
+
+
+def all_of(store: Store) -> list[dict[str, Any]]:
+    page = store.customers.find(CustomerQuery(200, CustomerFilter("include")))
+    return list(orjson.loads(b"[" + page.docs + b"]"))
+
+
+def ended(visitor: Visitor, path: str) -> TestResponse:
+    """The page of a job, once that is over."""
+    deadline = time.monotonic() + 60
+    while "so far" in (page := visitor.get(path)).text:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return page
+
+
+def planned(visitor: Visitor, content: bytes, **choices: str) -> tuple[str, TestResponse]:
+    """The path of the plan, and its page."""
+    mapping = upload(visitor, content).location
+    visitor.get(mapping)
+    answer = visitor.post(mapping, **choices)
+    assert answer.status_code == 303, words(answer)
+    return answer.location, ended(visitor, answer.location)
+
+
+def test_columns_of_one_name_are_chosen_each_by_its_place(ann: Visitor, store: Store) -> None:
+    content = b"name,Phone,Phone,,metadata.tier\nA,1,2,3,gold\n"
+    chosen = {"column-1": "phone", "column-2": "", "column-3": "metadata.*"}
+
+    path, _ = planned(ann, content, **chosen)
+    done = ended(ann, ann.post(path.replace("/plan/", "/apply/")).location)
+
+    assert "Done." in words(done)
+    (customer,) = all_of(store)
+    assert customer["phone"] == "1"
+    assert customer["metadata"] == {"column 4": "3", "tier": "gold"}
+
+
+def test_after_a_refusal_every_choice_is_still_there(ann: Visitor) -> None:
+    path = upload(ann, b"name,Phone,Phone,E-mail,version\nA,1,2,a@example.org,1\n").location
+    ann.get(path)
+    chosen = {
+        "column-0": "name",
+        "column-1": "phone",
+        "column-2": "phone",
+        "column-3": "",
+        "column-4": "",
+        "on": "id",
+        "restore": "on",
+        "empty": "keep",
+        "metadata": "merge",
+    }
+
+    refused = ann.post(path, **chosen)
+
+    assert refused.status_code == 400
+    assert "columns 2 and 3" in words(refused)
+    assert dict(form_of(refused.text).fields).items() >= chosen.items()
+
+    right = {**chosen, "column-2": "metadata.*", "column-3": "email"}
+    plan = ann.post(path, **right).location
+    back = re.search(r'class="crumb" href="([^"]+)"', ended(ann, plan).text)
+    assert back is not None
+    assert dict(form_of(ann.get(back[1]).text).fields).items() >= right.items()
+
+
+def test_a_file_whose_own_fault_it_is_says_so_and_offers_the_way_back(ann: Visitor, store: Store) -> None:
+    page = upload(ann, b'"name,phone\nA,1\n')
+    assert page.status_code == 400
+    assert "File" in words(page)
+    assert "first line is not CSV" in words(page)
+
+    path, plan = planned(ann, b'name,phone\nA,1\nB,"2\nC,3\n')
+    assert "in line 3 a quote opens" in words(plan)
+    assert "Back to the columns" in words(plan)
+    assert ann.post(path.replace("/plan/", "/apply/")).status_code == 404
+    assert all_of(store) == []
+
+
+def test_a_plan_is_done_once_however_often_the_button_is_pressed(
+    app: Any, ann: Visitor, make_user: Callable[..., Any], store: Store
+) -> None:
+    path, plan = planned(ann, b"name\nAnn\nBob\n")
+    assert "3 lines: 2 of rows, 1 of the heading, 0 empty." in words(plan)
+    apply = path.replace("/plan/", "/apply/")
+    first = ann.post(apply)
+    ended(ann, first.location)
+
+    ended(ann, path)  # the browser's Back
+    again = ann.post(apply)
+    make_user("bob")
+    bob = Visitor(app)
+    bob.sign_in("bob")
+    bob.get(path)
+    others = bob.post(apply)
+
+    assert first.location == again.location == others.location
+    page = words(ended(ann, again.location))
+    assert "2 added" in page
+    assert [each["name"] for each in all_of(store)] == ["Ann", "Bob"]
+
+
+def test_a_row_of_an_older_version_is_a_conflict_that_the_plan_tells(ann: Visitor, store: Store) -> None:
+    service = CustomerService(store.customers)
+    from custsvc.customer import Fields
+
+    one = service.create(Fields("Ann"), Caller("me")).id
+    service.replace(one, Fields("Theirs"), Caller("me"))
+
+    _, plan = planned(ann, b"id,name,version\n%d,Mine,1\n" % one, on="id")
+
+    assert "1 row names another version" in words(plan)
+    assert "There is nothing to do." in words(plan)
