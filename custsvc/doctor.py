@@ -52,6 +52,7 @@ def addresses(settings: Settings) -> Iterator[Finding]:
     yield from _guarded("kafka", lambda: _kafka(settings))
     yield from _guarded("topic layout", lambda: _layout(settings))
     yield from _guarded("mail server", lambda: _mail(settings))
+    yield from _guarded("mails", lambda: _mails(settings))
 
 
 def _guarded(check: str, work: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
@@ -159,6 +160,27 @@ def _mail(settings: Settings) -> Iterator[Finding]:
         return
     how = {"smtp": "STARTTLS", "smtps": "TLS", "smtp+plain": "clear text"}[server.scheme]
     yield Finding("ok", "mail server", f"{server.address} takes mails ({how})")
+
+
+def _mails(settings: Settings) -> Iterator[Finding]:
+    """Whether each mail that waits in the ledger does so for a reason."""
+    if not getattr(settings, f"{settings.backend}_url"):
+        return
+    from .stores import open_store
+
+    with open_store(settings) as store:
+        if store.pending_migrations():
+            return
+        # Right after a mail has settled, the one behind it waits without reason for a moment.
+        stuck = store.ledger.stuck()
+        if stuck:
+            time.sleep(1.0)
+            stuck = min(stuck, store.ledger.stuck())
+    if stuck:
+        detail = f"{stuck} wait for a mail that is not before them, or for a time that is too far off"
+        yield Finding("warning", "mails", detail, "run custsvc notify: it frees them within a minute")
+    else:
+        yield Finding("ok", "mails", "each that waits has a reason to")
 
 
 def _rules(settings: Settings) -> Iterator[Finding]:

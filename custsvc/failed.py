@@ -22,7 +22,7 @@ from .config import Settings
 from .customer import format_time
 from .errors import BadEvent, Conflict, NewerSchema, NotFound
 from .events import decode
-from .kafka import Headers, Publisher, Record
+from .kafka import Headers, Publisher, Record, record_time
 from .workers.dead import PREFIX
 
 State = Literal["open", "retrying", "retried", "discarded"]
@@ -239,7 +239,7 @@ def _letter(message: Any, about: Mapping[str, str]) -> DeadLetter | None:
         offset=offset,
         reason_class=about.get(PREFIX + "class", ""),
         reason=about.get(PREFIX + "reason", ""),
-        time=dt.datetime.fromtimestamp(message.timestamp()[1] / 1000, dt.UTC),
+        time=record_time(message.timestamp()[1]),
         key=message.key(),
         value=message.value(),
         headers=[(name, value) for name, value in message.headers() if not name.startswith(PREFIX)],

@@ -33,6 +33,8 @@ _POLL: Final = 0.2
 _BATCH: Final = 500
 _LOST: Final = (kafka.KafkaError._AUTO_OFFSET_RESET, kafka.KafkaError.OFFSET_OUT_OF_RANGE)
 _CE_TYPE: Final = re.compile(rb"custsvc\.customer\.([a-z]+)\.v\d+")
+# What has more digits is no id, and more than some thousand Python would not read.
+_CUSTOMER_ID: Final = re.compile(rb"\d{1,19}")
 _PLACE: Final = re.compile(r"\d{1,18}(?:\.\d{1,18}){0,9999}")
 
 
@@ -303,7 +305,7 @@ def _entry(number: int, message: kafka.Message) -> Entry | None:
         return None
     said = dict(message.headers() or ()).get("ce_type")
     kind = _CE_TYPE.fullmatch(said) if isinstance(said, bytes) else None
-    if kind and kind[1].decode() in APP_EVENT_TYPE and key.isdigit():
+    if kind and kind[1].decode() in APP_EVENT_TYPE and _CUSTOMER_ID.fullmatch(key):
         customer_id, op = int(key), kind[1].decode()
     else:
         try:

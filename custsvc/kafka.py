@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -53,6 +54,9 @@ _LEADERLESS = (
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._UNKNOWN_PARTITION,
 )
+
+# The last millisecond that has a date.
+_LAST_MILLIS = 253_402_300_799_999
 
 # A broker that is away is worth a line now and then, not one for every try.
 _QUIET = 10.0
@@ -442,6 +446,11 @@ def partitions(client: Consumer, topic: str, servers: str, *, timeout: float = T
             f"Kafka at {servers} has no topic {topic}", fix="start a role of custsvc: it makes the topics"
         )
     return sorted(found.partitions)
+
+
+def record_time(millis: int) -> dt.datetime:
+    """The time of a record. Any producer may write any number: one that is no time is the nearest that is."""
+    return dt.datetime.fromtimestamp(min(max(millis, 0), _LAST_MILLIS) / 1000, dt.UTC)
 
 
 def watermarks(

@@ -137,9 +137,12 @@ def verify_gauges(store: Store) -> dict[str, float]:
     return found
 
 
-def notification_gauges(counts: Callable[[], Mapping[str, int]]) -> dict[str, float]:
-    """How many notifications are in each state."""
-    return {f"custsvc_notifications{{state={s}}}": n for s, n in counts().items()}
+def notification_gauges(
+    counts: Callable[[], Mapping[str, int]], stuck: Callable[[], int]
+) -> dict[str, float]:
+    """How many notifications are in each state, and how many wait without reason."""
+    states: dict[str, float] = {f"custsvc_notifications{{state={s}}}": n for s, n in counts().items()}
+    return {**states, "custsvc_notifications_stuck": stuck()}
 
 
 def exposition(role: str, gauges: Gauges = dict) -> bytes:

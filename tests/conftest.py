@@ -6,7 +6,7 @@ import datetime as dt
 import os
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -280,12 +280,25 @@ class PostgresBackdoor:
             finally:
                 self._connection.rollback()
 
-    def pass_time(self, seconds: float) -> None:
-        """Make the ledger's leases and waits so much older, as if that time had passed."""
-        columns = ("lease_until", "publish_lease", "next_at")
+    def pass_time(self, seconds: float, *, born_too: bool = False) -> None:
+        """Make the ledger's leases and waits so much older, as if that time had passed; its rows too."""
+        columns = ["lease_until", "publish_lease", "next_at", *(["created_on"] if born_too else [])]
         older = ", ".join(f"{name} = {name} - make_interval(secs => %(seconds)s)" for name in columns)
         with self._connection, self._connection.cursor() as cursor:
             cursor.execute(f"UPDATE notification SET {older}", {"seconds": seconds})
+
+    def write_as_before(self, notifications: Sequence[str] = ()) -> None:
+        """Leave of these notifications, or of all, what a version wrote that ordered them by `version`."""
+        with self._connection, self._connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE notification SET first_version = NULL WHERE id = ANY(%(ids)s) OR %(ids)s = '{}'",
+                {"ids": list(notifications)},
+            )
+
+    def block(self, notification: str, by: str) -> None:
+        """Mark a notification as one that waits for another."""
+        with self._connection, self._connection.cursor() as cursor:
+            cursor.execute("UPDATE notification SET blocked_by = %s WHERE id = %s", (by, notification))
 
     def set_schema(self, number: int, *, compatible: bool = False) -> None:
         with self._connection, self._connection.cursor() as cursor:
@@ -323,8 +336,9 @@ class MongoBackdoor:
             yield
             session.abort_transaction()
 
-    def pass_time(self, seconds: float) -> None:
-        """Make the ledger's leases and waits so much older, as if that time had passed."""
+    def pass_time(self, seconds: float, *, born_too: bool = False) -> None:
+        """Make the ledger's leases and waits so much older, as if that time had passed; its rows too."""
+        names = ["lease_until", "publish_lease", "next_at", "due", *(["created_on"] if born_too else [])]
         older = {
             name: {
                 "$cond": [
@@ -333,9 +347,19 @@ class MongoBackdoor:
                     "$$REMOVE",
                 ]
             }
-            for name in ("lease_until", "publish_lease", "next_at", "due")
+            for name in names
         }
         self.database["notification"].update_many({}, [{"$set": older}])
+
+    def write_as_before(self, notifications: Sequence[str] = ()) -> None:
+        """Leave of these notifications, or of all, what a version wrote that ordered them by `version`."""
+        these = {"_id": {"$in": list(notifications)}} if notifications else {}
+        self.database["notification"].update_many(these, {"$unset": {"first_version": ""}})
+
+    def block(self, notification: str, by: str) -> None:
+        """Mark a notification as one that waits for another."""
+        mark = {"$set": {"blocked_by": by}, "$unset": {"due": ""}}
+        self.database["notification"].update_one({"_id": notification}, mark)
 
     def set_schema(self, number: int, *, compatible: bool = False) -> None:
         self.database["custsvc_migration"].insert_one(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..customer import same_json
+from ..kafka import record_time
 
 if TYPE_CHECKING:
     from ..tail import Seen
@@ -25,7 +25,7 @@ class Printer:
         self._console = Console(highlight=False, soft_wrap=True)
 
     def show(self, seen: Seen) -> None:
-        clock = dt.datetime.fromtimestamp(seen.timestamp_ms / 1000, dt.UTC).strftime("%H:%M:%S.%f")[:-3]
+        clock = record_time(seen.timestamp_ms).strftime("%H:%M:%S.%f")[:-3]
         event = seen.event
         if event is None:
             self._line(

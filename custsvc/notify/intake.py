@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import threading
 import time
 from collections import Counter
 from typing import Any
 
 from ..config import Settings
-from ..customer import parse_time
 from ..errors import BadEvent, NewerSchema
-from ..events import ReceivedEvent, decode
+from ..events import decode, stated_time
 from ..kafka import Publisher, Record
 from ..stores.base import Ledger, Notification
 from ..workers.consume import Consuming
 from ..workers.loop import Stop
 from . import request
-from .digest import Digests
+from .digest import Digests, event_time
 from .failed import rejected
 from .notifications import notifications_of, of_request
 from .rules import Rules
@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 GROUP = "custsvc-notify"
 BATCH = 500
+# Seconds that an event may take to get here.
+_ON_TIME = 2.0
 
 
 class Intake:
@@ -67,6 +69,8 @@ class Intake:
             batch=BATCH,
         )
         self._erased: dict[int, int] = {}
+        # Per partition of the batch in hand, when the newest of its events happened.
+        self._newest: dict[int, float] = {}
         self.counts: Counter[str] = Counter()
 
     def run(self) -> None:
@@ -76,6 +80,7 @@ class Intake:
     def _handle(self, messages: list[Any]) -> None:
         rows: list[Notification] = []
         bad: list[Record] = []
+        self._newest.clear()
         before = self.counts.copy()
         for message in messages:
             try:
@@ -92,7 +97,7 @@ class Intake:
             )
         if bad:
             self._publisher.send(self._settings.topic_failed, bad, give_up=self._stop.asked)
-        self._add(rows)
+        self._add(rows, self._behind())
         self._forget()
 
     def _forget(self) -> None:
@@ -107,12 +112,13 @@ class Intake:
             )
         self._erased.clear()
 
-    def _add(self, rows: list[Notification]) -> None:
-        single = [row for row in rows if row.entries is None]
-        digests = [row for row in rows if row.entries is not None]
-        added = self._consuming.insist(lambda: self._ledger.add(single))
-        if digests:
-            added += self._consuming.insist(lambda: self._digests.add(digests))
+    def _behind(self) -> float:
+        """How many seconds the events of this batch lie back, of the partition that is furthest behind."""
+        late = time.time() - min(self._newest.values(), default=math.inf)
+        return late if late > _ON_TIME else 0.0
+
+    def _add(self, rows: list[Notification], behind: float) -> None:
+        added = self._consuming.insist(lambda: self._digests.add(rows, behind))
         if added:
             self.counts["added"] += added
             self._bell.set()
@@ -136,8 +142,10 @@ class Intake:
             raise NewerSchema(f"{exc} ({where})", fix=exc.fix) from exc
         if event.op == "erased":
             self._erased[event.customer_id] = event.version
-        if self._is_old(_event_time(event), message):
+        if self._is_old(stated_time(event.event_ts), message):
             return []
+        part = message.partition()
+        self._newest[part] = max(event_time(event), self._newest.get(part, -math.inf))
         return notifications_of(event, self._rules, self._links)
 
     def _of_request(self, message: Any) -> list[Notification]:
@@ -165,13 +173,6 @@ class Intake:
             reason,
             extra={"action": "bad_record", "kind": kind, **_coordinates(message)},
         )
-
-
-def _event_time(event: ReceivedEvent) -> float | None:
-    try:
-        return parse_time(event.event_ts).timestamp()
-    except ValueError:
-        return None
 
 
 def _coordinates(message: Any) -> dict[str, Any]:

@@ -44,7 +44,9 @@ def _of_event(
     content, problem = _content(rule, rules, shown)
     if rule.channel == MAIL:
         made = _mail(event_id, event.customer_id, event.version, rule.name, recipient, content, problem)
-        return _in_digest(made, event, rule, shown) if rule.digest and made.state == "queued" else made
+        # An erasure blanks what was queued before it, so it is no part of that.
+        in_digest = rule.digest and made.state == "queued" and event.op != "erased"
+        return _in_digest(made, event, rule, shown) if in_digest else made
     # A webhook carries the event itself, byte for byte; a chat gets the text.
     is_webhook = rules.channels[rule.channel].kind == "webhook"
     return Notification(

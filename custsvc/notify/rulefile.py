@@ -382,8 +382,9 @@ def _boolean(given: Mapping[str, Any], key: str) -> bool:
 
 def _seconds(given: Mapping[str, Any], key: str) -> float:
     value = given.get(key, 0)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _DIGEST_MAX:
-        raise _Wrong(key, f"{key} must be seconds, at most {_DIGEST_MAX}")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not (value == 0 or 1 <= value <= _DIGEST_MAX):
+        raise _Wrong(key, f"{key} must be seconds, from 1 to {_DIGEST_MAX}, or 0 for none")
     return float(value)
 
 

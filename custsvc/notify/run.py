@@ -64,9 +64,10 @@ def run_notify(
     policy = policy or policy_of(settings)
     with open_store(settings) as store:
         schema = Preparing(store, lambda waiting: store.migrate(waiting=waiting), stop)
-        counts = Recently(store.ledger.counts)
+        counts, stuck = Recently(store.ledger.counts), Recently(store.ledger.stuck)
+        gauges = functools.partial(notification_gauges, counts, stuck)
         checks: Checks = {store.name: store.ping, "schema": schema}
-        with serving(settings, "notify", checks, lambda: notification_gauges(counts)):
+        with serving(settings, "notify", checks, gauges):
             if not schema.run():
                 return
             ensure_topics(settings)

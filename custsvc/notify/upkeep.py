@@ -1,4 +1,4 @@
-"""What keeps the ledger in order beside the senders: leases that ran out, old rows."""
+"""What keeps the ledger in order beside the senders: leases that ran out, waits without reason, old rows."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ..workers.loop import Stop
 
 logger = logging.getLogger(__name__)
 
+_SWEEP_EVERY = 60.0
 _PRUNE_EVERY = 600.0
 _AT_A_TIME = 5000
 
@@ -27,6 +28,7 @@ class Upkeep:
         self._keep = keep
         self._resend = resend
         self._every = every
+        self._sweep_at = 0.0
         self._prune_at = 0.0
 
     def run(self) -> None:
@@ -49,9 +51,16 @@ class Upkeep:
                 unknown,
                 extra={"action": "unknown", "count": unknown},
             )
+        if time.monotonic() >= self._sweep_at:
+            self._sweep()
+            self._sweep_at = time.monotonic() + _SWEEP_EVERY
         if time.monotonic() >= self._prune_at:
             self._prune()
             self._prune_at = time.monotonic() + _PRUNE_EVERY
+
+    def _sweep(self) -> None:
+        if freed := self._ledger.sweep():
+            logger.warning("%d mails waited without reason", freed, extra={"action": "freed", "count": freed})
 
     def _prune(self) -> None:
         pruned = 0

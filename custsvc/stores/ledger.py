@@ -40,8 +40,8 @@ AHEAD: Final = ("claimed", "handing_over", "sent")
 LOOK_AT: Final = 500
 ROUNDS: Final = 40
 ENOUGH: Final = 2
-# Seconds between two looks for marks that a process which died has left.
-SWEEP_EVERY: Final = 60.0
+# Seconds. No digest is put off further: one that is was made by a clock that is wrong, in an older version.
+FARTHEST: Final = 8 * 86400.0
 
 ERASED: Final = "(erased)"
 
@@ -56,7 +56,7 @@ class Notification:
     `id` is derived from (event, rule, recipient), so the same one is never queued twice; the Message-ID
     is derived from it. `channel` is `mail` or the name of another channel; `recipient` means what it means
     there. `spared` counts the attempts before a person had it sent again: they no longer use up its tries.
-    `entries` is what a digest tells of so far, up to `version`.
+    `entries` is what a digest tells of so far: from `first_version`, which never changes, up to `version`.
     """
 
     id: str
@@ -78,6 +78,12 @@ class Notification:
     channel: str = "mail"
     spared: int = 0
     entries: str | None = None
+    first_version: int | None = None
+
+    @property
+    def order(self) -> int:
+        """Its place among the mails about its customer: the version of the first event it tells of."""
+        return self.version if self.first_version is None else self.first_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +115,22 @@ class Settlement:
     duration: float = 0.0
 
 
+class Grown(NamedTuple):
+    """A digest as it is to be, and the version up to which it told when it was read."""
+
+    notification: Notification
+    was: int
+
+
+class Overtaken(Exception):
+    """A digest is not as it was read: somebody sends it, made it, or gave it more. Read it again."""
+
+    def __init__(self, added: int = 0) -> None:
+        """`added`: how many other notifications were queued all the same."""
+        super().__init__(added)
+        self.added = added
+
+
 class Advanced(NamedTuple):
     """Of the hand-overs and of the settlements asked for, those whose tokens were still the holder's."""
 
@@ -121,23 +143,25 @@ class Ledger(Protocol):
 
     # -- queue ---------------------------------------------------------------------------------------------
 
-    def add(self, notifications: Sequence[Notification]) -> int:
+    def add(self, notifications: Sequence[Notification], grown: Sequence[Grown] = ()) -> int:
         """Queue those that are not there yet, by id; returns how many were new. Durable when it returns.
 
-        One with `next_at` is not due before; one that is settled already is only kept.
+        One with `next_at` is not due before; one that is settled already is only kept. Digests in `grown`
+        get their new content, and the new time where one is given, as long as nobody has tried to send them.
+
+        It is one step to whoever claims: a mail of this call is never seen without those that go before it.
+        Raises Overtaken where a digest of `grown` is not as it was read, or one of `notifications` that has
+        entries is there already; nothing that goes after it is queued then.
         """
 
     def revise(self, notification: Notification, version: int) -> bool:
-        """Give a queued one that nobody has tried yet this content and version; False where there is none.
-
-        Only if it is at `version`, so that two who do it at once do not undo each other's.
-        """
+        """Give a digest that was at `version` this content; False where it is not as it was read."""
 
     def claim(self, limit: int, lease: float, channel: str = "mail") -> list[Notification]:
         """Take due ones of a channel (queued, or deferred whose time has come) for `lease` seconds.
 
         Each comes as claimed with a new token and `attempts` raised by one. Of one customer and recipient
-        only the oldest version that is not settled is ever given out, so mails stay in order. Nobody
+        only the first by `order` that is not settled is ever given out, so mails stay in order. Nobody
         else gets the same ones.
         """
 
@@ -163,6 +187,17 @@ class Ledger(Protocol):
         With `resend` those are queued again too, and may arrive twice. Returns how many of each: queued
         again, unknown.
         """
+
+    def sweep(self) -> int:
+        """Let those be claimed again that wait without reason; returns how many.
+
+        A mail that waits for another one may do so only while that is not settled, and goes before it: so
+        there is no circle of mails that wait for each other. Digests due later than any rule can mean are
+        due at once.
+        """
+
+    def stuck(self) -> int:
+        """How many `sweep` would free: a few for a moment, while mails settle; else 0."""
 
     def unpublished_failures(self, limit: int, lease: float = 0.0) -> list[Notification]:
         """Failed ones whose record on the failed topic is not confirmed yet.
@@ -231,10 +266,20 @@ class Ledger(Protocol):
 
 
 class OneByOne:
-    """The steps of a single notification, for a ledger that can `advance` many."""
+    """The steps of a single notification, for a ledger that can take many."""
+
+    def add(self, notifications: Sequence[Notification], grown: Sequence[Grown] = ()) -> int:
+        raise NotImplementedError
 
     def advance(self, hand_overs: Sequence[Notification], settlements: Sequence[Settlement]) -> Advanced:
         raise NotImplementedError
+
+    def revise(self, notification: Notification, version: int) -> bool:
+        try:
+            self.add([], [Grown(notification, version)])
+        except Overtaken:
+            return False
+        return True
 
     def handing_over(self, notification: Notification) -> bool:
         return bool(self.advance([notification], []).handed_over)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,7 +10,9 @@ from flask import Blueprint, Response, g, redirect, render_template, request
 
 from ..api.events import EventStream
 from ..api.problems import NO_KAFKA
-from ..errors import CustsvcError, NotFound
+from ..customer import format_time
+from ..errors import BadEvent, CustsvcError, NewerSchema, NotFound
+from ..events import decode, stated_time
 from ..stores import open_store
 from ..verify import Report, remember, verify
 from . import toast
@@ -19,6 +20,7 @@ from .access import needs, route, services, web
 
 if TYPE_CHECKING:
     from ..feed import Place
+    from .topics import Found
 
 _EVENTS: Final = 25
 _DIFFERENCES: Final = 100
@@ -52,7 +54,7 @@ def activity() -> Any:
             from .topics import newest
 
             found = newest(services().settings, services().settings.topic_updates, _EVENTS)
-            events = [event for record in found.records if (event := _event(record.json()))]
+            events = [event for record in found.records if (event := _event(record))]
             place = found.place
         else:
             problem = NO_KAFKA
@@ -61,20 +63,18 @@ def activity() -> Any:
     return render_template("pipeline/activity.html", events=events, problem=problem, place=place)
 
 
-def _event(event: dict[str, Any] | None) -> dict[str, Any] | None:
-    """An event of the topic if it looks like one of ours: records there are from anybody."""
-    if event is None or not isinstance(event.get("after_change"), dict):
-        return None
-    if not isinstance(event.get("customer_id"), int) or not isinstance(
-        event["after_change"].get("name"), str
-    ):
-        return None
+def _event(record: Found) -> dict[str, Any] | None:
+    """What the page shows of an event of the topic; None of what is none: records there are from anybody."""
+    from ..kafka import record_time
+
     try:
-        dt.datetime.fromisoformat(event.get("event_ts") or "")
-    except (ValueError, TypeError):
+        event = decode(record.value or b"", record.key)
+    except (BadEvent, NewerSchema):
         return None
-    before = event.get("before_change")
-    return {**event, "before_change": before if isinstance(before, dict) else None}
+    stated = stated_time(event.event_ts)
+    time = event.after["updated_on"] if stated is None else format_time(record_time(int(stated * 1000)))
+    before = event.before if isinstance((event.before or {}).get("metadata"), dict) else None
+    return {**event._asdict(), "event_ts": time, "before_change": before, "after_change": event.after}
 
 
 class _PageStream(EventStream):

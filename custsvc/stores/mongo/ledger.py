@@ -9,28 +9,32 @@ died in between, by a sweep.
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from operator import attrgetter
 
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 from pymongo.database import Database
+from pymongo.errors import BulkWriteError
 
 from ..ledger import (
     ENOUGH,
+    FARTHEST,
     LOOK_AT,
     LOST_IN_HAND_OVER,
     ROUNDS,
     SETTLED,
-    SWEEP_EVERY,
     UNSETTLED,
     Advanced,
+    Grown,
     Notification,
     OneByOne,
+    Overtaken,
     Settlement,
 )
-from .connection import Connection, Document
-from .records import COLLECTION, MongoRecords, literal, notification
+from .connection import Document
+from .records import COLLECTION, ORDER, MongoRecords, literal, notification, order
 
 _INDEXES = [
     IndexModel(
@@ -60,6 +64,20 @@ _INDEXES = [
 _IS_DUE = {"due": {"$exists": True}, "$expr": {"$lte": ["$due", "$$NOW"]}}
 _LEASE_IS_OVER = {"lease_until": {"$exists": True}, "$expr": {"$lt": ["$lease_until", "$$NOW"]}}
 _UNCLAIMABLE = {"$unset": ["due"]}
+_UNBLOCKED: list[Document] = [{"$set": {"due": "$next_at"}}, {"$unset": ["blocked_by"]}]
+# What an upsert has just begun to make.
+_IS_NEW = {"$eq": [{"$type": "$created_on"}, "missing"]}
+# What a write of `add` that would insert a digest fails with: its key is taken, its key must not be changed.
+_NOT_AS_READ = (11000, 66)
+# Digests due later than any rule can mean.
+_FAR: Document = {
+    "channel": "mail",
+    "due": {"$exists": True},
+    "$expr": {"$gt": ["$due", {"$add": ["$$NOW", round(FARTHEST * 1000)]}]},
+    "state": "queued",
+    "attempts": 0,
+    "entries": {"$ne": None},
+}
 _AGAIN = {"state": "queued", "due": "$next_at", "updated_on": "$$NOW"}
 
 
@@ -91,33 +109,45 @@ def create_notification_records(database: Database[Document]) -> None:
         rows.drop_index("due")
 
 
+def create_notification_order(database: Database[Document]) -> None:
+    """The order of mails goes by the first event that each tells of.
+
+    The index `unsettled` of the order before stays: claims of an older version ask for it by name.
+    """
+    database[COLLECTION].create_indexes(
+        [
+            IndexModel(
+                [
+                    ("customer_id", ASCENDING),
+                    ("recipient", ASCENDING),
+                    ("first_version", ASCENDING),
+                    ("version", ASCENDING),
+                ],
+                name="order",
+                partialFilterExpression={"unsettled": True},
+            )
+        ]
+    )
+
+
 class MongoLedger(MongoRecords, OneByOne):
     """The port `Ledger` on MongoDB: the queue; what people do with it is in `records`."""
 
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection)
-        self._sweep_at = 0.0
-
-    def add(self, notifications: Sequence[Notification]) -> int:
-        if not notifications:
+    def add(self, notifications: Sequence[Notification], grown: Sequence[Grown] = ()) -> int:
+        # One after the other, the first in order first: whoever sees one sees all that go before it, and what
+        # ends the write half-way, a crash or a digest that was overtaken, leaves out the last ones only.
+        position = {id(n): at for at, n in enumerate(notifications)}
+        writes = [_grow(n, was) for n, was in sorted(grown, key=lambda each: each.notification.id)]
+        writes += [_add(n, position[id(n)]) for n in sorted(notifications, key=attrgetter("order"))]
+        if not writes:
             return 0
-        writes = [
-            UpdateOne({"_id": n.id}, [{"$replaceWith": _unless_there(n, at)}], upsert=True)
-            for at, n in enumerate(notifications)
-        ]
         with self._translated():
-            return self._rows.bulk_write(writes, ordered=False).upserted_count
-
-    def revise(self, notification: Notification, version: int) -> bool:
-        n = notification
-        content = {"subject": n.subject, "text": n.text, "html": n.html, "entries": n.entries}
-        step = {"version": n.version, "event_id": n.event_id, **content}
-        with self._translated():
-            done = self._rows.update_one(
-                {"_id": n.id, "state": "queued", "attempts": 0, "version": version},
-                {"$set": step, "$currentDate": {"updated_on": True}},
-            )
-        return done.matched_count == 1
+            try:
+                return self._rows.bulk_write(writes, ordered=True).upserted_count
+            except BulkWriteError as exc:
+                if any(error["code"] in _NOT_AS_READ for error in exc.details["writeErrors"]):
+                    raise Overtaken(exc.details["nUpserted"]) from exc
+                raise
 
     def claim(self, limit: int, lease: float, channel: str = "mail") -> list[Notification]:
         claimed: list[Notification] = []
@@ -138,7 +168,7 @@ class MongoLedger(MongoRecords, OneByOne):
         return claimed
 
     def _look(self, limit: int, channel: str) -> list[Document]:
-        fields = {"customer_id": 1, "recipient": 1, "version": 1}
+        fields = {"customer_id": 1, "recipient": 1, "first_version": 1, "version": 1}
         order = [("due", ASCENDING), ("position", ASCENDING)]
         due = self._rows.find({"channel": channel, **_IS_DUE}, fields)
         return list(due.sort(order).limit(limit).hint("due_of_channel"))
@@ -148,31 +178,34 @@ class MongoLedger(MongoRecords, OneByOne):
         older: dict[str, str] = {}
         oldest: list[Document] = []
         below: dict[tuple[int, str], Document] = {}
-        for row in sorted((r for r in found if r["customer_id"] is not None), key=lambda r: r["version"]):
+        for row in sorted((r for r in found if r["customer_id"] is not None), key=order):
             pair = (row["customer_id"], row["recipient"])
-            if pair in below and below[pair]["version"] < row["version"]:
+            if pair in below and order(below[pair]) < order(row):
                 older[row["_id"]] = below[pair]["_id"]
             else:
                 oldest.append(row)
             below[pair] = row
         first = self._first_unsettled({row["customer_id"] for row in oldest})
-        late = [row for row in oldest if first.get((row["customer_id"], row["recipient"])) != row["version"]]
-        stages = [_nearest_older(row) for row in late]
+        late = [row for row in oldest if first.get((row["customer_id"], row["recipient"])) != order(row)]
+        nearest: dict[str, Document] = {}
+        stages = [stage for row in late for stage in _nearest_older(row)]
         if stages:
             unions = [{"$unionWith": {"coll": COLLECTION, "pipeline": stage}} for stage in stages[1:]]
             for match in self._rows.aggregate([*stages[0], *unions]):
-                older[match["waits"]] = match["_id"]
-        return older
+                waits = match["waits"]
+                if waits not in nearest or order(nearest[waits]) < order(match):
+                    nearest[waits] = match
+        return older | {waits: match["_id"] for waits, match in nearest.items()}
 
     def _first_unsettled(self, customer_ids: set[int]) -> dict[tuple[int, str], int]:
-        """The lowest version that is not settled, by customer and recipient; read from the index alone."""
+        """The first in order that is not settled, by customer and recipient; read from the index alone."""
         stages: list[Document] = [
             {"$match": {"unsettled": True, "customer_id": {"$in": list(customer_ids)}}},
-            {"$group": {"_id": ["$customer_id", "$recipient"], "first": {"$min": "$version"}}},
+            {"$group": {"_id": ["$customer_id", "$recipient"], "first": {"$min": ORDER}}},
         ]
         if not customer_ids:
             return {}
-        found = self._rows.aggregate(stages, hint="unsettled")
+        found = self._rows.aggregate(stages, hint="order")
         return {(row["_id"][0], row["_id"][1]): row["first"] for row in found}
 
     def _take(self, ids: list[str], lease: float) -> list[Notification]:
@@ -252,7 +285,6 @@ class MongoLedger(MongoRecords, OneByOne):
                 ],
             ).modified_count
             lost = self._expire_hand_overs(resend)
-            self._sweep()
         return (again + lost, 0) if resend else (again, lost)
 
     def _expire_hand_overs(self, resend: bool) -> int:
@@ -271,15 +303,31 @@ class MongoLedger(MongoRecords, OneByOne):
         self._unblock_behind(ids)
         return done.modified_count
 
-    def _sweep(self) -> None:
-        if time.monotonic() >= self._sweep_at:
-            marks = self._rows.aggregate(
-                [{"$match": {"blocked_by": {"$exists": True}}}, {"$group": {"_id": "$blocked_by"}}]
-            )
-            names = [mark["_id"] for mark in marks]
-            for start in range(0, len(names), LOOK_AT):
-                self._unblock_behind(names[start : start + LOOK_AT])
-            self._sweep_at = time.monotonic() + SWEEP_EVERY
+    def sweep(self) -> int:
+        freed = 0
+        with self._translated():
+            for wrong in self._wrongly_blocked():
+                marks = {"$or": [{"_id": row["_id"], "blocked_by": row["blocked_by"]} for row in wrong]}
+                freed += self._rows.update_many(marks, _UNBLOCKED).modified_count
+            now = [{"$set": {"next_at": "$$NOW", "due": "$$NOW"}}]
+            freed += self._rows.update_many(_FAR, now, hint="due_of_channel").modified_count
+        return freed
+
+    def stuck(self) -> int:
+        with self._translated():
+            far = self._rows.count_documents(_FAR, hint="due_of_channel")
+            return far + sum(map(len, self._wrongly_blocked()))
+
+    def _wrongly_blocked(self) -> Iterator[list[Document]]:
+        """Those whose mark names one that is settled, gone, of somebody else, or not before them."""
+        fields = {"blocked_by": 1, "customer_id": 1, "recipient": 1, "first_version": 1, "version": 1}
+        blocked = self._rows.find({"blocked_by": {"$exists": True}}, fields)
+        while rows := list(islice(blocked, LOOK_AT)):
+            names = list({row["blocked_by"] for row in rows})
+            open_ones = self._rows.find({"_id": {"$in": names}, "unsettled": True}, fields)
+            older = {row["_id"]: row for row in open_ones}
+            if wrong := [row for row in rows if not _goes_before(older.get(row["blocked_by"]), row)]:
+                yield wrong
 
     def unpublished_failures(self, limit: int, lease: float = 0.0) -> list[Notification]:
         wanted: Document = {"state": "failed", "published": False}
@@ -303,8 +351,44 @@ class MongoLedger(MongoRecords, OneByOne):
             )
 
 
-def _unless_there(n: Notification, position: int) -> Document:
-    """The new document, or the one that is there as it is."""
+def _goes_before(older: Document | None, row: Document) -> bool:
+    return (
+        older is not None
+        and (older["customer_id"], older["recipient"]) == (row["customer_id"], row["recipient"])
+        and order(older) < order(row)
+    )
+
+
+def _add(n: Notification, position: int) -> UpdateOne:
+    new = {"$cond": [_IS_NEW, _new(n, position), "$$ROOT"]}
+    # A digest that is there already does not match, so it is inserted, and that is refused.
+    only_new: Document = {} if n.entries is None else {"created_on": {"$exists": False}}
+    return UpdateOne({"_id": n.id, **only_new}, [{"$replaceWith": new}], upsert=True)
+
+
+def _grow(n: Notification, was: int) -> UpdateOne:
+    """Give a digest its new content. One that is not as it was read would be inserted: that is refused."""
+    due = n.next_at or "$next_at"
+    step = {
+        "version": n.version,
+        "first_version": {"$ifNull": ["$first_version", "$version"]},
+        "event_id": literal(n.event_id),
+        "subject": literal(n.subject),
+        "text": literal(n.text),
+        "html": literal(n.html),
+        "entries": literal(n.entries),
+        "next_at": due,
+        # One that waits for another mail is not due, whatever its time.
+        "due": {"$cond": [{"$eq": [{"$type": "$due"}, "missing"]}, "$$REMOVE", due]},
+        "updated_on": "$$NOW",
+    }
+    grown = {"$cond": [_IS_NEW, {"_id": None}, {"$mergeObjects": ["$$ROOT", step]}]}
+    as_it_was = {"_id": n.id, "state": "queued", "attempts": 0, "version": was}
+    return UpdateOne(as_it_was, [{"$replaceWith": grown}], upsert=True)
+
+
+def _new(n: Notification, position: int) -> Document:
+    """The document of a new notification."""
     settled = n.state in SETTLED
     static = {
         "_id": n.id,
@@ -324,6 +408,7 @@ def _unless_there(n: Notification, position: int) -> Document:
         "channel": n.channel,
         "spared": 0,
         "entries": n.entries,
+        "first_version": n.order,
         **({} if settled else {"unsettled": True}),
     }
     due = n.next_at or "$$NOW"
@@ -333,8 +418,7 @@ def _unless_there(n: Notification, position: int) -> Document:
         "next_at": due,
         **({} if settled else {"due": due}),
     }
-    new = {"$mergeObjects": [{"$literal": static}, times]}
-    return {"$cond": [{"$eq": [{"$type": "$state"}, "missing"]}, new, "$$ROOT"]}
+    return {"$mergeObjects": [{"$literal": static}, times]}
 
 
 def _hand_over(n: Notification, mark: str) -> UpdateOne:
@@ -369,19 +453,24 @@ def _settle(s: Settlement, mark: str) -> UpdateOne:
     )
 
 
-def _nearest_older(row: Document) -> list[Document]:
+def _nearest_older(row: Document) -> list[list[Document]]:
+    """Pipelines that give at most one each: of the rows that know their first event, and of the others."""
+    same = {"unsettled": True, "customer_id": row["customer_id"], "recipient": row["recipient"]}
+    below = {"$lt": order(row)}
+    found = {"waits": literal(row["_id"]), "first_version": 1, "version": 1}
     return [
-        {
-            "$match": {
-                "unsettled": True,
-                "customer_id": row["customer_id"],
-                "recipient": row["recipient"],
-                "version": {"$lt": row["version"]},
-            }
-        },
-        {"$sort": {"version": DESCENDING}},
-        {"$limit": 1},
-        {"$project": {"waits": literal(row["_id"])}},
+        [
+            {"$match": {**same, "first_version": {"$ne": None, **below}}},
+            {"$sort": {"first_version": DESCENDING}},
+            {"$limit": 1},
+            {"$project": found},
+        ],
+        [
+            {"$match": {**same, "first_version": None, "version": below}},
+            {"$sort": {"version": DESCENDING}},
+            {"$limit": 1},
+            {"$project": found},
+        ],
     ]
 
 

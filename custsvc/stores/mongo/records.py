@@ -21,6 +21,8 @@ from ..ledger import (
 from .connection import Connection, Document
 
 COLLECTION = "notification"
+# The place of a row among the mails about its customer; rows of older versions do not know their first event.
+ORDER: Document = {"$ifNull": ["$first_version", "$version"]}
 
 
 class MongoRecords:
@@ -101,7 +103,7 @@ class MongoRecords:
         if row["customer_id"] is None:
             return False
         same = {"customer_id": row["customer_id"], "recipient": row["recipient"]}
-        newer = {**same, "version": {"$gt": row["version"]}, "state": {"$in": list(AHEAD)}}
+        newer = {**same, "$expr": {"$gt": [ORDER, order(row)]}, "state": {"$in": list(AHEAD)}}
         return self._rows.find_one(newer, {"_id": 1}) is not None
 
     def discard(self, ids: Sequence[str], reason: str) -> list[str]:
@@ -119,7 +121,7 @@ class MongoRecords:
         return discarded
 
     def forget(self, customer_id: int, version: int) -> int:
-        theirs = {"customer_id": customer_id, "version": {"$lt": version}}
+        theirs = {"customer_id": customer_id, "$expr": {"$lt": [ORDER, version]}}
         blank = {
             "recipient": ERASED,
             "subject": ERASED,
@@ -186,6 +188,12 @@ def _retriable(redeliver: bool) -> Document:
     return {"$or": [failed, delivered]} if redeliver else failed
 
 
+def order(row: Document) -> int:
+    """The place of a document among the mails about its customer."""
+    first = row.get("first_version")
+    return int(row["version"] if first is None else first)
+
+
 def literal(value: str | None) -> dict[str, str | None]:
     """Text as it is, though it begin with `$`."""
     return {"$literal": value}
@@ -213,4 +221,5 @@ def notification(row: Document) -> Notification:
         channel=row.get("channel", "mail"),
         spared=row.get("spared", 0),
         entries=row.get("entries"),
+        first_version=row.get("first_version"),
     )

@@ -22,7 +22,7 @@ from .customers import create_customers
 from .documents import fill_terms
 from .keys import create_keys
 from .lease import Lease
-from .ledger import create_notification_records, create_notifications
+from .ledger import create_notification_order, create_notification_records, create_notifications
 from .outbox import create_events
 from .queries import index_lists, missing_indexes
 from .replica import create_replica
@@ -65,6 +65,7 @@ MIGRATIONS = (
     Migration(8, "notification_records", create_notification_records),
     Migration(9, "accounts", create_accounts),
     Migration(10, "carried", create_carried),
+    Migration(11, "notification_order", create_notification_order, compatible=True),
 )
 
 

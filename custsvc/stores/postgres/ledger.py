@@ -8,7 +8,6 @@ row settles, or, where a process died in between, by a sweep.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,34 +16,41 @@ from psycopg2.extras import execute_values
 
 from ..ledger import (
     ENOUGH,
+    FARTHEST,
     LOOK_AT,
     LOST_IN_HAND_OVER,
     ROUNDS,
     SETTLED,
-    SWEEP_EVERY,
     Advanced,
+    Grown,
     Notification,
     OneByOne,
+    Overtaken,
     Settlement,
 )
-from .connection import Connections
 from .records import COLUMNS as _COLUMNS
+from .records import ORDER as _ORDER
 from .records import UNSETTLED_SQL as _UNSETTLED
 from .records import PostgresRecords, notification
 
 _ADD = """
 INSERT INTO notification (position, id, event_id, customer_id, version, rule, recipient, subject, text, html,
-                          state, reason, channel, entries, next_at)
-VALUES %s ON CONFLICT (id) DO NOTHING
+                          state, reason, channel, entries, first_version, next_at)
+VALUES %s ON CONFLICT (id) DO NOTHING RETURNING id
 """
-_ADD_ROW = "(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, coalesce(%s, now()))"
+_ADD_ROW = "(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, coalesce(%s, now()))"
 
-_REVISE = """
-UPDATE notification
-SET version = %(version)s, event_id = %(event_id)s, subject = %(subject)s, text = %(text)s, html = %(html)s,
-    entries = %(entries)s, updated_on = now()
-WHERE id = %(id)s AND state = 'queued' AND attempts = 0 AND version = %(was)s
+# Of many rows always in this order: two that lock the same ones never wait for each other in a circle.
+_LOCK = "SELECT 1 FROM notification WHERE id = ANY(%s) ORDER BY id FOR UPDATE"
+_GROW = """
+UPDATE notification n
+SET version = g.version, first_version = coalesce(n.first_version, n.version), event_id = g.event_id,
+    subject = g.subject, text = g.text, html = g.html, entries = g.entries,
+    next_at = coalesce(g.next_at, n.next_at), updated_on = now()
+FROM (VALUES %s) AS g (id, was, version, event_id, subject, text, html, entries, next_at)
+WHERE n.id = g.id AND n.state = 'queued' AND n.attempts = 0 AND n.version = g.was
 """
+_GROW_ROW = "(%s, %s::bigint, %s::bigint, %s, %s, %s, %s, %s, %s::timestamptz)"
 
 # The columns that a claim gives to rows it takes and to rows that must wait are told apart by `older`.
 _CLAIM = f"""
@@ -52,8 +58,8 @@ WITH candidate AS MATERIALIZED (
     SELECT n.id, (
         SELECT o.id FROM notification o
         WHERE o.customer_id = n.customer_id AND o.recipient = n.recipient AND o.state IN {_UNSETTLED}
-          AND o.version < n.version
-        ORDER BY o.version DESC LIMIT 1
+          AND {_ORDER.format("o")} < {_ORDER.format("n")}
+        ORDER BY {_ORDER.format("o")} DESC LIMIT 1
     ) AS older
     FROM notification n
     WHERE n.channel = %(channel)s AND n.state IN ('queued', 'deferred') AND n.blocked_by IS NULL
@@ -85,10 +91,29 @@ WHERE {{which}} AND NOT EXISTS (
     SELECT 1 FROM notification o WHERE o.id = n.blocked_by AND o.state IN {_UNSETTLED})
 """  # noqa: S608 - constants of this module
 _UNBLOCK_THESE = _UNBLOCK.format(which="n.id = ANY(%s)")
-_UNBLOCK_BEHIND = _UNBLOCK.format(which="n.blocked_by = ANY(%s)")
-_SWEEP = _UNBLOCK.format(
-    which="n.id IN (SELECT id FROM notification WHERE blocked_by IS NOT NULL FOR UPDATE SKIP LOCKED)"
+_UNBLOCK_BEHIND = _UNBLOCK.format(
+    which="n.id IN (SELECT id FROM notification WHERE blocked_by = ANY(%s) ORDER BY id FOR UPDATE)"
 )
+
+# Those that wait without reason: for one that is settled, gone, of somebody else, or not before them.
+_STUCK = f"""
+SELECT n.id FROM notification n
+WHERE n.blocked_by IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM notification o
+    WHERE o.id = n.blocked_by AND o.state IN {_UNSETTLED} AND o.customer_id = n.customer_id
+      AND o.recipient = n.recipient AND {_ORDER.format("o")} < {_ORDER.format("n")})
+"""  # noqa: S608 - constants of this module
+# The first conditions are those of the index of due rows; one that is blocked is looked at when it is not.
+_FAR = """
+SELECT n.id FROM notification n
+WHERE n.channel = 'mail' AND n.state IN ('queued', 'deferred') AND n.blocked_by IS NULL
+  AND n.state = 'queued' AND n.attempts = 0 AND n.entries IS NOT NULL
+  AND n.next_at > now() + make_interval(secs => %(farthest)s)
+"""
+_LOCKED = "FOR UPDATE OF n SKIP LOCKED"
+_SWEEP = f"UPDATE notification SET blocked_by = NULL WHERE id IN ({_STUCK} {_LOCKED})"  # noqa: S608 - as above
+_NEARER = f"UPDATE notification SET next_at = now() WHERE id IN ({_FAR} {_LOCKED})"  # noqa: S608 - as above
+_COUNT_STUCK = f"SELECT count(*) FROM ({_STUCK} UNION {_FAR}) AS stuck"  # noqa: S608 - as above
 
 # Rows of one sender only, and a renewal passes over locked ones: nobody waits for these, in whatever order
 # they are taken.
@@ -175,27 +200,17 @@ RETURNING {_COLUMNS}
 class PostgresLedger(PostgresRecords, OneByOne):
     """The port `Ledger` on PostgreSQL: the queue; what people do with it is in `records`."""
 
-    def __init__(self, connections: Connections) -> None:
-        super().__init__(connections)
-        self._sweep_at = 0.0
-
-    def add(self, notifications: Sequence[Notification]) -> int:
-        # Sorted, so that two that add the same rows at once wait for each other in one order only.
-        rows = sorted((n.id, at, n) for at, n in enumerate(notifications))
-        if not rows:
-            return 0
-        values = [(at, *_new_row(n)) for _, at, n in rows]
-        with self._connections.cursor() as cursor:
-            execute_values(cursor, _ADD, values, _ADD_ROW, page_size=len(values))
-            return int(cursor.rowcount)
-
-    def revise(self, notification: Notification, version: int) -> bool:
-        n = notification
-        params = {"id": n.id, "version": n.version, "event_id": n.event_id, "was": version}
-        content = {"subject": n.subject, "text": n.text, "html": n.html, "entries": n.entries}
-        with self._connections.cursor() as cursor:
-            cursor.execute(_REVISE, {**params, **content})
-            return cursor.rowcount == 1
+    def add(self, notifications: Sequence[Notification], grown: Sequence[Grown] = ()) -> int:
+        digests = {n.id for n in notifications if n.entries is not None}
+        if not digests and not grown:
+            with self._connections.cursor() as cursor:
+                return len(_add(cursor, notifications))
+        with self._connections.transaction() as cursor:
+            _grow(cursor, grown)
+            added = _add(cursor, notifications)
+            if not digests <= added:
+                raise Overtaken
+        return len(added)
 
     def claim(self, limit: int, lease: float, channel: str = "mail") -> list[Notification]:
         claimed: list[tuple[Any, ...]] = []
@@ -247,13 +262,20 @@ class PostgresLedger(PostgresRecords, OneByOne):
             unknown = [row[0] for row in rows if row[1] == "unknown"]
             if unknown:
                 cursor.execute(_UNBLOCK_BEHIND, (unknown,))
-            self._sweep(cursor)
         return len(rows) - len(unknown), len(unknown)
 
-    def _sweep(self, cursor: extensions.cursor) -> None:
-        if time.monotonic() >= self._sweep_at:
+    def sweep(self) -> int:
+        with self._connections.cursor() as cursor:
             cursor.execute(_SWEEP)
-            self._sweep_at = time.monotonic() + SWEEP_EVERY
+            freed = int(cursor.rowcount)
+            cursor.execute(_NEARER, {"farthest": FARTHEST})
+            return freed + int(cursor.rowcount)
+
+    def stuck(self) -> int:
+        with self._connections.cursor() as cursor:
+            cursor.execute(_COUNT_STUCK, {"farthest": FARTHEST})
+            ((count,),) = cursor.fetchall()
+            return int(count)
 
     def unpublished_failures(self, limit: int, lease: float = 0.0) -> list[Notification]:
         with self._connections.cursor() as cursor:
@@ -267,6 +289,31 @@ class PostgresLedger(PostgresRecords, OneByOne):
                 "UPDATE notification SET published = true WHERE id = ANY(%s) AND state = 'failed'",
                 (list(ids),),
             )
+
+
+def _add(cursor: extensions.cursor, notifications: Sequence[Notification]) -> set[str]:
+    """Insert those that are not there; returns the ids of these."""
+    # Sorted, so that two that add the same rows at once wait for each other in one order only.
+    rows = sorted((n.id, at, n) for at, n in enumerate(notifications))
+    if not rows:
+        return set()
+    values = [(at, *_new_row(n)) for _, at, n in rows]
+    added = execute_values(cursor, _ADD, values, _ADD_ROW, page_size=len(values), fetch=True)
+    return {id_ for (id_,) in added}
+
+
+def _grow(cursor: extensions.cursor, grown: Sequence[Grown]) -> None:
+    """Give digests their new content. Raises Overtaken where one of them is not as it was read."""
+    if not grown:
+        return
+    cursor.execute(_LOCK, ([n.id for n, _ in grown],))
+    values = [
+        (n.id, was, n.version, n.event_id, n.subject, n.text, n.html, n.entries, n.next_at)
+        for n, was in grown
+    ]
+    execute_values(cursor, _GROW, values, _GROW_ROW, page_size=len(values))
+    if cursor.rowcount != len(grown):
+        raise Overtaken
 
 
 def _step_columns(steps: Sequence[tuple[Notification, Settlement]]) -> dict[str, list[Any]]:
@@ -297,5 +344,6 @@ def _new_row(n: Notification) -> tuple[Any, ...]:
         n.reason,
         n.channel,
         n.entries,
+        n.order,
         n.next_at,
     )

@@ -11,12 +11,14 @@ from .connection import Connections
 
 COLUMNS = (
     "id, event_id, customer_id, version, rule, recipient, subject, text, html, state, attempts, next_at, "
-    "reason, token, created_on, updated_on, channel, spared, entries"
+    "reason, token, created_on, updated_on, channel, spared, entries, first_version"
 )
+# The place of a row among the mails about its customer; rows of older versions do not know their first event.
+ORDER = "coalesce({0}.first_version, {0}.version)"
 # As SQL spells it: what is a constant there is found in the partial indexes of such rows.
 UNSETTLED_SQL = str(UNSETTLED)
 
-_RETRY = """
+_RETRY = f"""
 UPDATE notification n SET
     state = 'queued', next_at = now(), blocked_by = NULL, token = NULL, lease_until = NULL, spared = attempts,
     published = false, publish_lease = '-infinity', updated_on = now()
@@ -24,10 +26,10 @@ WHERE id = ANY(%(ids)s)
   AND (state = ANY(%(states)s) OR (%(redeliver)s AND state = 'sent' AND channel <> 'mail'))
   AND (%(out_of_order)s OR (%(redeliver)s AND channel <> 'mail') OR NOT EXISTS (
     SELECT 1 FROM notification o
-    WHERE o.customer_id = n.customer_id AND o.recipient = n.recipient AND o.version > n.version
-      AND o.state = ANY(%(ahead)s)))
+    WHERE o.customer_id = n.customer_id AND o.recipient = n.recipient
+      AND {ORDER.format("o")} > {ORDER.format("n")} AND o.state = ANY(%(ahead)s)))
 RETURNING id
-"""
+"""  # noqa: S608 - constants of this module
 
 _DISCARD = """
 UPDATE notification SET state = 'discarded', reason = %(reason)s, token = NULL, updated_on = now()
@@ -44,7 +46,7 @@ WITH gone AS (
         recipient = %(erased)s, subject = %(erased)s, text = '', html = NULL, entries = NULL, reason = NULL,
         blocked_by = NULL,
         state = CASE WHEN state IN ('queued', 'deferred') THEN 'discarded' ELSE state END
-    WHERE customer_id = %(customer_id)s AND version < %(version)s
+    WHERE customer_id = %(customer_id)s AND coalesce(first_version, version) < %(version)s
     RETURNING id
 ), tries AS (
     UPDATE notification_attempt SET text = NULL WHERE notification_id IN (SELECT id FROM gone)
