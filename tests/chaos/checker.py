@@ -237,6 +237,18 @@ def mail_states(backend: str, url: str) -> dict[str, int]:
         return {group["_id"]: group["count"] for group in groups}
 
 
+def mails(backend: str, url: str) -> list[dict[str, Any]]:
+    """Every notification: its id, state, rule, customer_id and text."""
+    names = ("id", "state", "rule", "customer_id", "text")
+    if backend == "postgres":
+        with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT id, state, rule, customer_id, text FROM notification")
+            return [dict(zip(names, row, strict=True)) for row in cursor]
+    with pymongo.MongoClient(url) as client:
+        rows = client.get_default_database().notification.find()
+        return [{**{name: row.get(name) for name in names}, "id": row["_id"]} for row in rows]
+
+
 def open_mails(backend: str, url: str) -> int:
     """How many notifications have no end yet."""
     states = mail_states(backend, url)
