@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from ..stores.base import Notification
+from .text import words
 
 Result = Literal["sent", "deferred", "failed", "unknown", "down", "not-ours"]
 
@@ -25,6 +26,10 @@ class Outcome:
     text: str = ""
     # The server says that there is no such recipient, so that no other mail would reach them either.
     bad_address: bool = False
+
+    def __post_init__(self) -> None:
+        # The one door by which the words of servers, receivers and libraries come in.
+        object.__setattr__(self, "text", words(self.text))
 
 
 class Channel(Protocol):

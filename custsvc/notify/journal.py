@@ -6,15 +6,17 @@ cost of a commit is shared by as many mails as there are connections, and none w
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..errors import TemporaryError
+from ..errors import CustsvcError, TemporaryError
 from ..stores.ledger import Advanced, Ledger, Notification, Settlement
 from ..workers.loop import Stop
+from .text import words
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +24,7 @@ logger = logging.getLogger(__name__)
 # How long an answer may wait for a write to go along with.
 _SOON = 0.02
 _RETRY = 0.2
+_UNWRITABLE = "the answer cannot be written down; the log of that time tells why"
 
 
 @dataclass(slots=True, eq=False)
@@ -35,6 +38,10 @@ class _Step:
     done: bool = False
     error: Exception | None = None
     advanced: Advanced = field(default_factory=lambda: Advanced(set(), set()))
+
+    @property
+    def rows(self) -> list[Notification]:
+        return [*self.hand_overs, *(settlement.notification for settlement in self.settlements)]
 
 
 class Journal:
@@ -121,11 +128,16 @@ class Journal:
                 [each for step in steps for each in step.hand_overs],
                 [each for step in steps for each in step.settlements],
             )
-        except Exception as exc:  # noqa: BLE001 - raised in each sender whose step it was
-            for step in steps:
-                step.error, step.done = exc, True
-            with self._joining:
-                self._waiting[:0] = [_Step([], s.settlements, False) for s in steps if not s.is_awaited]
+        except CustsvcError as exc:
+            self._failed(steps, exc)
+            return
+        except Exception as exc:  # noqa: BLE001 - told, and raised in the sender whose step it was
+            # Something in one of the steps cannot be written: it must not take the others along.
+            if len(steps) > 1:
+                for step in steps:
+                    self._write([step])
+            else:
+                self._poisoned(steps[0], exc)
             return
         for step in steps:
             ours = {each.id for each in step.hand_overs}
@@ -134,6 +146,30 @@ class Journal:
             step.done = True
             if not step.is_awaited:
                 self._let_go(step.settlements)
+
+    def _failed(self, steps: list[_Step], exc: Exception) -> None:
+        """The ledger did not take them: each sender that waits is told, the others are written again."""
+        for step in steps:
+            step.error, step.done = exc, True
+        with self._joining:
+            self._waiting[:0] = [_Step([], s.settlements, False) for s in steps if not s.is_awaited]
+
+    def _poisoned(self, step: _Step, exc: Exception) -> None:
+        """A step that can never be written fails alone; how a mail ended is written in our words then."""
+        logger.error(
+            "A step cannot be written to the ledger: %s",
+            words(f"{type(exc).__name__}: {exc}"),
+            extra={"action": "unwritable", "notification_ids": [n.id for n in step.rows]},
+        )
+        plain = [dataclasses.replace(settlement, reason=_UNWRITABLE) for settlement in step.settlements]
+        if plain != list(step.settlements):
+            step.settlements = plain
+            self._write([step])
+            return
+        step.error, step.done = exc, True
+        if not step.is_awaited:
+            # Not even so. The lease runs out, and upkeep settles it.
+            self._let_go(step.settlements)
 
     def _let_go(self, settlements: Sequence[Settlement]) -> None:
         for settlement in settlements:

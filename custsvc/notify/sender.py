@@ -13,12 +13,12 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .. import crash
-from ..errors import TemporaryError
+from ..errors import CustsvcError, TemporaryError
 from ..stores.base import Notification, NotificationState
 from ..stores.ledger import Settlement
 from ..workers.loop import Stop, backoff
@@ -26,6 +26,7 @@ from .breaker import Breaker
 from .channel import BadMail, Channel, Outcome
 from .gate import Gate
 from .journal import Journal
+from .text import words
 
 logger = logging.getLogger(__name__)
 
@@ -158,8 +159,11 @@ class Sender:
         began = time.monotonic()
         try:
             prepared = self._channel.prepare(notification, dt.datetime.now(dt.UTC))
-        except BadMail as exc:
-            self._settle(Settlement(notification, "failed", str(exc)))
+        except Exception as exc:  # whatever is wrong with one mail must not stop the others
+            if not isinstance(exc, BadMail):
+                logger.exception("A mail could not be made", extra=_about(notification))
+            reason = str(exc) if isinstance(exc, BadMail) else f"it cannot be made: {type(exc).__name__}"
+            self._settle(Settlement(notification, "failed", words(reason)))
             return True
         outcome = self._try(notification, prepared)
         if outcome.result == "not-ours":
@@ -236,13 +240,20 @@ class Sender:
         ours: set[str] = set()
         try:
             tries = self._insist(lambda: ours.update(self._journal.settle(*settlements)))
-        except TemporaryError:
-            for settlement in settlements:
-                self._journal.forget(settlement.notification)
+        except CustsvcError:
+            self._forget(settlements)
             raise
+        except Exception:  # noqa: BLE001 - the journal told of it
+            # What can never be written is left to its lease, and ends no sender.
+            self._forget(settlements)
+            return
         for settlement in settlements:
             # After a lost answer the first try may have counted; then the second finds nothing to do.
             self._tell(settlement, ours=settlement.notification.id in ours or tries > 1)
+
+    def _forget(self, settlements: Sequence[Settlement]) -> None:
+        for settlement in settlements:
+            self._journal.forget(settlement.notification)
 
     def _insist(self, write: Callable[[], None]) -> int:
         """Write, however often it takes, a lease long at most; returns how often it took."""

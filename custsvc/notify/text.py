@@ -25,6 +25,15 @@ def one_line(text: str, longest: int) -> str:
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
+def words(text: str | bytes, longest: int = 300) -> str:
+    """What another program said, for a person to read: one line of bounded length, whatever its bytes."""
+    # Cut first: it may have said a megabyte.
+    said = text[: 8 * longest]
+    if isinstance(said, bytes):
+        said = said.decode("utf-8", "replace")
+    return one_line(" ".join(said.translate(_TO_SPACE).split()), longest)
+
+
 def is_one_line(text: str) -> bool:
     """Whether `text` can stand in a header as it is."""
     return text.translate(_TO_SPACE) == text

@@ -7,6 +7,7 @@ here too, and how far a claim looks, so that they cannot differ.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, Protocol
@@ -49,6 +50,25 @@ ERASED: Final = "(erased)"
 LOST_IN_HAND_OVER: Final = "the sender stopped while it handed the mail over; whether it arrived is not known"
 
 
+_UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
+_REASON_MAX: Final = 2000
+
+
+def storable(text: str) -> str:
+    """`text` as both databases can hold it: NUL and lone surrogates become U+FFFD."""
+    if "\x00" in text or not text.isascii():
+        return _UNSTORABLE.sub("\ufffd", text)
+    return text
+
+
+def _clean(row: object, *names: str) -> None:
+    """Make text fields of a frozen row storable: no row may fail for what somebody else wrote."""
+    for name in names:
+        text = getattr(row, name)
+        if text is not None and (clean := storable(text)) is not text:
+            object.__setattr__(row, name, clean)
+
+
 @dataclass(frozen=True, slots=True)
 class Notification:
     """One mail to one recipient because of one event: what to send, and how far it is.
@@ -85,6 +105,9 @@ class Notification:
         """Its place among the mails about its customer: the version of the first event it tells of."""
         return self.version if self.first_version is None else self.first_version
 
+    def __post_init__(self) -> None:
+        _clean(self, "event_id", "recipient", "subject", "text", "html", "reason", "entries")
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
@@ -113,6 +136,10 @@ class Settlement:
     count_attempt: bool = True
     code: int | None = None
     duration: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.reason is not None:
+            object.__setattr__(self, "reason", storable(self.reason)[:_REASON_MAX])
 
 
 class Grown(NamedTuple):

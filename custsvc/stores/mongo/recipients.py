@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pymongo import DESCENDING
 
-from ..ledger import Suppression
+from ..ledger import Suppression, storable
 from .connection import Connection, Document
 
 # Compared with the server's clock, which also set the times.
@@ -37,12 +37,12 @@ class MongoRecipients:
         }
         step = {
             "reason": reason,
-            "detail": {"$literal": detail},
+            "detail": {"$literal": None if detail is None else storable(detail)},
             "created_on": {"$ifNull": ["$created_on", "$$NOW"]},
             "expires_on": {"$cond": [{"$eq": [{"$type": "$created_on"}, "missing"]}, new, longer]},
         }
         with self._translated():
-            self._suppressions.update_one({"_id": address}, [{"$set": step}], upsert=True)
+            self._suppressions.update_one({"_id": storable(address)}, [{"$set": step}], upsert=True)
 
     def allow(self, address: str) -> bool:
         with self._translated():

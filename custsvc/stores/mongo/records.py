@@ -17,6 +17,7 @@ from ..ledger import (
     UNSETTLED,
     Attempt,
     Notification,
+    storable,
 )
 from .connection import Connection, Document
 
@@ -107,7 +108,7 @@ class MongoRecords:
         return self._rows.find_one(newer, {"_id": 1}) is not None
 
     def discard(self, ids: Sequence[str], reason: str) -> list[str]:
-        step = {"state": "discarded", "reason": literal(reason), "updated_on": "$$NOW"}
+        step = {"state": "discarded", "reason": literal(storable(reason)), "updated_on": "$$NOW"}
         gone = {"$unset": ["token", "due", "blocked_by", "unsettled", "lease", "lease_until"]}
         discarded = []
         with self._translated():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..ledger import Suppression
+from ..ledger import Suppression, storable
 from .connection import Connections
 
 _COLUMNS = "address, reason, detail, created_on, expires_on"
@@ -36,7 +36,8 @@ class PostgresRecipients:
     def suppress(
         self, address: str, reason: str, *, detail: str | None = None, seconds: float | None = None
     ) -> None:
-        params = {"address": address, "reason": reason, "detail": detail, "seconds": seconds}
+        told = None if detail is None else storable(detail)
+        params = {"address": storable(address), "reason": reason, "detail": told, "seconds": seconds}
         with self._connections.cursor() as cursor:
             cursor.execute(_SUPPRESS, params)
 

@@ -6,7 +6,17 @@ import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 
-from ..ledger import AHEAD, DISCARDABLE, ERASED, PRUNABLE, RETRIABLE, UNSETTLED, Attempt, Notification
+from ..ledger import (
+    AHEAD,
+    DISCARDABLE,
+    ERASED,
+    PRUNABLE,
+    RETRIABLE,
+    UNSETTLED,
+    Attempt,
+    Notification,
+    storable,
+)
 from .connection import Connections
 
 COLUMNS = (
@@ -146,7 +156,9 @@ class PostgresRecords:
         return self._ids(_RETRY, params)
 
     def discard(self, ids: Sequence[str], reason: str) -> list[str]:
-        gone = self._ids(_DISCARD, {"ids": list(ids), "states": list(DISCARDABLE), "reason": reason})
+        gone = self._ids(
+            _DISCARD, {"ids": list(ids), "states": list(DISCARDABLE), "reason": storable(reason)}
+        )
         if gone:
             with self._connections.cursor() as cursor:
                 cursor.execute(_UNBLOCK, (gone,))
