@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import email
 import email.policy
+from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import Message
 
+from . import refusal
 from .address import BadAddress, one_address
-from .text import one_line
+from .text import words
 
 _REASON_MAX = 300
 
@@ -27,11 +29,20 @@ def read(report: bytes) -> list[Bounce]:
     message = email.message_from_bytes(report, policy=email.policy.compat32)
     return [
         bounce
-        for part in message.walk()
+        for part in _own_parts(message)
         if part.get_content_type() == "message/delivery-status"
         for fields in _blocks(part)
         if (bounce := _bounce(fields)) is not None
     ]
+
+
+def _own_parts(message: Message) -> Iterator[Message]:
+    """The parts of a mail, but not those of the mail that it sends back, which may be a report too."""
+    yield message
+    if message.get_content_maintype() == "multipart" and message.is_multipart():
+        for part in message.get_payload():
+            if isinstance(part, Message):
+                yield from _own_parts(part)
 
 
 def _blocks(part: Message) -> list[Message]:
@@ -44,11 +55,17 @@ def _bounce(fields: Message) -> Bounce | None:
     if kind.strip().lower() != "rfc822" or str(fields.get("Action", "")).strip().lower() != "failed":
         return None
     try:
-        address = one_address(text.strip()).spec
+        address = one_address(text.strip().removeprefix("<").removesuffix(">")).spec
     except BadAddress:
         return None
     status = str(fields.get("Status", "")).strip()
-    why = str(fields.get("Diagnostic-Code", "")).partition(";")[2].strip() or status
+    kind, _, diagnostic = str(fields.get("Diagnostic-Code", "")).partition(";")
+    # Only the words of a mail server are a reply whose beginning can be read.
+    reply = diagnostic.strip() if kind.strip().lower() == "smtp" else ""
     return Bounce(
-        address, one_line(" ".join(why.split()), _REASON_MAX), status.startswith("5.1.") or status == "5.2.1"
+        address, words(diagnostic or status, _REASON_MAX), refusal.reported_gone(status, _unfolded(reply))
     )
+
+
+def _unfolded(text: str) -> str:
+    return " ".join(text.split())

@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from .. import crash
 from ..errors import ConfigurationError
+from . import refusal
 from .channel import Outcome
 from .message import Mail
 
@@ -165,7 +166,7 @@ class SmtpTransport:
                 return Outcome("failed", None, "the mail server takes no addresses beyond ASCII (SMTPUTF8)")
             options, smtp.command_encoding = " SMTPUTF8 BODY=8BITMIME", "utf-8"
         code, reply = smtp.docmd("MAIL", f"FROM:<{mail.sender.spec}>{options}")
-        if code == 421 or (500 <= code < 600 and code != 552):
+        if code == 421 or (500 <= code < 600 and not _is_about_the_mail(code, reply)):
             # It refuses us or our sender address, so it would refuse every mail: none of them is at fault.
             raise _Down(f"{self._server.address} refuses the sender: {code} {_text(reply)}", code)
         if not 200 <= code < 300:
@@ -174,14 +175,14 @@ class SmtpTransport:
         if 200 <= code < 300:
             crash.point("notify.accepted-recipient")
             return None
-        return self._refused(code, reply, bad_address=is_bad_address(code, _text(reply)))
+        return self._refused(code, reply, of_recipient=True)
 
-    def _refused(self, code: int, reply: bytes, *, bad_address: bool = False) -> Outcome:
+    def _refused(self, code: int, reply: bytes, *, of_recipient: bool = False) -> Outcome:
         if code == 421:
             self.close()
         else:
             self._reset()
-        return Outcome(verdict(code), code, _text(reply), bad_address)
+        return Outcome(verdict(code), code, _text(reply), of_recipient and _is_gone(code, reply))
 
     def _reset(self) -> None:
         """Make the connection fit for the next mail."""
@@ -266,7 +267,7 @@ class SmtpTransport:
             self.close()
             return Outcome("down", None, f"the connection broke before the text: {_words(exc)}")
         if code != 354:
-            return self._refused(code, reply)
+            return self._refused(code, reply, of_recipient=True)
         try:
             self._timeout(smtp, self._timeouts.data)
             smtp.send(_end_of_data(mail.data))
@@ -286,7 +287,10 @@ class SmtpTransport:
             return Outcome(
                 "unknown", None, f"the answer after the text makes no sense: {code} {_text(reply)}"
             )
-        return Outcome("sent" if code < 300 else verdict(code), code, _text(reply))
+        if code < 300:
+            return Outcome("sent", code, _text(reply))
+        # It was the only recipient, so a refusal of the text may be about them as well.
+        return Outcome(verdict(code), code, _text(reply), _is_gone(code, reply))
 
 
 def verdict(code: int) -> Literal["deferred", "failed"]:
@@ -294,17 +298,13 @@ def verdict(code: int) -> Literal["deferred", "failed"]:
     return "failed" if 500 <= code < 600 else "deferred"
 
 
-_ENHANCED = re.compile(r"\b5\.(\d{1,3})\.(\d{1,3})\b")
+def _is_about_the_mail(code: int, reply: bytes) -> bool:
+    """Whether a refusal of the sender is for what this mail is: too large, or in need of UTF-8."""
+    return code == 552 or refusal.status(reply.decode("utf-8", "replace")) in refusal.ABOUT_THE_MAIL
 
 
-def is_bad_address(code: int, text: str) -> bool:
-    """Whether a refusal of a recipient means that the address is none (RFC 3463: 5.1.x, 5.2.1).
-
-    Servers refuse for policy with the same codes; where they say why, that counts.
-    """
-    if why := _ENHANCED.search(text):
-        return why[1] == "1" or why.groups() == ("2", "1")
-    return code in (550, 551, 553)
+def _is_gone(code: int, reply: bytes) -> bool:
+    return refusal.is_gone(code, reply.decode("utf-8", "replace"))
 
 
 def _end_of_data(data: bytes) -> bytes:

@@ -41,7 +41,7 @@ def mail(
         version=version,
         rule="changed",
         recipient=to,
-        subject=rest.pop("subject", "$subject"),
+        subject="$subject",
         text="a $text\n",
         html=rest.pop("html", None),
         **rest,
@@ -406,27 +406,3 @@ def test_the_newest_are_listed_first_for_a_customer_or_a_state(ledger: Ledger) -
     assert len(ledger.recent()) == 6
     assert ledger.counts() == {"queued": 5, "claimed": 1}
     assert ledger.counts(["claimed", "failed"]) == {"claimed": 1}
-
-
-# -- text from outside -------------------------------------------------------------------------------------
-
-
-def test_text_that_a_database_cannot_hold_is_kept_with_what_stands_for_it(
-    ledger: Ledger, store: Store
-) -> None:
-    """NUL and lone surrogates come in by answers, errors and arguments; no row may fail for them."""
-    odd = "a\x00b\ud800\udcffé"
-    kept = "a\ufffdb\ufffd\ufffdé"
-    ledger.add([mail("m", subject=odd, html=odd, reason=odd), mail("n", 2)])
-    (first, second) = sorted(ledger.claim(2, LEASE), key=lambda n: n.id)
-
-    ledger.settle(first, "failed", reason=odd, code=550)
-    ledger.settle(second, "deferred", reason=odd)
-    ledger.discard(["n"], odd)
-    store.recipients.suppress(odd, "bounce", detail=odd)
-
-    m, n = ledger.find(["m", "n"])
-    assert (m.subject, m.html, m.reason, n.reason) == (kept, kept, kept, kept)
-    assert ledger.attempts(["m"])["m"][0].text == kept
-    (entry,) = store.recipients.suppressions()
-    assert (entry.address, entry.detail) == (kept, kept)

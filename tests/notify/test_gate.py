@@ -12,8 +12,8 @@ import pytest
 from custsvc.errors import TemporaryError
 from custsvc.notify.gate import Gate, Limits
 from custsvc.notify.journal import Journal
+from custsvc.notify.refusal import is_gone
 from custsvc.notify.sender import Sender
-from custsvc.notify.smtp import is_bad_address
 from custsvc.stores.base import Ledger, Notification, Store
 from custsvc.stores.ledger import EVERY_RULE, Advanced, Settlement
 from custsvc.workers.loop import Stop
@@ -86,7 +86,7 @@ def test_more_than_the_rate_waits_and_is_sent_later(
 @pytest.mark.parametrize(
     ("code", "text", "is_bad"),
     [
-        (550, "no such user", True),
+        (550, "no such user", False),
         (550, "5.1.1 no such user", True),
         (550, "5.2.1 mailbox disabled", True),
         (553, "5.1.3 bad syntax", True),
@@ -97,7 +97,7 @@ def test_more_than_the_rate_waits_and_is_sent_later(
     ],
 )
 def test_only_a_refusal_of_the_address_itself_suppresses_it(code: int, text: str, is_bad: bool) -> None:
-    assert is_bad_address(code, text) is is_bad
+    assert is_gone(code, text) is is_bad
 
 
 def test_the_sender_tells_of_addresses_that_do_not_exist(
