@@ -207,10 +207,18 @@ def _shown(value: Any, *, secret: bool) -> str:
     text = str(value)
     if secret and text:
         # The password of an address is the secret in it; a secret that is no address is one as a whole.
-        masked = re.sub(r"(?<=//)([^/:@]*):.*@", r"\1:***@", text)
-        masked = re.sub(r"(?i)([?&][^=&]*(?:password|secret|token)[^=&]*=)[^&]*", r"\1***", masked)
-        return masked if "://" in text else "***"
+        scheme, sign, rest = text.partition("://")
+        if not sign:
+            return "***"
+        before, at, after = rest.rpartition("@")
+        user = before.partition(":")[0] + ":***" if ":" in before else before
+        return re.sub(r"([?&])([^=&?]*+)=[^&]*+", _masked_parameter, f"{scheme}://{user}{at}{after}")
     return text
+
+
+def _masked_parameter(found: re.Match[str]) -> str:
+    is_secret = any(word in found[2].lower() for word in ("password", "secret", "token"))
+    return f"{found[1]}{found[2]}=***" if is_secret else found[0]
 
 
 def _missing(variable: str, what: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any, Final
 import orjson
 
 from .errors import FieldError, ValidationError, unknown_fields
+from .marks import normalized
 
 INT64_MAX = 2**63 - 1
 
@@ -250,7 +251,7 @@ def _text(value: Any, longest: int, *, lines: bool = False) -> str:
     if value.isascii() and value.isprintable():
         text = value
     else:
-        text = unicodedata.normalize("NFC", value)
+        text = normalized("NFC", value)
         for char in text:
             category = unicodedata.category(char)
             if (category == "Cc" and not (lines and char in "\n\t\r")) or char in _HIDDEN:

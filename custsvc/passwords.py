@@ -8,13 +8,15 @@ import hashlib
 import hmac
 import os
 import re
-import unicodedata
 from typing import Final
 
 from .errors import FieldError, ValidationError
+from .marks import normalized
 
 SHORTEST: Final = 10
 LONGEST: Final = 200
+# Anybody may type a name of a megabyte.
+_TYPED_MAX: Final = 1000
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,99}")
 
 # OWASP's advice for scrypt with 32 MB: a guess costs an attacker as much as it costs us.
@@ -52,8 +54,8 @@ def checked_name(name: str) -> str:
 
 
 def folded_name(name: str) -> str:
-    """How a name that somebody typed is looked up."""
-    return unicodedata.normalize("NFC", name).strip().lower()
+    """How a name that somebody typed is looked up. One that is too long to be anybody's stays as it is."""
+    return normalized("NFC", name).strip().lower() if len(name) <= _TYPED_MAX else name
 
 
 def checked_password(password: str) -> str:
@@ -72,7 +74,7 @@ def _nobody() -> str:
 
 def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
     # The same password may be typed in composed or decomposed letters.
-    text = unicodedata.normalize("NFC", password).encode("utf-8", "surrogatepass")
+    text = normalized("NFC", password).encode("utf-8", "surrogatepass")
     return hashlib.scrypt(text, salt=salt, n=n, r=r, p=p, maxmem=256 * n * r, dklen=32)
 
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 import orjson
 
 from .customer import Scalar
+from .marks import normalized
 
 # Longer words are cut, in what is stored as in what is asked: an index key has a limit.
 _WORD_MAX: Final = 64
@@ -35,7 +36,7 @@ def words_of(text: str) -> list[str]:
 def _folded(text: str) -> str:
     # Twice: folding case can bring up letters that are composed again, as of the final ΐ.
     for _ in range(2):
-        text = unicodedata.normalize("NFKD", text.casefold())
+        text = normalized("NFKD", text.casefold())
     return "".join([char for char in text if char < "\x80" or unicodedata.category(char)[0] != "M"])
 
 

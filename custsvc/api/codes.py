@@ -173,6 +173,13 @@ CODES: Final[dict[str, Code]] = {
         "This API key, or this address where keys were refused, has used up its requests for the minute.",
         "Wait as long as Retry-After says. The RateLimit headers of each answer tell how many are left.",
     ),
+    "head-too-large": Code(
+        431,
+        "The head of the request is too long",
+        "The address and the headers are longer than 16 KB together, or one that is read is longer than 2 KB"
+        " (Cookie: 8 KB).",
+        "Send fewer or shorter headers. A long search belongs into several requests.",
+    ),
     "body-timeout": Code(
         408,
         "The body did not come in time",

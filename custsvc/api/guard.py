@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from flask import current_app, g, request
-from werkzeug.exceptions import MethodNotAllowed
+from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.sansio.utils import host_is_trusted
 
 from ..auth import ANONYMOUS, KeyRing, Principal, is_loopback
 from ..events import new_event_id
 from ..stores.base import Role
+from .heads import check_head
 from .limit import RateLimit
-from .problems import RETRY_AFTER, Problem
+from .problems import RETRY_AFTER, Problem, bad_parameter
 from .starting import Starting
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
@@ -65,12 +66,14 @@ class Guard:
         self._roles: dict[tuple[str, str], Role | None] = {}
 
     def __call__(self) -> None:
-        """The hook before each request. Raises Problem 400, 401, 403 or 503."""
+        """The hook before each request. Raises Problem 400, 401, 403, 431 or 503."""
         environ = request.environ
         context = g._get_current_object()  # each use of the proxy looks it up
         given = environ.get("HTTP_X_REQUEST_ID")
         context.request_id = given if given and _REQUEST_ID.fullmatch(given) else new_event_id()
         context.principal = ANONYMOUS
+        check_head(environ)
+        _check_text(environ)
         if environ["REQUEST_METHOD"] != request.method and request.url_rule is not None:
             # Methods are case-sensitive; Werkzeug would route `post` to what POST does.
             raise MethodNotAllowed(sorted(request.url_rule.methods or ()))
@@ -119,6 +122,19 @@ def _check_started(starting: Starting) -> None:
     if reason := starting.reason():
         members = {"dependency": starting.dependency}
         raise Problem(503, "dependency-down", reason, headers=[RETRY_AFTER], members=members)
+
+
+def _check_text(environ: dict[str, Any]) -> None:
+    """NUL is no character of any text of ours, and one of the databases can hold none.
+
+    Raises NotFound for a path that holds one, Problem 400 for a parameter.
+    """
+    if "\0" in environ["PATH_INFO"]:
+        raise NotFound
+    if "%00" in environ.get("QUERY_STRING", ""):
+        for name, value in request.args.items(multi=True):
+            if "\0" in name or "\0" in value:
+                raise bad_parameter(name, "must be text, which holds no NUL")
 
 
 def _check_reads(method: str) -> None:

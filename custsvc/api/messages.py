@@ -36,7 +36,8 @@ _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep",
 
 # RFC 9110: a list of entity tags, weak ones included.
 _TAG: Final = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
-_TAGS: Final = re.compile(rf"[ \t]*{_TAG}[ \t]*(?:,[ \t]*(?:{_TAG})?[ \t]*)*")
+# Each part takes all it can and gives nothing back, so that what does not fit is seen at once.
+_TAGS: Final = re.compile(rf"[ \t]*+{_TAG}[ \t]*+(?:,[ \t]*+(?:{_TAG}[ \t]*+)?)*+")
 _ONE_TAG: Final = re.compile(_TAG)
 _OUR_TAG: Final = re.compile(r'"v([1-9][0-9]{0,18})"')
 

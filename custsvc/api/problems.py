@@ -40,6 +40,7 @@ _BY_STATUS: Final = {
     409: "conflict",
     413: "too-large",
     415: "unsupported-media-type",
+    431: "head-too-large",
 }
 
 # What the framework says of these is about typing errors in a browser.

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from granian import Granian
 from granian.constants import Interfaces
-from granian.http import HTTP1Settings
+from granian.http import HTTP1Settings, HTTP2Settings
 from granian.log import LogLevels
 
 from .. import logs
@@ -29,6 +29,7 @@ from ..auth import check_exposure
 from ..collector import spare_batches
 from ..config import Settings
 from ..errors import ConfigurationError
+from .heads import HEAD_MAX
 from .limit import table
 from .starting import Starting, follow
 
@@ -45,6 +46,8 @@ METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 STOP_WITHIN: Final = 8
 # A client must send the head of its request within this time (also the next one on the same connection).
 _HEADER_TIMEOUT_MS: Final = 15_000
+# A longer head is refused (431) by granian; one between this and the app's own limit by the app.
+_HEAD_MAX: Final = 2 * HEAD_MAX
 # Connections a worker holds at once, idle ones included. More wait in the kernel's queue.
 _CONNECTIONS_MAX: Final = 2048
 _PARENT_CHECK: Final = 0.5
@@ -78,7 +81,8 @@ def serve(settings: Settings, opening: Preparing | None = None) -> None:
         blocking_threads=settings.threads + settings.slow_bodies + 1,
         blocking_threads_idle_timeout=600,
         backpressure=_CONNECTIONS_MAX,
-        http1_settings=HTTP1Settings(header_read_timeout=_HEADER_TIMEOUT_MS),
+        http1_settings=HTTP1Settings(header_read_timeout=_HEADER_TIMEOUT_MS, max_buffer_size=_HEAD_MAX),
+        http2_settings=HTTP2Settings(max_headers_size=_HEAD_MAX),
         log_level=LogLevels.error,
         log_dictconfig=_GRANIAN_LOG,
         respawn_failed_workers=True,

@@ -6,13 +6,12 @@ address, a list of addresses or null. Each recipient gets a mail of their own an
 
 from __future__ import annotations
 
-import html as html_module
-import re
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from .plain import text_of
 from .text import body, is_one_line
 
 _BODY_MAX = 200_000
@@ -60,7 +59,7 @@ def read(value: bytes | None) -> MailRequest:
         id=_id(raw),
         recipients=recipients,
         subject=subject,
-        text=body(text or _without_tags(html or ""), _BODY_MAX),
+        text=body(text or text_of((html or "")[:_BODY_MAX]), _BODY_MAX),
         html=body(html, _BODY_MAX) if html else None,
     )
 
@@ -87,10 +86,3 @@ def _id(raw: dict[str, Any]) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int) or len(str(value)) > _ID_MAX:
         raise BadRequest(f"id is not text of at most {_ID_MAX} characters")
     return str(value)
-
-
-def _without_tags(html: str) -> str:
-    """A text for readers without HTML: every mail has one."""
-    plain = re.sub(r"(?is)<(script|style)\b.*?</\1\s*>", " ", html[:_BODY_MAX])
-    plain = re.sub(r"(?i)<br\b[^<>]*>|</(?:p|div|tr|li|h[1-6])\s*>", "\n", plain)
-    return html_module.unescape(re.sub(r"<[^<>]*>", " ", plain)).strip() + "\n"

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import IO, Any, Final
 
 from ..customer import EDITABLE, SERVER_OWNED
-from ..errors import FieldError
+from ..errors import ERRORS_MAX, FieldError
 from .lines import Lines
 from .row import METADATA, BadFile, DuplicateKey, Row, RowError, Tally, bad_file, parse_json, shown
 from .sheet import unguarded
@@ -167,15 +167,17 @@ def fields_of(heading: Sequence[str], chosen: Sequence[str] | None = None) -> li
         raise bad_file("other_columns", f"the file has {len(heading)} columns, {len(chosen)} were chosen")
     fields = [field_of(column) for column in heading] if chosen is None else list(chosen)
     errors: list[FieldError] = []
+    first: dict[str, int] = {}
     for place, (column, field) in enumerate(zip(heading, fields, strict=True)):
         name = column.strip() or f"column {place + 1}"
         if field is None or (field and field_of(field) is None):
             known = ", ".join((*EDITABLE, "id", "metadata.KEY"))
             errors.append(FieldError(name, "unknown_column", f"is not a field of a customer ({known})"))
-        elif field and field in fields[:place]:
-            first = fields.index(field) + 1
-            message = f"is the second column for {field}: columns {first} and {place + 1}; leave one out"
+        elif field and first.setdefault(field, place) != place:
+            message = (
+                f"is the second column for {field}: columns {first[field] + 1} and {place + 1}; leave one out"
+            )
             errors.append(FieldError(name, "duplicate_column", message))
     if errors:
-        raise BadFile(errors)
+        raise BadFile(errors[:ERRORS_MAX])
     return [field or "" for field in fields]

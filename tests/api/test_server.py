@@ -323,6 +323,10 @@ def test_the_wire_cannot_be_used_to_get_around_a_guard_or_a_limit(serve: Serve, 
         + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
     )
     only_head = serve.raw(f"HEAD {path} HTTP/1.1\r\n{head}\r\n".encode())
+    long, longer = (
+        serve.raw(f"GET {path} HTTP/1.1\r\n{head}{'X-Long: ' + 'a' * size}\r\n\r\n".encode())
+        for size in (20_000, 100_000)
+    )
 
     assert twice.startswith(b"HTTP/1.1 412")
     assert endless.startswith(b"HTTP/1.1 413")
@@ -330,6 +334,8 @@ def test_the_wire_cannot_be_used_to_get_around_a_guard_or_a_limit(serve: Serve, 
     assert only_head.startswith(b"HTTP/1.1 200")
     assert b'etag: "v2"' in only_head
     assert only_head.endswith(b"\r\n\r\n")
+    assert long.startswith(b"HTTP/1.1 431") and b"head-too-large" in long
+    assert longer.startswith(b"HTTP/1.1 431")
 
 
 def test_a_database_that_goes_away_is_503_and_the_next_request_after_it_is_back_works(

@@ -143,6 +143,23 @@ def test_a_request_is_read_with_all_its_recipients_once_each() -> None:
     assert (found.id, found.subject, found.text, found.html) == ("1", "Hi", "Hello", None)
 
 
+@pytest.mark.parametrize(
+    ("html", "text"),
+    [
+        ("<p>a<br/>b</p><script>x()</script >c", "a\nb\n c"),
+        ("a<!-- <b>not said</b> -->b", "a b"),
+        ("<script>it has no end <b>and</b> is said", "it has no end  and  is said"),
+        ("1 < 2 & 3", "1 < 2 & 3"),
+        ("&#65;&#x41;&#0000000065;", "AAA"),
+        (f"&#{'9' * 5000};&#x{'f' * 5000};&#{'0' * 5000}65;", "\ufffd\ufffdA"),
+    ],
+)
+def test_the_text_of_html_is_what_it_says(html: str, text: str) -> None:
+    assert (
+        request.read(orjson.dumps({"notifyTo": "a@b.c", "subject": "s", "htmlMsg": html})).text == text + "\n"
+    )
+
+
 def test_a_request_with_html_alone_gets_a_text() -> None:
     html = "<style>p {}</style><p>Hello &amp; <b>welcome</b></p><p>Bye</p>"
 

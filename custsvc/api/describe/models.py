@@ -31,7 +31,9 @@ _NO_TEXT: Final = (
 )
 _LINES: Final = _NO_TEXT.replace(r"\u0000-\u001f", r"\u0000-\u0008\u000b\u000c\u000e-\u001f")
 _TEXT_PATTERN: Final = rf"^[^{_NO_TEXT}]*$"
-_NAME_PATTERN: Final = rf"^[^{_NO_TEXT}]*[^\s{_NO_TEXT}][^{_NO_TEXT}]*$"
+# Spaces, then anything from the first character that is none: so that a validator reads it once.
+_SPACES: Final = r" \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
+_NAME_PATTERN: Final = rf"^[{_SPACES}]*[^\s{_NO_TEXT}][^{_NO_TEXT}]*$"
 _VALUE_PATTERN: Final = rf"^[^{_LINES}]*$"
 _KEY_PATTERN: Final = rf"^[^$.{_NO_TEXT}][^.{_NO_TEXT}]*$"
 _TIME_PATTERN: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$"

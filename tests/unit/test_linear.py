@@ -1,0 +1,228 @@
+"""What reads text from outside takes a time that grows with the text, and no faster."""
+
+from __future__ import annotations
+
+import io
+import logging
+import string
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+import css_inline
+import orjson
+import pytest
+from flask import Flask, request
+from markupsafe import escape
+from werkzeug.datastructures import MultiDict
+from werkzeug.test import create_environ
+
+from custsvc import events, logs, passwords, search
+from custsvc.api import messages
+from custsvc.api.cursors import Cursors
+from custsvc.api.guard import principal_of
+from custsvc.auth import KeyRing
+from custsvc.customer import canonical_fields
+from custsvc.notify import bounce
+from custsvc.notify import request as mail_request
+from custsvc.notify.address import one_address
+from custsvc.notify.plain import text_of
+from custsvc.notify.smtp import is_bad_address
+from custsvc.notify.text import body, one_line
+from custsvc.notify.unsubscribe import UnsubscribeLinks
+from custsvc.stores.base import Keys
+from custsvc.transfer import rows, sheet
+from custsvc.web import words
+from custsvc.web.forms import CustomerForm
+from tests.growth import too_fast
+
+from .patterns import Found, all_patterns, askers, attacks
+
+PATTERNS = all_patterns()
+
+
+def test_the_patterns_of_the_package_are_found() -> None:
+    assert len(PATTERNS) > 60
+    assert {"custsvc.api.messages", "custsvc.notify.plain", "custsvc.web.browser"} <= {
+        found.where.partition(":")[0] for found in PATTERNS
+    }
+
+
+@pytest.mark.parametrize("found", PATTERNS, ids=[found.where for found in PATTERNS])
+def test_a_pattern_is_linear(found: Found) -> None:
+    for ask in askers(found):
+        for attack in attacks(found.pattern):
+            grown = too_fast(lambda size, a=attack, ask=ask: lambda: ask(a.text(found.pattern, size)))
+            assert grown is None, f"{found.pattern.pattern!r} with {attack}: {grown}"
+
+
+# -- what reads text by other means -----------------------------------------------------------------------
+
+# A begin, a part that comes again and again, and an end: whatever made some parser slow once.
+TEXTS = [
+    *(("", part, "") for part in string.punctuation + " \t\n\r0a"),
+    *(('"a",', " ", "x"), ("", '"a" ', "x"), ("", 'W/"a",', "!"), ("", "a=", ";"), ("", "a,", "!")),
+    *(("", part, "") for part in ("<script>", "<script", "<style x>", "<!--", "<!-->", "</p ", "]]>")),
+    *(("", part, "") for part in ("<br", "<a href='", "&#", "&#9", "&#x", "&amp", "&lt;", "\\", '\\"')),
+    *(("", part, "") for part in ("%", "%25", "%C3", "''", "=?utf-8?q?", "\x1b[", "\u009b")),
+    *(("", part, "") for part in ("\u0315\u0300", "\u0f73", "\u00e9\u0301", "\ufdfa", "İ", "ﬃ", "\u1161")),
+    *(("a@", part, "") for part in ("a.", "-", "xn--", "é.", "\u0301", "@")),
+    *(("", part, "") for part in ("a@b.c, ", "<a@b.c>", "[1.1.1.1]", "(a)", '"a"@')),
+    *(("bytes=", part, "") for part in ("0-", "0-0,", "-,")),
+    *(("text/html", part, "") for part in (";q=0.1", "; a=b", ',a/b;q="', ";a*0=b", ';a="\\')),
+    *(("00-", part, "") for part in ("0", "a-")),
+    *(("", part, "") for part in ("a: b\r\n", " \r\n", "a\r\n b", "\r\n.", "5.1.", "a b ")),
+    *(("[", part, "") for part in ("[", "1,", '"a",', "{", "1e5,")),
+    *(("{", part, "") for part in ('"a":{', '"a":1,')),
+    *(("name,email\r\n", part, "") for part in ('"', '""', ",", 'a,"b', "a,b\n", '"a"b')),
+]
+
+APP = Flask("texts")
+
+
+class _NoKeys(Keys):
+    def find(self, prefix: str) -> None:
+        del prefix
+
+
+KEYS = KeyRing(_NoKeys())
+
+
+def _header(name: str, read: Callable[[], object]) -> Callable[[str], object]:
+    variable = name if name == "CONTENT_TYPE" else f"HTTP_{name.upper().replace('-', '_')}"
+    environ = create_environ("/", base_url="http://localhost")
+
+    def work(text: str) -> object:
+        with APP.request_context({**environ, variable: text.encode("utf-8", "replace").decode("latin-1")}):
+            return read()
+
+    return work
+
+
+def _form(text: str, kind: str) -> object:
+    data = text.encode("utf-8", "replace")
+    if kind.startswith("multipart"):
+        data = (
+            b'--x\r\nContent-Disposition: form-data; name="a"\r\n'
+            + data
+            + b"\r\n\r\n"
+            + data
+            + b"\r\n--x--\r\n"
+        )
+    with APP.test_request_context("/", method="POST", data=data, content_type=kind):
+        return request.form, request.files
+
+
+def _query(text: str) -> object:
+    with APP.request_context(
+        {**create_environ("/"), "QUERY_STRING": text.encode("utf-8", "replace").decode("latin-1")}
+    ):
+        return request.args, request.query_string
+
+
+def _mail(text: str) -> object:
+    return mail_request.read(orjson.dumps({"notifyTo": ["a@b.c"], "subject": "s", "htmlMsg": clean(text)}))
+
+
+def _recipient(text: str) -> object:
+    return mail_request.read(
+        orjson.dumps({"notifyTo": clean(text), "subject": clean(text), "textMsg": clean(text)})
+    )
+
+
+def _customer(text: str) -> object:
+    return canonical_fields({"name": text, "email": text, "phone": text, "metadata": {text: text, "a": text}})
+
+
+def _customer_cut(text: str) -> object:
+    """The longest that is looked at."""
+    values = {f"k{number}": text[:2000] for number in range(50)}
+    return canonical_fields({"name": text[:1600], "email": text[:254], "metadata": values})
+
+
+def _page(text: str) -> object:
+    notification = {"style": "<style>p {color: red}</style>", "text": escape(text)}
+    return css_inline.inline("{style}<p>{text}</p>".format(**notification), load_remote_stylesheets=False)
+
+
+def _log(text: str) -> object:
+    record = logging.makeLogRecord({"msg": text, "levelname": "INFO", "created": 0.0, "key": text})
+    return logs.JsonFormatter("role").format(record), logs.TextFormatter("role").format(record)
+
+
+def _fields(text: str) -> object:
+    form = MultiDict([("meta_key", "k"), ("meta_value", text), ("meta_kind", "number"), ("name", text)])
+    return CustomerForm.of_request(form).body()
+
+
+def _csv(text: str) -> object:
+    return (
+        list(rows.read(io.BytesIO(text.encode("utf-8", "replace")), "csv")),
+        sheet.guarded(text),
+        sheet.unguarded(text),
+    )
+
+
+def _ndjson(text: str) -> object:
+    return list(rows.read(io.BytesIO(text.encode("utf-8", "replace")), "ndjson"))
+
+
+def clean(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
+
+
+READERS: dict[str, Callable[[str], object]] = {
+    "If-Match": _header("If-Match", messages.if_match),
+    "If-None-Match": _header("If-None-Match", lambda: messages.not_modified('"v3"')),
+    "Prefer": _header("Prefer", lambda: (messages.wants_minimal(), messages.prefer_wait())),
+    "Idempotency-Key": _header("Idempotency-Key", messages.idempotency_key),
+    "traceparent": _header("traceparent", messages.traceparent),
+    "X-Custsvc-Min-Position": _header("X-Custsvc-Min-Position", lambda: messages.min_position(100)),
+    "Authorization": _header("Authorization", lambda: principal_of(KEYS, request.environ)),
+    "Accept": _header("Accept", lambda: request.accept_mimetypes.best),
+    "Accept-Encoding": _header("Accept-Encoding", lambda: request.accept_encodings.best),
+    "Range": _header("Range", lambda: request.range),
+    "If-Modified-Since": _header("If-Modified-Since", lambda: request.if_modified_since),
+    "Cookie": _header("Cookie", lambda: request.cookies),
+    "Content-Type": _header("CONTENT_TYPE", lambda: (request.mimetype, request.mimetype_params)),
+    "Host": _header("Host", lambda: request.host),
+    "Cache-Control": _header("Cache-Control", lambda: request.cache_control),
+    "query": _query,
+    "form": lambda text: _form(text, "application/x-www-form-urlencoded"),
+    "multipart form": lambda text: _form(text, "multipart/form-data; boundary=x"),
+    "sign-in name": passwords.folded_name,
+    "mail request": _mail,
+    "recipient": _recipient,
+    "address": one_address,
+    "text of HTML": text_of,
+    "mail body": lambda text: (body(text, 200_000), one_line(text, 200)),
+    "HTML mail": _page,
+    "delivery report": lambda text: bounce.read(text.encode("utf-8", "replace")),
+    "answer of a mail server": lambda text: is_bad_address(550, text),
+    "words": lambda text: search.terms_of(text, text, text, {"k": text}),
+    "metadata filter": lambda text: search.metadata_terms("k", clean(text)),
+    "customer": _customer,
+    "longest customer": _customer_cut,
+    "entry of the form": _fields,
+    "CSV": _csv,
+    "NDJSON": _ndjson,
+    "cursor": lambda text: Cursors(lambda: b"s").read(text, ""),
+    "unsubscribe link": UnsubscribeLinks(b"s", "").customer,
+    "record": lambda text: events.decode(text.encode("utf-8", "replace"), b"1"),
+    "filters": lambda text: (words.initials(text), words.shown(text), words.hue(clean(text))),
+    "log line": _log,
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_reader_is_linear(reader: str) -> None:
+    def work(text: str) -> None:
+        with suppress(Exception):
+            READERS[reader](text)
+
+    # Names that are all different too: what looks for each among those before it is a square.
+    grown = too_fast(lambda size: partial(work, ",".join(f"metadata.k{n}" for n in range(size // 12)) + "\n"))
+    assert grown is None, f"columns: {grown}"
+    for begin, part, end in TEXTS:
+        grown = too_fast(lambda size, b=begin, p=part, e=end: partial(work, b + p * (size // len(p)) + e))
+        assert grown is None, f"{begin!r} {part!r} {end!r}: {grown}"
