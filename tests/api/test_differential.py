@@ -1,7 +1,7 @@
 """The same random requests to both backends: every answer is the same, to the byte.
 
-Clock, ids of events and customers, and the secret of cursors are fixed, so nothing need be masked. A difference
-is shown with the seed that leads to it.
+Clock, ids of events and customers, and the secret of cursors are fixed, so nothing need be masked. A
+difference is shown with the seed that leads to it.
 """
 
 from __future__ import annotations
