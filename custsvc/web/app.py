@@ -18,6 +18,7 @@ from . import (
     importing,
     mails,
     oidc,
+    once,
     one,
     pipeline,
     security,
@@ -58,6 +59,7 @@ def add_pages(app: Flask, services: Services) -> None:
     app.context_processor(_context)
     app.register_error_handler(HTTPException, _not_routed)
     words.add_filters(app)
+    app.jinja_env.globals["once_key"] = once.new_key
     app.register_blueprint(blueprint)
 
 

@@ -13,8 +13,8 @@ from ..api.lists import list_request
 from ..errors import NotFound
 from ..transfer import sheet
 from ..transfer.export import Format, export
-from . import listing, toast
-from .access import caller, needs, route, services
+from . import listing, once, toast
+from .access import needs, route, services
 from .words import plural
 
 _MANY = 200
@@ -72,7 +72,7 @@ def export_list() -> Response:
 
 def _changed(change: Any, customer_id: int) -> bool:
     try:
-        change(customer_id, caller())
+        once.change(lambda who: change(customer_id, who), str(customer_id))
     except NotFound:
         return False
     return True

@@ -8,7 +8,7 @@ from flask import Blueprint, g, redirect, render_template, request
 
 from ..api.problems import NO_KAFKA
 from ..errors import Conflict, CustsvcError, NotFound, TemporaryError
-from . import toast
+from . import once, toast
 from .access import needs, route, services
 from .words import plural
 
@@ -47,24 +47,28 @@ def index() -> Any:
 @needs("write")
 def change() -> Any:
     """Send the chosen ones to where they came from again, or give them up."""
-    from ..pipeline import send_again
-
     ids = [each for each in request.form.getlist("ids") if len(each) <= 200][:_SHOWN]
     if not ids:
         toast.put("Choose some records first.", kind="bad")
         return redirect(_PATH, 303)
     try:
-        with _box() as box:
-            letters = box.find(ids)
-            if request.form.get("action") == "discard":
-                box.discard(letters, f"discarded by {g.principal.name}")
-                toast.put(f"Gave up {plural(len(letters), 'record')}.")
-            else:
-                send_again(services().settings, services().store, box, letters)
-                toast.put(f"Sent {plural(len(letters), 'record')} again.")
+        toast.put(once.answer(lambda: {"text": _changed(ids)})["text"])
     except (Conflict, NotFound):
         toast.put("Somebody else has dealt with one of them meanwhile. Look again.", kind="bad")
     return redirect(_PATH, 303)
+
+
+def _changed(ids: list[str]) -> str:
+    """Does it, and tells of how many."""
+    from ..pipeline import send_again
+
+    with _box() as box:
+        letters = box.find(ids)
+        if request.form.get("action") == "discard":
+            box.discard(letters, f"discarded by {g.principal.name}")
+            return f"Gave up {plural(len(letters), 'record')}."
+        send_again(services().settings, services().store, box, letters)
+        return f"Sent {plural(len(letters), 'record')} again."
 
 
 def _box() -> Any:

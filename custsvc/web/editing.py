@@ -7,12 +7,13 @@ from typing import Any
 import orjson
 from flask import Blueprint, g, redirect, render_template, request
 
-from ..customer import Customer, Fields, Stored, canonical_fields
-from ..errors import CustomerDeleted, NotFound, ValidationError, VersionConflict
-from . import toast
-from .access import caller, needs, route, services
-from .forms import KINDS, CustomerForm
-from .merge import Merge, flat, merge, nested
+from ..customer import EDITABLE, Customer, Fields, Stored, canonical_fields, edited, same_json
+from ..errors import CustomerDeleted, FieldError, NotFound, ValidationError, VersionConflict
+from ..transfer.row import parse_json
+from . import once, toast
+from .access import needs, route, services
+from .forms import KINDS, CustomerForm, kind_of
+from .merge import ABSENT, Merge, flat, merge, nested
 from .words import FIELDS
 
 
@@ -30,7 +31,7 @@ def new() -> Any:
     fields = _checked(form)
     if fields is None:
         return _form(form), 400
-    stored = services().customers.create(fields, caller())
+    stored = once.change(lambda who: services().customers.create(fields, who))
     toast.put(f"{fields.name} was added.", undo=f"{_path(stored.id)}/delete", fields={"version": "1"})
     return redirect(_path(stored.id), 303)
 
@@ -41,12 +42,14 @@ def edit(customer_id: int) -> Any:
         stored = services().customers.get(customer_id)
         return _form(CustomerForm.of_customer(stored.customer().fields), stored)
     opened = _version("version")
-    form = CustomerForm.of_request(request.form)
-    fields = _checked(form)
+    stored = _stored(customer_id)
+    before = _fields_at(stored, opened)
+    form = CustomerForm.of_request(request.form, before)
+    fields = _checked(form, before)
     if fields is None:
-        return _form(form, _stored(customer_id), opened), 400
+        return _form(form, stored, opened), 400
     if "restore" in request.form:
-        opened = services().customers.restore(customer_id, caller()).version
+        opened = once.change(lambda who: services().customers.restore(customer_id, who), "restore").version
     return _save(customer_id, opened, fields, form)
 
 
@@ -54,7 +57,7 @@ def edit(customer_id: int) -> Any:
 def resolve(customer_id: int) -> Any:
     """The choices made on a conflict: applied to the version that they were made for, or shown again."""
     base_version, seen = _version("base"), _version("version")
-    mine = canonical_fields(orjson.loads(request.form.get("mine", "{}")))
+    mine = _mine(customer_at(customer_id, base_version).fields)
     picks = {name.removeprefix("pick:"): v for name, v in request.form.items() if name.startswith("pick:")}
     stored = services().customers.get(customer_id)
     picks = picks if stored.version == seen else {}
@@ -63,7 +66,9 @@ def resolve(customer_id: int) -> Any:
 
 def _save(customer_id: int, opened: int, fields: Fields, form: CustomerForm) -> Any:
     try:
-        stored = services().customers.replace(customer_id, fields, caller(), expected=opened)
+        stored = once.change(
+            lambda who: services().customers.replace(customer_id, fields, who, expected=opened)
+        )
     except VersionConflict as exc:
         current = exc.current or _stored(customer_id)
         if current.deleted:
@@ -80,8 +85,11 @@ def _merged(current: Stored, base_version: int, mine: Fields, picks: dict[str, s
     result = merge(base, current.customer().fields, mine, picks)
     if result.clashes:
         return _ask(current, base_version, mine, result), 409
+    fields, version = result.fields(), current.version
     try:
-        stored = services().customers.replace(current.id, result.fields(), caller(), expected=current.version)
+        stored = once.change(
+            lambda who: services().customers.replace(current.id, fields, who, expected=version)
+        )
     except VersionConflict as exc:
         return _merged(exc.current or _stored(current.id), base_version, mine, {})
     return _saved(stored, current.version, result.taken)
@@ -96,7 +104,23 @@ def _ask(current: Stored, base_version: int, mine: Fields, result: Merge) -> str
         clashes=result.clashes,
         taken=[label(name) for name in result.taken],
         label=label,
+        kind=_kind,
     )
+
+
+def _kind(name: str, value: Any) -> str:
+    """The kind of a metadata value, by which a text that looks like a number is told from the number."""
+    return kind_of(value) if name not in FIELDS and value is not ABSENT else ""
+
+
+def _mine(base: Fields) -> Fields:
+    """What somebody had typed before the conflict, as the page kept it. Raises ValidationError."""
+    try:
+        body: dict[str, Any] = dict(parse_json(request.form.get("mine", "")).items())
+        changed = {n: body[n] for n in EDITABLE if n in body and not same_json(body[n], getattr(base, n))}
+    except (ValueError, AttributeError, RecursionError) as exc:
+        raise ValidationError([FieldError("mine", "bad_json", "is not what the page sent")]) from exc
+    return edited(base, changed)
 
 
 def _saved(stored: Stored, before: int, taken: list[str]) -> Any:
@@ -112,13 +136,16 @@ def _saved(stored: Stored, before: int, taken: list[str]) -> Any:
     return redirect(path, 303)
 
 
-def _checked(form: CustomerForm) -> Fields | None:
-    """The customer that a form describes; None where something is wrong, which the form then tells."""
-    body = form.body()
+def _checked(form: CustomerForm, before: Fields | None = None) -> Fields | None:
+    """The customer that a form describes; None where something is wrong, which the form then tells.
+
+    What was not touched since the form was opened on `before` stays as it is, byte for byte.
+    """
+    body = form.body(before)
     if body is None:
         return None
     try:
-        return canonical_fields(body)
+        return edited(before, body) if before else canonical_fields(body)
     except ValidationError as exc:
         form.refuse(exc.errors)
         return None
@@ -136,6 +163,11 @@ def _form(
         gone=gone,
         actor=g.principal.name,
     )
+
+
+def _fields_at(stored: Stored, version: int) -> Fields:
+    customer = stored.customer() if stored.version == version else customer_at(stored.id, version)
+    return customer.fields
 
 
 def customer_at(customer_id: int, version: int) -> Customer:

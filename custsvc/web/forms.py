@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import zip_longest
 from typing import Any, Final
 
 from werkzeug.datastructures import MultiDict
@@ -15,16 +19,47 @@ from ..errors import FieldError
 KINDS: Final = {"text": "Text", "number": "Number", "bool": "Yes or no", "null": "Empty"}
 _YES: Final = frozenset(("yes", "true", "1", "on"))
 _NO: Final = frozenset(("no", "false", "0", "off"))
+# As JSON writes them: so nobody has to guess what a comma in one means.
+_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,400})(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,4})?")
 
 
 @dataclass(slots=True)
 class Pair:
-    """One metadata entry as it stands in the form."""
+    """One metadata entry as it stands in the form. `was` is the key of the stored one it was opened from."""
 
     key: str = ""
     value: str = ""
     kind: str = "text"
     wrong: str = ""
+    was: str = ""
+
+    @property
+    def name(self) -> str:
+        """The key that is meant. A space that slipped in is none, but one that is stored stays."""
+        return self.key if self.key == self.was else self.key.strip()
+
+    @property
+    def lines(self) -> int:
+        """How many lines the value has."""
+        return len(one_line_end(self.value).split("\n"))
+
+    def is_blank(self) -> bool:
+        return not self.name and not self.value.strip()
+
+    def meant(self, stored: Mapping[str, Scalar]) -> Scalar:
+        """The value that the entry means; a stored one that was not touched is that, byte for byte.
+
+        Raises ValueError with what would be right.
+        """
+        if self.was not in stored:
+            return _scalar(self)
+        before = stored[self.was]
+        text, kind = _as_text(before)
+        if kind == self.kind and one_line_end(text) == one_line_end(self.value):
+            return before
+        value = _scalar(self)
+        # The browser's form has one way to end a line; the text keeps its own, where it has one.
+        return value.replace("\n", "\r\n") if isinstance(value, str) and _is_crlf(text) else value
 
 
 @dataclass(slots=True)
@@ -39,35 +74,46 @@ class CustomerForm:
 
     @classmethod
     def of_customer(cls, fields: Fields) -> CustomerForm:
-        pairs = [Pair(key, *_as_text(value)) for key, value in fields.metadata.items()]
+        pairs = [Pair(key, *_as_text(value), was=key) for key, value in fields.metadata.items()]
         return cls(fields.name, fields.email or "", fields.phone or "", pairs)
 
     @classmethod
-    def of_request(cls, form: MultiDict[str, str]) -> CustomerForm:
-        columns = (form.getlist("meta_key"), form.getlist("meta_value"), form.getlist("meta_kind"))
-        pairs = [Pair(*row) for row in zip(*columns, strict=False)]
-        used = [pair for pair in pairs if pair.key.strip() or pair.value.strip()]
+    def of_request(cls, form: MultiDict[str, str], before: Fields | None = None) -> CustomerForm:
+        stored = before.metadata if before else {}
+        columns = [form.getlist(f"meta_{name}") for name in ("key", "value", "kind", "was")]
+        rows = zip_longest(*columns, fillvalue="")
+        pairs = [
+            Pair(key, value, kind or "text", was=next((each for each in (was, key) if each in stored), ""))
+            for key, value, kind, was in rows
+        ]
+        used = [pair for pair in pairs if not pair.is_blank()]
         return cls(form.get("name", ""), form.get("email", ""), form.get("phone", ""), used)
 
-    def body(self) -> dict[str, Any] | None:
-        """The body to check and store; None where an entry is not of its own kind, which `errors` tells."""
+    def body(self, before: Fields | None = None) -> dict[str, Any] | None:
+        """What the form changes of the customer it was opened from, or all that it has, to check and store.
+
+        None where an entry is not of its own kind, which `errors` tells.
+        """
+        stored = before.metadata if before else {}
         metadata: dict[str, Scalar] = {}
         for pair in self.pairs:
-            key = pair.key.strip()
             try:
-                if key in metadata:
+                if pair.name in metadata:
                     raise ValueError("is there twice")
-                metadata[key] = _scalar(pair)
+                metadata[pair.name] = pair.meant(stored)
             except ValueError as exc:
                 pair.wrong = str(exc)
         if any(pair.wrong for pair in self.pairs):
             self.errors["metadata"] = ["Correct the entries that are marked."]
             return None
-        return {"name": self.name, "email": self.email, "phone": self.phone, "metadata": metadata}
+        body: dict[str, Any] = {"name": self.name, "email": self.email, "phone": self.phone}
+        if before is not None:
+            body = {name: text for name, text in body.items() if text != (getattr(before, name) or "")}
+        return {**body, "metadata": metadata}
 
     def refuse(self, errors: Sequence[FieldError]) -> None:
         """Take up what a check found."""
-        by_key = {pair.key.strip(): pair for pair in self.pairs}
+        by_key = {pair.name: pair for pair in self.pairs}
         for error in errors:
             name, _, key = error.field.partition(".")
             if name == "metadata" and key in by_key:
@@ -84,6 +130,21 @@ class CustomerForm:
         return other + (marked or len(self.errors.get("metadata", ())))
 
 
+def kind_of(value: Scalar) -> str:
+    """What people call the kind of a metadata value."""
+    return KINDS[_as_text(value)[1]]
+
+
+def one_line_end(text: str) -> str:
+    """The text with every line ended alike, as a browser makes it before anybody sees it."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _is_crlf(text: str) -> bool:
+    """Whether all lines of a text end in CR LF."""
+    return "\r\n" in text and text.count("\r\n") == text.count("\n") == text.count("\r")
+
+
 def _as_text(value: Scalar) -> tuple[str, str]:
     if value is None:
         return "", "null"
@@ -98,17 +159,20 @@ def _scalar(pair: Pair) -> Scalar:
     """The value that an entry means. Raises ValueError with what would be right."""
     text = pair.value.strip()
     if pair.kind == "null":
+        if text:
+            raise ValueError("has a value: choose Text, or clear it")
         return None
     if pair.kind == "bool":
         if text.lower() not in _YES | _NO:
             raise ValueError("must be yes or no")
         return text.lower() in _YES
-    if pair.kind == "number":
-        try:
-            value = json.loads(text.replace(",", ".") if text.count(",") == 1 else text)
-        except ValueError:
-            value = None
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError("must be a number, as 12 or 3.5")
-        return value
-    return pair.value.replace("\r\n", "\n")
+    return _number(text) if pair.kind == "number" else one_line_end(pair.value)
+
+
+def _number(text: str) -> int | float:
+    if not _NUMBER.fullmatch(text):
+        raise ValueError("must be a number, as 12 or 3.5, with a point and without separators")
+    value: int | float = json.loads(text)
+    if isinstance(value, float) and (not math.isfinite(value) or Decimal(repr(value)) != Decimal(text)):
+        raise ValueError("must be a number of up to 15 digits; to keep more of them choose Text")
+    return value

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, redirect, render_template, request
 
 from ..errors import NotFound
 from ..stores.ledger import DISCARDABLE, RETRIABLE
-from . import toast
+from . import once, toast
 from .access import route, services
 from .words import plural
 
@@ -58,13 +58,18 @@ def change() -> Any:
     back = f"/ui/mails?state={state}" if state in _STATES else "/ui/mails"
     if not ids:
         toast.put("Choose some mails first.", kind="bad")
-    elif request.form.get("action") == "discard":
-        done = services().store.ledger.discard(ids, "given up by hand on the pages")
-        toast.put(f"Gave up {plural(len(done), 'mail')}.{_rest(ids, done)}")
     else:
-        done = services().store.ledger.retry(ids)
-        toast.put(f"{plural(len(done), 'mail')} will be sent again.{_rest(ids, done)}")
+        toast.put(once.answer(lambda: {"text": _changed(ids)})["text"])
     return redirect(back, 303)
+
+
+def _changed(ids: list[str]) -> str:
+    """Does it, and tells of how many."""
+    if request.form.get("action") == "discard":
+        done = services().store.ledger.discard(ids, "given up by hand on the pages")
+        return f"Gave up {plural(len(done), 'mail')}.{_rest(ids, done)}"
+    done = services().store.ledger.retry(ids)
+    return f"{plural(len(done), 'mail')} will be sent again.{_rest(ids, done)}"
 
 
 def _rest(ids: list[str], done: list[str]) -> str:

@@ -9,8 +9,8 @@ import orjson
 from flask import Blueprint, redirect, render_template, request
 
 from ..errors import NotFound, VersionConflict
-from . import toast
-from .access import caller, route, services
+from . import once, toast
+from .access import route, services
 
 _EVENTS = 20
 
@@ -45,7 +45,7 @@ def show(customer_id: int) -> Any:
 def delete(customer_id: int) -> Any:
     expected = _expected()
     try:
-        stored = services().customers.delete(customer_id, caller(), expected=expected)
+        stored = once.change(lambda who: services().customers.delete(customer_id, who, expected=expected))
     except VersionConflict:
         toast.put("It was changed meanwhile, so it was not deleted. Look at it first.", kind="bad")
         return redirect(f"/ui/customers/{customer_id}", 303)
@@ -55,7 +55,7 @@ def delete(customer_id: int) -> Any:
 
 
 def restore(customer_id: int) -> Any:
-    stored = services().customers.restore(customer_id, caller())
+    stored = once.change(lambda who: services().customers.restore(customer_id, who))
     toast.put(f"{stored.customer().fields.name} is back.", undo=f"/ui/customers/{customer_id}/delete")
     return redirect(f"/ui/customers/{customer_id}", 303)
 
@@ -67,7 +67,7 @@ def revert(customer_id: int) -> Any:
     current = services().customers.get(customer_id)
     expected = _expected() or current.version
     try:
-        stored = services().customers.revert(customer_id, to, caller(), expected=expected)
+        stored = once.change(lambda who: services().customers.revert(customer_id, to, who, expected=expected))
     except VersionConflict:
         toast.put("It was changed meanwhile, so nothing was taken back. Look at it first.", kind="bad")
         return redirect(path, 303)

@@ -9,6 +9,8 @@ from typing import Any
 from flask import Flask
 from markupsafe import Markup, escape
 
+from ..customer import same_json
+
 _UNITS = ((31_536_000, "year"), (2_592_000, "month"), (86_400, "day"), (3_600, "hour"), (60, "minute"))
 
 DATABASES = {"postgres": "PostgreSQL", "mongo": "MongoDB"}
@@ -28,7 +30,7 @@ def add_filters(app: Flask) -> None:
         fact=fact,
         moment=moment,
     )
-    app.jinja_env.globals.update(field_names=FIELDS, databases=DATABASES)
+    app.jinja_env.globals.update(field_names=FIELDS, databases=DATABASES, same=same_json)
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
 
