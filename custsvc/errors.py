@@ -55,6 +55,10 @@ class TemporaryError(CustsvcError):
         self.dependency = dependency
 
 
+class DataRefused(CustsvcError):
+    """The database cannot take this data, now or later; other data it can."""
+
+
 # A body of a megabyte can be wrong in a hundred thousand places; nobody reads more than some.
 ERRORS_MAX: Final = 100
 

@@ -17,7 +17,17 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from .customer import EDITABLE, INT64_MAX, Customer, Stored, format_time
+from .customer import (
+    EDITABLE,
+    EMAIL_MAX,
+    INT64_MAX,
+    METADATA_KEYS_MAX,
+    NAME_MAX,
+    PHONE_MAX,
+    Customer,
+    Stored,
+    format_time,
+)
 from .errors import BadEvent, NewerSchema
 
 SCHEMA: Final = 1
@@ -170,7 +180,7 @@ def headers(event: CustomerEvent, source: str) -> list[tuple[str, str | bytes | 
 
 
 class ReceivedEvent(NamedTuple):
-    """An event read from the topic, checked. `before` and `after` are parsed; `doc()` are after's bytes."""
+    """An event read from the topic, checked. `after` is parsed; `doc()` are its bytes."""
 
     id: str
     op: str
@@ -180,9 +190,20 @@ class ReceivedEvent(NamedTuple):
     event_ts: str
     actor: str | None
     request_id: str | None
-    before: dict[str, Any] | None
+    said_before: dict[str, Any] | None
     after: dict[str, Any]
     value: bytes
+
+    @property
+    def before(self) -> dict[str, Any] | None:
+        """`before_change`, of which a foreign producer may leave fields out; None where it is no customer.
+
+        It is checked only here: a copy has no use for it.
+        """
+        said = self.said_before
+        if said is None or any(type(said.get(name)) not in types for name, types in _BEFORE.items()):
+            return None
+        return said
 
     def doc(self) -> bytes:
         """The canonical bytes of `after_change`, as they stand in the record.
@@ -339,6 +360,9 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
 
 
 _NAMES: Final = tuple(_TYPES)
+# What a customer is compared by; all of it may be missing.
+_BEFORE: Final = {name: (*_TYPES[name], type(None)) for name in ("name", "email", "phone", "metadata")}
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _TEXT: Final = frozenset({str})
 # The types of a customer in our own order of fields: what nearly every record has, seen at one glance.
 _SHAPES: Final = frozenset(itertools.product(*_TYPES.values()))
@@ -351,6 +375,7 @@ def _customer(customer: Any, *, may_hold_nul: bool) -> dict[str, Any]:
         for name, types in _TYPES.items():
             if type(customer.get(name, ...)) not in types:
                 raise BadEvent("bad-field", f"after_change.{name} is missing or of the wrong type")
+    _check_sizes(customer)
     if may_hold_nul:
         # Neither database can hold NUL in text. JSON has but one way to write it.
         for name in _TYPES:
@@ -360,6 +385,28 @@ def _customer(customer: Any, *, may_hold_nul: bool) -> dict[str, Any]:
         if not _is_time(customer[name]):
             raise BadEvent("bad-field", f"after_change.{name} is not a time like 2026-11-23T20:40:00.123Z")
     return customer
+
+
+def _check_sizes(customer: dict[str, Any]) -> None:
+    """What is longer than a customer can be may fit no index; what is nested too deep is no JSON again."""
+    metadata = customer["metadata"]
+    if (
+        len(customer["name"]) <= NAME_MAX
+        and len(customer["email"] or "") <= EMAIL_MAX
+        and len(customer["phone"] or "") <= PHONE_MAX
+        and len(metadata) <= METADATA_KEYS_MAX
+        and _SCALARS.issuperset(map(type, metadata.values()))
+    ):
+        return
+    for name, most in (("name", NAME_MAX), ("email", EMAIL_MAX), ("phone", PHONE_MAX)):
+        if len(customer[name] or "") > most:
+            raise BadEvent("bad-field", f"after_change.{name} is longer than {most} characters")
+    if len(metadata) > METADATA_KEYS_MAX:
+        raise BadEvent("bad-field", f"after_change.metadata has more than {METADATA_KEYS_MAX} keys")
+    try:
+        orjson.dumps(customer)
+    except TypeError as exc:
+        raise BadEvent("too-deep", "after_change is nested too deep to be written again") from exc
 
 
 _MARKS: Final = tuple("--T::.Z")

@@ -22,7 +22,8 @@ from .config import Settings
 from .customer import format_time
 from .errors import BadEvent, Conflict, NewerSchema, NotFound
 from .events import decode
-from .kafka import Headers, Publisher, Record, record_time
+from .kafka import Publisher, Record, record_time
+from .record import Headers, headers_of
 from .workers.dead import PREFIX
 
 State = Literal["open", "retrying", "retried", "discarded"]
@@ -81,7 +82,7 @@ class DeadLetterBox:
         found: dict[str, DeadLetter] = {}
         marks = []
         for message in self._read(self._topic):
-            headers = _texts(message.headers())
+            headers = _texts(headers_of(message))
             if SETTLED in headers:
                 marks.append((message, headers))
             elif (letter := _letter(message, headers)) is not None:
@@ -156,7 +157,7 @@ class DeadLetterBox:
                 start = letter.sent_from or 0
                 starts[letter.partition] = min(start, starts.get(letter.partition, start))
             for message in self._read(topic, starts):
-                same = (message.key(), message.value(), list(message.headers() or []))
+                same = (message.key(), message.value(), headers_of(message))
                 found |= {each.id for each in here if (each.key, each.value, each.headers) == same}
         return found
 
@@ -216,10 +217,10 @@ def _check_open(letters: Sequence[DeadLetter]) -> None:
             raise Conflict(f"{letter.id} was {letter.state} already", fix="see custsvc failed list --settled")
 
 
-def _texts(headers: Any) -> dict[str, str]:
+def _texts(headers: Headers) -> dict[str, str]:
     return {
         name: value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-        for name, value in headers or ()
+        for name, value in headers
     }
 
 
@@ -242,7 +243,7 @@ def _letter(message: Any, about: Mapping[str, str]) -> DeadLetter | None:
         time=record_time(message.timestamp()[1]),
         key=message.key(),
         value=message.value(),
-        headers=[(name, value) for name, value in message.headers() if not name.startswith(PREFIX)],
+        headers=[(name, value) for name, value in headers_of(message) if not name.startswith(PREFIX)],
     )
 
 

@@ -22,6 +22,7 @@ from . import kafka
 from .config import Settings
 from .errors import BadEvent, CustsvcError, NewerSchema, PositionLost, TemporaryError
 from .events import APP_EVENT_TYPE, decode
+from .record import header
 
 logger = logging.getLogger(__name__)
 
@@ -220,8 +221,9 @@ class Feed:
             while any(reached[part] < offset for part, offset in target.items()) and not self._closed:
                 entries = []
                 for message in self._take(client):
-                    reached[message.partition() or 0] = (message.offset() or 0) + 1
-                    if entry := _entry(0, message):
+                    part, at_end = message.partition() or 0, message.error() is not None
+                    reached[part] = (message.offset() or 0) + (not at_end)
+                    if not at_end and (entry := _entry(0, message)):
                         entries.append(entry)
                 yield entries
         finally:
@@ -263,13 +265,14 @@ class Feed:
             client.close()
 
     def _take(self, client: kafka.Consumer) -> list[kafka.Message]:
+        """Records, and the ends of partitions."""
         messages: list[kafka.Message] = client.consume(1, _POLL)
         if messages:
             messages += client.consume(_BATCH, 0)
         good = []
         for message in messages:
             error = message.error()
-            if error is None:
+            if error is None or error.code() == kafka.END_OF_PARTITION:
                 good.append(message)
             elif error.code() in _LOST:
                 raise PositionLost(f"{self._topic} does not hold what comes next: {error.str()}")
@@ -280,6 +283,8 @@ class Feed:
     def _add(self, messages: list[kafka.Message]) -> None:
         with self._changed:
             for message in messages:
+                if message.error() is not None:
+                    continue
                 if (entry := _entry(self._count + 1, message)) is not None:
                     self._count += 1
                     self._ring.append(entry)
@@ -303,8 +308,7 @@ def _entry(number: int, message: kafka.Message) -> Entry | None:
     key, value = message.key(), message.value()
     if value is None or key is None:
         return None
-    said = dict(message.headers() or ()).get("ce_type")
-    kind = _CE_TYPE.fullmatch(said) if isinstance(said, bytes) else None
+    kind = _CE_TYPE.fullmatch(header(message, "ce_type") or b"")
     if kind and kind[1].decode() in APP_EVENT_TYPE and _CUSTOMER_ID.fullmatch(key):
         customer_id, op = int(key), kind[1].decode()
     else:

@@ -26,6 +26,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from .config import Settings
 from .errors import ConfigurationError, CustsvcError, TemporaryError
+from .record import Headers
 
 # Seconds a call that a person waits for may take, and those of a worker that will try again anyway.
 TIMEOUT = 5.0
@@ -88,8 +89,6 @@ _librdkafka.addFilter(_Seldom())
 # librdkafka's PARTITION_UA, which its types lack.
 _BY_KEY = -1
 
-Headers = list[tuple[str, str | bytes | None]]
-
 
 class Record(NamedTuple):
     """What is produced: the key decides the partition, and with it the order, unless one is given."""
@@ -133,6 +132,10 @@ def _on_error(error: KafkaError) -> None:
     _librdkafka.warning("%s: %s", error.name(), error.str(), extra={"action": "kafka_error"})
 
 
+END_OF_PARTITION = KafkaError._PARTITION_EOF
+"""Not an error: a consumer has read all that there is. The event's offset is where the next record will be,
+which may be far behind the last one: an end may hold the marks of transactions, and nothing for a reader."""
+
 _REFUSED = (
     KafkaError._AUTHENTICATION,
     KafkaError.SASL_AUTHENTICATION_FAILED,
@@ -145,6 +148,8 @@ _REFUSED = (
 
 def is_passing(error: KafkaError) -> bool:
     """Whether a consumer's error is one that librdkafka mends by itself: told, and no more."""
+    if error.code() == END_OF_PARTITION:
+        return True
     if error.fatal() or error.code() in _REFUSED:
         return False
     _on_error(error)
@@ -193,6 +198,7 @@ def consumer(settings: Settings, group: str, **options: Any) -> Consumer:
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
             "partition.assignment.strategy": "cooperative-sticky",
             **{name.replace("_", "."): value for name, value in options.items()},
         }
@@ -409,19 +415,65 @@ def read_ranges(
         while left:
             messages: list[Any] = client.consume(1000, 0.05)
             for message in messages:
-                if message.error() is None and message.offset() < ranges[message.partition()][1]:
+                part, offset = message.partition(), message.offset()
+                if message.error() is None and offset < ranges[part][1]:
                     yield message
+                if ends_before(message, left.get(part)):
+                    del left[part]
             if messages:
                 deadline = time.monotonic() + timeout
-            for each in client.position([TopicPartition(topic, part) for part in left]):
-                if each.offset >= left[each.partition]:
-                    del left[each.partition]
             if time.monotonic() > deadline:
                 raise TemporaryError(f"partitions {sorted(left)} of {topic} give nothing", dependency="kafka")
     except KafkaException as exc:
         raise failure(exc, servers) from exc
     finally:
         client.unassign()
+
+
+def ends_before(message: Any, end: int | None) -> bool:
+    """Whether a consumer that got this, a record or an end, has all that is before the offset `end`."""
+    if end is None:
+        return False
+    error = message.error()
+    if error is None:
+        return bool(message.offset() + 1 >= end)
+    return error.code() == END_OF_PARTITION and bool(message.offset() >= end)
+
+
+def with_records(
+    client: Consumer,
+    topic: str,
+    ranges: Mapping[int, tuple[int, int]],
+    servers: str,
+    *,
+    timeout: float = 10.0,
+) -> set[int]:
+    """Those of these partitions that hold a record from the first offset to before the second.
+
+    Marks of transactions take offsets too, so where one ends is not where its last record is.
+    """
+    left = {part: end for part, (start, end) in ranges.items() if start < end}
+    found: set[int] = set()
+    deadline = time.monotonic() + timeout
+    try:
+        client.assign([TopicPartition(topic, part, ranges[part][0]) for part in left])
+        while left:
+            messages: list[Any] = client.consume(1, 0.05)
+            for message in messages:
+                part = message.partition()
+                if message.error() is None and part in left and message.offset() < left[part]:
+                    found.add(part)
+                elif not ends_before(message, left.get(part)):
+                    continue
+                if left.pop(part, None) is not None:
+                    client.pause([TopicPartition(topic, part)])
+            if time.monotonic() > deadline:
+                raise TemporaryError(f"partitions {sorted(left)} of {topic} give nothing", dependency="kafka")
+    except KafkaException as exc:
+        raise failure(exc, servers) from exc
+    finally:
+        client.unassign()
+    return found
 
 
 def _wait_for_leaders(client: AdminClient, settings: Settings, names: list[str], timeout: float) -> None:
@@ -476,6 +528,7 @@ def all_watermarks(client: Consumer, topic: str, servers: str) -> dict[int, tupl
 
 
 __all__ = [
+    "END_OF_PARTITION",
     "OFFSET_BEGINNING",
     "AdminClient",
     "Consumer",
@@ -489,6 +542,7 @@ __all__ = [
     "TopicPartition",
     "admin",
     "consumer",
+    "ends_before",
     "ensure_topics",
     "failure",
     "is_passing",
@@ -498,4 +552,5 @@ __all__ = [
     "read_ranges",
     "record_limit",
     "watermarks",
+    "with_records",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,12 +31,31 @@ def pipeline(settings: Settings, source: Store, copy: Store) -> Iterator[Pipelin
 
     def ends() -> dict[int, int]:
         marks = kafka.all_watermarks(client, topic, servers)
-        return {part: high for part, (_, high) in marks.items()}
+        return readable_ends(client, topic, marks, copy.replica.positions(topic), servers)
 
     try:
         yield Pipeline(published, ends, lambda: copy.replica.positions(topic))
     finally:
         client.close()
+
+
+def readable_ends(
+    client: kafka.Consumer,
+    topic: str,
+    marks: Mapping[int, tuple[int, int]],
+    positions: Mapping[int, int],
+    servers: str,
+) -> dict[int, int]:
+    """Per partition where reading from these positions ends: the position itself where no record follows.
+
+    An end may hold marks of transactions, which take offsets and are no records.
+    """
+    ranges = {part: (max(positions.get(part, low), low), high) for part, (low, high) in marks.items()}
+    more = kafka.with_records(client, topic, ranges, servers)
+    return {
+        part: high if part in more else min(positions.get(part, 0), high)
+        for part, (_, high) in ranges.items()
+    }
 
 
 @contextmanager
@@ -118,17 +137,20 @@ def _parked(store: Store) -> list[dict[str, Any]]:
 
 
 def _lag(settings: Settings, name: str, topic: str, marks: dict[int, tuple[int, int]]) -> dict[str, Any]:
+    servers = settings.kafka_servers
     client = kafka.consumer(settings, name)
     try:
         committed = client.committed(
             [kafka.TopicPartition(topic, part) for part in marks], timeout=kafka.TIMEOUT
         )
+        positions = {p.partition: p.offset for p in committed if p.offset >= 0}
+        ends = readable_ends(client, topic, marks, positions, servers)
     except kafka.KafkaException as exc:
-        raise kafka.failure(exc, settings.kafka_servers) from exc
+        raise kafka.failure(exc, servers) from exc
     finally:
         client.close()
-    lag = sum(marks[p.partition][1] - max(p.offset, marks[p.partition][0]) for p in committed)
-    known = any(p.offset >= 0 for p in committed)
+    lag = sum(max(0, end - max(positions.get(part, 0), marks[part][0])) for part, end in ends.items())
+    known = bool(positions)
     return {
         "step": name,
         "waiting": lag,

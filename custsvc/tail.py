@@ -38,19 +38,23 @@ def watch(
     Ends at `until`, or with `leave_at_end` at what was the end when it began.
     """
     servers, topic = settings.kafka_servers, settings.topic_updates
-    client = kafka.consumer(settings, "custsvc-tail-unused", enable_partition_eof=False)
+    client = kafka.consumer(settings, "custsvc-tail-unused")
     try:
         marks = kafka.all_watermarks(client, topic, servers)
         places = places_of(client, topic, marks, start, servers)
         client.assign([kafka.TopicPartition(topic, part, offset) for part, offset in places.items()])
         open_parts = {part for part in marks if not leave_at_end or places[part] < marks[part][1]}
+        ended: set[int] = set()
         while open_parts and not stopped():
             message = client.poll(0.2)
             if message is None:
                 if until is not None and dt.datetime.now(dt.UTC) > until:
                     return
                 continue
+            if leave_at_end and kafka.ends_before(message, marks[message.partition() or 0][1]):
+                ended.add(message.partition() or 0)
             if (error := message.error()) is not None:
+                open_parts -= ended
                 if kafka.is_passing(error):
                     continue
                 raise kafka.failure(error, servers)
@@ -60,8 +64,7 @@ def watch(
                 continue
             if seen.partition in open_parts:
                 yield seen
-            if leave_at_end and seen.offset + 1 >= marks[seen.partition][1]:
-                open_parts.discard(seen.partition)
+            open_parts -= ended
     finally:
         client.close()
 

@@ -20,7 +20,7 @@ from ..errors import BadEvent, NewerSchema
 from ..events import decode, stated_time
 from ..kafka import Publisher, Record
 from ..stores.base import Ledger, Notification
-from ..workers.consume import Consuming
+from ..workers.consume import Consuming, Offsets
 from ..workers.loop import Stop
 from . import request
 from .digest import Digests, event_time
@@ -77,7 +77,7 @@ class Intake:
         """Take records until stop is asked. Raises NewerSchema: going on would lose that mail."""
         self._consuming.run()
 
-    def _handle(self, messages: list[Any]) -> None:
+    def _handle(self, messages: list[Any], _offsets: Offsets) -> None:
         rows: list[Notification] = []
         bad: list[Record] = []
         self._newest.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -108,18 +108,13 @@ def _read(
     while left and time.monotonic() < deadline and looked_at < _LOOK_AT:
         for message in client.consume(500, timeout=0.2):
             looked_at += 1
+            part, offset = message.partition() or 0, message.offset() or 0
+            if kafka.ends_before(message, ends.get(part)):
+                left.discard(part)
             if message.error() is not None:
                 continue
-            part, offset = message.partition() or 0, message.offset() or 0
-            if offset + 1 >= ends[part]:
-                left.discard(part)
             if offset < ends[part] and (only is None or message.key() == only):
                 yield _found(message)
-        # Records that compaction took leave gaps at the end of a partition.
-        places: Callable[..., Any] = client.position
-        for place in places([kafka.TopicPartition(topic, part) for part in left]):
-            if place.offset >= ends[place.partition]:
-                left.discard(place.partition)
 
 
 def _found(message: kafka.Message) -> Found:

@@ -25,6 +25,7 @@ from .. import crash, metrics
 from ..config import Settings
 from ..errors import PositionLost, Superseded, TemporaryError
 from ..kafka import (
+    END_OF_PARTITION,
     OFFSET_BEGINNING,
     Consumer,
     KafkaError,
@@ -40,7 +41,9 @@ from .loop import Stop, backoff, keep_trying
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Handle = Callable[[list[Any]], Callable[[], None] | None]
+Offsets = Mapping[tuple[str, int], int]
+"""Per topic and partition, the offset of the next record to read."""
+Handle = Callable[[list[Any], Offsets], Callable[[], None] | None]
 Positions = Callable[[str], Mapping[int, int]]
 
 _IDLE = 0.5
@@ -53,12 +56,15 @@ class _Left(NamedTuple):
 
     work: Callable[[], None]
     first: Future[None]
-    offsets: Mapping[tuple[str, int], int]
+    offsets: Offsets
     newest: int
 
 
 class Consuming:
     """Consumes topics in a group and gives each batch to `handle`, whose list it is then.
+
+    With it go the offsets after the batch. One without records moves only those: past what is no record,
+    as the marks of transactions.
 
     `handle` may return what is left to do, for another thread: it is done again for as long as it raises
     TemporaryError, and before that of the next batch begins.
@@ -93,6 +99,8 @@ class Consuming:
         self._client: Consumer | None = None
         self._paused = False
         self._left: _Left | None = None
+        # How far each partition was read, so that an end which is further is noticed.
+        self._read: dict[tuple[str, int], int] = {}
 
     def run(self) -> None:
         """Consume until stop is asked. Raises PositionLost, and what `handle` raises but TemporaryError."""
@@ -117,15 +125,16 @@ class Consuming:
 
     def _loop(self, client: Consumer, aside: Executor) -> None:
         while not self._stop.asked():
-            messages = self._take(client)
+            messages, ends = self._take(client)
             metrics.beat(self._what)
-            if not messages:
+            offsets = self._beyond(messages, ends)
+            if not offsets:
                 self._finish(client)
                 metrics.lag(self._what, 0.0)
                 continue
-            offsets, newest = next_offsets(messages), messages[-1].timestamp()[1]
+            newest = messages[-1].timestamp()[1] if messages else int(time.time() * 1000)
             try:
-                left = self._handle(messages)
+                left = self._handle(messages, offsets)
             finally:
                 # What came before is done and committed, whatever there is to say about this batch.
                 self._finish(client)
@@ -144,7 +153,7 @@ class Consuming:
         self.insist(lambda: next(tries)())
         self._done(client, offsets, newest)
 
-    def _done(self, client: Consumer, offsets: Mapping[tuple[str, int], int], newest: int) -> None:
+    def _done(self, client: Consumer, offsets: Offsets, newest: int) -> None:
         self._commit(client, offsets)
         crash.point("consume.committed")
         metrics.lag(self._what, time.time() - newest / 1000)
@@ -160,12 +169,25 @@ class Consuming:
         topics = zlib.crc32(" ".join(self._topics).encode())
         return {"group_instance_id": f"{self._settings.instance_id}-{topics:08x}"}
 
-    def _take(self, client: Consumer) -> list[Any]:
-        """Up to a batch of records: waits for the first, then takes what is there already."""
-        messages = client.consume(1, _IDLE if self._left is None else _SOON)
+    def _take(self, client: Consumer) -> tuple[list[Any], Offsets]:
+        """Up to a batch of records, and the ends that were reached.
+
+        Waits for the first, then takes what is there already.
+        """
+        messages: list[Any] = client.consume(1, _IDLE if self._left is None else _SOON)
         if messages:
             messages += client.consume(self._batch - 1, 0)
-        return [message for message in messages if self._is_record(message)]
+        records = [message for message in messages if self._is_record(message)]
+        ends = [message for message in messages if is_end(message)] if len(records) < len(messages) else []
+        return records, {(end.topic(), end.partition()): end.offset() for end in ends}
+
+    def _beyond(self, messages: Sequence[Any], ends: Offsets) -> Offsets:
+        """What follows these records, and ends that are further than what was read."""
+        offsets = next_offsets(messages)
+        self._read |= offsets
+        further = {where: end for where, end in ends.items() if end > self._read.get(where, 0)}
+        self._read |= further
+        return offsets | further
 
     def _is_record(self, message: Any) -> bool:
         error = message.error()
@@ -202,6 +224,7 @@ class Consuming:
             for partition in partitions:
                 part = partition.partition
                 partition.offset = OFFSET_BEGINNING if part in gaps else known.get(part, OFFSET_BEGINNING)
+                self._read[topic, part] = max(0, partition.offset)
         client.incremental_assign(assigned)
         if self._paused:
             client.pause(assigned)
@@ -281,14 +304,14 @@ class Consuming:
             self._paused = True
         # Paused partitions give nothing; the call serves heartbeats and rebalances. Should a partition that
         # was just assigned give a record all the same, everything is read anew from the positions.
-        if client.consume(1, delay):
+        if any(not is_end(message) for message in client.consume(1, delay)):
             raise exc
         if self._stop.asked():
             raise TemporaryError(f"{self._what} stopped while waiting", dependency=exc.dependency)
 
     # -- commits --------------------------------------------------------------------------------------------
 
-    def _commit(self, client: Consumer, reached: Mapping[tuple[str, int], int]) -> None:
+    def _commit(self, client: Consumer, reached: Offsets) -> None:
         offsets = [TopicPartition(*where, offset) for where, offset in reached.items()]
         try:
             if self._positions is None:
@@ -304,6 +327,12 @@ class Consuming:
 def next_offsets(messages: Sequence[Any]) -> dict[tuple[str, int], int]:
     """Per topic and partition, the offset after the last of these records."""
     return {(message.topic(), message.partition()): message.offset() + 1 for message in messages}
+
+
+def is_end(message: Any) -> bool:
+    """Whether this is no record, but tells that a partition was read to its end."""
+    error = message.error()
+    return error is not None and error.code() == END_OF_PARTITION
 
 
 def coordinates(message: Any) -> str:

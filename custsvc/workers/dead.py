@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import BadEvent, TooManyBadRecords
 from ..kafka import Publisher, Record
+from ..record import Headers, headers_of
 from .consume import coordinates
 from .loop import Stop
 
@@ -69,8 +70,8 @@ def dead_letter(message: Any, bad: BadEvent) -> Record:
         "partition": b"%d" % message.partition(),
         "offset": b"%d" % message.offset(),
     }
-    own = [*(message.headers() or [])]
-    return Record(message.key(), message.value(), own + [(PREFIX + k, v) for k, v in about.items()])
+    said: Headers = [(PREFIX + name, value) for name, value in about.items()]
+    return Record(message.key(), message.value(), headers_of(message) + said)
 
 
 def _about(record: Record) -> dict[str, str]:

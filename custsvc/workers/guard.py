@@ -21,6 +21,7 @@ from .. import kafka
 from ..config import Settings
 from ..errors import BadEvent, ConfigurationError, CustsvcError, NewerSchema
 from ..events import SOURCE_HEADER, ReceivedEvent, decode
+from ..record import header
 from ..stores.base import Facts, Known, Store, restored
 from ..stores.limit import FACT
 
@@ -160,7 +161,7 @@ def _tails(settings: Settings, resynced: Mapping[int, int]) -> list[tuple[Receiv
 
 def _event(message: Any) -> tuple[ReceivedEvent, str] | None:
     """None for what does not say where it is from: anybody may write to a topic."""
-    source = dict(message.headers() or ()).get(SOURCE_HEADER)
+    source = header(message, SOURCE_HEADER)
     if source is None or message.value() is None:
         return None
     try:

@@ -7,13 +7,13 @@ a topic that was made anew: what was on the old one and never read would be miss
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from .. import kafka
 from ..config import Settings
 from ..errors import ConfigurationError, PositionLost
 from ..events import SOURCE_HEADER
+from ..record import header
 from ..stores.base import Store
 
 SOURCE = "copy-of"
@@ -37,10 +37,10 @@ class Origin:
         if was and was != topic_id:
             raise PositionLost(f"the topic {topic} was deleted and made anew since this copy was filled")
 
-    def check(self, messages: Sequence[Any]) -> None:
+    def check(self, messages: list[Any]) -> None:
         """Raise ConfigurationError where a batch comes from another source. Looks at both of its ends."""
-        for message in (messages[0], messages[-1]):
-            source = dict(message.headers() or ()).get(SOURCE_HEADER)
+        for message in messages[:1] + messages[-1:]:
+            source = header(message, SOURCE_HEADER)
             if source is not None and source != self._source:
                 self._meet(source)
 

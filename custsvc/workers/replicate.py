@@ -1,33 +1,37 @@
 """Replicate: keeps a copy of the customers in another database, by the events on the topic.
 
 Decode a batch, apply it in bulk together with its positions, then commit; the next one is decoded while the
-database works (see `consume`). The copy itself
-knows how far it is, and reading starts from there. A record that can never be read goes to the dead-letter
-topic with its original bytes, and its neighbours go on.
+database works (see `consume`). The copy itself knows how far it is, and reading starts from there. A record
+that can never be read, or that the copy's database refuses, goes to the dead-letter topic with its original
+bytes, and its neighbours go on.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from .. import crash, kafka, metrics
 from ..config import BACKENDS, Settings
-from ..errors import BadEvent, ConfigurationError, Conflict, NewerSchema, PositionLost
+from ..errors import BadEvent, ConfigurationError, Conflict, DataRefused, NewerSchema, PositionLost
 from ..events import ReceivedEvent, decode
 from ..kafka import Publisher, Record
 from ..stores.base import Applied, Positions, Replica, Store
 from ..tail import places_of
-from .consume import Consuming, coordinates, next_offsets
+from .consume import Consuming, Offsets, coordinates
 from .dead import DeadLetters, dead_letter
 from .loop import Stop
 from .origin import Origin
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 BATCH = 5000
+# Batches that are handled carefully from where the database refused one: what it refuses seldom comes alone.
+_CAREFUL = 20
 
 
 def group(copy: str) -> str:
@@ -86,6 +90,7 @@ class Replicate:
         self._named = "" if copy in BACKENDS else f" --copy {copy}"
         self._origin = origin
         self._replica = replica
+        self._careful = 0
         self._dead = DeadLetters(publisher, settings.topic_dead, stop, settings.max_bad_records)
         self._consuming = Consuming(
             settings,
@@ -105,41 +110,84 @@ class Replicate:
         Raises PositionLost, NewerSchema or TooManyBadRecords: going on would lose events.
         """
         try:
-            self._consuming.run()
+            self._consume()
         except PositionLost as lost:
             raise PositionLost(
                 str(lost),
                 fix=f"fill the copy anew, it serves meanwhile: custsvc replicate --rebuild{self._named}",
             ) from lost
 
-    def _handle(self, messages: list[Any]) -> Callable[[], None]:
+    def _consume(self) -> None:
+        while True:
+            try:
+                return self._consuming.run()
+            except DataRefused as refused:
+                if self._careful:
+                    raise  # not of a record: it takes not even the positions
+                # A batch that is under way is kept as what is sent to the database. It is read again.
+                logger.warning(
+                    "The database of the copy refuses a batch, so it is handled record by record: %s",
+                    refused,
+                    extra={"action": "refused"},
+                )
+                self._careful = _CAREFUL
+
+    def _handle(self, messages: list[Any], offsets: Offsets) -> Callable[[], None]:
         """Decode a batch and bury what cannot be; returns the applying of the rest."""
-        events: list[ReceivedEvent] = []
-        dead: list[Record] = []
         crash.point("replicate.taken")
         if self._origin is not None:
             self._origin.check(messages)
-        positions = {part: offset for (_, part), offset in next_offsets(messages).items()}
+        positions = {part: offset for (_, part), offset in offsets.items()}
+        if self._careful:
+            self._careful -= 1
+            return self._handle_carefully(messages, positions)
+        events: list[ReceivedEvent] = []
+        dead: list[Record] = []
         messages.reverse()
         while messages:
             # A record that was read is let go: what it holds is in its event, and takes as much memory again.
             message = messages.pop()
-            try:
-                event = _read(message)
-            except BadEvent as bad:
-                self._dead.judge(message, bad)
-                dead.append(dead_letter(message, bad))
-            except NewerSchema as newer:
-                raise NewerSchema(f"{newer} ({coordinates(message)})", fix=newer.fix) from newer
-            else:
-                self._dead.judge(message)
-                if event is not None:
-                    events.append(event)
+            event = self._judged(message, dead)
+            if event is not None:
+                events.append(event)
         # Bad records are on the dead-letter topic before the position moves past them.
         if dead:
             self._dead.bury(dead)
             crash.point("replicate.buried")
         return partial(self._apply, self._replica.applying(events), positions, len(dead))
+
+    def _judged(self, message: Any, dead: list[Record]) -> ReceivedEvent | None:
+        """The event of a record; None for a tombstone, and for a bad one, which becomes a dead letter."""
+        try:
+            event = _read(message)
+        except BadEvent as bad:
+            self._dead.judge(message, bad)
+            dead.append(dead_letter(message, bad))
+            return None
+        except NewerSchema as newer:
+            raise NewerSchema(f"{newer} ({coordinates(message)})", fix=newer.fix) from newer
+        self._dead.judge(message)
+        return event
+
+    def _handle_carefully(self, messages: list[Any], positions: Positions) -> Callable[[], None]:
+        """Apply a batch, and bury what the database refuses too; returns the noting of its end."""
+        dead: list[Record] = []
+        read = [(message, self._judged(message, dead)) for message in messages]
+        good = [(message, event) for message, event in read if event is not None]
+        for (message, _), refused in sift(self._apply_now, good):
+            bad = BadEvent("refused", f"the database of the copy refuses it: {refused}")
+            self._dead.judge(message, bad)
+            dead.append(dead_letter(message, bad))
+        if dead:
+            self._dead.bury(dead)
+            crash.point("replicate.buried")
+        return partial(self._apply, self._replica.applying([]), positions, len(dead))
+
+    def _apply_now(self, read: Sequence[tuple[Any, ReceivedEvent]]) -> None:
+        events = [event for _, event in read]
+        written, stale = self._consuming.insist(lambda: self._replica.apply(events, self._topic, {}))
+        metrics.count("the copy", "written", written)
+        metrics.count("the copy", "stale", stale)
 
     def _apply(self, applying: Callable[[str, Positions], Applied], positions: Positions, dead: int) -> None:
         applied = applying(self._topic, positions)
@@ -152,6 +200,21 @@ class Replicate:
             written + stale,
             extra={"action": "applied", "written": written, "stale": stale},
         )
+
+
+def sift(apply: Callable[[Sequence[T]], object], items: Sequence[T]) -> Iterator[tuple[T, DataRefused]]:
+    """Apply all of these, in parts as big as the database takes; yields each one that it refuses, and why."""
+    if not items:
+        return
+    try:
+        apply(items)
+    except DataRefused as refused:
+        if len(items) == 1:
+            yield items[0], refused
+            return
+        half = len(items) // 2
+        yield from sift(apply, items[:half])
+        yield from sift(apply, items[half:])
 
 
 def _read(message: Any) -> ReceivedEvent | None:

@@ -161,7 +161,7 @@ class Topic:
 
     def records(self, topic: str) -> list[Any]:
         """Everything that is on it now."""
-        client = kafka.consumer(self._settings, "test-reader")
+        client = kafka.consumer(self._settings, "test-reader", enable_partition_eof=False)
         try:
             marks = kafka.all_watermarks(client, topic, self._settings.kafka)
             left = {part for part, (low, high) in marks.items() if low < high}

@@ -6,6 +6,7 @@ import datetime as dt
 import random
 import re
 from contextlib import suppress
+from typing import Any
 
 import orjson
 import pytest
@@ -34,6 +35,12 @@ def changed(before: Change, op: str = "updated", **changes: object) -> Change:
 
 def payload(**changes: object) -> bytes:
     return orjson.dumps(orjson.loads(created().event.payload) | changes)
+
+
+def nested(depth: int) -> bytes:
+    """An event whose metadata holds lists in lists: more than can be written again, but not than is read."""
+    lists = b"[" * depth + b"]" * depth
+    return created().event.payload.replace(b'"metadata":{}', b'"metadata":{"k":%b}' % lists)
 
 
 def test_the_value_is_one_object_with_the_originals_fields_and_ours() -> None:
@@ -159,8 +166,13 @@ def test_a_record_that_hides_another_customer_inside_is_not_fooled() -> None:
                 {"metadata": []},
                 {"created_on": "yesterday"},
                 {"updated_on": "2026-13-23T12:00:00.123Z"},
+                {"name": "n" * 401},
+                {"email": "a" * 243 + "@example.com"},
+                {"phone": "0" * 51},
+                {"metadata": {f"k{n}": n for n in range(51)}},
             )
         ),
+        (nested(500), b"7", "too-deep"),
     ],
 )
 def test_what_can_never_be_read_is_refused_with_a_reason(
@@ -175,6 +187,20 @@ def test_what_can_never_be_read_is_refused_with_a_reason(
 def test_an_event_of_a_newer_schema_is_no_bad_event() -> None:
     with pytest.raises(NewerSchema, match="schema 2"):
         decode(payload(schema=2), b"7")
+
+
+@pytest.mark.parametrize(
+    "said", [{"name": 7}, {"name": []}, {"email": {"$ne": None}}, {"metadata": "none"}, {"phone": 1.5}]
+)
+def test_a_state_before_that_is_no_customer_is_taken_for_none(said: dict[str, Any]) -> None:
+    before = orjson.loads(created().doc)
+
+    event = decode(payload(before_change=before | said), b"7")
+
+    assert event.before is None
+    assert decode(payload(before_change=before), b"7").before == before
+    # A foreign producer may leave out what did not change.
+    assert decode(payload(before_change={"name": "Ada"}), b"7").before == {"name": "Ada"}
 
 
 @given(st.binary())

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pymongo
 from bson import CodecOptions
+from bson.errors import BSONError
 from pymongo import MongoClient, ReadPreference, ReturnDocument, WriteConcern, errors
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
@@ -20,7 +21,7 @@ from pymongo.database import Database
 from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeoutError
 from pymongo.read_concern import ReadConcern
 
-from ...errors import ConfigurationError, CustsvcError, TemporaryError
+from ...errors import ConfigurationError, CustsvcError, DataRefused, TemporaryError
 
 Document = dict[str, Any]
 T = TypeVar("T")
@@ -56,6 +57,16 @@ _STANDALONE = re.compile(
 )
 _REFUSED = frozenset({13, 18, 8000})  # Unauthorized, AuthenticationFailed, Atlas's own
 _INTERRUPTED = 11601
+# What the server says of itself and not of the data, so that it may be gone the next time.
+# https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
+_PASSING = frozenset(
+    {6, 7, 89, 202, 279, 9001}  # HostUnreachable, HostNotFound, NetworkTimeout …: the network
+    | {91, 94, 133, 134, 189, 282, 10107, 11600, 11602, 13435, 13436}  # ShutdownInProgress …: elections
+    | {24, 46, 112, 117, 225, 239, 246, 251, 267, 290}  # LockTimeout, WriteConflict, SnapshotTooOld …
+    | {43, 50, 136, 175, 237, 262, 286, _INTERRUPTED}  # CursorNotFound, MaxTimeMSExpired, CursorKilled …
+    | {64, 100, 365, 12586, 12587, 14031}  # UnsatisfiableWriteConcern, OutOfDiskSpace …: resources
+    | {63, 150, 13388}  # StaleShardVersion, StaleEpoch, StaleConfig
+)
 
 
 class Connection:
@@ -194,6 +205,8 @@ def translated(where: str = "MongoDB") -> Iterator[None]:
         yield
     except PyMongoError as exc:
         raise translate(exc, where) from exc
+    except (BSONError, OverflowError) as exc:
+        raise DataRefused(f"MongoDB cannot hold this data: {exc}") from exc
 
 
 def translate(exc: PyMongoError, where: str) -> CustsvcError:
@@ -223,7 +236,22 @@ def translate(exc: PyMongoError, where: str) -> CustsvcError:
             dependency="mongo",
             fix="start MongoDB there, or correct CUSTSVC_MONGO_URL",
         )
+    if not _is_passing(exc):
+        # It is logged, so it says no values: those of a key that is taken come last.
+        return DataRefused(f"{where} refuses this data: {reason.partition(' dup key')[0]}")
     return TemporaryError(f"{where} failed: {reason}", dependency="mongo")
+
+
+def _is_passing(exc: PyMongoError) -> bool:
+    """Whether the same call may work later, by the server's codes where it gave any."""
+    if exc.timeout or not isinstance(exc, OperationFailure):
+        return True
+    if any(map(exc.has_error_label, ("TransientTransactionError", "RetryableWriteError"))):
+        return True
+    details = exc.details or {}
+    causes = [each.get("code") for each in details.get("writeErrors") or ()]
+    causes += [each.get("code") for each in details.get("writeConcernErrors") or ()]
+    return _PASSING.issuperset(causes or [exc.code])
 
 
 def no_replica_set(where: str) -> ConfigurationError:

@@ -22,7 +22,7 @@ from ...errors import Superseded, TemporaryError
 from ...events import ReceivedEvent, newest
 from ..base import Applied, Positions
 from . import shadow
-from .connection import BULK_TIMEOUT, Connection, Document
+from .connection import BULK_TIMEOUT, Connection, Document, translated
 from .contents import MongoContents
 from .documents import received_document
 
@@ -98,7 +98,8 @@ class MongoReplica(MongoContents):
         return self.applying(events)(topic, positions)
 
     def applying(self, events: Sequence[ReceivedEvent]) -> Callable[[str, Positions], Applied]:
-        chunks = [[_encoded(event) for event in chunk] for chunk in _chunks(newest(events))]
+        with translated():
+            chunks = [[_encoded(event) for event in chunk] for chunk in _chunks(newest(events))]
         return partial(self._write, chunks, len(events), self._generation)
 
     def _write(

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import psycopg2
 from psycopg2 import errors, extensions
 
-from ...errors import ConfigurationError, TemporaryError
+from ...errors import ConfigurationError, DataRefused, TemporaryError
 from ...lane import here
 
 CONNECT_TIMEOUT = 5
@@ -30,6 +30,12 @@ _CONFIGURATION = re.compile(
     r"|no pg_hba\.conf entry|invalid (dsn|connection option|URI|port|integer value)|certificate"
     r"|does not support SSL|could not translate host name|permission denied"
 )
+
+# The classes of SQLSTATE that may be gone the next time: connections, conflicts, resources, locks, an
+# operator, the server's own system; and a server that is read-only or gave a transaction up.
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_PASSING = ("08", "25006", "25P", "40", "53", "55", "57", "58")
+_OF_DATA = (psycopg2.DataError, psycopg2.ProgrammingError, psycopg2.NotSupportedError)
 
 
 class ConnectionLost(TemporaryError):
@@ -130,9 +136,25 @@ def translated(connection: Connection | None) -> Iterator[None]:
             f"PostgreSQL refuses: {_one_line(exc)}",
             fix="grant the role of CUSTSVC_POSTGRES_URL what it needs",
         ) from exc
-    except (psycopg2.OperationalError, psycopg2.InterfaceError, errors.ReadOnlySqlTransaction) as exc:
-        kind = ConnectionLost if connection is None or connection.closed else TemporaryError
-        raise kind(f"PostgreSQL failed: {_one_line(exc)}", dependency="postgres") from exc
+    except psycopg2.Error as exc:
+        raise _failed(exc, lost=connection is None or bool(connection.closed)) from exc
+
+
+def _failed(exc: psycopg2.Error, *, lost: bool) -> TemporaryError | DataRefused:
+    """Our error for one that is nothing else: its SQLSTATE says whether it passes."""
+    if lost:
+        return ConnectionLost(f"PostgreSQL failed: {_one_line(exc)}", dependency="postgres")
+    # What has no SQLSTATE is the driver's own: of the connection, or of what was to be sent.
+    passing = exc.pgcode.startswith(_PASSING) if exc.pgcode else not isinstance(exc, _OF_DATA)
+    if passing:
+        return TemporaryError(f"PostgreSQL failed: {_one_line(exc)}", dependency="postgres")
+    return refused(exc)
+
+
+def refused(exc: psycopg2.Error) -> DataRefused:
+    """The error of data that this database does not take. It is logged, so it says no values."""
+    reason = exc.diag.message_primary or type(exc).__name__
+    return DataRefused(f"PostgreSQL refuses this data: {reason}")
 
 
 class Connections:

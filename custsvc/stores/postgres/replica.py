@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from io import BytesIO
 from typing import Final
 
+import psycopg2
 from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 from psycopg2.extras import execute_values
 
@@ -16,7 +17,7 @@ from ...errors import Superseded, TemporaryError
 from ...events import ReceivedEvent, newest
 from ..base import Applied, Positions
 from . import copying, shadow
-from .connection import Connections
+from .connection import Connections, refused
 from .contents import PostgresContents
 from .rows import CHANGEABLE, COPIED, copied_received
 
@@ -44,6 +45,15 @@ def _generation(cursor: Cursor) -> str:
     cursor.execute("SELECT value FROM custsvc_meta WHERE key = 'generation'")
     (generation,) = cursor.fetchone() or ("0",)
     return str(generation)
+
+
+@contextmanager
+def _no_exceptions() -> Iterator[None]:
+    """A row that breaks a rule which somebody else made for this table is refused like any other."""
+    try:
+        yield
+    except psycopg2.IntegrityError as exc:
+        raise refused(exc) from exc
 
 
 class PostgresReplica(PostgresContents):
@@ -83,7 +93,8 @@ class PostgresReplica(PostgresContents):
         shadow.hold(self._connections, seconds)
 
     def swap(self, topic: str, *, anyway: bool = False) -> bool:
-        return shadow.swap(self._connections, topic, anyway=anyway)
+        with _no_exceptions():
+            return shadow.swap(self._connections, topic, anyway=anyway)
 
     def apply(self, events: Sequence[ReceivedEvent], topic: str, positions: Positions) -> Applied:
         return self.applying(events)(topic, positions)
@@ -96,7 +107,7 @@ class PostgresReplica(PostgresContents):
         self, rows: bytes, events: int, generation: str | None, topic: str, positions: Positions
     ) -> Applied:
         written = 0
-        with self._connections.transaction() as cursor:
+        with _no_exceptions(), self._connections.transaction() as cursor:
             if rows:
                 cursor.execute(_INCOMING)
                 cursor.copy_expert(f"COPY incoming ({COPIED}) FROM STDIN", BytesIO(rows), _COPIED_AT_ONCE)

@@ -1,0 +1,35 @@
+"""What a record on Kafka says of itself, read with care: anybody may write to a topic, and anything."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, Final
+
+Headers = list[tuple[str, str | bytes | None]]
+
+LOST_HEADERS: Final = "dead_headers"
+"""Stands alone for headers that cannot be read, with the reason. As all of `dead_…` it is never sent back."""
+
+# The client returns something and sets an error too. A call that the interpreter has made short by then would
+# not look at that error, which comes up anywhere later; a call by `operator` always does.
+_headers: Final = operator.methodcaller("headers")
+
+
+def headers_of(message: Any) -> Headers:
+    """A record's headers, each a name and its bytes; `LOST_HEADERS` alone where they cannot be read.
+
+    The client makes text of the names. Where one is not UTF-8 it fails, and what it gives when it is asked
+    again ends the process; so the headers are replaced at once.
+    """
+    try:
+        headers: Headers = list(_headers(message) or ())
+    except (SystemError, UnicodeError):
+        headers = [(LOST_HEADERS, b"the name of a header is not UTF-8")]
+        message.set_headers(headers)
+    return headers
+
+
+def header(message: Any, name: str) -> bytes | None:
+    """The bytes of the last header of this name; None where there is none, or it has no value."""
+    value = dict(headers_of(message)).get(name)
+    return value if isinstance(value, bytes) else None
