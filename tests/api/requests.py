@@ -69,7 +69,7 @@ WORDS: Final = [
 SORTS: Final = ["id", "name", "email", "created_on", "updated_on", "version"]
 FIELDS: Final = ["id", "name", "email", "phone", "metadata", "deleted", "version", "created_on", "updated_by"]
 TAGS: Final = ['"v1"', '"v2"', "*", 'W/"v1"', '"v1-gzip"', '"v1", "v2"', '"x"', "v1", "", '"v99"']
-DATES: Final = ["Mon, 23 Nov 2026 00:10:00 GMT", "Fri, 01 Jan 2100 00:00:00 GMT", "yesterday", ""]
+DATES: Final = ["Fri, 01 Jan 2100 00:10:00 GMT", "Sat, 01 Jan 2101 00:00:00 GMT", "yesterday", ""]
 
 
 class Asked(NamedTuple):
@@ -268,7 +268,7 @@ class Requests:
 
     def time(self) -> str:
         minute = self.random.randrange(60)
-        return str(self._pick([f"2026-11-23T00:{minute:02d}:00Z", "2026-11-23", "2026-11-24", "x", ""]))
+        return str(self._pick([f"2100-01-01T00:{minute:02d}:00Z", "2100-01-01", "2100-01-02", "x", ""]))
 
     def sorted(self) -> dict[str, str]:
         made = {"sort": self._pick(["", "-"]) + self._pick(SORTS)} if self._often(0.6) else {}

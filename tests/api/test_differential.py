@@ -27,7 +27,8 @@ from tests.sizes import sizes
 from ..conftest import Databases, open_database
 from .requests import Asked, Requests
 
-START = dt.datetime(2026, 11, 23, tzinfo=dt.UTC)
+# Far ahead: MongoDB itself forgets answers to keys that are a day old by its own clock.
+START = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
 WALK = 2000
 BACKENDS = ("postgres", "mongo")
 
