@@ -12,6 +12,7 @@ import math
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Final
 
 import orjson
@@ -202,6 +203,29 @@ def canonical_email(text: str) -> str | None:
         return _email(text)
     except _Refused as refused:
         raise ValidationError([FieldError("email", refused.code, str(refused))]) from refused
+
+
+def email_key(address: str) -> str:
+    """What addresses that differ in nothing but case have in common.
+
+    Letter by letter, so ß and ss are two addresses; those of the Latin, Greek, Cyrillic and Armenian scripts,
+    whose cases both databases know. PostgreSQL's function `custsvc_email_key` is the same.
+    """
+    return address.lower() if address.isascii() else address.translate(_small_letters())
+
+
+@cache
+def _small_letters() -> dict[int, str]:
+    codes = (*range(0x41, 0x5B), *range(0x80, 0x590), *range(0x1E00, 0x2000), *range(0xFF21, 0xFF3B))
+    small = {code: _small(chr(code)) for code in codes}
+    return {code: letter for code, letter in small.items() if letter and letter != chr(code)}
+
+
+def _small(char: str) -> str:
+    """The letter's simple case folding; none where that is no letter, or one of ASCII for ſ."""
+    folded = char.casefold() if len(char.casefold()) == 1 else char.lower()
+    is_other = len(folded) != 1 or unicodedata.category(char) == "Mn" or char in "ſẛ"
+    return "" if is_other else folded
 
 
 def merge_patch(fields: Fields, patch: Any) -> Fields:

@@ -42,8 +42,9 @@ class TimeSpan(NamedTuple):
 class CustomerFilter:
     """Which customers. All that is given must hold.
 
-    `words` are folded (`search.words_of`); each must begin a word of name, email or phone. `name_prefix`
-    is compared as it is, by code points. `metadata` holds keys with their values as a query spells them.
+    `words` are folded (`search.words_of`); each must begin a word of name, email or phone. `email` is met by
+    the address in any case (`customer.email_key`). `name_prefix` is compared as it is, by code points.
+    `metadata` holds keys with their values as a query spells them.
     """
 
     deleted: Deleted = "exclude"
@@ -150,7 +151,7 @@ class CustomerStore(Protocol):
         """These customers, deleted or not, without those that never were."""
 
     def get_by_emails(self, emails: Sequence[str]) -> list[Stored]:
-        """All customers that have one of these addresses, deleted or not, in the order of id."""
+        """All customers that have one of these addresses in any case, deleted or not, in the order of id."""
 
     def find(self, query: CustomerQuery) -> Page:
         """One page, at the cost of one page however deep. Sees every write that returned before."""

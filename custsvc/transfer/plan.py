@@ -17,6 +17,7 @@ from ..customer import (
     Fields,
     Stored,
     canonical_email,
+    email_key,
 )
 from ..errors import ValidationError
 from ..stores.base import CustomerStore
@@ -107,7 +108,7 @@ class Planner:
             return {key: [stored] for key, stored in self._store.get_many(ids).items()}
         found: dict[int | str, list[Stored]] = {}
         for stored in self._store.get_by_emails([str(key) for key in keys]):
-            found.setdefault(stored.customer().fields.email or "", []).append(stored)
+            found.setdefault(email_key(stored.customer().fields.email or ""), []).append(stored)
         return found
 
     def _key(self, row: Row) -> int | str | RowError | None:
@@ -120,6 +121,8 @@ class Planner:
         key = _id(value) if self._on == "id" else _email(value)
         if isinstance(key, RowError) or key is None:
             return key
+        if isinstance(key, str):
+            key = email_key(key)
         first = self._seen.setdefault(key, row.number)
         if first != row.number:
             return RowError(self._on, "duplicate_row", f"is in row {first} already", shown(value))
@@ -134,10 +137,11 @@ class Planner:
         if key is not None:
             live = [stored for stored in known.get(key, ()) if not stored.deleted]
             gone = [stored for stored in known.get(key, ()) if stored.deleted]
-            if len(live) > 1:
-                ids = ", ".join(str(stored.id) for stored in live[:5])
-                return _wrong(row, self._on, "ambiguous", f"customers {ids} all have it", key)
-            before = next(iter(live or gone), None)
+            if len(alike := live or gone) > 1:
+                ids = ", ".join(str(stored.id) for stored in alike[:5])
+                are = "deleted customers" if gone and not live else "customers"
+                return _wrong(row, self._on, "ambiguous", f"{are} {ids} all have it", row.raw[self._on])
+            before = next(iter(alike), None)
             if before is None and self._on == "id":
                 return _wrong(
                     row, "id", "unknown_id", "is the id of no customer; leave it empty to create", key

@@ -225,3 +225,21 @@ def test_a_cursor_is_good_in_every_process_on_the_database(
     answer = Client(create_app(settings, other_store), client._key).get(following)
 
     assert [c["id"] for c in answer.json["results"]] == [ids[3], ids[4]]
+
+
+def test_an_address_is_found_in_any_case_and_shown_as_it_was_given(client: Client) -> None:
+    """On the list, in a count, on every page, and in an export."""
+    given = ["Case@example.org", "case@example.org", "CASE@EXAMPLE.org", "Zoë@example.org", "zoe@example.org"]
+    stored = [client.create(email=email) for email in given]
+
+    for asked, expected in (("cAsE@Example.ORG", stored[:3]), ("ZOË@EXAMPLE.ORG", stored[3:4])):
+        query = {"email": asked}
+        page = client.get("/api/customers/", query_string=query).json
+        assert page["results"] == expected
+        assert page["count"] == len(expected)
+        assert client.get("/api/customers/", query_string={**query, "count": "exact"}).json["count"] == len(
+            expected
+        )
+        exported = client.get("/api/customers/export", query_string={**query, "format": "json"}).json
+        assert exported == expected
+        assert walk(client, f"/api/customers/?limit=1&sort=-email&email={asked}")[0] != []

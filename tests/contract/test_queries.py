@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import orjson
 import pytest
 
-from custsvc.customer import Customer, Fields, format_time
+from custsvc.customer import Customer, Fields, email_key, format_time
 from custsvc.events import new_change
 from custsvc.search import metadata_terms, terms_of, words_of
 from custsvc.stores.base import CustomerFilter, CustomerQuery, Page, SortField, Store, TimeSpan
@@ -33,6 +33,8 @@ PEOPLE: list[tuple[str, str | None, str | None, dict[str, Any]]] = [
     ("Ann-Marie_Lee", None, "555-0199", {"tier": "gold"}),
     ("\U0001f98a Fox", "fox@example.org", None, {"big": 2**62}),
     ("\uff21\uff4e\uff4e Wide", None, "\uff11\uff12", {}),
+    ("Zoë", "Zoë@example.org", None, {}),
+    ("Zoe", "zoe@example.ORG", None, {}),
     ("A" * 400, "a@example.org", "1", {}),
     ("Z", "z@example.org", "9", {"age": 4}),
 ]
@@ -82,7 +84,7 @@ def meets(customer: Customer, asked: CustomerFilter) -> bool:
         (asked.deleted == "include" or customer.deleted == (asked.deleted == "only"))
         and all(any(term.startswith(word) for term in terms) for word in asked.words)
         and all(set(metadata_terms(*entry)) & set(terms) for entry in asked.metadata)
-        and asked.email in (None, f.email)
+        and (asked.email is None or email_key(asked.email) == email_key(f.email or ""))
         and f.name.startswith(asked.name_prefix or "")
         and all(
             (span.since or time) <= time and (span.before is None or time < span.before)
@@ -115,6 +117,8 @@ FILTERS: dict[str, CustomerFilter] = {
     "long": CustomerFilter(words=tuple(words_of("a" * 300))),
     "nobody": CustomerFilter(words=("nobody",)),
     "address": CustomerFilter("include", email="ann@example.org"),
+    "address in other case": CustomerFilter("include", email="MUELLER.TWO@EXAMPLE.net"),
+    "address with accents in other case": CustomerFilter("include", email="ZOË@example.org"),
     "prefix": CustomerFilter("include", name_prefix="Ann"),
     "fox": CustomerFilter(name_prefix="\U0001f98a"),
     "metadata": CustomerFilter("include", metadata=(("tier", "gold"),)),
@@ -207,3 +211,42 @@ def test_the_position_of_a_time_is_its_text_and_of_no_email_is_empty(
     page = store.customers.find(CustomerQuery(sort="created_on"))
     assert page.last == (format_time(stored.created_on), stored.id)
     assert store.customers.find(CustomerQuery(sort="email")).first == ("", stored.id)
+
+
+def test_an_address_is_found_in_any_case_of_any_letter(store: Store, customers: Customers) -> None:
+    letters = (chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000)
+    cased = [(letter, email_key(letter)) for letter in letters if email_key(letter) != letter]
+    assert len(cased) > 700
+    changes = [customers.new(email=f"{at}{letter}@example.org") for at, (letter, _) in enumerate(cased)]
+    store.customers.save_many(changes)
+    asked = [f"{at}{small}@EXAMPLE.org" for at, (_, small) in enumerate(cased)]
+
+    found = {stored.id for stored in store.customers.get_by_emails(asked)}
+
+    assert [cased[at] for at, change in enumerate(changes) if change.after.id not in found] == []
+
+
+def test_addresses_that_differ_in_more_than_case_are_two(store: Store, customers: Customers) -> None:
+    alike = [
+        "strasse",
+        "straße",
+        "zoe",
+        "zoë",
+        "ﬁn",
+        "fin",
+        "i\u0307",
+        "İ",
+        "ı",
+        "i",
+        "a.b",
+        "ab",
+        "sſ",
+        "ss",
+    ]
+    ids = {each: customers.add(email=f"{each}@example.org").id for each in alike}
+
+    for each, customer_id in ids.items():
+        asked = CustomerFilter(email=f"{each.upper() if each.isascii() else each}@Example.org")
+        assert ids_of(store.customers.find(CustomerQuery(filter=asked))) == [customer_id], each
+        assert store.customers.count(asked) == 1
+        assert [s.id for s in store.customers.get_by_emails([f"{each}@example.org"])] == [customer_id]

@@ -351,3 +351,44 @@ def test_names_that_no_answer_can_hold_are_reported_all_the_same(transfer: Trans
     assert actions(report) == {"error": 3}
     assert all(len(field) <= 100 for _, field, _, _ in codes(report))
     assert orjson.dumps(report.as_dict())
+
+
+def test_rows_find_their_customer_by_an_address_in_any_case(transfer: Transfer) -> None:
+    ids = [transfer.create(name, email=email) for name, email in (("A", "Case@x.org"), ("Z", "zoë@x.org"))]
+
+    report = transfer.load(
+        [{"name": "A", "email": "cASE@x.org"}, {"name": "Z", "email": "ZOË@x.org"}], on="email"
+    )
+
+    assert actions(report) == {"update": 2}
+    # Stored as it was given.
+    assert [transfer.get(each)["email"] for each in ids] == ["cASE@x.org", "ZOË@x.org"]
+    again = transfer.load(
+        [{"name": "A", "email": "case@x.org"}, {"email": "CASE@x.org"}], on="email", dry_run=True
+    )
+    assert codes(again) == [(2, "email", "duplicate_row", "CASE@x.org")]
+
+
+@pytest.mark.parametrize("restore", [False, True])
+def test_two_of_one_address_are_ambiguous_whether_live_or_deleted(transfer: Transfer, restore: bool) -> None:
+    for deleted in (False, True):
+        address = f"{deleted}@x.org"
+        for email in (address, address.upper()):
+            customer_id = transfer.create(email=email)
+            if deleted:
+                transfer.service.delete(customer_id, ME)
+
+        report = transfer.load([{"name": "B", "email": address}], on="email", restore=restore, dry_run=True)
+
+        assert codes(report) == [(1, "email", "ambiguous", address)]
+
+
+def test_a_live_customer_is_taken_before_deleted_ones_of_its_address(transfer: Transfer) -> None:
+    gone = [transfer.create(email=email) for email in ("a@x.org", "A@x.org")]
+    for customer_id in gone:
+        transfer.service.delete(customer_id, ME)
+    live = transfer.create("Old", email="a@X.org")
+
+    transfer.load([{"name": "New", "email": "A@x.org"}], on="email")
+
+    assert transfer.get(live)["name"] == "New"

@@ -17,9 +17,10 @@ from typing import Any, Final, NamedTuple
 import pymongo
 from bson import Int64, MaxKey, MinKey
 from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo.collation import Collation
 
 from ... import crash
-from ...customer import INT64_MAX, Stored, format_time, parse_time
+from ...customer import INT64_MAX, Stored, email_key, format_time, parse_time
 from ...search import after_prefix, metadata_terms
 from ..base import LIVE, CustomerFilter, CustomerQuery, Deleted, Page, Position, SortField, TimeSpan
 from ..waiting import Waiting
@@ -52,6 +53,9 @@ _FIELDS: dict[SortField, str] = {
 # What `_stored` needs.
 _STORED: Final = {"version": 1, "deleted": 1, "doc": 1, "hlc": 1}
 _TERMS: Final = [("terms", ASCENDING), ("_id", ASCENDING)]
+# Finds an address in any case, and a few that are no more than alike.
+_ANY_CASE: Final = Collation("en", strength=2)
+_BY_EMAIL_KEY: Final = IndexModel([("email", ASCENDING)], name="email_any_case", collation=_ANY_CASE)
 
 
 def index_lists(connection: Connection, waiting: Waiting) -> bool:
@@ -76,7 +80,8 @@ def index_lists(connection: Connection, waiting: Waiting) -> bool:
 
 def missing_indexes(connection: Connection) -> list[IndexModel]:
     """Those of lists that are not there."""
-    wanted = [IndexModel(_TERMS), *(IndexModel(_index(sort)) for sort in _FIELDS if sort != "id")]
+    sorts = [IndexModel(_index(sort)) for sort in _FIELDS if sort != "id"]
+    wanted = [IndexModel(_TERMS), *sorts, _BY_EMAIL_KEY]
     with connection.translated():
         there = {index["name"] for index in connection["customer"].list_indexes()}
     return [index for index in wanted if index.document["name"] not in there]
@@ -124,10 +129,20 @@ class MongoQueries:
 
     def get_by_emails(self, emails: Sequence[str]) -> list[Stored]:
         with self._connection.translated():
-            found = self._customers.find(
-                {"email": {"$in": list(emails)}}, _STORED, hint=_index("email"), batch_size=len(emails) + 1
-            )
-            return sorted((_stored(each) for each in found), key=lambda stored: stored.id)
+            found = self._by_emails(emails, _STORED)
+        return sorted((_stored(each) for each in found), key=lambda stored: stored.id)
+
+    def _by_emails(self, emails: Sequence[str], fields: Document) -> list[Document]:
+        """Those who have one of these addresses in any case."""
+        keys = {email_key(each) for each in emails}
+        found = self._customers.find(
+            {"email": {"$in": sorted(keys)}},
+            {**fields, "email": 1},
+            hint=str(_BY_EMAIL_KEY.document["name"]),
+            collation=_ANY_CASE,
+            batch_size=len(keys) + 1,
+        )
+        return [each for each in found if email_key(each["email"]) in keys]
 
     def find(self, query: CustomerQuery) -> Page:
         with self._connection.translated():
@@ -183,7 +198,8 @@ class MongoQueries:
     def _few(self, asked: CustomerFilter) -> _Few | None:
         """The index by which all who meet the filter are found, where one condition leaves only few."""
         if asked.email is not None:
-            return _Few(_index("email"), _conditions(asked))
+            spelled = {each["email"] for each in self._by_emails([asked.email], {})}
+            return _Few(_index("email"), [{"email": {"$in": sorted(spelled)}}, *_conditions(asked)])
         best, fewest = None, _FEW
         parts = _parts(asked)
         for number, (part, condition) in enumerate(parts):
@@ -389,14 +405,12 @@ def _conditions(asked: CustomerFilter) -> list[Document]:
 
 
 def _other_conditions(asked: CustomerFilter) -> list[Document]:
-    """The conditions that are none of the parts."""
+    """The conditions that are none of the parts, but that of the address."""
     conditions: list[Document] = []
     for key, text in asked.metadata:
         terms = metadata_terms(key, text)
         if len(terms) > 1:
             conditions.append({"terms": {"$in": terms}})
-    if asked.email is not None:
-        conditions.append({"email": asked.email})
     if asked.deleted != "include":
         conditions.append(_DELETED[asked.deleted])
     return conditions

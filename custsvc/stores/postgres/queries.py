@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final, NamedTuple
 
-from ...customer import INT64_MAX, Stored, format_time
+from ...customer import INT64_MAX, Stored, email_key, format_time
 from ...search import after_prefix, metadata_terms
 from ..base import LIVE, CustomerFilter, CustomerQuery, Deleted, Page, Position, SortField, TimeSpan
 from .connection import Connections, Statement
@@ -43,6 +43,7 @@ LIST_INDEXES: Final = {
         for sort, key in _KEYS.items()
         if sort != "id"
     },
+    "customer_email_key": "(custsvc_email_key(email)) WHERE email IS NOT NULL",
 }
 _DELETED: dict[Deleted, str] = {"exclude": "NOT deleted", "only": "deleted", "include": "true"}
 # A limit is part of the text, so that the plan is made for it; these are prepared, others are not.
@@ -54,12 +55,13 @@ _GET = Statement("get_customer", "bigint", "SELECT version, deleted, doc FROM cu
 _GET_MANY = Statement(
     "get_customers", "bigint[]", "SELECT id, version, deleted, doc FROM customer WHERE id = ANY($1)"
 )
+_BY_EMAILS = "FROM customer WHERE custsvc_email_key(email) = ANY($1) AND email IS NOT NULL"
 _GET_BY_EMAILS = Statement(
     "get_by_emails",
     "text[]",
-    "SELECT id, version, deleted, doc FROM customer "
-    "WHERE coalesce(email, '') COLLATE \"C\" = ANY($1) AND email IS NOT NULL ORDER BY id",
+    f"SELECT id, version, deleted, doc {_BY_EMAILS} ORDER BY id",
 )
+_SPELLED = Statement("spelled_emails", "text[]", f"SELECT DISTINCT email {_BY_EMAILS}")
 _HISTORY = Statement(
     "history",
     "bigint, bigint, integer",
@@ -94,7 +96,7 @@ class PostgresQueries:
         return {row[0]: Stored(row[0], row[1], row[2], row[3].encode()) for row in rows}
 
     def get_by_emails(self, emails: Sequence[str]) -> list[Stored]:
-        rows = self._connections.read(_GET_BY_EMAILS, (list(emails),))
+        rows = self._connections.read(_GET_BY_EMAILS, ([email_key(each) for each in emails],))
         return [Stored(row[0], row[1], row[2], row[3].encode()) for row in rows]
 
     def find(self, query: CustomerQuery) -> Page:
@@ -108,7 +110,7 @@ class PostgresQueries:
             params = () if after is None else (after.id,) if query.sort == "id" else tuple(after)
             ((docs, count, more, *ends),) = self._connections.read(statement, params or (True,))
         else:
-            where, values = _where(query.filter)
+            where, values = self._where(query.filter)
             if after is not None:
                 where.append(_following(query.sort, down))
                 values += [after.id] if query.sort == "id" else after
@@ -122,7 +124,7 @@ class PostgresQueries:
     def count(self, where: CustomerFilter = LIVE, *, exact: bool = True) -> int:
         if not exact:
             return self._planned(where)[0]
-        conditions, values = _where(where)
+        conditions, values = self._where(where)
         sql = "SELECT count(*) FROM customer WHERE " + " AND ".join(conditions)  # noqa: S608 - constants
         ((count,),) = self._connections.query(sql, values)
         return int(count)
@@ -136,10 +138,20 @@ class PostgresQueries:
 
     def _planned(self, where: CustomerFilter) -> tuple[int, float]:
         """How many rows the planner expects, and the cost of reading them."""
-        conditions, values = _where(where)
+        conditions, values = self._where(where)
         sql = "SELECT 1 FROM customer WHERE " + " AND ".join(conditions)  # noqa: S608 - constants
         ((plan,),) = self._connections.query("EXPLAIN (FORMAT JSON) " + sql, values)
         return int(plan[0]["Plan"]["Plan Rows"]), float(plan[0]["Plan"]["Total Cost"])
+
+    def _where(self, asked: CustomerFilter) -> tuple[list[str], list[Any]]:
+        """The conditions of a filter, and their values."""
+        where, values = _conditions(asked)
+        if asked.email is not None:
+            # As they are spelled: of these the planner knows how many there are.
+            spelled = [row[0] for row in self._connections.read(_SPELLED, ([email_key(asked.email)],))]
+            where.append(f"{_KEYS['email'].sql} = ANY(%s)")
+            values.append(spelled)
+        return where, values
 
     def history(self, customer_id: int, *, limit: int, before_version: int | None = None) -> list[bytes]:
         params = (customer_id, before_version if before_version is not None else INT64_MAX, limit)
@@ -206,8 +218,8 @@ def _order(sort: SortField, down: bool) -> str:
     return f"id{direction}" if sort == "id" else f"key{direction}, id{direction}"
 
 
-def _where(asked: CustomerFilter) -> tuple[list[str], list[Any]]:
-    """The conditions of a filter, and their values."""
+def _conditions(asked: CustomerFilter) -> tuple[list[str], list[Any]]:
+    """The conditions of a filter but that of the address, and their values."""
     where, values = [_DELETED[asked.deleted]], []
     if asked.words or asked.metadata:
         long, short = _looked_up(asked)
@@ -217,9 +229,6 @@ def _where(asked: CustomerFilter) -> tuple[list[str], list[Any]]:
             # Not a bare column, so that no index is used for it.
             where.append("strip(terms) @@ %s::tsquery")
             values.append(_tsquery(short, ()))
-    if asked.email is not None:
-        where.append(f"{_KEYS['email'].sql} = %s")
-        values.append(asked.email)
     if asked.name_prefix:
         where.append(f"{_KEYS['name'].sql} >= %s")
         values.append(asked.name_prefix)
