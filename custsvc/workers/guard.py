@@ -13,16 +13,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import blake2b
 from typing import Any
 
 import orjson
 
 from .. import kafka
 from ..config import Settings
+from ..erasure import blanked
 from ..errors import BadEvent, ConfigurationError, CustsvcError, NewerSchema
 from ..events import SOURCE_HEADER, ReceivedEvent, decode
 from ..record import header
-from ..stores.base import Facts, Known, Store, restored
+from ..stores.base import Facts, Known, Row, Store, restored
 from ..stores.limit import FACT
 
 logger = logging.getLogger(__name__)
@@ -113,25 +115,50 @@ def _unknown(store: Store, records: Sequence[tuple[ReceivedEvent, str]]) -> list
     """Those that this database neither has nor has gone past."""
     known = store.outbox.events([(event.customer_id, event.version) for event, _ in records])
     ids = sorted({event.customer_id for event, _ in records})
-    versions = {row.id: row.version for row in store.replica.rows(ids)}
+    rows = {row.id: row for row in store.replica.rows(ids)}
     ours = store.outbox.source()
     return [
         (event, source)
         for event, source in records
         if not _is_ours(
+            store,
             event,
             known.get((event.customer_id, event.version)),
-            versions.get(event.customer_id, 0),
-            foreign=source != ours,
+            None if source != ours else rows.get(event.customer_id),
         )
     ]
 
 
-def _is_ours(event: ReceivedEvent, known: Known | None, version: int, *, foreign: bool) -> bool:
+def _is_ours(store: Store, event: ReceivedEvent, known: Known | None, row: Row | None) -> bool:
+    """`row` is the customer as this database has it; None for a record that names another one."""
     if known is not None and event.op != "snapshot":
         return known.event_id == event.id
-    # A history may have been cut; and a snapshot has no event of its own.
-    return version >= event.version and not foreign
+    # A history may have been cut; and a snapshot has no event of its own, so its content decides.
+    if row is None or row.version < event.version:
+        return False
+    return event.op != "snapshot" or is_as_sent(store, row, event.version, fingerprint(event.doc()))
+
+
+def fingerprint(doc: bytes) -> bytes:
+    """What tells one state of a customer from another."""
+    return blake2b(doc, digest_size=16).digest()
+
+
+def is_as_sent(store: Store, row: Row, version: int, sent: bytes) -> bool:
+    """Whether a customer was at `version` what a record with this fingerprint says it was.
+
+    True where that is not known any more: its history was cut, or blanked with the customer.
+    """
+    doc = row.doc if row.version == version else _state_at(store, row.id, version)
+    return doc is None or fingerprint(doc) == sent or blanked(doc) == doc
+
+
+def _state_at(store: Store, customer_id: int, version: int) -> bytes | None:
+    for payload in store.customers.history(customer_id, limit=1, before_version=version + 1):
+        event = decode(payload, b"%d" % customer_id)
+        if event.version == version:
+            return event.doc()
+    return None
 
 
 def remember_resync(settings: Settings, facts: Facts, ends: Mapping[int, int]) -> None:

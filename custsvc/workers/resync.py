@@ -19,8 +19,8 @@ from ..config import Settings
 from ..customer import Customer, utc_now
 from ..errors import BadEvent, Conflict, NewerSchema, VersionConflict
 from ..events import ReceivedEvent, decode, new_change
-from ..stores.base import Store, batches
-from .guard import remember_resync
+from ..stores.base import Known, Row, Store, batches
+from .guard import fingerprint, is_as_sent, remember_resync
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +29,11 @@ _ACTOR = "custsvc resync"
 
 
 class Sent(NamedTuple):
-    """The highest version of a customer on the topic."""
+    """The highest version of a customer on the topic; of a snapshot also what tells its content."""
 
     version: int
     event_id: str
-    is_snapshot: bool
+    snapshot: bytes | None
 
 
 class Resynced(NamedTuple):
@@ -84,7 +84,8 @@ def _read(settings: Settings, client: kafka.Consumer) -> tuple[dict[int, int], d
     for event in _events(kafka.read_ranges(client, topic, marks, servers)):
         known = sent.get(event.customer_id)
         if known is None or event.version > known.version:
-            sent[event.customer_id] = Sent(event.version, event.id, event.op == "snapshot")
+            snapshot = fingerprint(event.doc()) if event.op == "snapshot" else None
+            sent[event.customer_id] = Sent(event.version, event.id, snapshot)
     return {part: high for part, (_, high) in marks.items()}, sent
 
 
@@ -104,10 +105,16 @@ def _compare(store: Store, sent: Mapping[int, Sent]) -> tuple[list[int], list[in
     behind = []
     for customer_id, each in sent.items():
         row, event = rows.get(customer_id), known.get((customer_id, each.version))
-        is_other = event is not None and event.event_id != each.event_id and not each.is_snapshot
-        if row is not None and (row.version < each.version or is_other):
+        if row is not None and (row.version < each.version or _is_other(store, row, event, each)):
             behind.append(customer_id)
     return behind, [customer_id for customer_id in sent if customer_id not in rows]
+
+
+def _is_other(store: Store, row: Row, known: Known | None, sent: Sent) -> bool:
+    """Whether the source has another change under the version that was sent."""
+    if sent.snapshot is not None:
+        return not is_as_sent(store, row, sent.version, sent.snapshot)
+    return known is not None and known.event_id != sent.event_id
 
 
 def _raise(store: Store, customer_id: int, above: int) -> bool:

@@ -18,10 +18,11 @@ from custsvc.kafka import Publisher, Record, partition_of
 from custsvc.service import Caller, CustomerService
 from custsvc.stores.base import Store
 from custsvc.stores.limit import EventLimit
-from custsvc.workers import relay
-from custsvc.workers.guard import check_topic, topic_problem
+from custsvc.workers import guard, relay
+from custsvc.workers.guard import check_lineage, check_topic, topic_problem
 from custsvc.workers.loop import Stop
 from custsvc.workers.relay import Relay
+from custsvc.workers.replay import Replay
 from custsvc.workers.resync import resync
 
 from .conftest import Topic, Workers, make_topic_anew, until
@@ -175,6 +176,55 @@ def test_a_source_restored_to_an_older_state_is_refused_and_resync_makes_it_the_
     }
     assert b"another third" in rows[rewritten].doc
     assert service.create(Fields("new"), ME).id > lost
+
+
+@pytest.mark.parametrize("more", [0, 2], ids=["at the version of the snapshot", "past it"])
+def test_a_restored_source_is_noticed_where_the_topic_ends_in_snapshots(
+    more: int, store: Store, settings: Settings, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "_TAIL", 1)
+    service = CustomerService(store.customers)
+    ada = service.create(Fields("Ada"), ME).id
+    service.replace(ada, Fields("second"), ME)
+    with workers.running_relay(store):
+        published(store)
+    with Publisher(settings) as publisher:
+        Replay(settings, store, publisher).send((ada,))
+    check_lineage(settings, store)
+
+    take_back(store, ada, 1)
+    for number in range(1 + more):
+        service.replace(ada, Fields(f"another {number}"), ME)
+
+    with pytest.raises(ConfigurationError, match="restored to an older state"):
+        check_lineage(settings, store)
+    resync(settings, store)
+    check_lineage(settings, store)
+    stored = store.customers.get(ada)
+    assert stored is not None
+    assert stored.version == 3 + more
+
+
+@pytest.mark.parametrize("what", ["nothing", "changed", "deleted", "erased"])
+def test_what_happens_to_a_customer_after_a_snapshot_is_no_restore(
+    what: str, store: Store, settings: Settings, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "_TAIL", 1)
+    service = CustomerService(store.customers)
+    ada = service.create(Fields("Ada", "ada@example.com"), ME).id
+    with workers.running_relay(store):
+        published(store)
+    with Publisher(settings) as publisher:
+        Replay(settings, store, publisher).send((ada,))
+
+    if what == "changed":
+        service.replace(ada, Fields("second"), ME)
+    elif what == "deleted":
+        service.delete(ada, ME)
+    elif what == "erased":
+        service.erase(ada, ME)
+
+    check_lineage(settings, store)
 
 
 @pytest.fixture

@@ -189,7 +189,7 @@ def test_what_one_batch_brings_is_in_order_across_rules(rules: Rules, ledger: Le
     digests = Digests(ledger, rules)
     events = changes(2, ago=3 * HOUR)
     phone = events[1]._replace(version=4, id="e4", after={**events[1].after, "phone": "+41 1"})
-    phone = phone._replace(before=events[1].after)
+    phone = phone._replace(said_before=events[1].after)
 
     assert digests.add(rows(rules, [*events, phone])) == 2
 
