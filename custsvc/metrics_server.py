@@ -103,6 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, exposition(self.server.role, self.server.gauges), CONTENT_TYPE_LATEST)
 
     def _json(self, status: int, body: dict[str, Any]) -> None:
+        body = {**body, "role": self.server.role}
         self._send(status, json.dumps(body).encode(), "application/json")
 
     def _send(self, status: int, body: bytes, media: str) -> None:

@@ -7,7 +7,6 @@ Each worker builds its own app after it was spawned, so no connection is ever sh
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import logging
 import multiprocessing
@@ -17,6 +16,7 @@ import tempfile
 import threading
 import time
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from granian import Granian
@@ -24,13 +24,14 @@ from granian.constants import Interfaces
 from granian.http import HTTP1Settings, HTTP2Settings
 from granian.log import LogLevels
 
-from .. import logs
+from .. import logs, temporary
 from ..auth import check_exposure
 from ..collector import spare_batches
 from ..config import Settings
 from ..errors import ConfigurationError
 from .heads import HEAD_MAX
 from .limit import table
+from .shared import Flag
 from .starting import Starting, follow
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def serve(settings: Settings, opening: Preparing | None = None) -> None:
     """
     check_exposure(settings.auth, settings.http_host)
     check_port(settings.http_host, settings.http_port)
+    temporary.use()
     # A fork would copy the locks that other threads of this process hold at that moment.
     multiprocessing.set_start_method("spawn", force=True)
     server = _Server(
@@ -91,10 +93,10 @@ def serve(settings: Settings, opening: Preparing | None = None) -> None:
     # The workers' counts go to files there, which their environment names.
     folder = tempfile.TemporaryDirectory(prefix="custsvc-metrics-")
     os.environ[METRICS_FOLDER] = folder.name
-    server.stopping = stopping = multiprocessing.RawValue(ctypes.c_bool, False)
+    server.stopping = stopping = Flag(1, Path(folder.name) / "stopping")
     url = f"http://{settings.http_host}:{settings.http_port}"
     logger.info("Serving the API at %s", url, extra={"action": "serving", "workers": settings.workers})
-    starting = Starting(settings.backend)
+    starting = Starting(settings.backend, Path(folder.name) / "starting")
     if opening is not None:
         follow(opening, starting, server.signal_handler_interrupt)
     with table() as counts:
@@ -107,12 +109,11 @@ def serve(settings: Settings, opening: Preparing | None = None) -> None:
 class _Server(Granian):  # type: ignore[misc, valid-type]
     """Granian, whose workers may end before it when a service manager stops them all: that is no failure."""
 
-    # Not an Event: setting one waits for ever for a process that was killed while it waited.
-    stopping: ctypes.c_bool
+    stopping: Flag
 
     def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
         # Event streams never end by themselves, and a worker waits for the answers it has in hand.
-        self.stopping.value = True
+        self.stopping.raise_()
         super().signal_handler_interrupt(*args, **kwargs)
 
     def shutdown(self, exit_code: int = 0) -> None:
@@ -155,9 +156,7 @@ def _cannot_listen(host: str, port: int, exc: OSError) -> ConfigurationError:
     )
 
 
-def _load(
-    settings: Settings, parent: int, stopping: ctypes.c_bool, starting: Starting, limit_table: str
-) -> Flask:
+def _load(settings: Settings, parent: int, stopping: Flag, starting: Starting, limit_table: str) -> Flask:
     """The app of a worker, built in it."""
     # Ctrl-C on a terminal reaches the whole group, and whoever stops first looks like a crash to the main
     # process. So workers leave the group, and stop when the main process tells them.
@@ -178,8 +177,8 @@ def _load(
     return app
 
 
-def _close_streams(app: Flask, stopping: ctypes.c_bool) -> None:
-    while not stopping.value:
+def _close_streams(app: Flask, stopping: Flag) -> None:
+    while not stopping.is_raised():
         time.sleep(_STOP_CHECK)
     app.extensions["custsvc"].feed.close()
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
-import multiprocessing
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from .shared import Shared
 
 if TYPE_CHECKING:
     from ..workers.prepare import Preparing
@@ -21,10 +22,9 @@ _LOOK_EVERY: Final = 0.2
 class Starting:
     """A reason that all processes share; empty when there is none not to work."""
 
-    def __init__(self, dependency: str) -> None:
+    def __init__(self, dependency: str, path: Path | None = None) -> None:
         self.dependency = dependency
-        # Not an Array with a lock: that would be held for ever by a process which was killed with it.
-        self._reason = multiprocessing.RawArray(ctypes.c_char, _REASON_MAX + 1)
+        self._reason = Shared(_REASON_MAX + 1, path)
 
     def tell(self, reason: str) -> None:
         """From now on requests are refused for this reason."""

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
+from ..extras import NotInstalled
+
 if TYPE_CHECKING:
     from ..config import Backend, Settings
+    from ..local.state import Known
+    from ..stores.base import Store
 
 Server = Literal["postgres", "mongo", "kafka", "mail"]
 
@@ -96,24 +100,89 @@ def settings_for(
     where they do not.
     """
     from .. import logs
-    from ..config import Settings
 
     if Talk.log_level() is not None and flags.get("log_level") is None:
         flags["log_level"] = Talk.log_level()
-    settings = Settings.load(flags)
+    settings = load(flags)
     logs.set_up(settings.log_level, settings.log_format, role)
     words: dict[str, Server] = {"backend": settings.backend, "other": settings.other_backend}
     wanted: list[Server] = [words.get(need, cast("Server", need)) for need in needs]
     missing = [server for server in wanted if not getattr(settings, _SETTING_OF[server])]
-    if missing and os.environ.get("CUSTSVC_LOCAL") != "never":
+    if missing and _may_embed():
         settings = _with_embedded(settings, missing, start=start)
     return settings
 
 
+def load(flags: Mapping[str, Any]) -> Settings:
+    """The settings. A backend that nobody chose is the system of record of the data folder, if that has one.
+
+    The data folder has no say where the address of a database is set that is none of its own.
+    """
+    from ..config import BACKENDS, Settings
+
+    settings = Settings.load(flags)
+    if "backend" in settings.origins:
+        return settings
+    known = data_folder(settings)
+    given = {backend: getattr(settings, _SETTING_OF[backend]) for backend in BACKENDS}
+    elsewhere = any(url and url != known.url(backend) for backend, url in given.items())
+    if known.source not in BACKENDS or elsewhere:
+        return settings
+    origins = {**settings.origins, "backend": str(settings.data_dir)}
+    return settings.replace(backend=known.source, origins=origins)
+
+
+def claim_source(settings: Settings, store: Store) -> None:
+    """Mark this database as the system of record, in the database and in the data folder it is from."""
+    store.claim_role("source")
+    known = data_folder(settings)
+    if known.source is None and known.url(store.name) == settings.url(cast("Backend", store.name)):
+        from ..local import LocalServers
+
+        LocalServers(settings.data_dir).remember_source(store.name)
+
+
+def expect_source(store: Store) -> None:
+    """Raise ConfigurationError where this database is a copy: what follows would take it for the truth."""
+    from ..errors import ConfigurationError
+
+    if store.facts.get("role") == "copy":
+        other = "mongo" if store.name == "postgres" else "postgres"
+        raise ConfigurationError(
+            f"the {store.name} database is a copy, and this needs the system of record",
+            fix=f"say --backend {other}, or set CUSTSVC_BACKEND={other}",
+        )
+
+
+def data_folder(settings: Settings) -> Known:
+    """What the data folder remembers; nothing where it cannot be read, which is told when it is needed."""
+    from ..errors import ConfigurationError
+    from ..local.state import Known
+
+    try:
+        return Known.of(settings.data_dir)
+    except ConfigurationError:
+        return Known({})
+
+
+def given_addresses(settings: Settings) -> dict[str, str]:
+    """The servers' addresses that are set, by variable."""
+    found = {setting: str(getattr(settings, setting)) for setting in _SETTING_OF.values()}
+    return {"CUSTSVC_" + setting.upper(): url for setting, url in found.items() if url}
+
+
+def _may_embed() -> bool:
+    return os.environ.get("CUSTSVC_LOCAL", "").lower() != "never"
+
+
 def _with_embedded(settings: Settings, missing: list[Server], *, start: bool) -> Settings:
     from ..errors import ConfigurationError
-    from ..local import LocalServers, join_or_start
 
+    variables = ", ".join("CUSTSVC_" + _SETTING_OF[server].upper() for server in missing)
+    try:
+        from ..local import LocalServers, join_or_start
+    except NotInstalled as exc:
+        raise NotInstalled("local", exc.package, instead=f"set {variables}") from exc
     if start:
         addresses = join_or_start(settings.data_dir, missing, say)
     else:
@@ -122,7 +191,7 @@ def _with_embedded(settings: Settings, missing: list[Server], *, start: bool) ->
     if absent:
         raise ConfigurationError(
             f"{', '.join(absent)} does not run in {settings.data_dir}, and no address of it is set",
-            fix=f"custsvc up, or set CUSTSVC_{_SETTING_OF[absent[0]].upper()}",
+            fix=f"custsvc up, or set {', '.join('CUSTSVC_' + _SETTING_OF[s].upper() for s in absent)}",
         )
     return settings.replace(
         **{_SETTING_OF[server]: addresses["CUSTSVC_" + _SETTING_OF[server].upper()] for server in missing}
@@ -132,15 +201,16 @@ def _with_embedded(settings: Settings, missing: list[Server], *, start: bool) ->
 def joined(settings: Settings) -> Settings:
     """The settings, with the embedded servers that run standing in for addresses that nobody gave."""
     from ..errors import ConfigurationError
-    from ..local import LocalServers
 
-    if os.environ.get("CUSTSVC_LOCAL") == "never":
+    missing = [setting for setting in _SETTING_OF.values() if not getattr(settings, setting)]
+    if not missing or not _may_embed():
         return settings
     try:
+        from ..local import LocalServers
+
         addresses = LocalServers(settings.data_dir).env()
     except ConfigurationError:
-        return settings  # The embedded servers are not installed.
-    missing = [setting for setting in _SETTING_OF.values() if not getattr(settings, setting)]
+        return settings  # The embedded servers are not installed, or are somebody else's.
     return settings.replace(
         **{name: url for name in missing if (url := addresses.get("CUSTSVC_" + name.upper()))}
     )

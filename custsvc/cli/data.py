@@ -15,6 +15,8 @@ from .common import (
     LogLevelOption,
     OutputOption,
     backend_named,
+    claim_source,
+    expect_source,
     say,
     settings_for,
 )
@@ -46,7 +48,7 @@ def seed(
 
     with open_store(settings) as store:
         store.migrate()
-        store.claim_role("source")
+        claim_source(settings, store)
         started = time.monotonic()
         with bar("seeding", count) as progress:
             written = seed_customers(store.customers, count, seed_number, progress=progress)
@@ -173,6 +175,7 @@ def verify(
         open_store(settings, holder, copy_name) as copy,
         pipeline(settings, source, copy) as way,
     ):
+        expect_source(source)
         with bar("comparing", source.customers.count(CustomerFilter("include"))) as progress:
             report = check.verify(source.replica, copy.replica, way, patience=wait, progress=progress)
         if repair and report.differences:

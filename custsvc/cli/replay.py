@@ -8,7 +8,15 @@ import typer
 
 from ..errors import NotFound
 from . import output
-from .common import BackendOption, DataDirOption, LogLevelOption, OutputOption, say, settings_for
+from .common import (
+    BackendOption,
+    DataDirOption,
+    LogLevelOption,
+    OutputOption,
+    expect_source,
+    say,
+    settings_for,
+)
 
 
 def replay(
@@ -51,6 +59,7 @@ def replay(
 
     selection = Selection(tuple(ids) if ids else None, parse_time(since) if since else None)
     with open_store(settings) as store, Stop().on_signals() as stop, Publisher(settings) as publisher:
+        expect_source(store)
         total = Replay(settings, store, publisher).count(selection)
         if dry_run:
             say(f"{total:,} customers would be sent to {settings.topic_updates}")

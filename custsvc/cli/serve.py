@@ -12,6 +12,7 @@ from .common import (
     DataDirOption,
     LogFormatOption,
     LogLevelOption,
+    claim_source,
     joined,
     settings_for,
     watch_parent,
@@ -92,10 +93,13 @@ def serve(
     settings = joined(settings)
     from ..api import server
     from ..auth import check_exposure
+    from ..extras import require
     from ..stores import open_store
     from ..workers.loop import Stop
     from ..workers.prepare import Preparing
 
+    if settings.oidc_issuer:
+        require("oidc")
     check_exposure(settings.auth, settings.http_host)
     server.check_port(settings.http_host, settings.http_port)
     watch_parent()
@@ -118,7 +122,7 @@ def _open(settings: Settings, store: Store, waiting: Waiting) -> None:
         _index_lists(store, waiting)
     else:
         store.migrate(waiting=waiting)
-        store.claim_role("source")
+        claim_source(settings, store)
     if settings.auth == "on":
         _warn_without_keys(store)
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .common import BackendOption, DataDirOption, say
+from ..extras import NotInstalled
+from .common import BackendOption, DataDirOption, data_folder, given_addresses, load, say
 
 if TYPE_CHECKING:
     from ..config import Settings
@@ -66,10 +67,7 @@ def up(
 
     Example: custsvc up --seed 1000
     """
-    from ..config import Settings
-
-    flags = {"backend": backend, "http_port": port, "workers": workers, "data_dir": data_dir}
-    settings = Settings.load(flags)
+    settings = load({"backend": backend, "http_port": port, "workers": workers, "data_dir": data_dir})
     counts = {} if servers_only else _counts(without or [], copies or [])
     _check_seed(seed, counts)
     if detach:
@@ -86,10 +84,9 @@ def down(data_dir: DataDirOption = None) -> None:
 
     Example: custsvc down
     """
-    from ..config import Settings
     from ..local import runs
 
-    folder = Settings.load({"data_dir": data_dir}).data_dir
+    folder = load({"data_dir": data_dir}).data_dir
     say(f"stopped everything in {folder}" if runs.down(folder, say) else f"nothing runs in {folder}")
 
 
@@ -97,31 +94,48 @@ def env(
     data_dir: DataDirOption = None,
     output: Annotated[str, typer.Option("--output", "-o", help="sh or json.", metavar="FORMAT")] = "sh",
 ) -> None:
-    """Print the addresses of what runs here, passwords included, as shell exports.
+    """Print the addresses of what runs here, passwords included, and the backend, as shell exports.
+
+    An address of a server that does not run here is the one that is set, if any.
 
     Example: eval "$(custsvc env)"
     """
     import json
     import shlex
 
-    from ..config import Settings
-    from ..errors import ConfigurationError
-    from ..local import LocalServers, runs
     from .output import checked
 
     checked(output, ("sh", "json"))
-    folder = Settings.load({"data_dir": data_dir}).data_dir
-    values = LocalServers(folder).env()
-    state = runs.status(folder)
-    if state.supervisor is not None and "api_url" in state.info:
-        values["CUSTSVC_API_URL"] = state.info["api_url"]
-    if not values:
-        raise ConfigurationError(f"nothing runs in {folder}", fix="custsvc up --detach")
+    values = _environment(load({"data_dir": data_dir}))
     if output == "json":
         typer.echo(json.dumps(values, indent=2))
     else:
         for name, value in values.items():
             typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """What another command needs to be told, by variable. Raises ConfigurationError if nothing is known."""
+    from ..errors import ConfigurationError
+
+    folder, backend = settings.data_dir, data_folder(settings).source
+    values = given_addresses(settings)
+    try:
+        from ..local import LocalServers, runs
+
+        values |= LocalServers(folder).env()
+        up = runs.status(folder)
+    except NotInstalled:
+        if not values:
+            raise
+        return values | {"CUSTSVC_BACKEND": settings.backend}
+    if up.supervisor is not None:
+        backend = backend or up.info.get("backend")
+        if "api_url" in up.info:
+            values["CUSTSVC_API_URL"] = up.info["api_url"]
+    if not values:
+        raise ConfigurationError(f"nothing runs in {folder}", fix="custsvc up --detach")
+    return values | {"CUSTSVC_BACKEND": backend or settings.backend}
 
 
 def _counts(without: list[str], copies: list[str]) -> dict[str, int]:

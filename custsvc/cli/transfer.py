@@ -12,9 +12,18 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from .. import temporary
 from ..errors import ConfigurationError, ExitCode
 from . import output
-from .common import BackendOption, DataDirOption, LogLevelOption, OutputOption, say, settings_for
+from .common import (
+    BackendOption,
+    DataDirOption,
+    LogLevelOption,
+    OutputOption,
+    claim_source,
+    say,
+    settings_for,
+)
 
 if TYPE_CHECKING:
     from ..transfer.load import Report
@@ -131,7 +140,7 @@ def import_(
     options = Options(cast(Key, on), restore, skip_errors, dry_run, plan, meaning)
     with open_store(settings) as store, _opened(file, "rb") as source:
         store.migrate()
-        store.claim_role("source")
+        claim_source(settings, store)
 
         def rows() -> Reading:
             source.seek(0)
@@ -201,7 +210,7 @@ def _opened(file: str, mode: str) -> Iterator[IO[bytes]]:
         elif mode == "wb":
             yield sys.stdout.buffer
         else:
-            with tempfile.TemporaryFile() as copy:
+            with tempfile.TemporaryFile(dir=temporary.folder()) as copy:
                 shutil.copyfileobj(sys.stdin.buffer, copy)
                 yield cast("IO[bytes]", copy)
     except OSError as exc:

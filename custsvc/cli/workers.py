@@ -13,6 +13,7 @@ from .common import (
     LogFormatOption,
     LogLevelOption,
     backend_named,
+    claim_source,
     say,
     settings_for,
     watch_parent,
@@ -82,7 +83,7 @@ def relay(
         with serving(settings, "relay", checks, lambda: outbox_gauges(store) | verify_gauges(store)):
             if not schema.run():
                 return
-            store.claim_role("source")
+            claim_source(settings, store)
             ensure_topics(settings)
             if accept_topic:
                 check_topic(settings, store.facts, accept=True)

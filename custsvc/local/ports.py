@@ -6,6 +6,8 @@ import random
 import socket
 from collections.abc import Container
 
+from custsvc.extras import needs
+
 HOST = "127.0.0.1"
 
 # Below the range from which systems take the ports of outgoing connections (32768 on Linux, 49152 elsewhere),
@@ -40,7 +42,8 @@ def choose(remembered: int | None = None, *, other_than: Container[int | None] =
 
 def taken_by(port: int) -> str:
     """` by NAME (pid N)` for the process that listens on a port; empty where that cannot be seen."""
-    import psutil
+    with needs("local"):
+        import psutil
 
     try:
         for connection in psutil.net_connections("tcp"):

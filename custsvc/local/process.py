@@ -18,7 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
+from custsvc.extras import needs
+
+with needs("local"):
+    import psutil
 
 LOG_LIMIT = 10 * 1024 * 1024
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
 
+from custsvc import temporary
 from custsvc.errors import ConfigurationError, TemporaryError
 
 from . import process
@@ -78,6 +79,11 @@ class LocalServers:
         running = [server for server in self._known() if server.is_running()]
         return {server.variable: server.url for server in running}
 
+    def remember_source(self, backend: str) -> None:
+        """Note which of the databases is the system of record, for commands to come."""
+        with self._locked():
+            self._state().put_source(backend)
+
     def stop(self) -> None:
         """Stop those that run; an ephemeral set is removed with its data."""
         if not (self._state_path.exists() or self._ephemeral_path.exists()):
@@ -137,8 +143,10 @@ class LocalServers:
         return any(process.Identity(r["pid"], r["created"]).is_running() for r in records if r.get("pid"))
 
     def _make(self, name: str) -> Server:
-        state = State(self._ephemeral_path if self._is_ephemeral() else self._state_path)
-        return KINDS[name](self.home, state, self._say, self.cancelled)
+        return KINDS[name](self.home, self._state(), self._say, self.cancelled)
+
+    def _state(self) -> State:
+        return State(self._ephemeral_path if self._is_ephemeral() else self._state_path)
 
     def _known(self) -> list[Server]:
         return [self.server(name) for name in self.names]
@@ -149,7 +157,7 @@ class LocalServers:
             # Those asked for before the home was known, ours or another starter's, would look elsewhere.
             self._servers.clear()
             if not self.home.exists():
-                home = Path(tempfile.mkdtemp(prefix="custsvc-"))
+                home = Path(tempfile.mkdtemp(prefix="custsvc-", dir=temporary.folder()))
                 home.chmod(0o711 if os.geteuid() == 0 else 0o700)
                 write_json(self._ephemeral_path, {"home": str(home), "made_data_dir": made_data_dir})
         return self._known()

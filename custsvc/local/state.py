@@ -45,6 +45,28 @@ def write_json(path: Path, value: Record) -> None:
     new.replace(path)
 
 
+class Known:
+    """What a data folder tells of its servers, without a look whether they run."""
+
+    def __init__(self, content: Record) -> None:
+        self._content = content
+
+    @classmethod
+    def of(cls, data_dir: Path) -> Known:
+        """Of its ephemeral servers while there are any, else of those that last."""
+        return cls(read_json(data_dir / "ephemeral.json") or read_json(data_dir / "servers.json"))
+
+    @property
+    def source(self) -> str | None:
+        """The backend that is its system of record, once a role has made it that."""
+        return self._content.get("source")
+
+    def url(self, name: str) -> str | None:
+        """The address of one of its servers, as that was started last."""
+        url: str | None = self._content.get("servers", {}).get(name, {}).get("url")
+        return url
+
+
 class State:
     """The records of the servers, by name. Writers of other processes are kept out by the caller's lock."""
 
@@ -62,3 +84,9 @@ class State:
             content = read_json(self.path)
             content["servers"] = {**content.get("servers", {}), name: record}
             write_json(self.path, content)
+
+    def put_source(self, backend: str) -> None:
+        """Note which backend is the system of record. Whoever comes first decides."""
+        with _writing:
+            content = read_json(self.path)
+            write_json(self.path, {"source": backend, **content})

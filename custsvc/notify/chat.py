@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError
+from ..extras import needs
 from ..stores.base import Notification
 from .channel import Outcome
 
@@ -39,7 +40,8 @@ class AppriseChannel:
 
 
 def _apprise(name: str, url: str) -> Apprise:
-    from apprise import Apprise
+    with needs("channels"):
+        from apprise import Apprise
 
     # Apprise logs the URL with what is secret in it, so its errors are told in our words.
     found = Apprise()

@@ -15,6 +15,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from .. import __version__
+from ..extras import needs
 from ..stores.base import Notification
 from .channel import BadMail, Outcome
 
@@ -36,7 +37,8 @@ class WebhookChannel:
     """The port `Channel` on one receiver. Its notifications' texts are the bodies, as JSON."""
 
     def __init__(self, url: str, secret: str, *, timeout: float = _TIMEOUT) -> None:
-        from standardwebhooks import Webhook
+        with needs("channels"):
+            from standardwebhooks import Webhook
 
         self._url = urlsplit(url)
         self._signer = Webhook(secret)

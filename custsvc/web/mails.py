@@ -8,6 +8,7 @@ from typing import Any, Final
 from flask import Blueprint, Response, redirect, render_template, request
 
 from ..errors import NotFound
+from ..extras import NotInstalled
 from ..stores.ledger import DISCARDABLE, RETRIABLE
 from . import once, toast
 from .access import route, services
@@ -88,7 +89,7 @@ def _folder() -> Any:
     try:
         from ..local import LocalServers
         from ..local.mail import Mailbox
-    except ImportError:  # the embedded servers are an extra
+    except NotInstalled:
         return None
     folder = LocalServers(settings.data_dir).home / "mail" / "mails"
     return Mailbox(folder) if folder.is_dir() else None

@@ -19,7 +19,8 @@ from itsdangerous import BadData, URLSafeTimedSerializer
 
 from ..auth import NAME_MAX, ROLES, Principal
 from ..config import Settings
-from ..errors import ConfigurationError, CustsvcError
+from ..errors import CustsvcError
+from ..extras import needs
 from ..stores.base import Role
 from . import toast
 from .access import acts, anybody, route, services, web
@@ -124,13 +125,9 @@ class Provider:
     """One provider, as its discovery document describes it."""
 
     def __init__(self, settings: Settings) -> None:
-        try:
+        with needs("oidc"):
             import joserfc  # noqa: F401
             from authlib.integrations.requests_client import OAuth2Session
-        except ImportError as exc:
-            raise ConfigurationError(
-                "sign-in by OpenID Connect is not installed", fix="pip install 'custsvc[oidc]'"
-            ) from exc
         self._new_session = OAuth2Session
         self._settings = settings
         self._lock = threading.Lock()

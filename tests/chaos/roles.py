@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -74,8 +74,11 @@ def serves(port: int) -> bool:
 class Role:
     """One command of custsvc; `start` may be called again after it has ended."""
 
-    def __init__(self, arguments: list[str], env: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, arguments: list[str], env: Mapping[str, str], log: Path, command: Sequence[str] = COMMAND
+    ) -> None:
         self.arguments = arguments
+        self._command = command
         self.log = log
         # It ends with this process, however that ends.
         self._env = {**clean_environment(), "CUSTSVC_PARENT_PID": str(os.getpid()), **env}
@@ -86,7 +89,7 @@ class Role:
         env = {**self._env, "CUSTSVC_CRASH_AT": crash_at} if crash_at else self._env
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                [*COMMAND, *self.arguments],
+                [*self._command, *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

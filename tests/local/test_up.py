@@ -95,7 +95,34 @@ def test_env_prints_what_another_command_needs(up: tuple[Path, str]) -> None:
         "CUSTSVC_KAFKA",
         "CUSTSVC_SMTP_URL",
         "CUSTSVC_API_URL",
+        "CUSTSVC_BACKEND",
     }
+    assert as_json["CUSTSVC_BACKEND"] == "postgres"
+
+
+def test_a_folder_whose_system_of_record_is_mongodb_knows_it(folder: Path) -> None:
+    port = ports.choose()
+    up = custsvc(folder, "up", "--detach", "--backend", "mongo", "--port", str(port), "--seed", "3")
+    assert up.returncode == 0, up.stdout + up.stderr
+    assert process.wait_until(
+        lambda: get(f"http://localhost:{port}/api/customers/?limit=1")["count"] == 3, 120, every_s=0.2
+    )
+
+    verified = custsvc(folder, "verify", "--wait", "120")
+    status = custsvc(folder, "status", "-o", "json")
+    doctor = json.loads(custsvc(folder, "doctor", "-o", "json").stdout)
+    wrong = custsvc(folder, "verify", "--backend", "postgres")
+
+    assert json.loads(custsvc(folder, "env", "-o", "json").stdout)["CUSTSVC_BACKEND"] == "mongo"
+    assert (verified.returncode, "mongo → postgres" in verified.stderr) == (0, True), verified.stderr
+    assert json.loads(status.stdout)[0]["detail"].startswith("mongo: ")
+    parts = {each["check"]: each["detail"] for each in doctor}
+    assert "(system of record)" in parts["mongo"]
+    assert "(copy)" in parts["postgres"]
+    assert wrong.returncode == 3
+    assert "fix: say --backend mongo" in wrong.stderr
+    assert custsvc(folder, "down").returncode == 0
+    assert custsvc(folder, "config", "show").stdout.count("mongo") >= 1
 
 
 def test_the_api_comes_back_after_a_kill_9_of_its_process(up: tuple[Path, str]) -> None:
