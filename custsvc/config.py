@@ -30,6 +30,16 @@ BACKENDS: tuple[Backend, ...] = get_args(Backend)
 _OTHER_NAMES = frozenset({"LOCAL", "API_URL", "PARENT_PID", "CRASH_AT", "CACHE_DIR", "CONFIG"})
 _TEST_PREFIX = PREFIX + "TEST_"
 
+_OPTIONS = "kafka_options"
+_BROKER = re.compile(
+    r"(?:(?i:PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)://)?"
+    r"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_.-]+)(?::(\d{1,5}))?"
+)
+# Properties of librdkafka that end as the name of a secret's file would.
+_OPTIONS_OF_FILES = frozenset(
+    {"sasl.oauthbearer.assertion.private.key.file", "sasl.oauthbearer.assertion.jwt.template.file"}
+)
+
 # The environment names of the original services, so that their deployments go on working.
 _ORIGINAL_NAMES = {
     "MICROSERVICES_KafkaService__Servers": "KAFKA",
@@ -153,7 +163,9 @@ class Settings:
         origins: dict[str, str] = {}
         for origin, source in sources:
             for name, raw in source.items():
-                values[name] = _convert(name, raw, origin)
+                value = _convert(name, raw, origin)
+                # One option overrides the same one of an earlier source, and leaves the others.
+                values[name] = {**values.get(name, {}), **value} if name == _OPTIONS else value
                 origins[name] = origin
         return cls(**values, origins=origins)
 
@@ -257,11 +269,19 @@ def _from_environment(environ: Mapping[str, str], origin: str) -> dict[str, Any]
             continue
         name = variable.removeprefix(PREFIX)
         if name.startswith("KAFKA_OPTIONS__"):
-            options[name.removeprefix("KAFKA_OPTIONS__").lower().replace("_", ".")] = text
-        elif name.lower() in FIELDS:
+            option = _option(name.removeprefix("KAFKA_OPTIONS__"))
+            if option.endswith(".file") and option not in _OPTIONS_OF_FILES:
+                option, text = option.removesuffix(".file"), _read_secret(variable, text)
+            options[option] = text
+        elif name.lower() in FIELDS and name.lower() != _OPTIONS:
             values.setdefault(name.lower(), text)
-        elif name.endswith("_FILE") and name.removesuffix("_FILE").lower() in FIELDS:
+        elif name.endswith("_FILE") and name.removesuffix("_FILE").lower() in {*FIELDS} - {_OPTIONS}:
             values[name.removesuffix("_FILE").lower()] = _read_secret(variable, text)
+        elif name in ("KAFKA_OPTIONS", "KAFKA_OPTIONS_FILE"):
+            raise ConfigurationError(
+                f"{variable} in the {origin} does not say which option it is",
+                fix="give each its own variable, as CUSTSVC_KAFKA_OPTIONS__SASL_USERNAME",
+            )
         elif name not in _OTHER_NAMES:
             raise _unknown(variable, f"the {origin}", [env_name(f) for f in FIELDS])
     if options:
@@ -272,9 +292,10 @@ def _from_environment(environ: Mapping[str, str], origin: str) -> dict[str, Any]
 def _read_secret(variable: str, path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8").strip()
-    except OSError as exc:
+    except (OSError, UnicodeDecodeError) as exc:
+        why = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
         raise ConfigurationError(
-            f"{variable} names {path}, which cannot be read ({exc.strerror})",
+            f"{variable} names {path}, which cannot be read ({why})",
             fix=f"make {path} readable, or set {variable.removesuffix('_FILE')} itself",
         ) from exc
 
@@ -332,8 +353,8 @@ _WORDS: dict[str, tuple[str, ...]] = {
 def _convert(name: str, raw: Any, origin: str) -> Any:
     """The value of a setting from its text. Raises ConfigurationError that says what would be right."""
     default = FIELDS[name].default
-    if name == "kafka_options":
-        return {str(k): str(v) for k, v in dict(raw).items()}
+    if name == _OPTIONS:
+        return _options(raw, origin)
     convert: Callable[[Any], Any] = str
     if isinstance(default, bool):
         convert = _boolean if isinstance(raw, str) else bool
@@ -345,11 +366,53 @@ def _convert(name: str, raw: Any, origin: str) -> Any:
         raise _wrong(name, raw, origin, f"a {convert.__name__.strip('_')}") from exc
     if name == "log_level":
         value = value.upper()
+    if name == "kafka":
+        _check_servers(value, origin)
     if name in _WORDS and value not in _WORDS[name]:
         raise _wrong(name, raw, origin, " or ".join(_WORDS[name]))
     if name in _LIMITS and not _LIMITS[name][0] <= value <= _LIMITS[name][1]:
         raise _wrong(name, raw, origin, "a number from {:g} to {:g}".format(*_LIMITS[name]))
     return value
+
+
+def _check_servers(servers: str, origin: str) -> None:
+    for part in servers.split(",") if servers else ():
+        found = _BROKER.fullmatch(part.strip())
+        if found is None or not 0 < int(found[1] or 9092) < 65536:
+            shown = "***" if "@" in servers else repr(servers)  # a password, by mistake
+            raise ConfigurationError(
+                f"{env_name('kafka')} is {shown} ({origin}), but it must be host:port[,host:port]",
+                fix=f"correct {env_name('kafka')}; a user and password go into "
+                "CUSTSVC_KAFKA_OPTIONS__SASL_USERNAME and CUSTSVC_KAFKA_OPTIONS__SASL_PASSWORD",
+            )
+
+
+def _options(raw: Any, origin: str, prefix: str = "") -> dict[str, str]:
+    """librdkafka's properties from a table: `sasl.username = …` in TOML is a table in a table."""
+    if not isinstance(raw, Mapping):
+        raise ConfigurationError(
+            f"kafka_options in {origin} is not a table",
+            fix='write it as [kafka_options] and "name" = "value"',
+        )
+    found: dict[str, str] = {}
+    for key, value in raw.items():
+        name = f"{prefix}{_option(str(key))}"
+        if isinstance(value, Mapping):
+            found |= _options(value, origin, f"{name}.")
+        elif isinstance(value, bool):
+            found[name] = "true" if value else "false"
+        elif isinstance(value, str | int | float):
+            found[name] = str(value)
+        else:
+            raise ConfigurationError(
+                f"{name} of kafka_options in {origin} is a {type(value).__name__}", fix="give it as text"
+            )
+    return found
+
+
+def _option(name: str) -> str:
+    """The property's own name. Only one has an underscore."""
+    return name.lower().replace("_", ".").replace("log.level", "log_level")
 
 
 def _wrong(name: str, raw: Any, origin: str, right: str) -> ConfigurationError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -24,12 +23,26 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.cimpl import NewTopic
 
+from . import kafka_options
 from .config import Settings
 from .errors import ConfigurationError, CustsvcError, TemporaryError
+from .kafka_errors import (
+    END_OF_PARTITION,
+    failure,
+    first_contact,
+    is_passing,
+    librdkafka,
+    note,
+    refusal,
+    spoken_to,
+)
 from .record import Headers
 
 # Seconds a call that a person waits for may take, and those of a worker that will try again anyway.
 TIMEOUT = 5.0
+
+# Seconds after which the first look is taken at what librdkafka tells of a call that has no answer.
+_REFUSED_AFTER = 2.0
 
 # Seconds for a question that some brokers cannot answer.
 _ASIDE = 3.0
@@ -58,33 +71,6 @@ _LEADERLESS = (
 
 # The last millisecond that has a date.
 _LAST_MILLIS = 253_402_300_799_999
-
-# A broker that is away is worth a line now and then, not one for every try.
-_QUIET = 10.0
-
-
-class _Seldom(logging.Filter):
-    """Lets each kind of message pass once in a while; the kind is how it begins.
-
-    That a property we chose is experimental is told at each start of librdkafka and is nobody's concern.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._last: dict[str, float] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.getMessage().startswith("CONFWARN"):
-            return False
-        kind, now = record.getMessage()[:12], time.monotonic()
-        if now - self._last.get(kind, -_QUIET) < _QUIET:
-            return False
-        self._last[kind] = now
-        return True
-
-
-_librdkafka = logging.getLogger("custsvc.librdkafka")
-_librdkafka.addFilter(_Seldom())
 
 # librdkafka's PARTITION_UA, which its types lack.
 _BY_KEY = -1
@@ -115,99 +101,85 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 
 def _common(settings: Settings) -> dict[str, Any]:
+    servers = settings.kafka_servers
+    spoken_to(servers, settings.kafka_options.get("security.protocol", "plaintext"))
     return {
-        "bootstrap.servers": settings.kafka_servers,
+        "bootstrap.servers": servers,
         "client.id": "custsvc",
         "socket.keepalive.enable": True,
         # A broker that comes back is found within a second, not within ten.
         "reconnect.backoff.max.ms": 1000,
-        "error_cb": _on_error,
-        "logger": _librdkafka,
+        "error_cb": partial(note, servers),
+        "logger": librdkafka,
         **settings.kafka_options,
     }
 
 
-def _on_error(error: KafkaError) -> None:
-    """librdkafka mends these by itself; they are only told."""
-    _librdkafka.warning("%s: %s", error.name(), error.str(), extra={"action": "kafka_error"})
-
-
-END_OF_PARTITION = KafkaError._PARTITION_EOF
-"""Not an error: a consumer has read all that there is. The event's offset is where the next record will be,
-which may be far behind the last one: an end may hold the marks of transactions, and nothing for a reader."""
-
-_REFUSED = (
-    KafkaError._AUTHENTICATION,
-    KafkaError.SASL_AUTHENTICATION_FAILED,
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-    KafkaError._INVALID_ARG,
-)
-
-
-def is_passing(error: KafkaError) -> bool:
-    """Whether a consumer's error is one that librdkafka mends by itself: told, and no more."""
-    if error.code() == END_OF_PARTITION:
-        return True
-    if error.fatal() or error.code() in _REFUSED:
-        return False
-    _on_error(error)
-    return True
-
-
-def failure(exc: KafkaException | KafkaError, servers: str) -> CustsvcError:
-    """Our error for one of librdkafka's."""
-    error = exc.args[0] if isinstance(exc, KafkaException) else exc
-    if error.code() in _REFUSED:
-        return ConfigurationError(
-            f"Kafka at {servers} refuses: {error.str()}",
-            fix="correct CUSTSVC_KAFKA and CUSTSVC_KAFKA_OPTIONS__*",
-        )
-    return TemporaryError(
-        f"cannot reach Kafka at {servers} ({error.str()})",
-        dependency="kafka",
-        fix="start Kafka there, or correct CUSTSVC_KAFKA",
-    )
+def check_options(settings: Settings) -> None:
+    """Raise ConfigurationError where an option of Kafka is wrong. Connects to nothing."""
+    trial = settings.replace(kafka=settings.kafka or "unset")
+    kafka_options.check(settings, _common(trial), _consumer(trial, "custsvc"), _publisher(trial))
 
 
 def admin(settings: Settings) -> AdminClient:
     """A client for topics and groups."""
-    return AdminClient(_common(settings))
+    return kafka_options.make(AdminClient, _common(settings), settings.kafka_options)
 
 
 def consumer(settings: Settings, group: str, **options: Any) -> Consumer:
     """A consumer that commits nothing by itself; `options` are librdkafka's, with `_` for the dots."""
+    return kafka_options.make(Consumer, _consumer(settings, group, **options), settings.kafka_options)
+
+
+def _consumer(settings: Settings, group: str, **options: Any) -> dict[str, Any]:
     common = _common(settings)
-    return Consumer(
-        {
-            # A worker that died is replaced after this long.
-            "session.timeout.ms": 10_000,
-            "heartbeat.interval.ms": 2_000,
-            "fetch.wait.max.ms": 100,
-            # What is fetched ahead is a role's memory. A whole answer of the broker may come on top of what
-            # is queued, and takes many times its size when unpacked; so small answers, asked for often.
-            "queued.max.messages.kbytes": 4_096,
-            "queued.min.messages": 10_000,
-            # It may not be below the size of a message: where that was set, librdkafka finds one by itself.
-            **({} if "message.max.bytes" in common else {"fetch.max.bytes": _FETCH}),
-            "fetch.queue.backoff.ms": 10,
-            # What comes before this may be set by CUSTSVC_KAFKA_OPTIONS__…, what comes after may not.
-            **common,
-            "group.id": group,
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "auto.offset.reset": "earliest",
-            "enable.partition.eof": True,
-            "partition.assignment.strategy": "cooperative-sticky",
-            **{name.replace("_", "."): value for name, value in options.items()},
-        }
-    )
+    return {
+        # A worker that died is replaced after this long.
+        "session.timeout.ms": 10_000,
+        "heartbeat.interval.ms": 2_000,
+        "fetch.wait.max.ms": 100,
+        # What is fetched ahead is a role's memory. A whole answer of the broker may come on top of what
+        # is queued, and takes many times its size when unpacked; so small answers, asked for often.
+        "queued.max.messages.kbytes": 4_096,
+        "queued.min.messages": 10_000,
+        # It may not be below the size of a message: where that was set, librdkafka finds one by itself.
+        **({} if "message.max.bytes" in common else {"fetch.max.bytes": _FETCH}),
+        "fetch.queue.backoff.ms": 10,
+        # What comes before this may be set by CUSTSVC_KAFKA_OPTIONS__…, what comes after may not.
+        **common,
+        "group.id": group,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "earliest",
+        "enable.partition.eof": True,
+        "partition.assignment.strategy": "cooperative-sticky",
+        **{name.replace("_", "."): value for name, value in options.items()},
+    }
 
 
 def _note_error(errors: list[KafkaError], error: KafkaError | None, _message: Any) -> None:
     if error is not None:
         errors.append(error)
+
+
+def _publisher(settings: Settings) -> dict[str, Any]:
+    return {
+        "compression.type": "lz4",
+        "linger.ms": 2,
+        "queue.buffering.max.messages": 200_000,
+        # What comes before this may be set by CUSTSVC_KAFKA_OPTIONS__…, what comes after may not.
+        **_common(settings),
+        "enable.idempotence": True,
+        "acks": "all",
+        # A record that fails must not be overtaken by a later one of the same customer.
+        "enable.gapless.guarantee": True,
+        # Never give a record up: only the caller may, by `give_up`.
+        "message.timeout.ms": 0,
+        # The partition of a key is the one that Java's clients would choose.
+        "partitioner": "murmur2_random",
+        # A call per acknowledgement would cost as much as all the rest of sending a record.
+        "delivery.report.only.error": True,
+    }
 
 
 class Publisher:
@@ -219,28 +191,14 @@ class Publisher:
 
     def __init__(self, settings: Settings) -> None:
         self._servers = settings.kafka_servers
-        self._config = {
-            "compression.type": "lz4",
-            "linger.ms": 2,
-            "queue.buffering.max.messages": 200_000,
-            # What comes before this may be set by CUSTSVC_KAFKA_OPTIONS__…, what comes after may not.
-            **_common(settings),
-            "enable.idempotence": True,
-            "acks": "all",
-            # A record that fails must not be overtaken by a later one of the same customer.
-            "enable.gapless.guarantee": True,
-            # Never give a record up: only the caller may, by `give_up`.
-            "message.timeout.ms": 0,
-            # The partition of a key is the one that Java's clients would choose.
-            "partitioner": "murmur2_random",
-            # A call per acknowledgement would cost as much as all the rest of sending a record.
-            "delivery.report.only.error": True,
-        }
+        self._options = settings.kafka_options
+        self._config = _publisher(settings)
         self._start()
 
     def _start(self) -> None:
         self._errors: list[KafkaError] = []
-        self._producer = Producer({**self._config, "on_delivery": partial(_note_error, self._errors)})
+        config = {**self._config, "on_delivery": partial(_note_error, self._errors)}
+        self._producer = kafka_options.make(Producer, config, self._options)
 
     def limit(self, most: int) -> None:
         """Send at most so many bytes at once: what the topic takes."""
@@ -343,11 +301,18 @@ def _new(settings: Settings, name: str, partitions: int, config: Mapping[str, st
 
 
 def _topics(client: AdminClient, servers: str, timeout: float) -> Mapping[str, Any]:
-    try:
-        topics: Mapping[str, Any] = client.list_topics(timeout=timeout).topics
-    except KafkaException as exc:
-        raise failure(exc, servers) from exc
-    return topics
+    """The topics there are. A password or certificate that is refused is not tried for the whole time."""
+    deadline = time.monotonic() + timeout
+    patience = _REFUSED_AFTER
+    while time.monotonic() + patience < deadline:
+        with suppress(KafkaException):
+            return dict(client.list_topics(timeout=patience).topics)
+        client.poll(0)
+        if (refused := refusal(servers)) is not None:
+            raise refused
+        patience *= 2
+    with first_contact(client, servers):
+        return dict(client.list_topics(timeout=max(deadline - time.monotonic(), 1.0)).topics)
 
 
 def topic_configs(client: AdminClient, names: Sequence[str], *, timeout: float) -> dict[str, dict[str, str]]:
@@ -489,10 +454,8 @@ def _wait_for_leaders(client: AdminClient, settings: Settings, names: list[str],
 
 def partitions(client: Consumer, topic: str, servers: str, *, timeout: float = TIMEOUT) -> list[int]:
     """The partitions of a topic. Raises ConfigurationError where there is no such topic."""
-    try:
+    with first_contact(client, servers):
         found = client.list_topics(topic, timeout=timeout).topics[topic]
-    except KafkaException as exc:
-        raise failure(exc, servers) from exc
     if found.error is not None or not found.partitions:
         raise ConfigurationError(
             f"Kafka at {servers} has no topic {topic}", fix="start a role of custsvc: it makes the topics"
@@ -541,10 +504,12 @@ __all__ = [
     "Record",
     "TopicPartition",
     "admin",
+    "check_options",
     "consumer",
     "ends_before",
     "ensure_topics",
     "failure",
+    "first_contact",
     "is_passing",
     "layout",
     "partition_of",

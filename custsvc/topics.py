@@ -44,12 +44,10 @@ def purposes(settings: Settings) -> dict[str, str]:
 def describe(settings: Settings, *, timeout: float = kafka.TIMEOUT) -> Cluster:
     """Our topics on the cluster. Raises TemporaryError or ConfigurationError where it does not answer."""
     client = kafka.admin(settings)
-    try:
+    with kafka.first_contact(client, settings.kafka_servers):
         metadata = client.list_topics(timeout=timeout)
         found = {name: metadata.topics[name] for name in purposes(settings) if name in metadata.topics}
         configs = kafka.topic_configs(client, list(found), timeout=timeout)
-    except kafka.KafkaException as exc:
-        raise kafka.failure(exc, settings.kafka_servers) from exc
     topics = []
     for name, purpose in purposes(settings).items():
         partitions = found[name].partitions if name in found else {}

@@ -1,7 +1,7 @@
 """Some bytes that all processes of a server see, in a file that each of them maps into its memory.
 
-What multiprocessing shares needs a /dev/shm that can be written to, and its locks are held for ever by a process
-that was killed with them. Here whoever writes overwrites.
+What multiprocessing shares needs a /dev/shm that can be written to, and its locks are held for ever by a
+process that was killed with them. Here whoever writes overwrites.
 """
 
 from __future__ import annotations

@@ -121,6 +121,10 @@ def load(flags: Mapping[str, Any]) -> Settings:
     from ..config import BACKENDS, Settings
 
     settings = Settings.load(flags)
+    if settings.kafka_options:
+        from ..kafka import check_options
+
+        check_options(settings)  # whatever the command is, as any other setting that is wrong
     if "backend" in settings.origins:
         return settings
     known = data_folder(settings)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 import pymongo
 from bson import CodecOptions
@@ -51,9 +51,11 @@ _OPTIONS: dict[str, Any] = {
 
 # How a server without replication says so, and how the driver does when a replica set was asked for. Not so
 # when no "replica set members match": then there is no primary at the moment.
-_STANDALONE = re.compile(
-    r"Transaction numbers are only allowed|to be a replica set member"
-    r"|replica set members available for|named .* 'None'"
+_STANDALONE = re.compile(r"Transaction numbers are only allowed|to be a replica set member|named .* 'None'")
+# What no waiting mends: another name of the set, a certificate that is not trusted, a port without TLS.
+_MISTAKEN = re.compile(
+    r"configured to connect to a replica set named|CERTIFICATE_VERIFY_FAILED|WRONG_VERSION_NUMBER"
+    r"|certificate (required|unknown|has expired|verify failed)|unknown ca|(?i:hostname mismatch)"
 )
 _REFUSED = frozenset({13, 18, 8000})  # Unauthorized, AuthenticationFailed, Atlas's own
 _INTERRUPTED = 11601
@@ -74,7 +76,7 @@ class Connection:
 
     def __init__(self, url: str, suffix: str = "") -> None:
         self.address = address(url)
-        given = {name.lower() for name, _ in parse_qsl(urlsplit(url).query)}
+        given = {name.lower() for name in re.findall(r"[?&]([^=&]+)=", url)}
         options = {name: value for name, value in _OPTIONS.items() if name.lower() not in given}
         codec: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC)
         with translated(self.address):
@@ -194,7 +196,7 @@ def _client(url: str, options: Document) -> MongoClient[Document]:
         warnings.simplefilter("error", UserWarning)
         try:
             return MongoClient(url, connect=False, **options)
-        except (ValueError, UserWarning) as exc:
+        except (ValueError, UserWarning, OSError) as exc:  # a certificate's file cannot be read, too
             raise errors.InvalidURI(str(exc)) from exc
 
 
@@ -217,6 +219,11 @@ def translate(exc: PyMongoError, where: str) -> CustsvcError:
             f"the address of MongoDB is wrong: {reason}",
             fix="correct CUSTSVC_MONGO_URL (mongodb://host:port/database?replicaSet=name)",
         )
+    if "replica set members available for" in reason:
+        return ConfigurationError(
+            f"{where} is not a replica set, or not the one that its address names",
+            fix="start mongod with --replSet rs0 and run rs.initiate(), or correct replicaSet= in its URL",
+        )
     if _STANDALONE.search(reason):
         return no_replica_set(where)
     if isinstance(exc, OperationFailure) and exc.code in _REFUSED:
@@ -226,6 +233,11 @@ def translate(exc: PyMongoError, where: str) -> CustsvcError:
         )
     if "hint provided does not correspond" in reason:
         return no_schema()
+    if _MISTAKEN.search(reason):
+        return ConfigurationError(
+            f"cannot connect to {where} ({reason})",
+            fix="correct CUSTSVC_MONGO_URL (replicaSet=, tls=, tlsCAFile=, tlsCertificateKeyFile=)",
+        )
     if "RSGhost" in str(exc):
         return TemporaryError(
             f"{where} waits to be made a replica set", dependency="mongo", fix="run rs.initiate() there"
@@ -234,7 +246,8 @@ def translate(exc: PyMongoError, where: str) -> CustsvcError:
         return TemporaryError(
             f"cannot connect to {where} ({reason})",
             dependency="mongo",
-            fix="start MongoDB there, or correct CUSTSVC_MONGO_URL",
+            fix="start MongoDB there, or correct CUSTSVC_MONGO_URL"
+            + (" (does that port speak TLS?)" if "SSL handshake failed" in reason else ""),
         )
     if not _is_passing(exc):
         # It is logged, so it says no values: those of a key that is taken come last.
@@ -271,7 +284,10 @@ def no_schema() -> ConfigurationError:
 
 def address(url: str) -> str:
     """`host:port[,host:port]/database` of a URL, without the password."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "the given URL"
     return f"{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}" or "the given URL"
 
 
