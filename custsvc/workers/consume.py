@@ -47,6 +47,8 @@ Handle = Callable[[list[Any], Offsets], Callable[[], None] | None]
 Positions = Callable[[str], Mapping[int, int]]
 
 _IDLE = 0.5
+# Seconds.
+_SETTLING = 2.0
 # As long as a batch is in flight, for it is to be committed when it is done.
 _SOON = 0.02
 
@@ -244,7 +246,7 @@ class Consuming:
 
     def _gaps(self, client: Consumer, topic: str, known: Mapping[int, int]) -> dict[int, str]:
         """Per partition whose log does not hold what comes next, what is missing."""
-        marks = watermarks(client, topic, sorted(known), self._settings.kafka_servers)
+        marks = self._settled(client, topic, known)
         gaps: dict[int, str] = {}
         for part, (low, high) in marks.items():
             if known[part] < low:
@@ -252,6 +254,20 @@ class Consuming:
             elif known[part] > high:
                 gaps[part] = f"it ends at {high}, before the position {known[part]}"
         return gaps
+
+    def _settled(
+        self, client: Consumer, topic: str, known: Mapping[int, int]
+    ) -> Mapping[int, tuple[int, int]]:
+        """Where the log begins and ends. An end before a position is asked for again.
+
+        A leader that was elected a moment ago may not know yet how far its log is good.
+        """
+        deadline = time.monotonic() + _SETTLING
+        while True:
+            marks = watermarks(client, topic, sorted(known), self._settings.kafka_servers)
+            if all(known[part] <= high for part, (_, high) in marks.items()) or time.monotonic() > deadline:
+                return marks
+            self._stop.wait(0.2)
 
     def _tell(self, topic: str, gaps: Mapping[int, str]) -> None:
         if not gaps:

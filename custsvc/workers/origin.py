@@ -18,6 +18,7 @@ from ..stores.base import Store
 
 SOURCE = "copy-of"
 _TOPIC = "copy-topic:"
+_LOST = "copy-lost:"
 
 
 class Origin:
@@ -30,12 +31,22 @@ class Origin:
         self._source: bytes | None = None
 
     def check_topic(self) -> None:
-        """Raise PositionLost where the topic is not the one that this copy was filled from."""
+        """Raise PositionLost where the topic is not the one that this copy was filled from.
+
+        So too where it once was found to lack what the copy had to read next: it may have grown since, and
+        looks whole.
+        """
         topic = self._settings.topic_updates
         topic_id, _ = kafka.layout(kafka.admin(self._settings), topic, self._settings.kafka_servers)
         was = self._facts.keep(_TOPIC + topic, topic_id) if topic_id else ""
         if was and was != topic_id:
             raise PositionLost(f"the topic {topic} was deleted and made anew since this copy was filled")
+        if loss := self._facts.get(_LOST + topic):
+            raise PositionLost(loss)
+
+    def remember_loss(self, loss: PositionLost) -> None:
+        """Note that this copy misses something, until it is filled anew."""
+        self._facts.keep(_LOST + self._settings.topic_updates, str(loss))
 
     def check(self, messages: list[Any]) -> None:
         """Raise ConfigurationError where a batch comes from another source. Looks at both of its ends."""
@@ -72,3 +83,4 @@ def forget(settings: Settings, store: Store) -> None:
     """The copy is filled anew: from whatever source and topic there are now."""
     store.facts.drop(SOURCE)
     store.facts.drop(_TOPIC + settings.topic_updates)
+    store.facts.drop(_LOST + settings.topic_updates)

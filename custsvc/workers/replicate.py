@@ -112,6 +112,8 @@ class Replicate:
         try:
             self._consume()
         except PositionLost as lost:
+            if self._origin is not None:
+                self._origin.remember_loss(lost)
             raise PositionLost(
                 str(lost),
                 fix=f"fill the copy anew, it serves meanwhile: custsvc replicate --rebuild{self._named}",

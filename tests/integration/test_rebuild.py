@@ -20,6 +20,7 @@ from custsvc.errors import (
     Superseded,
     TemporaryError,
 )
+from custsvc.kafka import Publisher
 from custsvc.seed import seed_customers
 from custsvc.service import Caller, CustomerService
 from custsvc.stores import open_store
@@ -28,6 +29,7 @@ from custsvc.workers import rebuild as rebuilding
 from custsvc.workers.loop import Stop
 from custsvc.workers.origin import Origin
 from custsvc.workers.rebuild import Rebuild
+from custsvc.workers.replicate import Replicate
 from tests.background import in_background
 
 from .conftest import Workers, changing, make_topic_anew, plant, until
@@ -228,3 +230,30 @@ def test_in_postgres_nobody_who_reads_waits_and_what_hangs_on_the_table_stays(
         with owner, owner.cursor() as cursor:
             cursor.execute("SELECT count(*), has_table_privilege('public', 'customer', 'SELECT') FROM names")
             assert cursor.fetchone() == (10, True)
+
+
+def test_a_topic_that_lost_its_end_is_a_loss_until_the_copy_is_filled_anew_however_it_grows(
+    store: Store, copy: Store, settings: Settings, workers: Workers
+) -> None:
+    """Kafka was restored to an older state. What comes from then on takes the places of what is gone."""
+    seed_customers(store.customers, 10, 1)
+    with workers.running_relay(store):
+        until("all is out", lambda: store.outbox.depth().waiting == 0)
+        copy.replica.apply([], settings.topic_updates, dict.fromkeys(range(4), 12))
+        with pytest.raises(PositionLost, match="before the position 12"):
+            run_copy(settings, copy)
+
+        seed_customers(store.customers, 100, 2)
+        until("all is out", lambda: store.outbox.depth().waiting == 0)
+    with pytest.raises(PositionLost, match="before the position 12"):
+        run_copy(settings, copy)
+
+    Rebuild(settings, copy, store).run()
+
+    assert copy.replica.digest(0) == store.replica.digest(0)
+    Origin(settings, copy).check_topic()
+
+
+def run_copy(settings: Settings, copy: Store) -> None:
+    with Publisher(settings) as publisher:
+        Replicate(settings, copy.replica, publisher, "copy", Stop(), origin=Origin(settings, copy)).run()
