@@ -68,6 +68,7 @@ def export_(
 
     where = CustomerFilter(cast(Deleted, deleted), words=tuple(sorted(set(words_of(q)))))
     with open_store(settings) as store, _opened(file, "wb") as out:
+        # Until it is whole the file has another name, so that nobody takes a part of it for all.
         with bar("exporting", store.customers.count(where)) as progress:
             for part in export(store.customers, cast(Format, chosen), where, progress=progress):
                 out.write(part)
@@ -201,10 +202,30 @@ def _format(file: str, given: str | None, allowed: tuple[str, ...]) -> str:
 
 
 @contextmanager
+def _whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file that gets its name when it is complete; what is there under that name stays until then."""
+    if path.exists() and not path.is_file():
+        with path.open("wb") as device:  # a pipe or /dev/null
+            yield device
+        return
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as opened:
+            yield opened
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
 def _opened(file: str, mode: str) -> Iterator[IO[bytes]]:
     """The file, or the pipe; one that is read can be read again from its beginning."""
     try:
-        if file != "-":
+        if file != "-" and mode == "wb":
+            with _whole(Path(file)) as opened:
+                yield opened
+        elif file != "-":
             with Path(file).open(mode) as opened:
                 yield cast("IO[bytes]", opened)
         elif mode == "wb":
@@ -214,7 +235,7 @@ def _opened(file: str, mode: str) -> Iterator[IO[bytes]]:
                 shutil.copyfileobj(sys.stdin.buffer, copy)
                 yield cast("IO[bytes]", copy)
     except OSError as exc:
-        if exc.filename != file:
+        if exc.filename not in (file, f"{file}.part"):
             raise
         raise ConfigurationError(
             f"cannot open {file} ({exc.strerror})", fix="name a file that is there"

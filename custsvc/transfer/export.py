@@ -1,9 +1,10 @@
 """Export: all customers of a filter, page after page, in constant memory.
 
 A page is a read of its own, so nothing is held open while a slow reader takes its time, and a connection
-that breaks costs a page and not the export. Documents go out as the bytes that are stored; only CSV needs
-them parsed. Each customer comes once as it is at that moment; with another sort than `id`, one that is
-changed meanwhile may move and be met twice or not at all.
+that breaks costs a page and not the export. A database that stays away, or hangs, ends it: what was written
+so far is not the whole then, and the writer must let that be seen. Documents go out as the bytes that are
+stored; only CSV needs them parsed. Each customer comes once as it is at that moment; with another sort than
+`id`, one that is changed meanwhile may move and be met twice or not at all.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 _PAGE: Final = 200
 # A database that is away for a moment does not end an export of an hour.
 _TRIES: Final = 5
+_PATIENCE: Final = 60.0
 
 # Documents of a page are joined by commas. A quote within a text is always escaped, and documents hold no
 # array, so this can be nothing but the seam between two of them.
@@ -43,7 +45,10 @@ def export(
     fields: Sequence[str] | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Iterator[bytes]:
-    """The parts of a file with these customers; CSV, NDJSON, or a JSON array."""
+    """The parts of a file with these customers; CSV, NDJSON, or a JSON array.
+
+    Raises TemporaryError where the database does not answer: the file is incomplete then.
+    """
     query = CustomerQuery(_PAGE, where, sort, descending)
     if fmt == "csv":
         yield sheet.heading(fields or sheet.COLUMNS)
@@ -69,10 +74,13 @@ def export(
 
 
 def _page(store: CustomerStore, query: CustomerQuery) -> Page:
+    deadline = time.monotonic() + _PATIENCE
     for attempt in range(1, _TRIES):
         try:
             return store.find(query)
         except TemporaryError as exc:
+            if time.monotonic() > deadline:
+                raise
             logger.warning("An export waits: %s", exc, extra={"action": "wait", "attempt": attempt})
             time.sleep(attempt)
     return store.find(query)

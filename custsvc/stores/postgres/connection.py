@@ -15,10 +15,13 @@ from psycopg2 import errors, extensions
 
 from ...errors import ConfigurationError, DataRefused, TemporaryError
 from ...lane import here
+from .deadline import deadlines
 
 CONNECT_TIMEOUT = 5
 # No statement may hold a worker for longer; bulk work raises it for its own transaction.
 STATEMENT_TIMEOUT = 30
+# Longer, since the server should be the one to end it.
+ANSWER_TIMEOUT = STATEMENT_TIMEOUT + 5.0
 
 _OPTIONS = (
     f"-c timezone=UTC -c statement_timeout={STATEMENT_TIMEOUT}s -c lock_timeout=10s "
@@ -211,7 +214,11 @@ class Connections:
     def run(self, statement: Statement, params: Sequence[Any]) -> list[tuple[Any, ...]]:
         """The rows of a prepared statement; an empty list for one that returns none."""
         connection = self.get()
-        with translated(connection), connection.cursor() as cursor:
+        with (
+            translated(connection),
+            deadlines.within(connection, ANSWER_TIMEOUT),
+            connection.cursor() as cursor,
+        ):
             connection.run(cursor, statement, params)
             return cursor.fetchall() if cursor.description else []
 
@@ -230,7 +237,12 @@ class Connections:
             return self._query(sql, values)
 
     def _query(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        with self.cursor() as cursor:
+        connection = self.get()
+        with (
+            translated(connection),
+            deadlines.within(connection, ANSWER_TIMEOUT),
+            connection.cursor() as cursor,
+        ):
             cursor.execute(sql, values)
             return cursor.fetchall()
 

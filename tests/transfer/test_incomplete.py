@@ -1,0 +1,124 @@
+"""An export whose database goes away or hangs ends, and nobody can take what came of it for the whole."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+
+from custsvc.errors import ExitCode, TemporaryError
+from custsvc.seed import seed_customers
+from custsvc.stores.base import Store
+from custsvc.stores.postgres import connection as postgres
+from custsvc.transfer import export
+from tests.chaos.faultproxy import FaultProxy
+
+
+@pytest.fixture
+def environ(backend: str, database_url: str, proxy: FaultProxy) -> dict[str, str]:
+    parts = urlsplit(database_url)
+    user = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
+    query = "directConnection=true" if backend == "mongo" else parts.query
+    url = urlunsplit(parts._replace(netloc=f"{user}127.0.0.1:{proxy.port}", query=query))
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("CUSTSVC_")}
+    return kept | {
+        "CUSTSVC_BACKEND": backend,
+        f"CUSTSVC_{backend.upper()}_URL": url,
+        "CUSTSVC_LOCAL": "never",
+    }
+
+
+@pytest.fixture
+def port(environ: dict[str, str], tmp_path: Path) -> Iterator[int]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    command = [sys.executable, "-m", "custsvc", "serve", "--port", str(port), "--workers", "1"]
+    with (tmp_path / "serve.log").open("wb") as log:
+        process = subprocess.Popen([*command, "--auth", "off"], env=environ, cwd=tmp_path, stderr=log)
+        try:
+            _wait(port, tmp_path / "serve.log")
+            yield port
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def _wait(port: int, log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        ask = closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10))
+        with suppress(OSError, http.client.HTTPException), ask as connection:
+            connection.request("GET", "/livez")
+            with connection.getresponse() as answer:
+                if answer.status == 200:
+                    return
+        time.sleep(0.1)
+    raise AssertionError(f"the server does not start: {log.read_text()[-3000:]}")
+
+
+def test_a_client_sees_that_an_export_was_cut_off(port: int, store: Store, proxy: FaultProxy) -> None:
+    """In CSV and NDJSON nothing but the broken connection tells."""
+    seed_customers(store.customers, 40_000, 1)
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=180)) as connection:
+        connection.request("GET", "/api/customers/export?format=ndjson")
+        with connection.getresponse() as answer:
+            assert (answer.status, len(answer.read(1000))) == (200, 1000)
+
+            proxy.shut()
+            with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+                while answer.read(1 << 16):
+                    pass
+
+
+def test_a_file_gets_its_name_when_it_is_whole(
+    environ: dict[str, str], store: Store, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    seed_customers(store.customers, 3000, 1)
+    file = tmp_path / "out.csv"
+    command = [sys.executable, "-m", "custsvc", "export", "out.csv", "--backend", store.name]
+    whole = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, check=False)
+    assert whole.returncode == ExitCode.OK
+    before = file.read_bytes()
+    assert before.count(b"\n") == 3001
+
+    proxy.slow(300_000)
+    cut = subprocess.Popen(command, env=environ, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    part = tmp_path / "out.csv.part"
+    deadline = time.monotonic() + 120
+    while not (part.exists() and part.stat().st_size):
+        assert cut.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    proxy.shut()
+    cut.wait(300)
+
+    assert cut.returncode == ExitCode.UNREACHABLE
+    assert file.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir() if "out" in each.name] == ["out.csv"]
+
+
+def test_a_database_that_hangs_ends_an_export(
+    proxied: Store, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "ANSWER_TIMEOUT", 2.0)
+    monkeypatch.setattr(export, "_PATIENCE", 1.0)
+    seed_customers(proxied.customers, 1000, 1)
+    parts = export.export(proxied.customers, "ndjson")
+    next(parts)
+
+    proxy.blackhole("requests", "replies")
+    with pytest.raises(TemporaryError):
+        list(parts)
+
+    proxy.heal()
+    assert len(list(export.export(proxied.customers, "ndjson"))) == 5
