@@ -145,7 +145,8 @@ def test_image_runs_as_a_user_of_its_own_without_embedded_servers() -> None:
     assert "CUSTSVC_LOCAL=never" in final
     assert 'ENTRYPOINT ["custsvc"]' in final
     assert "HEALTHCHECK" in final
-    assert re.search(r"^ARG PYTHON_IMAGE=python:3\.\d+-slim-\w+$", text, re.MULTILINE), "a tag, not latest"
+    tag = r"^ARG PYTHON_IMAGE=python:3\.\d+\.\d+-slim-\w+(@sha256:[0-9a-f]{64})?$"
+    assert re.search(tag, text, re.MULTILINE), "of one version, not one that moves"
 
 
 @pytest.mark.parametrize("script", RUN_BY_HAND, ids=relative)
@@ -181,7 +182,7 @@ def test_docker_scripts_without_docker_say_what_to_do(tmp_path: Path) -> None:
     for tool in ("bash", "env", "dirname", "sed"):
         (tmp_path / tool).symlink_to(shutil.which(tool) or tool)
 
-    for name in ("build.sh", "startup.sh", "shutdown.sh"):
+    for name in ("build.sh", "startup.sh", "shutdown.sh", "pin-images.sh"):
         done = subprocess.run(
             [ROOT / "setup" / name], env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=300
         )
