@@ -7,6 +7,7 @@ envelope or a header.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 
@@ -15,6 +16,12 @@ from .text import is_one_line
 
 _DOMAIN = re.compile(
     r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*"
+)
+
+
+# As host names are written in DNS, and with the underscores that names of containers have.
+_HOST = re.compile(
+    r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*", re.I
 )
 
 
@@ -58,6 +65,32 @@ def one_address(text: object) -> MailAddress:
     if not _DOMAIN.fullmatch(ascii_domain):
         raise BadAddress("not one e-mail address: its domain is no host name")
     return MailAddress(found.local_part, ascii_domain)
+
+
+def is_host(text: str) -> bool:
+    """Whether `text` is a host name that can be looked up as it is."""
+    return _HOST.fullmatch(text) is not None
+
+
+def host_name(text: str) -> str:
+    """`text`, a host's name or IP address, as it can be looked up. Raises BadAddress."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        pass
+    else:
+        return text
+    import idna
+
+    try:
+        name = text if text.isascii() else idna.encode(text, uts46=True).decode()
+    except UnicodeError as exc:
+        raise BadAddress(f"{text!r} is no host name: {exc}") from exc
+    if not is_host(name.removesuffix(".")):
+        raise BadAddress(
+            f"{text!r} is no host name (labels of 1 to 63 letters, digits and -, with dots between)"
+        )
+    return name
 
 
 def _in_ascii(domain: str) -> str:

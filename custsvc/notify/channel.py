@@ -26,6 +26,8 @@ class Outcome:
     text: str = ""
     # The server says that there is no such recipient, so that no other mail would reach them either.
     bad_address: bool = False
+    # Seconds that the other side asks to be left alone.
+    retry_after: float = 0.0
 
     def __post_init__(self) -> None:
         # The one door by which the words of servers, receivers and libraries come in.

@@ -19,7 +19,7 @@ from ..config import Settings
 from ..errors import ConfigurationError
 from ..events import APP_EVENT_TYPE
 from . import sample
-from .address import BadAddress, one_address
+from .address import BadAddress, host_name, one_address
 from .rules import CUSTOMER, MAIL, PREVIOUS, TESTS, ChannelConfig, Condition, Rule, Rules, values
 from .templates import BUILT_IN, BrokenTemplate, Templates
 
@@ -28,7 +28,7 @@ _FIELD: Final = re.compile(r"(before\.)?(name|email|phone|deleted|version|metada
 _CHANGED: Final = re.compile(r"name|email|phone|metadata(\..+)?")
 _RULE_KEYS: Final = ("name", "ops", "to", "template", "changed", "when", "channel", "always", "digest")
 _CHANNEL_KEYS: Final = ("kind", "url", "url_file", "secret", "secret_file")
-_KINDS: Final = {"webhook": "standardwebhooks", "apprise": "apprise"}
+_KINDS: Final = {"webhook": ("standardwebhooks", "urllib3"), "apprise": ("apprise",)}
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _DIGEST_MAX: Final = 7 * 86400
 # What a sample link stands for when templates are checked.
@@ -164,10 +164,10 @@ class _Reader:
         kind = given.get("kind")
         if kind not in _KINDS:
             raise _Wrong("kind", f"kind must be {' or '.join(_KINDS)}")
-        if importlib.util.find_spec(_KINDS[kind]) is None:
-            raise _Wrong(
-                "kind", f"the package {_KINDS[kind]} is not installed", "pip install 'custsvc[channels]'"
-            )
+        for package in _KINDS[kind]:
+            if importlib.util.find_spec(package) is None:
+                fix = "pip install 'custsvc[channels]'"
+                raise _Wrong("kind", f"the package {package} is not installed", fix)
         url, secret = self._secret(given, "url"), self._secret(given, "secret")
         if not url:
             raise _Wrong("", "url or url_file is missing")
@@ -389,8 +389,14 @@ def _seconds(given: Mapping[str, Any], key: str) -> float:
 
 
 def _check_webhook(url: str, secret: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in ("https", "http") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        host_name(parts.hostname or "")
+        if parts.port == 0:
+            raise ValueError("no server has the port 0")
+    except ValueError as exc:
+        raise _Wrong("url", f"the address of a webhook is wrong: {exc}", "https://host:port/path") from exc
+    if parts.scheme not in ("https", "http"):
         raise _Wrong("url", "the address of a webhook begins with https://")
     if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
         raise _Wrong("url", "a webhook must not go over the net in clear text", "use https://")

@@ -7,22 +7,21 @@ hand-over to record, and no `unknown`.
 from __future__ import annotations
 
 import datetime as dt
-import http.client
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
 from .. import __version__
 from ..extras import needs
 from ..stores.base import Notification
-from .channel import BadMail, Outcome
+from .channel import BadMail, Outcome, Result
+from .post import Answer, NoAnswer, Receiver
 
 _TIMEOUT: Final = 15.0
-_ANSWER_MAX: Final = 300
 # What a receiver may say when the same call may go well later.
-_LATER: Final = (408, 409, 425, 429)
+_LATER: Final = (408, 409, 421, 425, 429)
+# What stands before a receiver that is not there, or says that it is not.
+_DOWN: Final = (502, 503, 504)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +36,12 @@ class WebhookChannel:
     """The port `Channel` on one receiver. Its notifications' texts are the bodies, as JSON."""
 
     def __init__(self, url: str, secret: str, *, timeout: float = _TIMEOUT) -> None:
+        """`timeout`: seconds that a call may take as a whole."""
         with needs("channels"):
             from standardwebhooks import Webhook
 
-        self._url = urlsplit(url)
+        self._receiver = Receiver(url, timeout)
         self._signer = Webhook(secret)
-        self._timeout = timeout
-        self._connection: http.client.HTTPConnection | None = None
 
     def prepare(self, notification: Notification, now: dt.datetime) -> Call:
         try:
@@ -63,46 +61,24 @@ class WebhookChannel:
 
     def send(self, prepared: Call, hand_over: Callable[[], bool]) -> Outcome:
         del hand_over  # Made again rather than held: see above.
-        kept = self._connection is not None
         try:
-            return self._post(prepared)
-        except (OSError, http.client.HTTPException) as exc:
-            self.close()
-            if not kept:
-                return Outcome("down", None, f"no answer: {exc or type(exc).__name__}")
-        # Receivers close idle connections as they like; that says nothing about a new one.
-        try:
-            return self._post(prepared)
-        except (OSError, http.client.HTTPException) as exc:
-            self.close()
-            return Outcome("down", None, f"no answer: {exc or type(exc).__name__}")
+            answer = self._receiver.post(prepared.body, prepared.headers)
+        except NoAnswer as exc:
+            return Outcome("down", None, str(exc))
+        return Outcome(_meaning(answer), answer.status, answer.text, retry_after=answer.retry_after)
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._receiver.close()
 
     def quit(self) -> None:
         self.close()
 
-    def _post(self, call: Call) -> Outcome:
-        if self._connection is None:
-            self._connection = self._connect()
-        path = (self._url.path or "/") + (f"?{self._url.query}" if self._url.query else "")
-        self._connection.request("POST", path, call.body, call.headers)
-        response = self._connection.getresponse()
-        text = " ".join(response.read(_ANSWER_MAX * 4).decode("utf-8", "replace").split())[:_ANSWER_MAX]
-        if response.length:  # more than is of use: the rest would be taken for the next answer
-            self.close()
-        if 200 <= response.status < 300:
-            return Outcome("sent", response.status, text)
-        # A redirect is not followed: it would take the customer's data to where nobody said.
-        is_final = response.status < 500 and response.status not in _LATER
-        return Outcome("failed" if is_final else "deferred", response.status, text)
 
-    def _connect(self) -> http.client.HTTPConnection:
-        host, port = self._url.hostname or "", self._url.port
-        if self._url.scheme == "https":
-            context = ssl.create_default_context()
-            return http.client.HTTPSConnection(host, port, timeout=self._timeout, context=context)
-        return http.client.HTTPConnection(host, port, timeout=self._timeout)
+def _meaning(answer: Answer) -> Result:
+    if 200 <= answer.status < 300:
+        return "sent"
+    if answer.status in _DOWN:
+        return "down"
+    # A redirect is not followed: it would take the customer's data to where nobody said.
+    is_final = 300 <= answer.status < 500 and answer.status not in _LATER
+    return "failed" if is_final else "deferred"

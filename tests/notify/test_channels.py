@@ -114,12 +114,12 @@ def test_a_webhook_is_signed_and_its_body_is_what_was_queued(
 def test_a_webhook_that_fails_is_called_again_and_each_answer_is_kept(
     ledger: Ledger, receiver: Receiver, webhook: WebhookChannel, turn: Callable[..., None]
 ) -> None:
-    receiver.answers = [(503, "busy"), (429, "slow down"), (200, "ok")]
+    receiver.answers = [(500, "broken"), (429, "slow down"), (200, "ok")]
     ledger.add([hook()])
 
     until("it is delivered", lambda: turn(webhook) or ledger.counts() == {"sent": 1})
 
-    assert [a.code for a in ledger.attempts(["h"])["h"]] == [503, 429, 200]
+    assert [a.code for a in ledger.attempts(["h"])["h"]] == [500, 429, 200]
     assert {headers["webhook-id"] for _, headers, _ in receiver.got} == {"h"}
 
 

@@ -1,0 +1,249 @@
+"""What a webhook's receiver answers, as bytes: each call is made once, none hangs, the next one is fine."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from custsvc.notify.channel import Outcome
+from custsvc.notify.webhook import WebhookChannel
+from custsvc.stores.base import Notification
+
+from .scripted import DROP, Action, ScriptedHttp, chunked, http
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+PATIENT = 60.0
+
+
+@pytest.fixture
+def receiver() -> Iterator[ScriptedHttp]:
+    with closing(ScriptedHttp()) as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def call(receiver: ScriptedHttp) -> Iterator[Callable[..., Outcome]]:
+    """Calls the receiver, over one channel."""
+    made: list[WebhookChannel] = []
+
+    def call(name: str, *, timeout: float = PATIENT) -> Outcome:
+        if not made:
+            made.append(WebhookChannel(receiver.url, SECRET, timeout=timeout))
+        row = Notification(name, "event", 7, 1, "hook", "crm", "created", "{}", None, channel="crm")
+        return made[0].send(made[0].prepare(row, dt.datetime.now(dt.UTC)), lambda: True)
+
+    yield call
+    for channel in made:
+        channel.quit()
+
+
+def bare(head: str, body: bytes = b"") -> list[Action]:
+    return [head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body]
+
+
+NO_BODY = "HTTP/1.1 204 No Content"
+# How a receiver may say yes, well or badly: the call was taken, and is made once.
+YES: dict[str, list[Action]] = {
+    "plain": http(),
+    "empty": http(body=b""),
+    "chunked": chunked(200, b"ok"),
+    "chunked, long": chunked(200, *[b"x" * 1000] * 5),
+    "chunked, longer than is read": chunked(200, *[b"x" * 60_000] * 5),
+    "long": http(body=b"y" * 5000),
+    "longer than is read": http(body=b"y" * 300_000),
+    "201": http(201),
+    "204": bare(NO_BODY),
+    "204 with a length of 0": bare(NO_BODY + "\ncontent-length: 0"),
+    "204 that says chunked": bare(NO_BODY + "\ntransfer-encoding: chunked"),
+    "204 with chunks": bare(NO_BODY + "\ntransfer-encoding: chunked", b"0\r\n\r\n"),
+    "204 with a body": bare(NO_BODY + "\ncontent-length: 5", b"hello"),
+    "204 that promises a body": bare(NO_BODY + "\ncontent-length: 5"),
+    "205": bare("HTTP/1.1 205 Reset\ncontent-length: 0"),
+    "closes after it": [*bare("HTTP/1.1 200 OK\nconnection: close", b"bye"), DROP],
+    "HTTP/1.0": [*bare("HTTP/1.0 200 OK", b"old"), DROP],
+    "goes on before": [b"HTTP/1.1 100 Continue\r\n\r\n", *http()],
+    "two at once": [b"".join(part for part in (*http(), *http(500)) if isinstance(part, bytes))],
+    "in pieces": [b"HTT", 0.05, b"P/1.1 200 O", 0.05, b"K\r\ncontent-length: 2\r\n\r\no", 0.05, b"k"],
+    "breaks off in the body": [*bare("HTTP/1.1 200 OK\ncontent-length: 50", b"half"), DROP],
+    "breaks off in a chunk": [*bare("HTTP/1.1 200 OK\ntransfer-encoding: chunked", b"ff\r\nhalf"), DROP],
+    "a chunk of no size": bare("HTTP/1.1 200 OK\ntransfer-encoding: chunked", b"what\r\n\r\n"),
+    "compressed, it says": http(200, b"\x1f\x8bno gzip", content_encoding="gzip"),
+    "NUL and other bytes": http(200, bytes(range(256))),
+    "a trailer": chunked(200, b"ok", end=b"0\r\nx-sum: 1\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("kind", YES)
+def test_a_yes_is_a_yes_however_it_is_said_and_each_call_is_made_once(
+    kind: str, receiver: ScriptedHttp, call: Callable[..., Outcome]
+) -> None:
+    receiver.script = lambda name: YES[kind] if name.startswith("odd") else http()
+    names = ["before", "odd1", "odd2", "after", "odd3", "end"]
+
+    outcomes = [call(name) for name in names]
+
+    assert {outcome.result for outcome in outcomes} == {"sent"}
+    assert receiver.calls == names
+
+
+@pytest.mark.parametrize(
+    ("answer", "result", "code"),
+    [
+        (http(400), "failed", 400),
+        (http(404, b"no \x00 such hook"), "failed", 404),
+        (http(410), "failed", 410),
+        (http(301, location="https://example.org/"), "failed", 301),
+        (http(302, location="/again"), "failed", 302),
+        (bare("HTTP/1.1 304 Not Modified\ncontent-length: 9"), "failed", 304),
+        (http(407), "failed", 407),
+        *((http(code), "deferred", code) for code in (408, 409, 421, 425, 429, 500, 501, 505, 599, 999)),
+        *((http(code), "down", code) for code in (502, 503, 504)),
+        (chunked(503, b"x" * 2000), "down", 503),
+        ([DROP], "down", None),
+        ([b"HTTP/1.1 20", DROP], "down", None),
+        ([b"\x00\xff\xfe garbage\r\n\r\n", DROP], "down", None),
+        ([b"220 mail ESMTP\r\n", DROP], "down", None),
+        ([b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 500 + b"\r\n"], "down", None),
+        ([b"HTTP/1.1 200 OK\r\nx: " + b"y" * 200_000 + b"\r\n\r\n", DROP], "down", None),
+        ([b"HTTP/1.1 abc OK\r\n\r\n", DROP], "down", None),
+    ],
+)
+def test_each_answer_means_one_outcome(
+    answer: list[Action], result: str, code: int | None, receiver: ScriptedHttp, call: Callable[..., Outcome]
+) -> None:
+    receiver.script = lambda name: answer if name == "odd" else http()
+
+    outcome = call("odd")
+
+    assert (outcome.result, outcome.code) == (result, code)
+    assert receiver.calls == ["odd"]
+    assert call("next").result == "sent"
+
+
+# What takes longer than a call may, in every part of an answer.
+DRIP = [b"x", 0.2] * 100
+SLOW: dict[str, list[Action]] = {
+    "silence": [30.0],
+    "drips the status": [b"HTTP/1.1 200 OK"[:1], *DRIP],
+    "goes on for ever": [b"HTTP/1.1 100 Continue\r\n\r\n", 0.2] * 100,
+}
+
+
+@pytest.mark.parametrize("kind", SLOW)
+def test_a_call_has_one_deadline_whatever_comes_meanwhile(
+    kind: str, receiver: ScriptedHttp, call: Callable[..., Outcome]
+) -> None:
+    receiver.script = lambda name: SLOW[kind] if name == "odd" else http()
+    began = time.monotonic()
+
+    outcome = call("odd", timeout=1.5)
+
+    assert outcome.result == "down"
+    assert receiver.calls == ["odd"], "a receiver that is slow is not called twice"
+    # All of what drips lasts for 20 s.
+    assert time.monotonic() - began < 15
+    assert call("next").result in ("sent", "down")
+
+
+ENDLESS: dict[str, list[Action]] = {
+    "headers": [b"HTTP/1.1 200 OK\r\n", *[b"a: b\r\n", 0.2] * 90],
+    "body": [*bare("HTTP/1.1 200 OK\ncontent-length: 100"), *DRIP],
+    "chunks": [*bare("HTTP/1.1 200 OK\ntransfer-encoding: chunked"), *[b"1\r\nx\r\n", 0.2] * 100],
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_what_comes_late_after_the_status_costs_the_connection_and_not_the_yes(
+    kind: str, receiver: ScriptedHttp, call: Callable[..., Outcome]
+) -> None:
+    receiver.script = lambda name: ENDLESS[kind] if name == "odd" else http()
+
+    assert call("odd", timeout=1.5).result == "sent"
+    assert receiver.calls == ["odd"]
+
+
+def test_a_connection_that_the_receiver_closed_in_between_is_made_anew(
+    receiver: ScriptedHttp, call: Callable[..., Outcome]
+) -> None:
+    receiver.script = lambda name: [*http(), DROP] if name == "last" else http()
+
+    assert [call(name).result for name in ("first", "last", "next")] == ["sent"] * 3
+    assert receiver.connections == 2
+    assert receiver.calls == ["first", "last", "next"]
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("120", 120.0),
+        (" 0 ", 0.0),
+        ("-5", 0.0),
+        ("1e9", 0.0),
+        ("9" * 5000, 0.0),
+        ("soon", 0.0),
+        ("", 0.0),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
+        ("Thu, 99 Jan 99999 00:00:00 GMT", 0.0),
+        (format_datetime(dt.datetime.now(dt.UTC) + dt.timedelta(hours=10), usegmt=True), 36_000.0),
+    ],
+)
+def test_retry_after_is_read_as_seconds_or_a_date(
+    said: str, seconds: float, receiver: ScriptedHttp, call: Callable[..., Outcome]
+) -> None:
+    receiver.script = lambda _: http(503, retry_after=said)
+
+    assert call("m").retry_after == pytest.approx(seconds, abs=300)
+
+
+def test_no_proxy_of_the_environment_gets_the_calls(
+    receiver: ScriptedHttp, call: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9/")
+
+    assert call("m").result == "sent"
+
+
+class Tls(ScriptedHttp):
+    """The same over TLS."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        super().__init__()
+
+    def talk(self, client: Any) -> None:
+        with self._context.wrap_socket(client, server_side=True) as safe:
+            super().talk(safe)
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_only_a_receiver_with_a_certificate_that_is_trusted_is_called(
+    trusted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trustme = pytest.importorskip("trustme")
+    authority = trustme.CA()
+    (authority if trusted else trustme.CA()).cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    row = Notification("m", "event", 7, 1, "hook", "crm", "created", "{}", None, channel="crm")
+
+    with closing(Tls(context)) as receiver:
+        channel = WebhookChannel(f"https://localhost:{receiver.port}/", SECRET, timeout=PATIENT)
+        outcomes = [
+            channel.send(channel.prepare(row, dt.datetime.now(dt.UTC)), lambda: True) for _ in range(2)
+        ]
+        channel.quit()
+
+        assert {outcome.result for outcome in outcomes} == {"sent" if trusted else "down"}
+        assert receiver.connections == (1 if trusted else 2)
+        assert len(receiver.calls) == (2 if trusted else 0)
