@@ -109,9 +109,19 @@ class Settings:
         "", "smtp://user:password@host:port (STARTTLS), smtps://…, smtp+plain://… (clear text)", secret=True
     )
     mail_from: str = _setting("custsvc@example.com", "Sender of notification mails")
-    notify_tries: int = _setting(8, "Attempts before a mail is given up")
-    notify_retry_base: float = _setting(2.0, "Seconds before the first retry of a mail; doubles each time")
-    notify_retry_cap: float = _setting(900.0, "Most seconds between two attempts of a mail")
+    smtp_connect_timeout: float = _setting(30.0, "Seconds to wait for a connection to the mail server")
+    smtp_greeting_timeout: float = _setting(300.0, "Seconds to wait for the mail server's greeting")
+    smtp_mail_timeout: float = _setting(300.0, "Seconds to wait for the answer to MAIL, EHLO, STARTTLS, AUTH")
+    smtp_rcpt_timeout: float = _setting(300.0, "Seconds to wait for the answer to RCPT")
+    smtp_data_timeout: float = _setting(120.0, "Seconds to wait for the answer to DATA")
+    smtp_block_timeout: float = _setting(180.0, "Seconds within which the mail server must take the text")
+    smtp_end_timeout: float = _setting(
+        600.0, "Seconds to wait for the answer to the text; then it is unknown"
+    )
+    notify_tries: int = _setting(100, "Attempts before a mail is given up")
+    notify_retry_base: float = _setting(10.0, "Seconds before the first retry of a mail; doubles each time")
+    notify_retry_cap: float = _setting(14400.0, "Most seconds between two attempts of a mail")
+    notify_retry_days: float = _setting(5.0, "Days after its first attempt that a mail is given up")
     notify_max_age: float = _setting(86400.0, "Events older than this many seconds are never mailed")
     notify_rules: str = _setting("", "TOML file of notification rules; without it, the built-in ones")
     notify_cap: int = _setting(
@@ -333,6 +343,14 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "notify_tries": (1, 1000),
     "notify_retry_base": (0.001, 86400),
     "notify_retry_cap": (0.001, 7 * 86400),
+    "notify_retry_days": (0.00001, 365),
+    "smtp_connect_timeout": (0.1, 3600),
+    "smtp_greeting_timeout": (0.1, 3600),
+    "smtp_mail_timeout": (0.1, 3600),
+    "smtp_rcpt_timeout": (0.1, 3600),
+    "smtp_data_timeout": (0.1, 3600),
+    "smtp_block_timeout": (0.1, 3600),
+    "smtp_end_timeout": (0.1, 3600),
     "notify_max_age": (0, 3650 * 86400),
     "notify_cap": (0, 1_000_000),
     "notify_rate": (0, 100_000),

@@ -150,10 +150,11 @@ def _mail(settings: Settings) -> Iterator[Finding]:
     if not settings.smtp_url:
         yield _unset("mail server", "smtp_url", "nobody is told of changes by mail")
         return
-    from .notify.smtp import Server, SmtpTransport, Timeouts
+    from .notify.server import Server, Timeouts
+    from .notify.smtp import SmtpTransport
 
     server = Server.parse(settings.smtp_url)
-    refused = SmtpTransport(server, Timeouts(connect=5.0, command=5.0)).check()
+    refused = SmtpTransport(server, Timeouts(connect=5.0, command=5.0, greeting=5.0)).check()
     if refused:
         fix = "start it, or correct CUSTSVC_SMTP_URL; until then mails wait in the ledger"
         yield Finding("failed", "mail server", refused, fix)

@@ -5,6 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import Final
+
+from .suspects import Suspects
+
+# So many mails must have failed: what breaks the connection may be one of them, over and over.
+_WITNESSES: Final = 3
 
 
 class Breaker:
@@ -18,12 +24,14 @@ class Breaker:
         self._clock = clock
         self._lock = threading.Lock()
         self._failures = 0
+        self._failed: set[object] = set()
         self._probe_at = 0.0
+        self.suspects = Suspects(clock)
 
     @property
     def is_open(self) -> bool:
         """Whether the server is taken to be down."""
-        return self._failures >= self._threshold
+        return self._failures >= self._threshold and len(self._failed) >= min(_WITNESSES, self._threshold)
 
     def wait(self) -> float:
         """Seconds until a try is allowed. 0 allows one; where the circuit is open, it is the only probe."""
@@ -36,17 +44,27 @@ class Breaker:
             self._probe_at = now + self._probe_every
             return 0.0
 
-    def failed(self) -> bool:
-        """The server was down; True when that opened the circuit."""
+    def unused(self) -> None:
+        """There was nothing to probe with: who comes next need not wait."""
+        with self._lock:
+            self._probe_at = min(self._probe_at, self._clock())
+
+    def failed(self, mail: str | None = None, *, asked: float = 0.0) -> bool:
+        """The server was down for this mail; True when it is time to say so.
+
+        `asked`: seconds that it wants to be left alone.
+        """
         with self._lock:
             self._failures += 1
-            if self._failures >= self._threshold:
-                self._probe_at = self._clock() + self._probe_every
+            self._failed.add(object() if mail is None else mail)
+            if self.is_open:
+                self._probe_at = self._clock() + max(self._probe_every, asked)
             return self._failures == self._threshold
 
     def answered(self) -> bool:
         """The server is there, whatever it said; True when that closed the circuit."""
         with self._lock:
-            was_open = self.is_open
+            was_open = self._failures >= self._threshold
             self._failures = 0
+            self._failed.clear()
             return was_open

@@ -7,6 +7,7 @@ cost of a commit is shared by as many mails as there are connections, and none w
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import logging
 import threading
 import time
@@ -82,6 +83,14 @@ class Journal:
     def flush(self) -> None:
         """Write what waits. Where that fails, it goes on waiting, and the error is raised."""
         self._advance(_Step([], []))
+
+    def first_try(self, notification: Notification) -> dt.datetime | None:
+        """When it was first tried, since a person had it sent again; None where that cannot be told now."""
+        try:
+            tries = self._ledger.attempts([notification.id]).get(notification.id, [])
+        except TemporaryError:
+            return None
+        return next((t.tried_on for t in tries if t.number > notification.spared), None)
 
     def forget(self, notification: Notification) -> None:
         """Let its lease run out."""

@@ -64,8 +64,8 @@ def compose(
     if not subject.strip() or not is_one_line(subject) or len(subject) > _SUBJECT_MAX:
         raise BadMail(f"the subject must be one line of 1 to {_SUBJECT_MAX} characters")
     headers = [
-        ("From", sender.spec),
-        ("To", recipient.spec),
+        ("From", _shown(sender)),
+        ("To", _shown(recipient)),
         ("Date", format_datetime(now)),
         ("Message-ID", message_id(notification.id, sender)),
         # RFC 3834: no out-of-office reply, and no loop of replies, may answer this.
@@ -88,6 +88,11 @@ def compose(
 # Written here and not by `email`, which takes five times as long for the same bytes.
 
 
+def _shown(address: MailAddress) -> str:
+    """An address in a header. In quotes, what looks like an encoded word is none (RFC 2047, 5)."""
+    return f'"{address.local}"@{address.domain}' if "=?" in address.local else address.spec
+
+
 def _header(name: str, value: str) -> str:
     if not is_one_line(value):
         raise BadMail("a header of the mail holds another one")
@@ -96,7 +101,9 @@ def _header(name: str, value: str) -> str:
 
 def _subject(subject: str) -> bytes:
     """The only header that may be folded: words beyond ASCII are encoded (RFC 2047), some to a line."""
-    lines = [subject] if subject.isascii() else Header(subject, "utf-8").encode(linesep="\n").split("\n ")
+    # What looks like an encoded word is encoded as well, or mail programs would show what it stands for.
+    plain = subject.isascii() and "=?" not in subject
+    lines = [subject] if plain else Header(subject, "utf-8").encode(linesep="\n").split("\n ")
     if not all(map(is_one_line, lines)):
         raise BadMail("the subject holds another header")
     return ("Subject: " + "\r\n ".join(lines) + "\r\n").encode("ascii")

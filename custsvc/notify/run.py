@@ -29,7 +29,8 @@ from .message import sender_address
 from .rulefile import load
 from .rules import MAIL, ChannelConfig, Rules
 from .sender import Policy, Sender
-from .smtp import Server, SmtpTransport, Timeouts
+from .server import Server, Timeouts
+from .smtp import SmtpTransport
 from .unsubscribe import UnsubscribeLinks
 from .upkeep import Upkeep
 from .webhook import WebhookChannel
@@ -60,6 +61,7 @@ def run_notify(
     if not settings.smtp_url:
         raise ConfigurationError("the mail server's address is not set", fix="set CUSTSVC_SMTP_URL")
     server, _ = Server.parse(settings.smtp_url), sender_address(settings.mail_from)
+    timeouts = timeouts or Timeouts.of(settings)
     rules = load(settings)
     policy = policy or policy_of(settings)
     with open_store(settings) as store:
@@ -97,6 +99,7 @@ def policy_of(settings: Settings) -> Policy:
         settings.notify_retry_base,
         settings.notify_retry_cap,
         resend_unknown=settings.notify_on_unknown == "resend",
+        give_up=settings.notify_retry_days * _DAY,
     )
 
 
@@ -143,7 +146,7 @@ class _Senders:
         self._gate = Gate(store.ledger, store.recipients, limits, rules.always)
         self._no_gate = Gate(store.ledger, store.recipients, Limits(), {rule.name for rule in rules.rules})
 
-    def mail(self, server: Server, timeouts: Timeouts | None, breaker: Breaker) -> Iterator[Work]:
+    def mail(self, server: Server, timeouts: Timeouts, breaker: Breaker) -> Iterator[Work]:
         sender = sender_address(self._settings.mail_from)
         for number in range(1, self._settings.notify_connections + 1):
             channel = MailChannel(SmtpTransport(server, timeouts), sender, self._unsubscribe)

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .. import crash
@@ -26,6 +26,7 @@ from .breaker import Breaker
 from .channel import BadMail, Channel, Outcome
 from .gate import Gate
 from .journal import Journal
+from .retry import ASKED_MAX, Retries
 from .text import words
 
 logger = logging.getLogger(__name__)
@@ -50,8 +51,9 @@ _LOG = {
 class Policy:
     """How senders go about it. Times in seconds.
 
-    `lease`: how long a lost process keeps what it had claimed; one that lives renews it. `patience`: how
-    long a sender keeps a batch before it gives the rest back to others.
+    `give_up`: how long after its first try a mail is tried again. `lease`: how long a lost process keeps
+    what it had claimed; one that lives renews it. `patience`: how long a sender keeps a batch before it
+    gives the rest back to others.
     """
 
     tries: int
@@ -63,6 +65,11 @@ class Policy:
     patience: float = 15.0
     idle: float = 1.0
     expire_every: float = 5.0
+    give_up: float = 5 * 86400.0
+
+    @property
+    def retries(self) -> Retries:
+        return Retries(self.tries, self.retry_base, self.retry_cap, self.give_up)
 
 
 class Sender:
@@ -111,10 +118,13 @@ class Sender:
             if wait:
                 self._stop.wait(min(wait, self._policy.idle))
                 return
-            claimed = self._journal.claim(1 if self._breaker.is_open else self._policy.batch, self._name)
+            probing = self._breaker.is_open
+            claimed = self._for_probe() if probing else self._journal.claim(self._policy.batch, self._name)
             if claimed:
                 crash.point("notify.claimed")
                 self._send_all(claimed)
+            elif probing:
+                self._breaker.unused()
             self._outages = 0
         except TemporaryError as exc:
             self._wait_out(exc)
@@ -122,6 +132,14 @@ class Sender:
         if not claimed:
             self._bell.wait(self._policy.idle)
             self._bell.clear()
+
+    def _for_probe(self) -> list[Notification]:
+        """One mail to see whether the other side is back: if there is one, one that never met it down."""
+        suspects = self._breaker.suspects
+        claimed = self._journal.claim(min(len(suspects) + 1, self._policy.batch), self._name)
+        chosen = next((n for n in claimed if n.id not in suspects), claimed[0] if claimed else None)
+        self._give_back([n for n in claimed if n is not chosen])
+        return [chosen] if chosen else []
 
     def _wait_out(self, exc: TemporaryError) -> None:
         self._outages += 1
@@ -173,12 +191,13 @@ class Sender:
         # By the ledger's clock: the time of the claim, and what has passed since.
         claimed_on = notification.updated_on or dt.datetime.now(dt.UTC)
         now = claimed_on + dt.timedelta(seconds=time.monotonic() - since)
+        took = time.monotonic() - began
         if outcome.result == "down":
-            self._down(notification, outcome, now)
-            return False
+            return self._down(notification, outcome, now, took)
+        self._breaker.suspects.passed(notification.id)
         if self._breaker.answered():
             logger.info("%s is back", self._name, extra={"action": "circuit_closed", "channel": self._name})
-        self._finish(notification, outcome, now, time.monotonic() - began)
+        self._finish(notification, outcome, now, took)
         return True
 
     def _try(self, notification: Notification, prepared: Any) -> Outcome:
@@ -201,8 +220,19 @@ class Sender:
             self._channel.close()
             return Outcome("unknown" if handed_over else "deferred", None, f"{type(exc).__name__}: {exc}")
 
-    def _down(self, notification: Notification, outcome: Outcome, now: dt.datetime) -> None:
-        if self._breaker.failed():
+    def _down(self, notification: Notification, outcome: Outcome, now: dt.datetime, took: float) -> bool:
+        """Wait until the other side is back; True where it is not down but for this mail alone."""
+        suspects, id_ = self._breaker.suspects, notification.id
+        if suspects.down(id_):
+            blamed = replace(
+                outcome, result="deferred", text=f"others pass, this mail does not: {outcome.text}"
+            )
+            self._finish(notification, blamed, now, took)
+            return True
+        if suspects.age(id_) > self._policy.give_up:
+            self._finish(notification, replace(outcome, result="deferred"), now, took, expired=True)
+            return False
+        if self._breaker.failed(id_, asked=min(outcome.retry_after, ASKED_MAX)):
             logger.error(
                 "%s is down, what is to be sent there waits: %s",
                 self._name,
@@ -210,28 +240,49 @@ class Sender:
                 extra={"action": "circuit_open", "channel": self._name},
             )
         # Another mail is tried next: should this one be what breaks the connection, it holds up nobody.
-        wait = backoff(1, self._policy.retry_base, self._policy.retry_cap, rng=self._rng)
+        wait = self._policy.retries.while_down(suspects.times(id_), outcome.retry_after, self._rng)
         due = now + dt.timedelta(seconds=wait)
         self._settle(Settlement(notification, "queued", outcome.text, due, count_attempt=False))
+        return False
 
-    def _finish(self, notification: Notification, outcome: Outcome, now: dt.datetime, took: float) -> None:
+    def _finish(
+        self,
+        notification: Notification,
+        outcome: Outcome,
+        now: dt.datetime,
+        took: float,
+        *,
+        expired: bool = False,
+    ) -> None:
         tried, policy = notification.attempts - notification.spared, self._policy
         state: NotificationState = _STATE[outcome.result]
         reason = outcome.text if outcome.code is None else f"{outcome.code} {outcome.text}"
         next_at = None
         if state == "unknown" and policy.resend_unknown and tried < policy.tries:
             state, reason = "deferred", f"sent again, as it is not known whether it arrived: {reason}"
-        if state == "deferred" and tried >= policy.tries:
-            state, reason = "failed", f"given up after {tried} attempts: {reason}"
-        elif state == "deferred":
-            wait = backoff(tried, policy.retry_base, policy.retry_cap, rng=self._rng)
-            next_at = now + dt.timedelta(seconds=wait)
+        if state == "deferred":
+            wait = None if expired else self._next_try(notification, outcome, now, took)
+            if wait is None:
+                state, reason = "failed", f"given up after {tried} attempts: {reason}"
+            else:
+                next_at = now + dt.timedelta(seconds=wait)
         if outcome.bad_address:
             self._on_bad_address(notification.recipient, reason)
+        if state != "deferred":
+            self._breaker.suspects.forget(notification.id)
         settlement = Settlement(notification, state, reason, next_at, True, outcome.code, took)
         # Not waited for: the write of the next hand-over, some sender's, takes it along.
         self._journal.settle_soon(settlement)
         self._tell(settlement, ours=True)
+
+    def _next_try(
+        self, notification: Notification, outcome: Outcome, now: dt.datetime, took: float
+    ) -> float | None:
+        """Seconds until a mail is tried again; None where it is given up."""
+        tried = notification.attempts - notification.spared
+        first = self._journal.first_try(notification) if tried > 1 else None
+        since = took if first is None else (now - first) / dt.timedelta(seconds=1)
+        return self._policy.retries.after(tried, since, outcome.retry_after, self._rng)
 
     def _settle(self, *settlements: Settlement) -> None:
         """Write down how they ended, however often the ledger must be asked; a lease long at most."""

@@ -14,63 +14,25 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
 from typing import Final, Literal
-from urllib.parse import unquote, urlsplit
 
 from .. import crash
-from ..errors import ConfigurationError
 from . import refusal
+from .address import is_host
 from .channel import Outcome
+from .line import Line, TlsLine, Unasked
 from .message import Mail
+from .server import Server, Timeouts
+from .text import words
 
 logger = logging.getLogger(__name__)
 
-_PORTS: Final = {"smtp": 587, "smtps": 465, "smtp+plain": 25}
-_FIX: Final = "set CUSTSVC_SMTP_URL to smtp://user:password@host:port, smtps://… or smtp+plain://…"
-_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 # A kept connection is renewed after this many mails, and asked whether it still lives after so many seconds.
 _MAILS_PER_CONNECTION = 100
 _IDLE = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """Where mails are handed over, and how."""
-
-    scheme: str
-    host: str
-    port: int
-    user: str = field(default="", repr=False)
-    password: str = field(default="", repr=False)
-
-    @classmethod
-    def parse(cls, url: str) -> Server:
-        """The server of CUSTSVC_SMTP_URL. Raises ConfigurationError that shows no password."""
-        try:
-            parts = urlsplit(url)
-            scheme, host, port = parts.scheme, parts.hostname, parts.port
-        except ValueError as exc:
-            raise ConfigurationError("the mail server's address is not a URL", fix=_FIX) from exc
-        if scheme not in _PORTS or not host:
-            raise ConfigurationError("the mail server's address is missing or of no known kind", fix=_FIX)
-        user, password = unquote(parts.username or ""), unquote(parts.password or "")
-        if user and scheme == "smtp+plain" and host not in _LOOPBACK:
-            raise ConfigurationError("a password must not go to a mail server in clear text", fix=_FIX)
-        return cls(scheme, host, port or _PORTS[scheme], user, password)
-
-    @property
-    def address(self) -> str:
-        return f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds to wait: for a connection, for the answer to a command, for the answer to the whole mail."""
-
-    connect: float = 10.0
-    command: float = 20.0
-    data: float = 45.0
+# ValueError: of a name that cannot be looked up, or of a challenge that is no base64.
+_BROKEN: Final = (OSError, smtplib.SMTPException, ValueError)
 
 
 class _Down(Exception):
@@ -87,7 +49,7 @@ class SmtpTransport:
     def __init__(self, server: Server, timeouts: Timeouts | None = None) -> None:
         self._server = server
         self._timeouts = timeouts or Timeouts()
-        self._smtp: smtplib.SMTP | None = None
+        self._smtp: Line | None = None
         self._sent = 0
         self._used_at = 0.0
 
@@ -98,12 +60,9 @@ class SmtpTransport:
         """
         try:
             refused = self._offer(mail)
-        except _Down as down:
+        except (_Down, *_BROKEN) as exc:
             self.close()
-            return Outcome("down", down.code, str(down))
-        except (OSError, smtplib.SMTPException) as exc:
-            self.close()
-            return Outcome("down", None, f"no connection to {self._server.address}: {_words(exc)}")
+            return self._down(exc)
         if refused is not None:
             return refused
         mine = False
@@ -118,13 +77,9 @@ class SmtpTransport:
         """Connect, with TLS and login as for a mail, and leave; what is wrong, or None."""
         try:
             self._connected()
-        except (_Down, OSError, smtplib.SMTPException) as exc:
+        except (_Down, *_BROKEN) as exc:
             self.close()
-            return (
-                str(exc)
-                if isinstance(exc, _Down)
-                else f"no connection to {self._server.address}: {_words(exc)}"
-            )
+            return self._down(exc).text
         self.quit()
         return None
 
@@ -137,12 +92,18 @@ class SmtpTransport:
     def quit(self) -> None:
         """Take leave of the server, if it answers at once."""
         if self._smtp is not None:
-            try:
-                self._timeout(self._smtp, 1.0)
-                self._smtp.quit()
-            except (OSError, smtplib.SMTPException):
-                pass
+            with suppress(*_BROKEN):
+                self._ask(self._smtp, 1.0, "QUIT")
             self.close()
+
+    def _down(self, exc: Exception) -> Outcome:
+        if isinstance(exc, _Down):
+            return Outcome("down", exc.code, str(exc))
+        return Outcome("down", None, f"no connection to {self._server.address}: {_words(exc)}")
+
+    def _ask(self, smtp: Line, seconds: float, command: str, args: str = "") -> tuple[int, bytes]:
+        _patience(smtp, seconds)
+        return smtp.docmd(command, args)
 
     # -- up to the hand-over: nothing is sent yet, so any failure may simply be tried again -----------------
 
@@ -158,43 +119,46 @@ class SmtpTransport:
             self.close()
             return self._envelope(self._connected(), mail)
 
-    def _envelope(self, smtp: smtplib.SMTP, mail: Mail) -> Outcome | None:
+    def _envelope(self, smtp: Line, mail: Mail) -> Outcome | None:
         # Not smtplib's own commands: those parse the addresses anew, which are checked already.
-        options, smtp.command_encoding = "", "ascii"
-        if mail.needs_utf8:
-            if not smtp.has_extn("smtputf8"):
-                return Outcome("failed", None, "the mail server takes no addresses beyond ASCII (SMTPUTF8)")
-            options, smtp.command_encoding = " SMTPUTF8 BODY=8BITMIME", "utf-8"
-        code, reply = smtp.docmd("MAIL", f"FROM:<{mail.sender.spec}>{options}")
-        if code == 421 or (500 <= code < 600 and not _is_about_the_mail(code, reply)):
+        smtp.command_encoding = "utf-8" if mail.needs_utf8 else "ascii"
+        if cannot := _cannot_take(smtp, mail):
+            return Outcome("failed", None, cannot)
+        from_ = f"FROM:<{mail.sender.spec}>{_options(smtp, mail)}"
+        code, reply = self._ask(smtp, self._timeouts.command, "MAIL", from_)
+        if 500 <= code < 600 and not _is_about_the_mail(code, reply):
             # It refuses us or our sender address, so it would refuse every mail: none of them is at fault.
-            raise _Down(f"{self._server.address} refuses the sender: {code} {_text(reply)}", code)
+            raise _Down(f"{self._server.address} refuses the sender: {code} {words(reply)}", code)
         if not 200 <= code < 300:
             return self._refused(code, reply)
-        code, reply = smtp.docmd("RCPT", f"TO:<{mail.recipient.spec}>")
+        code, reply = self._ask(smtp, self._timeouts.recipient, "RCPT", f"TO:<{mail.recipient.spec}>")
         if 200 <= code < 300:
             crash.point("notify.accepted-recipient")
             return None
         return self._refused(code, reply, of_recipient=True)
 
     def _refused(self, code: int, reply: bytes, *, of_recipient: bool = False) -> Outcome:
+        """What a refusal before the text means. Raises _Down where it is of the server, not of the mail."""
         if code == 421:
-            self.close()
-        else:
-            self._reset()
-        return Outcome(verdict(code), code, _text(reply), of_recipient and _is_gone(code, reply))
+            raise _Down(f"{self._server.address} closes: 421 {words(reply)}", code)
+        if not 400 <= code < 600:
+            # Whatever it thinks that it answers, it is not what was asked.
+            raise _Down(f"an answer of {self._server.address} makes no sense: {code} {words(reply)}")
+        self._reset()
+        return Outcome(verdict(code), code, words(reply), of_recipient and _is_gone(code, reply))
 
     def _reset(self) -> None:
         """Make the connection fit for the next mail."""
         if self._smtp is not None:
             try:
-                if self._smtp.rset()[0] == 250:
+                self._smtp.command_encoding = "ascii"
+                if self._ask(self._smtp, self._timeouts.command, "RSET")[0] == 250:
                     return
-            except (OSError, smtplib.SMTPException):
+            except _BROKEN:
                 pass
             self.close()
 
-    def _connected(self) -> smtplib.SMTP:
+    def _connected(self) -> Line:
         smtp = self._smtp
         if smtp is not None and self._sent < _MAILS_PER_CONNECTION and self._lives(smtp):
             return smtp
@@ -204,38 +168,40 @@ class SmtpTransport:
         self._used_at = time.monotonic()
         return self._smtp
 
-    def _lives(self, smtp: smtplib.SMTP) -> bool:
+    def _lives(self, smtp: Line) -> bool:
         if time.monotonic() - self._used_at < _IDLE:
             return True
         try:
-            return smtp.noop()[0] == 250
-        except (OSError, smtplib.SMTPException):
+            return self._ask(smtp, self._timeouts.command, "NOOP")[0] == 250
+        except _BROKEN:
             return False
 
-    def _connect(self) -> smtplib.SMTP:
-        server, wait = self._server, self._timeouts.connect
+    def _connect(self) -> Line:
         try:
-            if server.scheme == "smtps":
-                context = ssl.create_default_context()
-                smtp: smtplib.SMTP = smtplib.SMTP_SSL(
-                    server.host, server.port, _our_name(), timeout=wait, context=context
-                )
-            else:
-                smtp = smtplib.SMTP(server.host, server.port, _our_name(), timeout=wait)
+            smtp = self._line()
         except smtplib.SMTPResponseException as exc:
-            raise _Down(f"{server.address} does not take mail now: {_words(exc)}", exc.smtp_code) from exc
+            text = f"{self._server.address} does not take mail now: {_words(exc)}"
+            raise _Down(text, exc.smtp_code) from exc
         try:
             self._greet(smtp)
         except BaseException:
             smtp.close()
             raise
-        self._timeout(smtp, self._timeouts.command)
         crash.point("notify.connected")
-        logger.debug("Connected to %s", server.address, extra={"action": "smtp_connected"})
+        logger.debug("Connected to %s", self._server.address, extra={"action": "smtp_connected"})
         return smtp
 
-    def _greet(self, smtp: smtplib.SMTP) -> None:
+    def _line(self) -> Line:
         server = self._server
+        waits = {"timeout": self._timeouts.connect, "greeting": self._timeouts.greeting}
+        if server.scheme == "smtps":
+            context = ssl.create_default_context()
+            return TlsLine(server.host, server.port, _our_name(), **waits, context=context)
+        return Line(server.host, server.port, _our_name(), **waits)
+
+    def _greet(self, smtp: Line) -> None:
+        server = self._server
+        _patience(smtp, self._timeouts.command)
         try:
             smtp.ehlo_or_helo_if_needed()
             if server.scheme == "smtp":
@@ -250,10 +216,6 @@ class SmtpTransport:
         except smtplib.SMTPNotSupportedError as exc:
             raise _Down(f"{server.address} cannot do what is asked: {exc}") from exc
 
-    def _timeout(self, smtp: smtplib.SMTP, seconds: float) -> None:
-        if isinstance(smtp.sock, socket.socket):
-            smtp.sock.settimeout(seconds)
-
     # -- from the hand-over on: only an answer tells how it ended --------------------------------------------
 
     def _give(self, mail: Mail) -> Outcome:
@@ -261,41 +223,76 @@ class SmtpTransport:
         if smtp is None:
             raise RuntimeError("a mail was handed over without a connection")
         try:
-            code, reply = smtp.docmd("DATA")
-        except (OSError, smtplib.SMTPException) as exc:
+            code, reply = self._ask(smtp, self._timeouts.begin, "DATA")
+            if code != 354:
+                return self._refused(code, reply, of_recipient=True)
+            # What it says before it has the text would be taken for the answer to the text.
+            smtp.in_step()
+        except _Down as exc:
+            self.close()
+            return self._down(exc)
+        except _BROKEN as exc:
             # The server had no line of the text yet, so it cannot have taken the mail.
             self.close()
             return Outcome("down", None, f"the connection broke before the text: {_words(exc)}")
-        if code != 354:
-            return self._refused(code, reply, of_recipient=True)
         try:
-            self._timeout(smtp, self._timeouts.data)
-            smtp.send(_end_of_data(mail.data))
+            _patience(smtp, self._timeouts.block)
+            text, end = _end_of_data(mail.data)
+            smtp.send(text)
+            # What it says before the end is not the answer to the whole; without the end it takes nothing.
+            smtp.in_step()
+            smtp.send(end)
             crash.point("notify.gave-text")
+            _patience(smtp, self._timeouts.data)
             code, reply = smtp.getreply()
             crash.point("notify.answered")
-            self._timeout(smtp, self._timeouts.command)
-        except (OSError, smtplib.SMTPException) as exc:
+        except Unasked as exc:
+            self.close()
+            early = 400 <= exc.code < 600 and exc.code != 421
+            return Outcome(verdict(exc.code) if early else "down", exc.code or None, words(exc.said))
+        except _BROKEN as exc:
             self.close()
             return Outcome("unknown", None, f"no answer after the text was given: {_words(exc)}")
         self._sent += 1
         self._used_at = time.monotonic()
+        return self._answered(code, reply)
+
+    def _answered(self, code: int, reply: bytes) -> Outcome:
+        """What the answer to the text means."""
+        if 200 <= code < 300:
+            return Outcome("sent", code, words(reply))
         if code == 421:
+            # It did not take the mail, and takes none for now.
             self.close()
-        if not 200 <= code < 600:
-            self.close()
-            return Outcome(
-                "unknown", None, f"the answer after the text makes no sense: {code} {_text(reply)}"
-            )
-        if code < 300:
-            return Outcome("sent", code, _text(reply))
-        # It was the only recipient, so a refusal of the text may be about them as well.
-        return Outcome(verdict(code), code, _text(reply), _is_gone(code, reply))
+            return Outcome("down", code, f"{self._server.address} closes: 421 {words(reply)}")
+        if 400 <= code < 600:
+            # It was the only recipient, so a refusal of the text may be about them as well.
+            return Outcome(verdict(code), code, words(reply), _is_gone(code, reply))
+        self.close()
+        return Outcome("unknown", None, f"the answer after the text makes no sense: {code} {words(reply)}")
 
 
 def verdict(code: int) -> Literal["deferred", "failed"]:
     """What a refusal means: 5yz is for good, all else may be different next time (RFC 5321, 4.2.1)."""
     return "failed" if 500 <= code < 600 else "deferred"
+
+
+def _cannot_take(smtp: Line, mail: Mail) -> str | None:
+    """Why a server that says what it can do will not take this mail."""
+    if mail.needs_utf8 and not smtp.has_extn("smtputf8"):
+        return "the mail server takes no addresses beyond ASCII (SMTPUTF8)"
+    said = smtp.esmtp_features.get("size", "")
+    most = int(said) if re.fullmatch(r"[0-9]{1,15}", said) else 0
+    if most and len(mail.data) > most:
+        return f"the mail has {len(mail.data)} bytes, and the mail server takes at most {most} (SIZE)"
+    return None
+
+
+def _options(smtp: Line, mail: Mail) -> str:
+    options = f" SIZE={len(mail.data)}" if smtp.has_extn("size") else ""
+    if mail.needs_utf8:
+        options += " SMTPUTF8 BODY=8BITMIME" if smtp.has_extn("8bitmime") else " SMTPUTF8"
+    return options
 
 
 def _is_about_the_mail(code: int, reply: bytes) -> bool:
@@ -307,8 +304,8 @@ def _is_gone(code: int, reply: bytes) -> bool:
     return refusal.is_gone(code, reply.decode("utf-8", "replace"))
 
 
-def _end_of_data(data: bytes) -> bytes:
-    """The text as it goes over the line: lines end in CRLF, dots at their begin are doubled, then a dot."""
+def _end_of_data(data: bytes) -> tuple[bytes, bytes]:
+    """The text as it goes over the line, and its end: lines end in CRLF, dots at their begin are doubled."""
     ends = data.count(b"\r\n")
     if ends != data.count(b"\n") or ends != data.count(b"\r"):
         data = re.sub(rb"\r\n|\r|\n", b"\r\n", data)
@@ -316,21 +313,25 @@ def _end_of_data(data: bytes) -> bytes:
         data += b"\r\n"
     if data.startswith(b"."):
         data = b"." + data
-    return data.replace(b"\r\n.", b"\r\n..") + b".\r\n"
+    return data.replace(b"\r\n.", b"\r\n.."), b".\r\n"
 
 
 def _our_name() -> str:
     # The full name may need DNS, which may hang; an address literal is as good to a server (RFC 5321, 4.1.3).
     name = socket.gethostname()
-    return name if "." in name and name.isascii() else "[127.0.0.1]"
+    return name if "." in name and is_host(name) else "[127.0.0.1]"
 
 
-def _text(reply: bytes) -> str:
-    return " ".join(reply.decode("utf-8", "replace").split())[:300]
+def _patience(smtp: Line, seconds: float) -> None:
+    if isinstance(smtp.sock, socket.socket):
+        smtp.sock.settimeout(seconds)
 
 
 def _words(exc: BaseException) -> str:
     if isinstance(exc, smtplib.SMTPResponseException):
         error = exc.smtp_error
-        return f"{exc.smtp_code} {_text(error if isinstance(error, bytes) else str(error).encode())}"
-    return " ".join(str(exc).split())[:300] or type(exc).__name__
+        return f"{exc.smtp_code} {words(error if isinstance(error, bytes) else str(error))}"
+    return words(str(exc)) or type(exc).__name__
+
+
+__all__ = ["Server", "SmtpTransport", "Timeouts", "verdict"]

@@ -1,0 +1,145 @@
+"""The line to one SMTP server: smtplib's client with answers that end, and in step with what was asked.
+
+smtplib waits for each piece of an answer as long as for the whole, and reads on as long as lines come: a
+server that sends a byte now and then, or lines without end, would hold a sender for ever. And it takes what
+is there for the answer to the next command, whoever asked for it.
+"""
+
+from __future__ import annotations
+
+import re
+import smtplib
+import socket
+import ssl
+import time
+from typing import Any, Final
+
+# The longest answer, all its lines together. Nobody has more to say, and nobody reads more.
+_ANSWER_MAX: Final = 65536
+
+
+class _Answers:
+    """Reads lines from a socket, as smtplib's `file`. Each answer has one deadline and a longest length."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._read = b""
+        self._patience = self._until = 0.0
+        self._left = 0
+
+    def begin(self) -> None:
+        """An answer is waited for, as long as the socket's timeout says."""
+        self._patience = self._sock.gettimeout() or 0.0
+        self._until = time.monotonic() + self._patience
+        self._left = _ANSWER_MAX
+
+    def readline(self, limit: int) -> bytes:
+        try:
+            while (end := self._read.find(b"\n", 0, limit)) < 0 and len(self._read) < limit:
+                if not (some := self._more()):
+                    end = len(self._read) - 1
+                    break
+                self._read += some
+        finally:
+            self._sock.settimeout(self._patience)
+        cut = end + 1 if end >= 0 else min(limit, len(self._read))
+        line, self._read = self._read[:cut], self._read[cut:]
+        self._left -= len(line)
+        if self._left < 0:
+            raise OSError(f"an answer of more than {_ANSWER_MAX} bytes")
+        return line
+
+    def _more(self) -> bytes:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError(f"no whole answer within {self._patience:g} s")
+        self._sock.settimeout(left)
+        try:
+            return self._sock.recv(8192)
+        except TimeoutError as exc:
+            raise TimeoutError(f"no answer within {self._patience:g} s") from exc
+
+    def unasked(self) -> bytes:
+        """What the server said without being asked. Raises OSError where it closed the connection."""
+        before = self._sock.gettimeout()
+        try:
+            self._sock.settimeout(0.0)
+            if not (some := self._sock.recv(8192)):
+                raise ConnectionResetError("the server closed the connection")
+            self._read += some
+        except (BlockingIOError, ssl.SSLWantReadError):
+            pass
+        finally:
+            self._sock.settimeout(before)
+        return self._read
+
+    def close(self) -> None:
+        """smtplib closes its file before its socket."""
+
+
+class Unasked(smtplib.SMTPServerDisconnected):
+    """The server said what nobody asked for."""
+
+    def __init__(self, said: bytes) -> None:
+        super().__init__(f"the server said what nobody asked for: {said[:200].decode('utf-8', 'replace')}")
+        self.said = said
+
+    @property
+    def code(self) -> int:
+        """The code that it begins with, or 0."""
+        return int(self.said[:3]) if re.match(rb"[1-9][0-9]{2}[ -]", self.said) else 0
+
+
+class Line(smtplib.SMTP):
+    """A connection in clear text, or one that STARTTLS makes safe. Made, it has read the greeting."""
+
+    def __init__(
+        self, host: str, port: int, name: str, *, timeout: float, greeting: float, **options: Any
+    ) -> None:
+        self._greeting: float | None = greeting
+        super().__init__(host, port, local_hostname=name, timeout=timeout, **options)
+        if self.sock is not None:
+            # The end of a text goes out by itself, and must not wait for what came before to be confirmed.
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def getreply(self) -> tuple[int, bytes]:
+        if self.sock is None:
+            raise smtplib.SMTPServerDisconnected("there is no connection")
+        if self._greeting is not None:
+            self.sock.settimeout(self._greeting)
+            self._greeting = None
+        if self.file is None:
+            self.file = _Answers(self.sock)
+        self.file.begin()
+        return super().getreply()
+
+    def putcmd(self, cmd: str, args: str = "") -> None:
+        self.in_step()
+        super().putcmd(cmd, args)
+
+    def docmd(self, cmd: str, args: str = "") -> tuple[int, bytes]:
+        answer = super().docmd(cmd, args)
+        if cmd.upper() == "STARTTLS":
+            # What came with the answer came in clear text: somebody on the way may have written it.
+            self.in_step()
+        return answer
+
+    def in_step(self) -> None:
+        """Raise Unasked where the server said what nobody asked for, as that it leaves.
+
+        It would be taken for the answer to the next command, and the next one's for that of the one after.
+        """
+        if not isinstance(self.file, _Answers):
+            return
+        try:
+            said = self.file.unasked()
+        except OSError as exc:
+            self.close()
+            raise smtplib.SMTPServerDisconnected(str(exc)) from exc
+        if said:
+            self.close()
+            raise Unasked(said)
+
+
+class TlsLine(Line, smtplib.SMTP_SSL):
+    """A connection with TLS from the first byte."""
