@@ -10,6 +10,8 @@ from typing import Any
 import orjson
 import typer
 
+from ..transfer.sheet import guarded
+
 FORMATS = ("table", "json", "ndjson", "csv")
 
 
@@ -30,9 +32,14 @@ def rows(fmt: str, columns: Sequence[str], items: Iterable[Mapping[str, Any]]) -
     elif fmt == "csv":
         writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(items)
+        writer.writerows({name: _cell(item.get(name)) for name in columns} for item in items)
     else:
         _table(columns, items)
+
+
+def _cell(value: Any) -> Any:
+    """A cell that no spreadsheet runs: what is printed holds what others wrote."""
+    return guarded(value) if isinstance(value, str) else value
 
 
 def write(line: bytes) -> None:

@@ -211,6 +211,8 @@ def _whole(path: Path) -> Iterator[IO[bytes]]:
     part = path.with_name(path.name + ".part")
     try:
         with part.open("wb") as opened:
+            if path.exists():
+                shutil.copymode(path, part)
             yield opened
         part.replace(path)
     except BaseException:

@@ -57,6 +57,8 @@ def edit(customer_id: int) -> Any:
 def resolve(customer_id: int) -> Any:
     """The choices made on a conflict: applied to the version that they were made for, or shown again."""
     base_version, seen = _version("base"), _version("version")
+    if (before := once.done()) is not None:
+        return _saved(before, seen, [])
     mine = _mine(customer_at(customer_id, base_version).fields)
     picks = {name.removeprefix("pick:"): v for name, v in request.form.items() if name.startswith("pick:")}
     stored = services().customers.get(customer_id)
@@ -131,7 +133,7 @@ def _saved(stored: Stored, before: int, taken: list[str]) -> Any:
     text = "Saved."
     if taken:
         text = f"Saved, together with what others changed: {', '.join(label(name) for name in taken)}."
-    fields = {"to": str(before), "version": str(stored.version)}
+    fields = {"to": str(stored.version - 1), "version": str(stored.version)}
     toast.put(text, undo=f"{path}/revert", fields=fields)
     return redirect(path, 303)
 

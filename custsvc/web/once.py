@@ -19,7 +19,7 @@ import orjson
 from flask import g, request
 
 from ..customer import Stored, utc_now
-from ..errors import InFlight
+from ..errors import CustsvcError, InFlight
 from ..idempotency import Keyed
 from ..service import Caller
 from .access import caller, services
@@ -46,6 +46,22 @@ def change(work: Callable[[Caller], Stored], part: str = "") -> Stored:
     who = _keyed(part)
     stored, _ = _patiently(lambda: services().customers.once(who, lambda: work(who)))
     return stored
+
+
+class _NotDone(CustsvcError):
+    """The form was not sent before."""
+
+
+def done() -> Stored | None:
+    """The customer that the form gave when it was sent before; None where it was not."""
+
+    def not_yet(_: Caller) -> Stored:
+        raise _NotDone
+
+    try:
+        return change(not_yet)
+    except _NotDone:
+        return None
 
 
 def answer(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:

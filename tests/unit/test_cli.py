@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from custsvc.cli import output
+
 
 def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     ours = {name: value for name, value in os.environ.items() if not name.startswith("CUSTSVC_")}
@@ -72,3 +74,9 @@ def test_colours_are_for_terminals_and_can_be_refused(tmp_path: Path) -> None:
     assert "\x1b[33m" in colored
     assert "\x1b[33m" not in plain
     assert "\x1b" not in piped
+
+
+def test_a_table_of_csv_holds_no_formula(capsys: pytest.CaptureFixture[str]) -> None:
+    output.rows("csv", ["name", "count"], [{"name": "=1+1", "count": -1, "more": 1}, {"name": "a;@b"}])
+
+    assert capsys.readouterr().out == "name,count\n'=1+1,-1\na;'@b,\n"

@@ -19,6 +19,7 @@ from tests.browser_form import Form, form_of
 from tests.customers import accepted
 
 from .conftest import Visitor
+from .hard import HARD
 
 ME = Caller("me")
 
@@ -63,28 +64,6 @@ def page_of(app: Flask, fields: Fields) -> str:
     page = {"form": CustomerForm.of_customer(fields), "kinds": KINDS, "customer": None, "version": 1}
     with app.test_request_context("/ui/customers/1/edit"):
         return template.render(**page, csrf="x", asset=str, take_toast=lambda: None)
-
-
-HARD: dict[str, Any] = {
-    "lines": "a\nb",
-    "crlf": "a\r\nb\r\n",
-    "cr": "a\rb",
-    "first": "\n\na",
-    "spaces": "  a  ",
-    " key ": " ",
-    "=": "\t",
-    "one": 1,
-    "text one": "1",
-    "float": 1.0,
-    "minus nothing": -0.0,
-    "big": 1e22,
-    "true": True,
-    "text true": "true",
-    "nothing": None,
-    "empty": "",
-    "</textarea>": "</textarea>\n<b>",
-    "long": "\U0001f389" * 500,
-}
 
 
 def test_a_customer_is_saved_unchanged_without_a_version(ann: Visitor, store: Store) -> None:

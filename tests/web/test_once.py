@@ -107,6 +107,20 @@ def test_a_change_is_made_once_also_where_others_changed_it_back_between(
     assert (again.version, again.deleted) == (4, False)
 
 
+def test_choices_on_a_conflict_are_made_once(ann: Visitor, store: Store, one: int) -> None:
+    path = f"/ui/customers/{one}/edit"
+    opened = filled(ann, path, name="Mine", phone="2")
+    CustomerService(store.customers).replace(one, Fields("Theirs", phone="3"), ME)
+    asked = form_of(send(ann, path, opened).text, f"/ui/customers/{one}/resolve")
+    data = MultiDict([*asked.fields, ("pick:name", "mine"), ("pick:phone", "theirs")])
+
+    first, second = (send(ann, asked.action, data) for _ in range(2))
+
+    assert said(first) == said(second)
+    assert first.status_code == 303
+    assert versions(store) == {"Mine": 3}
+
+
 def test_what_was_restored_and_deleted_since_is_not_restored_by_the_form_of_then(
     ann: Visitor, store: Store, one: int
 ) -> None:

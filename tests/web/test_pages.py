@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from custsvc.stores.base import Notification
 
+from .hard import HARD
 from .site import DEADLINE, Site, Watched, chromium, launch, until
 
 AXE = Path(__file__).parent / "vendor" / "axe-4.14.1.min.js"
@@ -383,6 +385,39 @@ def test_a_plan_that_is_no_longer_true_is_not_applied(page: Page, site: Site) ->
 
     expect(page.get_by_role("alert")).to_contain_text("nothing was imported")
     assert site.api("GET", f"/customers/{known['id']}/")["name"] == "Plan Known"
+
+
+def test_what_a_browser_opens_and_saves_stays_as_it_is(page: Page, site: Site) -> None:
+    made = site.create(
+        "Hard to carry", email="j\u00f6rg@b\u00fccher.example", phone="+49 30 1", metadata=HARD
+    )
+    edit = f"/ui/customers/{made['id']}/edit"
+
+    page.goto(edit)
+    page.get_by_role("button", name="Save").click()
+    expect(toast(page)).to_contain_text("Nothing was changed.")
+    page.goto(edit)
+    page.get_by_label("Phone").fill("+49 30 2")
+    page.get_by_role("button", name="Save").click()
+    expect(toast(page)).to_contain_text("Saved.")
+
+    after = site.api("GET", f"/customers/{made['id']}/")
+    assert json.dumps(after["metadata"]) == json.dumps(made["metadata"])
+    assert (after["email"], after["phone"], after["version"]) == (made["email"], "+49 30 2", 2)
+
+
+def test_what_is_sent_again_by_going_back_is_done_once(page: Page, site: Site) -> None:
+    page.goto("/ui/import")
+    file = {"name": "b.csv", "mimeType": "text/csv", "buffer": b"name\nBack One\nBack Two\n"}
+    page.get_by_label("File").set_input_files(file)  # type: ignore[arg-type]
+    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Show what would happen").click()
+    for _ in range(2):
+        page.get_by_role("button", name="Do this: 2 changes").click()
+        expect(page.locator(".tiles")).to_contain_text(re.compile(r"2\s*added"))
+        page.go_back()
+
+    assert site.api("GET", "/customers/?name__startswith=Back")["count"] == 2
 
 
 def test_what_is_shown_is_exported(page: Page, site: Site) -> None:
