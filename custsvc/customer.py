@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -38,6 +39,11 @@ _KNOWN = frozenset((*EDITABLE, *SERVER_OWNED))
 _TOO_MANY_KEYS = f"must have at most {METADATA_KEYS_MAX} keys"
 _UNKNOWN = f"is not a field of a customer ({', '.join(EDITABLE)})"
 
+# What no reader sees: Unicode's Default_Ignorable_Code_Point, and two signs that are drawn as nothing.
+_SEEN: Final = re.compile(
+    "[^\\s\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d159\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 # Marks that reorder or hide text: they make one customer look like another.
 _HIDDEN = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200B, 0x2060, 0xFEFF)))
 
@@ -45,6 +51,16 @@ _HIDDEN = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x
 def same_json(a: Any, b: Any) -> bool:
     """Whether two values are written alike. Python's == takes 1, 1.0 and true for one value."""
     return orjson.dumps(a) == orjson.dumps(b)
+
+
+# What a copied value has around it: white space and marks. No joiners: some scripts end words in them.
+_EDGES: Final = "".join(
+    [
+        *(chr(code) for code in range(0x3001) if chr(code).isspace()),
+        *_HIDDEN,
+        *"\xad\u061c\u180e\u200e\u200f\u2800\u3164",
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -266,6 +282,12 @@ class _Refused(ValueError):
         self.field = field
 
 
+def _trimmed(value: Any, longest: int) -> str:
+    """Text as `_text` takes it, without what nobody sees around it; empty where all of it cannot be seen."""
+    text = _text(value.strip(_EDGES) if isinstance(value, str) else value, longest).strip(_EDGES)
+    return text if _SEEN.search(text) else ""
+
+
 def _text(value: Any, longest: int, *, lines: bool = False) -> str:
     """NFC text without control, hidden or unencodable characters. Linear in its length."""
     if not isinstance(value, str):
@@ -290,30 +312,38 @@ def _text(value: Any, longest: int, *, lines: bool = False) -> str:
 def _name(value: Any) -> str:
     if value is None:
         raise _Refused("required", "is required")
-    text = _text(value, NAME_MAX).strip()
+    text = _trimmed(value, NAME_MAX)
     if not text:
-        raise _Refused("required", "must not be empty")
+        raise _Refused("required", "must hold something that can be seen")
     return text
 
 
 def _email(value: Any) -> str | None:
     if value is None:
         return None
-    text = _text(value, EMAIL_MAX).strip()
+    text = _trimmed(value, EMAIL_MAX)
     if not text:
         return None
-    from email_validator import EmailNotValidError, validate_email
-
+    email_validator = _email_validator()
     try:
-        return validate_email(text, check_deliverability=False).normalized
-    except EmailNotValidError as exc:
+        return str(email_validator.validate_email(text, check_deliverability=False).normalized)
+    except email_validator.EmailNotValidError as exc:
         raise _Refused("invalid_email", f"is not an e-mail address: {exc}") from exc
+
+
+@cache
+def _email_validator() -> Any:
+    import email_validator
+
+    # Contact data, not a promise that mail arrives: a@firma.local is an address within a firm.
+    email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
+    return email_validator
 
 
 def _phone(value: Any) -> str | None:
     if value is None:
         return None
-    return _text(value, PHONE_MAX).strip() or None
+    return _trimmed(value, PHONE_MAX) or None
 
 
 def _metadata(value: Any) -> dict[str, Scalar]:

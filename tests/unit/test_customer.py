@@ -192,3 +192,88 @@ def test_checking_long_evil_text_takes_no_longer_than_reading_it() -> None:
         codes({"name": evil, "email": evil})
 
     assert time.process_time() - started < 1
+
+
+# By Unicode's name of the property: Default_Ignorable_Code_Point; and what fonts draw as nothing.
+UNSEEN = [
+    *map(chr, (0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFEFF, 0xFFA0, 0x1D159)),
+    *map(
+        chr, (*range(0x180B, 0x1810), *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070))
+    ),
+    *map(chr, (*range(0xFE00, 0xFE10), *range(0xFFF0, 0xFFF9), *range(0x1D173, 0x1D17B))),
+    *map(chr, (*range(0xE0000, 0xE0080), *range(0xE0100, 0xE01F0))),
+]
+WHITE = [chr(code) for code in range(0x3001) if chr(code).isspace()]
+# What an office program, a spreadsheet or a browser puts around a value that is copied.
+AROUND = [
+    *WHITE,
+    *"\xad\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2069\u2800\u3164\ufeff",
+]
+
+
+@pytest.mark.parametrize("field", ["name", "email", "phone"])
+def test_what_nobody_sees_is_no_value(field: str) -> None:
+    for unseen in (*UNSEEN, *WHITE):
+        for text in (unseen, unseen * 3, f" {unseen}\t", f"\u200e{unseen}\n"):
+            raw = {"name": "Ada", field: text}
+            try:
+                found = getattr(canonical_fields(raw), field)
+            except ValidationError as refused:
+                assert refused.errors[0].field == field
+            else:
+                assert found is None, ascii(text)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("name", "Ada Lovelace"), ("email", "ada@example.com"), ("phone", "+49 30 1234")]
+)
+def test_what_was_copied_along_is_trimmed(field: str, value: str) -> None:
+    raw = {"name": "Ada"}
+    for mark in AROUND:
+        for text in (mark + value, value + mark, f" {mark}{value}{mark}\n", f"\u202a{mark}{value}\u202c\r\n"):
+            assert getattr(canonical_fields({**raw, field: text}), field) == value, ascii(text)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["\U0001f3f4\U000e0067\U000e0062\U000e007f", "❤\ufe0f", "ന\u0d4d\u200d", "می\u200cخواهم", "\u200fשלום"],
+)
+def test_marks_that_belong_to_what_is_seen_stay(name: str) -> None:
+    assert canonical_fields({"name": name}).name == name.lstrip("\u200f")
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\u202eb", "a\u200bb", "a\x00", "\x00a", "a\u2028b", "\x1bb\x1b"])
+def test_what_hides_within_a_value_is_refused(text: str) -> None:
+    for field in ("name", "phone"):
+        assert set(codes({"name": "Ada", field: text})) == {field}
+
+
+@pytest.mark.parametrize(
+    "email",
+    [
+        "a@firma.local",
+        "a@x.test",
+        "a@host.internal",
+        "a@b.invalid",
+        "a@c.example",
+        "a@d.home.arpa",
+        "a@e.lan",
+    ],
+)
+def test_an_address_within_a_firm_is_an_address(email: str) -> None:
+    assert canonical_fields({"name": "Ada", "email": email}).email == email
+
+
+@pytest.mark.parametrize(
+    "email", ["a@.local", "a@x..local", "a@-x.local", "@firma.local", "a b@firma.local", "a@local"]
+)
+def test_an_address_of_wrong_syntax_is_none_within_a_firm_either(email: str) -> None:
+    assert codes({"name": "Ada", "email": email}) == {"email": "invalid_email"}
+
+
+def test_a_patch_asks_nothing_of_what_it_does_not_name() -> None:
+    """Stored by an earlier release, or by another producer."""
+    old = Fields("\u200e", "a@b", "\u2800", {"$x": 1, "n": None})
+
+    assert merge_patch(old, {"metadata": {"n": 2}}) == Fields("\u200e", "a@b", "\u2800", {"$x": 1, "n": 2})
+    assert merge_patch(old, {"phone": "1"}) == Fields("\u200e", "a@b", "1", {"$x": 1, "n": None})
