@@ -14,8 +14,9 @@ from typing import IO, Any, Final
 
 from ..customer import EDITABLE, SERVER_OWNED
 from ..errors import ERRORS_MAX, FieldError
+from ..strict_json import DuplicateKey, parse_json
 from .lines import Lines
-from .row import METADATA, BadFile, DuplicateKey, Row, RowError, Tally, bad_file, parse_json, shown
+from .row import METADATA, BadFile, Row, RowError, Tally, bad_file, shown
 from .sheet import unguarded
 
 # What Excel writes above the heading, so that it knows the delimiter itself.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from ..errors import FieldError, ValidationError
 
@@ -69,31 +69,15 @@ def shown(value: Any) -> str | None:
     """A value as an error shows it: as JSON but for text, and never long."""
     if value is None:
         return None
-    return _text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
+    if isinstance(value, str):
+        return _text(value)
+    try:
+        return _text(json.dumps(value, ensure_ascii=False, default=str))
+    except RecursionError:  # writing goes deeper than reading
+        return "…"
 
 
 def _text(text: str, longest: int = _SHOWN) -> str:
     """Text that every answer can hold: without lone surrogates, and not long."""
     text = text[: longest + 1].encode("utf-8", "replace").decode()
     return text if len(text) <= longest else text[: longest - 1] + "…"
-
-
-class DuplicateKey(ValueError):
-    """A JSON object has the same key twice, and nobody can tell which value is meant."""
-
-
-def parse_json(text: str) -> Any:
-    """JSON as the API takes it. Raises ValueError, of which DuplicateKey is one, and RecursionError."""
-    return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_object)
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) == len(pairs):
-        return found
-    names = [name for name, _ in pairs]
-    raise DuplicateKey(next(name for name in found if names.count(name) > 1))
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")

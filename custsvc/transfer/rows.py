@@ -11,9 +11,10 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import IO, Final, Literal
 
+from ..strict_json import DuplicateKey, parse_json
 from .cells import Table, fields_of
 from .lines import Lines, is_cut_off
-from .row import DuplicateKey, Row, RowError, Tally, bad_file, parse_json, shown
+from .row import Row, RowError, Tally, bad_file, shown
 
 Format = Literal["csv", "ndjson"]
 ROWS_MAX: Final = 500_000

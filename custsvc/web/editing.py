@@ -9,7 +9,7 @@ from flask import Blueprint, g, redirect, render_template, request
 
 from ..customer import EDITABLE, Customer, Fields, Stored, canonical_fields, edited, same_json
 from ..errors import CustomerDeleted, FieldError, NotFound, ValidationError, VersionConflict
-from ..transfer.row import parse_json
+from ..strict_json import parse_json
 from . import once, toast
 from .access import needs, route, services
 from .forms import KINDS, CustomerForm, kind_of
@@ -195,7 +195,7 @@ def _stored(customer_id: int) -> Stored:
 
 def _version(name: str) -> int:
     text = request.form.get(name, "")
-    if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**63):
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and 0 < int(text) < 2**63):
         raise ValidationError([])
     return int(text)
 
