@@ -57,6 +57,20 @@ CODES: Final[dict[str, Code]] = {
         "The query holds a name that this path does not know. Ignoring it could show too much.",
         "Correct the name; `detail` tells those there are.",
     ),
+    "bad-parameter": Code(
+        400,
+        "A filter would filter nothing",
+        "A filter is there with an empty value. Taken as none, it would show or export all customers.",
+        "Give it a value, or leave it out to get all customers.",
+    ),
+    "precondition-not-supported": Code(
+        501,
+        "The precondition is not supported here",
+        "The request holds a precondition that this path cannot honour. Ignoring it might do what you do not "
+        "want, so nothing was done.",
+        "Leave the header out. One customer takes If-Match, If-None-Match and If-Unmodified-Since; the "
+        "operations of a batch have `version`.",
+    ),
     "untrusted-host": Code(
         400,
         "The Host header is not one of this server",

@@ -11,7 +11,16 @@ from flask import Response
 from ..customer import INT64_MAX, Fields, canonical_fields, merge_patch
 from ..errors import FieldError, NotFound, ValidationError, unknown_fields
 from ..stores.base import CustomerStore, Page, Position, Role
-from .lists import METADATA, PARAMETERS, ListRequest, cursor_of, list_request, only_fields, time_of
+from .lists import (
+    METADATA,
+    PARAMETERS,
+    ListRequest,
+    cursor_of,
+    list_request,
+    neighbours,
+    only_fields,
+    time_of,
+)
 from .messages import (
     JSON,
     MERGE_PATCH,
@@ -19,11 +28,11 @@ from .messages import (
     etag_response,
     json_body,
     limit_of,
-    not_modified,
     page_response,
     parameters,
     wants_minimal,
 )
+from .preconditions import refuse_unsupported
 from .problems import Problem, bad_parameter
 from .resource import ApiResource
 
@@ -35,22 +44,20 @@ class CustomerList(ApiResource):
         given = parameters(*PARAMETERS, prefix=METADATA)
         self.wait_for_copy()
         asked = list_request(given, self.services.cursors)
-        store, query = self.services.store.customers, asked.query
-        page = store.find(query)
+        store = self.services.store.customers
+        page = store.find(asked.query)
         count, exact = _counted(store, asked, page)
         docs = page.docs if asked.fields is None else only_fields(page.docs, asked.fields)
-        # Whoever came by a cursor came from a page on the other side of it.
-        more = bool(page.count) if query.backward else page.has_more
-        before = page.has_more if query.backward else query.after is not None
+        following, preceding = neighbours(asked.query, page)
         return page_response(
             docs,
             # An estimate need not know of what is on this very page.
             count=count if count is None or exact else max(count, page.count),
             count_estimated=not exact,
-            has_more=more,
+            has_more=following is not None,
             given=given,
-            following=self._cursor(page.last, asked.scope, backward=False) if more else None,
-            preceding=self._cursor(page.first, asked.scope, backward=True) if before else None,
+            following=self._cursor(following, asked.scope, backward=False),
+            preceding=self._cursor(preceding, asked.scope, backward=True),
         )
 
     def _cursor(self, end: Position | None, scope: str, *, backward: bool) -> str | None:
@@ -81,13 +88,12 @@ def _counted(store: CustomerStore, asked: ListRequest, page: Page) -> tuple[int 
 class OneCustomer(ApiResource):
     """`/api/customers/{id}/`"""
 
+    conditional: ClassVar[bool] = True
+
     def get(self, customer_id: int) -> Response:
         parameters()
         self.wait_for_copy()
-        stored = self.services.customers.get(customer_id)
-        if not_modified(f'"v{stored.version}"'):
-            return etag_response(stored, 304)
-        return customer_response(stored)
+        return self.conditional_response(self.services.customers.get(customer_id))
 
     def put(self, customer_id: int) -> Response:
         parameters()
@@ -118,6 +124,8 @@ class OneCustomer(ApiResource):
 class CustomerRestore(ApiResource):
     """`/api/customers/{id}/restore`"""
 
+    conditional: ClassVar[bool] = True
+
     def post(self, customer_id: int) -> Response:
         parameters()
         restore = self.services.customers.restore
@@ -129,6 +137,8 @@ class CustomerRestore(ApiResource):
 
 class CustomerRevert(ApiResource):
     """`/api/customers/{id}/revert`: the fields of an earlier version, as a new version."""
+
+    conditional: ClassVar[bool] = True
 
     def post(self, customer_id: int) -> Response:
         parameters()
@@ -154,6 +164,7 @@ def _version(body: Any) -> int:
 class CustomerErase(ApiResource):
     """`/api/customers/{id}/erase`: nothing personal is left of the customer, nor in its history."""
 
+    conditional: ClassVar[bool] = True
     writing: ClassVar[Role] = "admin"
 
     def post(self, customer_id: int) -> Response:
@@ -168,12 +179,15 @@ class CustomerErase(ApiResource):
 class CustomerHistory(ApiResource):
     """`/api/customers/{id}/history`: the events of a customer, the newest first, as they go to Kafka."""
 
+    conditional: ClassVar[bool] = True
+
     def get(self, customer_id: int) -> Response:
         if self.services.copy is not None:
             raise Problem(404, "not-found", "a copy keeps no history; ask the system of record")
         given = parameters("at", "limit", "cursor")
         if "at" in given:
             return self._at(customer_id, given)
+        refuse_unsupported(conditional=False)
         limit = limit_of(given)
         scope = f"history {customer_id}"
         before = self.services.cursors.read(given["cursor"], scope) if "cursor" in given else None
@@ -202,7 +216,4 @@ class CustomerHistory(ApiResource):
         time = time_of(given, "at")
         if len(given) > 1 or time is None:
             raise bad_parameter("at", "goes with no other parameter: it asks for one state")
-        stored = self.services.customers.at(customer_id, time)
-        if not_modified(f'"v{stored.version}"'):
-            return etag_response(stored, 304)
-        return customer_response(stored)
+        return self.conditional_response(self.services.customers.at(customer_id, time))

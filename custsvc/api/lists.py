@@ -10,10 +10,10 @@ from typing import Any, Final, Literal, cast, get_args
 
 import orjson
 
-from ..customer import EMAIL_MAX, METADATA_VALUE_MAX, NAME_MAX, canonical_email
-from ..errors import ValidationError
+from ..customer import EMAIL_MAX, INT64_MAX, METADATA_VALUE_MAX, NAME_MAX, canonical_email
+from ..errors import FieldError, ValidationError
 from ..search import words_of
-from ..stores.base import CustomerFilter, CustomerQuery, Deleted, Position, SortField, TimeSpan
+from ..stores.base import CustomerFilter, CustomerQuery, Deleted, Page, Position, SortField, TimeSpan
 from .cursors import Cursors
 from .messages import limit_of, word_of
 from .problems import Problem, bad_parameter
@@ -68,12 +68,19 @@ def list_request(given: Mapping[str, str], cursors: Cursors) -> ListRequest:
 
 
 def filter_of(given: Mapping[str, str]) -> CustomerFilter:
-    """The filter that the parameters describe; those that are no filter are passed over."""
+    """The filter that the parameters describe; those that are no filter are passed over.
+
+    Text of `q` without a single word is met by nobody. Raises Problem for a filter that would filter nothing:
+    whoever sends one means fewer customers, not all of them.
+    """
+    text = _filtering(given, "q", NAME_MAX)
+    words = _words(text or "")
     return CustomerFilter(
         deleted=cast(Deleted, word_of(given, "deleted", get_args(Deleted), "exclude")),
-        words=_words(_text(given, "q", NAME_MAX) or ""),
-        email=_email(_text(given, "email", EMAIL_MAX)),
-        name_prefix=_text(given, "name__startswith", NAME_MAX),
+        words=words,
+        nobody=text is not None and not words,
+        email=_email(_filtering(given, "email", EMAIL_MAX)),
+        name_prefix=_filtering(given, "name__startswith", NAME_MAX),
         created=_span(given, "created"),
         updated=_span(given, "updated"),
         metadata=tuple(sorted(_metadata(given))),
@@ -83,6 +90,8 @@ def filter_of(given: Mapping[str, str]) -> CustomerFilter:
 def _metadata(given: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for name in given:
         if name.startswith(METADATA):
+            if name == METADATA:
+                raise _filters_nothing(name, "must name a key, as metadata.tier")
             yield name.removeprefix(METADATA), _text(given, name, METADATA_VALUE_MAX) or ""
 
 
@@ -110,6 +119,24 @@ def only_fields(docs: bytes, fields: tuple[str, ...]) -> bytes:
     return orjson.dumps([{name: each[name] for name in fields} for each in customers])[1:-1]
 
 
+def neighbours(query: CustomerQuery, page: Page) -> tuple[Position | None, Position | None]:
+    """Where the page after this one and the one before it begin to be read; None where there is none.
+
+    Whoever came by a cursor came from a page on the other side of it. A page that has become empty has no
+    ends, so the ways from it begin where it did itself, and take in the customer that the cursor names.
+    """
+    came, down = query.after, query.descending
+    more, before = (came, page.has_more) if query.backward else (page.has_more, came)
+    following = page.last or (_beside(came, -1 if not down else 1) if came else None)
+    preceding = page.first or (_beside(came, 1 if not down else -1) if came else None)
+    return following if more else None, preceding if before else None
+
+
+def _beside(place: Position, step: int) -> Position:
+    """The place right before or after a customer."""
+    return Position(place.key, min(place.id + step, INT64_MAX))
+
+
 def cursor_of(position: Position, *, backward: bool) -> list[Any]:
     """What a cursor holds of a page's end."""
     return [position.key, position.id, int(backward)]
@@ -132,6 +159,19 @@ def _text(given: Mapping[str, str], name: str, longest: int) -> str | None:
     return text
 
 
+def _filtering(given: Mapping[str, str], name: str, longest: int) -> str | None:
+    """A parameter that is text to find customers by."""
+    text = _text(given, name, longest)
+    if text is not None and not text.strip():
+        raise _filters_nothing(name, "is empty, so it would filter nothing; leave it out for all customers")
+    return text
+
+
+def _filters_nothing(name: str, message: str) -> Problem:
+    errors = [FieldError(name, "filters_nothing", message)]
+    return Problem(400, "bad-parameter", f"{name}: {message}", errors=errors)
+
+
 def _words(text: str) -> tuple[str, ...]:
     words = tuple(sorted(set(words_of(text))))
     if len(words) > _WORDS_MAX:
@@ -140,10 +180,10 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _email(text: str | None) -> str | None:
-    if not text:
+    if text is None:
         return None
     try:
-        return canonical_email(text)
+        return canonical_email(text) or text
     except ValidationError:
         return text  # nobody has it
 

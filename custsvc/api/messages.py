@@ -5,13 +5,14 @@ Customers and events pass through as stored bytes. They are never decoded to be 
 
 from __future__ import annotations
 
+import codecs
 import datetime as dt
 import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 from urllib.parse import urlencode
 
 import orjson
@@ -21,6 +22,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from ..customer import INT64_MAX, Stored
 from ..errors import FieldError
 from ..idempotency import Keyed
+from ..strict_json import DuplicateKey, parse_json
 from .problems import Problem, bad_parameter
 
 JSON: Final = "application/json"
@@ -33,13 +35,6 @@ _CACHE: Final = ("Cache-Control", "private, no-cache")
 _UPDATED_ON: Final = b'"updated_on":"'
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-
-# RFC 9110: a list of entity tags, weak ones included.
-_TAG: Final = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
-# Each part takes all it can and gives nothing back, so that what does not fit is seen at once.
-_TAGS: Final = re.compile(rf"[ \t]*+{_TAG}[ \t]*+(?:,[ \t]*+(?:{_TAG}[ \t]*+)?)*+")
-_ONE_TAG: Final = re.compile(_TAG)
-_OUR_TAG: Final = re.compile(r'"v([1-9][0-9]{0,18})"')
 
 
 # -- parameters --------------------------------------------------------------------------------------------
@@ -100,8 +95,9 @@ def json_body(*types: str) -> Any:
     if request.mimetype not in types:
         raise unsupported_type(*types)
     try:
-        # Not orjson: it turns an integer of more than 64 bits into a float, and so into another number.
-        return json.loads(body().decode(), parse_constant=_no_constant)
+        return parse_json(body().removeprefix(codecs.BOM_UTF8).decode())
+    except DuplicateKey as exc:
+        raise Problem(400, "bad-json", f"an object of the body has the key {str(exc)!r} twice") from exc
     except UnicodeDecodeError as exc:
         raise Problem(400, "bad-json", "the body is not UTF-8") from exc
     except json.JSONDecodeError as exc:
@@ -119,10 +115,6 @@ def body() -> bytes:
     if request.content_length is None and len(data) >= (request.max_content_length or math.inf):
         raise RequestEntityTooLarge
     return data
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
 
 
 def wants_minimal() -> bool:
@@ -193,32 +185,6 @@ def traceparent() -> str | None:
     """The trace that the request belongs to (W3C Trace Context); a malformed header counts as none."""
     header = request.environ.get("HTTP_TRACEPARENT")
     return header if header and _TRACEPARENT.fullmatch(header) else None
-
-
-# -- entity tags -------------------------------------------------------------------------------------------
-
-
-def if_match() -> frozenset[int] | None:
-    """The versions that If-Match allows; None for any. Weak tags and foreign ones match nothing.
-
-    Raises Problem for a value that is not a list of entity tags: a guard that cannot be read must not be
-    taken for none.
-    """
-    header = request.headers.get("If-Match")
-    if header is None or header.strip() == "*":
-        return None
-    if not _TAGS.fullmatch(header):
-        raise Problem(400, "bad-header", 'If-Match must be * or a list of entity tags, as "v3"')
-    ours = (_OUR_TAG.fullmatch(tag) for tag in _ONE_TAG.findall(header))
-    return frozenset(int(m[1]) for m in ours if m and int(m[1]) <= INT64_MAX)
-
-
-def not_modified(etag: str) -> bool:
-    """Whether If-None-Match says that the caller has this already. Compared weakly."""
-    header = request.headers.get("If-None-Match")
-    if header is None:
-        return False
-    return header == etag or header.strip() == "*" or etag in _ONE_TAG.findall(header.replace("W/", ""))
 
 
 # -- answers -----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What all resources share: what they are built with, who may call them, and the If-Match guard."""
+"""What all resources share: what they are built with, who may call them, and the guard of preconditions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import orjson
-from flask import g, request
+from flask import Response, g, request
 from flask_restful import Resource
 
 from ..auth import KeyRing
@@ -18,7 +18,15 @@ from ..service import Caller, CustomerService
 from ..stores.base import Role, Store
 from .copy import Copy
 from .cursors import Cursors
-from .messages import if_match, keyed_request, min_position, prefer_wait, traceparent
+from .messages import (
+    customer_response,
+    etag_response,
+    keyed_request,
+    min_position,
+    prefer_wait,
+    traceparent,
+)
+from .preconditions import NONE, Preconditions, not_modified, preconditions, refuse_unsupported
 from .problems import Problem
 from .streams import LazyFeed, Streams
 
@@ -51,9 +59,13 @@ def position_header(versions: Mapping[int, int]) -> tuple[str, str]:
 
 
 class ApiResource(Resource):  # type: ignore[misc]
-    """A resource. Reading needs the role read, anything else write; a subclass may ask for more."""
+    """A resource. Reading needs the role read, anything else write; a subclass may ask for more.
+
+    `conditional` says that it is about one customer and honours preconditions; others refuse them.
+    """
 
     init_every_request: ClassVar[bool] = False
+    conditional: ClassVar[bool] = False
     public: ClassVar[bool] = False
     reading: ClassVar[Role] = "read"
     writing: ClassVar[Role] = "write"
@@ -67,6 +79,10 @@ class ApiResource(Resource):  # type: ignore[misc]
         if cls.public:
             return None
         return cls.reading if method in _SAFE else cls.writing
+
+    def dispatch_request(self, *args: Any, **kwargs: Any) -> Any:
+        refuse_unsupported(conditional=self.conditional)
+        return super().dispatch_request(*args, **kwargs)
 
     def caller(self) -> Caller:
         """Who makes the request at hand, and under which idempotency key."""
@@ -83,18 +99,25 @@ class ApiResource(Resource):  # type: ignore[misc]
     def write(
         self, customer_id: int, work: Callable[[Caller, int | None], Stored]
     ) -> tuple[Stored, dict[str, Any]]:
-        """Do a write to a customer once, under the request's If-Match; answers 412 and 428.
+        """Do a write to a customer once, under the request's preconditions; answers 412 and 428.
 
         `work` gets the version to expect. Returns the customer, and what the answer is to be put with.
         """
         if self.services.settings.require_if_match and "If-Match" not in request.headers:
             raise Problem(428, "if-match-required", 'send If-Match with the ETag you read, as "v3"')
-        allowed = if_match()
+        asked = preconditions()
         caller = self.caller()
         try:
-            return self.once(caller, lambda: work(caller, self._expected(customer_id, allowed)))
+            return self.once(caller, lambda: work(caller, self._expected(customer_id, asked)))
         except VersionConflict as exc:
-            raise self._mismatch(exc, allowed or frozenset()) from exc
+            raise self._mismatch(exc, asked.match or frozenset()) from exc
+
+    def conditional_response(self, stored: Stored) -> Response:
+        """The customer, as the request's preconditions have it: 200, 304 or 412."""
+        asked = preconditions()
+        if asked.broken_by(stored):
+            raise self._mismatch(_conflict(stored, asked), asked.match or frozenset())
+        return etag_response(stored, 304) if not_modified(stored) else customer_response(stored)
 
     def once(self, caller: Caller, work: Callable[[], Stored]) -> tuple[Stored, dict[str, Any]]:
         """Do a write once. Returns the customer, and what the answer is to be put with."""
@@ -104,16 +127,14 @@ class ApiResource(Resource):  # type: ignore[misc]
             headers.append(("Idempotency-Replayed", "true"))
         return stored, {"extra": headers}
 
-    def _expected(self, customer_id: int, allowed: frozenset[int] | None) -> int | None:
-        if allowed is None:
-            return None
-        if len(allowed) == 1:
-            return next(iter(allowed))
+    def _expected(self, customer_id: int, asked: Preconditions) -> int | None:
+        if asked == NONE or asked.version is not None:
+            return asked.version
         current = self.services.store.customers.get(customer_id)
         if current is None:
             raise NotFound(f"there is no customer {customer_id}")
-        if current.version not in allowed:
-            raise VersionConflict(f"customer {customer_id} is at version {current.version}", current=current)
+        if asked.broken_by(current):
+            raise _conflict(current, asked)
         return current.version
 
     def _mismatch(self, exc: VersionConflict, allowed: frozenset[int]) -> Problem:
@@ -136,3 +157,8 @@ class ApiResource(Resource):  # type: ignore[misc]
         events = self.services.store.customers.history(current.id, limit=limit)
         names = [name for event in reversed(events) for name in orjson.loads(event)["changed"]]
         return list(dict.fromkeys(names))
+
+
+def _conflict(current: Stored, asked: Preconditions) -> VersionConflict:
+    what = f"customer {current.id} is at version {current.version}"
+    return VersionConflict(f"{what}, which {asked.broken_by(current)} rules out", current=current)

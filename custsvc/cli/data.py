@@ -102,7 +102,7 @@ def tail_events(
         seen = watch(
             settings,
             start=start,
-            until=parse_time(until) if until else None,
+            until=parse_time(until) if until is not None else None,
             leave_at_end=leave,
             stopped=stop.asked,
         )

@@ -224,9 +224,9 @@ def _select(
     from ..failed import OPEN, DeadLetterBox
     from ..tail import parse_time
 
-    if not ids and not (everything or reason_class or since):
+    if not ids and not (everything or reason_class or since is not None):
         raise typer.BadParameter("give ids, or --all and what narrows it", param_hint="ID")
-    oldest = parse_time(since) if since else None
+    oldest = parse_time(since) if since is not None else None
     with DeadLetterBox(settings) as box:
         found = box.find(ids) if ids else box.all()
     return [

@@ -42,7 +42,9 @@ _SUFFIXES = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".json": "j
 def export_(
     file: FileArgument,
     fmt: FormatOption = None,
-    q: Annotated[str, typer.Option("--q", help="Only those with these words.", metavar="WORDS")] = "",
+    q: Annotated[
+        str | None, typer.Option("--q", help="Only those with these words.", metavar="WORDS")
+    ] = None,
     deleted: Annotated[
         str, typer.Option("--deleted", help="exclude, include or only.", metavar="WHICH")
     ] = "exclude",
@@ -57,6 +59,8 @@ def export_(
     chosen = _format(file, fmt, ("csv", "ndjson", "json"))
     if deleted not in ("exclude", "include", "only"):
         raise typer.BadParameter("must be exclude, include or only", param_hint="--deleted")
+    if q is not None and not q.strip():
+        raise typer.BadParameter("is empty; leave it out to export all customers", param_hint="--q")
     settings = settings_for(
         "export", ("backend",), start=False, backend=backend, data_dir=data_dir, log_level=log_level
     )
@@ -66,7 +70,9 @@ def export_(
     from ..transfer.export import Format, export
     from .progress import bar
 
-    where = CustomerFilter(cast(Deleted, deleted), words=tuple(sorted(set(words_of(q)))))
+    words = tuple(sorted(set(words_of(q or ""))))
+    # Text without a single word finds nobody, as it does over HTTP.
+    where = CustomerFilter(cast(Deleted, deleted), words, nobody=q is not None and not words)
     with open_store(settings) as store, _opened(file, "wb") as out:
         # Until it is whole the file has another name, so that nobody takes a part of it for all.
         with bar("exporting", store.customers.count(where)) as progress:

@@ -44,7 +44,7 @@ class CustomerFilter:
 
     `words` are folded (`search.words_of`); each must begin a word of name, email or phone. `email` is met by
     the address in any case (`customer.email_key`). `name_prefix` is compared as it is, by code points.
-    `metadata` holds keys with their values as a query spells them.
+    `metadata` holds keys with their values as a query spells them. `nobody` is met by no customer.
     """
 
     deleted: Deleted = "exclude"
@@ -54,6 +54,7 @@ class CustomerFilter:
     created: TimeSpan = TimeSpan()
     updated: TimeSpan = TimeSpan()
     metadata: tuple[tuple[str, str], ...] = ()
+    nobody: bool = False
 
     @property
     def is_plain(self) -> bool:

@@ -50,12 +50,16 @@ def bulk() -> Any:
 
 
 @needs("read")
-def export_list() -> Response:
+def export_list() -> Any:
     """All that a list shows, on all its pages, as a file; or the customers that were chosen."""
+    ids = _ids()
+    if request.method == "POST" and not ids:
+        toast.put("Choose some customers first.", kind="bad")
+        return redirect(_back(), 303)
     fmt: Format = "ndjson" if request.values.get("format") == "ndjson" else "csv"
     given = {name: value.strip() for name, value in request.args.items() if value.strip()}
     asked = list_request(listing.api_parameters({**given, "cursor": ""}), services().cursors).query
-    store, ids = services().store.customers, _ids()
+    store = services().store.customers
 
     def parts() -> Iterator[bytes]:
         if ids:

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import orjson
 from flask import request
 
-from ..api.lists import METADATA, ListRequest, cursor_of, list_request
+from ..api.lists import METADATA, ListRequest, cursor_of, list_request, neighbours
 from ..api.problems import Problem
 from ..stores.base import Page, Position
 from .access import services
@@ -80,8 +80,8 @@ def href(given: Mapping[str, str | None]) -> str:
 def api_parameters(given: Mapping[str, str]) -> dict[str, str]:
     """The same list in the API's words."""
     query = {name: given[name] for name in _PASSED_ON if given.get(name)}
-    if given.get("key"):
-        query[METADATA + given["key"]] = given.get("value", "")
+    if given.get("key") or given.get("value"):
+        query[METADATA + given.get("key", "")] = given.get("value", "")
     query["deleted"] = STATES.get(given.get("state", "live"), "exclude")
     query["sort"] = given.get("sort") or _NEWEST
     return query
@@ -101,19 +101,17 @@ def of_request() -> Listing:
 
 def _listing(given: dict[str, str], asked: ListRequest, page: Page, problem: str | None) -> Listing:
     query = asked.query
-    # Whoever came by a cursor came from a page on the other side of it.
-    more = bool(page.count) if query.backward else page.has_more
-    before = page.has_more if query.backward else query.after is not None
+    following, preceding = neighbours(query, page)
     total = None
-    if more and not before and query.filter.is_plain:
+    if following and not preceding and query.filter.is_plain:
         total = services().store.customers.count(query.filter, exact=False)
     return Listing(
         given,
         state=given.get("state", "live") if given.get("state") in STATES else "live",
         sort=given.get("sort") or _NEWEST,
         rows=orjson.loads(b"[" + page.docs + b"]"),
-        next=_turn(given, asked.scope, page.last, backward=False) if more else None,
-        previous=_turn(given, asked.scope, page.first, backward=True) if before else None,
+        next=_turn(given, asked.scope, following, backward=False),
+        previous=_turn(given, asked.scope, preceding, backward=True),
         total=total,
         problem=problem,
     )
@@ -121,6 +119,6 @@ def _listing(given: dict[str, str], asked: ListRequest, page: Page, problem: str
 
 def _turn(given: dict[str, str], scope: str, end: Position | None, *, backward: bool) -> str | None:
     if end is None:
-        return href({**given, "cursor": None}) if backward else None
+        return None
     cursor = services().cursors.make(cursor_of(end, backward=backward), scope)
     return href({**given, "cursor": cursor})

@@ -135,6 +135,7 @@ def creating(tell: Teller) -> None:
     tell(400, "POST", BASE, json={"name": "", "email": "no", "colour": 1})
     tell(400, "POST", BASE, data="{", content_type="application/json")
     tell(415, "POST", BASE, data="name=x", content_type="application/x-www-form-urlencoded")
+    tell(501, "POST", BASE, json=ANN, headers={"If-None-Match": "*"})
     tell(413, "POST", BASE, data=b" " * 1048577, content_type="application/json")
     tell(400, "POST", BASE, json={"name": "x"}, headers={"Idempotency-Key": "a b"})
 
@@ -163,6 +164,7 @@ def one_customer(tell: Teller) -> None:
     tell(200, "PUT", ONE, json=sent_back, headers={"If-Match": '"v1"'})
     tell(412, "PUT", ONE, json=ANN, headers={"If-Match": '"v1"'})
     tell(400, "PUT", ONE, json=ANN, headers={"If-Match": "v1"})
+    tell(412, "PUT", ONE, json=ANN, headers={"If-None-Match": "*"})
     tell(200, "PATCH", ONE, data='{"metadata":{"vip":true}}', content_type=PATCH)
     tell(200, "PATCH", ONE, json={"name": "Ann Smith"}, headers={"If-Match": '"v3"'})
     tell(204, "PATCH", ONE, json={"name": "Ann Smith"}, headers={"Prefer": "return=minimal"})
@@ -218,6 +220,7 @@ def lists(tell: Teller) -> None:
         "q=zoe",
         "q=emile",
         "q=nobody",
+        "q=%26",
         "email=Ann@example.org",
         "name__startswith=Batch",
         "metadata.tier=gold",
@@ -235,7 +238,17 @@ def lists(tell: Teller) -> None:
             following = tell(200, "GET", page["next"]).json
             tell(200, "GET", following["previous"])
     tell(200, "GET", BASE.rstrip("/"))
-    for query in ("limit=0", "sort=phone", "fields=x", "name[$ne]=x", "q=a&q=b", "cursor=x", "count=maybe"):
+    for query in ("q=", "email=%20"):
+        tell(400, "GET", f"{BASE}?{query}")
+    for query in (
+        "limit=0",
+        "sort=phone",
+        "fields=x",
+        "name[$ne]=x",
+        "q=a&q=b",
+        "cursor=x",
+        "count=maybe",
+    ):
         tell(400, "GET", f"{BASE}?{query}")
     first = tell(200, "GET", f"{BASE}?limit=2&sort=name").json
     tell(400, "GET", first["next"].replace("sort=name", "sort=-name"))

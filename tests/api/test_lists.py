@@ -243,3 +243,37 @@ def test_an_address_is_found_in_any_case_and_shown_as_it_was_given(client: Clien
         exported = client.get("/api/customers/export", query_string={**query, "format": "json"}).json
         assert exported == expected
         assert walk(client, f"/api/customers/?limit=1&sort=-email&email={asked}")[0] != []
+
+
+SORTS = [f"{sign}{name}" for name in ("id", "name", "email", "updated_on", "version") for sign in ("", "-")]
+
+
+@pytest.mark.parametrize("sort", SORTS)
+def test_a_page_that_has_become_empty_is_no_dead_end(client: Client, sort: str) -> None:
+    """Whatever is deleted between two pages, the ways from an empty one lead to all that is left."""
+    same = {"name": "Same", "email": "same@example.org"}  # so that the id decides
+    for number in range(6):
+        client.create(**(same if number % 2 else {"name": f"N{number}", "email": f"{number}@example.org"}))
+    first = client.get(f"/api/customers/?limit=2&sort={sort}").json
+    second = client.get(first["next"]).json
+    third = client.get(second["next"]).json
+
+    for each in first["results"]:
+        client.delete(f"/api/customers/{each['id']}")
+    before = client.get(second["previous"]).json
+    assert (before["results"], before["previous"], before["has_more"]) == ([], None, True)
+    assert client.get(before["next"]).json["results"] == second["results"]
+
+    for each in third["results"]:
+        client.delete(f"/api/customers/{each['id']}")
+    after = client.get(second["next"]).json
+    assert (after["results"], after["next"], after["has_more"]) == ([], None, False)
+    assert client.get(after["previous"]).json["results"] == second["results"]
+
+    for each in second["results"]:
+        client.delete(f"/api/customers/{each['id']}")
+    for way in (before["next"], after["previous"], second["previous"], second["next"]):
+        assert client.get(way).json["results"] == []
+    made = client.create()
+    shown = [client.get(way).json["results"] for way in (before["next"], after["previous"])]
+    assert [made] in shown or sort not in ("id", "-id")

@@ -6,8 +6,10 @@ import itertools
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import orjson
 import pytest
 from flask import Flask
+from werkzeug.test import TestResponse
 
 from custsvc.api import create_app
 from custsvc.config import Settings
@@ -24,7 +26,7 @@ WRITES: list[tuple[str, str, dict[str, Any] | None]] = [
 
 
 ALLOWED = ['"v3"', "*", ' "v3" ', '"v2", "v3"', '"v1","other",W/"v2","v3"']
-REFUSED = ['"v2"', '"v4"', '"v1", "v2"', 'W/"v3"', '"3"', '"v03"', '"V3"', '"v99999999999999999999"', '""']
+REFUSED = ['"v2"', '"v4"', '"v1", "v2"', 'W/"v2"', '"3"', '"v03"', '"V3"', '"v99999999999999999999"', '""']
 UNREADABLE = ["", "v3", '"v3', "3", '"v3" "v2"', "*, *", '*, "v3"', "W/", ',"v3"', "'v3'"]
 
 
@@ -168,3 +170,173 @@ def test_where_if_match_is_required_a_blind_write_is_refused(
     assert (blind.status_code, blind.json["code"]) == (428, "if-match-required")
     assert guarded.status_code in (200, 204)
     assert strict.post("/api/customers/", json=ANN).status_code == 201
+
+
+# -- every precondition on every write ---------------------------------------------------------------------
+
+# (method, path behind the customer's, body, whether the customer is deleted before)
+EVERY_WRITE: dict[str, tuple[str, str, dict[str, Any] | None, bool]] = {
+    "put": ("PUT", "", {**ANN, "phone": "99"}, False),
+    "patch": ("PATCH", "", {"phone": "99"}, False),
+    "delete": ("DELETE", "", None, False),
+    "restore": ("POST", "/restore", None, True),
+    "revert": ("POST", "/revert", {"version": 1}, False),
+    "erase": ("POST", "/erase", None, False),
+}
+PAST, FUTURE = "Mon, 01 Jan 2001 00:00:00 GMT", "Fri, 01 Jan 2100 00:00:00 GMT"
+
+
+def holding(version: int, *, deleted: bool) -> list[dict[str, str]]:
+    """Headers with which a write at this version happens: our tag as it is and as others make it."""
+    tags = [f'"v{version}"', f'W/"v{version}"', f'"v{version}-gzip"', f'W/"v{version}-gzip"']
+    tags += [f'"v{version}--gzip"', f'"v{version}-br"', f'"x" , W/"v{version}-gzip"', "*"]
+    return [
+        *({"If-Match": tag} for tag in tags),
+        *(
+            {"If-None-Match": tag}
+            for tag in ('"v99"', '"other"', 'W/"v99-gzip"', *(["*"] if deleted else []))
+        ),
+        {"If-Unmodified-Since": FUTURE},
+        {"If-Unmodified-Since": "Friday, 01-Jan-66 00:00:00 GMT"},  # RFC 850, of 2066
+        # The less exact one does not count.
+        {"If-Match": f'"v{version}"', "If-Unmodified-Since": PAST},
+    ]
+
+
+def broken(version: int, *, deleted: bool) -> list[dict[str, str]]:
+    return [
+        *(
+            {"If-Match": tag}
+            for tag in ('"v99"', 'W/"v99"', '"v99-gzip"', f'"v{version}-x"', f'"V{version}"')
+        ),
+        *({"If-None-Match": tag} for tag in (f'"v{version}"', f'W/"v{version}"', f'"v{version}-gzip", "x"')),
+        *([] if deleted else [{"If-None-Match": "*"}, {"If-Match": f'"v{version}"', "If-None-Match": "*"}]),
+        {"If-Unmodified-Since": PAST},
+        {"If-Match": '"v99"', "If-Unmodified-Since": FUTURE},
+    ]
+
+
+UNREAD = [
+    *({name: value} for name in ("If-Match", "If-None-Match") for value in UNREADABLE),
+    *({"If-Unmodified-Since": value} for value in ("", "yesterday", "2026-11-23T20:40:00Z", "0", '"v3"')),
+]
+
+
+@pytest.fixture
+def admin(app: Flask, make_key: Any) -> Client:
+    return Client(app, make_key("admin"))
+
+
+def prepared(client: Client, way: str) -> tuple[str, int]:
+    """A customer's path, and the version it is at."""
+    path = at_version_3(client)
+    if EVERY_WRITE[way][3]:
+        client.delete(path)
+    return path, 4 if EVERY_WRITE[way][3] else 3
+
+
+def written(client: Client, way: str, path: str, headers: dict[str, str]) -> TestResponse:
+    method, tail, body, _ = EVERY_WRITE[way]
+    return client(method, path + tail, json=body, headers=headers)
+
+
+@pytest.mark.parametrize("way", EVERY_WRITE)
+def test_a_write_happens_where_its_preconditions_hold(admin: Client, way: str) -> None:
+    deleted = EVERY_WRITE[way][3]
+    for headers in holding(4 if deleted else 3, deleted=deleted):
+        path, version = prepared(admin, way)
+
+        answer = written(admin, way, path, headers)
+
+        assert answer.status_code in (200, 204), (headers, answer.text)
+        assert answer.headers["ETag"] == f'"v{version + 1}"', headers
+
+
+@pytest.mark.parametrize("way", EVERY_WRITE)
+def test_a_write_does_not_happen_where_a_precondition_is_broken_or_unread(admin: Client, way: str) -> None:
+    path, version = prepared(admin, way)
+    for headers in broken(version, deleted=EVERY_WRITE[way][3]):
+        answer = written(admin, way, path, headers)
+        assert (answer.status_code, answer.json["code"]) == (412, "version-mismatch"), headers
+        assert answer.json["current"]["version"] == version
+        assert answer.headers["ETag"] == f'"v{version}"'
+    for headers in UNREAD:
+        answer = written(admin, way, path, headers)
+        assert (answer.status_code, answer.json["code"]) == (400, "bad-header"), headers
+    answer = written(admin, way, path, {"If-Modified-Since": PAST})
+    assert (answer.status_code, answer.json["code"]) == (501, "precondition-not-supported")
+
+    assert admin.get(path + "/history").json["count"] == version
+
+
+def test_a_change_at_the_same_time_breaks_a_precondition_too(app: Flask, client: Client, path: str) -> None:
+    headers = {"If-None-Match": '"v1"'}
+
+    def write(number: int) -> int:
+        return Client(app, client._key).patch(path, json={"phone": f"p{number}"}, headers=headers).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(write, range(8)))
+
+    assert set(statuses) <= {200, 412}
+    assert client.get(path).json["version"] == 3 + statuses.count(200)
+
+
+ELSEWHERE = {
+    "create": ("/api/customers/", ANN, "application/json"),
+    "batch": (
+        "/api/customers/batch",
+        {"operations": [{"op": "create", "customer": {"name": "B"}}]},
+        "application/json",
+    ),
+    "import": ("/api/customers/import", {"name": "C"}, "application/x-ndjson"),
+    "retry": ("/api/failed/x/retry", {}, "application/json"),
+    "discard": ("/api/failed/x/discard", {}, "application/json"),
+}
+
+
+@pytest.mark.parametrize("where", ELSEWHERE)
+@pytest.mark.parametrize(
+    "header",
+    [("If-Match", "*"), ("If-None-Match", "*"), ("If-Unmodified-Since", FUTURE), ("If-Modified-Since", PAST)],
+)
+def test_where_no_precondition_can_be_honoured_none_is_ignored(
+    client: Client, where: str, header: tuple[str, str]
+) -> None:
+    path, body, media = ELSEWHERE[where]
+
+    answer = client.post(path, data=orjson.dumps(body), content_type=media, headers=[header])
+
+    assert (answer.status_code, answer.json["code"]) == (501, "precondition-not-supported")
+    assert header[0] in answer.json["detail"]
+    assert client.get("/api/customers/").json["count"] == 0
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_read_honours_its_preconditions_in_their_order(client: Client, path: str, method: str) -> None:
+    """RFC 9110, 13.2.2."""
+    changed = client.get(path).headers["Last-Modified"]
+    for status, headers in [
+        (200, {"If-Match": 'W/"v3-gzip"'}),
+        (412, {"If-Match": '"v2"'}),
+        (412, {"If-Match": '"v2"', "If-None-Match": '"v3"'}),
+        (412, {"If-Unmodified-Since": PAST}),
+        (200, {"If-Unmodified-Since": changed}),
+        (400, {"If-Match": "v3"}),
+        (304, {"If-None-Match": '"v3"'}),
+        (304, {"If-None-Match": 'W/"v3-gzip"'}),
+        (304, {"If-None-Match": '"x","v3--gzip"'}),
+        (304, {"If-None-Match": "*"}),
+        (200, {"If-None-Match": '"v2"'}),
+        (200, {"If-None-Match": "v3"}),
+        (304, {"If-Modified-Since": changed}),
+        (304, {"If-Modified-Since": FUTURE}),
+        (200, {"If-Modified-Since": PAST}),
+        (200, {"If-Modified-Since": "yesterday"}),
+        # A tag counts more than a time.
+        (200, {"If-None-Match": '"v2"', "If-Modified-Since": changed}),
+        (304, {"If-None-Match": '"v3"', "If-Modified-Since": PAST}),
+    ]:
+        answer = client(method, path, headers=headers)
+        assert answer.status_code == status, headers
+        assert answer.headers.get("ETag") == ('"v3"' if status != 400 else None), headers

@@ -66,7 +66,7 @@ class Operation:
 
 
 # What an operation may answer besides its own: for those that need a key, and for all.
-_ALWAYS: Final = (400, 431, 500, 503)
+_ALWAYS: Final = (400, 431, 500, 501, 503)
 _WITH_KEY: Final = (401, 403)
 
 # Headers of answers, by the name under which operations list them.

@@ -33,16 +33,23 @@ def text(name: str, description: str, longest: int, **schema: Any) -> Parameter:
     return Parameter(name, description, {"type": "string", "maxLength": longest, **schema})
 
 
-_NOT_NUL: Final = "^[^\\x00]*$"
+# Neither NUL nor nothing but white space.
+_SAYS_SOMETHING: Final = r"^[^\x00]*[^\x00\s][^\x00]*$"
 FILTERS: Final = (
     text(
         "q",
-        "Words, each of which begins a word of name, email or phone; case and accents do not matter.",
-        100,
-        pattern=_NOT_NUL,
+        "Words, each of which begins a word of name, email or phone; case and accents do not matter. Text "
+        "without a word finds nobody.",
+        NAME_MAX,
+        pattern=_SAYS_SOMETHING,
     ),
-    text("email", "Exactly this address.", EMAIL_MAX, pattern=_NOT_NUL),
-    text("name__startswith", "The name begins with this, letter by letter.", NAME_MAX, pattern=_NOT_NUL),
+    text("email", "This address, in any case.", EMAIL_MAX, pattern=_SAYS_SOMETHING),
+    text(
+        "name__startswith",
+        "The name begins with this, letter by letter.",
+        NAME_MAX,
+        pattern=_SAYS_SOMETHING,
+    ),
     *(
         Parameter(
             f"{field}__{sign}",
@@ -80,12 +87,30 @@ def header(name: str, description: str, **schema: Any) -> Parameter:
     return Parameter(name, description, {"type": "string", **schema}, place="header")
 
 
+# Ours, also as a server in between makes it that compresses.
+_TAG: Final = r'^(\*|(W/)?"v[1-9][0-9]{0,17}(-gzip)?")$'
 IF_MATCH = header(
     "If-Match",
     'The ETag of the version this write is based on, as "v3"; where it is no more, 412.',
-    pattern=r'^(\*|"v[1-9][0-9]{0,17}")$',
+    pattern=_TAG,
 )
 IF_NONE_MATCH = header("If-None-Match", "ETags that you have; 304 where nothing changed.")
+IF_MODIFIED_SINCE = header(
+    "If-Modified-Since",
+    "A Last-Modified; 304 where nothing changed since. Counts only without If-None-Match.",
+)
+UNLESS = header(
+    "If-None-Match",
+    "Versions at which this write is not to happen, or * where only a deleted customer will do; else 412.",
+    pattern=_TAG,
+)
+UNMODIFIED_SINCE = header(
+    "If-Unmodified-Since",
+    "A Last-Modified; where the customer changed in a later second, 412. Counts only without If-Match, which "
+    "is exact.",
+    pattern="^[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT$",
+)
+GUARDS: Final = (IF_MATCH, UNLESS, UNMODIFIED_SINCE)
 PREFER = header(
     "Prefer",
     "`return=minimal`: no body back (RFC 7240). What is not understood is passed over.",

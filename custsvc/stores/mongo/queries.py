@@ -197,6 +197,8 @@ class MongoQueries:
 
     def _few(self, asked: CustomerFilter) -> _Few | None:
         """The index by which all who meet the filter are found, where one condition leaves only few."""
+        if asked.nobody:
+            return _Few(_index("id"), [{"_id": {"$in": []}}])
         if asked.email is not None:
             spelled = {each["email"] for each in self._by_emails([asked.email], {})}
             return _Few(_index("email"), [{"email": {"$in": sorted(spelled)}}, *_conditions(asked)])

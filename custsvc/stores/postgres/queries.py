@@ -220,7 +220,8 @@ def _order(sort: SortField, down: bool) -> str:
 
 def _conditions(asked: CustomerFilter) -> tuple[list[str], list[Any]]:
     """The conditions of a filter but that of the address, and their values."""
-    where, values = [_DELETED[asked.deleted]], []
+    where: list[str] = ["false"] if asked.nobody else [_DELETED[asked.deleted]]
+    values: list[Any] = []
     if asked.words or asked.metadata:
         long, short = _looked_up(asked)
         where.append("terms @@ %s::tsquery")
