@@ -52,7 +52,6 @@ def addresses(settings: Settings) -> Iterator[Finding]:
     yield from _guarded("kafka", lambda: _kafka(settings))
     yield from _guarded("topic layout", lambda: _layout(settings))
     yield from _guarded("mail server", lambda: _mail(settings))
-    yield from _guarded("mails", lambda: _mails(settings))
 
 
 def _guarded(check: str, work: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
@@ -79,6 +78,8 @@ def _database(settings: Settings, backend: Backend, part: str) -> Iterator[Findi
         took = (time.monotonic() - started) * 1000
         yield Finding("ok", backend, f"answers in {took:.0f} ms ({part})")
         yield from _guarded(f"{backend} schema", lambda: _schema(store, backend))
+        if backend == settings.backend and not store.pending_migrations():
+            yield from _guarded("mails", lambda: _mails(store))
 
 
 def _schema(store: Store, backend: Backend) -> Iterator[Finding]:
@@ -163,20 +164,13 @@ def _mail(settings: Settings) -> Iterator[Finding]:
     yield Finding("ok", "mail server", f"{server.address} takes mails ({how})")
 
 
-def _mails(settings: Settings) -> Iterator[Finding]:
+def _mails(store: Store) -> Iterator[Finding]:
     """Whether each mail that waits in the ledger does so for a reason."""
-    if not getattr(settings, f"{settings.backend}_url"):
-        return
-    from .stores import open_store
-
-    with open_store(settings) as store:
-        if store.pending_migrations():
-            return
+    stuck = store.ledger.stuck()
+    if stuck:
         # Right after a mail has settled, the one behind it waits without reason for a moment.
-        stuck = store.ledger.stuck()
-        if stuck:
-            time.sleep(1.0)
-            stuck = min(stuck, store.ledger.stuck())
+        time.sleep(1.0)
+        stuck = min(stuck, store.ledger.stuck())
     if stuck:
         detail = f"{stuck} wait for a mail that is not before them, or for a time that is too far off"
         yield Finding("warning", "mails", detail, "run custsvc notify: it frees them within a minute")

@@ -203,7 +203,8 @@ class ReceivedEvent(NamedTuple):
         said = self.said_before
         if said is None or any(type(said.get(name)) not in types for name, types in _BEFORE.items()):
             return None
-        return said
+        is_deep = self.value.count(b"[") + self.value.count(b"{") > _DEEP
+        return None if is_deep and not _can_be_written(said) else said
 
     def doc(self) -> bytes:
         """The canonical bytes of `after_change`, as they stand in the record.
@@ -403,12 +404,21 @@ def _check_sizes(customer: dict[str, Any]) -> None:
             raise BadEvent("bad-field", f"after_change.{name} is longer than {most} characters")
     if len(metadata) > METADATA_KEYS_MAX:
         raise BadEvent("bad-field", f"after_change.metadata has more than {METADATA_KEYS_MAX} keys")
+    if not _can_be_written(customer):
+        raise BadEvent("too-deep", "after_change is nested too deep to be written again")
+
+
+def _can_be_written(customer: dict[str, Any]) -> bool:
+    """Whether it is nested no deeper than JSON can be written."""
     try:
         orjson.dumps(customer)
-    except TypeError as exc:
-        raise BadEvent("too-deep", "after_change is nested too deep to be written again") from exc
+    except TypeError:
+        return False
+    return True
 
 
+# What opens fewer brackets than this is not nested too deep.
+_DEEP: Final = 200
 _MARKS: Final = tuple("--T::.Z")
 
 

@@ -12,11 +12,14 @@ from typing import Any
 
 import pytest
 
-from custsvc import doctor, topics
+from custsvc import doctor, metrics_server, topics
 from custsvc.config import Settings, describe
 from custsvc.doctor import Finding
-from custsvc.stores.base import Store
+from custsvc.notify.upkeep import Upkeep
+from custsvc.stores.base import Notification, Store
 from custsvc.workers.guard import check_topic
+from custsvc.workers.loop import Stop
+from tests.conftest import Backdoor
 
 
 def levels(findings: list[Finding]) -> dict[str, str]:
@@ -48,6 +51,30 @@ def test_a_migrated_database_is_well_and_an_empty_one_is_told_how_to_become_so(
     assert schema.level == "warning"
     assert schema.fix == f"custsvc migrate --backend {backend}"
     assert levels(look(empty_database)) == {backend: "ok", f"{backend} schema": "warning"}, "nothing changed"
+
+
+def test_a_mail_that_waits_without_reason_is_told_with_what_frees_it(
+    backend: str, database_url: str, store: Store, backdoor: Backdoor
+) -> None:
+    def look() -> Finding:
+        settings = Settings(backend=backend, **{f"{backend}_url": database_url})
+        (found,) = [finding for finding in doctor.addresses(settings) if finding.check == "mails"]
+        return found
+
+    assert look().level == "ok"
+    store.ledger.add([Notification("m", "e", 1, 1, "changed", "a@example.com", "Hi", "Hello\n", None)])
+    backdoor.block("m", "nobody")
+
+    found = look()
+    assert (found.level, found.detail.split()[0]) == ("warning", "1")
+    assert "custsvc notify" in (found.fix or "")
+    assert metrics_server.notification_gauges(store.ledger.counts, store.ledger.stuck) == {
+        "custsvc_notifications{state=queued}": 1,
+        "custsvc_notifications_stuck": 1,
+    }
+
+    Upkeep(store.ledger, Stop(), keep=60.0).turn()
+    assert look().level == "ok"
 
 
 def test_a_database_says_what_it_would_migrate_and_what_time_it_has(store: Store, servers: Any) -> None:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from custsvc.customer import Customer, Fields, Stored
 from custsvc.errors import BadEvent, NewerSchema
-from custsvc.events import Change, decode, headers, new_change, new_event_id
+from custsvc.events import Change, decode, headers, new_change, new_event_id, stated_time
+from custsvc.kafka import record_time
 from tests.sizes import sizes
 
 NOON = dt.datetime(2026, 11, 23, 12, 0, 0, 123000, dt.UTC)
@@ -166,6 +167,8 @@ def test_a_record_that_hides_another_customer_inside_is_not_fooled() -> None:
                 {"metadata": []},
                 {"created_on": "yesterday"},
                 {"updated_on": "2026-13-23T12:00:00.123Z"},
+                {"updated_on": "2026-W48-1T20:40:00.123Z"},
+                {"created_on": "2026-11-23T20.40.00.123Z"},
                 {"name": "n" * 401},
                 {"email": "a" * 243 + "@example.com"},
                 {"phone": "0" * 51},
@@ -199,6 +202,13 @@ def test_a_state_before_that_is_no_customer_is_taken_for_none(said: dict[str, An
 
     assert event.before is None
     assert decode(payload(before_change=before), b"7").before == before
+    deep = (
+        orjson.dumps(before)
+        .decode()
+        .replace('"metadata":{', '"metadata":{"a":' + "[" * 300 + "]" * 300 + ",")
+    )
+    value = payload().decode().replace('"before_change":null', f'"before_change":{deep.replace(",}", "}")}')
+    assert decode(value.encode(), b"7").before is None
     # A foreign producer may leave out what did not change.
     assert decode(payload(before_change={"name": "Ada"}), b"7").before == {"name": "Ada"}
 
@@ -258,3 +268,25 @@ def test_a_damaged_record_is_read_or_refused_and_never_crashes(records: int) -> 
         except (BadEvent, NewerSchema):
             refused += 1
     assert refused > records / 2
+
+
+@pytest.mark.parametrize(
+    ("event_ts", "seconds"),
+    [
+        ("2026-11-23T20:40:00.123Z", 1795466400.123),
+        ("2026-11-24T02:10:00.123+05:30", 1795466400.123),
+        ("2026-11-23T20:40:00.123", 1795466400.123),
+        ("9999-12-31T23:59:59.999-14:00", 253402351199.999),
+        ("0001-01-01T00:00:00+14:00", -62135647200.0),
+        *((text, None) for text in ("", "yesterday", "-2026-11-23", "10000-01-01", "\0", "9" * 400)),
+    ],
+)
+def test_a_stated_time_is_read_in_any_zone_and_what_is_none_is_none(
+    event_ts: str, seconds: float | None
+) -> None:
+    assert stated_time(event_ts) == seconds
+
+
+@pytest.mark.parametrize("millis", [-(2**63), -1, 0, 1_795_466_400_123, 253_402_300_800_000, 2**63 - 1])
+def test_whatever_a_records_timestamp_it_has_a_date(millis: int) -> None:
+    assert 1970 <= record_time(millis).year <= 9999
