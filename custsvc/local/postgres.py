@@ -23,7 +23,7 @@ from pathlib import Path
 
 from custsvc.errors import ConfigurationError
 
-from . import ports, process
+from . import ports, private, process
 from .process import Account
 from .server import Server
 
@@ -57,6 +57,9 @@ class Postgres(Server):
     @property
     def url(self) -> str:
         return self._url(DATABASE)
+
+    def close_folder(self) -> None:
+        private.folder(self.folder, passable=self._account is not None)
 
     def prepare(self) -> None:
         data = self._base / "data"
@@ -190,8 +193,7 @@ class Postgres(Server):
         pointer = self.folder / _ELSEWHERE
         if pointer.exists():
             return Path(pointer.read_text(encoding="utf-8").strip())
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.folder.chmod(0o700 if self._account is None else 0o711)
+        self.close_folder()
         if self._account is None or self._run("/bin/sh", "-c", 'cd "$0"', self.folder).returncode == 0:
             return self.folder
         base = Path(tempfile.mkdtemp(prefix="postgres-", dir=_roots_share()))

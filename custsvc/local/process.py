@@ -20,6 +20,8 @@ from typing import Any
 
 from custsvc.extras import needs
 
+from . import private
+
 with needs("local"):
     import psutil
 
@@ -106,8 +108,8 @@ def spawn(
     account: Account | None = None,
 ) -> Identity:
     """Start a process in a session of its own (no Ctrl-C from the terminal), its output appended to `log`."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
+    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with private.appended(log) as output:
         child = subprocess.Popen(
             [str(a) for a in argv],
             stdin=subprocess.DEVNULL,
@@ -200,7 +202,7 @@ def file_lock(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator
     """Hold an exclusive lock between processes; the system frees it when its holder dies."""
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
+        with private.appended(path) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from custsvc.errors import ConfigurationError, CustsvcError, ExitCode, TemporaryError
 
-from . import process
+from . import private, process
 from .process import Identity
 from .servers import KINDS, LocalServers
 from .state import Record, read_json, write_json
@@ -62,6 +62,7 @@ class Run:
         Returns the names of those roles. Raises ConfigurationError where another supervisor runs.
         """
         self._made_data_dir = not self.data_dir.exists()
+        private.data_folder(self.data_dir)
         with process.file_lock(self.data_dir / "up.lock"):
             self.check_free()
             left = [(name, role) for name, role in self.roles().items() if role.is_running()]

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from custsvc.errors import TemporaryError
 
-from . import ports, process
+from . import ports, private, process
 from .process import Account, Identity
 from .state import Record, State
 
@@ -64,6 +64,10 @@ class Server(ABC):
     def marks(self) -> Sequence[str]:
         """Arguments of its command line by which a process over this folder is recognised."""
 
+    def close_folder(self) -> None:
+        """Make its folder, where nobody else may look into it."""
+        private.folder(self.folder)
+
     def environment(self) -> Mapping[str, str]:
         return os.environ
 
@@ -113,8 +117,8 @@ class Server(ABC):
         for stray in process.find(*self.marks()):
             process.stop(stray, grace_s=self.grace_s, signum=self.stop_signal)
         self._choose_ports()
-        for folder in (self.folder, self.log_path.parent):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private.folder(self.log_path.parent)
+        self.close_folder()
         self.prepare()
         process.rotate(self.log_path)
         self._log_start = self.log_path.stat().st_size if self.log_path.exists() else 0

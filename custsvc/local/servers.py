@@ -19,7 +19,7 @@ from threading import Event
 from custsvc import temporary
 from custsvc.errors import ConfigurationError, TemporaryError
 
-from . import process
+from . import private, process
 from .kafka import Kafka
 from .mail import MailCatcher
 from .mongod import Mongod
@@ -46,6 +46,10 @@ class LocalServers:
             if name not in KINDS:
                 raise ConfigurationError(f"there is no server {name}", fix=f"one of {', '.join(KINDS)}")
         self.data_dir = data_dir.absolute()
+        if not private.is_open_to_us(self.data_dir):
+            raise ConfigurationError(
+                f"{data_dir} belongs to somebody else", fix="use --data-dir with a folder of your own"
+            )
         self.names = tuple(names)
         self.ephemeral = ephemeral
         self.cancelled = Event()  # set by another thread: a start under way gives up
@@ -196,6 +200,7 @@ class LocalServers:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         waiting = f"waiting for another custsvc that starts or stops the servers of {self.data_dir}"
+        private.data_folder(self.data_dir)
         with process.file_lock(self._lock_path, lambda: self._say(waiting)):
             yield
 
