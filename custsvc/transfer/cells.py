@@ -34,15 +34,17 @@ class Table:
         self._tally = tally
         self._number = 0  # of the line that the reader was given last
         self._begun = 1
+        self._signs: list[int] = []  # how many delimiters each line of the row at hand has
         self._is_utf8 = True
-        first, delimiter = self._first()
-        self._reader = csv.reader(self._texts(chain(first, self._lines)), delimiter=delimiter, strict=True)
+        first, self._delimiter = self._first()
+        texts = self._texts(chain(first, self._lines))
+        self._reader = csv.reader(texts, delimiter=self._delimiter, strict=True)
         self.heading = self._heading(first[0])
 
     def rows(self, fields: Sequence[str]) -> Iterator[Row]:
         """The rows; `fields` has the field of each column in its place, "" for one that is left out."""
         while True:
-            self._begun, self._is_utf8 = self._number + 1, True
+            self._begun, self._signs, self._is_utf8 = self._number + 1, [], True
             try:
                 cells = next(self._reader)
             except StopIteration:
@@ -92,6 +94,7 @@ class Table:
             except UnicodeDecodeError:
                 self._is_utf8 = False
                 text = line.decode(errors="surrogateescape")
+            self._signs.append(text.count(self._delimiter))
             yield text
 
     def _unread(self, exc: csv.Error) -> Row:
@@ -111,16 +114,25 @@ class Table:
         )
 
     def _row(self, fields: Sequence[str], cells: Sequence[str], taken: int) -> Row:
+        if taken > 1 and (len(cells) != len(fields) or self._swallows(fields, cells)):
+            # The lines that the quotes took in are more likely rows of their own.
+            raise self._unclosed()
         if len(cells) != len(fields):
-            if taken > 1:
-                # The lines that the quotes took in are more likely rows of their own.
-                raise self._unclosed()
             message = f"has {len(cells)} cells, the heading has {len(fields)}"
             return Row(self._begun, {}, RowError("", "wrong_number_of_cells", message))
         if not self._is_utf8:
             message, found = "is not UTF-8; save the file as UTF-8", shown(" ".join(cells).strip())
             return Row(self._begun, {}, RowError("", "bad_utf8", message, found))
         return _row(self._begun, fields, cells)
+
+    def _swallows(self, fields: Sequence[str], cells: Sequence[str]) -> bool:
+        """Whether a cell that may hold no line break has one, and each line by itself looks like a row."""
+        alone = len(fields) > 1 and all(count == len(fields) - 1 for count in self._signs)
+        return alone and any(
+            "\n" in cell or "\r" in cell
+            for field, cell in zip(fields, cells, strict=True)
+            if not field.startswith("metadata")
+        )
 
 
 def _row(number: int, fields: Sequence[str], cells: Sequence[str]) -> Row:

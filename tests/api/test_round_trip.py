@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.customers import accepted, editable
+from tests.sizes import sizes
 
 from .conftest import Client
 
@@ -73,8 +74,9 @@ WAYS = {
 }
 
 
-def test_any_customer_goes_out_and_comes_back(client: Client) -> None:
-    @settings(max_examples=4)
+@sizes("examples", 4, 500)
+def test_any_customer_goes_out_and_comes_back(examples: int, client: Client) -> None:
+    @settings(max_examples=examples)
     @given(st.lists(accepted, min_size=1, max_size=4))
     def check(bodies: list[dict[str, Any]]) -> None:
         ids = batch(client, [{"op": "create", "customer": body} for body in bodies])

@@ -51,6 +51,23 @@ def test_a_quote_that_swallows_rows_and_finds_another_is_the_files_error_too() -
     assert "line 3 " in refusal(HEAD + b'A,1\r\nB,"1\r\nC,2\r\nD",3,4,5\r\n')[1]
 
 
+@pytest.mark.parametrize("columns", [None, ["name", "phone", ""], ["phone", "", "name"]])
+def test_rows_that_quotes_took_in_are_seen_also_where_the_rest_is_a_table(columns: list[str] | None) -> None:
+    head = b"name,phone,created_by\nA,1,x\n"
+
+    for swallowed in (
+        b'B,"2,y\nC,3,z\nD,4",w\n',
+        b'B,"2,y\nC,3",z\n',
+        b'"B,2,y\nC",3,z\n',
+        b'B,2,"y\nC,3,z"\n',
+    ):
+        assert "line 3 " in refusal(head + swallowed + b"E,5,v\n", columns=columns)[1]
+    honest = b'name,phone,created_by\n"B\nGmbH, Berlin",2,y\nE,5,v\n'
+    rows, lines = read_all(honest, columns=columns)
+    assert [row[0] for row in rows] == [2, 4]
+    assert lines["rows"] == 3
+
+
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 def test_every_line_end_ends_a_row(end: bytes) -> None:
     file = end.join([b"name,phone", b"A,1", b"", b" , ", b'"B\rb\nb\r\nb",2', b"C,3"])
