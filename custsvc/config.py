@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from . import redact
 from .errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ def _setting(default: Any, doc: str, *, secret: bool = False) -> Any:
     return field(default=default, metadata={"doc": doc, "secret": secret}, repr=not secret)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Settings:
     """Everything a role can be told. `Settings.load()` reads it; tests construct it."""
 
@@ -150,6 +151,21 @@ class Settings:
     # Where each value came from, for `config show`.
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
+    def __post_init__(self) -> None:
+        """From now on nothing that these settings keep secret is said anywhere."""
+        for name, found in FIELDS.items():
+            value = getattr(self, name)
+            if isinstance(value, Mapping):
+                redact.know_options(value)
+            elif isinstance(value, str) and value:
+                redact.know_address(value)
+                if found.metadata["secret"] and not name.endswith("_url"):
+                    redact.know(value)
+
+    def __repr__(self) -> str:
+        shown = (f"{row['setting']}={row['value']}" for row in describe(self))
+        return f"Settings({', '.join(shown)})"
+
     @classmethod
     def load(
         cls, flags: Mapping[str, Any] | None = None, *, environ: Mapping[str, str] | None = None
@@ -227,20 +243,9 @@ def _shown(value: Any, *, secret: bool) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     text = str(value)
-    if secret and text:
-        # The password of an address is the secret in it; a secret that is no address is one as a whole.
-        scheme, sign, rest = text.partition("://")
-        if not sign:
-            return "***"
-        before, at, after = rest.rpartition("@")
-        user = before.partition(":")[0] + ":***" if ":" in before else before
-        return re.sub(r"([?&])([^=&?]*+)=[^&]*+", _masked_parameter, f"{scheme}://{user}{at}{after}")
-    return text
-
-
-def _masked_parameter(found: re.Match[str]) -> str:
-    is_secret = any(word in found[2].lower() for word in ("password", "secret", "token"))
-    return f"{found[1]}{found[2]}=***" if is_secret else found[0]
+    if secret and "://" not in text:
+        return redact.MASK if text else text
+    return redact.redact(redact.masked(text))
 
 
 def _missing(variable: str, what: str) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Container, Iterable
 from itertools import islice
 from typing import Any, ClassVar, Final
 
+from .redact import redact
+
 
 class ExitCode:
     """What the process tells its caller. Part of the command line's contract."""
@@ -32,8 +34,9 @@ class CustsvcError(Exception):
     exit_code: ClassVar[int] = ExitCode.UNEXPECTED
 
     def __init__(self, message: str | None = None, *, fix: str | None = None) -> None:
-        super().__init__(message or self.__doc__)
-        self.fix = fix
+        # Messages repeat what drivers say, and those repeat addresses with their passwords.
+        super().__init__(redact(message or self.__doc__ or ""))
+        self.fix = redact(fix) if fix else fix
 
 
 class ConfigurationError(CustsvcError):

@@ -1,21 +1,25 @@
 """Logging set-up for every role: one line per event on stderr, for people on a terminal, JSON elsewhere.
 
 A log call is a short sentence with lazy arguments, plus `extra` with a stable `action` word and the ids it
-is about. Control characters are escaped in both forms, so that one event is always one line.
+is about. Controls and hidden characters are escaped in both forms, so that one event is always one line, and
+no secret of the settings is in any.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import json
 import logging
 import sys
 from typing import Any
 
 import orjson
 
+from . import printable
+from .printable import json_text
+from .redact import redact
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_LINE_ENDS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
-_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)}
 
 
 def set_up(level: str = "INFO", fmt: str = "auto", role: str = "custsvc") -> None:
@@ -54,9 +58,14 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        text = orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-        # These end a line for many a reader, and JSON need not escape them.
-        return text.translate(_LINE_ENDS)
+        return redact(json_text(_encoded(line)))
+
+
+def _encoded(line: dict[str, Any]) -> str:
+    try:
+        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # half a character, or a number beyond 64 bits
+        return json.dumps({str(name): value for name, value in line.items()}, default=str)
 
 
 class TextFormatter(logging.Formatter):
@@ -70,5 +79,6 @@ class TextFormatter(logging.Formatter):
         clock = dt.datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
         extras = " ".join(f"{k}={v}" for k, v in _extras(record).items())
         line = f"{clock} {self._role:<9} {record.levelname:<7} {record.getMessage()}"
-        line = (line + ("  " + extras if extras else "")).translate(_ESCAPES)
-        return line + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
+        line = printable.line(line + ("  " + extras if extras else ""))
+        trace = "\n" + printable.lines(self.formatException(record.exc_info)) if record.exc_info else ""
+        return redact(line + trace)

@@ -21,6 +21,7 @@ from ..errors import (
     ERRORS_MAX,
     Conflict,
     CustomerDeleted,
+    DataRefused,
     FieldError,
     InFlight,
     KeyMismatch,
@@ -161,6 +162,12 @@ def _(exc: Problem) -> Problem:
 @problem_of.register
 def _(exc: ValidationError) -> Problem:
     return Problem(400, "validation", str(exc), errors=exc.errors)
+
+
+@problem_of.register
+def _(exc: DataRefused) -> Problem:
+    logger.warning("%s", exc, extra=_about("data_refused"))
+    return Problem(400, "validation", "a value of the request is none that the database can hold or look up")
 
 
 @problem_of.register

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+import traceback
+from types import TracebackType
 from typing import Annotated, NoReturn
 
 import typer
 
-from .. import __version__
+from .. import __version__, printable
 from ..errors import CustsvcError, ExitCode
+from ..redact import redact
 from . import (
     bench,
     data,
@@ -25,6 +29,7 @@ from . import (
     replay,
     schema,
     serve,
+    sessions,
     stack,
     transfer,
     users,
@@ -84,6 +89,7 @@ app.command("import")(transfer.import_)
 app.add_typer(keys.app, name="keys")
 app.add_typer(failed.app, name="failed")
 app.add_typer(users.app, name="users")
+app.add_typer(sessions.app, name="sessions")
 app.add_typer(doctor.config, name="config")
 app.add_typer(doctor.topics, name="topics")
 app.add_typer(bench.app, name="bench")
@@ -99,6 +105,18 @@ _ANYWHERE = {
 }
 
 
+def _hide_secrets() -> None:
+    """Print what nobody has caught as Python does, without the secrets that drivers put into their errors."""
+
+    def show(kind: type[BaseException], exc: BaseException | None, trace: TracebackType | None) -> None:
+        text = "".join(traceback.format_exception(kind, exc, trace))
+        sys.stderr.write(redact(printable.lines(text)))
+
+    sys.excepthook = show
+    threading.excepthook = lambda told: show(told.exc_type, told.exc_value, told.exc_traceback)
+    sys.unraisablehook = lambda told: show(told.exc_type, told.exc_value, told.exc_traceback)
+
+
 def main() -> NoReturn:
     """Run the command line and exit. Errors of ours are one line with the fix; the rest is a bug."""
     given = sys.argv[1:]
@@ -109,14 +127,15 @@ def main() -> NoReturn:
     Talk.quiet, Talk.verbose = "quiet" in wanted, "verbose" in wanted
     if "no_color" in wanted:
         os.environ["NO_COLOR"] = "1"
+    _hide_secrets()
     try:
         app(arguments)
     except CustsvcError as exc:
         if "debug" in wanted:
             raise
-        typer.echo(f"error: {exc}", err=True)
+        typer.echo(printable.lines(f"error: {exc}"), err=True)
         if exc.fix:
-            typer.echo(f"fix: {exc.fix}", err=True)
+            typer.echo(printable.lines(f"fix: {exc.fix}"), err=True)
         sys.exit(exc.exit_code)
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)

@@ -8,6 +8,7 @@ import orjson
 from rich.console import Console
 from rich.text import Text
 
+from .. import printable
 from ..customer import same_json
 from ..kafka import record_time
 
@@ -53,7 +54,7 @@ class Printer:
         self._line(*parts, (_shown(new), "green" if new is not None else "dim"))
 
     def _line(self, *parts: tuple[str, str]) -> None:
-        line = Text(" ").join(Text(_clean(text), style) for text, style in parts if text)
+        line = Text(" ").join(Text(printable.line(text), style) for text, style in parts if text)
         self._console.print(line)
 
 
@@ -65,8 +66,3 @@ def _shown(value: Any) -> str:
     if value is None:
         return "(none)"
     return value if isinstance(value, str) else orjson.dumps(value).decode()
-
-
-def _clean(text: str) -> str:
-    """Nothing of a record may steer the terminal."""
-    return "".join(c if c.isprintable() or c == " " else f"\\x{ord(c):02x}" for c in text)

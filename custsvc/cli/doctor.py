@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .. import printable
 from ..errors import ExitCode
 from . import output
 from .common import BackendOption, DataDirOption, LogLevelOption, OutputOption, joined, say, settings_for
@@ -147,6 +148,6 @@ def _show(finding: Finding) -> None:
 
     mark, color = _MARKS[finding.level]
     console = Console(soft_wrap=True)
-    console.print(Text.assemble((mark, color), f" {finding.check}: {finding.detail}"))
+    console.print(Text.assemble((mark, color), printable.line(f" {finding.check}: {finding.detail}")))
     if finding.fix:
         console.print(Text(f"  fix: {finding.fix}"))

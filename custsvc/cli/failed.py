@@ -89,8 +89,8 @@ def show(
         return
     for name, value in row.items():
         if not name.endswith("base64"):
-            typer.echo(f"{name:10} {value}")
-    typer.echo((letter.value or b"").decode("utf-8", "replace"))
+            output.text(f"{name:10} {value}")
+    output.text((letter.value or b"").decode("utf-8", "replace"))
 
 
 @app.command()

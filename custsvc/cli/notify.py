@@ -176,9 +176,9 @@ def show(
     attempts = item.pop("attempts")
     for name, value in item.items():
         if value is not None:
-            typer.echo(f"{name:12} {value}")
+            output.text(f"{name:12} {value}")
     output.rows(fmt, ("number", "time", "outcome", "code", "duration", "text"), attempts)
-    typer.echo(found[0].text)
+    output.text(found[0].text)
 
 
 @app.command()
@@ -340,8 +340,8 @@ def preview(
         output.rows(fmt, ("rule", "channel", "recipient", "subject", "text", "html"), found)
         return
     for each in found:
-        typer.echo(f"Rule: {each['rule']}\nTo: {each['recipient']}\nSubject: {each['subject']}\n")
-        typer.echo((each["html"] or "") if html else each["text"])
+        output.text(f"Rule: {each['rule']}\nTo: {each['recipient']}\nSubject: {each['subject']}\n")
+        output.text((each["html"] or "") if html else each["text"])
     if not found:
         say("No rule sends anything for it.")
 
@@ -364,7 +364,7 @@ def test(
     settings = settings_for("notify", ("mail",), notify_rules=rules, data_dir=data_dir)
     outcome = send_sample(settings, to, rule)
     code = "" if outcome.code is None else f"{outcome.code} "
-    typer.echo(f"{outcome.result}: {code}{outcome.text}")
+    output.text(f"{outcome.result}: {code}{outcome.text}")
     if outcome.result != "sent":
         raise typer.Exit(ExitCode.CHECK_FAILED)
 

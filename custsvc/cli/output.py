@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import typer
 
+from .. import printable
 from ..transfer.sheet import guarded
 
 FORMATS = ("table", "json", "ndjson", "csv")
@@ -30,7 +31,8 @@ def rows(fmt: str, columns: Sequence[str], items: Iterable[Mapping[str, Any]]) -
     elif fmt == "json":
         write(orjson.dumps(list(items), default=str, option=orjson.OPT_INDENT_2))
     elif fmt == "csv":
-        writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
+        out: Any = _OfTerminal() if sys.stdout.isatty() else sys.stdout
+        writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: _cell(item.get(name)) for name in columns} for item in items)
     else:
@@ -44,8 +46,28 @@ def _cell(value: Any) -> Any:
 
 def write(line: bytes) -> None:
     """One line of bytes to stdout, at once, so that a pipe behind it sees it."""
-    sys.stdout.buffer.write(line + b"\n")
+    sys.stdout.buffer.write(for_terminal(line, "json") + b"\n")
     sys.stdout.buffer.flush()
+
+
+def for_terminal(data: bytes, fmt: str) -> bytes:
+    """Bytes for stdout: as they are for a file or a program; to a terminal nothing goes that steers it."""
+    if not sys.stdout.isatty():
+        return data
+    text = data.decode("utf-8", "replace")
+    return (printable.lines(text) if fmt == "csv" else printable.json_text(text)).encode()
+
+
+def text(value: str) -> None:
+    """Text that came from outside, for a person."""
+    typer.echo(printable.lines(value))
+
+
+class _OfTerminal:
+    """What `csv` writes to, where a person reads it."""
+
+    def write(self, line: str) -> int:
+        return sys.stdout.write(printable.lines(line))
 
 
 def _table(columns: Sequence[str], items: Iterable[Mapping[str, Any]]) -> None:
@@ -56,5 +78,6 @@ def _table(columns: Sequence[str], items: Iterable[Mapping[str, Any]]) -> None:
 
     table = Table(*columns, box=box.SIMPLE_HEAD)
     for item in items:
-        table.add_row(*(Text("" if item.get(c) is None else str(item.get(c))) for c in columns))
+        cells = ("" if item.get(column) is None else str(item.get(column)) for column in columns)
+        table.add_row(*(Text(printable.lines(cell)) for cell in cells))
     Console().print(table)

@@ -77,7 +77,7 @@ def export_(
         # Until it is whole the file has another name, so that nobody takes a part of it for all.
         with bar("exporting", store.customers.count(where)) as progress:
             for part in export(store.customers, cast(Format, chosen), where, progress=progress):
-                out.write(part)
+                out.write(output.for_terminal(part, chosen) if file == "-" else part)
         out.flush()
 
 

@@ -111,6 +111,42 @@ def passwd(
         typer.echo(password)
 
 
+@app.command()
+def role(
+    name: NameArgument,
+    role: Annotated[str, typer.Argument(help="What they may do.", metavar="read|write|admin")],
+    backend: BackendOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Give a user another role, and sign them out everywhere.
+
+    Example: custsvc users role ann admin
+    """
+    from ..auth import ROLES
+
+    found = next((each for each in ROLES if each == role), None)
+    if found is None:
+        raise typer.BadParameter(f"{role!r} is not one of {', '.join(ROLES)}")
+    with _store(backend, data_dir) as store:
+        user = _user(store, name)
+        store.users.replace(replace(user, role=found))
+        ended = store.sessions.remove_of(f"user:{user.name}")
+    say(f"{user.name} has the role {found}; sessions ended: {ended}")
+
+
+@app.command()
+def delete(name: NameArgument, backend: BackendOption = None, data_dir: DataDirOption = None) -> None:
+    """Forget a user, and sign them out everywhere. What they changed keeps their name.
+
+    Example: custsvc users delete ann
+    """
+    with _store(backend, data_dir) as store:
+        user = _user(store, name)
+        store.users.remove(user.name)
+        ended = store.sessions.remove_of(f"user:{user.name}")
+    say(f"deleted {user.name}; sessions ended: {ended}")
+
+
 def _store(backend: str | None, data_dir: Any) -> Store:
     from ..stores import open_store
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from .. import redact
 from ..config import Settings
 from ..errors import ConfigurationError
 from ..events import APP_EVENT_TYPE
@@ -169,6 +170,9 @@ class _Reader:
                 fix = "pip install 'custsvc[channels]'"
                 raise _Wrong("kind", f"the package {package} is not installed", fix)
         url, secret = self._secret(given, "url"), self._secret(given, "secret")
+        # The address of a hook is a secret as a whole: who has it may post there.
+        redact.know_address(url)
+        redact.know(url, secret, *(part for part in urlsplit(url).path.split("/") if len(part) >= 8))
         if not url:
             raise _Wrong("", "url or url_file is missing")
         if kind == "webhook":

@@ -378,6 +378,9 @@ class Facts(Protocol):
     def drop(self, name: str) -> None:
         """Forget the fact."""
 
+    def drop_all(self, prefix: str) -> int:
+        """Forget the facts whose name begins so; returns how many."""
+
     def all(self, prefix: str) -> dict[str, str]:
         """The facts whose name begins so."""
 
@@ -440,6 +443,9 @@ class Users(Protocol):
     def replace(self, user: User) -> bool:
         """Give the user of this name these values; False where there is none."""
 
+    def remove(self, name: str) -> bool:
+        """Forget a user; False where there is none. Their sessions are the caller's to end."""
+
 
 @dataclass(frozen=True, slots=True)
 class Session:
@@ -464,6 +470,9 @@ class Sessions(Protocol):
 
     def find(self, session_id: str) -> Session | None:
         """The session as stored, expired or not."""
+
+    def all(self) -> list[Session]:
+        """Every session, expired ones too, the one that was used last first."""
 
     def seen(self, session_id: str, now: dt.datetime) -> None:
         """Note that it was used. `seen_on` never goes back."""

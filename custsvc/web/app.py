@@ -82,6 +82,7 @@ def _before() -> Response | None:
     g.browser = browser = web().browsers.of_request()
     security.check_fields()
     security.check_origin(browser)
+    security.check_text()
     needed = role_of(request.endpoint or "", request.method)
     if needed is None:
         return None

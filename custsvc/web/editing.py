@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import orjson
 from flask import Blueprint, g, redirect, render_template, request
 
-from ..customer import EDITABLE, Customer, Fields, Stored, canonical_fields, edited, same_json
+from ..customer import EDITABLE, INT64_MAX, Customer, Fields, Stored, canonical_fields, edited, same_json
 from ..errors import CustomerDeleted, FieldError, NotFound, ValidationError, VersionConflict
 from ..strict_json import parse_json
 from . import once, toast
@@ -195,8 +196,8 @@ def _stored(customer_id: int) -> Stored:
 
 def _version(name: str) -> int:
     text = request.form.get(name, "")
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and 0 < int(text) < 2**63):
-        raise ValidationError([])
+    if not re.fullmatch(r"[1-9][0-9]{0,18}", text) or int(text) > INT64_MAX:
+        raise ValidationError([FieldError(name, "bad_value", "is no version; open the customer again")])
     return int(text)
 
 

@@ -7,32 +7,39 @@ signed it, for this client, for this very sign-in.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import secrets
 import threading
 import time
-from collections.abc import Mapping
-from typing import Any, Final, cast
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any, Final, TypeVar, cast
 
 from flask import Blueprint, Response, g, redirect, request
 from itsdangerous import BadData, URLSafeTimedSerializer
 
 from ..auth import NAME_MAX, ROLES, Principal
 from ..config import Settings
+from ..customer import utc_now
 from ..errors import CustsvcError
 from ..extras import needs
 from ..stores.base import Role
 from . import toast
 from .access import acts, anybody, route, services, web
 from .browser import is_secure
-from .signin import next_page
+from .signin import next_page, tried_too_often
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _COOKIE: Final = "custsvc_oidc"
 _PATH: Final = "/ui/sign-in/oidc"
 _WITHIN: Final = 600
-_TIMEOUT: Final = 10.0
+_TIMEOUT: Final = 3.0
+# For all that one step of a sign-in asks of the provider.
+_DEADLINE: Final = 5.0
 _METADATA_KEPT: Final = 3600.0
 # Never `none`, and never one that would take the client's secret for a key.
 _ALGORITHMS: Final = ("RS256", "PS256", "ES256", "EdDSA", "RS384", "RS512", "ES384", "ES512")
@@ -55,7 +62,8 @@ def begin() -> Any:
         return redirect("/ui/sign-in", 303)
     seal = {name: secrets.token_urlsafe(32) for name in ("state", "nonce", "verifier")}
     try:
-        address = _provider().address(seal, _callback_address())
+        back = _callback_address()
+        address = _provider().ask(lambda provider: provider.address(seal, back))
     except CustsvcError as exc:
         return _failed(exc)
     response = cast(Response, redirect(address, 303))
@@ -77,12 +85,15 @@ def callback() -> Any:
     """The browser is back with a code: ask the provider who it is."""
     try:
         seal = _seal()
-        claims = _provider().claims(seal, _callback_address(), request.args)
+        back, answer = _callback_address(), request.args.to_dict()
+        _check_answer(seal, answer)
+        claims = _provider().ask(lambda provider: provider.claims(seal, back, answer))
+        subject = _subject(claims)
         principal = _principal(services().settings, claims)
     except CustsvcError as exc:
         return _failed(exc)
     web().browsers.sign_out(g.browser)
-    g.browser = web().browsers.sign_in(f"oidc:{claims['sub']}", principal)
+    g.browser = web().browsers.sign_in(f"oidc:{subject}", principal)
     response = cast(Response, redirect(seal["next"], 303))
     response.delete_cookie(_COOKIE, path=_PATH)
     return response
@@ -106,6 +117,19 @@ def _seal() -> dict[str, str]:
     return seal
 
 
+def _check_answer(seal: Mapping[str, str], answer: Mapping[str, str]) -> None:
+    """Whether the answer is of this sign-in, and is here for the first time. Raises SignInRefused."""
+    state = answer.get("state", "").encode("utf-8", "replace")
+    if not secrets.compare_digest(state, seal["state"].encode()):
+        raise SignInRefused("the answer belongs to another sign-in")
+    if tried_too_often(None):
+        raise SignInRefused("too many sign-ins from this address; wait 15 minutes")
+    # Counted in the database, so that each process knows of all uses.
+    used = hashlib.sha256(state).hexdigest()
+    if services().store.sessions.count_try(f"oidc:{used}", utc_now(), 2.0 * _WITHIN) > 1:
+        raise SignInRefused("the answer was used before")
+
+
 def _callback_address() -> str:
     base = services().settings.public_url or request.url_root
     return f"{base.rstrip('/')}{_PATH}/callback"
@@ -113,12 +137,28 @@ def _callback_address() -> str:
 
 def _principal(settings: Settings, claims: Mapping[str, Any]) -> Principal:
     """Who the claims are of. The strongest role that they name counts, else the one of the settings."""
-    named = claims.get(settings.oidc_role_claim) or ()
-    roles = [role for role in ROLES if role in ([named] if isinstance(named, str) else list(named))]
+    found = claims.get(settings.oidc_role_claim)
+    named: list[Any] = found if isinstance(found, list) else [found]
+    roles = [role for role in ROLES if role in named]
     role: Role = roles[-1] if roles else settings.oidc_role
-    verified = claims.get("email") if claims.get("email_verified", True) is True else None
-    name = str(verified or claims.get("preferred_username") or claims["sub"])
-    return Principal("".join(char for char in name if char.isprintable())[:NAME_MAX] or "somebody", role)
+    return Principal(_name(claims), role)
+
+
+def _name(claims: Mapping[str, Any]) -> str:
+    """What the person is called in what they change: never an address that nobody has verified as theirs."""
+    email, called = claims.get("email"), claims.get("preferred_username")
+    is_verified = claims.get("email_verified") is True or claims.get("email_verified") == "true"
+    found = email if is_verified else called
+    name = found if isinstance(found, str) and (is_verified or "@" not in found) else str(claims["sub"])
+    return "".join(char for char in name if char.isprintable())[:NAME_MAX].strip() or "somebody"
+
+
+def _subject(claims: Mapping[str, Any]) -> str:
+    """Who it is at the provider. Raises SignInRefused."""
+    subject = claims.get("sub")
+    if not isinstance(subject, str) or not 0 < len(subject) <= 255 or not subject.isprintable():
+        raise SignInRefused("the token does not say whose it is")
+    return subject
 
 
 class Provider:
@@ -131,7 +171,33 @@ class Provider:
         self._new_session = OAuth2Session
         self._settings = settings
         self._lock = threading.Lock()
+        # Whoever asks the provider waits in a lane of the API, so only few may.
+        self._slots = threading.Semaphore(max(1, settings.threads // 4))
         self._known: tuple[float, dict[str, Any], Any] | None = None
+
+    def ask(self, question: Callable[[Provider], T]) -> T:
+        """The answer to a question that asks the provider, which has a few seconds to answer.
+
+        Raises SignInRefused where it does not, and at once where others wait for it already.
+        """
+        if not self._slots.acquire(blocking=False):
+            raise SignInRefused("others wait for the provider, which is slow; try again in a moment")
+        answer: Future[T] = Future()
+
+        def work() -> None:
+            try:
+                answer.set_result(question(self))
+            except Exception as exc:  # noqa: BLE001 - raised again by who waits
+                answer.set_exception(exc)
+            finally:
+                self._slots.release()
+
+        # In a thread of its own: a provider that sends a byte a second keeps within every timeout of a read.
+        threading.Thread(target=work, name="oidc", daemon=True).start()
+        try:
+            return answer.result(_DEADLINE)
+        except TimeoutError as exc:
+            raise SignInRefused(f"the provider did not answer within {_DEADLINE:g} s") from exc
 
     def address(self, seal: Mapping[str, str], callback_address: str) -> str:
         """Where the browser is sent to sign in."""
@@ -152,8 +218,6 @@ class Provider:
 
         if "error" in answer:
             raise SignInRefused(f"the provider refused: {answer['error'][:200]}")
-        if not secrets.compare_digest(answer.get("state", ""), seal["state"]):
-            raise SignInRefused("the answer belongs to another sign-in")
         try:
             token = self._session(callback_address).fetch_token(
                 self._metadata()[0]["token_endpoint"],
@@ -162,6 +226,8 @@ class Provider:
             )
         except (RequestException, OAuthError, ValueError) as exc:
             raise SignInRefused(f"the provider gave no token: {exc}") from exc
+        if not isinstance(token, dict):
+            raise SignInRefused("the provider gave something else than a token")
         return self._checked(str(token.get("id_token", "")), seal["nonce"])
 
     def _checked(self, id_token: str, nonce: str) -> dict[str, Any]:
@@ -180,10 +246,18 @@ class Provider:
         try:
             token = jwt.decode(id_token, keys, algorithms=list(_ALGORITHMS))
             wanted.validate(token.claims)
-        except (JoseError, ValueError) as exc:
+            self._check_party(token.claims)
+        except (JoseError, ValueError, TypeError) as exc:
             self._known = None  # the provider may have new keys
             raise SignInRefused(f"the token is not to be believed: {exc}") from exc
         return dict(token.claims)
+
+    def _check_party(self, claims: Mapping[str, Any]) -> None:
+        """A token for several audiences, or that names who asked for it, must name us. Raises ValueError."""
+        audience, ours = claims.get("aud"), self._settings.oidc_client_id
+        is_shared = isinstance(audience, list) and len(audience) > 1
+        if ("azp" in claims or is_shared) and claims.get("azp") != ours:
+            raise ValueError("it was made for another client (azp)")
 
     def _session(self, callback_address: str) -> Any:
         settings = self._settings
@@ -207,12 +281,19 @@ class Provider:
                 try:
                     metadata = _json(f"{issuer}/.well-known/openid-configuration")
                     keys = KeySet.import_key_set(_json(metadata["jwks_uri"]))
-                except (requests.RequestException, KeyError, ValueError) as exc:
+                    _check_endpoints(metadata)
+                except (requests.RequestException, KeyError, ValueError, TypeError) as exc:
                     raise SignInRefused(f"{issuer} does not answer as a provider does: {exc}") from exc
                 if str(metadata.get("issuer", "")).rstrip("/") != issuer:
                     raise SignInRefused(f"{issuer} says that it is {metadata.get('issuer')}")
                 self._known = (time.monotonic(), metadata, keys)
             return self._known[1], self._known[2]
+
+
+def _check_endpoints(metadata: Mapping[str, Any]) -> None:
+    for name in ("authorization_endpoint", "token_endpoint"):
+        if not isinstance(metadata[name], str):
+            raise TypeError(f"{name} is not text")
 
 
 def _json(address: str) -> Any:

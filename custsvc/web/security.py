@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from flask import Response, request
 from werkzeug.exceptions import MethodNotAllowed, RequestEntityTooLarge
 
-from ..api.problems import Problem
+from ..api.problems import Problem, bad_parameter
 from .access import acts_on_get, services
 from .browser import Browser, is_secure
 
@@ -74,8 +74,20 @@ def check_origin(browser: Browser) -> None:
         )
 
 
+def check_text() -> None:
+    """Refuse a form that holds NUL, which is no character of any text of ours. Raises Problem 400."""
+    if request.method in _SAFE:
+        return
+    for name, value in request.form.items(multi=True):
+        if "\0" in name or "\0" in value:
+            raise bad_parameter(name, "must be text, which holds no NUL")
+
+
 def _is_ours(origin: str) -> bool:
-    host = urlsplit(origin).netloc
+    try:
+        host = urlsplit(origin).netloc
+    except ValueError:  # as of an open bracket
+        return False
     return host in (request.host, urlsplit(services().settings.public_url).netloc) and bool(host)
 
 

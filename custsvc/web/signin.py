@@ -14,7 +14,7 @@ from flask import Blueprint, Response, g, redirect, render_template, request
 
 from ..auth import Principal
 from ..customer import utc_now
-from ..passwords import LONGEST, check_password, folded_name
+from ..passwords import NAME, check_password, folded_name
 from . import toast
 from .access import anybody, route, services, web
 
@@ -91,9 +91,9 @@ def _oidc_name() -> str:
 def _by_password() -> tuple[str, Principal] | str:
     name, password = folded_name(request.form.get("name", "")), request.form.get("password", "")
     account = f"user:{_short(name)}"
-    if _tried_too_often(account):
+    if tried_too_often(account):
         return _TOO_MANY
-    user = services().store.users.find(name) if len(name) <= LONGEST else None
+    user = services().store.users.find(name) if NAME.fullmatch(name) else None
     is_right = check_password(password, user.password if user else None)
     if user is None or not is_right or user.disabled_on is not None:
         return _WRONG
@@ -102,14 +102,15 @@ def _by_password() -> tuple[str, Principal] | str:
 
 
 def _by_key() -> tuple[str, Principal] | str:
-    if _tried_too_often(None):
+    if tried_too_often(None):
         return _TOO_MANY
     text = request.form.get("key", "").strip()
     principal = services().keys.principal(text)
     return (f"key:{text.split('_')[1]}", principal) if principal else _WRONG_KEY
 
 
-def _tried_too_often(account: str | None) -> bool:
+def tried_too_often(account: str | None) -> bool:
+    """Count one more try to sign in; whether there were too many, for this account or from this address."""
     sessions, now = services().store.sessions, utc_now()
     address = f"address:{request.remote_addr or 'unknown'}"
     if sessions.count_try(address, now, _WINDOW) >= _TRIES_OF_ADDRESS:

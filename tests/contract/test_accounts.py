@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from custsvc.customer import utc_now
-from custsvc.errors import Conflict
-from custsvc.stores.base import Session, Store, User
+from custsvc.errors import Conflict, DataRefused
+from custsvc.stores.base import CustomerFilter, CustomerQuery, Session, Store, User
 
 NOW = utc_now()
 MINUTE = dt.timedelta(minutes=1)
@@ -81,6 +82,53 @@ def test_all_sessions_of_somebody_end_at_once(store: Store) -> None:
     assert store.sessions.remove_of("user:ann") == 2
     assert store.sessions.remove_of("user:ann") == 0
     assert store.sessions.find("s3") is not None
+
+
+def test_all_sessions_are_listed_the_last_used_first(store: Store) -> None:
+    assert store.sessions.all() == []
+    for number, name in enumerate(("s2", "s1", "s3")):
+        store.sessions.add(session(name, seen_on=NOW + number * MINUTE))
+
+    assert [each.id for each in store.sessions.all()] == ["s3", "s1", "s2"]
+
+
+def test_a_user_who_is_removed_is_gone(store: Store) -> None:
+    store.users.add(User("ann", "hash", "read", NOW))
+
+    assert store.users.remove("ann")
+    assert not store.users.remove("ann")
+    assert store.users.find("ann") is None
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"], ids=ascii)
+def test_what_no_database_can_hold_is_nobodys_or_refused_and_never_an_outage(store: Store, text: str) -> None:
+    """The driver's own errors, of Python or of SQL, are translated in one place."""
+    asked: list[Callable[[], object]] = [
+        lambda: store.users.find(text),
+        lambda: store.sessions.find(text),
+        lambda: store.sessions.count_try(text, NOW, 60),
+        lambda: store.keys.find(text),
+        lambda: store.facts.get(text),
+        lambda: store.facts.put("k", text),
+        lambda: store.answers.find(text, text, NOW),
+        lambda: store.ledger.recent(recipient=text),
+        lambda: store.ledger.find([text]),
+        lambda: store.recipients.suppressed([text]),
+        lambda: store.customers.get_by_emails([text]),
+        lambda: store.customers.find(CustomerQuery(filter=CustomerFilter(name_prefix=text))),
+    ]
+    for ask in asked:
+        with suppress(DataRefused):
+            ask()
+    store.ping()
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**5000], ids=["above", "below", "long"])
+def test_a_number_beyond_64_bits_is_nobodys_or_refused(store: Store, number: int) -> None:
+    for ask in (store.customers.get, lambda id: store.customers.get_many([id])):
+        with suppress(DataRefused):
+            assert not ask(number)
+    store.ping()
 
 
 def test_what_began_long_ago_is_forgotten(store: Store) -> None:

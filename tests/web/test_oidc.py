@@ -69,6 +69,7 @@ class Provider:
             "exp": int(time.time()) + 60,
             "nonce": self.asked["nonce"],
             "email": "ann@example.org",
+            "email_verified": True,
             **self.claims,
         }
         id_token = jwt.encode({"alg": "RS256", "kid": "k1"}, claims, self.key)
@@ -163,3 +164,140 @@ def test_a_provider_that_is_away_is_told(visitor: Visitor, provider: Provider) -
 
     assert answer.location == "/ui/sign-in"
     assert "did not work" in words(visitor.get("/ui/sign-in"))
+
+
+def test_an_answer_is_good_for_one_sign_in(visitor: Visitor, provider: Provider) -> None:
+    seal = visitor.get("/ui/sign-in/oidc")
+    back = provider.authorize(seal.location)
+    sealed = visitor.client.get_cookie("custsvc_oidc", "localhost", "/ui/sign-in/oidc")
+    assert visitor.get(back).location == "/ui/customers"
+
+    thief = Visitor(visitor.client.application)
+    assert sealed is not None
+    thief.client.set_cookie("custsvc_oidc", sealed.value, domain="localhost", path="/ui/sign-in/oidc")
+
+    assert thief.get(back).location == "/ui/sign-in"
+    assert thief.get("/ui/customers").status_code == 303
+
+
+@pytest.mark.parametrize(
+    "query", ["state=é", "state=%00", "state=%ed%a0%80", "state=", "code=x", "error=é%00", "state=a&state=b"]
+)
+def test_an_answer_that_no_provider_gives_is_refused(
+    visitor: Visitor, provider: Provider, query: str
+) -> None:
+    visitor.get("/ui/sign-in/oidc")
+
+    answer = visitor.get(f"{BACK}?{query}")
+
+    assert answer.status_code in (303, 400)
+    assert visitor.get("/ui/customers").status_code == 303
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"aud": ["custsvc", "another"]},
+        {"aud": ["custsvc", "another"], "azp": "another"},
+        {"azp": "another"},
+        {"azp": ["custsvc"]},
+        {"sub": 7},
+        {"sub": ""},
+        {"sub": "a\0b"},
+        {"sub": "a" * 256},
+        {"sub": ["ann"]},
+        {"exp": "never"},
+    ],
+    ids=str,
+)
+def test_a_token_that_is_not_clearly_for_us_and_of_somebody_signs_nobody_in(
+    visitor: Visitor, provider: Provider, claims: dict[str, Any]
+) -> None:
+    provider.claims = claims
+
+    back = visitor.get(provider.authorize(visitor.get("/ui/sign-in/oidc").location))
+
+    assert back.location == "/ui/sign-in"
+    assert visitor.get("/ui/customers").status_code == 303
+
+
+@pytest.mark.parametrize(
+    "claims", [{"aud": ["custsvc"]}, {"aud": ["custsvc", "b"], "azp": "custsvc"}], ids=str
+)
+def test_a_token_for_us_among_others_is_good(
+    visitor: Visitor, provider: Provider, claims: dict[str, Any]
+) -> None:
+    provider.claims = claims
+
+    assert (
+        visitor.get(provider.authorize(visitor.get("/ui/sign-in/oidc").location)).location == "/ui/customers"
+    )
+
+
+@pytest.mark.parametrize(
+    "role", [5, True, {"admin": 1}, [["admin"]], [None, 3], None, "god", ["god"], 1.5], ids=str
+)
+def test_a_role_that_is_no_word_of_ours_is_the_least(visitor: Visitor, provider: Provider, role: Any) -> None:
+    provider.claims = {"custsvc_role": role}
+
+    visitor.get(provider.authorize(visitor.get("/ui/sign-in/oidc").location))
+
+    assert visitor.get("/ui/customers").status_code == 200
+    assert visitor.get("/ui/customers/new").status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("claims", "name"),
+    [
+        ({"email_verified": False}, "a-subject"),
+        ({"email_verified": None}, "a-subject"),
+        ({"email_verified": "yes", "preferred_username": "ann"}, "ann"),
+        ({"email_verified": None, "preferred_username": "boss@example.org"}, "a-subject"),
+        ({"email_verified": "true"}, "ann@example.org"),
+        ({"email": 7}, "a-subject"),
+        ({"email_verified": None, "preferred_username": {"a": 1}}, "a-subject"),
+    ],
+    ids=str,
+)
+def test_an_address_counts_only_where_the_provider_has_verified_it(
+    visitor: Visitor, provider: Provider, store: Store, claims: dict[str, Any], name: str
+) -> None:
+    provider.claims = {"sub": "a-subject", **claims}
+
+    visitor.get(provider.authorize(visitor.get("/ui/sign-in/oidc").location))
+
+    (session,) = store.sessions.all()
+    assert (session.subject, session.actor) == ("oidc:a-subject", name)
+
+
+def test_a_provider_that_dawdles_holds_up_one_sign_in_and_nothing_else(
+    visitor: Visitor, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go = threading.Event()
+    asked: list[float] = []
+
+    def dawdle() -> Any:
+        asked.append(time.monotonic())
+        let_go.wait(60)
+        return jsonify({})
+
+    monkeypatch.setattr("custsvc.web.oidc._DEADLINE", 1.0)
+    visitors = [Visitor(visitor.client.application) for _ in range(6)]
+    backs = [provider.authorize(each.get("/ui/sign-in/oidc").location) for each in visitors]
+    provider.app.view_functions["token"] = dawdle
+
+    answers = [each.get(back) for each, back in zip(visitors, backs, strict=True)]
+
+    assert {each.location for each in answers} == {"/ui/sign-in"}
+    assert len(asked) == 1
+    let_go.set()
+
+
+def test_a_session_of_a_provider_can_be_ended(visitor: Visitor, provider: Provider, store: Store) -> None:
+    provider.claims = {"sub": "a-subject"}
+    visitor.get(provider.authorize(visitor.get("/ui/sign-in/oidc").location))
+    assert visitor.get("/ui/customers").status_code == 200
+
+    assert store.sessions.remove_of("oidc:a-subject") == 1
+
+    assert visitor.get("/ui/customers").status_code == 303

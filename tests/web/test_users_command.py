@@ -17,7 +17,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def users(backend: str, database_url: str) -> Run:
+def run(backend: str, database_url: str) -> Run:
     env = {name: value for name, value in os.environ.items() if not name.startswith("CUSTSVC_")}
     env |= {
         "CUSTSVC_BACKEND": backend,
@@ -26,12 +26,17 @@ def users(backend: str, database_url: str) -> Run:
     }
 
     def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "custsvc", "users", *arguments]
+        command = [sys.executable, "-m", "custsvc", *arguments]
         return subprocess.run(
             command, env=env, input=stdin, capture_output=True, text=True, timeout=60, check=False
         )
 
     return run
+
+
+@pytest.fixture
+def users(run: Run) -> Run:
+    return lambda *arguments, **given: run("users", *arguments, **given)
 
 
 def test_a_user_is_made_given_a_password_and_shut_out(users: Run, app: Flask) -> None:
@@ -53,3 +58,50 @@ def test_a_user_is_made_given_a_password_and_shut_out(users: Run, app: Flask) ->
     assert ann.get("/ui/customers").status_code == 303
     assert Visitor(app).sign_in("ann", "another one").status_code == 401
     assert users("passwd", "nobody").returncode == 5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [("role", "ann", "admin"), ("passwd", "ann"), ("disable", "ann"), ("delete", "ann")],
+    ids=lambda change: change[0],
+)
+def test_a_change_of_a_user_ends_their_sessions(users: Run, app: Flask, change: tuple[str, ...]) -> None:
+    password = users("create", "ann", "--role", "read").stdout.strip()
+    ann = Visitor(app)
+    assert ann.sign_in("ann", password).status_code == 303
+
+    done = users(*change)
+
+    assert done.returncode == 0, done.stderr
+    assert ann.get("/ui/customers").status_code == 303
+
+
+def test_a_user_gets_another_role_or_is_deleted(users: Run) -> None:
+    users("create", "ann", "--role", "read")
+
+    assert users("role", "ann", "god").returncode == 2
+    assert users("role", "ann", "admin").returncode == 0
+    assert json.loads(users("list", "-o", "json").stdout)[0]["role"] == "admin"
+    assert users("delete", "ann").returncode == 0
+    assert json.loads(users("list", "-o", "json").stdout) == []
+    assert users("delete", "ann").returncode == users("role", "ann", "read").returncode == 5
+
+
+def test_sessions_are_listed_and_ended(run: Run, users: Run, app: Flask) -> None:
+    password = users("create", "ann", "--role", "read").stdout.strip()
+    first, second = Visitor(app), Visitor(app)
+    first.sign_in("ann", password)
+    second.sign_in("ann", password)
+
+    listed = json.loads(run("sessions", "list", "-o", "json").stdout)
+    assert [(row["subject"], row["name"], row["role"]) for row in listed] == [("user:ann", "ann", "read")] * 2
+    assert run("sessions", "revoke", "user:ann", "--dry-run").returncode == 0
+    assert len(json.loads(run("sessions", "list", "-o", "json").stdout)) == 2
+
+    assert run("sessions", "revoke", listed[0]["id"], "--yes").returncode == 0
+    assert len(json.loads(run("sessions", "list", "-o", "json").stdout)) == 1
+    assert run("sessions", "revoke", "user:ann", "--yes").returncode == 0
+
+    assert first.get("/ui/customers").status_code == second.get("/ui/customers").status_code == 303
+    assert run("sessions", "revoke", "user:ann", "--yes").returncode == 5
+    assert run("sessions", "revoke").returncode == run("sessions", "revoke", "x", "--all").returncode == 2

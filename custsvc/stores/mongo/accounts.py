@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import asdict
 
-from pymongo import ASCENDING, ReturnDocument
+from pymongo import ASCENDING, DESCENDING, ReturnDocument
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
@@ -51,6 +51,10 @@ class MongoUsers:
         with self._connection.translated():
             return self._users.update_one({"_id": user.name}, {"$set": changes}).matched_count > 0
 
+    def remove(self, name: str) -> bool:
+        with self._connection.translated():
+            return self._users.delete_one({"_id": name}).deleted_count > 0
+
 
 class MongoSessions:
     """The port `Sessions` on MongoDB."""
@@ -68,6 +72,11 @@ class MongoSessions:
         with self._connection.translated():
             found = self._sessions.find_one({"_id": session_id})
         return Session(found.pop("_id"), **found) if found else None
+
+    def all(self) -> list[Session]:
+        with self._connection.translated():
+            rows = self._sessions.find(sort=[("seen_on", DESCENDING), ("_id", ASCENDING)])
+            return [Session(row.pop("_id"), **row) for row in rows]
 
     def seen(self, session_id: str, now: dt.datetime) -> None:
         with self._connection.translated():

@@ -207,8 +207,9 @@ def translated(where: str = "MongoDB") -> Iterator[None]:
         yield
     except PyMongoError as exc:
         raise translate(exc, where) from exc
-    except (BSONError, OverflowError) as exc:
-        raise DataRefused(f"MongoDB cannot hold this data: {exc}") from exc
+    except (BSONError, OverflowError, UnicodeError) as exc:
+        # The driver refuses these before it sends them.
+        raise DataRefused("MongoDB cannot hold this data: half a character, or too big a number") from exc
 
 
 def translate(exc: PyMongoError, where: str) -> CustsvcError:

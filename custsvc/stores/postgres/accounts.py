@@ -61,6 +61,11 @@ class PostgresUsers:
             )
             return cursor.rowcount > 0
 
+    def remove(self, name: str) -> bool:
+        with self._connections.cursor() as cursor:
+            cursor.execute("DELETE FROM app_user WHERE name = %s", (name,))
+            return cursor.rowcount > 0
+
 
 class PostgresSessions:
     """The port `Sessions` on PostgreSQL."""
@@ -85,6 +90,11 @@ class PostgresSessions:
     def find(self, session_id: str) -> Session | None:
         rows = self._connections.read(_FIND_SESSION, (session_id,))
         return Session(*rows[0]) if rows else None
+
+    def all(self) -> list[Session]:
+        with self._connections.cursor() as cursor:
+            cursor.execute(f"SELECT {_SESSION} FROM web_session ORDER BY seen_on DESC, id")  # noqa: S608
+            return [Session(*row) for row in cursor]
 
     def seen(self, session_id: str, now: dt.datetime) -> None:
         with self._connections.cursor() as cursor:

@@ -113,7 +113,11 @@ def _not_connected(url: str, exc: psycopg2.Error) -> ConfigurationError | Tempor
 
 
 def address(url: str) -> str:
-    """`host:port/database` of a URL, without the password."""
+    """`host:port/database` of a URL or of libpq's `name=value` pairs, without the password."""
+    if "://" not in url:
+        pairs = dict(re.findall(r"(host|hostaddr|port|dbname)\s*+=\s*+([^\s'=]++)", url))
+        host = pairs.get("host") or pairs.get("hostaddr") or "localhost"
+        return f"{host}:{pairs.get('port', 5432)}" + (f"/{pairs['dbname']}" if "dbname" in pairs else "")
     try:
         parts = urlsplit(url)
         return f"{parts.hostname or 'localhost'}:{parts.port or 5432}{parts.path}"
@@ -132,6 +136,11 @@ def translated(connection: Connection | None) -> Iterator[None]:
     try:
         yield
     except psycopg2.IntegrityError:
+        raise
+    except ValueError as exc:
+        # The driver refuses these before it sends them, with errors that are Python's.
+        if isinstance(exc, UnicodeError) or "NUL (0x00)" in str(exc) or "digits" in str(exc):
+            raise DataRefused("PostgreSQL cannot hold this data: NUL, or half a character") from exc
         raise
     except (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction) as exc:
         raise ConfigurationError(

@@ -1,0 +1,102 @@
+"""Sessions on the command line: who is signed in to the web app, and how to end that."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import output
+from .common import BackendOption, DataDirOption, OutputOption, go_ahead, settings_for
+
+if TYPE_CHECKING:
+    from ..stores.base import Session, Store
+
+_COLUMNS = ("id", "subject", "name", "role", "created_on", "seen_on")
+# Enough of a session's id to tell it from all others.
+_ID = 16
+
+app = typer.Typer(
+    help="Sessions: who is signed in to the web app, by password, key or OpenID Connect.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.command("list")
+def list_sessions(
+    fmt: OutputOption = "table", backend: BackendOption = None, data_dir: DataDirOption = None
+) -> None:
+    """Show all sessions, the one that was used last first.
+
+    Example: custsvc sessions list -o json
+    """
+    output.checked(fmt)
+    with _store(backend, data_dir) as store:
+        output.rows(fmt, _COLUMNS, [_row(session) for session in store.sessions.all()])
+
+
+@app.command()
+def revoke(
+    which: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Ids as the list shows them, subjects (user:ann, key:PREFIX, oidc:SUBJECT) or names.",
+            metavar="SESSION...",
+        ),
+    ] = None,
+    everybody: Annotated[bool, typer.Option("--all", help="End all sessions.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    backend: BackendOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """End sessions: those browsers have to sign in again, from their next request on.
+
+    Who may still sign in, can: disable or delete a user, revoke a key, or take somebody away at the OpenID
+    Connect provider first.
+
+    Example: custsvc sessions revoke oidc:2f6c1a --yes
+    """
+    if bool(which) == everybody:
+        raise typer.BadParameter("name sessions, or say --all")
+    with _store(backend, data_dir) as store:
+        found = [each for each in store.sessions.all() if everybody or _is_one(each, which or [])]
+        _check_all_found(found, which or [])
+        lines = [f"{session.id[:_ID]}  {session.subject}  {session.actor}" for session in found]
+        if go_ahead("end", "sessions", lines, dry_run=dry_run, yes=yes):
+            for session in found:
+                store.sessions.remove(session.id)
+            output.text(f"ended {len(found)}")
+
+
+def _is_one(session: Session, which: list[str]) -> bool:
+    names = (session.subject, session.subject.partition(":")[2], session.actor)
+    return any(each in names or (len(each) >= _ID and session.id.startswith(each)) for each in which)
+
+
+def _check_all_found(found: list[Session], which: list[str]) -> None:
+    from ..errors import NotFound
+
+    for each in which:
+        if not any(_is_one(session, [each]) for session in found):
+            raise NotFound(f"there is no session {each}", fix="custsvc sessions list")
+
+
+def _store(backend: str | None, data_dir: Any) -> Store:
+    from ..stores import open_store
+
+    return open_store(settings_for("sessions", ("backend",), start=False, backend=backend, data_dir=data_dir))
+
+
+def _row(session: Session) -> dict[str, Any]:
+    from ..customer import format_time
+
+    return {
+        "id": session.id[:_ID],
+        "subject": session.subject,
+        "name": session.actor,
+        "role": session.role,
+        "created_on": format_time(session.created_on),
+        "seen_on": format_time(session.seen_on),
+    }
