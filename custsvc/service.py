@@ -17,7 +17,7 @@ from . import crash
 from .batch import Batch, BatchResult, Operation
 from .changes import Caller, Changes, expected
 from .customer import Customer, Fields, Stored, utc_now
-from .erasure import scrubbed
+from .erasure import Leftovers, scrubbed
 from .errors import (
     Conflict,
     CustomerDeleted,
@@ -52,8 +52,10 @@ class CustomerService:
         *,
         clock: Callable[[], dt.datetime] = utc_now,
         event_limit: Callable[[], int] = lambda: EVENT_LIMIT,
+        leftovers: Leftovers | None = None,
     ) -> None:
-        """`answers` is needed where callers have idempotency keys."""
+        """`answers` is needed where callers have idempotency keys, `leftovers` where customers are erased."""
+        self._leftovers = leftovers
         self._store = store
         self._changes = Changes(clock, event_limit)
         self._clock = clock
@@ -152,13 +154,19 @@ class CustomerService:
         return self.replace(customer_id, old.fields, caller, expected=expected)
 
     def erase(self, customer_id: int, caller: Caller, *, expected: int | None = None) -> Stored:
-        """Blank a customer's fields, and all that its history holds of them. Once is enough."""
+        """Blank a customer's fields, all that its history holds of them, and what else names them.
+
+        Once is enough.
+        """
 
         def build(before: Stored) -> Change | None:
             (newest,) = self._store.history(customer_id, limit=1)
             return None if op_of(newest) == "erased" else self._changes.erase(before, caller)
 
         def store(change: Change, caller: Caller) -> Stored:
+            # Before, while the history still says by what the rest is found.
+            if self._leftovers is not None:
+                self._leftovers.forget(customer_id)
             return self._store.erase(change, scrubbed, self._answer_of(change, caller))
 
         return self._save(customer_id, build, caller, expected, store=store)

@@ -314,6 +314,16 @@ class PostgresBackdoor:
         assert isinstance(until, dt.datetime)
         return until
 
+    def dump(self) -> str:
+        """All rows of all tables."""
+        with self._connection, self._connection.cursor() as cursor:
+            cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
+            rows = []
+            for (table,) in cursor.fetchall():
+                cursor.execute(f'SELECT t::text FROM "{table}" t')
+                rows += [row for (row,) in cursor.fetchall()]
+        return "\n".join(rows)
+
     def close(self) -> None:
         self._connection.close()
 
@@ -370,6 +380,11 @@ class MongoBackdoor:
         until = (self.database["notification"].find_one({"_id": notification}) or {})["lease_until"]
         assert isinstance(until, dt.datetime)
         return until
+
+    def dump(self) -> str:
+        """All documents of all collections."""
+        names = self.database.list_collection_names()
+        return "\n".join(str(each) for name in names for each in self.database[name].find())
 
     def close(self) -> None:
         self.client.close()

@@ -16,6 +16,7 @@ from werkzeug.routing import BaseConverter
 from ..auth import KeyRing, check_exposure
 from ..config import Settings
 from ..customer import INT64_MAX
+from ..erasure import Leftovers
 from ..service import CustomerService
 from ..stores import open_store
 from ..stores.base import Store
@@ -115,7 +116,12 @@ def build(
     services = Services(
         settings=settings,
         store=store,
-        customers=CustomerService(store.customers, store.answers, event_limit=EventLimit(store.facts)),
+        customers=CustomerService(
+            store.customers,
+            store.answers,
+            event_limit=EventLimit(store.facts),
+            leftovers=Leftovers(store.customers, store.facts, store.recipients),
+        ),
         cursors=Cursors(store.secret),
         keys=KeyRing(store.keys),
         streams=Streams(settings.streams),

@@ -166,12 +166,15 @@ def _load(settings: Settings, parent: int, stopping: Flag, starting: Starting, l
     from .app import build
     from .bodies import Bodies
     from .lanes import Lanes
+    from .purge import keep_purging
     from .streams import carry_streams
 
     lanes = Lanes(settings.threads, settings.queue_timeout)
     bodies = Bodies(settings.slow_bodies, settings.body_timeout, lanes.relieve)
     carry_streams(lambda call: bodies.wrap(lanes.wrap(call)))
     app = build(settings, limit_table=limit_table, starting=starting)
+    if not settings.read_only:
+        keep_purging(app.extensions["custsvc"].store, settings)
     spare_batches()
     threading.Thread(target=_close_streams, args=(app, stopping), name="stop-watch", daemon=True).start()
     return app

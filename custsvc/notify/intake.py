@@ -20,10 +20,11 @@ from typing import Any
 import orjson
 
 from ..config import Settings
+from ..erasure import forget_addresses
 from ..errors import BadEvent, NewerSchema
 from ..events import decode, stated_time
 from ..kafka import Publisher, Record
-from ..stores.base import Ledger, Notification
+from ..stores.base import Ledger, Notification, Recipients
 from ..workers.consume import Consuming, Offsets
 from ..workers.loop import Stop
 from . import request
@@ -39,6 +40,8 @@ GROUP = "custsvc-notify"
 BATCH = 500
 # Seconds that an event may take to get here.
 _ON_TIME = 2.0
+# The newest rows tell which addresses a customer had, and whether others have them.
+_LOOKED_AT = 1000
 
 
 class Intake:
@@ -52,11 +55,13 @@ class Intake:
         stop: Stop,
         *,
         rules: Rules,
+        recipients: Recipients | None = None,
         links: UnsubscribeLinks | None = None,
         bell: threading.Event | None = None,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
+        self._recipients = recipients
         self._publisher = publisher
         self._stop = stop
         self._rules = rules
@@ -107,6 +112,7 @@ class Intake:
     def _forget(self) -> None:
         """What was queued and sent for customers who were erased since says nothing about them any more."""
         for customer_id, version in self._erased.items():
+            self._consuming.insist(functools.partial(self._forget_addresses, customer_id))
             gone = self._consuming.insist(functools.partial(self._ledger.forget, customer_id, version))
             logger.info(
                 "Blanked %d notifications of customer %d, who was erased",
@@ -115,6 +121,18 @@ class Intake:
                 extra={"action": "erased", "customer_id": customer_id, "count": gone},
             )
         self._erased.clear()
+
+    def _forget_addresses(self, customer_id: int) -> None:
+        """Forget that the customer's addresses get no mail, but for those that others were written to."""
+        if self._recipients is None:
+            return
+        mine = {row.recipient for row in self._ledger.recent(customer_id=customer_id, limit=_LOOKED_AT)}
+        forget_addresses(self._recipients, {each for each in mine if self._is_of(each, customer_id)})
+
+    def _is_of(self, address: str, customer_id: int) -> bool:
+        """Whether nobody else was written to there."""
+        rows = self._ledger.recent(recipient=address, limit=_LOOKED_AT)
+        return all(row.customer_id == customer_id for row in rows)
 
     def _behind(self) -> float:
         """How many seconds the events of this batch lie back, of the partition that is furthest behind."""

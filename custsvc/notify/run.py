@@ -76,7 +76,16 @@ def run_notify(
             with Publisher(settings) as for_intake, Publisher(settings) as for_failed:
                 bell = threading.Event()
                 links = unsubscribe_links(settings, store)
-                intake = Intake(settings, store.ledger, for_intake, stop, rules=rules, links=links, bell=bell)
+                intake = Intake(
+                    settings,
+                    store.ledger,
+                    for_intake,
+                    stop,
+                    rules=rules,
+                    recipients=store.recipients,
+                    links=links,
+                    bell=bell,
+                )
                 failed = FailedTopic(store.ledger, for_failed, settings.topic_failed, stop)
                 senders = _Senders(settings, store, rules, policy, stop, bell, links)
                 work: list[Work] = [

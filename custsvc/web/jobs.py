@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import orjson
 
+from ..erasure import erased_since
 from ..errors import CustsvcError
 from ..stores.base import Facts
 
@@ -22,6 +23,9 @@ _SILENT: Final = 30.0
 _KEPT: Final = 86400.0
 # Between a claim and the start of its job there is next to nothing.
 _STARTS_WITHIN: Final = 2.0
+
+# Kinds whose results tell of customers.
+_NAMING: Final = ("import", "import-plan")
 
 Progress = Callable[[int, int | None], None]
 
@@ -56,7 +60,6 @@ class Jobs:
         **about: Any,
     ) -> str:
         """Begin; returns the id. `work` is given a function to tell how far it is, done of total."""
-        self._purge()
         job_id = job_id or secrets.token_hex(8)
         job: dict[str, Any] = {
             "id": job_id,
@@ -101,6 +104,8 @@ class Jobs:
 
         try:
             result = work(progress)
+            if "rows" in result and erased_since(self._facts, job["begun"]):
+                result = {**result, "rows": []}  # they may name who was erased meanwhile
             job |= {"state": "done", "result": result}
         except CustsvcError as exc:
             job |= {"state": "failed", "error": str(exc)}
@@ -113,9 +118,10 @@ class Jobs:
         except CustsvcError as exc:
             logger.warning("The end of a job could not be kept: %s", exc, extra={"action": "job_untold"})
 
-    def _purge(self) -> None:
-        """Forget jobs of yesterday, but for the last of each kind."""
-        kept = set(self._facts.all("page.last.").values())
+    def purge(self) -> None:
+        """Forget jobs of yesterday, but for the last of each kind that names no customer."""
+        last = self._facts.all("page.last.")
+        kept = {job_id for name, job_id in last.items() if name.removeprefix("page.last.") not in _NAMING}
         for name, text in self._facts.all("page.job.").items():
             job: dict[str, Any] = orjson.loads(text)
             if job["id"] not in kept and time.time() - job["beat"] > _KEPT:

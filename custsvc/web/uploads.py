@@ -37,14 +37,14 @@ class Uploads:
         self._facts = facts
 
     def keep(self, name: str, fmt: Format, content: bytes) -> Upload:
-        """Store a file; what is older than a day goes."""
-        self._purge()
+        """Store a file."""
         upload_id = secrets.token_hex(12)
         parts = [content[start : start + _PART] for start in range(0, len(content), _PART)]
+        upload = Upload(upload_id, name, fmt, len(content), len(parts), time.time())
+        # First, so that parts are found and purged also where this process dies among them.
+        self._facts.put(f"page.upload.{upload_id}", orjson.dumps(asdict(upload)).decode())
         for number, part in enumerate(parts):
             self._facts.put(f"page.part.{upload_id}.{number}", base64.b64encode(part).decode())
-        upload = Upload(upload_id, name, fmt, len(content), len(parts), time.time())
-        self._facts.put(f"page.upload.{upload_id}", orjson.dumps(asdict(upload)).decode())
         return upload
 
     def find(self, upload_id: str) -> Upload | None:
@@ -56,10 +56,10 @@ class Uploads:
         names = (f"page.part.{upload.id}.{number}" for number in range(upload.parts))
         return b"".join(base64.b64decode(self._facts.get(name) or "") for name in names)
 
-    def _purge(self) -> None:
+    def purge(self) -> None:
+        """Forget what is older than a day."""
         for name, text in self._facts.all("page.upload.").items():
             upload: dict[str, Any] = orjson.loads(text)
             if time.time() - upload["at"] > _KEPT:
-                for number in range(upload["parts"]):
-                    self._facts.drop(f"page.part.{upload['id']}.{number}")
+                self._facts.drop_all(f"page.part.{upload['id']}.")
                 self._facts.drop(name)

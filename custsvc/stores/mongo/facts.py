@@ -30,6 +30,10 @@ class MongoFacts:
         with self._connection.translated():
             self._meta.delete_one({"_id": name})
 
+    def drop_all(self, prefix: str) -> int:
+        with self._connection.translated():
+            return self._meta.delete_many({"_id": {"$regex": "^" + re.escape(prefix)}}).deleted_count
+
     def all(self, prefix: str) -> dict[str, str]:
         with self._connection.translated():
             found = self._meta.find({"_id": {"$regex": "^" + re.escape(prefix)}})

@@ -36,6 +36,11 @@ class PostgresFacts:
         with self._connections.cursor() as cursor:
             cursor.execute("DELETE FROM custsvc_meta WHERE key = %s", (name,))
 
+    def drop_all(self, prefix: str) -> int:
+        with self._connections.cursor() as cursor:
+            cursor.execute("DELETE FROM custsvc_meta WHERE starts_with(key, %s)", (prefix,))
+            return int(cursor.rowcount)
+
     def all(self, prefix: str) -> dict[str, str]:
         with self._connections.cursor() as cursor:
             cursor.execute("SELECT key, value FROM custsvc_meta WHERE starts_with(key, %s)", (prefix,))

@@ -1,0 +1,116 @@
+"""Of a customer who was erased nothing is found any more, wherever the database is looked at."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from collections.abc import Callable
+
+import pytest
+from flask import Flask
+
+from custsvc.api import create_app
+from custsvc.api.purge import purge
+from custsvc.config import Settings
+from custsvc.stores.base import Notification, Role, Store
+from tests.conftest import Backdoor
+
+from .conftest import Client
+
+EMAIL = "canary.ann@example.org"
+PERSONAL = ("canary", "5550199", "Y2FuYXJ5")  # the last as base64 has the first
+
+
+@pytest.fixture
+def pages(settings: Settings, store: Store) -> Flask:
+    return create_app(settings.replace(auth="off"), store)
+
+
+def _upload(pages: Flask, content: bytes) -> str:
+    """A file with its plan, as the pages make them; returns the path of the plan."""
+    browser = pages.test_client()
+    found = re.search(
+        r'name="csrf" value="(\w+)"', browser.get("/ui/import", base_url="http://localhost").text
+    )
+    csrf = found[1] if found else ""
+    data = {"csrf": csrf, "file": (io.BytesIO(content), "canary.csv")}
+    at = browser.post("/ui/import", base_url="http://localhost", data=data).location
+    browser.get(at, base_url="http://localhost")
+    plan = browser.post(at, base_url="http://localhost", data={"csrf": csrf}).location
+    deadline = time.monotonic() + 60
+    while "so far" in browser.get(plan, base_url="http://localhost").text:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return str(plan)
+
+
+def _found(backdoor: Backdoor) -> set[str]:
+    dump = backdoor.dump()
+    return {word for word in PERSONAL if word in dump}
+
+
+def test_of_who_was_erased_nothing_is_left_in_any_table(
+    client: Client,
+    app: Flask,
+    pages: Flask,
+    store: Store,
+    backdoor: Backdoor,
+    make_key: Callable[[Role], str],
+) -> None:
+    key = {"Idempotency-Key": "once"}
+    ann = {
+        "name": "canary Ann",
+        "email": "canary.old@example.org",
+        "phone": "5550199",
+        "metadata": {"a": "canary"},
+    }
+    made = client.post("/api/customers/", json=ann, headers=key).json
+    client.patch(f"/api/customers/{made['id']}", json={"email": EMAIL}, headers={"Idempotency-Key": "twice"})
+    client.create(name="Bob", email="bob@example.org")
+    for address in (EMAIL, "canary.old@example.org", "bob@example.org"):
+        store.recipients.suppress(address, "bounced", detail=f"550 no mailbox {address}")
+    store.ledger.add(
+        [
+            Notification(
+                "n1", "e1", made["id"], 1, "welcome", EMAIL, "Hi canary Ann", "canary", "<p>canary</p>"
+            )
+        ]
+    )
+    _upload(pages, b"name,email,phone\ncanary Ann,canary.ann@example.org,5550199\nX,no-address-canary,1\n")
+    assert _found(backdoor) == set(PERSONAL)
+
+    answer = Client(app, make_key("admin")).post(f"/api/customers/{made['id']}/erase")
+    # What notify does when the event comes by.
+    store.ledger.forget(made["id"], answer.json["version"])
+
+    assert answer.status_code == 200
+    assert _found(backdoor) == set()
+    assert set(store.recipients.suppressed([EMAIL, "bob@example.org"])) == {"bob@example.org"}
+    assert client.post("/api/customers/", json=ann, headers=key).json["id"] == made["id"]
+
+
+def test_an_address_that_another_customer_has_stays_suppressed(
+    client: Client, app: Flask, store: Store, make_key: Callable[[Role], str]
+) -> None:
+    one, _ = client.create(email=EMAIL), client.create(email=EMAIL)
+    store.recipients.suppress(EMAIL, "bounced")
+
+    Client(app, make_key("admin")).post(f"/api/customers/{one['id']}/erase")
+
+    assert EMAIL in store.recipients.suppressed([EMAIL])
+
+
+def test_files_and_reports_are_purged_when_their_day_is_over(
+    pages: Flask, store: Store, backdoor: Backdoor, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _upload(pages, b"name,phone\ncanary Ann,5550199\n")
+    purge(store, settings)
+    assert _found(backdoor)
+
+    now = time.time()
+    monkeypatch.setattr("custsvc.web.uploads.time.time", lambda: now + 86401)
+    purge(store, settings)
+
+    assert _found(backdoor) == set()
+    assert store.facts.all("page.part.") == store.facts.all("page.job.") == {}
