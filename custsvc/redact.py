@@ -27,7 +27,7 @@ _APART: Final = re.compile(r"[@:/?#%\s]+")
 _SECRET_NAME: Final = re.compile(
     r"password|passwd|secret|token|jaas|key\.pem|oauthbearer\.config|authmechanismproperties", re.IGNORECASE
 )
-_DSN: Final = re.compile(r"([A-Za-z_]+)\s*+=\s*+('(?:[^'\\]|\\.)*+'|\S*+)")
+_DSN: Final = re.compile(r"(?<![A-Za-z_])([A-Za-z_]++)\s*+=\s*+('(?:[^'\\]|\\.)*+'|\S*+)")
 _PAIRS: Final = re.compile(r"\s*+[A-Za-z_]++\s*+=")
 _API_KEY: Final = re.compile(r"(csk_[0-9a-f]{12}_)[A-Za-z0-9_-]++")
 _WORD: Final = re.compile(r"\S++")

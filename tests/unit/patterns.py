@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import custsvc
 
 # Patterns that a function builds from its arguments, with arguments that it is given.
-_ARGUMENTS = {"header": r"\[\[rule\]\]", "key": "a-key"}
+_ARGUMENTS = {"header": r"\[\[rule\]\]", "key": "a-key", "longest_first": ["a 'secret\\' one", "another"]}
 _FUNCTIONS = ("compile", "match", "fullmatch", "search", "sub", "split", "findall", "finditer")
 _LOOKS_EVERYWHERE = frozenset(("search", "sub", "split", "findall", "finditer"))
 
