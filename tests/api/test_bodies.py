@@ -24,7 +24,8 @@ MALFORMED: list[tuple[str, bytes, str]] = [
     ("a trailing comma", b'{"name": "Ann",}', "bad-json"),
     ("Latin-1", b'{"name": "\xe4"}', "bad-json"),
     ("UTF-16", '{"name": "Ann"}'.encode("utf-16"), "bad-json"),
-    ("a byte order mark", b'\xef\xbb\xbf{"name": "Ann"}', "bad-json"),
+    ("two byte order marks", b'\xef\xbb\xbf\xef\xbb\xbf{"name": "Ann"}', "bad-json"),
+    ("a member twice", b'{"name": "Ann", "name": "Bob"}', "bad-json"),
     ("a control character", b'{"name": "A\x01nn"}', "bad-json"),
     ("NaN", b'{"name": "Ann", "metadata": {"n": NaN}}', "bad-json"),
     ("Infinity", b'{"name": "Ann", "metadata": {"n": -Infinity}}', "bad-json"),
@@ -56,7 +57,8 @@ def test_a_body_that_is_no_customer_is_refused_with_its_reason(client: Client) -
 WRONG: list[tuple[str, Any, str, str]] = [
     ("name", "", "name", "required"),
     ("name", None, "name", "required"),
-    ("name", " \t ", "name", "hidden_character"),
+    ("name", " \t ", "name", "required"),
+    ("name", "\xad\u3164", "name", "required"),
     ("name", "x" * 401, "name", "too_long"),
     ("name", {"$gt": ""}, "name", "not_text"),
     ("name", ["Ann"], "name", "not_text"),
@@ -129,12 +131,6 @@ def test_text_is_stored_composed_and_answered_as_utf8(client: Client) -> None:
     assert made["name"] == "Zo\u00eb Ångström 😀"
     assert made["metadata"] == {"\u00e9": "\u00f6"}
     assert "Zo\u00eb Ångström 😀".encode() in raw
-
-
-def test_of_a_member_that_is_there_twice_the_last_counts(client: Client) -> None:
-    answer = client.post("/api/customers/", data=b'{"name": "Ann", "name": "Bob"}', content_type=JSON)
-
-    assert answer.json["name"] == "Bob"
 
 
 @pytest.mark.parametrize("field", ["x\ud800", "status", "type", "detail", "x" * 5000])

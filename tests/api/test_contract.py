@@ -66,6 +66,7 @@ ELSEWHERE: Final = {
     "bad-request": "test_server, broken HTTP",
     "batch-undone": "the story, as the status of an operation",
     "body-timeout": "test_server",
+    "head-too-large": "test_heads",
     "idempotency-in-flight": "test_idempotency",
     "internal": "test_problems",
     "overloaded": "test_server",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import orjson
@@ -88,9 +89,8 @@ def test_no_number_and_no_depth_ends_in_an_error_of_ours(client: Client, way: st
         assert (answer.status_code, answer.json["code"]) == (400, "bad-json"), body[:100]
 
 
-@pytest.mark.parametrize("depth", [5, 50, 300, *range(700, 1000, 7)])
-def test_a_value_of_any_depth_is_refused_by_its_field_or_as_too_deep(client: Client, depth: int) -> None:
-    for opened, closed in ((b"[", b"]"), (b'{"a":', b"}")):
+def test_a_value_of_any_depth_is_refused_by_its_field_or_as_too_deep(client: Client) -> None:
+    for depth, (opened, closed) in product([5, 50, *range(700, 1000, 7)], ((b"[", b"]"), (b'{"a":', b"}"))):
         deep = opened * depth + b"1" + closed * depth
         body = b'{"name":"Ann","metadata":{"a":%b}}' % deep
         answer = client.post("/api/customers/", data=body, content_type="application/json")

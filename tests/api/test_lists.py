@@ -248,9 +248,15 @@ def test_an_address_is_found_in_any_case_and_shown_as_it_was_given(client: Clien
 SORTS = [f"{sign}{name}" for name in ("id", "name", "email", "updated_on", "version") for sign in ("", "-")]
 
 
-@pytest.mark.parametrize("sort", SORTS)
-def test_a_page_that_has_become_empty_is_no_dead_end(client: Client, sort: str) -> None:
+def test_a_page_that_has_become_empty_is_no_dead_end(client: Client) -> None:
     """Whatever is deleted between two pages, the ways from an empty one lead to all that is left."""
+    for sort in SORTS:
+        empty_pages(client, sort)
+        for each in client.get("/api/customers/").json["results"]:
+            client.delete(f"/api/customers/{each['id']}")
+
+
+def empty_pages(client: Client, sort: str) -> None:
     same = {"name": "Same", "email": "same@example.org"}  # so that the id decides
     for number in range(6):
         client.create(**(same if number % 2 else {"name": f"N{number}", "email": f"{number}@example.org"}))
