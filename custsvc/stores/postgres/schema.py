@@ -184,6 +184,9 @@ def _index_lists(ours: Migrator, missing: list[str]) -> bool:
     for name in missing:
         ours.concurrently(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON customer {LIST_INDEXES[name]}")
         crash.point("migrate.listing")
+    if missing:
+        # Of what an index is made of the planner knows nothing before, and reads the whole table instead.
+        ours.concurrently("ANALYZE customer")
     return bool(missing)
 
 
