@@ -12,7 +12,8 @@ import orjson
 
 from ..customer import EMAIL_MAX, INT64_MAX, METADATA_VALUE_MAX, NAME_MAX, canonical_email
 from ..errors import FieldError, ValidationError
-from ..search import words_of
+from ..marks import normalized
+from ..search import Asked, asked
 from ..stores.base import CustomerFilter, CustomerQuery, Deleted, Page, Position, SortField, TimeSpan
 from .cursors import Cursors
 from .messages import limit_of, word_of
@@ -74,17 +75,15 @@ def filter_of(given: Mapping[str, str]) -> CustomerFilter:
     whoever sends one means fewer customers, not all of them.
     """
     text = _filtering(given, "q", NAME_MAX)
-    words = _words(text or "")
-    return CustomerFilter(
+    where = CustomerFilter(
         deleted=cast(Deleted, word_of(given, "deleted", get_args(Deleted), "exclude")),
-        words=words,
-        nobody=text is not None and not words,
         email=_email(_filtering(given, "email", EMAIL_MAX)),
         name_prefix=_filtering(given, "name__startswith", NAME_MAX),
         created=_span(given, "created"),
         updated=_span(given, "updated"),
         metadata=tuple(sorted(_metadata(given))),
     )
+    return where if text is None else where.asking(_asked(text))
 
 
 def _metadata(given: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -156,7 +155,7 @@ def _text(given: Mapping[str, str], name: str, longest: int) -> str | None:
     # Neither database takes NUL, and a lone surrogate is no text.
     if len(text) > longest or "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
         raise bad_parameter(name, f"must be text of at most {longest} characters")
-    return text
+    return normalized("NFC", text)  # as what is stored
 
 
 def _filtering(given: Mapping[str, str], name: str, longest: int) -> str | None:
@@ -172,11 +171,11 @@ def _filters_nothing(name: str, message: str) -> Problem:
     return Problem(400, "bad-parameter", f"{name}: {message}", errors=errors)
 
 
-def _words(text: str) -> tuple[str, ...]:
-    words = tuple(sorted(set(words_of(text))))
-    if len(words) > _WORDS_MAX:
+def _asked(text: str) -> Asked:
+    found = asked(text)
+    if len(found.words) + len(found.phrases) > _WORDS_MAX:
         raise bad_parameter("q", f"must have at most {_WORDS_MAX} words")
-    return words
+    return found
 
 
 def _email(text: str | None) -> str | None:

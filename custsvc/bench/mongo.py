@@ -105,6 +105,7 @@ def _document(customer: dict[str, Any], doc: bytes) -> Document:
         "updated_on": dt.datetime.fromisoformat(customer["updated_on"]),
         "doc": doc.decode(),
         "terms": terms_of(customer["name"], customer["email"], customer["phone"], customer["metadata"]),
+        "folded": Int64(customer["version"]),
     }
 
 

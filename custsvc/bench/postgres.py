@@ -87,7 +87,7 @@ class Bare:
             [
                 f"{c['id']}\t{c['version']}\t{c['deleted']}\t{_text(c['name'])}\t{_text(c['email'])}\t"
                 f"{_text(c['phone'])}\t{c['created_on']}\t{c['updated_on']}\t{_text(doc.decode())}\t"
-                f"{tsvector(terms_of(c['name'], c['email'], c['phone'], c['metadata']))}\n"
+                f"{tsvector(terms_of(c['name'], c['email'], c['phone'], c['metadata']))}\t{c['version']}\n"
                 for c, doc in sorted(customers, key=lambda each: int(each[0]["id"]))
             ]
         )
@@ -111,7 +111,7 @@ _UPSERT = f"""
     ON CONFLICT (id) DO UPDATE SET
         version = excluded.version, deleted = excluded.deleted, name = excluded.name, email = excluded.email,
         phone = excluded.phone, created_on = excluded.created_on, updated_on = excluded.updated_on,
-        doc = excluded.doc, terms = excluded.terms
+        doc = excluded.doc, terms = excluded.terms, folded = excluded.folded
     WHERE excluded.version > c.version
 """  # noqa: S608 - constants of this module
 

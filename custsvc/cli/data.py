@@ -246,4 +246,7 @@ def migrate(
 
     with open_store(settings, copy=copy) as store:
         done = store.migrate()
+        refilled = store.refill()
+    if refilled:
+        say(f"made the search terms of {refilled:,} customers anew")
     say("applied " + ", ".join(done) if done else "the schema is up to date")

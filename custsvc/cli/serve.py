@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..config import Settings
     from ..stores.base import Store
     from ..stores.waiting import Waiting
+    from ..workers.loop import Stop
 
 # Seconds for the database to become ready before the server listens all the same.
 _SOON = 3.0
@@ -105,7 +106,7 @@ def serve(
     watch_parent()
     stop = Stop()
     with open_store(settings) as store:
-        opening = Preparing(store, partial(_open, settings, store), stop).start()
+        opening = Preparing(store, partial(_open, settings, store, stop), stop).start()
         # Mostly there is nothing to do, or it is soon done; what cannot work is then said before it listens.
         opening.join(_SOON)
         try:
@@ -115,14 +116,17 @@ def serve(
         opening.is_done()
 
 
-def _open(settings: Settings, store: Store, waiting: Waiting) -> None:
+def _open(settings: Settings, store: Store, stop: Stop, waiting: Waiting) -> None:
     """Make the database ready to be served."""
+    from ..workers.refill import refill_beside
+
     if settings.read_only:
         store.keys.all()  # a schema is there, and it is ours
         _index_lists(store, waiting)
     else:
         store.migrate(waiting=waiting)
         claim_source(settings, store)
+    refill_beside(store, stop)
     if settings.auth == "on":
         _warn_without_keys(store)
 

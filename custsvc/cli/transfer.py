@@ -64,15 +64,15 @@ def export_(
     settings = settings_for(
         "export", ("backend",), start=False, backend=backend, data_dir=data_dir, log_level=log_level
     )
-    from ..search import words_of
+    from ..search import asked
     from ..stores import open_store
     from ..stores.base import CustomerFilter, Deleted
     from ..transfer.export import Format, export
     from .progress import bar
 
-    words = tuple(sorted(set(words_of(q or ""))))
-    # Text without a single word finds nobody, as it does over HTTP.
-    where = CustomerFilter(cast(Deleted, deleted), words, nobody=q is not None and not words)
+    where = CustomerFilter(cast(Deleted, deleted))
+    if q is not None:
+        where = where.asking(asked(q))
     with open_store(settings) as store, _opened(file, "wb") as out:
         # Until it is whole the file has another name, so that nobody takes a part of it for all.
         with bar("exporting", store.customers.count(where)) as progress:

@@ -160,6 +160,7 @@ def replicate(
     from ..workers.loop import Stop
     from ..workers.origin import Origin
     from ..workers.prepare import Preparing
+    from ..workers.refill import refill_beside
     from ..workers.replicate import Replicate, begin_at, claim
 
     watch_parent()
@@ -185,6 +186,7 @@ def replicate(
             if start is not None:
                 begin_at(settings, store.replica, start)
             origin = Origin(settings, store)
+            refill_beside(store, stop)
             Replicate(settings, store.replica, publisher, name, stop, origin=origin).run()
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from ..customer import Stored
 from ..errors import ConfigurationError
 from ..events import Change, CustomerEvent, ReceivedEvent
+from ..search import Asked, Way
 from .ledger import Ledger as Ledger
 from .ledger import Notification as Notification
 from .ledger import NotificationState as NotificationState
@@ -42,13 +43,17 @@ class TimeSpan(NamedTuple):
 class CustomerFilter:
     """Which customers. All that is given must hold.
 
-    `words` are folded (`search.words_of`); each must begin a word of name, email or phone. `email` is met by
-    the address in any case (`customer.email_key`). `name_prefix` is compared as it is, by code points.
-    `metadata` holds keys with their values as a query spells them. `nobody` is met by no customer.
+    `words` are folded (`search.words_of`); each must begin a word of name, email or phone, and so must all
+    words of one of the ways in each of the `phrases`. While the terms of earlier versions are made anew those
+    are found too that have all `earlier` words. `email` is met by the address in any case
+    (`customer.email_key`). `name_prefix` is compared as it is, by code points. `metadata` holds keys with
+    their values as a query spells them. `nobody` is met by no customer.
     """
 
     deleted: Deleted = "exclude"
-    words: tuple[str, ...] = ()
+    words: Way = ()
+    phrases: tuple[tuple[Way, ...], ...] = ()
+    earlier: Way = ()
     email: str | None = None
     name_prefix: str | None = None
     created: TimeSpan = TimeSpan()
@@ -60,6 +65,11 @@ class CustomerFilter:
     def is_plain(self) -> bool:
         """Whether nothing is asked but which of live and deleted."""
         return self == CustomerFilter(self.deleted)
+
+    def asking(self, asked: Asked) -> CustomerFilter:
+        """This filter, and what a query asks for; a query without a single word is met by nobody."""
+        nobody = not asked.words and not asked.phrases
+        return replace(self, words=asked.words, phrases=asked.phrases, earlier=asked.earlier, nobody=nobody)
 
 
 LIVE: Final = CustomerFilter()
@@ -538,6 +548,13 @@ class Store(Protocol):
 
         They are most of what a copy's writes cost, so it has none until somebody lists it. A user who may
         not make any needs none where all are there.
+        """
+
+    def refill(self, waiting: Waiting | None = None) -> int:
+        """Make the terms of customers anew that an earlier version made; returns of how many.
+
+        It runs beside live traffic, a thousand customers at a time; killed and run again it goes on. Once
+        there are none, searches by `earlier` words end.
         """
 
     def pending_migrations(self) -> list[str]:

@@ -23,10 +23,12 @@ def as_of(store: Store, number: int) -> None:
         if isinstance(store, PostgresStore):
             known = [each for each in postgres_schema.migrations() if each.number <= number]
             patch.setattr(postgres_schema, "migrations", lambda: tuple(known))
+            postgres_schema.migrate(store._connections, lists=False, waiting=Waiting())
         else:
+            assert isinstance(store, MongoStore)
             steps = [each for each in mongo_schema.MIGRATIONS if each.number <= number]
             patch.setattr(mongo_schema, "MIGRATIONS", tuple(steps))
-        store.migrate(lists=False)
+            mongo_schema.migrate(store._connection, lists=False, waiting=Waiting())
 
 
 @contextmanager

@@ -30,6 +30,7 @@ KILLED_AT = [
     "migrate.indexed:1",
     "migrate.filling:2",
     "migrate.listing:3",
+    "migrate.refilling:1",
 ]
 
 
@@ -55,6 +56,7 @@ def test_a_migration_that_was_killed_goes_on_when_it_is_run_again(
 
     assert again.returncode == ExitCode.OK, again.stderr
     assert empty.migrate() == []
+    assert empty.refill() == 0
     assert schema_of(backend, empty_database) == schema_of(backend, database_url)
     assert empty.customers.count(CustomerFilter(words=("ada",))) == 1500
 

@@ -38,8 +38,9 @@ _SAYS_SOMETHING: Final = r"^[^\x00]*[^\x00\s][^\x00]*$"
 FILTERS: Final = (
     text(
         "q",
-        "Words, each of which begins a word of name, email or phone; case and accents do not matter. Text "
-        "without a word finds nobody.",
+        "Words, each of which begins a word of name, email or phone. Case and accents do not matter, nor do "
+        "apostrophes and hyphens, nor how a number is grouped; its last four digits or more find it too. "
+        "Text without a word finds nobody.",
         NAME_MAX,
         pattern=_SAYS_SOMETHING,
     ),

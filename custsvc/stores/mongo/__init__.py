@@ -41,10 +41,16 @@ class MongoStore:
         self.sessions = MongoSessions(self._connection)
 
     def migrate(self, *, lists: bool = True, waiting: Waiting | None = None) -> list[str]:
-        return migrate(self._connection, lists=lists, waiting=waiting or Waiting())
+        done = migrate(self._connection, lists=lists, waiting=waiting or Waiting())
+        if done:
+            self.customers.refilling.note_if_over()
+        return done
 
     def index_lists(self, waiting: Waiting | None = None) -> bool:
         return index_lists(self._connection, waiting or Waiting())
+
+    def refill(self, waiting: Waiting | None = None) -> int:
+        return self.customers.refilling.run(waiting or Waiting())
 
     def pending_migrations(self) -> list[str]:
         return pending(self._connection)

@@ -32,6 +32,7 @@ def plain_document(customer: Customer, doc: bytes) -> Document:
         "updated_on": customer.updated_on,
         "doc": doc.decode(),
         "terms": _terms(f),
+        "folded": Int64(customer.version),
     }
 
 
@@ -69,4 +70,5 @@ def received_document(event: ReceivedEvent) -> Document:
         "updated_on": dt.datetime.fromisoformat(after["updated_on"]),
         "doc": event.doc().decode(),
         "terms": terms_of(after["name"], after["email"], after["phone"], after["metadata"]),
+        "folded": Int64(after["version"]),
     }

@@ -12,20 +12,22 @@ import datetime as dt
 import logging
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import pymongo
-from bson import Int64, MaxKey, MinKey
+from bson import Int64, MaxKey, MinKey, Regex
 from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.collation import Collation
 
 from ... import crash
 from ...customer import INT64_MAX, Stored, email_key, format_time, parse_time
-from ...search import after_prefix, metadata_terms
+from ...search import Way, after_prefix, metadata_terms
 from ..base import LIVE, CustomerFilter, CustomerQuery, Deleted, Page, Position, SortField, TimeSpan
 from ..waiting import Waiting
 from . import carried
 from .connection import BULK_TIMEOUT, Connection, Document
+from .refill import MongoRefilling
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +117,7 @@ class MongoQueries:
         self._connection = connection
         self._customers = connection["customer"]
         self._events = connection["customer_event"]
+        self.refilling = MongoRefilling(connection)
 
     def get(self, customer_id: int) -> Stored | None:
         with self._connection.translated():
@@ -146,7 +149,7 @@ class MongoQueries:
 
     def find(self, query: CustomerQuery) -> Page:
         with self._connection.translated():
-            found = self._read(query)
+            found = self._read(replace(query, filter=self._now(query.filter)))
         page, more = found[: query.limit], len(found) > query.limit
         if not page:
             return Page(b"", 0, None, None, False)
@@ -218,7 +221,14 @@ class MongoQueries:
         others = [_unindexed(condition) for number, (_, condition) in enumerate(parts) if number != best]
         return _Few(parts[best][0].keys, [parts[best][1], *others, *_other_conditions(asked)])
 
+    def _now(self, asked: CustomerFilter) -> CustomerFilter:
+        """The filter, without what is asked only of an earlier version's terms when there are none."""
+        if not asked.earlier or self.refilling.is_going_on():
+            return asked
+        return replace(asked, earlier=())
+
     def count(self, where: CustomerFilter = LIVE, *, exact: bool = True) -> int:
+        where = self._now(where)
         with self._connection.translated(), pymongo.timeout(BULK_TIMEOUT):
             if where.is_plain:
                 return self._count_plain(where.deleted, exact=exact)
@@ -228,6 +238,7 @@ class MongoQueries:
             return self._count_all(where) if exact else self._sample(where)
 
     def count_if_cheap(self, where: CustomerFilter) -> tuple[int, bool]:
+        where = self._now(where)
         with self._connection.translated():
             if where.is_plain:
                 found = self._count_plain(where.deleted, exact=True, limit=_CHEAP + 1)
@@ -385,8 +396,8 @@ def _bounds_of_sort(query: CustomerQuery) -> _Range:
 def _parts(asked: CustomerFilter) -> list[tuple[_Range, Document]]:
     """For each condition of a filter the part of its index, and the condition by itself."""
     parts: list[tuple[_Range, Document]] = []
-    for word in asked.words:
-        parts.append((_Range(_TERMS, None, None), {"terms": _begins(word)}))
+    for condition in _term_conditions(asked):
+        parts.append((_Range(_TERMS, None, None), condition))
     for key, text in asked.metadata:
         terms = metadata_terms(key, text)
         if len(terms) == 1:
@@ -408,7 +419,7 @@ def _conditions(asked: CustomerFilter) -> list[Document]:
 
 def _other_conditions(asked: CustomerFilter) -> list[Document]:
     """The conditions that are none of the parts, but that of the address."""
-    conditions: list[Document] = []
+    conditions = _exact_conditions(asked)
     for key, text in asked.metadata:
         terms = metadata_terms(key, text)
         if len(terms) > 1:
@@ -427,7 +438,37 @@ def _unindexed(condition: Document) -> Document:
 
 
 def _begins(word: str) -> Document:
-    return {"$regex": f"^{word}"}  # a word is letters and digits alone
+    return {"$regex": f"^{word}"}  # no character of a term means anything in a pattern
+
+
+def _ways(asked: CustomerFilter) -> list[tuple[Way, ...]]:
+    """What must hold, each of it in one of several ways."""
+    return [*(((word,),) for word in asked.words), *asked.phrases]
+
+
+def _term_conditions(asked: CustomerFilter) -> list[Document]:
+    """What can be looked up: of each way, where it has several words, the longest."""
+    if asked.earlier and (asked.words or asked.phrases):
+        # One condition that both those of this and of an earlier version's terms meet.
+        best = max(_ways(asked), key=lambda ways: min(len(max(way, key=len)) for way in ways))
+        return [_one_of((*best, asked.earlier))]
+    return [*({"terms": _begins(word)} for word in asked.words), *map(_one_of, asked.phrases)]
+
+
+def _one_of(ways: tuple[Way, ...]) -> Document:
+    return {"terms": {"$in": [Regex(f"^{max(way, key=len)}") for way in ways]}}
+
+
+def _exact_conditions(asked: CustomerFilter) -> list[Document]:
+    """What `_term_conditions` leaves open, in words for which no index is used."""
+    if asked.earlier and (asked.words or asked.phrases):
+        now = {"$and": [_some_way(ways) for ways in _ways(asked)]}
+        return [{"$or": [now, _some_way((asked.earlier,))]}]
+    return [_some_way(ways) for ways in asked.phrases if any(len(way) > 1 for way in ways)]
+
+
+def _some_way(ways: tuple[Way, ...]) -> Document:
+    return {"$or": [{"$and": [_unindexed({"terms": _begins(word)}) for word in way]} for way in ways]}
 
 
 def _between(start: Any, end: Any) -> Document:

@@ -39,10 +39,16 @@ class PostgresStore:
         self.answers = PostgresAnswers(self._connections)
 
     def migrate(self, *, lists: bool = True, waiting: Waiting | None = None) -> list[str]:
-        return migrate(self._connections, lists=lists, waiting=waiting or Waiting())
+        done = migrate(self._connections, lists=lists, waiting=waiting or Waiting())
+        if done:
+            self.customers.refilling.note_if_over()
+        return done
 
     def index_lists(self, waiting: Waiting | None = None) -> bool:
         return index_lists(self._connections, waiting or Waiting())
+
+    def refill(self, waiting: Waiting | None = None) -> int:
+        return self.customers.refilling.run(waiting or Waiting())
 
     def pending_migrations(self) -> list[str]:
         return pending(self._connections)

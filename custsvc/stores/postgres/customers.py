@@ -44,7 +44,7 @@ def _create(name: str, types: str = "", keeping: str = "") -> Statement:
         f"{TYPES}, {_EVENT_TYPES}{types}",
         f"""
         WITH c AS (
-            INSERT INTO customer ({COPIED}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+            INSERT INTO customer ({COPIED}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $2)
         ){keeping}
         INSERT INTO customer_event ({_EVENT_COLUMNS}) VALUES ($1, $2, $8, $11, $12, $13, $14)
         RETURNING true
@@ -60,7 +60,7 @@ def _update(name: str, types: str = "", keeping: str = "") -> Statement:
         f"""
         WITH u AS (
             UPDATE customer SET version = $2, deleted = $3, name = $4, email = $5, phone = $6,
-                updated_on = $8, doc = $9, terms = $10
+                updated_on = $8, doc = $9, terms = $10, folded = $2
             WHERE id = $1 AND version = $15
             RETURNING id
         ){keeping}

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, Final, NamedTuple
 
 from ...customer import INT64_MAX, Stored, email_key, format_time
-from ...search import after_prefix, metadata_terms
+from ...search import Way, after_prefix, metadata_terms
 from ..base import LIVE, CustomerFilter, CustomerQuery, Deleted, Page, Position, SortField, TimeSpan
 from .connection import Connections, Statement
+from .refill import PostgresRefilling
 
 
 class _Key(NamedTuple):
@@ -85,6 +87,7 @@ class PostgresQueries:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
+        self.refilling = PostgresRefilling(connections)
 
     def get(self, customer_id: int) -> Stored | None:
         for version, deleted, doc in self._connections.read(_GET, (customer_id,)):
@@ -145,6 +148,8 @@ class PostgresQueries:
 
     def _where(self, asked: CustomerFilter) -> tuple[list[str], list[Any]]:
         """The conditions of a filter, and their values."""
+        if asked.earlier and not self.refilling.is_going_on():
+            asked = replace(asked, earlier=())
         where, values = _conditions(asked)
         if asked.email is not None:
             # As they are spelled: of these the planner knows how many there are.
@@ -222,14 +227,9 @@ def _conditions(asked: CustomerFilter) -> tuple[list[str], list[Any]]:
     """The conditions of a filter but that of the address, and their values."""
     where: list[str] = ["false"] if asked.nobody else [_DELETED[asked.deleted]]
     values: list[Any] = []
-    if asked.words or asked.metadata:
-        long, short = _looked_up(asked)
-        where.append("terms @@ %s::tsquery")
-        values.append(_tsquery(long, asked.metadata))
-        if short:
-            # Not a bare column, so that no index is used for it.
-            where.append("strip(terms) @@ %s::tsquery")
-            values.append(_tsquery(short, ()))
+    for condition, query in _term_conditions(asked):
+        where.append(condition)
+        values.append(query)
     if asked.name_prefix:
         where.append(f"{_KEYS['name'].sql} >= %s")
         values.append(asked.name_prefix)
@@ -249,21 +249,41 @@ def _add_span(where: list[str], values: list[Any], column: str, span: TimeSpan) 
             values.append(time)
 
 
-def _looked_up(asked: CustomerFilter) -> tuple[list[str], list[str]]:
-    """The words to look up in the index, and those too short for it.
+def _term_conditions(asked: CustomerFilter) -> list[tuple[str, str]]:
+    """The conditions on terms, each with its tsquery: what is looked up in the index, and what is not.
 
     A prefix of one or two characters begins so many words that the index is slower than to look at the
     customers which the other words leave.
     """
-    long = [word for word in asked.words if len(word) >= _LOOKED_UP_FROM]
-    if not long and not asked.metadata:
-        return list(asked.words), []
-    return long, [word for word in asked.words if len(word) < _LOOKED_UP_FROM]
+    required = [*(((word,),) for word in asked.words), *asked.phrases]
+    looked_up = [_any_of(long) for ways in required if (long := _long(ways))]
+    exact = [_any_of(ways) for ways in required if _long(ways) != ways]
+    if asked.earlier and required:
+        every = " & ".join(map(_any_of, required))
+        exact = [f"({every} | {_any_of((asked.earlier,))})"]
+        earlier = _long((asked.earlier,))
+        looked_up = [f"({' & '.join(looked_up)} | {_any_of(earlier)})"] if looked_up and earlier else []
+    looked_up += [_metadata(key, text) for key, text in asked.metadata]
+    if not looked_up:
+        looked_up, exact = exact, []
+    conditions = [("terms @@ %s::tsquery", " & ".join(looked_up))] if looked_up else []
+    # Not a bare column, so that no index is used for it.
+    return conditions + ([("strip(terms) @@ %s::tsquery", " & ".join(exact))] if exact else [])
 
 
-def _tsquery(words: Sequence[str], metadata: Sequence[tuple[str, str]]) -> str:
-    # Terms hold neither quotes nor backslashes.
-    parts = [f"'{word}':*" for word in words]
-    for key, text in metadata:
-        parts.append("(" + " | ".join(f"'{term}'" for term in metadata_terms(key, text)) + ")")
-    return " & ".join(parts)
+def _long(ways: tuple[Way, ...]) -> tuple[Way, ...]:
+    """The ways with those of their words that are looked up; none where one has no such word."""
+    long = tuple(tuple(word for word in way if len(word) >= _LOOKED_UP_FROM) for way in ways)
+    return long if all(long) else ()
+
+
+def _begins(word: str) -> str:
+    return f"'{word}':*"  # terms hold neither quotes nor backslashes
+
+
+def _any_of(ways: tuple[Way, ...]) -> str:
+    return "(" + " | ".join(f"({' & '.join(map(_begins, way))})" for way in ways) + ")"
+
+
+def _metadata(key: str, text: str) -> str:
+    return "(" + " | ".join(f"'{term}'" for term in metadata_terms(key, text)) + ")"

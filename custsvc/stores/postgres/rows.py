@@ -13,7 +13,7 @@ from ...events import Change, ReceivedEvent
 from ...search import terms_of
 from . import copying
 
-COPIED: Final = "id, version, deleted, name, email, phone, created_on, updated_on, doc, terms"
+COPIED: Final = "id, version, deleted, name, email, phone, created_on, updated_on, doc, terms, folded"
 TYPES: Final = "bigint, bigint, boolean, text, text, text, timestamptz, timestamptz, text, tsvector"
 _FILLED_AT_ONCE: Final = 1000
 # What a later version sets anew, out of a row `excluded` or `incoming` of the same columns.
@@ -44,7 +44,7 @@ def copied_customer(change: Change) -> str:
     return (
         f"{c.id}\t{c.version}\t{c.deleted}\t{text(f.name)}\t{text(f.email)}\t{text(f.phone)}\t"
         f"{format_time(c.created_on)}\t{format_time(c.updated_on)}\t{copying.json(change.doc)}\t"
-        f"{tsvector(_terms(f))}\n"
+        f"{tsvector(_terms(f))}\t{c.version}\n"
     )
 
 
@@ -54,7 +54,8 @@ def copied_received(event: ReceivedEvent) -> str:
     terms = terms_of(a["name"], a["email"], a["phone"], a["metadata"])
     return (
         f"{a['id']}\t{a['version']}\t{a['deleted']}\t{text(a['name'])}\t{text(a['email'])}\t"
-        f"{text(a['phone'])}\t{a['created_on']}\t{a['updated_on']}\t{copying.json(event.doc())}\t{tsvector(terms)}\n"
+        f"{text(a['phone'])}\t{a['created_on']}\t{a['updated_on']}\t{copying.json(event.doc())}\t{tsvector(terms)}\t"
+        f"{a['version']}\n"
     )
 
 

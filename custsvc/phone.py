@@ -1,0 +1,86 @@
+"""Telephone numbers as they are searched: by their digits, however they are grouped, and from any group on.
+
+A number is written with its country or without, with a zero for "in this country" or without. What is stored
+of one lets each way of writing find each other, and the last four digits or more find it too.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+# Terms that no word begins with: the digits backwards, and a number without its country from its first digit.
+_BACKWARDS: Final = "#"
+_NATIONAL: Final = "~"
+_LONGEST: Final = 32
+_GROUPS_MAX: Final = 12
+_SHORTEST: Final = 4
+# Fewer digits may be some of a number's; so many that begin with two zeros are one with its country.
+_WHOLE: Final = 7
+# Country codes of one and two digits (ITU-T E.164); all others have three.
+_CODES: Final = frozenset(
+    "1 7 20 27 30 31 32 33 34 36 39 40 41 43 44 45 46 47 48 49 51 52 53 54 55 56 57 58 60 61 62 63 64 65 66 "
+    "81 82 84 86 90 91 92 93 94 95 98".split()
+)
+_TRUNK: Final = re.compile(r"\(\s*0\s*\)")
+_DIGITS: Final = re.compile(r"[0-9]+")
+
+
+class _Number(NamedTuple):
+    """The groups of a number, without a prefix for calling abroad, and whether there was one."""
+
+    groups: list[str]
+    abroad: bool
+
+    def national(self, digits: str) -> str:
+        """Of all its digits those that it has within its country."""
+        if not self.abroad:
+            return digits.lstrip("0")
+        return digits[1 if digits[:1] in _CODES else 2 if digits[:2] in _CODES else 3 :]
+
+
+def _read(text: str) -> _Number:
+    groups = _DIGITS.findall(text)
+    plus = text.find("+")
+    abroad = plus >= 0 and not _DIGITS.search(text, 0, plus)
+    if not groups or not (abroad or (groups[0].startswith("00") and len("".join(groups)) >= _WHOLE)):
+        return _Number(groups, abroad)
+    if "(" in text:
+        groups = _DIGITS.findall(_TRUNK.sub(" ", text))
+    if not abroad:
+        groups[0] = groups[0][2:]
+    return _Number(groups, abroad=True)
+
+
+def phone_terms(text: str) -> set[str]:
+    """What a folded number is found by: its digits from each group on, and backwards."""
+    number = _read(text)
+    digits = "".join(number.groups)
+    national = number.national(digits)
+    terms, at = {national[:_LONGEST]}, 0
+    for group in number.groups[:_GROUPS_MAX]:
+        terms.add(digits[at : at + _LONGEST])
+        at += len(group)
+    if len(digits) >= _SHORTEST:
+        terms.add(_BACKWARDS + digits[: -_LONGEST - 1 : -1])
+        if not number.abroad:
+            terms.add(_NATIONAL + national[:_LONGEST])
+    terms.discard("")
+    return terms
+
+
+def phone_alternatives(text: str) -> list[tuple[str, ...]]:
+    """The ways in which a number typed like this may be stored: of one of them all terms begin so."""
+    number = _read(text)
+    digits = "".join(number.groups)
+    national = number.national(digits)
+    ways = [tuple(_DIGITS.findall(text))] if len(digits) < _WHOLE else []
+    if number.abroad:
+        ways.append((digits[:_LONGEST],))
+        if len(national) >= _SHORTEST:
+            ways.append((_NATIONAL + national[:_LONGEST],))
+    elif len(national) >= _SHORTEST:
+        ways += [(national[:_LONGEST],), (_BACKWARDS + national[: -_LONGEST - 1 : -1],)]
+    if not number.abroad and _SHORTEST <= len(digits) < _WHOLE:
+        ways += [(digits,), (_BACKWARDS + digits[::-1],)]
+    return list(dict.fromkeys(ways)) or [tuple(number.groups)]

@@ -1,0 +1,65 @@
+"""Terms that an earlier version made, or a process of an earlier release that still runs, made anew."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pymongo
+from bson import MinKey
+from pymongo import ASCENDING, UpdateOne
+
+from ... import crash
+from ...search import stored_terms
+from ..refilling import Refilling
+from ..waiting import Waiting
+from .connection import Connection
+from .facts import MongoFacts
+
+_AT_ONCE: Final = 1000
+_FIELDS: Final = dict.fromkeys(("version", "name", "email", "phone", "doc"), 1)
+
+
+class MongoRefilling(Refilling):
+    """Where the refilling of a database's terms is."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(MongoFacts(connection))
+        self._connection = connection
+
+    def run(self, waiting: Waiting) -> int:
+        """Refill what there is to refill; returns how many. It reads every customer once."""
+        customers = self._connection["customer"]
+        refilled, last = 0, MinKey()
+        with self._connection.translated(), pymongo.timeout(None):
+            while found := list(
+                customers.find(
+                    # An earlier release leaves `folded` behind when it writes.
+                    {"_id": {"$gt": last}, "$expr": {"$ne": ["$folded", "$version"]}},
+                    _FIELDS,
+                    sort=[("_id", ASCENDING)],
+                    hint="_id_",
+                    limit=_AT_ONCE,
+                )
+            ):
+                waiting.check()
+                done = customers.bulk_write([_refilled(each) for each in found], ordered=False)
+                crash.point("migrate.refilling")
+                refilled += done.matched_count
+                last = found[-1]["_id"]
+        self.note()
+        return refilled
+
+    def note_if_over(self) -> None:
+        """Note it where there is nothing to refill: in a database without customers."""
+        with self._connection.translated():
+            if self._connection["customer"].find_one({}, {"_id": 1}) is None:
+                self.note()
+
+
+def _refilled(found: dict[str, Any]) -> UpdateOne:
+    terms = stored_terms(
+        found.get("name") or "", found.get("email"), found.get("phone"), found.get("doc") or ""
+    )
+    # One that is written meanwhile has its terms by that.
+    where = {"_id": found["_id"], "version": found["version"]}
+    return UpdateOne(where, {"$set": {"terms": terms, "folded": found["version"]}})

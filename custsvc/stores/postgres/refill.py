@@ -1,0 +1,66 @@
+"""Terms that an earlier version made, or a process of an earlier release that still runs, made anew."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
+from psycopg2.extras import execute_values
+
+from ... import crash
+from ...search import stored_terms
+from ..refilling import Refilling
+from ..waiting import Waiting
+from .connection import Connections
+from .facts import PostgresFacts
+from .rows import tsvector
+
+_AT_ONCE: Final = 1000
+_SOME: Final = """
+    SELECT id, version, name, email, phone, doc FROM customer WHERE folded IS DISTINCT FROM version
+    ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED
+"""
+_SET: Final = """
+    UPDATE customer AS c SET terms = n.terms::tsvector, folded = n.version
+    FROM (VALUES %s) AS n (id, version, terms) WHERE c.id = n.id
+"""
+_ANY: Final = "SELECT EXISTS (SELECT FROM customer WHERE folded IS DISTINCT FROM version)"
+
+
+class PostgresRefilling(Refilling):
+    """Where the refilling of a database's terms is."""
+
+    def __init__(self, connections: Connections) -> None:
+        super().__init__(PostgresFacts(connections))
+        self._connections = connections
+
+    def run(self, waiting: Waiting) -> int:
+        """Refill what there is to refill; returns how many."""
+        refilled = 0
+        while not self.note_if_over():
+            waiting.check()
+            with self._connections.transaction() as cursor:
+                some = _refill_some(cursor)
+            refilled += some
+            if not some:
+                # Others hold what is left.
+                waiting.pause(0.2, "customers are being written")
+        return refilled
+
+    def note_if_over(self) -> bool:
+        """Whether there is nothing to refill; then that is noted."""
+        with self._connections.cursor() as cursor:
+            cursor.execute(_ANY)
+            (any_left,) = cursor.fetchone() or (False,)
+        if not any_left:
+            self.note()
+        return not any_left
+
+
+def _refill_some(cursor: Cursor) -> int:
+    cursor.execute(_SOME, (_AT_ONCE,))
+    rows = [(i, version, tsvector(stored_terms(*found))) for i, version, *found in cursor.fetchall()]
+    if rows:
+        execute_values(cursor, _SET, rows, page_size=_AT_ONCE)
+    crash.point("migrate.refilling")
+    return len(rows)
