@@ -21,7 +21,8 @@ from .channel import BadMail, Outcome
 from .message import compose, sender_address
 from .notifications import notifications_of
 from .rulefile import load
-from .smtp import Server, SmtpTransport
+from .server import Server, Timeouts
+from .smtp import SmtpTransport
 from .templates import BUILT_IN
 from .unsubscribe import UnsubscribeLinks
 
@@ -50,7 +51,7 @@ def send_sample(settings: Settings, to: str, rule_name: str) -> Outcome:
         raise ConfigurationError(f"{to} is no address: {exc}", fix="give one address") from exc
     one_rule = dataclasses.replace(rules, rules=(dataclasses.replace(rule, to=(recipient,), when=()),))
     made: list[Notification] = notifications_of(event, one_rule, None)
-    transport = SmtpTransport(server)
+    transport = SmtpTransport(server, Timeouts.of(settings))
     try:
         return transport.send(compose(made[0], sender, dt.datetime.now(dt.UTC)), lambda: True)
     except (BadMail, IndexError) as exc:
