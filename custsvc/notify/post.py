@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -52,7 +53,9 @@ class Receiver:
         parts = urlsplit(url)
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._timeout = timeout
-        self._pool = _pool(parts.scheme, host_name(parts.hostname or ""), parts.port, timeout, self._watch)
+        host = host_name(parts.hostname or "")
+        self._new_pool = partial(_pool, parts.scheme, host, parts.port, timeout, self._watch)
+        self._pool = self._new_pool()
         self._watched: socket.socket | None = None
         self._is_new = False
         self._is_late = False
@@ -71,7 +74,10 @@ class Receiver:
             raise self._no_answer(exc) from exc
 
     def close(self) -> None:
+        """Close the connection. The next call makes another one."""
         self._pool.close()
+        # One that is closed takes no call any more.
+        self._pool = self._new_pool()
 
     def _no_answer(self, exc: Exception) -> NoAnswer:
         why = f"not within {self._timeout:g} s" if self._is_late else words(str(exc)) or type(exc).__name__

@@ -180,6 +180,18 @@ def test_a_connection_that_the_receiver_closed_in_between_is_made_anew(
     assert receiver.calls == ["first", "last", "next"]
 
 
+@pytest.mark.parametrize("leave", ["close", "quit"])
+def test_a_channel_that_was_closed_calls_again(leave: str, receiver: ScriptedHttp) -> None:
+    """As after an error in one call: the sender closes its channel and goes on."""
+    row = Notification("m", "event", 7, 1, "hook", "crm", "created", "{}", None, channel="crm")
+    channel = WebhookChannel(receiver.url, SECRET, timeout=PATIENT)
+    for _ in range(3):
+        assert channel.send(channel.prepare(row, dt.datetime.now(dt.UTC)), lambda: True).result == "sent"
+        getattr(channel, leave)()
+
+    assert (receiver.connections, receiver.calls) == (3, ["m"] * 3)
+
+
 @pytest.mark.parametrize(
     ("said", "seconds"),
     [
