@@ -102,7 +102,7 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 def _common(settings: Settings) -> dict[str, Any]:
     servers = settings.kafka_servers
-    spoken_to(servers, settings.kafka_options.get("security.protocol", "plaintext"))
+    spoken_to(servers, settings.kafka_options)
     return {
         "bootstrap.servers": servers,
         "client.id": "custsvc",

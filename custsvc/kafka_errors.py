@@ -12,7 +12,7 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
@@ -84,12 +84,14 @@ class _Told(NamedTuple):
 
 
 _told: dict[str, _Told] = {}
-_spoken: dict[str, str] = {}  # the security.protocol of our clients, by the cluster's address
+_spoken: dict[str, dict[str, str]] = {}  # the options of our clients, by the cluster's address
 
 
-def spoken_to(servers: str, protocol: str) -> None:
-    """Note how our clients speak to a cluster."""
-    _spoken[servers] = protocol.lower()
+def spoken_to(servers: str, options: Mapping[str, str]) -> None:
+    """Note how our clients speak to a cluster. What it told of other options is no reason any more."""
+    if _spoken.get(servers, {}) != options:
+        _told.pop(servers, None)
+    _spoken[servers] = dict(options)
 
 
 def note(servers: str, error: KafkaError) -> None:
@@ -166,12 +168,16 @@ def first_contact(client: Any, servers: str) -> Iterator[None]:
         client.poll(0)
         found = failure(exc, servers)
         if isinstance(found, TemporaryError) and exc.args[0].code() in _AWAY:
-            mismatch = _mismatch(servers, _spoken.get(servers, "plaintext"))
+            mismatch = _mismatch(servers, _protocol(servers))
             found = _refused(servers, mismatch) if mismatch else found
         raise found from exc
 
 
 # A broker that is spoken to in a wrong way hangs up without a word.
+
+
+def _protocol(servers: str) -> str:
+    return _spoken.get(servers, {}).get("security.protocol", "plaintext").lower()
 
 
 def _mismatch(servers: str, protocol: str) -> str | None:

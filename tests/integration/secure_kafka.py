@@ -1,0 +1,55 @@
+"""A Kafka of the test's own that asks for a password and speaks TLS, each on a port of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import trustme
+
+from custsvc.local import ports
+from custsvc.local.kafka import Kafka
+
+USER, PASSWORD = "custsvc", "right-horse"
+_JAAS = (
+    "org.apache.kafka.common.security.plain.PlainLoginModule required "
+    f'username="{USER}" password="{PASSWORD}" user_{USER}="{PASSWORD}";'
+)
+
+
+class SecureKafka(Kafka):
+    """Listens in clear text on `port`, and as well on `sasl_port`, `tls_port` and `sasl_tls_port`."""
+
+    port_names = (*Kafka.port_names, "sasl_port", "tls_port", "sasl_tls_port")
+    authority = trustme.CA()
+
+    def _properties(self) -> dict[str, str]:
+        found = super()._properties()
+        more = {"SASL": "sasl_port", "TLS": "tls_port", "SASLTLS": "sasl_tls_port"}
+        protocols = {"SASL": "SASL_PLAINTEXT", "TLS": "SSL", "SASLTLS": "SASL_SSL"}
+        for kind in ("listeners", "advertised.listeners"):
+            found[kind] += "".join(f",{n}://{ports.HOST}:{self.record[p]}" for n, p in more.items())
+        found["listener.security.protocol.map"] += "".join(f",{n}:{p}" for n, p in protocols.items())
+        for name in ("sasl", "sasltls"):
+            found[f"listener.name.{name}.sasl.enabled.mechanisms"] = "PLAIN"
+            found[f"listener.name.{name}.plain.sasl.jaas.config"] = _JAAS
+        found |= {"ssl.keystore.type": "PEM", "ssl.keystore.location": str(self._keystore())}
+        return found
+
+    def _keystore(self) -> Path:
+        certificate = self.authority.issue_cert("127.0.0.1", "localhost")
+        path = self.folder / "keystore.pem"
+        chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
+        path.write_bytes(_as_pkcs8(certificate.private_key_pem.bytes()) + chain)
+        return path
+
+    def at(self, name: str) -> str:
+        """The address of a listener, by the name of its port."""
+        return f"{ports.HOST}:{self.record[name]}"
+
+
+def _as_pkcs8(key: bytes) -> bytes:
+    """Java reads a private key in no other form."""
+    from cryptography.hazmat.primitives import serialization as s
+
+    loaded = s.load_pem_private_key(key, None)
+    return loaded.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption())
