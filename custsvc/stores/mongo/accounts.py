@@ -11,14 +11,13 @@ from pymongo.errors import DuplicateKeyError
 
 from ...errors import Conflict
 from ..base import Session, User
-from .connection import Connection, Document
+from .connection import Connection, Document, make_collection
 
 
 def create_accounts(database: Database[Document]) -> None:
     """The migration of users, sessions and tries to sign in."""
     for name in ("app_user", "web_session", "sign_in_try"):
-        if name not in database.list_collection_names():
-            database.create_collection(name)
+        make_collection(database, name)
     database["web_session"].create_index([("subject", ASCENDING)])
     database["web_session"].create_index([("created_on", ASCENDING)])
 

@@ -11,14 +11,14 @@ from pymongo.errors import DuplicateKeyError
 
 from ...errors import KeyTaken
 from ..base import ANSWER_KEPT, Answer
-from .connection import Connection, Document
+from .connection import Connection, Document, make_collection
 
 _COLLECTION = "answer"
 
 
 def create_answers(database: Database[Document]) -> None:
     """The migration of answers."""
-    database.create_collection(_COLLECTION)
+    make_collection(database, _COLLECTION)
     database[_COLLECTION].create_index(
         [("created_on", ASCENDING)], expireAfterSeconds=int(ANSWER_KEPT.total_seconds())
     )

@@ -292,6 +292,12 @@ def address(url: str) -> str:
     return f"{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}" or "the given URL"
 
 
+def make_collection(database: Database[Document], name: str) -> None:
+    """Make a collection, unless a migration that was cut off has made it already."""
+    with suppress(errors.CollectionInvalid):
+        database.create_collection(name)
+
+
 def is_duplicate(exc: PyMongoError) -> bool:
     """Whether a write was refused because its key is taken."""
     return getattr(exc, "code", None) == 11000 or (

@@ -35,6 +35,7 @@ from .connection import (
     Connection,
     Document,
     is_duplicate,
+    make_collection,
     no_schema,
 )
 from .documents import plain_document
@@ -46,7 +47,7 @@ _ID_BLOCK = 50
 
 def create_customers(database: Database[Document]) -> None:
     """The migration of customers and ids."""
-    database.create_collection("customer")
+    make_collection(database, "customer")
     database["customer"].create_index([("deleted", ASCENDING), ("_id", ASCENDING)], name=BY_DELETED)
     # Made here and never by a write: a counter that was lost must not begin at 1 again.
     database["counter"].update_one({"_id": "customer"}, {"$setOnInsert": {"next": Int64(1)}}, upsert=True)

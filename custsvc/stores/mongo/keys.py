@@ -10,12 +10,12 @@ from pymongo.errors import DuplicateKeyError
 
 from ...errors import Conflict
 from ..base import ApiKey
-from .connection import Connection, Document
+from .connection import Connection, Document, make_collection
 
 
 def create_keys(database: Database[Document]) -> None:
     """The migration of API keys."""
-    database.create_collection("api_key")
+    make_collection(database, "api_key")
 
 
 class MongoKeys:

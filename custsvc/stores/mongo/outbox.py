@@ -29,7 +29,7 @@ from ...errors import TemporaryError
 from ...events import CustomerEvent
 from ..base import Batch, Depth, Known, batches
 from . import carried
-from .connection import BULK_TIMEOUT, Connection, Document
+from .connection import BULK_TIMEOUT, Connection, Document, make_collection
 from .doorbell import Doorbell
 from .lease import Lease
 
@@ -50,7 +50,7 @@ _BY_PENDING = "pending_1"
 
 def create_events(database: Database[Document]) -> None:
     """The migration of events: only those that wait are in the index of those that wait."""
-    database.create_collection("customer_event")
+    make_collection(database, "customer_event")
     database["customer_event"].create_index(
         [("pending", ASCENDING)], name=_BY_PENDING, partialFilterExpression=_PENDING
     )

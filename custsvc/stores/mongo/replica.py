@@ -22,7 +22,7 @@ from ...errors import Superseded, TemporaryError
 from ...events import ReceivedEvent, newest
 from ..base import Applied, Positions
 from . import shadow
-from .connection import BULK_TIMEOUT, Connection, Document, translated
+from .connection import BULK_TIMEOUT, Connection, Document, make_collection, translated
 from .contents import MongoContents
 from .documents import received_document
 
@@ -48,7 +48,7 @@ def _encoded(event: ReceivedEvent) -> _Encoded:
 
 def create_replica(database: Database[Document]) -> None:
     """The migration of a copy's positions."""
-    database.create_collection("position")
+    make_collection(database, "position")
 
 
 class MongoReplica(MongoContents):
