@@ -86,17 +86,25 @@ class KeyRing:
     def principal(self, text: str) -> Principal | None:
         """Whose key this is; None for one that is malformed, unknown, expired or revoked."""
         match = _KEY.fullmatch(text)
-        if match is None:
+        return self._checked(text, self._find(match[1])) if match else None
+
+    def known(self, text: str) -> Principal | None:
+        """The same from what was read less than `ttl` ago; None also where the store had to be asked."""
+        match = _KEY.fullmatch(text)
+        cached = self._cached.get(match[1]) if match else None
+        if cached is None or cached[0] <= self._monotonic():
             return None
-        key = self._find(match[1])
-        if key is None or not hmac.compare_digest(key.sha256, _digest(text)):
-            return None
-        return self._of(key)
+        return self._checked(text, cached[1])
 
     def by_prefix(self, prefix: str) -> Principal | None:
         """Who a key is of that was shown before; None once it is expired or revoked."""
         key = self._find(prefix)
         return None if key is None else self._of(key)
+
+    def _checked(self, text: str, key: ApiKey | None) -> Principal | None:
+        if key is None or not hmac.compare_digest(key.sha256, _digest(text)):
+            return None
+        return self._of(key)
 
     def _of(self, key: ApiKey) -> Principal | None:
         if key.revoked_on is not None or (key.expires_on is not None and key.expires_on <= self._clock()):

@@ -31,6 +31,8 @@ _RING_BYTES: Final = 8 * 1024 * 1024
 # The consumer goes when nobody has watched for so long.
 _IDLE: Final = 30.0
 _POLL: Final = 0.2
+# A watcher who may not any more is sent away after so long, also where nothing happens.
+_ASK_EVERY: Final = 1.0
 _BATCH: Final = 500
 _LOST: Final = (kafka.KafkaError._AUTO_OFFSET_RESET, kafka.KafkaError.OFFSET_OUT_OF_RANGE)
 _CE_TYPE: Final = re.compile(rb"custsvc\.customer\.([a-z]+)\.v\d+")
@@ -331,18 +333,22 @@ def frames(
     """The server-sent events after `place` that are wanted; a comment every `beat` seconds of silence.
 
     Each carries the place after it as its id, and a heartbeat does where events passed that were not
-    wanted. Ends when the feed is closed, or when `still`, asked at each heartbeat, says no.
+    wanted. Ends when the feed is closed, or when `still` says no, which it is asked about once a second and
+    before events are sent.
     """
     number, told = 0, str(place)
     beaten = time.monotonic()
     with feed.watch():
-        while True:
+        while still():
             try:
-                found = feed.after(place, number, max(0.05, beaten + beat - time.monotonic()))
+                patience = min(max(0.05, beaten + beat - time.monotonic()), _ASK_EVERY)
+                found = feed.after(place, number, patience)
             except Closed:
                 return
             batches = feed.catch_up(place) if found is None else iter((found,))
             for batch in batches:
+                if not still():
+                    return
                 parts = []
                 for entry in batch:
                     place.offsets[entry.partition] = entry.offset + 1
@@ -354,8 +360,6 @@ def frames(
                     beaten = time.monotonic()
                     yield b"".join(parts)
             if time.monotonic() - beaten >= beat:
-                if not still():
-                    return
                 beaten = time.monotonic()
                 moved, told = str(place) != told, str(place)
                 yield b"id: %b\n: still here\n\n" % told.encode() if moved else b": still here\n\n"

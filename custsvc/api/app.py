@@ -8,12 +8,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, current_app, g, request
 from flask_restful import Api
-from werkzeug.exceptions import NotFound
+from werkzeug.exceptions import NotFound, RequestEntityTooLarge
 from werkzeug.routing import BaseConverter
 
-from ..auth import KeyRing, check_exposure
+from ..auth import ANONYMOUS, KeyRing, check_exposure
 from ..config import Settings
 from ..customer import INT64_MAX
 from ..erasure import Leftovers
@@ -23,18 +23,20 @@ from ..stores.base import Store
 from ..stores.limit import EventLimit
 from ..web import add_pages
 from . import batch, bulk, customers, docs, events, failed, health, measure, notifications, unsubscribe
+from .admission import ASK, Asked
+from .bodies import Admitted
+from .compress import SHORTEST, compress
 from .copy import Copy
 from .cursors import Cursors
 from .guard import Guard
-from .limit import RateLimit
-from .problems import answer
+from .intake import BODY_MAX, BodyRequest, body_limit, encoding_of
+from .limit import TRIES, RateLimit
+from .problems import Problem, answer
 from .resource import ApiResource, Services
 from .starting import Starting
-from .streams import LazyFeed, Streams
+from .streams import BigAnswers, LazyFeed, Streams
 
 logger = logging.getLogger(__name__)
-
-BODY_MAX: Final = 1024 * 1024
 
 # Every route there is. Each path answers with and without a final slash.
 ROUTES: Final[tuple[tuple[str, type[ApiResource]], ...]] = (
@@ -87,10 +89,38 @@ class _IdConverter(BaseConverter):
 
 
 class _App(Flask):
-    """Flask without what costs each request and serves none here."""
+    """Flask without what costs each request and serves none here, and with the question before a body."""
+
+    request_class = BodyRequest
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         return func  # Nothing is async here, so nothing need be asked whether it is.
+
+    def dispatch_request(self) -> Any:
+        ask: Asked | None = request.environ.get(ASK)
+        if ask is None:
+            return super().dispatch_request()
+        if request.routing_exception is not None:
+            self.raise_routing_exception(request)
+        encoding_of(request.environ)
+        limit = body_limit(request.endpoint)
+        if (request.content_length or 0) > limit:
+            raise RequestEntityTooLarge
+        ask.admitted = self._sender(limit)
+        ask.allowance = g.get("allowance")
+        return Response(status=204)
+
+    def process_response(self, response: Response) -> Response:
+        ask: Asked | None = request.environ.get(ASK)
+        if ask is not None and ask.admitted is not None:
+            return response  # nobody gets it
+        return super().process_response(response)
+
+    def _sender(self, limit: int) -> Admitted:
+        if g.principal is not ANONYMOUS:
+            return Admitted(f"key {g.principal.id}" if g.principal.id else f"user {g.principal.name}", limit)
+        is_stranger = self.extensions["custsvc"].settings.auth == "on"
+        return Admitted(f"address {request.remote_addr}", limit, is_stranger)
 
 
 class _Api(Api):  # type: ignore[misc]
@@ -113,6 +143,7 @@ def build(
     """
     check_exposure(settings.auth, settings.http_host)
     store = store or open_store(settings)
+    limit = RateLimit(settings.rate_limit, limit_table) if settings.rate_limit else None
     services = Services(
         settings=settings,
         store=store,
@@ -125,6 +156,9 @@ def build(
         cursors=Cursors(store.secret),
         keys=KeyRing(store.keys),
         streams=Streams(settings.streams),
+        big=BigAnswers(),
+        limit=limit,
+        tries=RateLimit(TRIES, limit_table),
         feed=LazyFeed(settings),
         copy=Copy(store.customers, settings.threads) if settings.read_only else None,
     )
@@ -133,7 +167,6 @@ def build(
     app.extensions["custsvc"] = services
     app.url_map.converters["id"] = _IdConverter
     app.url_map.merge_slashes = False
-    limit = RateLimit(settings.rate_limit, limit_table) if settings.rate_limit else None
     app.before_request(
         Guard(
             services.keys if settings.auth == "on" else None,
@@ -141,6 +174,7 @@ def build(
             hosts=[host.strip() for host in settings.trusted_hosts.split(",") if host.strip()],
             limit=limit,
             starting=starting,
+            tries=services.tries,
         )
     )
     if limit is not None:
@@ -180,7 +214,10 @@ def _start_clock() -> None:
 
 
 def _finish(response: Response) -> Response:
-    """The headers of every answer."""
+    """The headers of every answer, and its compression."""
+    parts: Any = response.response
+    if not isinstance(parts, list) or sum(map(len, parts)) >= SHORTEST:
+        response = _put_long(response)
     headers = response.headers
     headers.add("X-Request-Id", g.request_id)
     headers.add("X-Content-Type-Options", "nosniff")
@@ -189,6 +226,15 @@ def _finish(response: Response) -> Response:
         headers.add("Link", _SUCCESSOR)
     if logger.isEnabledFor(logging.DEBUG):
         _log(response)
+    return response
+
+
+def _put_long(response: Response) -> Response:
+    compress(response)
+    try:
+        current_app.extensions["custsvc"].big.carry(response)
+    except Problem as exc:
+        return exc.response()
     return response
 
 

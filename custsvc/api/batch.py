@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from flask import Response, request
+from flask import Response
 
 from ..batch import OPERATIONS_MAX, BatchResult, Operation, Outcome
 from ..errors import CustsvcError, FieldError, ValidationError, VersionConflict, unknown_fields
@@ -12,16 +12,16 @@ from .messages import JSON, json_body, json_response, parameters
 from .problems import Problem, problem_of
 from .resource import POSITIONS_MAX, ApiResource, position_header
 
-_BODY_MAX: Final = 8 * 1024 * 1024
 _ENVELOPE: Final = ("atomic", "operations")
 
 
 class CustomerBatch(ApiResource):
     """`/api/customers/batch`"""
 
+    body_max = 8 * 1024 * 1024
+
     def post(self) -> Response:
         parameters()
-        request.max_content_length = _BODY_MAX
         raw, atomic = _envelope(json_body(JSON))
         must_match = self.services.settings.require_if_match
         operations = [_operation(each, must_match=must_match) for each in raw]

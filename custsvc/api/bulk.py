@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import IO, Any, Final, cast
 
 from flask import Response, g, request
+from werkzeug.exceptions import RequestEntityTooLarge
 
+from ..config import Settings
 from ..errors import FieldError
 from ..idempotency import Keyed
 from ..service import Caller
@@ -59,7 +61,8 @@ class CustomerExport(ApiResource):
         fmt = _format(given)
         store = self.services.store.customers
         parts = self.services.streams.carried(
-            lambda: export.export(store, fmt, where, sort=sort, descending=descending, fields=fields)
+            lambda _: export.export(store, fmt, where, sort=sort, descending=descending, fields=fields),
+            *self.still_may(),
         )
         headers = [
             ("Cache-Control", "private, no-store"),
@@ -79,6 +82,11 @@ def _format(given: Mapping[str, str]) -> export.Format:
 
 class CustomerImport(ApiResource):
     """`/api/customers/import`"""
+
+    @staticmethod
+    def body_max(settings: Settings) -> int:  # type: ignore[override]
+        """As the settings say."""
+        return settings.import_max_mb * 1024 * 1024
 
     def post(self) -> Response:
         given = parameters("on", "dry_run", "restore", "skip_errors", "plan", "empty", "metadata")
@@ -117,20 +125,19 @@ class CustomerImport(ApiResource):
 
     def _receive(self, file: Any) -> bytes:
         """Put the body into a file, piece by piece; returns the hash of the request."""
-        most = self.services.settings.import_max_mb * 1024 * 1024
+        most = self.body_max(self.services.settings)
         too_large = Problem(
             413, "too-large", f"an import takes up to {most // 1024**2} MB; split the file into several"
         )
         if (request.content_length or 0) > most:
             raise too_large
-        request.max_content_length = most + 1
-        digest, size = asked_hash(), 0
-        while piece := request.stream.read(_PIECE):
-            size += len(piece)
-            if size > most:
-                raise too_large
-            digest.update(piece)
-            file.write(piece)
+        digest = asked_hash()
+        try:
+            while piece := request.stream.read(_PIECE):
+                digest.update(piece)
+                file.write(piece)
+        except RequestEntityTooLarge as exc:
+            raise too_large from exc
         return bytes(digest.digest())
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import orjson
 from flask import Response, request
 
 from ..customer import INT64_MAX
-from ..errors import TemporaryError
 from ..events import APP_EVENT_TYPE
-from .guard import KEY_HEADERS, principal_of
 from .messages import parameters, word_of
 from .problems import Problem, bad_parameter, no_kafka
 from .resource import ApiResource
@@ -50,9 +47,9 @@ class EventStream(ApiResource):
         with feed.watch():
             place, lost = self._start(given)
         first = _RETRY + (_lost(place, lost) if lost else b"id: %b\n\n" % str(place).encode())
-        still = self._still_may()
         events = self.services.streams.carried(
-            lambda: chain((first,), frames(feed, place, wanted, still, self.heartbeat))
+            lambda permit: chain((first,), frames(feed, place, wanted, permit, self.heartbeat)),
+            *self.still_may(),
         )
         return Response(events, 200, _HEADERS, content_type=EVENT_STREAM)
 
@@ -67,21 +64,6 @@ class EventStream(ApiResource):
         if given.get("from") == "beginning":
             return feed.beginning(), ""
         return feed.end(), ""
-
-    def _still_may(self) -> Callable[[], bool]:
-        """Whether the caller's key is still good: a stream may stay open for days."""
-        keys, environ = self.services.keys, request.environ
-        sent: dict[str, Any] = {name: environ[name] for name in KEY_HEADERS if name in environ}
-
-        def still() -> bool:
-            try:
-                return principal_of(keys, sent).may("read")
-            except Problem:
-                return False
-            except TemporaryError:
-                return True
-
-        return still if sent and self.services.settings.auth == "on" else lambda: True
 
 
 def _lost(place: Place, why: str) -> bytes:

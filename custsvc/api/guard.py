@@ -17,12 +17,11 @@ from ..auth import ANONYMOUS, KeyRing, Principal, is_loopback
 from ..events import new_event_id
 from ..stores.base import Role
 from .heads import check_head
-from .limit import RateLimit
+from .limit import Allowance, RateLimit
 from .problems import RETRY_AFTER, Problem, bad_parameter
 from .starting import Starting
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
-KEY_HEADERS: Final = ("HTTP_AUTHORIZATION", "HTTP_X_API_KEY")
 _PAGES: Final = "web."
 # Signing in to look at a copy, and out again, writes a session beside it and no customer.
 _SIGN_IN: Final = "web.signin_"
@@ -43,6 +42,8 @@ _HARMLESS_MAX: Final = 1000
 _OWN_SITES: Final = ("same-origin", "none")
 # Its page tells browsers not to say where they come from, and the signed link is the permission.
 _OPEN_TO_LINKS: Final = ("unsubscribe",)
+# In the environ of a request that was counted before its body was read.
+ALLOWANCE: Final = "custsvc.allowance"
 _CHALLENGE: Final = 'Bearer realm="custsvc"'
 
 
@@ -57,12 +58,14 @@ class Guard:
         hosts: Sequence[str] = (),
         limit: RateLimit | None = None,
         starting: Starting | None = None,
+        tries: RateLimit | None = None,
     ) -> None:
         self._keys = keys
         self._read_only = read_only
         self._hosts = hosts
         self._limit = limit
         self._starting = starting
+        self._tries = tries
         self._roles: dict[tuple[str, str], Role | None] = {}
 
     def __call__(self) -> None:
@@ -87,7 +90,7 @@ class Guard:
             _check_host()
             _check_sender(environ)
             if self._limit is not None:
-                context.allowance = self._limit.check(_address(environ))
+                context.allowance = _counted(self._limit, address_of(environ))
             return
         endpoint = request.endpoint
         if endpoint is None:
@@ -100,11 +103,14 @@ class Guard:
         try:
             context.principal = principal = principal_of(self._keys, environ)
         except Problem:
-            if self._limit is not None:  # whoever tries out keys has no key to be counted by
-                self._limit.check(_address(environ))
+            # Whoever tries out keys has no key to be counted by.
+            if self._limit is not None:
+                self._limit.check(address_of(environ))
+            if self._tries is not None and sent_key(environ) is not None:
+                self._tries.check(f"tries of {address_of(environ)}")
             raise
         if self._limit is not None:
-            context.allowance = self._limit.check(f"key {principal.id}")
+            context.allowance = _counted(self._limit, f"key {principal.id}")
         if not principal.may(role):
             raise Problem(403, "forbidden", f"this needs the role {role}; the key has {principal.role}")
 
@@ -137,6 +143,12 @@ def _check_text(environ: dict[str, Any]) -> None:
                 raise bad_parameter(name, "must be text, which holds no NUL")
 
 
+def _counted(limit: RateLimit, caller: str) -> Allowance:
+    """What the caller has left; a request is counted once, which may have been before its body was read."""
+    counted: Allowance | None = request.environ.get(ALLOWANCE)
+    return counted or limit.check(caller)
+
+
 def _check_reads(method: str) -> None:
     if method not in _SAFE and request.endpoint is not None:
         detail = "this is a copy, which only shows; write to the system of record"
@@ -145,25 +157,30 @@ def _check_reads(method: str) -> None:
 
 def principal_of(keys: KeyRing, environ: dict[str, Any]) -> Principal:
     """Whose key a request holds. Raises Problem 401."""
-    authorization = environ.get("HTTP_AUTHORIZATION")
-    if authorization is not None:
-        scheme, _, key = authorization.partition(" ")
-        key = key.strip() if scheme.lower() == "bearer" else ""
-    else:
-        key = environ.get("HTTP_X_API_KEY", "")
-        if not key:
-            raise _unauthorized("send a key as `Authorization: Bearer KEY`", _CHALLENGE)
+    key = sent_key(environ)
+    if key is None:
+        raise _unauthorized("send a key as `Authorization: Bearer KEY`", _CHALLENGE)
     principal = keys.principal(key)
     if principal is None:
         raise _unauthorized("this is not a valid key", f'{_CHALLENGE}, error="invalid_token"')
     return principal
 
 
+def sent_key(environ: dict[str, Any]) -> str | None:
+    """The key that a request holds, None where it holds none."""
+    authorization = environ.get("HTTP_AUTHORIZATION")
+    if authorization is None:
+        return environ.get("HTTP_X_API_KEY") or None
+    scheme, _, key = authorization.partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else ""
+
+
 def _unauthorized(detail: str, challenge: str) -> Problem:
     return Problem(401, "unauthorized", detail, headers=[("WWW-Authenticate", challenge)])
 
 
-def _address(environ: dict[str, Any]) -> str:
+def address_of(environ: dict[str, Any]) -> str:
+    """Whom a request without a key is counted for."""
     return f"address {environ.get('REMOTE_ADDR', '')}"
 
 

@@ -17,10 +17,12 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from ..lane import here
 from .bodies import Call
+from .intake import TAKEN
 from .refusals import refuse
 
 logger = logging.getLogger(__name__)
@@ -32,10 +34,30 @@ _RELIEF: Final = 4
 _ALIVE: Final = ("/livez", "/livez/")
 
 
+class _Turn:
+    """A thread that waits for a lane, for the short question that comes before a body."""
+
+    __slots__ = ("_given", "lane")
+
+    def __init__(self) -> None:
+        self._given = threading.Event()
+        self.lane: int | None = None
+
+    def give(self, lane: int | None) -> None:
+        self.lane = lane
+        self._given.set()
+
+    def wait(self) -> int | None:
+        """The lane; None where there was none in time."""
+        self._given.wait()
+        return self.lane
+
+
 class _Request(NamedTuple):
     proto: Any
     scope: Any
     deadline: float
+    turn: _Turn | None = None
 
 
 class Lanes:
@@ -63,19 +85,58 @@ class Lanes:
             if lane is None:
                 self._rest()
                 return
-            here.lane = lane
-            mine: _Request | None = _Request(proto, scope, 0.0)
-            try:
-                # Whoever has a lane does what waits for one, so nobody need be woken.
-                while mine is not None:
-                    _work(call, mine.proto, mine.scope)
-                    mine = self._next(lane)
-            finally:
-                here.lane = None
-                if mine is not None:
-                    self._give_back(lane)
+            self._go_on(call, lane, _Request(proto, scope, 0.0))
 
         return run
+
+    def brief(self, call: Call) -> Callable[[Any, Any], bool]:
+        """`call` in a lane, for a thread that does something else afterwards. False: there was no lane."""
+
+        def run(proto: Any, scope: Any) -> bool:
+            lane = self._turn()
+            if lane is None:
+                return False
+            here.lane = lane
+            following: _Request | None = None
+            try:
+                _work(call, proto, scope)
+            finally:
+                here.lane = None
+                following = self._next(lane)
+            if following is not None:
+                self._hand_over(call, lane, following)
+            return True
+
+        return run
+
+    def _go_on(self, call: Call, lane: int, mine: _Request | None) -> None:
+        """Do what waits for this lane, so that nobody need be woken."""
+        here.lane = lane
+        try:
+            while mine is not None:
+                _work(call, mine.proto, mine.scope)
+                mine = self._next(lane)
+        finally:
+            here.lane = None
+            if mine is not None:
+                self._give_back(lane)
+
+    def _hand_over(self, call: Call, lane: int, following: _Request) -> None:
+        try:
+            threading.Thread(target=self._go_on, args=(call, lane, following), daemon=True).start()
+        except RuntimeError:  # no thread can be had
+            self._go_on(call, lane, following)
+
+    def _turn(self) -> int | None:
+        """A lane for this very thread, which waits for it in the queue; None where there was none in time."""
+        with self._lock:
+            if self._free:
+                return self._free.pop()
+            if len(self._queue) >= _QUEUE_MAX:
+                return None
+            turn = _Turn()
+            self._queue.append(_Request(None, None, time.monotonic() + self._patience, turn))
+        return turn.wait()
 
     def relieve(self, count: int) -> None:
         """Threads are missing, so many of them wait for bodies: those at rest are to take requests again."""
@@ -112,7 +173,11 @@ class Lanes:
         with self._lock:
             self._done += 1
             if self._queue:
-                return self._queue.popleft()
+                following = self._queue.popleft()
+                if following.turn is None:
+                    return following
+                following.turn.give(lane)
+                return None
             self._free.append(lane)
             return None
 
@@ -144,6 +209,13 @@ def _work(call: Call, proto: Any, scope: Any) -> None:
         # The app answers its own errors, so this is the server's: the client has gone, or memory is short.
         # What means to end the thread ends the request alone: others may wait for this thread's lane.
         logger.exception("A request ended without an answer", extra={"action": "request_failed"})
+    finally:
+        _close_body(scope)
+
+
+def _close_body(scope: Any) -> None:
+    if (body := scope.get(TAKEN)) is not None:
+        body.close()
 
 
 def _refuse(requests: list[_Request]) -> None:
@@ -155,4 +227,8 @@ def _refuse(requests: list[_Request]) -> None:
         extra={"action": "overloaded"},
     )
     for each in requests:
+        if each.turn is not None:
+            each.turn.give(None)
+            continue
         refuse(each.proto, "overloaded", ("retry-after", "2"))
+        _close_body(each.scope)

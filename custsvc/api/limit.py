@@ -25,6 +25,8 @@ _SLOT: Final = struct.Struct("<Qd")
 _SLOTS: Final = 16384
 _PROBES: Final = 16
 WINDOW: Final = 60.0
+# Wrong keys and links that an address may try in a minute. Right ones are not counted, nor kept from it.
+TRIES: Final = 120
 _SIZE: Final = _SLOT.size * (_SLOTS + _PROBES)
 
 

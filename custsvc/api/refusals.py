@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 import orjson
 
 from .codes import CODES
+from .problems import Problem
 
 
 def refuse(proto: Any, code: str, *headers: tuple[str, str]) -> None:
@@ -21,6 +23,15 @@ def refuse(proto: Any, code: str, *headers: tuple[str, str]) -> None:
         "code": code,
         "request_id": None,
     }
+    _answer(proto, about.status, body, headers)
+
+
+def refuse_with(proto: Any, problem: Problem, *headers: tuple[str, str]) -> None:
+    """Answer the request at hand with a problem of the app's."""
+    _answer(proto, problem.status, {**problem.body(), "request_id": None}, (*problem.headers, *headers))
+
+
+def _answer(proto: Any, status: int, body: dict[str, Any], headers: Sequence[tuple[str, str]]) -> None:
     text = orjson.dumps(body)
     head = [
         ("content-type", "application/problem+json"),
@@ -29,4 +40,4 @@ def refuse(proto: Any, code: str, *headers: tuple[str, str]) -> None:
         *headers,
     ]
     with suppress(RuntimeError):  # the client has gone
-        proto.response_bytes(about.status, head, text)
+        proto.response_bytes(status, head, text)

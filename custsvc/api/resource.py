@@ -18,6 +18,9 @@ from ..service import Caller, CustomerService
 from ..stores.base import Role, Store
 from .copy import Copy
 from .cursors import Cursors
+from .guard import sent_key
+from .intake import BODY_MAX
+from .limit import RateLimit
 from .messages import (
     customer_response,
     etag_response,
@@ -28,7 +31,7 @@ from .messages import (
 )
 from .preconditions import NONE, Preconditions, not_modified, preconditions, refuse_unsupported
 from .problems import Problem
-from .streams import LazyFeed, Streams
+from .streams import BigAnswers, LazyFeed, Streams
 
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 # The changes told in a 412: more of them behind one's back is a customer to read anew anyway.
@@ -45,7 +48,11 @@ class Services:
     cursors: Cursors
     keys: KeyRing
     streams: Streams
+    big: BigAnswers
     feed: LazyFeed
+    # Of requests, where there is such a limit; and of keys and links that were wrong.
+    limit: RateLimit | None
+    tries: RateLimit
     copy: Copy | None = None
 
 
@@ -69,6 +76,8 @@ class ApiResource(Resource):  # type: ignore[misc]
     public: ClassVar[bool] = False
     reading: ClassVar[Role] = "read"
     writing: ClassVar[Role] = "write"
+    # The longest body it takes, in bytes; a function of the settings where those say it.
+    body_max: ClassVar[int | Callable[[Settings], int]] = BODY_MAX
 
     def __init__(self, services: Services) -> None:
         self.services = services
@@ -88,6 +97,18 @@ class ApiResource(Resource):  # type: ignore[misc]
         """Who makes the request at hand, and under which idempotency key."""
         principal = g.principal
         return Caller(principal.name, g.request_id, traceparent(), keyed_request(principal.id))
+
+    def still_may(self) -> tuple[Callable[[], bool], str | None]:
+        """How to ask later whether the caller still may read this, and who that is; None for anybody."""
+        if self.services.settings.auth != "on":
+            return lambda: True, None
+        keys, sent, role = self.services.keys, sent_key(request.environ) or "", self.reading
+
+        def may() -> bool:
+            principal = keys.principal(sent)
+            return principal is not None and principal.may(role)
+
+        return may, f"key {g.principal.id}"
 
     def wait_for_copy(self) -> None:
         """On a copy: wait until it has what the request wants to see. Answers 504 `copy-behind`."""

@@ -29,6 +29,7 @@ from ..auth import check_exposure
 from ..collector import spare_batches
 from ..config import Settings
 from ..errors import ConfigurationError
+from .bodies import asking_most
 from .heads import HEAD_MAX
 from .limit import table
 from .shared import Flag
@@ -51,6 +52,8 @@ _HEADER_TIMEOUT_MS: Final = 15_000
 _HEAD_MAX: Final = 2 * HEAD_MAX
 # Connections a worker holds at once, idle ones included. More wait in the kernel's queue.
 _CONNECTIONS_MAX: Final = 2048
+# A client that takes nothing of an answer is cut off after so many times what a body may take.
+_STALLS: Final = 4
 _PARENT_CHECK: Final = 0.5
 _STOP_CHECK: Final = 0.2
 
@@ -80,7 +83,7 @@ def serve(settings: Settings, opening: Preparing | None = None) -> None:
         interface=Interfaces.WSGI,
         workers=settings.workers,
         # They are started when they are needed: one for each body that is awaited, beside those that work.
-        blocking_threads=settings.threads + settings.slow_bodies + 1,
+        blocking_threads=settings.threads + settings.slow_bodies + asking_most(settings.slow_bodies) + 1,
         blocking_threads_idle_timeout=600,
         backpressure=_CONNECTIONS_MAX,
         http1_settings=HTTP1Settings(header_read_timeout=_HEADER_TIMEOUT_MS, max_buffer_size=_HEAD_MAX),
@@ -163,18 +166,27 @@ def _load(settings: Settings, parent: int, stopping: Flag, starting: Starting, l
     os.setpgid(0, 0)
     exit_with(parent)
     logs.set_up(settings.log_level, settings.log_format, ROLE)
+    from .admission import known, question
     from .app import build
-    from .bodies import Bodies
+    from .bodies import Bodies, Call
     from .lanes import Lanes
     from .purge import keep_purging
+    from .sockets import watch_connections
     from .streams import carry_streams
 
     lanes = Lanes(settings.threads, settings.queue_timeout)
-    bodies = Bodies(settings.slow_bodies, settings.body_timeout, lanes.relieve)
-    carry_streams(lambda call: bodies.wrap(lanes.wrap(call)))
     app = build(settings, limit_table=limit_table, starting=starting)
     if not settings.read_only:
         keep_purging(app.extensions["custsvc"].store, settings)
+    look = known(settings, app.extensions["custsvc"].keys)
+
+    def prepare(call: Call) -> Call:
+        ask = question(lanes.brief(call))
+        bodies = Bodies(settings.slow_bodies, settings.body_timeout, lanes.relieve, look, ask)
+        return bodies.wrap(lanes.wrap(call))
+
+    carry_streams(prepare)
+    watch_connections(settings.http_port, settings.body_timeout * _STALLS)
     spare_batches()
     threading.Thread(target=_close_streams, args=(app, stopping), name="stop-watch", daemon=True).start()
     return app

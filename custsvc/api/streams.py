@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
+
+from flask import Response, request
 
 from ..config import Settings
 from .bodies import Call
+from .permits import Ask, Permit, Permits, Revoked
 from .problems import Problem
 
 if TYPE_CHECKING:
@@ -22,32 +27,78 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _RETRY_AFTER: Final = ("Retry-After", "5")
+# One caller may have one of so many parts of the room.
+_PARTS: Final = 4
+BIG: Final = 256 * 1024
+_PIECE: Final = 64 * 1024
 _thread = threading.local()
 
 
 class Streams:
-    """Room for so many long answers at once."""
+    """Room for so many long answers at once, of which one caller may take a part."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._lock = threading.Lock()
+        self._of: Counter[str] = Counter()
+        self._permits = Permits()
         self.open = 0
 
-    def carried(self, make: Callable[[], Iterable[bytes]]) -> Iterator[bytes]:
-        """The parts that `make` gives, to be written by a thread of their own. Raises Problem 503."""
+    def carried(
+        self, make: Callable[[Permit], Iterable[bytes]], ask: Ask, caller: str | None = None
+    ) -> Iterator[bytes]:
+        """The parts that `make` gives, to be written by a thread of their own. Raises Problem 503.
+
+        `make` is given the permit, which holds while `ask` says so; before each part it is looked at here,
+        too. Without a `caller` there is no limit but that of all.
+        """
         with self._lock:
             if self.open >= self._most:
-                detail = (
-                    f"{self._most} long answers are under way in this process, which is as many as it takes"
-                )
-                raise Problem(503, "too-many-streams", detail, headers=[_RETRY_AFTER])
+                raise _too_many(f"{self._most} long answers are under way in this process")
+            if caller is not None and self._of[caller] >= max(self._most // _PARTS, 1):
+                raise _too_many(f"{self._of[caller]} of your long answers are under way in this process")
             self.open += 1
+            if caller is not None:
+                self._of[caller] += 1
+        permit = self._permits.issue(ask)
         _thread.carry = True
-        return _Parts(make, self._release)
+        return _Parts(make, permit, partial(self._release, permit, caller))
 
-    def _release(self) -> None:
+    def _release(self, permit: Permit, caller: str | None) -> None:
+        permit.close()
         with self._lock:
             self.open -= 1
+            if caller is not None:
+                self._of[caller] -= 1
+                if not self._of[caller]:
+                    del self._of[caller]
+
+
+class BigAnswers:
+    """Answers of much memory: written piece by piece, so that a slow reader holds a piece and no more.
+
+    At most `most` are written at once.
+    """
+
+    def __init__(self, most: int = 64) -> None:
+        self._room = Streams(most)
+
+    def carry(self, response: Response) -> None:
+        """Have the answer carried if it is big. Raises Problem 503 where too many are under way."""
+        parts: Any = response.response
+        if not isinstance(parts, list) or sum(map(len, parts)) < BIG:
+            return
+        whole = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
+        response.response = self._room.carried(
+            lambda _: (bytes(whole[start : start + _PIECE]) for start in range(0, len(whole), _PIECE)),
+            lambda: True,
+            f"address {request.remote_addr}",
+        )
+
+
+def _too_many(what: str) -> Problem:
+    detail = f"{what}, which is as many as it takes"
+    return Problem(503, "too-many-streams", detail, headers=[_RETRY_AFTER])
 
 
 class LazyFeed:
@@ -80,16 +131,23 @@ class LazyFeed:
 class _Parts(Iterator[bytes]):
     """Gives its place free when it ends or is closed, also where nobody ever took a part of it."""
 
-    def __init__(self, make: Callable[[], Iterable[bytes]], release: Callable[[], None]) -> None:
+    def __init__(
+        self, make: Callable[[Permit], Iterable[bytes]], permit: Permit, release: Callable[[], None]
+    ) -> None:
         self._make = make
+        self._permit = permit
         self._release: Callable[[], None] | None = release
         self._parts: Iterator[bytes] | None = None
 
     def __next__(self) -> bytes:
-        if self._parts is None:
-            self._parts = iter(self._make())
         try:
-            return next(self._parts)
+            if self._parts is None:
+                self._parts = iter(self._make(self._permit))
+            part = next(self._parts)
+            if not self._permit():
+                # Not an end like others: whoever has the beginning must not take it for all.
+                raise Revoked("who takes it may not any more")
+            return part
         except BaseException as exc:
             if not isinstance(exc, StopIteration):
                 logger.warning("A long answer was cut off: %s", exc, extra={"action": "stream_cut"})

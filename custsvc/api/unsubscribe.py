@@ -16,6 +16,7 @@ from werkzeug.exceptions import NotFound
 from ..notify.unsubscribe import PATH, BadLink, UnsubscribeLinks
 from ..stores.base import Role
 from ..stores.ledger import EVERY_RULE
+from .guard import address_of
 from .resource import Services
 
 _POLICY: Final = "default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -40,10 +41,12 @@ class Unsubscribe(MethodView):
     """`/unsubscribe/TOKEN`"""
 
     init_every_request: ClassVar[bool] = False
+    body_max: ClassVar[int] = 4096
 
     def __init__(self, services: Services) -> None:
         self._recipients = services.store.recipients
         self._secret = services.store.secret
+        self._tries = services.tries
         self._links: UnsubscribeLinks | None = None
 
     @classmethod
@@ -76,6 +79,7 @@ class Unsubscribe(MethodView):
         try:
             return self._links.customer(token)
         except BadLink as exc:
+            self._tries.check(f"tries of {address_of(request.environ)}")
             raise NotFound(str(exc)) from exc
 
 

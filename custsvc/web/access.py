@@ -19,6 +19,8 @@ EXTENSION: Final = "custsvc.web"
 _SAFE: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 _ROLES: Final = "page_roles"
 _ACTS: Final = "page_acts"
+# What strangers may send: a name and a password, or a key.
+_SMALL: Final = 16 * 1024
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -48,10 +50,18 @@ def caller() -> Caller:
     return Caller(g.principal.name, g.request_id)
 
 
+def still_may(role: Role = "read") -> tuple[Callable[[], bool], str | None]:
+    """How to ask later whether the browser still may do this, and whose it is; None for anybody."""
+    browser = g.browser
+    if browser.session is None:
+        return lambda: True, None  # nobody signs in here
+    return web().browsers.permit(browser, role), f"session of {browser.session.subject}"
+
+
 def anybody(view: View) -> View:
     """Marks a page that is shown without a sign-in. All others are closed."""
     view.__dict__[_ROLES] = None
-    return view
+    return takes(_SMALL)(view)
 
 
 def needs(role: Role) -> Callable[[View], View]:
@@ -59,6 +69,16 @@ def needs(role: Role) -> Callable[[View], View]:
 
     def mark(view: View) -> View:
         view.__dict__[_ROLES] = role
+        return view
+
+    return mark
+
+
+def takes(size: int) -> Callable[[View], View]:
+    """Marks a page whose form may be so many bytes long."""
+
+    def mark(view: View) -> View:
+        view.__dict__["body_max"] = size
         return view
 
     return mark

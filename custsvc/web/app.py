@@ -8,7 +8,9 @@ from flask import Blueprint, Flask, Response, g, redirect, render_template, requ
 from werkzeug.exceptions import HTTPException
 
 from .. import __version__
+from ..api.admission import ASK
 from ..api.codes import CODES
+from ..api.guard import ALLOWANCE, address_of
 from ..api.problems import Problem, answer, problem_of
 from ..api.resource import Services
 from . import (
@@ -28,6 +30,7 @@ from . import (
     words,
 )
 from .access import EXTENSION, Web, role_of, web
+from .browser import Browser
 
 BLUEPRINT: Final = "web"
 
@@ -77,21 +80,32 @@ def _before() -> Response | None:
     security.read_head_as_get()
     if request.endpoint in _PLAIN:
         return None
-    if request.endpoint == importing.ENDPOINT and request.mimetype != security.FORM:
-        request.max_content_length = importing.LARGEST + 64 * 1024
     g.browser = browser = web().browsers.of_request()
-    security.check_fields()
-    security.check_origin(browser)
-    security.check_text()
+    _count(browser)
+    security.check_site()
     needed = role_of(request.endpoint or "", request.method)
-    if needed is None:
-        return None
-    if browser.principal is None:
-        return signin.asked_to_sign_in()
-    g.principal = browser.principal
-    if not browser.principal.may(needed):
-        raise Problem(403, "forbidden", f"this needs the role {needed}; you have {browser.principal.role}")
+    if needed is not None:
+        if browser.principal is None:
+            return signin.asked_to_sign_in()
+        g.principal = browser.principal
+        if not browser.principal.may(needed):
+            detail = f"this needs the role {needed}; you have {browser.principal.role}"
+            raise Problem(403, "forbidden", detail)
+    # The form comes last: nobody who may not send it has it read.
+    if ASK not in request.environ:
+        security.check_fields()
+        security.check_token(browser)
+        security.check_text()
     return None
+
+
+def _count(browser: Browser) -> None:
+    """Count the page for whoever is signed in, else for the address, where requests are limited."""
+    limit = web().services.limit
+    if limit is None or web().services.settings.auth != "on":
+        return  # without sign-in it was counted with all other requests
+    caller = f"session of {browser.session.subject}" if browser.session else address_of(request.environ)
+    g.allowance = request.environ.get(ALLOWANCE) or limit.check(caller)
 
 
 def _after(response: Response) -> Response:

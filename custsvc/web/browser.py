@@ -12,6 +12,7 @@ import hmac
 import re
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
@@ -68,6 +69,17 @@ class Browsers:
         principal = self._principal(session) if session else None
         return Browser(token, self._csrf(token), principal, session if principal else None)
 
+    def permit(self, browser: Browser, role: Role) -> Callable[[], bool]:
+        """A question for later, outside of any request: whether the browser still is of somebody who may."""
+        token = browser.token
+
+        def may() -> bool:
+            session = self._session(token)
+            principal = self._principal(session) if session else None
+            return principal is not None and principal.may(role)
+
+        return may
+
     def sign_in(self, subject: str, principal: Principal) -> Browser:
         """A new session, under a token that nobody had before."""
         now = utc_now()
@@ -107,6 +119,17 @@ class Browsers:
         return hmac.new(self._secret, b"csrf:" + token.encode(), hashlib.sha256).hexdigest()
 
     def _live(self, token: str) -> Session | None:
+        """The session, which was used now."""
+        session, now = self._session(token), utc_now()
+        if session is None:
+            return None
+        idle = (now - session.seen_on).total_seconds()
+        if idle > min(_NOTE_EVERY, self._settings.session_idle / 4):
+            self._sessions.seen(session.id, now)
+        return session
+
+    def _session(self, token: str) -> Session | None:
+        """The session of a token, unless it is too old or was not used for too long."""
         session = self._sessions.find(_id(token))
         if session is None:
             return None
@@ -116,8 +139,6 @@ class Browsers:
         if idle > self._settings.session_idle or age > self._settings.session_max:
             self._sessions.remove(session.id)
             return None
-        if idle > min(_NOTE_EVERY, self._settings.session_idle / 4):
-            self._sessions.seen(session.id, now)
         return session
 
     def _principal(self, session: Session) -> Principal | None:

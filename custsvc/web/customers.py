@@ -14,7 +14,7 @@ from ..errors import NotFound
 from ..transfer import sheet
 from ..transfer.export import Format, export
 from . import listing, once, toast
-from .access import needs, route, services
+from .access import needs, route, services, still_may
 from .words import plural
 
 _MANY = 200
@@ -61,14 +61,14 @@ def export_list() -> Any:
     asked = list_request(listing.api_parameters({**given, "cursor": ""}), services().cursors).query
     store = services().store.customers
 
-    def parts() -> Iterator[bytes]:
+    def parts(_: Any) -> Iterator[bytes]:
         if ids:
             docs = [stored.doc for stored in store.get_many(ids).values()]
             return iter([sheet.heading(), sheet.lines(map(orjson.loads, docs))])
         return export(store, fmt, asked.filter, sort=asked.sort, descending=asked.descending)
 
     return Response(
-        services().streams.carried(parts),
+        services().streams.carried(parts, *still_may()),
         content_type="text/csv; charset=utf-8" if fmt == "csv" else "application/x-ndjson",
         headers={"Content-Disposition": f'attachment; filename="customers.{fmt}"'},
     )

@@ -19,14 +19,13 @@ from ..transfer.plan import ACTIONS, Planned
 from ..transfer.rows import Format, Reading, read
 from ..transfer.rows import heading as read_heading
 from . import toast
-from .access import caller, needs, route, services, web
+from .access import caller, needs, route, services, takes, web
 from .choices import COLUMNS, Choices, key_of
 from .jobs import Progress
 from .uploads import Upload, Uploads
 from .words import FIELDS
 
 LARGEST: Final = 10 * 1024 * 1024
-ENDPOINT: Final = "web.importing_upload"
 # Shorter than answers are kept, by which a plan that is sent twice is done once.
 _PLAN_KEPT: Final = 20 * 3600.0
 _COLUMN_NAMES: Final = {**FIELDS, "id": "Id", "version": "Version, which guards newer changes"}
@@ -53,6 +52,7 @@ def add_routes(blueprint: Blueprint) -> None:
     route(blueprint, base + "/result/<job_id>", result)
 
 
+@takes(LARGEST + 64 * 1024)
 @needs("write")
 def upload() -> Any:
     """The first step: which file."""

@@ -16,7 +16,7 @@ from ..events import decode, stated_time
 from ..stores import open_store
 from ..verify import Report, remember, verify
 from . import toast
-from .access import needs, route, services, web
+from .access import needs, route, services, still_may, web
 
 if TYPE_CHECKING:
     from ..feed import Place
@@ -80,19 +80,8 @@ def _event(record: Found) -> dict[str, Any] | None:
 class _PageStream(EventStream):
     """The API's stream of events, for a browser that is signed in: it ends with the session."""
 
-    def _still_may(self) -> Callable[[], bool]:
-        browser = g.browser
-        if browser.session is None:
-            return lambda: True
-        sessions, session_id = self.services.store.sessions, browser.session.id
-
-        def still() -> bool:
-            try:
-                return sessions.find(session_id) is not None
-            except CustsvcError:
-                return True
-
-        return still
+    def still_may(self) -> tuple[Callable[[], bool], str | None]:
+        return still_may()
 
     def _start(self, given: dict[str, str]) -> tuple[Place, str]:
         """From where the page ended, or, when the browser comes again, from where it was."""

@@ -55,11 +55,11 @@ def check_fields() -> None:
         raise RequestEntityTooLarge
 
 
-def check_origin(browser: Browser) -> None:
+def check_site() -> None:
     """Refuse an unsafe request that does not come from a page of ours. Raises Problem 403.
 
     Two proofs are asked for, since each has gaps: what the browser says of the request's origin, and the
-    token that only our pages hold.
+    token that only our pages hold (`check_token`).
     """
     if request.method in _SAFE:
         return
@@ -67,6 +67,12 @@ def check_origin(browser: Browser) -> None:
     origin = request.headers.get("Origin")
     if (site is not None and site != "same-origin") or (origin is not None and not _is_ours(origin)):
         raise Problem(403, "forbidden", "the request comes from another site")
+
+
+def check_token(browser: Browser) -> None:
+    """Refuse an unsafe request without the token of a page of ours. Raises Problem 403."""
+    if request.method in _SAFE:
+        return
     token = request.headers.get("X-Csrf-Token") or request.form.get("csrf", "")
     if not hmac.compare_digest(token.encode("utf-8", "replace"), browser.csrf.encode()):
         raise Problem(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -12,8 +13,10 @@ import pytest
 
 from custsvc.api import create_app
 from custsvc.api.events import EventStream
+from custsvc.api.permits import Revoked
+from custsvc.auth import new_key
 from custsvc.config import Settings
-from custsvc.customer import Fields
+from custsvc.customer import Fields, utc_now
 from custsvc.feed import Feed, Place
 from custsvc.kafka import Publisher, Record
 from custsvc.service import Caller, CustomerService
@@ -298,3 +301,33 @@ def test_a_place_is_written_and_read() -> None:
     parsed = Place.parse("15.0.7")
     assert parsed is not None
     assert parsed.offsets == {0: 15, 1: 0, 2: 7}
+
+
+def test_a_stream_ends_with_its_key_while_events_flow(
+    store: Store, settings: Settings, customers: CustomerService
+) -> None:
+    app = create_app(settings.replace(auth="on"), store)
+    text, key = new_key("watcher", "read")
+    store.keys.add(key)
+    answer = app.test_client().get("/api/events/stream", headers={"X-Api-Key": text})
+    ended, seen = threading.Event(), threading.Event()
+
+    def read() -> None:
+        with suppress(Revoked):
+            for part in answer.response:
+                if b"data:" in part:
+                    seen.set()
+        ended.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    stop = time.monotonic() + 120
+    while not seen.is_set() and time.monotonic() < stop:
+        make(customers, 1)
+    assert seen.is_set()
+    assert not ended.is_set()
+    store.keys.revoke(key.prefix, utc_now())
+    while not ended.is_set() and time.monotonic() < stop:
+        make(customers, 1)  # there is no silence, and no heartbeat either
+    app.extensions["custsvc"].feed.close()
+
+    assert ended.is_set()

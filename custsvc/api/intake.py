@@ -1,0 +1,166 @@
+"""How a body is taken in: up to the limit of its route, in memory while it is small, and decoded from gzip.
+
+There is one limit per route. It holds for the bytes that come and for those they decode to, however the body
+is sent: with its length, in chunks, compressed. A longer body is a 413, another encoding a 415.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any, Final, cast
+
+from flask import Request, current_app
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.utils import cached_property
+from werkzeug.wsgi import LimitedStream
+
+from .problems import Problem
+
+# What a route takes that says nothing else.
+BODY_MAX: Final = 1024 * 1024
+# A longer body is written to a file that has no name, so that many that come slowly take no memory.
+IN_MEMORY: Final = 64 * 1024
+PIECE: Final = 64 * 1024
+# Set in the environ of a request whose body was taken in before; it is then plain and of known length.
+TAKEN: Final = "custsvc.body"
+# Headers of a body that is more than so many bytes as they are.
+_ODD: Final = ("HTTP_TRANSFER_ENCODING", "HTTP_CONTENT_ENCODING")
+_GZIP: Final = ("gzip", "x-gzip")
+# zlib copies what follows a member, and a member of nothing is 20 bytes.
+_FEED: Final = 16 * 1024
+_MEMBERS_MAX: Final = 4096
+
+
+def encoding_of(environ: dict[str, Any]) -> str:
+    """The encoding of a body: "" or gzip. Raises Problem 415 for another one."""
+    said = environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
+    if said in ("", "identity"):
+        return ""
+    if said in _GZIP:
+        return "gzip"
+    raise Problem(
+        415,
+        "unsupported-media-type",
+        f"the body's Content-Encoding is {said[:100]}; send it as gzip, or without one",
+        headers=[("Accept-Encoding", "gzip")],
+    )
+
+
+def take(
+    pieces: Iterator[bytes], limit: int, encoding: str, reserve: Callable[[int], None] | None = None
+) -> tuple[IO[bytes], int]:
+    """The body as a file at its beginning, and its length. Raises RequestEntityTooLarge, Problem 400.
+
+    `reserve` is told of the bytes before they are kept.
+    """
+    if encoding:
+        pieces = _decoded(_limited(pieces, limit), limit)
+    file = cast(IO[bytes], SpooledTemporaryFile(IN_MEMORY))  # noqa: SIM115 - the caller closes it
+    size = 0
+    try:
+        for piece in _limited(pieces, limit):
+            if reserve is not None:
+                reserve(len(piece))
+            file.write(piece)
+            size += len(piece)
+    except BaseException:
+        file.close()
+        raise
+    file.seek(0)
+    return file, size
+
+
+def _limited(pieces: Iterator[bytes], limit: int) -> Iterator[bytes]:
+    size = 0
+    for piece in pieces:
+        size += len(piece)
+        if size > limit:
+            raise RequestEntityTooLarge
+        yield piece
+
+
+def _decoded(pieces: Iterator[bytes], limit: int) -> Iterator[bytes]:
+    """What gzip made of the pieces; never more of it at once than a piece, and at most `limit` + 1 bytes."""
+    member, members, left = _member(), 1, limit + 1
+    for piece in pieces:
+        for start in range(0, len(piece), _FEED):
+            rest, more = piece[start : start + _FEED], False
+            while rest or more:
+                if member.eof:
+                    member, members = _member(), members + 1
+                    if members > _MEMBERS_MAX:
+                        raise _bad_gzip(f"it has more than {_MEMBERS_MAX:,} members")
+                most = min(PIECE, left)
+                decoded = _decode(member, rest, most)
+                left -= len(decoded)
+                if decoded:
+                    yield decoded
+                rest = member.unused_data if member.eof else member.unconsumed_tail
+                more = len(decoded) == most and not member.eof
+    if not member.eof:
+        raise _bad_gzip("it ends too early")
+
+
+def _member() -> Any:
+    return zlib.decompressobj(16 + zlib.MAX_WBITS)
+
+
+def _decode(member: Any, data: bytes, most: int) -> bytes:
+    try:
+        return bytes(member.decompress(data, most))
+    except zlib.error as exc:
+        raise _bad_gzip(str(exc)) from exc
+
+
+def _bad_gzip(why: str) -> Problem:
+    return Problem(400, "bad-request", f"the body is not the gzip that its Content-Encoding says: {why}")
+
+
+def body_limit(endpoint: str | None) -> int:
+    """The longest body that a route takes, in bytes."""
+    view: Any = current_app.view_functions.get(endpoint or "")
+    view = getattr(view, "view_class", view)
+    limit = getattr(view, "body_max", BODY_MAX)
+    return int(limit(current_app.extensions["custsvc"].settings) if callable(limit) else limit)
+
+
+class BodyRequest(Request):
+    """A request whose body keeps the limit of its route however it is sent.
+
+    `custsvc serve` has taken it in before; on any other server it is done when somebody first reads it.
+    """
+
+    @property
+    def max_content_length(self) -> int | None:
+        """The limit of the route."""
+        return body_limit(self.endpoint)
+
+    @max_content_length.setter
+    def max_content_length(self, _: int | None) -> None:
+        raise AttributeError("a route's limit is said where it is made, with `body_max` or `takes`")
+
+    @cached_property
+    def stream(self) -> IO[bytes]:
+        """The body, decoded."""
+        environ, limit = self.environ, self.max_content_length or 0
+        if TAKEN in environ:
+            return cast(IO[bytes], environ["wsgi.input"])
+        if (self.content_length or 0) > limit:
+            raise RequestEntityTooLarge
+        if environ.keys().isdisjoint(_ODD):
+            return cast(IO[bytes], LimitedStream(environ["wsgi.input"], self.content_length or 0))
+        raw, encoding = environ["wsgi.input"], encoding_of(environ)
+        if self.content_length is not None:
+            raw = LimitedStream(raw, self.content_length)
+        file, size = take(iter(lambda: raw.read(PIECE), b""), limit, encoding)
+        environ["wsgi.input"] = environ[TAKEN] = file
+        environ["CONTENT_LENGTH"] = str(size)
+        return file
+
+    def close(self) -> None:
+        """Give back the file that the body is in. Flask calls it when the request is done."""
+        super().close()
+        if (body := self.environ.get(TAKEN)) is not None:
+            body.close()
