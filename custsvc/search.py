@@ -127,8 +127,11 @@ def _runs(plain: str) -> list[str]:
 
 @cache
 def _all_runs() -> re.Pattern[str]:
-    part = f"[^\\W_](?:[^\\W_]|[{marks()}])*"
-    return re.compile(f"{part}(?:['-]+{part})*")
+    return re.compile(f"{_run()}(?:['-]+{_run()})*")
+
+
+def _run() -> str:
+    return f"[^\\W_](?:[^\\W_]|[{marks()}])*"
 
 
 def _starts(text: str) -> Iterable[str]:

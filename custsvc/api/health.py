@@ -26,12 +26,12 @@ class Live(ApiResource):
 
 
 class Ready(ApiResource):
-    """`/readyz`: the database answers, so requests can be sent here. Otherwise 503, as any request gets."""
+    """`/readyz`: the database answers, and takes writes where those are served. Otherwise 503."""
 
     public: ClassVar[bool] = True
 
     def get(self) -> Response:
-        self.services.store.ping()
+        self.services.store.ping(writing=not self.services.settings.read_only)
         return json_response({"status": "ok"})
 
 

@@ -39,9 +39,9 @@ class Allowance(NamedTuple):
     retry_in: float
 
 
-def table() -> BinaryIO:
+def table(folder: str) -> BinaryIO:
     """A file for the limiters of all processes of a server. It goes when the server ends."""
-    file = tempfile.NamedTemporaryFile(prefix="custsvc-limit-")  # noqa: SIM115 - the caller closes it
+    file = tempfile.NamedTemporaryFile(prefix="limit-", dir=folder)  # noqa: SIM115 - the caller closes it
     file.truncate(_SIZE)
     return file  # type: ignore[return-value]
 

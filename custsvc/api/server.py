@@ -102,7 +102,7 @@ def serve(settings: Settings, opening: Preparing | None = None) -> None:
     starting = Starting(settings.backend, Path(folder.name) / "starting")
     if opening is not None:
         follow(opening, starting, server.signal_handler_interrupt)
-    with table() as counts:
+    with table(folder.name) as counts:
         load = partial(_load, settings, os.getpid(), stopping, starting, counts.name)
         server.serve(target_loader=load, wrap_loader=False)
     folder.cleanup()

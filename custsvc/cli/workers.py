@@ -79,7 +79,7 @@ def relay(
     spare_batches()
     with open_store(settings) as store, Stop().on_signals() as stop, Publisher(settings) as publisher:
         schema = Preparing(store, lambda waiting: store.migrate(waiting=waiting), stop)
-        checks: Checks = {store.name: store.ping, "schema": schema}
+        checks: Checks = {store.name: (lambda: store.ping(writing=True)), "schema": schema}
         with serving(settings, "relay", checks, lambda: outbox_gauges(store) | verify_gauges(store)):
             if not schema.run():
                 return
@@ -174,7 +174,8 @@ def replicate(
     ):
         # Who lists it makes the indexes for that: see `serve --read-only`.
         schema = Preparing(store, lambda waiting: store.migrate(lists=False, waiting=waiting), stop)
-        with serving(settings, "replicate", {store.name: store.ping, "schema": schema}):
+        checks: Checks = {store.name: (lambda: store.ping(writing=True)), "schema": schema}
+        with serving(settings, "replicate", checks):
             if not schema.run():
                 return
             store.claim_role("copy")

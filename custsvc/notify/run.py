@@ -68,7 +68,7 @@ def run_notify(
         schema = Preparing(store, lambda waiting: store.migrate(waiting=waiting), stop)
         counts, stuck = Recently(store.ledger.counts), Recently(store.ledger.stuck)
         gauges = functools.partial(notification_gauges, counts, stuck)
-        checks: Checks = {store.name: store.ping, "schema": schema}
+        checks: Checks = {store.name: functools.partial(store.ping, writing=True), "schema": schema}
         with serving(settings, "notify", checks, gauges):
             if not schema.run():
                 return

@@ -572,8 +572,8 @@ class Store(Protocol):
     def secret(self) -> bytes:
         """32 random bytes, made at the first call and kept: the same for every process on this database."""
 
-    def ping(self) -> None:
-        """Return when the database answers."""
+    def ping(self, *, writing: bool = False) -> None:
+        """Return when the database answers; with `writing` only when it takes writes."""
 
     def close(self) -> None: ...
 

@@ -78,8 +78,8 @@ def test_without_the_setting_nothing_is_limited_or_told(client: Client) -> None:
 
 
 @pytest.fixture
-def counts() -> Iterator[str]:
-    with table() as file:
+def counts(tmp_path: Path) -> Iterator[str]:
+    with table(str(tmp_path)) as file:
         yield file.name
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import logging
 import string
@@ -21,13 +22,14 @@ from custsvc import events, logs, passwords, search
 from custsvc.api import messages
 from custsvc.api.cursors import Cursors
 from custsvc.api.guard import principal_of
+from custsvc.api.preconditions import not_modified, preconditions
 from custsvc.auth import KeyRing
-from custsvc.customer import canonical_fields
+from custsvc.customer import Customer, Fields, Stored, canonical_fields
 from custsvc.notify import bounce
 from custsvc.notify import request as mail_request
 from custsvc.notify.address import one_address
 from custsvc.notify.plain import text_of
-from custsvc.notify.smtp import is_bad_address
+from custsvc.notify.refusal import is_gone, reported_gone
 from custsvc.notify.text import body, one_line
 from custsvc.notify.unsubscribe import UnsubscribeLinks
 from custsvc.stores.base import Keys
@@ -171,9 +173,14 @@ def clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
+NOON = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.UTC)
+ADA = Customer(7, Fields("Ada"), False, 3, NOON, "me", NOON, "me")
+STORED = Stored(7, 3, False, ADA.encode())
+
 READERS: dict[str, Callable[[str], object]] = {
-    "If-Match": _header("If-Match", messages.if_match),
-    "If-None-Match": _header("If-None-Match", lambda: messages.not_modified('"v3"')),
+    "If-Match": _header("If-Match", preconditions),
+    "If-None-Match": _header("If-None-Match", lambda: not_modified(STORED)),
+    "If-Unmodified-Since": _header("If-Unmodified-Since", preconditions),
     "Prefer": _header("Prefer", lambda: (messages.wants_minimal(), messages.prefer_wait())),
     "Idempotency-Key": _header("Idempotency-Key", messages.idempotency_key),
     "traceparent": _header("traceparent", messages.traceparent),
@@ -182,7 +189,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "Accept": _header("Accept", lambda: request.accept_mimetypes.best),
     "Accept-Encoding": _header("Accept-Encoding", lambda: request.accept_encodings.best),
     "Range": _header("Range", lambda: request.range),
-    "If-Modified-Since": _header("If-Modified-Since", lambda: request.if_modified_since),
+    "If-Modified-Since": _header("If-Modified-Since", lambda: not_modified(STORED)),
     "Cookie": _header("Cookie", lambda: request.cookies),
     "Content-Type": _header("CONTENT_TYPE", lambda: (request.mimetype, request.mimetype_params)),
     "Host": _header("Host", lambda: request.host),
@@ -198,7 +205,8 @@ READERS: dict[str, Callable[[str], object]] = {
     "mail body": lambda text: (body(text, 200_000), one_line(text, 200)),
     "HTML mail": _page,
     "delivery report": lambda text: bounce.read(text.encode("utf-8", "replace")),
-    "answer of a mail server": lambda text: is_bad_address(550, text),
+    "answer of a mail server": lambda text: is_gone(550, text),
+    "report of a mail server": lambda text: reported_gone(text, text),
     "words": lambda text: search.terms_of(text, text, text, {"k": text}),
     "metadata filter": lambda text: search.metadata_terms("k", clean(text)),
     "customer": _customer,

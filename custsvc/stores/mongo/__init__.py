@@ -71,8 +71,8 @@ class MongoStore:
     def secret(self) -> bytes:
         return bytes.fromhex(self._connection.keep("secret", secrets.token_hex(32)))
 
-    def ping(self) -> None:
-        self._connection.check()
+    def ping(self, *, writing: bool = False) -> None:
+        self._connection.check(writing=writing)
 
     def close(self) -> None:
         self._connection.close()

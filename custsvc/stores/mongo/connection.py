@@ -155,12 +155,14 @@ class Connection:
             if found := [{"id": each["lsid"]["id"]} for each in self.client.admin.aggregate(idle)]:
                 self.client.admin.command("killSessions", found)
 
-    def check(self) -> None:
-        """Return when the server answers and can do transactions."""
+    def check(self, *, writing: bool = False) -> None:
+        """Return when the server answers and can do transactions; with `writing` when it is the primary."""
         with self.translated():
             hello = self.database.command("hello")
         if "setName" not in hello and hello.get("msg") != "isdbgrid":
             raise no_replica_set(f"MongoDB at {self.address}")
+        if writing and not hello.get("isWritablePrimary"):
+            raise TemporaryError(f"MongoDB at {self.address} is not the primary", dependency="mongo")
 
     def keep(self, name: str, value: str) -> str:
         """A fact about this database, made by whoever comes first: returns what is kept under `name`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Literal
 
+from ...errors import TemporaryError
 from ..base import wrong_role
 from ..waiting import Waiting
 from .accounts import PostgresSessions, PostgresUsers
@@ -67,9 +68,14 @@ class PostgresStore:
     def secret(self) -> bytes:
         return bytes.fromhex(self.facts.keep("secret", secrets.token_hex(32)))
 
-    def ping(self) -> None:
+    def ping(self, *, writing: bool = False) -> None:
         with self._connections.cursor() as cursor:
-            cursor.execute("SELECT 1")
+            cursor.execute("SELECT current_setting('transaction_read_only') = 'on'")
+            (is_read_only,) = cursor.fetchone() or (False,)
+        if writing and is_read_only:
+            # The next connection may be to the server that took over.
+            self._connections.get().close()
+            raise TemporaryError("PostgreSQL is read-only", dependency="postgres")
 
     def close(self) -> None:
         self._connections.close()

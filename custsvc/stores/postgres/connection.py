@@ -27,6 +27,14 @@ _OPTIONS = (
     f"-c timezone=UTC -c statement_timeout={STATEMENT_TIMEOUT}s -c lock_timeout=10s "
     "-c idle_in_transaction_session_timeout=60s -c jit=off"
 )
+# Of the connection; a dead network is noticed within seconds, idle or not.
+_DEFAULTS: dict[str, Any] = {
+    "connect_timeout": CONNECT_TIMEOUT,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
 # What a server says, at connect, that no waiting mends.
 _CONFIGURATION = re.compile(
     r"password authentication failed|no password supplied|(role|database) \"[^\"]*\" does not exist"
@@ -41,6 +49,8 @@ _CONFIGURATION = re.compile(
 # operator, the server's own system; and a server that is read-only or gave a transaction up.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _PASSING = ("08", "25006", "25P", "40", "53", "55", "57", "58")
+# A connection that lives, but to a server or a state where it can only fail: the next one may be better.
+_WRONG = (errors.ReadOnlySqlTransaction, errors.InvalidSqlStatementName, errors.CannotConnectNow)
 _OF_DATA = (psycopg2.DataError, psycopg2.ProgrammingError, psycopg2.NotSupportedError)
 
 
@@ -81,23 +91,32 @@ class Connection(extensions.connection):
 
 
 def connect(url: str, name: str = "custsvc", *, schema: str | None = None) -> Connection:
-    """A new connection in autocommit. Raises TemporaryError or ConfigurationError with the fix."""
+    """A new connection in autocommit. Raises TemporaryError or ConfigurationError with the fix.
+
+    What the address sets itself counts, but for `schema`.
+    """
     try:
         connection: Connection = psycopg2.connect(
-            url,
-            connection_factory=Connection,
-            connect_timeout=CONNECT_TIMEOUT,
-            fallback_application_name=name,
-            options=f"{_OPTIONS} -c search_path={schema}" if schema else _OPTIONS,
-            keepalives_idle=5,
-            keepalives_interval=2,
-            keepalives_count=3,
+            url, connection_factory=Connection, fallback_application_name=name, **_parameters(url, schema)
         )
     except psycopg2.Error as exc:
         raise _not_connected(url, exc) from exc
     connection.autocommit = True
     connection.prepared = set()
     return connection
+
+
+def _parameters(url: str, schema: str | None) -> dict[str, Any]:
+    given = extensions.parse_dsn(url)
+    options = [_OPTIONS, given.get("options", "")]
+    if schema:
+        options.append(f"-c search_path={schema}")
+    # Of several hosts the one that takes writes: after a failover that is another one.
+    writable = {"target_session_attrs": "read-write"} if "," in given.get("host", "") else {}
+    return {
+        **{name: value for name, value in (_DEFAULTS | writable).items() if name not in given},
+        "options": " ".join(options).rstrip(),
+    }
 
 
 def _not_connected(url: str, exc: psycopg2.Error) -> ConfigurationError | TemporaryError:
@@ -152,6 +171,8 @@ def translated(connection: Connection | None) -> Iterator[None]:
             fix="grant the role of CUSTSVC_POSTGRES_URL what it needs",
         ) from exc
     except psycopg2.Error as exc:
+        if connection is not None and isinstance(exc, _WRONG):
+            connection.close()
         raise _failed(exc, lost=connection is None or bool(connection.closed)) from exc
 
 
