@@ -155,7 +155,7 @@ def _refused(servers: str, reason: str) -> ConfigurationError:
 
 def _plain(reason: str) -> str:
     """Without the broker's name in front, which is the address again, and the state machine behind."""
-    reason = re.sub(r"^\w+(://|:)?\S*/(bootstrap|\d+): ", "", reason.strip())
+    reason = re.sub(r"^\S+/(bootstrap|\d+): ", "", reason.strip())
     return re.sub(r" \(after \d+ms in state \w+\)", "", reason)
 
 

@@ -126,7 +126,7 @@ def attacks(pattern: re.Pattern[Any]) -> list[Attack]:
 
 
 def _unicode(pattern: re.Pattern[Any]) -> int:
-    return 0 if isinstance(pattern.pattern, bytes) else int(re.UNICODE)
+    return 0 if isinstance(pattern.pattern, bytes) or pattern.flags & re.ASCII else int(re.UNICODE)
 
 
 def _runs(sequence: list[Any]) -> Iterator[str]:

@@ -22,6 +22,7 @@ from custsvc import events, logs, passwords, search
 from custsvc.api import messages
 from custsvc.api.cursors import Cursors
 from custsvc.api.guard import principal_of
+from custsvc.api.heads import _LIMITS, HEAD_MAX
 from custsvc.api.preconditions import not_modified, preconditions
 from custsvc.auth import KeyRing
 from custsvc.customer import Customer, Fields, Stored, canonical_fields
@@ -91,11 +92,15 @@ KEYS = KeyRing(_NoKeys())
 
 
 def _header(name: str, read: Callable[[], object]) -> Callable[[str], object]:
+    """Reading a header, which is refused before anybody reads it where it is longer than `heads` allows."""
     variable = name if name == "CONTENT_TYPE" else f"HTTP_{name.upper().replace('-', '_')}"
     environ = create_environ("/", base_url="http://localhost")
+    most = _LIMITS.get(variable, HEAD_MAX)
 
     def work(text: str) -> object:
-        with APP.request_context({**environ, variable: text.encode("utf-8", "replace").decode("latin-1")}):
+        with APP.request_context(
+            {**environ, variable: text.encode("utf-8", "replace").decode("latin-1")[:most]}
+        ):
             return read()
 
     return work

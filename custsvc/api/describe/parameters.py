@@ -34,7 +34,7 @@ def text(name: str, description: str, longest: int, **schema: Any) -> Parameter:
 
 
 # Neither NUL nor nothing but white space.
-_SAYS_SOMETHING: Final = r"^[^\x00]*[^\x00\s][^\x00]*$"
+_SAYS_SOMETHING: Final = r"^\s*[^\x00\s][^\x00]*$"
 FILTERS: Final = (
     text(
         "q",

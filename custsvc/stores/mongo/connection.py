@@ -76,7 +76,7 @@ class Connection:
 
     def __init__(self, url: str, suffix: str = "") -> None:
         self.address = address(url)
-        given = {name.lower() for name in re.findall(r"[?&]([^=&]+)=", url)}
+        given = {name.lower() for name in re.findall(r"[?&]([^=&?]+)=", url)}
         options = {name: value for name, value in _OPTIONS.items() if name.lower() not in given}
         codec: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC)
         with translated(self.address):

@@ -59,7 +59,7 @@ _CREATE: Final = re.compile(
     r"CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+IF\s+NOT\s+EXISTS\s+(?P<name>\w+)\s+ON\s+(?P<table>\w+)",
     re.IGNORECASE,
 )
-_CONCURRENTLY: Final = re.compile(r"\s+CONCURRENTLY", re.IGNORECASE)
+_CONCURRENTLY: Final = re.compile(r"\sCONCURRENTLY", re.IGNORECASE)
 
 
 class Migrator:

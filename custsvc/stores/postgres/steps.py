@@ -20,7 +20,7 @@ from importlib.resources import files
 from typing import Final, Literal, NamedTuple, cast, get_args
 
 Kind = Literal["transaction", "concurrently", "fill", "terms"]
-_MARK: Final = re.compile(r"^-- @(\w+)[^\n]*\n", re.MULTILINE)
+_MARK: Final = re.compile(r"^-- @(\w++)[^\n]*\n", re.MULTILINE)
 _COMMENT: Final = re.compile(r"--[^\n]*")
 
 
