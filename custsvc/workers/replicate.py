@@ -152,7 +152,12 @@ class Replicate:
             event = self._judged(message, dead)
             if event is not None:
                 events.append(event)
-        # Bad records are on the dead-letter topic before the position moves past them.
+        return self._buried(dead, events, positions)
+
+    def _buried(
+        self, dead: list[Record], events: list[ReceivedEvent], positions: Positions
+    ) -> Callable[[], None]:
+        """Bury bad records, before the position moves past them; returns the applying of the rest."""
         if dead:
             self._dead.bury(dead)
             crash.point("replicate.buried")
@@ -180,10 +185,7 @@ class Replicate:
             bad = BadEvent("refused", f"the database of the copy refuses it: {refused}")
             self._dead.judge(message, bad)
             dead.append(dead_letter(message, bad))
-        if dead:
-            self._dead.bury(dead)
-            crash.point("replicate.buried")
-        return partial(self._apply, self._replica.applying([]), positions, len(dead))
+        return self._buried(dead, [], positions)
 
     def _apply_now(self, read: Sequence[tuple[Any, ReceivedEvent]]) -> None:
         events = [event for _, event in read]
