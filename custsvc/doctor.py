@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -25,6 +25,7 @@ Level = Literal["ok", "warning", "failed"]
 
 _DISK_MIN = 1024**3
 _CLOCKS_APART = 2.0
+_DAY_MS = 24 * 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +123,43 @@ def _topic(settings: Settings, topic: Topic, brokers: int) -> Iterator[Finding]:
     if topic.name in (settings.topic_dead, settings.topic_failed) and _keeps_for_ever(topic):
         detail = "keeps for ever what nobody could use, personal data among it"
         wrong.append(Finding("warning", name, detail, "set its retention.ms, say to 1209600000 (14 days)"))
+    wrong += [Finding("warning", name, detail, fix) for detail, fix in _promises(settings, topic)]
     if brokers > 1 and topic.replication < 2:
         fix = "raise its replication factor to 3 (kafka-reassign-partitions), set CUSTSVC_REPLICATION=3"
         wrong.append(Finding("warning", name, "is on one broker only: with that one it is lost", fix))
     yield from wrong or [Finding("ok", name, holds)]
+
+
+def _promises(settings: Settings, topic: Topic) -> Iterator[tuple[str, str]]:
+    """What of a topic's configuration breaks a promise: what happens, and what to set."""
+    config = topic.config
+    if config.get("unclean.leader.election.enable") == "true":
+        detail = "a broker that lacks the newest records may become the leader: then they are lost"
+        yield detail, "set its unclean.leader.election.enable to false"
+    enough = _number(config, "min.insync.replicas", 1)
+    if topic.replication > 1 and enough < 2:
+        detail = "takes a record that only one broker has: with that one it is lost"
+        yield detail, "set its min.insync.replicas to 2"
+    if enough > topic.replication:
+        detail = f"wants {enough} brokers in step and is on {topic.replication}: it takes no record"
+        yield detail, f"set its min.insync.replicas to {max(1, topic.replication - 1)}"
+    if topic.name == settings.topic_updates and config.get("cleanup.policy") == "compact":
+        yield from _compaction(config)
+
+
+def _compaction(config: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    least, most = 7 * _DAY_MS, 14 * _DAY_MS
+    if _number(config, "min.compaction.lag.ms", 0) < least:
+        detail = "a consumer that is away for less than a week may miss changes"
+        yield detail, f"set its min.compaction.lag.ms to {least} (7 days)"
+    if _number(config, "max.compaction.lag.ms", 2**63 - 1) > most:
+        detail = "what was erased may stay on it for longer than 14 days"
+        yield detail, f"set its max.compaction.lag.ms to {most} (14 days)"
+
+
+def _number(config: Mapping[str, str], name: str, default: int) -> int:
+    value = config.get(name, "")
+    return int(value) if value.lstrip("-").isdecimal() else default
 
 
 def _layout(settings: Settings) -> Iterator[Finding]:
