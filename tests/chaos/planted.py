@@ -206,10 +206,10 @@ PostgresReplica._write = _write
         {
             _CONSUME: [
                 (
-                    "left = self._handle(messages)\n",
+                    "left = self._handle(messages, offsets)\n",
                     "client.commit(offsets=[TopicPartition(*w, o) for w, o in"
-                    " next_offsets(messages).items()], asynchronous=False);"
-                    " left = self._handle(messages)\n",
+                    " offsets.items()], asynchronous=False);"
+                    " left = self._handle(messages, offsets)\n",
                 )
             ],
             _COPY: [("positions=replica.begin", "positions=None")],
