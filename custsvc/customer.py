@@ -50,7 +50,10 @@ _HIDDEN = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x
 
 def same_json(a: Any, b: Any) -> bool:
     """Whether two values are written alike. Python's == takes 1, 1.0 and true for one value."""
-    return orjson.dumps(a) == orjson.dumps(b)
+    try:
+        return orjson.dumps(a) == orjson.dumps(b)
+    except TypeError:
+        return False  # what cannot be written, a number too long or half a character, is not stored anywhere
 
 
 # What a copied value has around it: white space and marks. No joiners: some scripts end words in them.
