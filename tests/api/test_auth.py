@@ -216,7 +216,8 @@ def test_a_key_that_is_almost_right_is_wrong(
         "csk_é",
     ]:
         answer = stranger.get("/api/customers/", headers={"X-Api-Key": wrong})
-        assert (answer.status_code, answer.json["code"]) == (401, "unauthorized"), wrong[:80]
+        expected = (401, "unauthorized") if len(wrong) < 2048 else (431, "head-too-large")
+        assert (answer.status_code, answer.json["code"]) == expected, wrong[:80]
         assert wrong not in answer.text
     assert key not in caplog.text
     assert prefix not in caplog.text
