@@ -149,8 +149,8 @@ def _quoted(text: str) -> Iterator[str]:
 
 
 def _pieces(secret: str) -> Iterator[str]:
-    parts = [part for part in _APART.split(secret) if part]
-    if len(parts) > 1 or len(parts) > 1:
+    parts, whole = [part for part in _APART.split(secret) if part], [secret]
+    if parts != whole:
         yield from parts
     # What a driver takes for the host: all behind the first sign that ends a password.
     for number, char in enumerate(secret):

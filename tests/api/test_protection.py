@@ -197,7 +197,7 @@ def test_quotes_and_placeholders_are_text_like_any_other(client: Client, text: s
     """S7."""
     created = client.create(name=f"Q {text} Z", metadata={"k": text})
     ask: list[dict[str, Any]] = [
-        {"q": text},
+        {"q": f"Q {text} Z"},
         {"name__startswith": f"Q {text}"},
         {"metadata.k": text},
         {f"metadata.{text}": "x"},
