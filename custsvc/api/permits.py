@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Final
 
@@ -30,7 +31,7 @@ class Revoked(Exception):
 class Permit:
     """The right to one long answer. Called, it tells whether that still holds; it is to be closed."""
 
-    __slots__ = ("_close", "_known_at", "_may", "ask")
+    __slots__ = ("__weakref__", "_close", "_known_at", "_may", "ask")
 
     def __init__(self, ask: Ask, close: Callable[[Permit], None]) -> None:
         self.ask = ask
@@ -60,7 +61,8 @@ class Permits:
     def __init__(self, every: float = ASK_EVERY) -> None:
         self._every = every
         self._lock = threading.Lock()
-        self._open: set[Permit] = set()
+        # Weakly, so that an answer dropped without being closed is not asked for until the process ends.
+        self._open: weakref.WeakSet[Permit] = weakref.WeakSet()
         self._running = False
 
     def issue(self, ask: Ask) -> Permit:
