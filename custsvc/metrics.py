@@ -9,7 +9,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable that names the folder in which the processes of `serve` add up what they count."""
 
 _lock = threading.Lock()
 _beats: dict[str, float] = {}

@@ -17,7 +17,7 @@ from . import crash
 from .batch import Batch, BatchResult, Operation
 from .changes import Caller, Changes, expected
 from .customer import Customer, Fields, Stored, utc_now
-from .erasure import Leftovers, scrubbed
+from .erasure import scrubbed
 from .errors import (
     Conflict,
     CustomerDeleted,
@@ -29,6 +29,7 @@ from .errors import (
 )
 from .events import EVENT_LIMIT, Change, after_of, op_of
 from .idempotency import Idempotency
+from .leftovers import Leftovers
 from .stores.base import Answer, Answers, CustomerStore
 
 __all__ = ["Caller", "CustomerService"]

@@ -15,7 +15,8 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
 from ..auth import KeyRing
-from .bodies import Admitted, Ask, Known, Overloaded
+from .asked import ASK, Admitted, Asked
+from .bodies import Ask, Known, Overloaded
 from .guard import ALLOWANCE, sent_key
 from .intake import BODY_MAX
 from .refusals import refuse
@@ -23,22 +24,10 @@ from .refusals import refuse
 if TYPE_CHECKING:
     from ..config import Settings
 
-# Set in the environ of a request whose body is yet to be read.
-ASK: Final = "custsvc.ask"
 _MOST: Final = re.compile(r"/(?:api/)?customers(?:/[1-9][0-9]{0,18})?/?")
 
 # Runs the app in a lane; False where none was to be had in time.
 Brief = Callable[[Any, Any], bool]
-
-
-class Asked:
-    """The question, and the app's answer: `admitted` stays None where it refuses."""
-
-    __slots__ = ("admitted", "allowance")
-
-    def __init__(self) -> None:
-        self.admitted: Admitted | None = None
-        self.allowance: Any = None
 
 
 class _Answer:

@@ -16,15 +16,14 @@ from werkzeug.routing import BaseConverter
 from ..auth import ANONYMOUS, KeyRing, check_exposure
 from ..config import Settings
 from ..customer import INT64_MAX
-from ..erasure import Leftovers
+from ..leftovers import Leftovers
 from ..service import CustomerService
 from ..stores import open_store
 from ..stores.base import Store
 from ..stores.limit import EventLimit
 from ..web import add_pages
 from . import batch, bulk, customers, docs, events, failed, health, measure, notifications, unsubscribe
-from .admission import ASK, Asked
-from .bodies import Admitted
+from .asked import ASK, Admitted, Asked
 from .compress import SHORTEST, compress
 from .copy import Copy
 from .cursors import Cursors

@@ -22,10 +22,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from .asked import Admitted
 from .intake import IN_MEMORY, PIECE, TAKEN, encoding_of, take
 from .problems import Problem
 from .refusals import refuse, refuse_with
@@ -49,14 +50,6 @@ _LINGER: Final = 5.0
 _LINGER_BYTES: Final = 4 * 1024 * 1024
 # What all bodies that are waited for may take in temporary files.
 SPOOL_MAX: Final = 512 * 1024 * 1024
-
-
-class Admitted(NamedTuple):
-    """Who sends a body, and how long it may be. `stranger`: nobody signed in for it."""
-
-    caller: str
-    limit: int
-    stranger: bool = False
 
 
 # Tells at a look who sends a body; None for those that must be asked for.

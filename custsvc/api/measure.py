@@ -20,9 +20,9 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from .. import __version__
 from ..errors import CustsvcError
+from ..metrics import METRICS_FOLDER
 from ..stores.base import Depth, Store
 from .resource import ApiResource
-from .server import METRICS_FOLDER
 
 # Counting a long backlog costs; nobody needs it more often.
 _DEPTH_GOOD: Final = 5.0

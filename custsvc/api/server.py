@@ -29,6 +29,7 @@ from ..auth import check_exposure
 from ..collector import spare_batches
 from ..config import Settings
 from ..errors import ConfigurationError
+from ..metrics import METRICS_FOLDER
 from .bodies import asking_most
 from .heads import HEAD_MAX
 from .limit import table
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ROLE: Final = "serve"
-METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 # Requests in hand get this long to finish; the promise for the whole stop is ten seconds.
 STOP_WITHIN: Final = 8
 # A client must send the head of its request within this time (also the next one on the same connection).
@@ -169,10 +169,10 @@ def _load(settings: Settings, parent: int, stopping: Flag, starting: Starting, l
     from .admission import known, question
     from .app import build
     from .bodies import Bodies, Call
+    from .carrier import carry_streams
     from .lanes import Lanes
     from .purge import keep_purging
     from .sockets import watch_connections
-    from .streams import carry_streams
 
     lanes = Lanes(settings.threads, settings.queue_timeout)
     app = build(settings, limit_table=limit_table, starting=starting)

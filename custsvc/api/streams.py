@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 from flask import Response, request
 
 from ..config import Settings
-from .bodies import Call
 from .permits import Ask, Permit, Permits, Revoked
 from .problems import Problem
 
@@ -101,6 +100,13 @@ def _too_many(what: str) -> Problem:
     return Problem(503, "too-many-streams", detail, headers=[_RETRY_AFTER])
 
 
+def takes_thread() -> bool:
+    """Whether this thread just made a long answer, to be written by another thread. Asking takes the note."""
+    carry = getattr(_thread, "carry", False)
+    _thread.carry = False
+    return carry
+
+
 class LazyFeed:
     """The process's feed of events, made when somebody first wants it: Kafka's client is not small."""
 
@@ -163,39 +169,3 @@ class _Parts(Iterator[bytes]):
                 self._parts.close()  # type: ignore[union-attr]
         finally:
             release()
-
-
-class Carrier:
-    """Stands for the server's side of a request, and has a long answer written by a thread of its own."""
-
-    __slots__ = ("_proto", "response_bytes")
-
-    def __init__(self, proto: Any) -> None:
-        self._proto = proto
-        self.response_bytes = proto.response_bytes
-
-    def response_iter(self, status: int, headers: Any, body: Any) -> None:
-        if not getattr(_thread, "carry", False):
-            self._proto.response_iter(status, headers, body)
-            return
-        _thread.carry = False
-        threading.Thread(
-            target=self._proto.response_iter, args=(status, headers, body), name="stream", daemon=True
-        ).start()
-
-
-def carry_streams(prepare: Callable[[Call], Call]) -> None:
-    """Let granian's workers of this process write long answers on other threads.
-
-    `prepare` makes of granian's way to run the application the one that is to be taken.
-    """
-    from granian.server import mp as granian  # it offers no way of its own; a test tells when this breaks
-
-    mp: Any = granian
-    original = mp._wsgi_call_wrap
-
-    def wrap(callback: Any, *options: Any) -> Callable[[Any, Any], Any]:
-        call = prepare(original(callback, *options))
-        return lambda proto, scope: call(Carrier(proto), scope)
-
-    mp._wsgi_call_wrap = wrap

@@ -20,10 +20,10 @@ from typing import Any
 import orjson
 
 from ..config import Settings
-from ..erasure import forget_addresses
 from ..errors import BadEvent, NewerSchema
 from ..events import decode, stated_time
 from ..kafka import Publisher, Record
+from ..leftovers import forget_addresses
 from ..stores.base import Ledger, Notification, Recipients
 from ..workers.consume import Consuming, Offsets
 from ..workers.loop import Stop

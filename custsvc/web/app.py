@@ -8,7 +8,7 @@ from flask import Blueprint, Flask, Response, g, redirect, render_template, requ
 from werkzeug.exceptions import HTTPException
 
 from .. import __version__
-from ..api.admission import ASK
+from ..api.asked import ASK
 from ..api.codes import CODES
 from ..api.guard import ALLOWANCE, address_of
 from ..api.problems import Problem, answer, problem_of

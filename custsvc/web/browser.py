@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
-from flask import Response, request
+from flask import Response, current_app, request
 
 from ..api.resource import Services
 from ..auth import ANONYMOUS, Principal
@@ -167,9 +167,8 @@ def _id(token: str) -> str:
 
 def is_secure() -> bool:
     """Whether the browser reached us by TLS, by itself or through the proxy that public_url tells of."""
-    from .access import services
-
-    return request.is_secure or services().settings.public_url.startswith("https://")
+    services: Services = current_app.extensions["custsvc"]
+    return request.is_secure or services.settings.public_url.startswith("https://")
 
 
 def cookie_name() -> str:

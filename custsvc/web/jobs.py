@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import orjson
 
-from ..erasure import erased_since
 from ..errors import CustsvcError
+from ..leftovers import erased_since
 from ..stores.base import Facts
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from custsvc.api.bodies import SPOOL_MAX, Admitted, Overloaded, Room
+from custsvc.api.asked import Admitted
+from custsvc.api.bodies import SPOOL_MAX, Overloaded, Room
 from custsvc.api.intake import IN_MEMORY, encoding_of, take
 from custsvc.api.problems import Problem
 
