@@ -88,6 +88,18 @@ def header(name: str, description: str, **schema: Any) -> Parameter:
     return Parameter(name, description, {"type": "string", **schema}, place="header")
 
 
+# A time as HTTP writes it, with the days that each month has.
+_DAY: Final = (
+    "(0[1-9]|1[0-9]|2[0-8]) (Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+    "|31 (Jan|Mar|May|Jul|Aug|Oct|Dec)"
+    "|(29|30) (Jan|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+)
+_YEAR: Final = "[12][0-9]{3}"
+_LEAP_YEAR: Final = "([12][0-9](0[48]|[2468][048]|[13579][26])|2000)"
+_HTTP_DATE: Final = (
+    f"^(Mon|Tue|Wed|Thu|Fri|Sat|Sun), (({_DAY}) {_YEAR}|29 Feb {_LEAP_YEAR}) "
+    "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9] GMT$"
+)
 # Ours, also as a server in between makes it that compresses.
 _TAG: Final = r'^(\*|(W/)?"v[1-9][0-9]{0,17}(-gzip)?")$'
 IF_MATCH = header(
@@ -109,7 +121,7 @@ UNMODIFIED_SINCE = header(
     "If-Unmodified-Since",
     "A Last-Modified; where the customer changed in a later second, 412. Counts only without If-Match, which "
     "is exact.",
-    pattern="^[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT$",
+    pattern=_HTTP_DATE,
 )
 GUARDS: Final = (IF_MATCH, UNLESS, UNMODIFIED_SINCE)
 PREFER = header(
