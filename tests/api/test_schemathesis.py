@@ -138,11 +138,14 @@ def operation_id(case: Any) -> str:
 def excluded(case: Any) -> list[Any]:
     if operation_id(case) in HALF_DESCRIBED:
         return [positive_data_acceptance]
+    body = case.body if isinstance(case.body, dict) else {}
     # 1e300 is taken, and a whole number of as many digits is not; to a schema they are the same number.
-    metadata = case.body.get("metadata") if isinstance(case.body, dict) else None
+    metadata = body.get("metadata")
     values = metadata.values() if isinstance(metadata, dict) else ()
     huge = any(isinstance(value, float) and abs(value) >= 2**63 for value in values)
-    return [negative_data_rejection] if huge else []
+    # The edges of a text are trimmed before it is measured, which a schema cannot say.
+    trimmed = any(isinstance(text, str) and text != text.strip() for text in body.values())
+    return [negative_data_rejection] if huge or trimmed else []
 
 
 @pytest.mark.timeout(1800)
