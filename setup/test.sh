@@ -36,6 +36,15 @@ ensure_chromium() {
   say ""
 }
 
+# Some tests put a PgBouncer before PostgreSQL. Without one they are skipped, loudly.
+ensure_pgbouncer() {
+  if command -v pgbouncer >/dev/null || [[ -x /usr/sbin/pgbouncer ]]; then return; fi
+  if can_apt && apt_install pgbouncer; then return; fi
+  say ""
+  say "  NOTE: there is no PgBouncer here, so its tests cannot run (apt-get install pgbouncer)."
+  say ""
+}
+
 failed=()
 check() {
   say "== $*"
@@ -49,6 +58,7 @@ check mypy
 if [[ "$with_tests" == true ]]; then
   ensure_libcurl
   ensure_chromium
+  ensure_pgbouncer
   say "== pytest"
   # All of them side by side, as they mostly wait; a module's tests stay together and share what it starts.
   if (($# == 0)) && [[ "$marks" != long ]]; then set -- --numprocesses 4 --dist loadscope --no-loadscope-reorder; fi

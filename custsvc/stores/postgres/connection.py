@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import psycopg2
@@ -15,7 +16,10 @@ from psycopg2 import errors, extensions
 
 from ...errors import ConfigurationError, DataRefused, TemporaryError
 from ...lane import here
+from . import pooler
 from .deadline import deadlines
+
+logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 5
 # No statement may hold a worker for longer; bulk work raises it for its own transaction.
@@ -23,10 +27,14 @@ STATEMENT_TIMEOUT = 30
 # Longer, since the server should be the one to end it.
 ANSWER_TIMEOUT = STATEMENT_TIMEOUT + 5.0
 
-_OPTIONS = (
-    f"-c timezone=UTC -c statement_timeout={STATEMENT_TIMEOUT}s -c lock_timeout=10s "
-    "-c idle_in_transaction_session_timeout=60s -c jit=off"
-)
+# Of a session.
+_SETTINGS: Final = {
+    "timezone": "UTC",
+    "statement_timeout": f"{STATEMENT_TIMEOUT}s",
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "60s",
+    "jit": "off",
+}
 # Of the connection; a dead network is noticed within seconds, idle or not.
 _DEFAULTS: dict[str, Any] = {
     "connect_timeout": CONNECT_TIMEOUT,
@@ -43,6 +51,7 @@ _CONFIGURATION = re.compile(
     r"|invalid \w+ value|invalid value for parameter|unrecognized configuration parameter"
     r"|definition of service|could not parse network address|private key file"
     r"|server requested|channel binding required|authentication method requirement"
+    r"|no such (database|user)|unsupported startup parameter"
 )
 
 # The classes of SQLSTATE that may be gone the next time: connections, conflicts, resources, locks, an
@@ -51,6 +60,8 @@ _CONFIGURATION = re.compile(
 _PASSING = ("08", "25006", "25P", "40", "53", "55", "57", "58")
 # A connection that lives, but to a server or a state where it can only fail: the next one may be better.
 _WRONG = (errors.ReadOnlySqlTransaction, errors.InvalidSqlStatementName, errors.CannotConnectNow)
+# Addresses that a pooler was noticed at, and said so.
+_pooled: Final[set[str]] = set()
 _OF_DATA = (psycopg2.DataError, psycopg2.ProgrammingError, psycopg2.NotSupportedError)
 
 
@@ -72,12 +83,30 @@ class Statement(NamedTuple):
 
 
 class Connection(extensions.connection):
-    """A connection that remembers what it has prepared."""
+    """A connection that remembers what it has prepared; behind a pooler it prepares nothing."""
 
     prepared: set[str]
+    # Settings that each transaction brings along, behind a pooler; and the statement that does it.
+    settings: dict[str, str] | None = None
+    brings = b""
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether the session may be another one in the next transaction."""
+        return self.settings is not None
+
+    def bring(self, settings: dict[str, str]) -> None:
+        """From now on the session may change with each transaction, and each begins with these settings."""
+        self.settings = (self.settings or {}) | settings
+        self.brings = pooler.bringing(self.settings).as_string(self).encode()
+        self.cursor_factory = pooler.PooledCursor
 
     def run(self, cursor: extensions.cursor, statement: Statement, params: Sequence[Any]) -> None:
         """Execute a prepared statement, preparing it in the same round trip where it is new here."""
+        if self.is_pooled:
+            values = {str(number): value for number, value in enumerate(params, 1)}
+            cursor.execute(pooler.as_text(statement.sql, statement.types), values)
+            return
         if statement.name not in self.prepared:
             prepare = f"PREPARE {statement.name} ({statement.types}) AS {statement.sql};"
             try:
@@ -90,33 +119,88 @@ class Connection(extensions.connection):
         cursor.execute(statement.execute, params)
 
 
-def connect(url: str, name: str = "custsvc", *, schema: str | None = None) -> Connection:
+def connect(
+    url: str, name: str = "custsvc", *, schema: str | None = None, pooled: bool = False
+) -> Connection:
     """A new connection in autocommit. Raises TemporaryError or ConfigurationError with the fix.
 
-    What the address sets itself counts, but for `schema`.
+    What the address sets itself counts, but for `schema`. A pooler is noticed; `pooled` says that there is
+    one which is not.
     """
     try:
-        connection: Connection = psycopg2.connect(
-            url, connection_factory=Connection, fallback_application_name=name, **_parameters(url, schema)
-        )
+        options = _options(url, schema)
+        try:
+            connection = _open(url, name, options)
+        except psycopg2.Error as exc:
+            if not pooler.refuses_options(exc):
+                raise
+            connection, pooled = _open(url, name, ""), True
+        if not pooled and _is_direct(connection):
+            return connection
+        return _shared(connection, url, name, pooler.settings_of(options))
     except psycopg2.Error as exc:
         raise _not_connected(url, exc) from exc
+
+
+def _open(url: str, name: str, options: str) -> Connection:
+    given = extensions.parse_dsn(url)
+    # Of several hosts the one that takes writes: after a failover that is another one.
+    writable = {"target_session_attrs": "read-write"} if "," in given.get("host", "") else {}
+    defaults = {name: value for name, value in (_DEFAULTS | writable).items() if name not in given}
+    connection: Connection = psycopg2.connect(
+        url, connection_factory=Connection, fallback_application_name=name, options=options, **defaults
+    )
     connection.autocommit = True
     connection.prepared = set()
     return connection
 
 
-def _parameters(url: str, schema: str | None) -> dict[str, Any]:
-    given = extensions.parse_dsn(url)
-    options = [_OPTIONS, given.get("options", "")]
+def _options(url: str, schema: str | None) -> str:
+    ours = [f"-c {name}={value}" for name, value in _SETTINGS.items()]
+    options = [*ours, extensions.parse_dsn(url).get("options", "")]
     if schema:
         options.append(f"-c search_path={schema}")
-    # Of several hosts the one that takes writes: after a failover that is another one.
-    writable = {"target_session_attrs": "read-write"} if "," in given.get("host", "") else {}
-    return {
-        **{name: value for name, value in (_DEFAULTS | writable).items() if name not in given},
-        "options": " ".join(options).rstrip(),
-    }
+    return " ".join(options).rstrip()
+
+
+def _is_direct(connection: Connection) -> bool:
+    """Whether the server's process is the one that the connection was made with."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        return cursor.fetchone() == (connection.get_backend_pid(),)
+
+
+def _shared(connection: Connection, url: str, name: str, settings: dict[str, str]) -> Connection:
+    """A connection through a pooler. Raises ConfigurationError where that knows no transactions."""
+    connection.bring(settings)
+    if not _takes_transactions(connection):
+        # It hangs up without a word; so does one that is being stopped, but hardly twice.
+        connection = _open(url, name, "")
+        connection.bring(settings)
+        if not _takes_transactions(connection):
+            raise pooler.no_transactions(address(url))
+    level = logging.DEBUG if address(url) in _pooled else logging.INFO
+    _pooled.add(address(url))
+    logger.log(
+        level,
+        "PostgreSQL at %s is behind a pooler: nothing is prepared, each transaction brings its settings",
+        address(url),
+        extra={"action": "pooled"},
+    )
+    return connection
+
+
+def _takes_transactions(connection: Connection) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        try:
+            cursor.execute("BEGIN")
+            cursor.execute("ROLLBACK")
+        except psycopg2.OperationalError:
+            if connection.closed:
+                return False
+            raise
+    return True
 
 
 def _not_connected(url: str, exc: psycopg2.Error) -> ConfigurationError | TemporaryError:
@@ -147,6 +231,13 @@ def address(url: str) -> str:
 def _one_line(exc: BaseException) -> str:
     text = " ".join(str(exc).split())
     return re.sub(r'^connection to server at "[^"]*".* failed: ', "", text) or type(exc).__name__
+
+
+def temporary(cursor: extensions.cursor, table: str, like: str) -> None:
+    """Make a table for the rows of this transaction."""
+    # Made once for a session; one that is shared is left as it was.
+    end = "DROP" if cursor.connection.is_pooled else "DELETE ROWS"  # type: ignore[attr-defined]
+    cursor.execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS {table} ({like}) ON COMMIT {end}")
 
 
 @contextmanager
@@ -202,13 +293,15 @@ class Connections:
         self._local = threading.local()
         self._of_lane: dict[int, Connection] = {}
         self._all: weakref.WeakSet[Connection] = weakref.WeakSet()
+        # Somebody gives transactions other sessions, though a connection does not show it.
+        self._swapped = False
 
     def get(self) -> Connection:
         lane = here.lane
         mine = getattr(self._local, "connection", None) if lane is None else self._of_lane.get(lane)
         connection: Connection | None = mine
         if connection is None or connection.closed:
-            connection = connect(self.url, schema=self.schema)
+            connection = connect(self.url, schema=self.schema, pooled=self._swapped)
             if lane is None:
                 self._local.connection = connection
             else:
@@ -218,7 +311,7 @@ class Connections:
 
     def another(self, name: str) -> Connection:
         """A connection that no thread has yet; the caller closes it."""
-        return connect(self.url, name, schema=self.schema)
+        return connect(self.url, name, schema=self.schema, pooled=self._swapped)
 
     @contextmanager
     def cursor(self) -> Iterator[extensions.cursor]:
@@ -249,7 +342,11 @@ class Connections:
             deadlines.within(connection, ANSWER_TIMEOUT),
             connection.cursor() as cursor,
         ):
-            connection.run(cursor, statement, params)
+            try:
+                connection.run(cursor, statement, params)
+            except errors.InvalidSqlStatementName:
+                self._swapped = True
+                raise
             return cursor.fetchall() if cursor.description else []
 
     def read(self, statement: Statement, params: Sequence[Any]) -> list[tuple[Any, ...]]:

@@ -17,7 +17,7 @@ from ...events import Change, CustomerEvent
 from ..base import Answer
 from . import copying
 from .answers import ADD_ANSWER, answer_row, is_key_taken
-from .connection import ConnectionLost, Connections, Statement
+from .connection import ConnectionLost, Connections, Statement, temporary
 from .queries import PostgresQueries
 from .rows import CHANGEABLE, COPIED, TYPES, copied_customer, customer_row
 
@@ -86,7 +86,6 @@ _UPDATE_KEYED = _update(
     f", k AS ({_KEEP} SELECT $16, $17, $18, $19, $20 FROM u)",  # noqa: S608 - constants
 )
 
-_CHANGED = "CREATE TEMPORARY TABLE IF NOT EXISTS changed (LIKE customer) ON COMMIT DELETE ROWS"
 _UPDATE_MANY = f"""
     UPDATE customer AS c SET {", ".join(f"{name} = changed.{name}" for name in CHANGEABLE)}
     FROM changed WHERE c.id = changed.id
@@ -220,7 +219,7 @@ def _copy_customers(cursor: Cursor, changes: Sequence[Change]) -> None:
     changed = {id_: version for id_, version in expected.items() if version}
     if changed:
         _lock(cursor, changed)
-        cursor.execute(_CHANGED)
+        temporary(cursor, "changed", "LIKE customer")
         _copy(cursor, "changed", [last[id_] for id_ in changed])
         cursor.execute(_UPDATE_MANY)
 

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any, NamedTuple
 
 from ...errors import ConfigurationError, TemporaryError
 from ...events import CustomerEvent
 from ..base import Batch, Depth, Known, restored
 from .connection import Connection, Connections, Statement, address, translated
+from .locks import try_lock
 
 _LOCK = 0x63757374_00000002
 # Before every transaction there ever was: everything is new.
@@ -126,23 +127,32 @@ class PostgresOutbox:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._connection: Connection | None = None
+        # Behind a pooler: the connection that has the lock, in a transaction, beside the one that reads.
+        self._lock: Connection | None = None
         self._pid = 0
         self._cursor = _Cursor(_BEGINNING, None, 0)
 
     @contextmanager
     def lead(self) -> Iterator[bool]:
-        with closing(self._connections.another("custsvc relay")) as connection:
+        with ExitStack() as stack:
+            connection = stack.enter_context(closing(self._connections.another("custsvc relay")))
             if not self._try_lock(connection):
                 yield False
                 return
+            if connection.is_pooled:
+                self._lock = connection
+                connection = stack.enter_context(closing(self._connections.another("custsvc relay")))
+                connection.bring({"synchronous_commit": "off"})
             self._connection = connection
             try:
                 self._load()
                 yield True
             finally:
-                self._connection = None
+                self._connection = self._lock = None
 
     def _try_lock(self, connection: Connection) -> bool:
+        if connection.is_pooled:
+            return try_lock(connection, "%s", (_LOCK,), soon=True)
         with translated(connection), connection.cursor() as cursor:
             cursor.execute(_SESSION)
             cursor.execute("SELECT pg_backend_pid(), pg_try_advisory_lock(%s)", (_LOCK,))
@@ -204,8 +214,11 @@ class PostgresOutbox:
             if rows:
                 return self._batch(prev, target, rows, finished=len(rows) < limit)
             prev = target
+        if self._lock is not None:
+            with translated(self._lock), self._lock.cursor() as still_ours:
+                still_ours.execute("SELECT 1")
         ((target, pid),) = self._run(_NOW, (True,))
-        if pid != self._pid:
+        if pid != self._pid and self._lock is None:
             raise ConfigurationError(
                 f"{address(self._connections.url)} shares sessions between clients, so no lock can be held",
                 fix="point the relay at PostgreSQL itself, not at a pooler in transaction mode",

@@ -19,9 +19,10 @@ from psycopg2 import errors
 from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 from psycopg2.sql import SQL, Identifier
 
-from ...errors import Stopped, TemporaryError
+from ...errors import ConfigurationError, Stopped, TemporaryError
 from ..waiting import Waiting
 from .connection import Connection, Connections, translated
+from .locks import try_lock
 
 T = TypeVar("T")
 
@@ -31,14 +32,7 @@ _GAP: Final = 0.3
 _LONGEST_GAP: Final = 3.0
 # One process at a time. Not the lock of earlier releases, which wait for theirs in a statement: an index that
 # is made concurrently would wait for that statement's snapshot.
-_ALONE: Final = (
-    "SELECT pg_try_advisory_xact_lock(1668510580, hashtext('migrate ' || coalesce(%s, current_schema(), '')))"
-)
-# A machine that is gone without a word must not hold the lock for hours.
-_BEGIN: Final = """
-    BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL tcp_keepalives_idle = 30;
-    SET LOCAL tcp_keepalives_interval = 5; SET LOCAL tcp_keepalives_count = 3
-"""
+_ALONE: Final = "1668510580, hashtext('migrate ' || coalesce(%s, current_schema(), ''))"
 _IS_HELD: Final = "another process migrates this database"
 # Whoever holds a lock on one of our tables, the longest first.
 _HOLDERS: Final = """
@@ -108,10 +102,22 @@ class Migrator:
         return result
 
     def _alone(self, statement: str) -> None:
-        with self._interruptible(), translated(self._connection), self._connection.cursor() as cursor:
-            # It waits for transactions that are open, as long as they are, and holds up nobody meanwhile.
-            cursor.execute("SET lock_timeout = 0; SET statement_timeout = 0")
+        self._check_session(statement)
+        # Nothing may come before it in its transaction.
+        alone = self._connection.cursor(cursor_factory=Cursor)
+        with self._interruptible(), translated(self._connection), alone as cursor:
+            if not self._connection.is_pooled:
+                # It waits for transactions that are open, as long as they are, and holds up nobody meanwhile.
+                cursor.execute("SET lock_timeout = 0; SET statement_timeout = 0")
             cursor.execute(statement)
+
+    def _check_session(self, statement: str) -> None:
+        """Raise ConfigurationError where a statement needs what only a session of its own can have."""
+        if "search_path" in (self._connection.settings or {}):
+            raise ConfigurationError(
+                f"behind a pooler this cannot be said for another schema: {' '.join(statement.split())}",
+                fix="custsvc migrate --backend postgres, once, with PostgreSQL's own address",
+            )
 
     def _index(self, name: str, table: str, statement: str) -> None:
         while True:
@@ -201,22 +207,12 @@ def migrator(connections: Connections, waiting: Waiting) -> Iterator[Migrator]:
 
 
 def _wait_for_turn(lock: Connection, schema: str | None, waiting: Waiting) -> None:
-    """Take the lock of the transaction that `lock` then stays in: it ends with the connection.
-
-    An open transaction, so that it holds behind a pooler too. It has no snapshot, so nobody waits for it.
-    """
     deadline = time.monotonic() + waiting.patience
-    with translated(lock), lock.cursor() as cursor:
-        while True:
-            cursor.execute(_BEGIN)
-            cursor.execute(_ALONE, (schema,))
-            if (cursor.fetchone() or (False,))[0]:
-                return
-            cursor.execute("ROLLBACK")
-            if time.monotonic() > deadline:
-                raise TemporaryError(
-                    f"{_IS_HELD}, and has for {waiting.patience:.0f} s",
-                    dependency="postgres",
-                    fix="wait for it, then run it again",
-                )
-            waiting.pause(_GAP, _IS_HELD)
+    while not try_lock(lock, _ALONE, (schema,)):
+        if time.monotonic() > deadline:
+            raise TemporaryError(
+                f"{_IS_HELD}, and has for {waiting.patience:.0f} s",
+                dependency="postgres",
+                fix="wait for it, then run it again",
+            )
+        waiting.pause(_GAP, _IS_HELD)

@@ -17,15 +17,12 @@ from ...errors import Superseded, TemporaryError
 from ...events import ReceivedEvent, newest
 from ..base import Applied, Positions
 from . import copying, shadow
-from .connection import Connections, refused
+from .connection import Connections, refused, temporary
 from .contents import PostgresContents
 from .rows import CHANGEABLE, COPIED, copied_received
 
 # Bytes: each piece waits for the interpreter, which reads the next batch meanwhile.
 _COPIED_AT_ONCE: Final = 1 << 20
-_INCOMING = """
-    CREATE TEMPORARY TABLE IF NOT EXISTS incoming (LIKE customer INCLUDING DEFAULTS) ON COMMIT DELETE ROWS
-"""
 # The rows come sorted by id: unsorted batches of two processes deadlock, repeated ids are an error.
 _UPSERT = f"""
     INSERT INTO {{table}} AS c ({COPIED}) SELECT {COPIED} FROM incoming ORDER BY id
@@ -109,7 +106,7 @@ class PostgresReplica(PostgresContents):
         written = 0
         with _no_exceptions(), self._connections.transaction() as cursor:
             if rows:
-                cursor.execute(_INCOMING)
+                temporary(cursor, "incoming", "LIKE customer INCLUDING DEFAULTS")
                 cursor.copy_expert(f"COPY incoming ({COPIED}) FROM STDIN", BytesIO(rows), _COPIED_AT_ONCE)
                 cursor.execute(self._sql(_UPSERT))
                 written = cursor.rowcount

@@ -15,14 +15,15 @@ from typing import Final
 from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 
 from ... import crash
-from .connection import Connections, translated
+from .connection import Connections
+from .locks import try_lock
 from .rows import COPIED
 
 TABLE: Final = "customer_shadow"
 PREFIX: Final = "shadow:"
 
 # A lock of its own for each copy of a database: a named one is a schema.
-_ALONE = "SELECT pg_try_advisory_lock(1668510580, hashtext('rebuild ' || current_schema()))"
+_ALONE = "1668510580, hashtext('rebuild ' || current_schema())"
 # Where the shadow has not come as far as the copy: to swap would take customers back.
 _BEHIND = """
     SELECT EXISTS (
@@ -46,10 +47,7 @@ _WRITE = f"""
 def alone(connections: Connections) -> Iterator[bool]:
     """Whether nobody else fills a shadow of this copy; the lock ends with the block, or the process."""
     with closing(connections.another("custsvc rebuild")) as connection:
-        with translated(connection), connection.cursor() as cursor:
-            cursor.execute(_ALONE)
-            (ours,) = cursor.fetchone() or (False,)
-        yield bool(ours)
+        yield try_lock(connection, _ALONE)
 
 
 def make(connections: Connections) -> None:

@@ -1,0 +1,69 @@
+"""PostgreSQL behind a pooler that gives each transaction another session, as PgBouncer does.
+
+Nothing lasts there beyond a transaction: no prepared statement, no setting, no temporary table, no lock of a
+session. So each transaction brings its settings along, in the round trip of its first statement, and
+statements go out as text. A pooler shows itself: the process id that it gives its client is not the server's.
+Nobody can ask for its mode, so all are treated alike; one that knows no transactions is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Final
+
+import psycopg2
+from psycopg2 import extensions
+from psycopg2.sql import SQL, Composed, Literal
+
+from ...errors import ConfigurationError
+
+_NO_OPTIONS: Final = re.compile(r"unsupported startup parameter")
+_OPTION: Final = re.compile(r"(?:-c\s*|--)(?P<name>[^=\s]+)=(?P<value>(?:\\.|\S)*)")
+_PLACE: Final = re.compile(r"\$(\d+)")
+
+
+def refuses_options(exc: psycopg2.Error) -> bool:
+    """Whether somebody at this address takes no settings at connect, which PostgreSQL does."""
+    return bool(_NO_OPTIONS.search(str(exc)))
+
+
+def no_transactions(address: str) -> ConfigurationError:
+    """The error of a pooler that gives each statement another session."""
+    return ConfigurationError(
+        f"the pooler at {address} hangs up when a transaction begins, as PgBouncer does in statement mode",
+        fix="set its pool_mode to transaction, or point CUSTSVC_POSTGRES_URL at PostgreSQL itself",
+    )
+
+
+def settings_of(options: str) -> dict[str, str]:
+    """The settings in libpq's `options`; of two of the same name the later one counts."""
+    return {
+        found["name"].replace("-", "_").lower(): re.sub(r"\\(.)", r"\1", found["value"])
+        for found in _OPTION.finditer(options)
+    }
+
+
+def bringing(settings: Mapping[str, str]) -> Composed:
+    """The statement that gives these settings to the transaction it is in."""
+    each = SQL("set_config({}, {}, true)")
+    calls = [each.format(Literal(name), Literal(value)) for name, value in settings.items()]
+    return SQL("SELECT ") + SQL(", ").join(calls) + SQL("; ")
+
+
+class PooledCursor(extensions.cursor):
+    """A cursor whose first statement of each transaction brings the connection's settings along."""
+
+    def execute(self, query: Any, vars: Any = None) -> None:
+        connection: Any = self.connection
+        if connection.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE:
+            query, vars = connection.brings + self.mogrify(query, vars), None
+        super().execute(query, vars)
+
+
+@cache
+def as_text(sql: str, types: str) -> str:
+    """A statement with `$1` … as one that the driver puts values into, by their number."""
+    names = [each.strip() for each in types.split(",")]
+    return _PLACE.sub(lambda found: f"CAST(%({found[1]})s AS {names[int(found[1]) - 1]})", sql)
