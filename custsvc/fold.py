@@ -15,9 +15,9 @@ from typing import Final
 from . import fold_table
 from .marks import normalized
 
-# What is stored depends on it: a change of the table or of the terms is a new version, and a migration that
-# stores all customers' terms anew.
-VERSION: Final = 2
+# What is stored depends on it: a change of the table, of the terms or of a name's key is a new version, and a
+# migration that stores them anew for all customers.
+VERSION: Final = 3
 
 _KATAKANA: Final = (0x30A1, 0x30F6)
 _TO_HIRAGANA: Final = 0x60

@@ -13,6 +13,7 @@ import orjson
 from ..customer import EMAIL_MAX, INT64_MAX, METADATA_VALUE_MAX, NAME_MAX, canonical_email
 from ..errors import FieldError, ValidationError
 from ..marks import normalized
+from ..name_key import name_prefix
 from ..search import Asked, asked
 from ..stores.base import CustomerFilter, CustomerQuery, Deleted, Page, Position, SortField, TimeSpan
 from .cursors import Cursors
@@ -71,17 +72,18 @@ def list_request(given: Mapping[str, str], cursors: Cursors) -> ListRequest:
 def filter_of(given: Mapping[str, str]) -> CustomerFilter:
     """The filter that the parameters describe; those that are no filter are passed over.
 
-    Text of `q` without a single word is met by nobody. Raises Problem for a filter that would filter nothing:
-    whoever sends one means fewer customers, not all of them.
+    Text of `q` without a single word is met by nobody; so is the beginning of a name that compares nothing.
+    Raises Problem for a filter that would filter nothing: whoever sends one means fewer customers, not all.
     """
-    text = _filtering(given, "q", NAME_MAX)
+    text, prefix = (_filtering(given, name, NAME_MAX) for name in ("q", "name__startswith"))
     where = CustomerFilter(
         deleted=cast(Deleted, word_of(given, "deleted", get_args(Deleted), "exclude")),
         email=_email(_filtering(given, "email", EMAIL_MAX)),
-        name_prefix=_filtering(given, "name__startswith", NAME_MAX),
+        name_prefix=prefix,
         created=_span(given, "created"),
         updated=_span(given, "updated"),
         metadata=tuple(sorted(_metadata(given))),
+        nobody=prefix is not None and not name_prefix(prefix),
     )
     return where if text is None else where.asking(_asked(text))
 

@@ -13,6 +13,7 @@ from pymongo import MongoClient, ReadPreference, ReplaceOne
 from pymongo.client_session import ClientSession
 
 from ..events import Change
+from ..name_key import name_key
 from ..search import terms_of
 from ..stores.mongo.connection import COMMITTED, DURABLE, SNAPSHOT, Document, translated
 from ..stores.mongo.customers import customer_document
@@ -105,7 +106,8 @@ def _document(customer: dict[str, Any], doc: bytes) -> Document:
         "updated_on": dt.datetime.fromisoformat(customer["updated_on"]),
         "doc": doc.decode(),
         "terms": terms_of(customer["name"], customer["email"], customer["phone"], customer["metadata"]),
-        "folded": Int64(customer["version"]),
+        "name_key": name_key(customer["name"]),
+        "keyed": Int64(customer["version"]),
     }
 
 

@@ -14,6 +14,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a
 
 from ..errors import ConfigurationError
 from ..events import Change
+from ..name_key import name_key
 from ..search import terms_of
 from ..stores.postgres import copying
 from ..stores.postgres.connection import connect
@@ -87,7 +88,8 @@ class Bare:
             [
                 f"{c['id']}\t{c['version']}\t{c['deleted']}\t{_text(c['name'])}\t{_text(c['email'])}\t"
                 f"{_text(c['phone'])}\t{c['created_on']}\t{c['updated_on']}\t{_text(doc.decode())}\t"
-                f"{tsvector(terms_of(c['name'], c['email'], c['phone'], c['metadata']))}\t{c['version']}\n"
+                f"{tsvector(terms_of(c['name'], c['email'], c['phone'], c['metadata']))}\t"
+                f"{_text(name_key(c['name']))}\t{c['version']}\n"
                 for c, doc in sorted(customers, key=lambda each: int(each[0]["id"]))
             ]
         )
@@ -111,7 +113,8 @@ _UPSERT = f"""
     ON CONFLICT (id) DO UPDATE SET
         version = excluded.version, deleted = excluded.deleted, name = excluded.name, email = excluded.email,
         phone = excluded.phone, created_on = excluded.created_on, updated_on = excluded.updated_on,
-        doc = excluded.doc, terms = excluded.terms, folded = excluded.folded
+        doc = excluded.doc, terms = excluded.terms, name_key = excluded.name_key,
+        keyed = excluded.keyed
     WHERE excluded.version > c.version
 """  # noqa: S608 - constants of this module
 

@@ -248,5 +248,5 @@ def migrate(
         done = store.migrate()
         refilled = store.refill()
     if refilled:
-        say(f"made the search terms of {refilled:,} customers anew")
+        say(f"made the search terms and name keys of {refilled:,} customers anew")
     say("applied " + ", ".join(done) if done else "the schema is up to date")

@@ -46,8 +46,9 @@ class CustomerFilter:
     `words` are folded (`search.words_of`); each must begin a word of name, email or phone, and so must all
     words of one of the ways in each of the `phrases`. While the terms of earlier versions are made anew those
     are found too that have all `earlier` words. `email` is met by the address in any case
-    (`customer.email_key`). `name_prefix` is compared as it is, by code points. `metadata` holds keys with
-    their values as a query spells them. `nobody` is met by no customer.
+    (`customer.email_key`). `name_prefix` begins the name, case and accents aside (`name_key.name_prefix`);
+    while keys are made anew it is taken for `written_prefix`, which is compared as it is. `metadata` holds
+    keys with their values as a query spells them. `nobody` is met by no customer.
     """
 
     deleted: Deleted = "exclude"
@@ -56,6 +57,8 @@ class CustomerFilter:
     earlier: Way = ()
     email: str | None = None
     name_prefix: str | None = None
+    # Not in its text: that is what cursors are bound to, of earlier releases too.
+    written_prefix: str | None = field(default=None, repr=False)
     created: TimeSpan = TimeSpan()
     updated: TimeSpan = TimeSpan()
     metadata: tuple[tuple[str, str], ...] = ()
@@ -68,7 +71,7 @@ class CustomerFilter:
 
     def asking(self, asked: Asked) -> CustomerFilter:
         """This filter, and what a query asks for; a query without a single word is met by nobody."""
-        nobody = not asked.words and not asked.phrases
+        nobody = self.nobody or not (asked.words or asked.phrases)
         return replace(self, words=asked.words, phrases=asked.phrases, earlier=asked.earlier, nobody=nobody)
 
 
@@ -79,7 +82,8 @@ LIVE: Final = CustomerFilter()
 class Position(NamedTuple):
     """A place in a sorted list: a customer's sort key and id.
 
-    The key of a time is its text as in the document, that of an email which is null is "".
+    The key of a time is its text as in the document, that of an email which is null is "". That of a name is
+    its `name_key`, or the name itself in a list that began before all customers had a key.
     """
 
     key: str | int
@@ -90,7 +94,8 @@ class Position(NamedTuple):
 class CustomerQuery:
     """A page of a sorted list: what follows `after`, or, `backward`, what stands before it.
 
-    Every sort ends in the id, in the same direction. Text sorts by code points, no email first.
+    Every sort ends in the id, in the same direction. Names sort by `name_key`, and by code points as they are
+    written in a list that begins while keys are made anew; addresses by code points, no address first.
     """
 
     limit: int = 50
@@ -551,10 +556,10 @@ class Store(Protocol):
         """
 
     def refill(self, waiting: Waiting | None = None) -> int:
-        """Make the terms of customers anew that an earlier version made; returns of how many.
+        """Make the terms and name keys of customers anew that an earlier version made; returns of how many.
 
         It runs beside live traffic, a thousand customers at a time; killed and run again it goes on. Once
-        there are none, searches by `earlier` words end.
+        there are none, searches by `earlier` words end, and lists sort by name keys.
         """
 
     def pending_migrations(self) -> list[str]:

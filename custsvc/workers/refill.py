@@ -1,4 +1,4 @@
-"""Makes the terms of customers anew that an earlier version made, beside the role's own work.
+"""Makes the terms and name keys of customers anew that an earlier version made, beside the role's own work.
 
 Once would do, were there no processes of an earlier release that still write while roles are replaced one by
 one. So it looks again, more and more seldom.
@@ -35,7 +35,7 @@ def _refill(store: Store, stop: Stop) -> None:
             refilled = store.refill(Waiting(stop))
             if refilled:
                 extra = {"action": "refilled", "customers": refilled}
-                logger.info("Made the search terms of %d customers anew", refilled, extra=extra)
+                logger.info("Made the search terms and name keys of %d customers anew", refilled, extra=extra)
         except Stopped:
             return
         except TemporaryError as exc:

@@ -74,6 +74,16 @@ def test_text_without_a_word_finds_nobody(client: Client, customer_id: str) -> N
         assert exported.json == [], text
 
 
+def test_a_beginning_of_which_nothing_is_compared_is_met_by_nobody(client: Client, customer_id: str) -> None:
+    for text, more in product(
+        ("\u0301", "\u00ad", "\u200b\u0301"), ({}, {"q": "ann"}, {"deleted": "include"})
+    ):
+        query = {"name__startswith": text, **more}
+        page = client.get("/api/customers/", query_string=query).json
+        assert (page["results"], page["count"], page["next"]) == ([], 0, None), query
+        assert client.get("/api/customers/export", query_string={**query, "format": "json"}).json == []
+
+
 def test_as_much_text_is_taken_as_the_document_says_and_no_more(client: Client, customer_id: str) -> None:
     for path, name, most in _queries():
         if not most or name in ("plan", "fields"):

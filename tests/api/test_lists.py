@@ -245,6 +245,24 @@ def test_an_address_is_found_in_any_case_and_shown_as_it_was_given(client: Clien
         assert walk(client, f"/api/customers/?limit=1&sort=-email&email={asked}")[0] != []
 
 
+def test_names_sort_and_begin_as_people_expect(client: Client) -> None:
+    """On the list and its pages, in a search, and in an export."""
+    names = ["Emil", "Émile", "Emilia", "Eva"]
+    ids = {client.create(name=name)["id"]: name for name in (*reversed(names), "Zoe")}
+
+    for query, expected in (
+        ("sort=name&limit=1", [*names, "Zoe"]),
+        ("sort=-name&limit=1", ["Zoe", *reversed(names)]),
+        ("sort=name&limit=2&name__startswith=émi", ["Emil", "Émile", "Emilia"]),
+        ("sort=name&limit=1&q=emi", ["Emil", "Émile", "Emilia"]),
+        ("sort=-name&limit=1&name__startswith=EMIL&deleted=include", ["Emilia", "Émile", "Emil"]),
+    ):
+        found, _ = walk(client, f"/api/customers/?{query}")
+        assert [ids[each] for each in found] == expected, query
+    exported = client.get("/api/customers/export?sort=name&name__startswith=EMI&format=json").json
+    assert [each["name"] for each in exported] == ["Emil", "Émile", "Emilia"]
+
+
 SORTS = [f"{sign}{name}" for name in ("id", "name", "email", "updated_on", "version") for sign in ("", "-")]
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from custsvc.customer import Customer, Fields, email_key, format_time
 from custsvc.events import new_change
+from custsvc.name_key import name_key, name_prefix
 from custsvc.search import metadata_terms, terms_of, words_of
 from custsvc.stores.base import CustomerFilter, CustomerQuery, Page, SortField, Store, TimeSpan
 
@@ -71,8 +72,10 @@ def people(store: Store) -> list[Customer]:
 
 
 def key_of(customer: Customer, sort: SortField) -> tuple[Any, int]:
-    if sort in ("name", "email"):
-        return ((getattr(customer.fields, sort) or "").encode(), customer.id)
+    if sort == "name":
+        return (name_key(customer.fields.name), customer.id)
+    if sort == "email":
+        return ((customer.fields.email or "").encode(), customer.id)
     return (getattr(customer, sort), customer.id)
 
 
@@ -85,7 +88,8 @@ def meets(customer: Customer, asked: CustomerFilter) -> bool:
         and all(any(term.startswith(word) for term in terms) for word in asked.words)
         and all(set(metadata_terms(*entry)) & set(terms) for entry in asked.metadata)
         and (asked.email is None or email_key(asked.email) == email_key(f.email or ""))
-        and f.name.startswith(asked.name_prefix or "")
+        and name_key(f.name).startswith(name_prefix(asked.name_prefix or ""))
+        and f.name.startswith(asked.written_prefix or "")
         and all(
             (span.since or time) <= time and (span.before is None or time < span.before)
             for span, time in spans
@@ -121,6 +125,8 @@ FILTERS: dict[str, CustomerFilter] = {
     "address with accents in other case": CustomerFilter("include", email="ZOË@example.org"),
     "prefix": CustomerFilter("include", name_prefix="Ann"),
     "fox": CustomerFilter(name_prefix="\U0001f98a"),
+    "prefix in other letters": CustomerFilter("include", name_prefix="zoe\u0308 o\u2019n"),
+    "prefix as it is written": CustomerFilter("include", written_prefix="Ann"),
     "metadata": CustomerFilter("include", metadata=(("tier", "gold"),)),
     "number": CustomerFilter("include", metadata=(("age", "40"),)),
     "true": CustomerFilter("include", metadata=(("vip", "true"),)),

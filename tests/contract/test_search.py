@@ -51,7 +51,10 @@ def test_each_way_to_write_a_name_or_a_number_finds_it(store: Store, customers: 
 
 
 def earlier_wrote(store: Store, ids: dict[int, list[str]], *, version: int = 1) -> None:
-    """Leave these customers with these terms, as a process of the release before does that writes them."""
+    """Leave these customers with these terms, as a process of the release before does that writes them.
+
+    With version 1 no customer has anything else, as before this release came.
+    """
     if store.name == "postgres":
         with store._connections.cursor() as cursor:  # type: ignore[attr-defined]
             for id, terms in ids.items():
@@ -60,14 +63,14 @@ def earlier_wrote(store: Store, ids: dict[int, list[str]], *, version: int = 1) 
                     (version, " ".join(f"'{term}'" for term in terms), id),
                 )
             if version == 1:
-                cursor.execute("UPDATE customer SET folded = NULL")
+                cursor.execute("UPDATE customer SET keyed = NULL, name_key = NULL")
                 cursor.execute("DELETE FROM custsvc_meta WHERE key = 'terms_version'")
         return
     database: Any = store._connection.database  # type: ignore[attr-defined]
     for id, terms in ids.items():
         database["customer"].update_one({"_id": id}, {"$set": {"version": version, "terms": terms}})
     if version == 1:
-        database["customer"].update_many({}, {"$unset": {"folded": 1}})
+        database["customer"].update_many({}, {"$unset": {"keyed": 1, "name_key": 1}})
         database["custsvc_meta"].delete_one({"_id": "terms_version"})
 
 

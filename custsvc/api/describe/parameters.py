@@ -47,7 +47,7 @@ FILTERS: Final = (
     text("email", "This address, in any case.", EMAIL_MAX, pattern=_SAYS_SOMETHING),
     text(
         "name__startswith",
-        "The name begins with this, letter by letter.",
+        "The name begins with this; case and accents do not matter.",
         NAME_MAX,
         pattern=_SAYS_SOMETHING,
     ),
@@ -69,7 +69,8 @@ FILTERS: Final = (
 )
 SORT = Parameter(
     "sort",
-    "The field to sort by, with - before it to descend. Customers alike in it follow by id.",
+    "The field to sort by, with - before it to descend. Customers alike in it follow by id. Names sort "
+    "by their base letters: case and accents only decide between names that are alike without them.",
     {
         "type": "string",
         "enum": [f"{sign}{field}" for field in get_args(SortField) for sign in ("", "-")],

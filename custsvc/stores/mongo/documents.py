@@ -11,6 +11,7 @@ from pymongo.database import Database
 from ... import crash
 from ...customer import Customer, Fields
 from ...events import ReceivedEvent
+from ...name_key import name_key
 from ...search import terms_of
 from .connection import Document
 
@@ -32,7 +33,8 @@ def plain_document(customer: Customer, doc: bytes) -> Document:
         "updated_on": customer.updated_on,
         "doc": doc.decode(),
         "terms": _terms(f),
-        "folded": Int64(customer.version),
+        "name_key": name_key(f.name),
+        "keyed": Int64(customer.version),
     }
 
 
@@ -70,5 +72,6 @@ def received_document(event: ReceivedEvent) -> Document:
         "updated_on": dt.datetime.fromisoformat(after["updated_on"]),
         "doc": event.doc().decode(),
         "terms": terms_of(after["name"], after["email"], after["phone"], after["metadata"]),
-        "folded": Int64(after["version"]),
+        "name_key": name_key(after["name"]),
+        "keyed": Int64(after["version"]),
     }

@@ -22,6 +22,7 @@ from pymongo.collation import Collation
 
 from ... import crash
 from ...customer import INT64_MAX, Stored, email_key, format_time, parse_time
+from ...name_key import is_name_key, name_prefix
 from ...search import Way, after_prefix, metadata_terms
 from ..base import LIVE, CustomerFilter, CustomerQuery, Deleted, Page, Position, SortField, TimeSpan
 from ..waiting import Waiting
@@ -46,12 +47,16 @@ _CHEAP: Final = 5000
 
 _FIELDS: dict[SortField, str] = {
     "id": "_id",
-    "name": "name",
+    "name": "name_key",
     "email": "email",
     "created_on": "created_on",
     "updated_on": "updated_on",
     "version": "version",
 }
+# Sorted by without a hint: it has an index only where an earlier release made that.
+_WRITTEN_NAME: Final = "name"
+# What a customer may lack, who then comes first. Whom an earlier release wrote a moment ago has no key.
+_MAY_LACK: Final = ("name_key", "email")
 # What `_stored` needs.
 _STORED: Final = {"version": 1, "deleted": 1, "doc": 1, "hlc": 1}
 _TERMS: Final = [("terms", ASCENDING), ("_id", ASCENDING)]
@@ -149,29 +154,39 @@ class MongoQueries:
 
     def find(self, query: CustomerQuery) -> Page:
         with self._connection.translated():
-            found = self._read(replace(query, filter=self._now(query.filter)))
+            query = replace(query, filter=self.refilling.now(query.filter))
+            field = self._field(query)
+            found = self._read(query, field)
         page, more = found[: query.limit], len(found) > query.limit
         if not page:
             return Page(b"", 0, None, None, False)
         if query.backward:
             page.reverse()
         docs = ",".join([each["doc"] for each in page]).encode()
-        first, last = (_position(query.sort, page[end]) for end in (0, -1))
+        first, last = (_position(page[end], field) for end in (0, -1))
         return Page(docs, len(page), first, last, more)
 
-    def _read(self, query: CustomerQuery) -> list[Document]:
+    def _field(self, query: CustomerQuery) -> str:
+        """What the list goes by: names as they are written while some have no key, and where it began so."""
+        after = query.after
+        if query.sort == "name" and not (is_name_key(after.key) if after else self.refilling.is_over()):
+            return _WRITTEN_NAME
+        return _FIELDS[query.sort]
+
+    def _read(self, query: CustomerQuery, field: str) -> list[Document]:
         """One customer more than the page, in the order of reading."""
         down = query.descending != query.backward
         limit = query.limit + 1
-        fields = {"doc": 1} if query.sort == "id" else {"doc": 1, _FIELDS[query.sort]: 1}
         if query.sort == "id" and query.filter.is_plain:
             return self._by_id(query, down, limit)
-        few = self._few(query.filter)
-        sort = [(name, DESCENDING if down else ASCENDING) for name, _ in _index(query.sort)]
-        if few is not None:
-            conditions = [*few.conditions, *([_following(query, down)] if query.after else [])]
-            found = self._customers.find({"$and": conditions}, fields, sort=sort, hint=few.keys, limit=limit)
-            return list(found.batch_size(limit))
+        few, fields = self._few(query.filter), {"doc": 1, field: 1}
+        sort = [(name, DESCENDING if down else ASCENDING) for name in dict.fromkeys((field, "_id"))]
+        if few is not None or field == _WRITTEN_NAME:
+            conditions = [*(few.conditions if few else _conditions(query.filter))]
+            conditions += [_following(query, field, down)] if query.after else []
+            where = {"$and": conditions} if conditions else {}
+            found = self._customers.find(where, fields, sort=sort, limit=limit, batch_size=limit)
+            return list(found.hint(few.keys) if few else found.allow_disk_use(True))
         part, conditions = _walk(query, down), _conditions(query.filter)
         if part.start is not None and part.end is not None and not _less(part.start, part.end):
             return []
@@ -221,14 +236,8 @@ class MongoQueries:
         others = [_unindexed(condition) for number, (_, condition) in enumerate(parts) if number != best]
         return _Few(parts[best][0].keys, [parts[best][1], *others, *_other_conditions(asked)])
 
-    def _now(self, asked: CustomerFilter) -> CustomerFilter:
-        """The filter, without what is asked only of an earlier version's terms when there are none."""
-        if not asked.earlier or self.refilling.is_going_on():
-            return asked
-        return replace(asked, earlier=())
-
     def count(self, where: CustomerFilter = LIVE, *, exact: bool = True) -> int:
-        where = self._now(where)
+        where = self.refilling.now(where)
         with self._connection.translated(), pymongo.timeout(BULK_TIMEOUT):
             if where.is_plain:
                 return self._count_plain(where.deleted, exact=exact)
@@ -238,7 +247,7 @@ class MongoQueries:
             return self._count_all(where) if exact else self._sample(where)
 
     def count_if_cheap(self, where: CustomerFilter) -> tuple[int, bool]:
-        where = self._now(where)
+        where = self.refilling.now(where)
         with self._connection.translated():
             if where.is_plain:
                 found = self._count_plain(where.deleted, exact=True, limit=_CHEAP + 1)
@@ -334,8 +343,8 @@ def _stored(found: Document) -> Stored:
     )
 
 
-def _position(sort: SortField, found: Document) -> Position:
-    key = found[_FIELDS[sort]]
+def _position(found: Document, field: str) -> Position:
+    key = found.get(field)
     if isinstance(key, dt.datetime):
         key = format_time(key)
     elif isinstance(key, int):
@@ -349,24 +358,24 @@ def _key(sort: SortField, after: Position) -> Any:
         return parse_time(str(after.key))
     if sort == "version":
         return Int64(after.key)
-    return None if sort == "email" and after.key == "" else after.key
+    return None if after.key == "" else after.key
 
 
 def _than(down: bool) -> str:
     return "$lt" if down else "$gt"
 
 
-def _following(query: CustomerQuery, down: bool) -> Document:
+def _following(query: CustomerQuery, field: str, down: bool) -> Document:
     """The condition of coming after the position where the page starts."""
     assert query.after is not None  # noqa: S101 - only asked where it is
-    than, sort = _than(down), query.sort
-    if sort == "id":
+    than = _than(down)
+    if field == "_id":
         return {"_id": {than: Int64(query.after.id)}}
-    field, key = _FIELDS[sort], _key(sort, query.after)
+    key = _key(query.sort, query.after)
     beyond: Document = {field: {than: key}}
     if key is None:  # comparisons never go from null to text
         beyond = {field: {"$in": []}} if down else {field: {"$ne": None}}
-    elif sort == "email" and down:
+    elif field in _MAY_LACK and down:
         beyond = {"$or": [beyond, {field: None}]}
     return {"$or": [{field: key, "_id": {than: Int64(query.after.id)}}, beyond]}
 
@@ -402,10 +411,10 @@ def _parts(asked: CustomerFilter) -> list[tuple[_Range, Document]]:
         terms = metadata_terms(key, text)
         if len(terms) == 1:
             parts.append((_Range(_TERMS, None, None), {"terms": terms[0]}))
-    if asked.name_prefix:
-        end = after_prefix(asked.name_prefix)
-        part = _Range(_index("name"), (asked.name_prefix, MinKey()), (end, MinKey()) if end else None)
-        parts.append((part, {"name": _between(asked.name_prefix, end)}))
+    if prefix := name_prefix(asked.name_prefix or ""):
+        end = after_prefix(prefix)
+        part = _Range(_index("name"), (prefix, MinKey()), (end, MinKey()) if end else None)
+        parts.append((part, {_FIELDS["name"]: _between(prefix, end)}))
     for sort, span in (("created_on", asked.created), ("updated_on", asked.updated)):
         if span != TimeSpan():
             bounds = [(time, MinKey()) if time else None for time in span]
@@ -424,6 +433,8 @@ def _other_conditions(asked: CustomerFilter) -> list[Document]:
         terms = metadata_terms(key, text)
         if len(terms) > 1:
             conditions.append({"terms": {"$in": terms}})
+    if asked.written_prefix:
+        conditions.append({"name": _between(asked.written_prefix, after_prefix(asked.written_prefix))})
     if asked.deleted != "include":
         conditions.append(_DELETED[asked.deleted])
     return conditions

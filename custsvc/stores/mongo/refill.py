@@ -1,4 +1,4 @@
-"""Terms that an earlier version made, or a process of an earlier release that still runs, made anew."""
+"""Terms and keys that an earlier version made, or a process of an earlier release that still runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from bson import MinKey
 from pymongo import ASCENDING, UpdateOne
 
 from ... import crash
+from ...name_key import name_key
 from ...search import stored_terms
 from ..refilling import Refilling
 from ..waiting import Waiting
@@ -33,8 +34,8 @@ class MongoRefilling(Refilling):
         with self._connection.translated(), pymongo.timeout(None):
             while found := list(
                 customers.find(
-                    # An earlier release leaves `folded` behind when it writes.
-                    {"_id": {"$gt": last}, "$expr": {"$ne": ["$folded", "$version"]}},
+                    # An earlier release leaves `keyed` behind when it writes.
+                    {"_id": {"$gt": last}, "$expr": {"$ne": ["$keyed", "$version"]}},
                     _FIELDS,
                     sort=[("_id", ASCENDING)],
                     hint="_id_",
@@ -57,9 +58,11 @@ class MongoRefilling(Refilling):
 
 
 def _refilled(found: dict[str, Any]) -> UpdateOne:
-    terms = stored_terms(
-        found.get("name") or "", found.get("email"), found.get("phone"), found.get("doc") or ""
-    )
-    # One that is written meanwhile has its terms by that.
-    where = {"_id": found["_id"], "version": found["version"]}
-    return UpdateOne(where, {"$set": {"terms": terms, "folded": found["version"]}})
+    name = found.get("name") or ""
+    made = {
+        "terms": stored_terms(name, found.get("email"), found.get("phone"), found.get("doc") or ""),
+        "name_key": name_key(name),
+        "keyed": found["version"],
+    }
+    # One that is written meanwhile has them by that.
+    return UpdateOne({"_id": found["_id"], "version": found["version"]}, {"$set": made})

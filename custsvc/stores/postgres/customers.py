@@ -44,9 +44,9 @@ def _create(name: str, types: str = "", keeping: str = "") -> Statement:
         f"{TYPES}, {_EVENT_TYPES}{types}",
         f"""
         WITH c AS (
-            INSERT INTO customer ({COPIED}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $2)
+            INSERT INTO customer ({COPIED}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $2)
         ){keeping}
-        INSERT INTO customer_event ({_EVENT_COLUMNS}) VALUES ($1, $2, $8, $11, $12, $13, $14)
+        INSERT INTO customer_event ({_EVENT_COLUMNS}) VALUES ($1, $2, $8, $12, $13, $14, $15)
         RETURNING true
         """,  # noqa: S608 - constants of this module
     )
@@ -60,12 +60,12 @@ def _update(name: str, types: str = "", keeping: str = "") -> Statement:
         f"""
         WITH u AS (
             UPDATE customer SET version = $2, deleted = $3, name = $4, email = $5, phone = $6,
-                updated_on = $8, doc = $9, terms = $10, folded = $2
-            WHERE id = $1 AND version = $15
+                updated_on = $8, doc = $9, terms = $10, name_key = $11, keyed = $2
+            WHERE id = $1 AND version = $16
             RETURNING id
         ){keeping}
         INSERT INTO customer_event ({_EVENT_COLUMNS})
-        SELECT id, $2, $8, $11, $12, $13, $14 FROM u
+        SELECT id, $2, $8, $12, $13, $14, $15 FROM u
         RETURNING true
         """,  # noqa: S608 - constants of this module
     )
@@ -77,13 +77,13 @@ _CREATE = _create("create_customer")
 _CREATE_KEYED = _create(
     "create_keyed_customer",
     f", {_ANSWER_TYPES}",
-    f", k AS ({_KEEP} VALUES ($15, $16, $17, $18, $19))",
+    f", k AS ({_KEEP} VALUES ($16, $17, $18, $19, $20))",
 )
 _UPDATE = _update("update_customer")
 _UPDATE_KEYED = _update(
     "update_keyed_customer",
     f", {_ANSWER_TYPES}",
-    f", k AS ({_KEEP} SELECT $16, $17, $18, $19, $20 FROM u)",  # noqa: S608 - constants
+    f", k AS ({_KEEP} SELECT $17, $18, $19, $20, $21 FROM u)",  # noqa: S608 - constants
 )
 
 _UPDATE_MANY = f"""

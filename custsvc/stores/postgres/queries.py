@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from ...customer import INT64_MAX, Stored, email_key, format_time
+from ...name_key import is_name_key, name_prefix
 from ...search import Way, after_prefix, metadata_terms
 from ..base import LIVE, CustomerFilter, CustomerQuery, Deleted, Page, Position, SortField, TimeSpan
 from .connection import Connections, Statement
@@ -27,9 +27,13 @@ class _Key(NamedTuple):
     type: str
 
 
-_KEYS: dict[SortField, _Key] = {
+# What a page is sorted by: a field, or the name as it is written.
+_Order = SortField | Literal["written_name"]
+_KEYS: dict[_Order, _Key] = {
     "id": _Key("id", "bigint"),
-    "name": _Key('name COLLATE "C"', "text"),
+    # Those that a process of an earlier release wrote a moment ago have no key yet, and come first.
+    "name": _Key("coalesce(name_key, '') COLLATE \"C\"", "text"),
+    "written_name": _Key('name COLLATE "C"', "text"),
     "email": _Key("coalesce(email, '') COLLATE \"C\"", "text"),
     "created_on": _Key("created_on", "timestamptz"),
     "updated_on": _Key("updated_on", "timestamptz"),
@@ -40,10 +44,12 @@ _KEYS: dict[SortField, _Key] = {
 # are kept few, because each search reads them all.
 LIST_INDEXES: Final = {
     "customer_terms": "USING gin (terms) WITH (gin_pending_list_limit = 256)",
+    # `customer_name` is the one of earlier releases, of names as they are written.
+    "customer_name_key": f"({_KEYS['name'].sql}, id)",
     **{
         f"customer_{sort.removesuffix('_on')}": f"({key.sql}, id)"
         for sort, key in _KEYS.items()
-        if sort != "id"
+        if sort not in ("id", "name", "written_name")
     },
     "customer_email_key": "(custsvc_email_key(email)) WHERE email IS NOT NULL",
 }
@@ -105,24 +111,30 @@ class PostgresQueries:
     def find(self, query: CustomerQuery) -> Page:
         # Reading backward is reading the other way round, from the same place.
         down = query.descending != query.backward
-        after = query.after
+        after, order = query.after, self._order(query)
         if query.filter.is_plain and query.limit in _PREPARED_LIMITS:
-            statement = _page(
-                query.sort, query.limit, down, query.backward, query.filter.deleted, bool(after)
-            )
+            statement = _page(order, query.limit, down, query.backward, query.filter.deleted, bool(after))
             params = () if after is None else (after.id,) if query.sort == "id" else tuple(after)
             ((docs, count, more, *ends),) = self._connections.read(statement, params or (True,))
         else:
             where, values = self._where(query.filter)
             if after is not None:
-                where.append(_following(query.sort, down))
+                where.append(_following(order, down))
                 values += [after.id] if query.sort == "id" else after
-            sql = _page_sql(query.sort, query.limit, down, query.backward, " AND ".join(where))
+            sql = _page_sql(order, query.limit, down, query.backward, " AND ".join(where))
             ((docs, count, more, *ends),) = self._connections.query(sql, values)
         if not count:
             return Page(b"", 0, None, None, False)
         first_key, first_id, last_key, last_id = ends
         return Page(docs.encode(), count, _position(first_key, first_id), _position(last_key, last_id), more)
+
+    def _order(self, query: CustomerQuery) -> _Order:
+        """By names as they are written while some have no key, and where a list began like that."""
+        if query.sort == "name" and not (
+            is_name_key(query.after.key) if query.after else self.refilling.is_over()
+        ):
+            return "written_name"
+        return query.sort
 
     def count(self, where: CustomerFilter = LIVE, *, exact: bool = True) -> int:
         if not exact:
@@ -148,9 +160,7 @@ class PostgresQueries:
 
     def _where(self, asked: CustomerFilter) -> tuple[list[str], list[Any]]:
         """The conditions of a filter, and their values."""
-        if asked.earlier and not self.refilling.is_going_on():
-            asked = replace(asked, earlier=())
-        where, values = _conditions(asked)
+        where, values = _conditions(self.refilling.now(asked))
         if asked.email is not None:
             # As they are spelled: of these the planner knows how many there are.
             spelled = [row[0] for row in self._connections.read(_SPELLED, ([email_key(asked.email)],))]
@@ -173,9 +183,7 @@ def _position(key: Any, customer_id: int) -> Position:
 
 
 @cache
-def _page(
-    sort: SortField, limit: int, down: bool, backward: bool, deleted: Deleted, after: bool
-) -> Statement:
+def _page(sort: _Order, limit: int, down: bool, backward: bool, deleted: Deleted, after: bool) -> Statement:
     where, types = _DELETED[deleted], "boolean"
     if after:
         following = _following(sort, down)
@@ -187,23 +195,23 @@ def _page(
     return Statement(name, types, _page_sql(sort, limit, down, backward, where))
 
 
-def _following(sort: SortField, down: bool) -> str:
+def _following(sort: _Order, down: bool) -> str:
     than = "<" if down else ">"
     return f"id {than} %s" if sort == "id" else f"({_KEYS[sort].sql}, id) {than} (%s, %s)"
 
 
-def _page_sql(sort: SortField, limit: int, down: bool, backward: bool, where: str) -> str:
+def _page_sql(sort: _Order, limit: int, down: bool, backward: bool, where: str) -> str:
     """One row: the documents, how many, whether there are more, and the ends' keys and ids.
 
     One row more than the page is read; it tells that there are more.
     """
-    read, shown = _order(sort, down), _order(sort, down != backward)
+    read, shown = _ordered(sort, down), _ordered(sort, down != backward)
     if sort == "id":
         lowest_first = "min(id), min(id), max(id), max(id)"
         ends = "max(id), max(id), min(id), min(id)" if down != backward else lowest_first
     else:
         end = "(SELECT {} FROM shown ORDER BY {} LIMIT 1)"
-        other = _order(sort, down == backward)
+        other = _ordered(sort, down == backward)
         ends = ", ".join(end.format(what, order) for order in (shown, other) for what in ("key", "id"))
     key = "" if sort == "id" else f"{_KEYS[sort].sql} AS key, "
     read_key = "id" if sort == "id" else f"{_KEYS[sort].sql}"
@@ -218,7 +226,7 @@ def _page_sql(sort: SortField, limit: int, down: bool, backward: bool, where: st
     """  # noqa: S608 - constants of this module, and places for values
 
 
-def _order(sort: SortField, down: bool) -> str:
+def _ordered(sort: _Order, down: bool) -> str:
     direction = " DESC" if down else ""
     return f"id{direction}" if sort == "id" else f"key{direction}, id{direction}"
 
@@ -230,16 +238,19 @@ def _conditions(asked: CustomerFilter) -> tuple[list[str], list[Any]]:
     for condition, query in _term_conditions(asked):
         where.append(condition)
         values.append(query)
-    if asked.name_prefix:
-        where.append(f"{_KEYS['name'].sql} >= %s")
-        values.append(asked.name_prefix)
-        end = after_prefix(asked.name_prefix)
-        if end is not None:
-            where.append(f"{_KEYS['name'].sql} < %s")
-            values.append(end)
+    _add_prefix(where, values, "name", name_prefix(asked.name_prefix or ""))
+    _add_prefix(where, values, "written_name", asked.written_prefix or "")
     _add_span(where, values, "created_on", asked.created)
     _add_span(where, values, "updated_on", asked.updated)
     return where, values
+
+
+def _add_prefix(where: list[str], values: list[Any], order: _Order, prefix: str) -> None:
+    end = after_prefix(prefix)
+    for sign, bound in ((">=", prefix), ("<", end)):
+        if bound:
+            where.append(f"{_KEYS[order].sql} {sign} %s")
+            values.append(bound)
 
 
 def _add_span(where: list[str], values: list[Any], column: str, span: TimeSpan) -> None:

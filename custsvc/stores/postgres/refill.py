@@ -1,4 +1,4 @@
-"""Terms that an earlier version made, or a process of an earlier release that still runs, made anew."""
+"""Terms and keys that an earlier version made, or a process of an earlier release that still runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 from psycopg2.extras import execute_values
 
 from ... import crash
+from ...name_key import name_key
 from ...search import stored_terms
 from ..refilling import Refilling
 from ..waiting import Waiting
@@ -17,14 +18,14 @@ from .rows import tsvector
 
 _AT_ONCE: Final = 1000
 _SOME: Final = """
-    SELECT id, version, name, email, phone, doc FROM customer WHERE folded IS DISTINCT FROM version
+    SELECT id, version, name, email, phone, doc FROM customer WHERE keyed IS DISTINCT FROM version
     ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED
 """
 _SET: Final = """
-    UPDATE customer AS c SET terms = n.terms::tsvector, folded = n.version
-    FROM (VALUES %s) AS n (id, version, terms) WHERE c.id = n.id
+    UPDATE customer AS c SET terms = n.terms::tsvector, name_key = n.name_key, keyed = n.version
+    FROM (VALUES %s) AS n (id, version, terms, name_key) WHERE c.id = n.id
 """
-_ANY: Final = "SELECT EXISTS (SELECT FROM customer WHERE folded IS DISTINCT FROM version)"
+_ANY: Final = "SELECT EXISTS (SELECT FROM customer WHERE keyed IS DISTINCT FROM version)"
 
 
 class PostgresRefilling(Refilling):
@@ -59,7 +60,10 @@ class PostgresRefilling(Refilling):
 
 def _refill_some(cursor: Cursor) -> int:
     cursor.execute(_SOME, (_AT_ONCE,))
-    rows = [(i, version, tsvector(stored_terms(*found))) for i, version, *found in cursor.fetchall()]
+    rows = [
+        (customer_id, version, tsvector(stored_terms(name, *found)), name_key(name))
+        for customer_id, version, name, *found in cursor.fetchall()
+    ]
     if rows:
         execute_values(cursor, _SET, rows, page_size=_AT_ONCE)
     crash.point("migrate.refilling")

@@ -10,11 +10,14 @@ from psycopg2.extras import execute_values
 
 from ...customer import Customer, Fields, format_time
 from ...events import Change, ReceivedEvent
+from ...name_key import name_key
 from ...search import terms_of
 from . import copying
 
-COPIED: Final = "id, version, deleted, name, email, phone, created_on, updated_on, doc, terms, folded"
-TYPES: Final = "bigint, bigint, boolean, text, text, text, timestamptz, timestamptz, text, tsvector"
+COPIED: Final = (
+    "id, version, deleted, name, email, phone, created_on, updated_on, doc, terms, name_key, keyed"
+)
+TYPES: Final = "bigint, bigint, boolean, text, text, text, timestamptz, timestamptz, text, tsvector, text"
 _FILLED_AT_ONCE: Final = 1000
 # What a later version sets anew, out of a row `excluded` or `incoming` of the same columns.
 CHANGEABLE: Final = tuple(name for name in COPIED.split(", ") if name not in ("id", "created_on"))
@@ -34,6 +37,7 @@ def customer_row(customer: Customer, doc: bytes) -> tuple[Any, ...]:
         format_time(customer.updated_on),
         doc.decode(),
         tsvector(_terms(f)),
+        name_key(f.name),
     )
 
 
@@ -44,7 +48,7 @@ def copied_customer(change: Change) -> str:
     return (
         f"{c.id}\t{c.version}\t{c.deleted}\t{text(f.name)}\t{text(f.email)}\t{text(f.phone)}\t"
         f"{format_time(c.created_on)}\t{format_time(c.updated_on)}\t{copying.json(change.doc)}\t"
-        f"{tsvector(_terms(f))}\t{c.version}\n"
+        f"{tsvector(_terms(f))}\t{text(name_key(f.name))}\t{c.version}\n"
     )
 
 
@@ -55,7 +59,7 @@ def copied_received(event: ReceivedEvent) -> str:
     return (
         f"{a['id']}\t{a['version']}\t{a['deleted']}\t{text(a['name'])}\t{text(a['email'])}\t"
         f"{text(a['phone'])}\t{a['created_on']}\t{a['updated_on']}\t{copying.json(event.doc())}\t{tsvector(terms)}\t"
-        f"{a['version']}\n"
+        f"{text(name_key(a['name']))}\t{a['version']}\n"
     )
 
 
