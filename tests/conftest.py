@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import os
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -15,12 +14,11 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 from hypothesis import HealthCheck, settings
 
-from custsvc.config import Settings
 from custsvc.errors import CustsvcError
 from custsvc.local import LocalServers
-from custsvc.stores import open_store
 from custsvc.stores.base import Store
 from tests.chaos.faultproxy import FaultProxy
+from tests.databases import Databases, MongoDatabases, PostgresDatabases, open_database
 from tests.run_folder import RunFolder, remove_left
 
 # The folders and files whose tests take long.
@@ -90,102 +88,6 @@ class Servers:
 @pytest.fixture(scope="session")
 def servers() -> Servers:
     return Servers()
-
-
-def with_database(url: str, name: str) -> str:
-    """The same server, another database."""
-    return urlunsplit(urlsplit(url)._replace(path="/" + name))
-
-
-class PostgresDatabases:
-    """New databases on PostgreSQL, copied from one that was migrated once."""
-
-    def __init__(self, server: str) -> None:
-        import psycopg2
-
-        self._server = server
-        self._connection = psycopg2.connect(server)
-        self._connection.autocommit = True
-        self._template = ""
-
-    def _run(self, sql: str) -> None:
-        with self._connection.cursor() as cursor:
-            cursor.execute(sql)
-
-    def empty(self) -> str:
-        name = f"test_{uuid.uuid4().hex}"
-        self._run(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
-        return with_database(self._server, name)
-
-    def migrated(self) -> str:
-        if not self._template:
-            url = self.empty()
-            with open_database("postgres", url) as store:
-                store.migrate()
-            self._template = urlsplit(url).path[1:]
-        name = f"test_{uuid.uuid4().hex}"
-        self._run(f"CREATE DATABASE {name} TEMPLATE {self._template}")
-        return with_database(self._server, name)
-
-    def drop(self, url: str) -> None:
-        self._run(f"DROP DATABASE IF EXISTS {urlsplit(url).path[1:]} WITH (FORCE)")
-
-    def close(self) -> None:
-        if self._template:
-            self.drop(with_database(self._server, self._template))
-        self._connection.close()
-
-
-class MongoDatabases:
-    """New databases on MongoDB. Making one takes a second, so those that were used are emptied and kept."""
-
-    def __init__(self, server: str) -> None:
-        from pymongo import MongoClient
-
-        self._server = server
-        self._client: MongoClient[dict[str, Any]] = MongoClient(server)
-        self._new: dict[str, dict[str, list[dict[str, Any]]]] = {}  # what each held when it was new
-        self._free: list[str] = []
-
-    def empty(self) -> str:
-        return with_database(self._server, f"test_{uuid.uuid4().hex}")
-
-    def migrated(self) -> str:
-        if self._free:
-            return self._free.pop()
-        url = self.empty()
-        with open_database("mongo", url) as store:
-            store.migrate()
-        database = self._client[urlsplit(url).path[1:]]
-        self._new[url] = {name: list(database[name].find()) for name in database.list_collection_names()}
-        return url
-
-    def drop(self, url: str) -> None:
-        database = self._client[urlsplit(url).path[1:]]
-        # Emptying one that is big takes longer than making another.
-        if url not in self._new or database["customer"].estimated_document_count() > 50_000:
-            self._new.pop(url, None)
-            self._client.drop_database(database.name)
-            return
-        database.drop_collection("system.profile")
-        for name in {*database.list_collection_names(), *self._new[url]}:
-            database[name].delete_many({})
-            if documents := self._new[url].get(name):
-                database[name].insert_many(documents)
-        self._free.append(url)
-
-    def close(self) -> None:
-        for url in self._new:
-            self._client.drop_database(urlsplit(url).path[1:])
-        self._client.close()
-
-
-Databases = PostgresDatabases | MongoDatabases
-
-
-def open_database(backend: str, url: str) -> Store:
-    """A store on this database. Whoever opens closes."""
-    return open_store(Settings(backend=backend, **{f"{backend}_url": url}))
 
 
 @pytest.fixture(scope="session")

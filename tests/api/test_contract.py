@@ -36,7 +36,7 @@ from custsvc.workers.relay import Relay
 from custsvc.workers.replicate import Replicate
 from tests.background import in_background
 
-from ..conftest import Databases, open_database
+from ..databases import Databases, open_database
 from . import story
 from .conftest import Client
 from .story import TRACE, WITHIN, Line, Teller

@@ -24,7 +24,7 @@ from custsvc.config import Settings
 from custsvc.transfer import load
 from tests.sizes import sizes
 
-from ..conftest import Databases, open_database
+from ..databases import Databases, open_database
 from .requests import Asked, Requests
 
 # Far ahead: MongoDB itself forgets answers to keys that are a day old by its own clock.

@@ -128,7 +128,7 @@ def api_that_answers(status: int) -> Iterator[http.Target]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield http.Target("it", server.server_address[1])
     finally:

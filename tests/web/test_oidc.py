@@ -39,7 +39,7 @@ class Provider:
         self.claims: dict[str, Any] = {}
         self.key = KEY
         self.asked: dict[str, str] = {}
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     def discover(self) -> Any:
         return jsonify(
