@@ -20,6 +20,7 @@ from typing import Any, Literal, get_args
 
 from . import redact
 from .errors import ConfigurationError
+from .kafka_address import KafkaAddress, connection
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +33,7 @@ _OTHER_NAMES = frozenset({"LOCAL", "API_URL", "PARENT_PID", "CRASH_AT", "CACHE_D
 _TEST_PREFIX = PREFIX + "TEST_"
 
 _OPTIONS = "kafka_options"
-_BROKER = re.compile(
-    r"(?:(?i:PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)://)?"
-    r"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_.-]+)(?::(\d{1,5}))?"
-)
+_NO_PORT = re.compile(r":(?!//)(?!\d*(?:,|$))[^,]*")
 # Properties of librdkafka that end as the name of a secret's file would.
 _OPTIONS_OF_FILES = frozenset(
     {"sasl.oauthbearer.assertion.private.key.file", "sasl.oauthbearer.assertion.jwt.template.file"}
@@ -60,7 +58,7 @@ class Settings:
     backend: Backend = _setting("postgres", "Database of this role: postgres or mongo")
     postgres_url: str = _setting("", "postgresql://user:password@host:port/database", secret=True)
     mongo_url: str = _setting("", "mongodb://host:port/database?replicaSet=name", secret=True)
-    kafka: str = _setting("", "Kafka bootstrap servers, host:port[,host:port]")
+    kafka: str = _setting("", "Kafka bootstrap servers, [user:password@]host:port[,host:port]")
     kafka_options: Mapping[str, str] = field(
         default_factory=dict,
         repr=False,
@@ -193,7 +191,10 @@ class Settings:
                 # One option overrides the same one of an earlier source, and leaves the others.
                 values[name] = {**values.get(name, {}), **value} if name == _OPTIONS else value
                 origins[name] = origin
-        return cls(**values, origins=origins)
+        settings = cls(**values, origins=origins)
+        if settings.kafka:
+            _ = settings.kafka_connection  # address and options must go together
+        return settings
 
     def replace(self, **changes: Any) -> Settings:
         """The same settings with some values changed."""
@@ -205,9 +206,21 @@ class Settings:
         return value or _missing(f"{backend.upper()}_URL", f"the address of the {backend} database")
 
     @property
+    def kafka_connection(self) -> dict[str, str]:
+        """What each client of Kafka is told: the brokers, how to sign in there, and `kafka_options`.
+
+        Raises ConfigurationError where no address is set, or none that can be read.
+        """
+        address = self.kafka or _missing("KAFKA", "Kafka's address")
+        try:
+            return connection(address, self.kafka_options)
+        except ValueError as exc:
+            raise _wrong_kafka(address, self.origins.get("kafka", "given"), exc) from exc
+
+    @property
     def kafka_servers(self) -> str:
-        """Kafka's bootstrap servers. Raises ConfigurationError where there are none."""
-        return self.kafka or _missing("KAFKA", "Kafka's address")
+        """Kafka's bootstrap servers, without user and password. Raises as `kafka_connection` does."""
+        return self.kafka_connection["bootstrap.servers"]
 
     @property
     def other_backend(self) -> Backend:
@@ -390,7 +403,7 @@ def _convert(name: str, raw: Any, origin: str) -> Any:
     if name == "log_level":
         value = value.upper()
     if name == "kafka":
-        _check_servers(value, origin)
+        _check_kafka(value, origin)
     if name in _WORDS and value not in _WORDS[name]:
         raise _wrong(name, raw, origin, " or ".join(_WORDS[name]))
     if name in _LIMITS and not _LIMITS[name][0] <= value <= _LIMITS[name][1]:
@@ -398,16 +411,22 @@ def _convert(name: str, raw: Any, origin: str) -> Any:
     return value
 
 
-def _check_servers(servers: str, origin: str) -> None:
-    for part in servers.split(",") if servers else ():
-        found = _BROKER.fullmatch(part.strip())
-        if found is None or not 0 < int(found[1] or 9092) < 65536:
-            shown = "***" if "@" in servers else repr(servers)  # a password, by mistake
-            raise ConfigurationError(
-                f"{env_name('kafka')} is {shown} ({origin}), but it must be host:port[,host:port]",
-                fix=f"correct {env_name('kafka')}; a user and password go into "
-                "CUSTSVC_KAFKA_OPTIONS__SASL_USERNAME and CUSTSVC_KAFKA_OPTIONS__SASL_PASSWORD",
-            )
+def _check_kafka(address: str, origin: str) -> None:
+    try:
+        if address:
+            KafkaAddress.parse(address)
+    except ValueError as exc:
+        raise _wrong_kafka(address, origin, exc) from exc
+
+
+def _wrong_kafka(address: str, origin: str, why: ValueError) -> ConfigurationError:
+    # Behind a colon that leads to no port there may be a password.
+    shown = redact.MASK if "@" in address else repr(_NO_PORT.sub(f":{redact.MASK}", address))
+    return ConfigurationError(
+        f"{env_name('kafka')} is {shown} ({origin}): {why}",
+        fix=f"correct {env_name('kafka')}, or give user and password by CUSTSVC_KAFKA_OPTIONS__SASL_USERNAME "
+        "and CUSTSVC_KAFKA_OPTIONS__SASL_PASSWORD",
+    )
 
 
 def _options(raw: Any, origin: str, prefix: str = "") -> dict[str, str]:

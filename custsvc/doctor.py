@@ -104,7 +104,7 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
 
     cluster = topics.describe(settings)
     several = "s" if cluster.brokers != 1 else ""
-    yield Finding("ok", "kafka", f"{cluster.brokers} broker{several} at {settings.kafka}")
+    yield Finding("ok", "kafka", f"{cluster.brokers} broker{several} at {settings.kafka_servers}")
     missing = [topic.name for topic in cluster.topics if not topic.partitions]
     if missing:
         yield Finding("warning", "topics", f"not made yet: {', '.join(missing)}", "custsvc topics create")

@@ -101,17 +101,17 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 
 def _common(settings: Settings) -> dict[str, Any]:
-    servers = settings.kafka_servers
-    spoken_to(servers, settings.kafka_options)
+    told = settings.kafka_connection
+    servers = told["bootstrap.servers"]
+    spoken_to(servers, told)
     return {
-        "bootstrap.servers": servers,
         "client.id": "custsvc",
         "socket.keepalive.enable": True,
         # A broker that comes back is found within a second, not within ten.
         "reconnect.backoff.max.ms": 1000,
         "error_cb": partial(note, servers),
         "logger": librdkafka,
-        **settings.kafka_options,
+        **told,
     }
 
 

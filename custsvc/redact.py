@@ -56,7 +56,8 @@ def masked(text: str) -> str:
     if "://" in text:
         return _WORD.sub(_address, text)
     before, at, after = text.rpartition("@")
-    return _without_password(before) + at + after
+    user, sign, _ = before.partition(":")
+    return f"{user}:{MASK}@{after}" if at and sign else text
 
 
 def is_secret_pair(text: str) -> bool:
@@ -112,7 +113,8 @@ def _secrets_in(address: str) -> Iterator[tuple[str, str]]:
         for name, value in _DSN.findall(address):
             if is_secret_name(name):
                 yield "", value.strip("'").replace("\\'", "'").replace("\\\\", "\\")
-        return
+        if "@" not in address:
+            return  # else it may be a list of hosts, and the pair is a name with = in it
     rest = address.partition("://")[2] or address
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     # A secret that was not encoded may hold the signs that end what it stands in.

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from custsvc.errors import CustsvcError
 from custsvc.local import LocalServers
 from custsvc.stores.base import Store
+from tests.addresses import through
 from tests.chaos.faultproxy import FaultProxy
 from tests.databases import Databases, MongoDatabases, PostgresDatabases, open_database
 from tests.run_folder import RunFolder, remove_left
@@ -311,9 +312,6 @@ def proxy(database_url: str) -> Iterator[FaultProxy]:
 
 
 @pytest.fixture
-def proxied(backend: str, database_url: str, proxy: FaultProxy, opened: Callable[[str], Store]) -> Store:
+def proxied(database_url: str, proxy: FaultProxy, opened: Callable[[str], Store]) -> Store:
     """The test's store, reached through the proxy."""
-    parts = urlsplit(database_url)
-    user = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
-    query = "directConnection=true" if backend == "mongo" else parts.query
-    return opened(urlunsplit(parts._replace(netloc=f"{user}127.0.0.1:{proxy.port}", query=query)))
+    return opened(through(database_url, proxy.port))

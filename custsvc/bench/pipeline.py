@@ -133,13 +133,12 @@ class _Direction:
         with scratch.topics(settings) as s, self._bare(s, self.source) as bare:
             producer = kafka.Producer(
                 {
-                    "bootstrap.servers": s.kafka_servers,
                     "enable.idempotence": True,
                     "compression.type": "lz4",
                     "linger.ms": 2,
                     "partitioner": "murmur2_random",
                     "queue.buffering.max.messages": 200_000,
-                    **s.kafka_options,
+                    **s.kafka_connection,
                 }
             )
             started = time.perf_counter()

@@ -129,7 +129,8 @@ def main() -> NoReturn:
         os.environ["NO_COLOR"] = "1"
     _hide_secrets()
     try:
-        app(arguments)
+        # Not `app(…)`, which puts a hook of Typer's own over ours.
+        typer.main.get_command(app)(arguments)
     except CustsvcError as exc:
         if "debug" in wanted:
             raise

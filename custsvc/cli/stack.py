@@ -61,9 +61,10 @@ def up(
 ) -> None:
     """Run everything on this machine: PostgreSQL, MongoDB, Kafka, a mail catcher and all roles.
 
-    The servers come with the package: no Docker, no root. Everything listens on 127.0.0.1 only and asks for
-    no sign-in. Data is kept in the data folder. A server whose address is set (CUSTSVC_KAFKA …) is used, not
-    started. Ctrl-C stops all of it; a role or server that crashes is started again.
+    The servers come with the package: no Docker, no root. Everything listens on 127.0.0.1 only. The API asks
+    for no sign-in; the databases and Kafka ask for the passwords that `custsvc env` prints. Data is kept in
+    the data folder. A server whose address is set (CUSTSVC_KAFKA …) is used, not started. Ctrl-C stops all
+    of it; a role or server that crashes is started again.
 
     Example: custsvc up --seed 1000
     """
@@ -289,12 +290,14 @@ def _banner(info: Mapping[str, str], env: Mapping[str, str], servers: LocalServe
     from rich.console import Console
     from rich.text import Text
 
+    from .. import redact
+
     rows = []
     if "api_url" in info:
         rows += [("web", info["api_url"]), ("API", f"{info['api_url']}/api/customers/")]
         rows += [("API docs", f"{info['api_url']}/api/docs")]
     titles = {"CUSTSVC_KAFKA": "Kafka", "CUSTSVC_POSTGRES_URL": "PostgreSQL", "CUSTSVC_MONGO_URL": "MongoDB"}
-    rows += [(title, _masked(env[name])) for name, title in titles.items() if name in env]
+    rows += [(title, redact.masked(env[name])) for name, title in titles.items() if name in env]
     if "CUSTSVC_SMTP_URL" in env:
         rows.append(
             ("mail", f"{env['CUSTSVC_SMTP_URL']}, caught in {_short(servers.home / 'mail' / 'mails')}")
@@ -305,12 +308,7 @@ def _banner(info: Mapping[str, str], env: Mapping[str, str], servers: LocalServe
     console.print(f"\n custsvc runs, system of record: {info.get('backend', '')}; {how}", style="bold green")
     for name, value in rows:
         console.print(Text.assemble(" ", (f"{name:<11}", "bold"), value))
-    console.print(" All of it listens on 127.0.0.1 only, and needs no sign-in.\n", style="dim")
-
-
-def _masked(url: str) -> str:
-    head, at, tail = url.rpartition("@")
-    return f"{head[: head.rindex(':')]}:***@{tail}" if at and head.count(":") > 1 else url
+    console.print(" All of it listens on 127.0.0.1 only; the API needs no sign-in.\n", style="dim")
 
 
 def _short(path: Path) -> str:

@@ -1,6 +1,7 @@
 """An embedded Kafka: broker and controller in one Java process. Where it cannot be had, a stand-in in memory.
 
-Sized for a developer's machine: a small heap, one replica, no rebalance delay, topics only when made.
+Sized for a developer's machine: a small heap, one replica, no rebalance delay, topics only when made. Every
+listener asks for a password, which only the owner of the data folder can read; the stand-in knows none.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from custsvc.errors import TemporaryError
+from custsvc.kafka_address import connection
 
-from . import jars, mockbroker, ports
+from . import jars, mockbroker, ports, private
 from .server import Server
 
 _JAVA_OPTIONS = (
@@ -30,12 +32,18 @@ _JAVA_OPTIONS = (
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss,SSS",
 )
 
+USER = "custsvc"
+_LISTENERS = ("CLIENTS", "CONTROLLER", "PROXIED")
+
 _PROPERTIES = {
     "process.roles": "broker,controller",
     "node.id": "1",
     "controller.listener.names": "CONTROLLER",
-    "inter.broker.listener.name": "PLAINTEXT",
-    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT",
+    "inter.broker.listener.name": "CLIENTS",
+    "listener.security.protocol.map": ",".join(f"{name}:SASL_PLAINTEXT" for name in _LISTENERS),
+    "sasl.enabled.mechanisms": "PLAIN",
+    "sasl.mechanism.inter.broker.protocol": "PLAIN",
+    "sasl.mechanism.controller.protocol": "PLAIN",
     "auto.create.topics.enable": "false",
     "default.replication.factor": "1",
     "offsets.topic.replication.factor": "1",
@@ -59,7 +67,7 @@ _PROPERTIES = {
 
 
 class Kafka(Server):
-    """Kafka on loopback.
+    """Kafka on loopback, with a password.
 
     With `advertised_port` set before the start there is a second listener, on `proxied_port`, whose clients
     are sent to `advertised_port`: the place of a proxy which a test puts between them and the broker.
@@ -76,7 +84,11 @@ class Kafka(Server):
 
     @property
     def url(self) -> str:
-        return self._mock_address.read_text(encoding="ascii").strip() if self.is_mock else self.address
+        if self.is_mock:
+            return self._mock_address.read_text(encoding="ascii").strip()
+        password = private.password(self._password)
+        # One that an earlier version started, and that still runs, asks for none.
+        return f"{USER}:{password}@{self.address}" if password else self.address
 
     @property
     def is_mock(self) -> bool:
@@ -98,9 +110,8 @@ class Kafka(Server):
             self._remember(mock=True)
             return
         self._remember(mock=False)
-        self._settings.write_text(
-            "".join(f"{k}={v}\n" for k, v in self._properties().items()), encoding="utf-8"
-        )
+        private.make_password(self._password)
+        private.write(self._settings, "".join(f"{k}={v}\n" for k, v in self._properties().items()))
         if not (self._data / "meta.properties").exists():
             self._format()
 
@@ -122,12 +133,13 @@ class Kafka(Server):
         from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient
 
-        host, _, port = self.url.rpartition(":")
+        told = connection(self.url)
+        host, _, port = told["bootstrap.servers"].rpartition(":")
         if not ports.answers(int(port), host):
             return False
         try:
             # Its complaints about a server that is not up yet are no news.
-            client = AdminClient({"bootstrap.servers": self.url, "log_level": 0, "socket.timeout.ms": 5000})
+            client = AdminClient({**told, "log_level": 0, "socket.timeout.ms": 5000})
             return bool(client.list_topics(timeout=5).brokers)
         except KafkaException:
             return False
@@ -141,12 +153,16 @@ class Kafka(Server):
         return self.folder / "server.properties"
 
     @property
+    def _password(self) -> Path:
+        return self.folder / "password"
+
+    @property
     def _mock_address(self) -> Path:
         return self.folder / "mock-address"
 
     def _properties(self) -> dict[str, str]:
-        listeners = {"PLAINTEXT": self.port, "CONTROLLER": self.record["controller_port"]}
-        advertised = {"PLAINTEXT": self.port}
+        listeners = {"CLIENTS": self.port, "CONTROLLER": self.record["controller_port"]}
+        advertised = {"CLIENTS": self.port}
         if self.advertised_port is not None:
             listeners["PROXIED"] = self.proxied_port
             advertised["PROXIED"] = self.advertised_port
@@ -156,7 +172,16 @@ class Kafka(Server):
             "controller.quorum.voters": f"1@{ports.HOST}:{self.record['controller_port']}",
             "listeners": _addresses(listeners),
             "advertised.listeners": _addresses(advertised),
+            **{f"listener.name.{name.lower()}.plain.sasl.jaas.config": self._jaas() for name in _LISTENERS},
         }
+
+    def _jaas(self) -> str:
+        """Who may come in by a listener, and who the broker itself is at the others."""
+        password = private.password(self._password)
+        return (
+            "org.apache.kafka.common.security.plain.PlainLoginModule required "
+            f'username="{USER}" password="{password}" user_{USER}="{password}";'
+        )
 
     def _java(self) -> list[str | Path]:
         joined = ":".join(str(jar) for jar in self._classpath or jars.classpath(self.say))

@@ -13,7 +13,10 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-WARNING = "this is an in-memory stand-in for Kafka: it keeps little, and forgets all when it stops"
+WARNING = (
+    "this is an in-memory stand-in for Kafka: it keeps little and forgets all when it stops, and anybody "
+)
+WARNING += "on this machine can read it"
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -2,6 +2,11 @@
 
 A replica set is what transactions and change streams need. Its configuration names the port, so a changed
 port is written into it at the start.
+
+It asks for a password, which only the owner of the data folder can read. What is done before there is a
+user (initiate the set, make the user, also over data from when there was none) is done as the member of the
+set that the key file makes us, so that MongoDB's own way, to let anybody on this machine make the first user,
+can stay shut.
 """
 
 from __future__ import annotations
@@ -14,19 +19,21 @@ from typing import TYPE_CHECKING, Any
 
 from custsvc.errors import ConfigurationError
 
-from . import ports
+from . import ports, private
 from .server import Server
 
 if TYPE_CHECKING:
     from pymongo import MongoClient
 
-DATABASE = "custsvc"
+USER = DATABASE = "custsvc"
 REPLICA_SET = "rs0"
 _NOT_YET_INITIALIZED = 94
+_AUTHENTICATION_FAILED = 18
+_NO_SUCH_USER = 11
 
 
 class Mongod(Server):
-    """mongod on loopback."""
+    """mongod on loopback, with a password."""
 
     name = "mongo"
     title = "MongoDB"
@@ -35,20 +42,35 @@ class Mongod(Server):
 
     @property
     def url(self) -> str:
-        return f"mongodb://{self.address}/{DATABASE}?replicaSet={REPLICA_SET}"
+        password = private.password(self._password)
+        # One that an earlier version started, and that still runs, asks for none.
+        login, more = (f"{USER}:{password}@", "&authSource=admin") if password else ("", "")
+        return f"mongodb://{login}{self.address}/{DATABASE}?replicaSet={REPLICA_SET}{more}"
 
     @property
     def _data(self) -> Path:
         return self.folder / "data"
 
+    @property
+    def _password(self) -> Path:
+        return self.folder / "password"
+
+    @property
+    def _key_file(self) -> Path:
+        return self.folder / "keyfile"
+
     def prepare(self) -> None:
         self._data.mkdir(mode=0o700, exist_ok=True)
+        for secret in (self._password, self._key_file):
+            private.make_password(secret)
 
     def command(self) -> Sequence[str | Path]:
         return [
             _binary(),
             *self.marks(),
             *("--port", str(self.port), "--bind_ip", ports.HOST, "--nounixsocket"),
+            *("--auth", "--keyFile", str(self._key_file)),
+            *("--setParameter", "enableLocalhostAuthBypass=false"),
             *("--replSet", REPLICA_SET, "--oplogSize", "512", "--wiredTigerCacheSizeGB", "0.5"),
             # A primary waits 15 s for its clients to go elsewhere; there is no elsewhere.
             *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"),
@@ -59,22 +81,57 @@ class Mongod(Server):
         return ["--dbpath", str(self._data)]
 
     def probe(self) -> bool:
-        from pymongo import MongoClient
         from pymongo.errors import ConnectionFailure, OperationFailure
 
-        # A client made before the set exists does not recover, so each try has its own.
-        with MongoClient[dict[str, Any]](
-            ports.HOST, self.port, directConnection=True, serverSelectionTimeoutMS=500, connectTimeoutMS=1000
-        ) as client:
-            try:
+        key = private.password(self._key_file)
+        try:
+            with self._client("__system", key, "local") as client:
                 self._configure(client)
-                return client.admin.command("hello").get("isWritablePrimary", False) is True
-            except ConnectionFailure:
-                return False
-            except OperationFailure as exc:
-                if exc.has_error_label("RetryableWriteError") or "InterruptedAtShutdown" in str(exc):
+                if client.admin.command("hello").get("isWritablePrimary", False) is not True:
                     return False
-                raise self.failure(f"cannot be made a replica set ({exc})") from exc
+                if key is not None and not self._lets_in():
+                    self._let_in(client)
+                return True
+        except ConnectionFailure:
+            return False
+        except OperationFailure as exc:
+            if exc.has_error_label("RetryableWriteError") or "InterruptedAtShutdown" in str(exc):
+                return False
+            raise self.failure(f"cannot be made a replica set ({exc})") from exc
+
+    def _client(self, user: str, password: str | None, source: str) -> MongoClient[dict[str, Any]]:
+        """A client of this node. One made before the set exists does not recover: each try has its own."""
+        from pymongo import MongoClient
+
+        options: dict[str, Any] = {"serverSelectionTimeoutMS": 500, "connectTimeoutMS": 1000}
+        if password is not None:
+            options |= {"username": user, "password": password, "authSource": source}
+        return MongoClient(ports.HOST, self.port, directConnection=True, **options)
+
+    def _lets_in(self) -> bool:
+        """Whether the user is there and has our password."""
+        from pymongo.errors import OperationFailure
+
+        try:
+            with self._client(USER, private.password(self._password), "admin") as client:
+                client.admin.command("ping")
+        except OperationFailure as exc:
+            if exc.code != _AUTHENTICATION_FAILED:
+                raise
+            return False
+        return True
+
+    def _let_in(self, client: MongoClient[dict[str, Any]]) -> None:
+        """Make the user, or give them our password where that of the folder was lost."""
+        from pymongo.errors import OperationFailure
+
+        what: dict[str, Any] = {"pwd": private.password(self._password), "roles": ["root"]}
+        try:
+            client.admin.command("updateUser", USER, **what)
+        except OperationFailure as exc:
+            if exc.code != _NO_SUCH_USER:
+                raise
+            client.admin.command("createUser", USER, **what)
 
     def _configure(self, client: MongoClient[dict[str, Any]]) -> None:
         from pymongo.errors import OperationFailure

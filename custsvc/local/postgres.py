@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import pwd
 import re
-import secrets
 import shutil
 import signal
 import subprocess
@@ -101,7 +100,12 @@ class Postgres(Server):
             shutil.rmtree(self._base)
 
     def _url(self, database: str) -> str:
-        password = (self._base / "password").read_text(encoding="ascii").strip()
+        kept = self._base / "password"
+        password = private.password(kept)
+        if password is None:
+            raise ConfigurationError(
+                f"PostgreSQL's password, in {kept}, is gone", fix=f"put it back, or remove {self.folder}"
+            )
         return f"postgresql://{USER}:{password}@{self.address}/{database}"
 
     def _create_database(self) -> None:
@@ -120,8 +124,7 @@ class Postgres(Server):
         new.mkdir(mode=0o700)
         password = self._base / "password"
         password.unlink(missing_ok=True)
-        with os.fdopen(os.open(password, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_hex(16) + "\n")
+        private.make_password(password)
         if self._account is not None:
             for path in (new, password):
                 os.chown(path, self._account.uid, self._account.gid)

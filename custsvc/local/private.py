@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import secrets
+import threading
 from pathlib import Path
 from typing import BinaryIO, Final
+
+from custsvc import redact
 
 _OURS: Final = ("servers.json", "ephemeral.json", "up.json", "servers.lock", "up.lock")
 
@@ -44,3 +48,27 @@ def appended(path: Path) -> BinaryIO:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.fchmod(descriptor, 0o600)
     return os.fdopen(descriptor, "ab")
+
+
+def write(path: Path, text: str) -> None:
+    """Replace a file, in one step, by one for its owner only."""
+    new = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    new.replace(path)
+
+
+def make_password(path: Path) -> None:
+    """Keep a new password in this file, unless it holds one."""
+    if password(path) is None:
+        write(path, secrets.token_hex(16) + "\n")
+
+
+def password(path: Path) -> str | None:
+    """The password in this file, which from now on nothing says; None where there is no file."""
+    try:
+        found = path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return None
+    redact.know(found)
+    return found or None

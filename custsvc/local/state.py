@@ -6,12 +6,13 @@ It holds passwords inside URLs, hence the mode; it is replaced in one step, so a
 from __future__ import annotations
 
 import json
-import os
 import threading
 from pathlib import Path
 from typing import Any
 
 from custsvc.errors import ConfigurationError
+
+from . import private
 
 Record = dict[str, Any]
 
@@ -39,10 +40,7 @@ def read_json(path: Path) -> Record:
 def write_json(path: Path, value: Record) -> None:
     """Replace a file by this object, for its owner's eyes only."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1)
-    new.replace(path)
+    private.write(path, json.dumps(value, indent=1))
 
 
 class Known:

@@ -34,6 +34,7 @@ from custsvc.local import LocalServers, ports
 from custsvc.stores import open_store
 from custsvc.stores.base import Role, Store
 
+from ..addresses import through
 from ..chaos.faultproxy import FaultProxy
 from .conftest import ANN, Client
 
@@ -570,13 +571,9 @@ def test_what_finds_no_thread_in_time_is_refused_and_the_process_is_known_to_liv
     """A7: the database answers nobody any more, and later it does again."""
     parts = urllib.parse.urlsplit(database_url)
     with FaultProxy((parts.hostname or "127.0.0.1", parts.port or 0)) as proxy:
-        login = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
-        way = parts._replace(
-            netloc=f"{login}127.0.0.1:{proxy.port}",
-            query="directConnection=true&timeoutMS=600000" if backend == "mongo" else parts.query,
-        )
+        patient = {"timeoutMS": "600000"} if backend == "mongo" else {}
         serve.environ |= {
-            f"CUSTSVC_{backend.upper()}_URL": urllib.parse.urlunsplit(way),
+            f"CUSTSVC_{backend.upper()}_URL": through(database_url, proxy.port, **patient),
             "CUSTSVC_QUEUE_TIMEOUT": "1",
         }
         serve.start("--workers", "1", "--threads", "2")

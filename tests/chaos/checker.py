@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from email import message_from_bytes
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import psycopg2
 import pymongo
@@ -81,9 +82,19 @@ def readable(value: bytes | None) -> bool:
         return False
 
 
+def _kafka(address: str) -> dict[str, str]:
+    """Kafka's `user:password@host:port`, or without the user, as its own client is told it."""
+    login, _, servers = address.rpartition("@")
+    if not login:
+        return {"bootstrap.servers": servers}
+    user, _, password = map(unquote, login.partition(":"))
+    how = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN"}
+    return {"bootstrap.servers": servers, **how, "sasl.username": user, "sasl.password": password}
+
+
 def read_records(servers: str, topic: str) -> list[tuple[int, bytes | None, bytes | None]]:
     """Every record as (partition, key, value), in the order of offsets within each partition."""
-    client = Consumer({"bootstrap.servers": servers, "group.id": "checker", "enable.auto.commit": False})
+    client = Consumer({**_kafka(servers), "group.id": "checker", "enable.auto.commit": False})
     found = []
     try:
         parts = client.list_topics(topic, timeout=60).topics[topic].partitions

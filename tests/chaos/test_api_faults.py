@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -25,6 +25,7 @@ from custsvc.local import LocalServers, ports
 from custsvc.local.process import send
 from custsvc.service import CustomerService
 from custsvc.stores.base import Store
+from tests.addresses import through
 from tests.chaos import checker
 from tests.chaos.clients import Clients
 from tests.chaos.conftest import ME
@@ -294,12 +295,10 @@ def test_a_database_that_is_killed_under_load_is_503_and_the_api_heals_by_itself
 
 
 @pytest.fixture
-def slow_way(backend: str, database_url: str) -> Iterator[tuple[FaultProxy, str]]:
+def slow_way(database_url: str) -> Iterator[tuple[FaultProxy, str]]:
     parts = urlsplit(database_url)
     with FaultProxy((parts.hostname or "127.0.0.1", parts.port or 0)) as proxy:
-        login = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
-        query = "directConnection=true" if backend == "mongo" else parts.query
-        yield proxy, urlunsplit(parts._replace(netloc=f"{login}127.0.0.1:{proxy.port}", query=query))
+        yield proxy, through(database_url, proxy.port)
 
 
 @sizes("callers", 50, 200)

@@ -19,6 +19,7 @@ from custsvc.kafka import Publisher
 from custsvc.local import LocalServers
 from custsvc.local.kafka import Kafka
 from custsvc.local.process import Identity, send
+from tests.addresses import through
 from tests.chaos.conftest import OPTIONS, Line, fresh_topics
 from tests.chaos.faultproxy import FaultProxy
 from tests.chaos.roles import Role, until
@@ -35,7 +36,7 @@ class Broker:
         assert isinstance(server, Kafka)
         server.advertised_port = self.proxy.port
         stack.callback(self._servers.stop)
-        self._servers.start()
+        self._address = self._servers.start()["CUSTSVC_KAFKA"]
         self._server = self._servers.server("kafka")
         if self._server.is_mock:  # type: ignore[attr-defined]
             pytest.skip("the stand-in for Kafka keeps nothing over a kill")
@@ -43,7 +44,7 @@ class Broker:
 
     @property
     def through_proxy(self) -> str:
-        return f"127.0.0.1:{self.proxy.port}"
+        return through(self._address, self.proxy.port)
 
     def _identity(self) -> Identity:
         identity = self._server.identity

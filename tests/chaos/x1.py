@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -19,6 +19,7 @@ from custsvc.config import Settings
 from custsvc.local import LocalServers, ports
 from custsvc.local.kafka import Kafka
 from custsvc.local.process import Identity, send
+from tests.addresses import through
 from tests.chaos import checker
 from tests.chaos.clients import Clients
 from tests.chaos.faultproxy import FaultProxy
@@ -115,11 +116,7 @@ class Run:
 
     def _through(self, link: str, backend: str) -> str:
         """The address of a database through its proxy."""
-        parts = urlsplit(self._direct[f"CUSTSVC_{backend.upper()}_URL"])
-        login = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
-        # A replica set's own address would lead around the proxy.
-        query = "directConnection=true" if backend == "mongo" else parts.query
-        return urlunsplit(parts._replace(netloc=f"{login}127.0.0.1:{self._links[link].port}", query=query))
+        return through(self._direct[f"CUSTSVC_{backend.upper()}_URL"], self._links[link].port)
 
     def _env(self) -> dict[str, str]:
         return {
@@ -127,7 +124,7 @@ class Run:
             "CUSTSVC_BACKEND": self._backend,
             f"CUSTSVC_{self._backend.upper()}_URL": self._through("source", self._backend),
             f"CUSTSVC_{self._copy.upper()}_URL": self._through("copy", self._copy),
-            "CUSTSVC_KAFKA": f"127.0.0.1:{self._links['kafka'].port}",
+            "CUSTSVC_KAFKA": through(self._direct["CUSTSVC_KAFKA"], self._links["kafka"].port),
             "CUSTSVC_SMTP_URL": self._direct["CUSTSVC_SMTP_URL"],
             "CUSTSVC_PARTITIONS": "24",
             "CUSTSVC_NOTIFY_RETRY_CAP": "5",

@@ -17,15 +17,15 @@ _JAAS = (
 
 
 class SecureKafka(Kafka):
-    """Listens in clear text on `port`, and as well on `sasl_port`, `tls_port` and `sasl_tls_port`."""
+    """Listens as an embedded one, and in clear text, with a password, by TLS, and with both."""
 
-    port_names = (*Kafka.port_names, "sasl_port", "tls_port", "sasl_tls_port")
+    port_names = (*Kafka.port_names, "clear_port", "sasl_port", "tls_port", "sasl_tls_port")
     authority = trustme.CA()
 
     def _properties(self) -> dict[str, str]:
         found = super()._properties()
-        more = {"SASL": "sasl_port", "TLS": "tls_port", "SASLTLS": "sasl_tls_port"}
-        protocols = {"SASL": "SASL_PLAINTEXT", "TLS": "SSL", "SASLTLS": "SASL_SSL"}
+        more = {"CLEAR": "clear_port", "SASL": "sasl_port", "TLS": "tls_port", "SASLTLS": "sasl_tls_port"}
+        protocols = {"CLEAR": "PLAINTEXT", "SASL": "SASL_PLAINTEXT", "TLS": "SSL", "SASLTLS": "SASL_SSL"}
         for kind in ("listeners", "advertised.listeners"):
             found[kind] += "".join(f",{n}://{ports.HOST}:{self.record[p]}" for n, p in more.items())
         found["listener.security.protocol.map"] += "".join(f",{n}:{p}" for n, p in protocols.items())

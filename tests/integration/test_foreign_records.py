@@ -49,9 +49,18 @@ class RawName(str):
 
 def produce_raw(settings: Settings, topic: str, *records: tuple[bytes | None, bytes, bytes]) -> None:
     """Records of a key, a value and a header whose name may be any bytes: our own client sends text only."""
-    with closing(KafkaProducer(bootstrap_servers=settings.kafka)) as producer:
+    with closing(KafkaProducer(**_as_kafka_python(settings))) as producer:
         for key, value, name in records:
             producer.send(topic, key=key, value=value, headers=[(RawName(name), b"x")], partition=0).get(60)
+
+
+def _as_kafka_python(settings: Settings) -> dict[str, Any]:
+    """Where Kafka is and how to sign in there, as that client has it."""
+    names = {"security.protocol": "security_protocol", "sasl.mechanism": "sasl_mechanism"}
+    names |= {"sasl.username": "sasl_plain_username", "sasl.password": "sasl_plain_password"}
+    told = settings.kafka_connection
+    found = {theirs: told[ours] for ours, theirs in names.items() if ours in told}
+    return {"bootstrap_servers": told["bootstrap.servers"], **found}
 
 
 NOT_UTF8 = [b"\xff\xfe", b"ce_source\xc3", b"\x80", b"h\xed\xa0\x80"]
@@ -180,7 +189,7 @@ def test_a_rebuild_that_the_database_refuses_leaves_the_copy_as_it_was(
 
 def produce_in_transactions(settings: Settings, *records: Record) -> None:
     """Each record by a transaction of its own, and one more that is given up: marks stand at every end."""
-    producer = Producer({"bootstrap.servers": settings.kafka, "transactional.id": settings.topic_updates})
+    producer = Producer({**settings.kafka_connection, "transactional.id": settings.topic_updates})
     producer.init_transactions(60)
     for each in records:
         producer.begin_transaction()

@@ -39,8 +39,8 @@ WRONG: list[tuple[str, dict[str, str], str]] = [
     ("tls_port", {**OVER_TLS, "ssl.ca.location": "OTHER"}, "certificate verify failed"),
     ("tls_port", {"security.protocol": "SSL"}, "certificate verify failed"),
     ("tls_port", {}, "speaks TLS"),
-    ("port", OVER_TLS, "speaks clear text"),
-    ("port", {"security.protocol": "SASL_PLAINTEXT", **SASL}, "SASL"),
+    ("clear_port", OVER_TLS, "speaks clear text"),
+    ("clear_port", {"security.protocol": "SASL_PLAINTEXT", **SASL}, "SASL"),
     ("sasl_tls_port", OVER_TLS, "asks for a sign-in"),
     ("sasl_tls_port", {**OVER_TLS, "security.protocol": "SASL_SSL", **SASL, "sasl.password": ""}, "sasl"),
     (
@@ -50,7 +50,7 @@ WRONG: list[tuple[str, dict[str, str], str]] = [
     ),
 ]
 RIGHT: list[tuple[str, dict[str, str]]] = [
-    ("port", {}),
+    ("clear_port", {}),
     ("sasl_port", {"security.protocol": "SASL_PLAINTEXT", **SASL}),
     ("tls_port", OVER_TLS),
     ("sasl_tls_port", {**OVER_TLS, "security.protocol": "SASL_SSL", **SASL}),
@@ -101,7 +101,7 @@ def test_what_is_right_works(secure: SecureKafka, port: str, options: dict[str, 
 
 
 def test_a_broker_that_is_away_is_an_outage(secure: SecureKafka) -> None:
-    nobody = secure.at("port").rpartition(":")[0] + ":1"
+    nobody = secure.at("clear_port").rpartition(":")[0] + ":1"
 
     with pytest.raises(CustsvcError, match="Connection refused") as caught:
         topics.describe(Settings(kafka=nobody))

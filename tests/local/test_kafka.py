@@ -12,9 +12,17 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
+from custsvc import kafka, topics
+from custsvc.config import Settings
+from custsvc.errors import ConfigurationError
+from custsvc.kafka import Publisher, Record
+from custsvc.kafka_address import connection
 from custsvc.local import LocalServers, jars
 from custsvc.local import kafka as local_kafka
 from custsvc.local.kafka import Kafka
+from tests.addresses import through
+from tests.chaos.checker import read_records
+from tests.local.earlier import earlier_version
 
 QUIET = {"log_level": 0}
 
@@ -23,21 +31,31 @@ def _no_jars(_say: object) -> NoReturn:
     raise jars.NoKafka("there is no network")
 
 
-def test_on_another_port_it_runs_again_and_a_proxys_clients_are_sent_to_the_proxy(folder: Path) -> None:
+def test_a_folder_from_before_there_were_passwords_gets_one_on_another_port_too(folder: Path) -> None:
+    """And a proxy's clients are sent to the proxy."""
+    with earlier_version():
+        bare = LocalServers(folder, names=("kafka",)).start()["CUSTSVC_KAFKA"]
     servers = LocalServers(folder, names=("kafka",))
-    servers.start()
-    kafka = servers.server("kafka")
-    assert isinstance(kafka, Kafka)
-    port = kafka.port
+    assert servers.start()["CUSTSVC_KAFKA"] == bare == servers.server("kafka").address  # joined
+    kafka.ensure_topics(Settings(kafka=bare, topic_updates="kept", partitions=1))
+    with Publisher(Settings(kafka=bare)) as publisher:
+        publisher.send("kept", [Record(b"1", b"before", [])])
+    server = servers.server("kafka")
+    assert isinstance(server, Kafka)
+    port = server.port
     servers.stop()
 
-    kafka.advertised_port = 19_999
+    server.advertised_port = 19_999
     with socket.create_server(("127.0.0.1", port)):
         address = servers.start()["CUSTSVC_KAFKA"]
 
-    assert kafka.port != port
-    for bootstrap, advertised in ((address, kafka.port), (f"127.0.0.1:{kafka.proxied_port}", 19_999)):
-        admin = AdminClient({"bootstrap.servers": bootstrap, **QUIET})
+    assert server.port != port
+    assert "@" in address
+    assert [value for _, _, value in read_records(address, "kept")] == [b"before"]
+    with pytest.raises(ConfigurationError, match="asks for a sign-in"):
+        topics.describe(Settings(kafka=server.address))
+    for way, advertised in ((address, server.port), (through(address, server.proxied_port), 19_999)):
+        admin = AdminClient({**connection(way), **QUIET})
         assert [broker.port for broker in admin.list_topics(timeout=90).brokers.values()] == [advertised]
 
 
@@ -51,12 +69,10 @@ def test_without_jars_a_stand_in_in_memory_takes_its_place_and_says_so(
     address = servers.start()["CUSTSVC_KAFKA"]
 
     assert any("warning" in line and "forgets all" in line for line in said)
-    producer = Producer({"bootstrap.servers": address, **QUIET})
+    producer = Producer({**connection(address), **QUIET})
     producer.produce("t", "hello")
     assert producer.flush(90) == 0
-    consumer = Consumer(
-        {"bootstrap.servers": address, "group.id": "g", "auto.offset.reset": "earliest", **QUIET}
-    )
+    consumer = Consumer({**connection(address), "group.id": "g", "auto.offset.reset": "earliest", **QUIET})
     consumer.subscribe(["t"])
     (message,) = consumer.consume(1, timeout=90)
     consumer.close()

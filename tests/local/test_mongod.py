@@ -9,9 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pymongo import MongoClient
+from pymongo.errors import OperationFailure
 
 from custsvc.local import LocalServers
+from tests.local.earlier import earlier_version
 
 
 @contextmanager
@@ -25,9 +28,12 @@ def hanging_up_server(port: int) -> Iterator[None]:
         thread.join()
 
 
-def test_on_another_port_the_replica_set_has_its_primary_and_its_data_again(folder: Path) -> None:
+def test_a_folder_from_before_there_were_passwords_gets_one_on_another_port_too(folder: Path) -> None:
+    with earlier_version():
+        bare = LocalServers(folder, names=("mongo",)).start()["CUSTSVC_MONGO_URL"]
     servers = LocalServers(folder, names=("mongo",))
-    with MongoClient[dict[str, Any]](servers.start()["CUSTSVC_MONGO_URL"]) as client:
+    assert servers.start()["CUSTSVC_MONGO_URL"] == bare  # joined
+    with MongoClient[dict[str, Any]](bare) as client:
         client.get_default_database().kept.insert_one({"_id": 1})
     port = servers.server("mongo").port
     servers.stop()
@@ -36,16 +42,23 @@ def test_on_another_port_the_replica_set_has_its_primary_and_its_data_again(fold
         url = servers.start()["CUSTSVC_MONGO_URL"]
 
     assert servers.server("mongo").port != port
+    assert "@" in url
     with MongoClient[dict[str, Any]](url, serverSelectionTimeoutMS=60_000) as client:
         assert client.get_default_database().kept.find_one() == {"_id": 1}
 
 
-def test_a_stale_lock_file_does_not_keep_it_from_starting(folder: Path) -> None:
+def test_neither_a_stale_lock_file_nor_a_lost_password_keeps_it_from_starting(folder: Path) -> None:
     servers = LocalServers(folder, names=("mongo",))
-    servers.start()
+    before = servers.start()["CUSTSVC_MONGO_URL"]
     servers.server("mongo").kill()
     (folder / "mongo/data/mongod.lock").write_text("1\n")
+    for secret in ("password", "keyfile"):
+        (folder / "mongo" / secret).unlink()
 
-    servers.start()
+    after = servers.start()["CUSTSVC_MONGO_URL"]
 
-    assert servers.server("mongo").is_running()
+    assert before != after
+    with MongoClient[dict[str, Any]](after, serverSelectionTimeoutMS=60_000) as client:
+        assert client.get_default_database().list_collection_names() == []
+    with MongoClient[dict[str, Any]](before) as client, pytest.raises(OperationFailure, match="Authentic"):
+        client.get_default_database().list_collection_names()

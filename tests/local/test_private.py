@@ -1,16 +1,27 @@
-"""Nobody else on this machine can read what is in a data folder; one from before is closed, and works on."""
+"""Nobody else on this machine can read what is in a data folder, or what its servers hold.
+
+A folder from before is closed, and works on.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
+from pymongo import MongoClient
+from pymongo.errors import OperationFailure
 
+from custsvc import kafka, kafka_errors
+from custsvc.config import Settings
 from custsvc.errors import ConfigurationError
 from custsvc.local import LocalServers, private, process
+from tests.chaos.checker import read_records
 
 # Looks at all it can reach, as another account, and tells what it could list or read.
 _LOOK = """
@@ -31,6 +42,7 @@ for path in sys.argv[2:]:
         pass
 """
 _OTHER = 31_415
+_NOT_ALLOWED = (13, 18)  # MongoDB's Unauthorized and AuthenticationFailed
 
 
 def mode(path: Path) -> int:
@@ -60,8 +72,7 @@ def start(folder: Path, *names: str) -> LocalServers:
     return servers
 
 
-def test_a_data_folder_is_closed_with_all_that_is_in_it(folder: Path) -> None:
-    servers = start(folder, "postgres", "mail")
+def test_a_data_folder_is_closed_with_all_that_is_in_it(servers: LocalServers) -> None:
     mails = servers.home / "mail" / "mails"
     (mails / "one.eml").write_text("private")
 
@@ -72,6 +83,55 @@ def test_a_data_folder_is_closed_with_all_that_is_in_it(folder: Path) -> None:
     assert [mode(log) for log in logs] == [0o600] * len(logs)
     if os.geteuid() == 0:
         assert seen_by_another(servers.home) == ""
+
+
+def test_nothing_listens_but_on_loopback_and_no_command_line_tells_a_password(servers: LocalServers) -> None:
+    secrets = [
+        path.read_text().strip() for path in servers.home.rglob("*") if path.name in ("password", "keyfile")
+    ]
+
+    assert len(secrets) >= 3
+    for name in servers.names:
+        running = psutil.Process(servers.server(name).pid)
+        listens = {c.laddr.ip for c in running.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+        assert {ip.removeprefix("::ffff:") for ip in listens} == {"127.0.0.1"}
+        assert not any(secret in argument for argument in running.cmdline() for secret in secrets)
+
+
+def test_customers_in_mongodb_are_read_with_the_password_only(servers: LocalServers) -> None:
+    with MongoClient[dict[str, Any]](servers.env()["CUSTSVC_MONGO_URL"]) as client:
+        client.get_default_database().customer.insert_one({"_id": 1, "name": "Ann"})
+        assert client.get_default_database().customer.count_documents({}) == 1
+    way = f"{servers.server('mongo').address}/?directConnection=true"
+
+    asked: list[Callable[[MongoClient[dict[str, Any]]], Any]] = [
+        lambda other: other.custsvc.customer.find_one(),
+        lambda other: other.local["oplog.rs"].find_one(),
+        lambda other: other.list_database_names(),
+        lambda other: other.custsvc.customer.drop(),
+        lambda other: other.admin.command("createUser", "eve", pwd="eve", roles=["root"]),
+    ]
+    for login in ("", "custsvc:custsvc@", "custsvc:wrong@", "eve:eve@", "__system:custsvc@"):
+        with MongoClient[dict[str, Any]](f"mongodb://{login}{way}") as other:
+            for ask in asked[: 1 if login else None]:  # once refused, the driver waits before it tries again
+                with pytest.raises(OperationFailure) as refused:
+                    ask(other)
+                assert refused.value.code in _NOT_ALLOWED
+
+
+def test_records_in_kafka_are_read_with_the_password_only(servers: LocalServers) -> None:
+    address = servers.env()["CUSTSVC_KAFKA"]
+    broker = servers.server("kafka")
+    kafka.ensure_topics(Settings(kafka=address, partitions=1))
+    with kafka.Publisher(Settings(kafka=address)) as publisher:
+        publisher.send("MICROSERVICE-CUSTOMER-UPDATES", [kafka.Record(b"1", b"Ann", [])])
+    assert read_records(address, "MICROSERVICE-CUSTOMER-UPDATES") == [(0, b"1", b"Ann")]
+
+    for login in ("", "custsvc:custsvc@", "custsvc:wrong@", "eve:eve@"):
+        with pytest.raises(ConfigurationError, match=r"asks for a sign-in|Invalid username or password"):
+            kafka.ensure_topics(Settings(kafka=f"{login}{broker.address}"), timeout=20)
+    for port in ("port", "controller_port"):
+        assert kafka_errors._conversation("127.0.0.1", broker.record[port], tls=False) == "hangs up"
 
 
 def test_a_folder_that_was_open_is_closed_at_the_next_start_and_works_on(folder: Path) -> None:

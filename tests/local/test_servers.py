@@ -23,6 +23,7 @@ from confluent_kafka.cimpl import NewTopic
 from pymongo import MongoClient
 
 from custsvc.errors import ConfigurationError
+from custsvc.kafka_address import connection
 from custsvc.local import LocalServers, join_or_start, ports, process
 from custsvc.local.mail import MailCatcher
 
@@ -45,20 +46,20 @@ def mongo(url: str) -> MongoClient[dict[str, Any]]:
 
 
 def make_topic(address: str, topic: str) -> None:
-    admin = AdminClient({"bootstrap.servers": address, **QUIET})
+    admin = AdminClient({**connection(address), **QUIET})
     for future in admin.create_topics([NewTopic(topic, 1)]).values():
         future.result(90)
 
 
 def produce(address: str, topic: str, value: str) -> None:
-    producer = Producer({"bootstrap.servers": address, "acks": "all", **QUIET})
+    producer = Producer({**connection(address), "acks": "all", **QUIET})
     producer.produce(topic, value)
     assert producer.flush(90) == 0
 
 
 def consume(address: str, topic: str, count: int) -> list[str]:
     options = {"group.id": os.urandom(4).hex(), "auto.offset.reset": "earliest"}
-    consumer = Consumer({"bootstrap.servers": address, **options, **QUIET})
+    consumer = Consumer({**connection(address), **options, **QUIET})
     try:
         consumer.subscribe([topic])
         found = [message for message in consumer.consume(count, timeout=90) if message.error() is None]

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import typer
 
+from custsvc import redact
 from custsvc.cli import stack
 from custsvc.local import LocalServers, ports, process, runs
 from custsvc.local.process import Identity
@@ -241,8 +242,12 @@ def test_a_wrong_role_or_number_is_refused(without: list[str], copies: list[str]
             "mongodb://127.0.0.1:27017/custsvc?replicaSet=rs0",
             "mongodb://127.0.0.1:27017/custsvc?replicaSet=rs0",
         ),
+        ("mongodb://ann:s3cret@a:1,b:2/x?authSource=admin", "mongodb://ann:***@a:1,b:2/x?authSource=admin"),
         ("127.0.0.1:9092", "127.0.0.1:9092"),
+        ("127.0.0.1:9092,[::1]:9092", "127.0.0.1:9092,[::1]:9092"),
+        ("custsvc:secret@127.0.0.1:9092,b:9092", "custsvc:***@127.0.0.1:9092,b:9092"),
+        ("custsvc:12345@127.0.0.1:9092", "custsvc:***@127.0.0.1:9092"),
     ],
 )
 def test_passwords_are_masked(url: str, shown: str) -> None:
-    assert stack._masked(url) == shown
+    assert redact.masked(url) == shown

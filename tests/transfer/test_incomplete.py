@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
@@ -20,19 +19,16 @@ from custsvc.seed import seed_customers
 from custsvc.stores.base import Store
 from custsvc.stores.postgres import connection as postgres
 from custsvc.transfer import export
+from tests.addresses import through
 from tests.chaos.faultproxy import FaultProxy
 
 
 @pytest.fixture
 def environ(backend: str, database_url: str, proxy: FaultProxy) -> dict[str, str]:
-    parts = urlsplit(database_url)
-    user = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
-    query = "directConnection=true" if backend == "mongo" else parts.query
-    url = urlunsplit(parts._replace(netloc=f"{user}127.0.0.1:{proxy.port}", query=query))
     kept = {k: v for k, v in os.environ.items() if not k.startswith("CUSTSVC_")}
     return kept | {
         "CUSTSVC_BACKEND": backend,
-        f"CUSTSVC_{backend.upper()}_URL": url,
+        f"CUSTSVC_{backend.upper()}_URL": through(database_url, proxy.port),
         "CUSTSVC_LOCAL": "never",
     }
 

@@ -1,0 +1,97 @@
+"""Kafka's address in one setting: `[user:password@]host:port[,host:port]`, and what a client makes of it.
+
+User and password stand once, before the first broker, percent-encoded as in any URL. Pure: connects to
+nothing, and imports no client.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+from urllib.parse import unquote
+
+_PROTOCOL: Final = r"(?i:PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)"
+_ADDRESS: Final = re.compile(rf"(?:(?P<protocol>{_PROTOCOL})://)?(?:(?P<login>[^@]*)@)?(?P<servers>[^@]*)")
+_BROKER: Final = re.compile(
+    rf"(?:{_PROTOCOL}://)?(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_.-]+)(?::(?P<port>\d{{1,5}}))?"
+)
+# What a login may not hold as it is: it would end it, or begin something else.
+_SIGNS: Final = re.compile(r"[,/?#\s]|%(?![0-9A-Fa-f]{2})")
+
+
+class KafkaAddress(NamedTuple):
+    """Where the brokers are, as librdkafka is told it, and who signs in there, in clear."""
+
+    servers: str
+    protocol: str | None = None
+    user: str | None = None
+    password: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> KafkaAddress:
+        """The parts of an address. Raises ValueError that says what it must be, and shows nothing of it."""
+        found = _ADDRESS.fullmatch(text)
+        if found is None:
+            raise ValueError("a user must stand once, before the first broker (a @ in a password is %40)")
+        servers, protocol, login = found["servers"], found["protocol"], found["login"]
+        _check_brokers(servers)
+        if login is None:
+            return cls(text, protocol)
+        user, colon, password = login.partition(":")
+        # A protocol is that of every broker, so the list goes on saying it.
+        servers = f"{protocol}://{servers}" if protocol else servers
+        return cls(servers, protocol, _decoded(user), _decoded(password) if colon else None)
+
+    def options(self) -> dict[str, str]:
+        """librdkafka's properties for signing in so; none where neither a user nor a protocol is named."""
+        options = {"security.protocol": self.protocol} if self.protocol else {}
+        if self.user is None:
+            return options
+        options = {"security.protocol": "SASL_PLAINTEXT", **options, "sasl.mechanism": "PLAIN"}
+        options["sasl.username"] = self.user
+        return options if self.password is None else {**options, "sasl.password": self.password}
+
+
+def connection(address: str, options: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What every client of this Kafka needs, as librdkafka's properties; `options` override the address.
+
+    Raises ValueError that says what is wrong with the address, or with both together.
+    """
+    parsed, options = KafkaAddress.parse(address), dict(options or {})
+    own = parsed.options()
+    if "sasl.mechanisms" in options:  # its other name
+        own.pop("sasl.mechanism", None)
+    told = {"bootstrap.servers": parsed.servers, **own, **options}
+    if parsed.user is not None:
+        _check_sign_in(told)
+    return told
+
+
+def _check_sign_in(told: Mapping[str, str]) -> None:
+    """A user who is named signs in: nothing that was given may be left unused in silence."""
+    protocol = told["security.protocol"].upper()
+    if not protocol.startswith("SASL_"):
+        raise ValueError(f"it names a user, but with security.protocol {protocol} nobody signs in")
+    mechanism = told.get("sasl.mechanism") or told.get("sasl.mechanisms") or ""
+    if mechanism.upper().startswith(("PLAIN", "SCRAM")) and not told.get("sasl.password"):
+        raise ValueError("it names a user, but no password")
+
+
+def _check_brokers(servers: str) -> None:
+    for part in servers.split(","):
+        broker = _BROKER.fullmatch(part.strip())
+        if broker is None or not 0 < int(broker["port"] or 9092) < 65536:
+            raise ValueError("it must be [user:password@]host:port[,host:port]")
+
+
+def _decoded(text: str) -> str:
+    if _SIGNS.search(text):
+        raise ValueError("a user or password must be percent-encoded")
+    try:
+        decoded = unquote(text, errors="strict")
+    except UnicodeDecodeError as exc:
+        raise ValueError("a user or password is no UTF-8 when decoded") from exc
+    if not decoded.isprintable() or not decoded:
+        raise ValueError("a user or password is empty, or holds a sign that cannot be printed")
+    return decoded

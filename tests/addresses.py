@@ -1,0 +1,23 @@
+"""A server's address, led by another way."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+
+def through(address: str, port: int, **more: str) -> str:
+    """The address of the same server, user and password included, by way of a port of this machine.
+
+    `more` are parameters of a database's address. A replica set would lead around the port, so its name goes.
+    """
+    if "://" not in address:  # Kafka's
+        login, at, _ = address.rpartition("@")
+        return f"{login}{at}127.0.0.1:{port}"
+    parts = urlsplit(address)
+    login, at, _ = parts.netloc.rpartition("@")
+    parameters = dict(parse_qsl(parts.query))
+    if parts.scheme == "mongodb":
+        parameters = {name: value for name, value in parameters.items() if name != "replicaSet"}
+        parameters["directConnection"] = "true"
+    query = urlencode(parameters | more, quote_via=quote)
+    return urlunsplit(parts._replace(netloc=f"{login}{at}127.0.0.1:{port}", query=query))
