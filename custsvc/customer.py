@@ -364,6 +364,8 @@ def _metadata(value: Any) -> dict[str, Scalar]:
             # MongoDB and query strings both give these a meaning of their own.
             if not key or key.startswith("$") or "." in key:
                 raise _Refused("bad_key", "keys must not be empty, hold a dot or begin with $")
+            if not _SEEN.search(key):
+                raise _Refused("bad_key", "keys must hold something that can be seen")
             if key in found:
                 raise _Refused("duplicate_key", "is there twice")
             found[key] = _metadata_value(item)

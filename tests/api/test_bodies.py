@@ -53,6 +53,8 @@ def test_a_body_that_is_no_customer_is_refused_with_its_reason(client: Client) -
     assert client.get(path).json["version"] == 1
 
 
+# Text of which nobody sees anything.
+UNSEEN = [" ", "\u3000", "\xad", "\u200e", "\u3164\u2800", "\u2061", "\ufe0f", " \u200d ", "\U000e0041"]
 # (field, value, the field named in the answer, the error's code)
 WRONG: list[tuple[str, Any, str, str]] = [
     ("name", "", "name", "required"),
@@ -79,6 +81,7 @@ WRONG: list[tuple[str, Any, str, str]] = [
     ("metadata", {"$set": 1}, "metadata.$set", "bad_key"),
     ("metadata", {"a.b": 1}, "metadata.a.b", "bad_key"),
     ("metadata", {"": 1}, "metadata.", "bad_key"),
+    *(("metadata", {key: 1}, f"metadata.{key}", "bad_key") for key in UNSEEN),
     ("metadata", {"a": {"b": 1}}, "metadata.a", "not_flat"),
     ("metadata", {"a": 2**63}, "metadata.a", "out_of_range"),
     ("metadata", {"a": -(2**63) - 1}, "metadata.a", "out_of_range"),
