@@ -18,6 +18,8 @@ from custsvc.api.app import ORIGINALS, ROUTES
 from custsvc.api.codes import CODES
 from custsvc.api.describe.openapi import document
 from custsvc.api.resource import ApiResource
+from custsvc.customer import canonical_fields
+from custsvc.errors import ValidationError
 from custsvc.stores.base import Role
 
 from .conftest import ANN, Client
@@ -65,6 +67,16 @@ def test_the_document_is_valid_openapi() -> None:
 def test_every_route_is_in_the_document_and_nothing_else_is() -> None:
     """S39."""
     assert set(described()) == set(routed())
+
+
+def test_the_document_tells_how_a_body_may_be_encoded() -> None:
+    with_body = [operation for operation in described().values() if "requestBody" in operation]
+    assert len(with_body) == 9
+
+    for operation in with_body:
+        assert "Content-Encoding: gzip" in operation["requestBody"]["description"]
+        assert {"400", "413", "415"} <= set(operation["responses"]), operation["operationId"]
+    assert "Accept-Encoding" in DOCUMENT["components"]["responses"]["415"]["headers"]
 
 
 def test_the_document_asks_for_a_key_where_the_route_does() -> None:
@@ -182,3 +194,23 @@ def test_what_serves_and_what_answers_help_does_without_pydantic(module: str) ->
     code = f"import sys, {module}; assert 'pydantic' not in sys.modules"
 
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_patterns_of_names_and_keys_take_what_the_api_takes() -> None:
+    fields = DOCUMENT["components"]["schemas"]["CustomerFields"]["properties"]
+    key = re.compile(fields["metadata"]["anyOf"][0]["propertyNames"]["pattern"])
+    name = re.compile(fields["name"]["pattern"])
+    chars = [chr(code) for code in (*range(1, 0x600), *range(0x1100, 0x1200), *range(0x17B0, 0x1820))]
+    chars += [chr(code) for code in (*range(0x2000, 0x2100), 0x2800, 0x3000, 0x3164, *range(0xFDD0, 0x10000))]
+
+    def takes(body: dict[str, Any]) -> bool:
+        try:
+            canonical_fields(body)
+        except ValidationError:
+            return False
+        return True
+
+    for text in (text for char in chars for text in (char, f" {char}", f"\u200e{char}", f"{char}$")):
+        assert bool(key.search(text)) == takes({"name": "A", "metadata": {text: 1}}), repr(text)
+        # What is trimmed from its ends is taken as well.
+        assert takes({"name": text}) or not name.search(text), repr(text)

@@ -21,6 +21,8 @@ A customer master record whose every change is an event.
   overwritten unseen.
 - **Bodies.** The server's own fields (`id`, `version`, …) are ignored in a body, so what you got can be sent
   back; any other unknown field is refused by name. So is an unknown query parameter.
+- **Compression.** A body may come with `Content-Encoding: gzip`. Longer answers are compressed for who sends
+  `Accept-Encoding: gzip`; their ETag is weak then (`W/"v3"`), and `If-Match` takes it as well.
 - **Errors** are `application/problem+json` everywhere. `code` says which; `/problems/CODE` explains it.
 - **Paths** answer with and without their final slash.
 """

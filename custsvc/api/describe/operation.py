@@ -65,6 +65,11 @@ class Operation:
     deprecated: bool = False
 
 
+BODY: Final = (
+    "May be compressed with gzip: then send `Content-Encoding: gzip`. Any other encoding is a 415, whose "
+    "`Accept-Encoding` names what is taken. A limit of length holds for the body as it is sent and as it is "
+    "decoded."
+)
 # What an operation may answer besides its own: for those that need a key, and for all.
 _ALWAYS: Final = (400, 431, 500, 501, 503)
 _WITH_KEY: Final = (401, 403)
@@ -73,7 +78,7 @@ _WITH_KEY: Final = (401, 403)
 HEADERS: Final[dict[str, JsonSchema]] = {
     "ETag": {
         "description": "The version of the customer as stored, to send back in If-Match.",
-        "schema": {"type": "string", "pattern": '^"v[1-9][0-9]*"$', "examples": ['"v3"']},
+        "schema": {"type": "string", "pattern": '^(W/)?"v[1-9][0-9]*"$', "examples": ['"v3"']},
     },
     "Last-Modified": {
         "description": "When it last changed, in whole seconds.",
@@ -94,12 +99,17 @@ HEADERS: Final[dict[str, JsonSchema]] = {
         "schema": {"type": "string", "minLength": 1},
     },
     "WWW-Authenticate": {"description": "How to send a key.", "schema": {"type": "string"}},
+    "Accept-Encoding": {
+        "description": "The encodings of a body that are taken, where it was one of its Content-Encoding.",
+        "schema": {"type": "string", "examples": ["gzip"]},
+    },
     "Retry-After": {"description": "Seconds to wait before trying again.", "schema": {"type": "string"}},
     "Allow": {"description": "The methods this path has.", "schema": {"type": "string"}},
 }
 _PROBLEM_HEADERS: Final = {
     401: ("WWW-Authenticate",),
     412: ("ETag",),
+    415: ("Accept-Encoding",),
     503: ("Retry-After",),
 }
 
@@ -141,7 +151,11 @@ class Registry:
             "summary": operation.summary,
             "description": operation.description,
             "parameters": parameters,
-            "requestBody": {"required": True, "content": self._content(operation.body)},
+            "requestBody": {
+                "description": BODY,
+                "required": True,
+                "content": self._content(operation.body),
+            },
             "responses": {
                 **{str(status): self._answer(answer) for status, answer in operation.answers.items()},
                 **{str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(statuses)},
