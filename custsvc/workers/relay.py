@@ -1,10 +1,28 @@
 """The relay: brings every event from the outbox to Kafka, in order per customer.
 
-One leader per source, any number of stand-bys. Read a batch, produce every event, wait for every
-acknowledgement, only then note the batch as done; the next one is read, or even sent, meanwhile. Whatever
-breaks in between, what is not noted as done is read and sent again: consumers drop repeats by version, and
-nothing is lost. What would break the order of a customer's events without a word, a changed topic or a
-restored database, is refused (see `guard`).
+One relay leads per source, any number stand by. The leader reads a batch, sends every event, waits for every
+acknowledgement, and only then marks the batch as sent; the next batch is read, or even sent, meanwhile.
+Whatever breaks in between, a batch that is not marked is read and sent again: consumers drop repeats by
+version, and nothing is lost. A changed topic or a restored database would break the order of a customer's
+events without anybody noticing, so the relay refuses both (see `guard`).
+
+    start ──► STAND BY ◄──┐ another relay leads: ask again every 0.5 s
+                 │   └────┘
+                 │ the lock is ours
+                 ▼
+               CHECK ──► ends with ConfigurationError: the topic has changed, or the database was restored
+                 │
+                 ▼
+    ┌────────► READ ◄─────┐ the outbox is empty: wait 2 to 100 ms
+    │            │   └────┘
+    │            ▼ a batch
+    │          SEND           an event too big for the topic parks its customer (see `parked`); the rest goes
+    │            │
+    │            ▼ every record is acknowledged
+    └───────── MARK
+
+TemporaryError in any state, as from a lost lock: wait with back-off, then STAND BY. A wish to stop is heard
+before READ, so the batch in hand is marked first. While sending, CHECK looks at the topic again every second.
 """
 
 from __future__ import annotations

@@ -1,9 +1,28 @@
 """Replicate: keeps a copy of the customers in another database, by the events on the topic.
 
-Decode a batch, apply it in bulk together with its positions, then commit; the next one is decoded while the
-database works (see `consume`). The copy itself knows how far it is, and reading starts from there. A record
+It decodes a batch and applies it in bulk together with its positions; the next batch is decoded while the
+database works (see `consume`). The copy stores its own positions, and reading starts from there. A record
 that can never be read, or that the copy's database refuses, goes to the dead-letter topic with its original
-bytes, and its neighbours go on.
+bytes, and its neighbours are applied.
+
+    start ──► CHECK ───────► ends with PositionLost: the topic was made anew, or once lacked what comes next
+                │
+                ▼
+             ASSIGN ───────► ends with PositionLost: the topic no longer holds the record at a position
+                │ partitions, read from the copy's positions
+                ▼
+    ┌─────►   TAKE ─────────► ends with ConfigurationError: the batch comes from another source
+    │           │ a batch
+    │           ▼
+    │         DECODE ───────► ends with TooManyBadRecords or NewerSchema
+    │           │
+    │           ▼ dead letters are on their topic
+    └─────── APPLY           the positions in its last transaction; runs beside the next TAKE and DECODE
+
+TemporaryError from Kafka: wait with back-off, then CHECK. TemporaryError from the copy's database: APPLY is
+tried again, the partitions paused meanwhile. DataRefused from APPLY: CHECK, and the next 20 batches are
+applied in parts, so that only what the database refuses becomes a dead letter. Superseded (the copy was
+rebuilt): CHECK, from the new positions.
 """
 
 from __future__ import annotations
