@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeou
 from pymongo.read_concern import ReadConcern
 
 from ...errors import ConfigurationError, CustsvcError, DataRefused, TemporaryError
+from .spoken import mismatch
 
 Document = dict[str, Any]
 T = TypeVar("T")
@@ -57,6 +59,9 @@ _MISTAKEN = re.compile(
     r"configured to connect to a replica set named|CERTIFICATE_VERIFY_FAILED|WRONG_VERSION_NUMBER"
     r"|certificate (required|unknown|has expired|verify failed)|unknown ca|(?i:hostname mismatch)"
 )
+_FIX_TLS = "correct CUSTSVC_MONGO_URL (replicaSet=, tls=, tlsCAFile=, tlsCertificateKeyFile=)"
+# What a server does that is spoken to in a way that it does not take, and one that is going down.
+_HUNG_UP = re.compile(r"connection closed|SSL handshake failed|EOF occurred|Connection reset|Broken pipe")
 _REFUSED = frozenset({13, 18, 8000})  # Unauthorized, AuthenticationFailed, Atlas's own
 _INTERRUPTED = 11601
 # What the server says of itself and not of the data, so that it may be gone the next time.
@@ -76,6 +81,7 @@ class Connection:
 
     def __init__(self, url: str, suffix: str = "") -> None:
         self.address = address(url)
+        self._url = url
         given = {name.lower() for name in re.findall(r"[?&]([^=&?]+)=", url)}
         options = {name: value for name, value in _OPTIONS.items() if name.lower() not in given}
         codec: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC)
@@ -182,11 +188,24 @@ class Connection:
         With an overall timeout the driver looks for a server until that has passed. So a call that would
         begin with looking for one does so here, for a shorter time.
         """
-        with translated(f"MongoDB at {self.address}"):
+        where = f"MongoDB at {self.address}"
+        with translated(where):
             if not self.client.topology_description.has_writable_server():
-                with pymongo.timeout(CONNECT_TIMEOUT):
-                    self.client.admin.command("ping")
+                self._look_for_server(where)
             yield
+
+    def _look_for_server(self, where: str) -> None:
+        try:
+            with pymongo.timeout(CONNECT_TIMEOUT):
+                self.client.admin.command("ping")
+        except ServerSelectionTimeoutError as exc:
+            found = mismatch(self._url) if _HUNG_UP.search(str(exc)) else None
+            if found is None:
+                raise
+            said = f"cannot connect to {where}: {found.reason}"
+            if found.is_sure:
+                raise ConfigurationError(said, fix=_FIX_TLS) from exc
+            raise TemporaryError(said, dependency="mongo", fix=_FIX_TLS) from exc
 
     def close(self) -> None:
         self.client.close()
@@ -198,7 +217,10 @@ def _client(url: str, options: Document) -> MongoClient[Document]:
         warnings.simplefilter("error", UserWarning)
         try:
             return MongoClient(url, connect=False, **options)
-        except (ValueError, UserWarning, OSError) as exc:  # a certificate's file cannot be read, too
+        except ssl.SSLError as exc:
+            reason = f"a file of tlsCAFile= or tlsCertificateKeyFile= holds no certificate, or no key ({exc})"
+            raise errors.InvalidURI(reason) from exc
+        except (ValueError, UserWarning, OSError) as exc:  # such a file cannot be read, too
             raise errors.InvalidURI(str(exc)) from exc
 
 
@@ -239,7 +261,7 @@ def translate(exc: PyMongoError, where: str) -> CustsvcError:
     if _MISTAKEN.search(reason):
         return ConfigurationError(
             f"cannot connect to {where} ({reason})",
-            fix="correct CUSTSVC_MONGO_URL (replicaSet=, tls=, tlsCAFile=, tlsCertificateKeyFile=)",
+            fix=_FIX_TLS,
         )
     if "RSGhost" in str(exc):
         return TemporaryError(

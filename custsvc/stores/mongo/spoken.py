@@ -1,0 +1,89 @@
+"""How a MongoDB that hangs up without a word wants to be spoken to: the driver knows no reason.
+
+Asked only after a connection failed. What the port itself shows is sure; an outage shows nothing.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+from collections.abc import Mapping
+from contextlib import closing, suppress
+from typing import Any, Final, NamedTuple
+
+import bson
+from pymongo.uri_parser import parse_uri
+
+_TIMEOUT: Final = 1.0
+_OP_MSG: Final = 2013
+_REQUEST: Final = 1
+
+
+class Mismatch(NamedTuple):
+    """What is wrong with how a client speaks to a server; not `is_sure` where an outage looks alike."""
+
+    reason: str
+    is_sure: bool = True
+
+
+_CERTIFICATE: Final = Mismatch(
+    "the server hangs up after the TLS handshake: it may want a certificate of its clients, or another one",
+    is_sure=False,
+)
+
+
+def mismatch(url: str) -> Mismatch | None:
+    """What is wrong with how a client with this address, which is a valid one, speaks to its hosts."""
+    if not url.startswith("mongodb://"):
+        return None  # the hosts are in the DNS, and TLS is what they speak
+    parsed = parse_uri(url)
+    options = parsed["options"]
+    tls = options.get("tls", False)
+    for host, port in parsed["nodelist"]:
+        with suppress(OSError, ValueError):
+            clear = _speaks_clear_text((host, port or 27017))
+            closes = _hangs_up_after_handshake((host, port or 27017), options)
+            if tls and clear and closes is None:
+                return Mismatch("that port speaks clear text, but tls= is set")
+            if not tls and not clear and closes is not None:
+                return Mismatch("that port speaks TLS, and tls= is not set")
+            return _CERTIFICATE if tls and closes else None
+    return None
+
+
+def _hangs_up_after_handshake(address: tuple[str, int], options: Mapping[str, Any]) -> bool | None:
+    """Whether it ends a TLS connection before a word was said, as over our certificate; None without TLS."""
+    with closing(socket.create_connection(address, timeout=_TIMEOUT)) as line:
+        try:
+            wrapped = _context(options).wrap_socket(line)
+        except OSError:
+            return None
+        with wrapped:
+            try:
+                return wrapped.recv(1) == b""
+            except TimeoutError:
+                return False
+            except OSError:
+                return True
+
+
+def _speaks_clear_text(address: tuple[str, int]) -> bool:
+    """Whether it answers a question that needs no sign-in."""
+    body = struct.pack("<iB", 0, 0) + bson.encode({"hello": 1, "$db": "admin"})
+    with closing(socket.create_connection(address, timeout=_TIMEOUT)) as line:
+        try:
+            line.sendall(struct.pack("<iiii", 16 + len(body), _REQUEST, 0, _OP_MSG) + body)
+            head = line.recv(16, socket.MSG_WAITALL)
+        except OSError:
+            return False
+    return len(head) == 16 and struct.unpack("<iiii", head)[2:] == (_REQUEST, _OP_MSG)
+
+
+def _context(options: Mapping[str, Any]) -> ssl.SSLContext:
+    """With our certificate, if there is one. The server's is not looked at: nothing secret is said."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if file := options.get("tlsCertificateKeyFile"):
+        context.load_cert_chain(file, password=options.get("tlsCertificateKeyFilePassword"))
+    return context
