@@ -21,6 +21,7 @@ POINTS: Final = {
     "relay.marking": "a part of a batch is marked as sent, the rest is not",
     "relay.moving": "sent events are in the history, and are still carried by their customers (MongoDB)",
     "relay.saved": "a batch is sent and marked as sent",
+    "relay.filled": "the places of what the topic lost are filled again, it is not behind them yet",
     "replicate.taken": "records are taken from the topic, nothing is done with them",
     "replicate.buried": "bad records, if any, are on the dead-letter topic, the good ones are not applied",
     "replicate.writing": "a batch's rows are written in their transaction, which is not committed",

@@ -26,6 +26,7 @@ Level = Literal["ok", "warning", "failed"]
 _DISK_MIN = 1024**3
 _CLOCKS_APART = 2.0
 _DAY_MS = 24 * 3600 * 1000
+_LOSS_IS_NEWS = 7 * 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,13 +169,20 @@ def _layout(settings: Settings) -> Iterator[Finding]:
         return
     from .stores import open_store
     from .workers.guard import topic_problem
+    from .workers.loss import loss_of
 
     with open_store(settings) as store:
         if store.pending_migrations():
             return
         problem = topic_problem(settings, store.facts)
+        loss = loss_of(store.facts, settings.topic_updates)
     if problem is not None:
         yield Finding("failed", "topic layout", str(problem), problem.fix)
+    if loss is not None and (not loss.done or loss.age < _LOSS_IS_NEWS):
+        fix = (
+            "fill each copy that stopped anew: custsvc replicate --rebuild" if loss.done else "custsvc relay"
+        )
+        yield Finding("warning", "topic end", str(loss), fix)
 
 
 def _keeps_for_ever(topic: Topic) -> bool:

@@ -21,6 +21,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
 from . import kafka_options
@@ -485,6 +486,21 @@ def watermarks(
     return found
 
 
+def ends(client: AdminClient, topic: str, parts: Sequence[int], servers: str) -> dict[int, int]:
+    """Per partition the offset of the next record to come, by one question to each broker."""
+    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    wanted = {TopicPartition(topic, part): latest for part in parts}
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        try:
+            answers = client.list_offsets(wanted, request_timeout=TIMEOUT)
+            return {asked.partition: int(answer.result().offset) for asked, answer in answers.items()}
+        except KafkaException as exc:
+            if exc.args[0].code() not in _LEADERLESS or time.monotonic() > deadline:
+                raise failure(exc, servers) from exc
+            time.sleep(0.1)
+
+
 def all_watermarks(client: Consumer, topic: str, servers: str) -> dict[int, tuple[int, int]]:
     """`watermarks` of every partition. Raises ConfigurationError where there is no such topic."""
     return watermarks(client, topic, partitions(client, topic, servers), servers)
@@ -506,6 +522,7 @@ __all__ = [
     "admin",
     "check_options",
     "consumer",
+    "ends",
     "ends_before",
     "ensure_topics",
     "failure",

@@ -16,6 +16,7 @@ from .config import Settings
 from .errors import CustsvcError
 from .stores.base import Store
 from .verify import last_results
+from .workers.loss import loss_of
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +125,14 @@ def outbox_gauges(store: Store) -> dict[str, float]:
         "custsvc_outbox_waiting": depth.waiting,
         "custsvc_outbox_oldest_age_seconds": depth.oldest_age,
     }
+
+
+def loss_gauges(store: Store, topic: str) -> dict[str, float]:
+    """When the topic was found to have lost its end, in seconds since 1970, and what was sent again then."""
+    loss = loss_of(store.facts, topic)
+    if loss is None:
+        return {}
+    return {"custsvc_topic_loss_timestamp_seconds": loss.seconds, "custsvc_topic_loss_resent": loss.sent}
 
 
 def verify_gauges(store: Store) -> dict[str, float]:

@@ -11,6 +11,7 @@ from .config import Settings
 from .failed import DeadLetter, DeadLetterBox, customers_of
 from .stores.base import Store
 from .verify import Pipeline, last_results
+from .workers.loss import loss_of
 from .workers.parked import parked
 from .workers.replay import Replay
 from .workers.replicate import group
@@ -99,7 +100,7 @@ def steps(settings: Settings, store: Store) -> list[dict[str, Any]]:
         {"step": "notifications", "waiting": count, "oldest_seconds": None, "detail": state}
         for state, count in sorted(store.ledger.counts().items())
     ]
-    return found + _parked(store) + _checks(store)
+    return found + _parked(store) + _loss(store, topic) + _checks(store)
 
 
 def _groups(settings: Settings) -> list[str]:
@@ -134,6 +135,15 @@ def _parked(store: Store) -> list[dict[str, Any]]:
     about = "customers whose event is bigger than the topic takes"
     step = {"step": "parked", "waiting": len(waiting), "oldest_seconds": None, "detail": about}
     return [step] if waiting else []
+
+
+def _loss(store: Store, topic: str) -> list[dict[str, Any]]:
+    """The partitions that have lost their end, until all of it is sent again."""
+    loss = loss_of(store.facts, topic)
+    if loss is None:
+        return []
+    waiting = 0 if loss.done else len(loss.partitions)
+    return [{"step": "topic", "waiting": waiting, "oldest_seconds": None, "detail": str(loss)}]
 
 
 def _lag(settings: Settings, name: str, topic: str, marks: dict[int, tuple[int, int]]) -> dict[str, Any]:

@@ -225,6 +225,14 @@ class Known(NamedTuple):
     sent: bool
 
 
+class Sent(NamedTuple):
+    """An event that is known to be on Kafka."""
+
+    customer_id: int
+    version: int
+    event_id: str
+
+
 class Outbox(Protocol):
     """The events that are not on Kafka yet, read gap-free and in order per customer."""
 
@@ -260,6 +268,12 @@ class Outbox(Protocol):
         """The events with these (customer id, version); those that do not exist are left out.
 
         An event that was sent a moment ago may still be shown as not sent.
+        """
+
+    def latest(self, limit: int) -> list[Sent]:
+        """The events that went out last, up to `limit`, in about the order in which they were sent.
+
+        The newest comes first. Where very many newer ones wait, some of these are left out.
         """
 
     def adopt(self) -> None:

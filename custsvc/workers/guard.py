@@ -26,6 +26,7 @@ from ..events import SOURCE_HEADER, ReceivedEvent, decode
 from ..record import header
 from ..stores.base import Facts, Known, Row, Store, restored
 from ..stores.limit import FACT
+from .loss import LOSS
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 _TAIL = 100
 # Per partition, the offset up to which the topic was made good after a restore.
 _RESYNCED = "resynced:"
+# What Kafka had acknowledged when it was looked at last: see `acknowledged`.
+MARKS = "acknowledged:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,9 @@ def check_topic(
     name, value = f"topic:{topic}", orjson.dumps(asdict(now)).decode()
     if accept:
         facts.put(name, value)
+        # What was on another topic says nothing of this one.
+        for about in (MARKS, LOSS):
+            facts.drop(about + topic)
         return now
     was = Layout(**orjson.loads(facts.keep(name, value)))
     if was.partitions != now.partitions:

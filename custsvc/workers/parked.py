@@ -49,6 +49,8 @@ class Parking:
     def _is_kept_back(self, event: CustomerEvent, limit: int) -> bool:
         waiting = self._parked.get(event.customer_id)
         size = len(event.payload) + AROUND
+        if waiting is not None and event.version < waiting.version:
+            return False  # sent before, and sent again now
         if waiting is None and size <= limit:
             return False
         if waiting is None or size > waiting.bytes:
@@ -73,7 +75,7 @@ class Parking:
         """Those that may go now, each with its events from the first that was not sent on."""
         for waiting in list(self._parked.values()):
             if waiting.bytes <= limit:
-                yield waiting, _history(customers, waiting)
+                yield waiting, history_from(customers, waiting.customer_id, waiting.version)
 
     def leave(self, parked: Parked) -> None:
         """Its events are on Kafka."""
@@ -87,15 +89,15 @@ def parked(facts: Facts) -> list[Parked]:
     return [Parked(**orjson.loads(value)) for value in facts.all(PREFIX).values()]
 
 
-def _history(customers: CustomerStore, waiting: Parked) -> list[CustomerEvent]:
-    """The events from the first that was not sent on, the oldest first."""
+def history_from(customers: CustomerStore, customer_id: int, version: int) -> list[CustomerEvent]:
+    """A customer's events from a version on, the oldest first."""
     found: list[CustomerEvent] = []
     before: int | None = None
-    while payloads := customers.history(waiting.customer_id, limit=_PAGE, before_version=before):
+    while payloads := customers.history(customer_id, limit=_PAGE, before_version=before):
         events = [_event(payload) for payload in payloads]
-        found += [event for event in events if event.version >= waiting.version]
+        found += [event for event in events if event.version >= version]
         before = events[-1].version
-        if before <= waiting.version:
+        if before <= version:
             break
     return found[::-1]
 

@@ -4,7 +4,8 @@ One relay leads per source, any number stand by. The leader reads a batch, sends
 acknowledgement, and only then marks the batch as sent; the next batch is read, or even sent, meanwhile.
 Whatever breaks in between, a batch that is not marked is read and sent again: consumers drop repeats by
 version, and nothing is lost. A changed topic or a restored database would break the order of a customer's
-events without anybody noticing, so the relay refuses both (see `guard`).
+events without anybody noticing, so the relay refuses both (see `guard`). What Kafka loses of what it has
+acknowledged is noticed (see `acknowledged`) and sent again (see `resend`).
 
     start ──► STAND BY ◄──┐ another relay leads: ask again every 0.5 s
                  │   └────┘
@@ -22,24 +23,29 @@ events without anybody noticing, so the relay refuses both (see `guard`).
     └───────── MARK
 
 TemporaryError in any state, as from a lost lock: wait with back-off, then STAND BY. A wish to stop is heard
-before READ, so the batch in hand is marked first. While sending, CHECK looks at the topic again every second.
+before READ, so the batch in hand is marked first. While sending, CHECK looks at the topic again every second;
+where the topic has lost its end, what is gone is sent again before the next SEND.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import closing
 
 from .. import crash, metrics
 from ..config import Settings
 from ..events import CustomerEvent, headers
 from ..kafka import Publisher, Record, admin, partition_of
 from ..stores.base import Batch, Store
+from .acknowledged import Acknowledged, Doubts
 from .guard import check_lineage, check_topic, remember_limit
 from .loop import Stop, keep_trying
 from .parked import Parking
+from .resend import Resend
 
 logger = logging.getLogger(__name__)
 
@@ -52,29 +58,48 @@ _BYTES = 6_000_000
 _IDLE_FIRST = 0.002
 _IDLE_MOST = 0.1
 _STANDBY = 0.5
-# Seconds between two looks at the topic.
+# Seconds between two looks at the topic, and how old the last one may be when something is sent.
 _GUARD = 1.0
+_FRESH = 2.0
 # Seconds between two looks whether those that are parked may go.
 _PARKED = 30.0
 
 
 class _Watch:
-    """Looks at something once in a while, beside other work: what it finds is raised at the next check."""
+    """Looks at the topic once in a while, beside other work: what it finds is given at the next check."""
 
-    def __init__(self, aside: Executor, look: Callable[[], object]) -> None:
+    def __init__(self, aside: Executor, look: Callable[[], Doubts]) -> None:
         self._aside = aside
         self._look = look
-        self._looking: Future[object] | None = None
-        self._looked = time.monotonic()
+        self._looking: Future[Doubts] | None = None
+        # When the last look began, and when the last one did whose result was taken.
+        self._began = self._seen = time.monotonic()
 
-    def check(self) -> None:
-        if self._looking is None:
-            if time.monotonic() - self._looked > _GUARD:
-                self._looking = self._aside.submit(self._look)
-        elif self._looking.done():
-            looking, self._looking = self._looking, None
-            self._looked = time.monotonic()
-            looking.result()
+    def check(self, *, fresh: bool) -> Doubts:
+        """What was found since the last check; with `fresh` what there is to find now, or a moment ago."""
+        entered = time.monotonic()
+        if self._looking is None and entered - self._began > _GUARD:
+            self._start()
+        found = self._take() if self._looking is not None and self._looking.done() else {}
+        if not found and fresh and self._seen < entered - _FRESH and self._looking is not None:
+            found = self._take()
+        if not found and fresh and self._seen < entered - _FRESH:
+            self._start()
+            found = self._take()
+        return found
+
+    def _start(self) -> None:
+        self._began = time.monotonic()
+        self._looking = self._aside.submit(self._look)
+
+    def _take(self) -> Doubts:
+        """Wait for the look that goes on."""
+        looking, self._looking = self._looking, None
+        if looking is None:
+            return {}
+        found = looking.result()
+        self._seen = self._began
+        return found
 
 
 class Relay:
@@ -109,13 +134,40 @@ class Relay:
                 check_lineage(self._settings, self._store)
                 self._parking.load()
                 logger.info("Leading: publishing to %s", self._topic, extra={"action": "leading"})
-                self._publish()
+                self._learn_limit()
+                self._acknowledged = Acknowledged(self._settings, self._store, self._admin, self._partitions)
+                with closing(self._acknowledged):
+                    self._begin()
+                    self._publish()
                 return
         metrics.beat("relay")
         if not self._standing_by:
             self._standing_by = True
             logger.info("Another relay leads; standing by", extra={"action": "stand_by"})
         self._stop.wait(_STANDBY)
+
+    def _begin(self) -> None:
+        """Make good what the topic lost since a relay led last."""
+        resend = self._resend()
+        if doubts := {**self._acknowledged.begin(self._stop), **resend.unfinished()}:
+            resend.run(doubts)
+        else:
+            self._acknowledged.renew()
+
+    def _resend(self) -> Resend:
+        return Resend(
+            self._settings,
+            self._store,
+            self._acknowledged,
+            self._partitions,
+            self._stop,
+            send=self._send_again,
+            still_leading=lambda: self._outbox.read(1),
+        )
+
+    def _look(self) -> Doubts:
+        check_topic(self._settings, self._store.facts, self._admin)
+        return self._acknowledged.look()
 
     def _publish(self) -> None:
         idle, released = _IDLE_FIRST, -1000.0
@@ -124,17 +176,20 @@ class Relay:
         # few wait, the marking of the one before.
         self._marking = None
         with ThreadPoolExecutor(2, "relay") as aside:
-            watch = _Watch(aside, lambda: check_topic(self._settings, self._store.facts, self._admin))
+            watch = _Watch(aside, self._look)
             while not self._stop.asked():
-                watch.check()
-                if time.monotonic() - released > _PARKED:
-                    self._release()
-                    released = time.monotonic()
                 batch = ahead
                 if not batch.events:
                     self._marked()
                     batch = self._outbox.read(self._most)
                 metrics.beat("relay")
+                if watch.check(fresh=bool(batch.events)):
+                    self._marked()
+                    if doubts := self._acknowledged.settled(self._stop):
+                        self._resend().run(doubts)
+                if time.monotonic() - released > _PARKED:
+                    self._release()
+                    released = time.monotonic()
                 if not batch.events:
                     metrics.lag("relay", 0.0)
                     self._outbox.wait(idle)
@@ -177,26 +232,41 @@ class Relay:
             marking, self._marking = self._marking, None
             marking.result()
 
-    def _release(self) -> None:
-        """Learn the topic's limit, and send what it kept back so far."""
+    def _learn_limit(self) -> None:
+        """Learn how much the topic takes at once."""
         self._limit = remember_limit(self._settings, self._store.facts, self._admin)
         self._publisher.limit(self._limit)
+
+    def _release(self) -> None:
+        """Send what the topic kept back so far, where it takes it now."""
+        self._learn_limit()
         for parked, events in self._parking.ready(self._store.customers, self._limit):
             self._send(events)
             self._parking.leave(parked)
 
     def _send(self, events: Sequence[CustomerEvent]) -> None:
-        sent = self._publisher.send(self._topic, self._records(events), give_up=self._stop.asked)
+        counts: Counter[int] = Counter()
+        self._acknowledged.sending()
+        sent = self._publisher.send(self._topic, self._records(events, counts), give_up=self._stop.asked)
+        self._acknowledged.sent(counts)
         logger.debug("Published %d events", sent, extra={"action": "published", "count": sent})
 
-    def _records(self, events: Sequence[CustomerEvent]) -> Iterator[Record]:
-        yield from map(self._record, events)
-        crash.point("relay.produced")
+    def _send_again(self, events: list[CustomerEvent]) -> int:
+        """Send what the topic has lost, as far as it takes it; returns how many."""
+        taken = self._parking.keep_back(events, self._limit)
+        self._send(taken)
+        metrics.count("relay", "resent", len(taken))
+        return len(taken)
 
-    def _record(self, event: CustomerEvent) -> Record:
-        # The partition is said, not left to the client: it would use new ones as soon as it sees them.
-        key = b"%d" % event.customer_id
-        return Record(key, event.payload, headers(event, self._source), partition_of(key, self._partitions))
+    def _records(self, events: Sequence[CustomerEvent], counts: Counter[int]) -> Iterator[Record]:
+        """The records of these events, as they are asked for; counts those of each partition."""
+        for event in events:
+            # The partition is said, not left to the client: it would use new ones as soon as it sees them.
+            key = b"%d" % event.customer_id
+            part = partition_of(key, self._partitions)
+            counts[part] += 1
+            yield Record(key, event.payload, headers(event, self._source), part)
+        crash.point("relay.produced")
 
 
 def batch_after(events: Sequence[CustomerEvent]) -> int:

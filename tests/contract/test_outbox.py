@@ -316,3 +316,24 @@ def test_a_source_names_one_database_for_all_its_processes(
     assert source.startswith(f"urn:custsvc:{store.name}:")
     assert store.outbox.source() == other_store.outbox.source() == source
     assert opened(new_database()).outbox.source() != source
+
+
+def test_what_was_sent_last_is_known_and_what_waits_is_not_among_it(
+    store: Store, customers: Customers
+) -> None:
+    with store.outbox.lead():
+        assert store.outbox.latest(10) == []
+        first = [customers.add() for _ in range(4)]
+        newest = customers.change(first[0])
+        batch = store.outbox.read(10)
+        assert store.outbox.latest(10) == []
+        store.outbox.done(batch)
+        waiting = customers.change(first[1])
+        store.customers.save_many([customers.new("waits"), customers.new("too")])
+
+        sent = store.outbox.latest(10)
+
+    assert (sent[0].customer_id, sent[0].version) == (newest.id, 2)
+    assert {each.event_id for each in sent} == {event.id for event in batch.events}
+    assert waiting.version not in [each.version for each in sent if each.customer_id == waiting.id]
+    assert store.outbox.latest(2) == sent[:2]

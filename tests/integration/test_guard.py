@@ -21,6 +21,7 @@ from custsvc.stores.limit import EventLimit
 from custsvc.workers import guard, relay
 from custsvc.workers.guard import check_lineage, check_topic, topic_problem
 from custsvc.workers.loop import Stop
+from custsvc.workers.loss import loss_of
 from custsvc.workers.relay import Relay
 from custsvc.workers.replay import Replay
 from custsvc.workers.resync import resync
@@ -86,6 +87,24 @@ def test_a_topic_that_was_made_anew_is_refused(store: Store, settings: Settings,
 
     with pytest.raises(ConfigurationError, match="deleted and made anew"):
         run_relay(settings, store)
+
+
+def test_a_topic_that_is_taken_anew_has_lost_nothing(
+    store: Store, settings: Settings, workers: Workers, topic: Topic
+) -> None:
+    service = CustomerService(store.customers)
+    ada = service.create(Fields("Ada"), ME).id
+    with workers.running_relay(store):
+        published(store)
+    make_topic_anew(settings)
+    check_topic(settings, store.facts, accept=True)
+
+    with workers.running_relay(store):
+        service.replace(ada, Fields("second"), ME)
+        published(store)
+
+    assert loss_of(store.facts, settings.topic_updates) is None
+    assert [decode(r.value(), r.key()).version for r in topic.records(settings.topic_updates)] == [2]
 
 
 def test_two_sources_on_one_topic_are_refused(

@@ -27,7 +27,7 @@ from pymongo.errors import OperationFailure
 from ... import crash
 from ...errors import TemporaryError
 from ...events import CustomerEvent
-from ..base import Batch, Depth, Known, batches
+from ..base import Batch, Depth, Known, Sent, batches
 from . import carried
 from .connection import BULK_TIMEOUT, Connection, Document, make_collection
 from .doorbell import Doorbell
@@ -43,6 +43,9 @@ _CHUNK = 1000
 # A batch up to this size is read a second time along with what comes after it; to wait until a bigger one is
 # marked costs less.
 _AHEAD = 500
+
+# How far back those are looked for that were sent last: a history that waits whole is not read whole.
+_LATEST = 100_000
 
 _PENDING: Document = {"pending": {"$gt": 0}}
 _BY_PENDING = "pending_1"
@@ -167,6 +170,18 @@ class MongoOutbox:
                     found[key] = Known(each["id"], "pending" not in each)
         wanted = set(keys)
         return found | {key: Known(held[key], False) for key in held.keys() & wanted}
+
+    def latest(self, limit: int) -> list[Sent]:
+        # The relay puts what it has sent into the history, so the order of insertion is that of sending.
+        newest: list[Document] = [
+            {"$limit": _LATEST},
+            {"$match": {"pending": {"$exists": False}}},
+            {"$limit": limit},
+            {"$project": {"id": 1}},
+        ]
+        with self._connection.translated(), pymongo.timeout(BULK_TIMEOUT):
+            found = list(self._events.aggregate(newest, hint={"$natural": -1}))
+        return [Sent(int(e["_id"]["customer_id"]), int(e["_id"]["version"]), e["id"]) for e in found]
 
     def depth(self) -> Depth:
         age: Document = {"$project": {"seconds": {"$divide": [{"$subtract": ["$$NOW", "$time"]}, 1000]}}}

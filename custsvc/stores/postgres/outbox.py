@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from ...errors import ConfigurationError, TemporaryError
 from ...events import CustomerEvent
-from ..base import Batch, Depth, Known, restored
+from ..base import Batch, Depth, Known, Sent, restored
 from .connection import Connection, Connections, Statement, address, translated
 from .locks import try_lock
 
@@ -109,6 +109,18 @@ _EVENTS = Statement(
     SELECT e.customer_id, e.version, e.id::text, pg_visible_in_snapshot(e.txid, $3)
         OR coalesce(pg_visible_in_snapshot(e.txid, $4) AND e.seq <= $5, false)
     FROM unnest($1, $2) AS k (customer_id, version) JOIN customer_event e USING (customer_id, version)
+    """,
+)
+
+# Not further back than this: a history of which nothing is sent would be read whole.
+_LATEST = Statement(
+    "outbox_latest",
+    "pg_snapshot, pg_snapshot, bigint, integer",
+    """
+    SELECT customer_id, version, id::text
+    FROM (SELECT seq, txid, customer_id, version, id FROM customer_event ORDER BY seq DESC LIMIT 100000) e
+    WHERE pg_visible_in_snapshot(txid, $1) OR coalesce(pg_visible_in_snapshot(txid, $2) AND seq <= $3, false)
+    ORDER BY seq DESC LIMIT $4
     """,
 )
 
@@ -253,14 +265,20 @@ class PostgresOutbox:
 
     def events(self, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], Known]:
         ids, versions = [list(column) for column in zip(*keys, strict=True)] or [[], []]
-        ((prev, target, last_seq),) = self._connections.read(_CURSOR, (True,)) or [(_BEGINNING, None, 0)]
-        found = self._connections.read(_EVENTS, (ids, versions, prev, target, last_seq))
+        found = self._connections.read(_EVENTS, (ids, versions, *self._saved()))
         return {(customer_id, version): Known(*known) for customer_id, version, *known in found}
 
+    def latest(self, limit: int) -> list[Sent]:
+        return [Sent(*found) for found in self._connections.read(_LATEST, (*self._saved(), limit))]
+
     def depth(self) -> Depth:
-        saved = self._connections.read(_CURSOR, (True,)) or [(_BEGINNING, None, 0)]
-        ((waiting, age),) = self._connections.read(_DEPTH, saved[0])
+        ((waiting, age),) = self._connections.read(_DEPTH, self._saved())
         return Depth(waiting, max(float(age or 0), 0.0))
+
+    def _saved(self) -> tuple[Any, ...]:
+        """The cursor as it is saved, for those who do not lead."""
+        (saved,) = self._connections.read(_CURSOR, (True,)) or [tuple(_Cursor(_BEGINNING, None, 0))]
+        return saved
 
     def source(self) -> str:
         with self._connections.cursor() as cursor:
