@@ -54,6 +54,9 @@ def addresses(settings: Settings) -> Iterator[Finding]:
     yield from _guarded("kafka", lambda: _kafka(settings))
     yield from _guarded("topic layout", lambda: _layout(settings))
     yield from _guarded("mail server", lambda: _mail(settings))
+    from .doctor_access import links
+
+    yield from links(settings)
 
 
 def _guarded(check: str, work: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
@@ -69,6 +72,7 @@ def _unset(check: str, setting: str, what: str) -> Finding:
 
 
 def _database(settings: Settings, backend: Backend, part: str) -> Iterator[Finding]:
+    from . import doctor_access as access
     from .stores import open_store
 
     if not getattr(settings, f"{backend}_url"):
@@ -80,8 +84,13 @@ def _database(settings: Settings, backend: Backend, part: str) -> Iterator[Findi
         took = (time.monotonic() - started) * 1000
         yield Finding("ok", backend, f"answers in {took:.0f} ms ({part})")
         yield from _guarded(f"{backend} schema", lambda: _schema(store, backend))
-        if backend == settings.backend and not store.pending_migrations():
+        yield from _guarded(f"{backend} link", lambda: access.link(store))
+        if store.pending_migrations():
+            return
+        yield from _guarded(f"{backend} rights", lambda: access.rights(store, settings))
+        if backend == settings.backend:
             yield from _guarded("mails", lambda: _mails(store))
+            yield from _guarded(f"{backend} growth", lambda: access.growth(store))
 
 
 def _schema(store: Store, backend: Backend) -> Iterator[Finding]:
@@ -112,6 +121,9 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
     for topic in cluster.topics:
         if topic.partitions:
             yield from _topic(settings, topic, cluster.brokers)
+    from .doctor_access import kafka_rights
+
+    yield from _guarded("kafka rights", lambda: kafka_rights(settings))
 
 
 def _topic(settings: Settings, topic: Topic, brokers: int) -> Iterator[Finding]:

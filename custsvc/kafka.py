@@ -518,6 +518,7 @@ __all__ = [
     "Producer",
     "Publisher",
     "Record",
+    "TopicCollection",
     "TopicPartition",
     "admin",
     "check_options",

@@ -5,6 +5,7 @@ A schema that would break those who read events by the one before is not written
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,13 @@ import orjson
 import typer.main
 from compatible import breaks
 
+from custsvc import acls
 from custsvc.api.describe.events import asyncapi, event_schema
 from custsvc.cli import app
-from custsvc.config import FIELDS, env_name
+from custsvc.config import FIELDS, Settings, env_name
+from custsvc.stores import rights
+from custsvc.stores.mongo import rights as mongo
+from custsvc.stores.postgres import rights as postgres
 
 HERE = Path(__file__).parent
 NOTE = "<!-- Made by docs/generate.py; change the code instead. -->\n\n"
@@ -64,11 +69,28 @@ def settings() -> str:
     return "\n".join(lines)
 
 
+def permissions() -> str:
+    """The page about permissions, with the commands that its headings name put below them."""
+    page = (HERE / "permissions.md").read_text(encoding="utf-8")
+    return re.sub(r"(### (.+) on (\w+)\n```\w+\n)[^`]*(```)", _commands_that_allow, page)
+
+
+def _commands_that_allow(block: re.Match[str]) -> str:
+    (role,) = [role for role in rights.ROLES if role == block[2]]
+    account = "custsvc_" + re.sub(r"[^a-z]+", "_", role)
+    lines = {
+        "PostgreSQL": lambda: postgres.grants(role, account),
+        "MongoDB": lambda: [mongo.role_command(role, account)],
+        "Kafka": lambda: acls.commands(Settings(), role, account),
+    }[block[3]]()
+    return block[1] + "\n".join(lines) + "\n" + block[4]
+
+
 def main() -> int:
     """Write the pages, or with `--check` say which are out of date."""
     failures = 0
     schema = json(event_schema())
-    pages = {"cli.md": cli(), "settings.md": settings()}
+    pages = {"cli.md": cli(), "settings.md": settings(), "permissions.md": permissions()}
     pages |= {"events.schema.json": schema, "asyncapi.json": json(asyncapi())}
     for name, text in pages.items():
         page = HERE / name

@@ -21,6 +21,7 @@ from .ledger import Ledger as Ledger
 from .ledger import Notification as Notification
 from .ledger import NotificationState as NotificationState
 from .ledger import Recipients as Recipients
+from .rights import RoleName
 from .waiting import Waiting
 
 Deleted = Literal["exclude", "include", "only"]
@@ -525,6 +526,26 @@ class Sessions(Protocol):
         """Begin to count anew."""
 
 
+class Link(NamedTuple):
+    """How a database is spoken to: its hosts as they are named, and whether nobody can listen."""
+
+    hosts: tuple[str, ...]
+    encrypted: bool
+
+
+class Growth(NamedTuple):
+    """What the history takes: bytes with its indexes, changes in it, and how many came in a day of late.
+
+    `per_day` is None where too few came to tell; `free` are the bytes left on the server's disk, None where
+    that cannot be known from here.
+    """
+
+    bytes: int
+    changes: int
+    per_day: float | None
+    free: int | None
+
+
 class Store(Protocol):
     """One database, opened: the ports it offers."""
 
@@ -593,6 +614,18 @@ class Store(Protocol):
 
     def ping(self, *, writing: bool = False) -> None:
         """Return when the database answers; with `writing` only when it takes writes."""
+
+    def link(self) -> Link:
+        """How this database is spoken to."""
+
+    def growth(self) -> Growth:
+        """How much the history takes, and how fast it grows; at little cost."""
+
+    def lacking(self, role: RoleName) -> list[str]:
+        """What this account may not do of what a role does, in the database's words: `INSERT on customer`."""
+
+    def may_migrate(self) -> bool:
+        """Whether this account may change the schema."""
 
     def close(self) -> None: ...
 

@@ -6,8 +6,10 @@ import datetime as dt
 import secrets
 from typing import Literal
 
-from ..base import wrong_role
+from ..base import Growth, Link, wrong_role
+from ..rights import RoleName
 from ..waiting import Waiting
+from . import growth, rights
 from .accounts import MongoSessions, MongoUsers
 from .answers import MongoAnswers
 from .connection import Connection
@@ -73,6 +75,18 @@ class MongoStore:
 
     def ping(self, *, writing: bool = False) -> None:
         self._connection.check(writing=writing)
+
+    def link(self) -> Link:
+        return growth.link(self._connection)
+
+    def growth(self) -> Growth:
+        return growth.growth(self._connection)
+
+    def lacking(self, role: RoleName) -> list[str]:
+        return rights.lacking(self._connection, role)
+
+    def may_migrate(self) -> bool:
+        return rights.may_migrate(self._connection)
 
     def close(self) -> None:
         self._connection.close()

@@ -161,6 +161,11 @@ class Connection:
             if found := [{"id": each["lsid"]["id"]} for each in self.client.admin.aggregate(idle)]:
                 self.client.admin.command("killSessions", found)
 
+    @property
+    def encrypted(self) -> bool:
+        """Whether the connections are TLS."""
+        return self.client.options.pool_options._ssl_context is not None
+
     def check(self, *, writing: bool = False) -> None:
         """Return when the server answers and can do transactions; with `writing` when it is the primary."""
         with self.translated():
@@ -254,7 +259,8 @@ def translate(exc: PyMongoError, where: str) -> CustsvcError:
     if isinstance(exc, OperationFailure) and exc.code in _REFUSED:
         return ConfigurationError(
             f"{where} refuses: {reason}",
-            fix="correct the user and password in CUSTSVC_MONGO_URL, or grant the user readWrite",
+            fix="correct the user and password in CUSTSVC_MONGO_URL, or grant the user what its role needs: "
+            "custsvc doctor names it",
         )
     if "hint provided does not correspond" in reason:
         return no_schema()

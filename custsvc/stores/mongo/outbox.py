@@ -194,8 +194,11 @@ class MongoOutbox:
 
     def source(self) -> str:
         if not self._source:
-            system = self._replica_set() or self._connection.keep("source", uuid.uuid4().hex)
-            self._source = f"urn:custsvc:mongo:{system}:{self._connection.database.name}"
+            # Kept, as an account may be allowed less than the one before: its database is the same.
+            system = self._replica_set()
+            kept = self._connection.keep("source", system or uuid.uuid4().hex)
+            name = system if len(kept) == len(system) else kept
+            self._source = f"urn:custsvc:mongo:{name}:{self._connection.database.name}"
         return self._source
 
     def _replica_set(self) -> str:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pymongo
 from pymongo.database import Database
+from pymongo.errors import OperationFailure
 
 from ... import crash
 from ...errors import ConfigurationError, TemporaryError
@@ -75,13 +76,27 @@ def migrate(connection: Connection, *, lists: bool, waiting: Waiting) -> list[st
     Where nothing is, it only reads: whoever may not change the schema need not be allowed to.
     """
     connection.check()
-    if not pending(connection) and not (lists and missing_indexes(connection)):
+    missing = pending(connection)
+    if not missing and not (lists and missing_indexes(connection)):
         return []
-    with _lease(connection, waiting) as lease:
-        done = _migrate(connection, lease, waiting)
-        if lists and index_lists(connection, waiting):
-            done.append("list_indexes")
-        return done
+    try:
+        with _lease(connection, waiting) as lease:
+            done = _migrate(connection, lease, waiting)
+            if lists and index_lists(connection, waiting):
+                done.append("list_indexes")
+            return done
+    except ConfigurationError as exc:
+        if isinstance(exc.__cause__, OperationFailure):
+            raise _not_allowed(exc, missing) from exc
+        raise
+
+
+def _not_allowed(exc: ConfigurationError, missing: list[str]) -> ConfigurationError:
+    return ConfigurationError(
+        f"the schema lacks {', '.join(missing) or 'the indexes of lists'}, and this user may not change it "
+        f"({exc})",
+        fix="custsvc migrate --backend mongo, once, as a user with readWrite",
+    )
 
 
 @contextmanager

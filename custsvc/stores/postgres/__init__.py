@@ -6,8 +6,10 @@ import secrets
 from typing import Literal
 
 from ...errors import TemporaryError
-from ..base import wrong_role
+from ..base import Growth, Link, wrong_role
+from ..rights import RoleName
 from ..waiting import Waiting
+from . import growth, rights
 from .accounts import PostgresSessions, PostgresUsers
 from .answers import PostgresAnswers
 from .connection import Connections
@@ -76,6 +78,18 @@ class PostgresStore:
             # The next connection may be to the server that took over.
             self._connections.get().close()
             raise TemporaryError("PostgreSQL is read-only", dependency="postgres")
+
+    def link(self) -> Link:
+        return growth.link(self._connections)
+
+    def growth(self) -> Growth:
+        return growth.growth(self._connections)
+
+    def lacking(self, role: RoleName) -> list[str]:
+        return rights.lacking(self._connections, role)
+
+    def may_migrate(self) -> bool:
+        return rights.may_migrate(self._connections)
 
     def close(self) -> None:
         self._connections.close()

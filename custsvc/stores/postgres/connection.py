@@ -256,10 +256,10 @@ def translated(connection: Connection | None) -> Iterator[None]:
         raise ConfigurationError(
             f"the database has no custsvc schema, or an older one ({_one_line(exc)})", fix="custsvc migrate"
         ) from exc
-    except errors.InsufficientPrivilege as exc:
+    except (errors.InsufficientPrivilege, errors.InvalidSchemaName) as exc:
         raise ConfigurationError(
             f"PostgreSQL refuses: {_one_line(exc)}",
-            fix="grant the role of CUSTSVC_POSTGRES_URL what it needs",
+            fix="grant the user of CUSTSVC_POSTGRES_URL what its role needs: custsvc doctor names it",
         ) from exc
     except psycopg2.Error as exc:
         if connection is not None and isinstance(exc, _WRONG):

@@ -10,7 +10,7 @@ import logging
 from functools import partial
 from typing import Any, Final
 
-from psycopg2.errors import InsufficientPrivilege
+from psycopg2.errors import InsufficientPrivilege, InvalidSchemaName
 from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 from psycopg2.sql import SQL, Identifier
 
@@ -61,7 +61,7 @@ def migrate(connections: Connections, *, lists: bool, waiting: Waiting) -> list[
                 done.append("list_indexes")
             return done
     except ConfigurationError as exc:
-        if isinstance(exc.__cause__, InsufficientPrivilege):
+        if isinstance(exc.__cause__, InsufficientPrivilege | InvalidSchemaName):
             raise _not_allowed(exc, missing) from exc
         raise
 

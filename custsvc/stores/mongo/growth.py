@@ -1,0 +1,49 @@
+"""How MongoDB is spoken to, and how its history grows."""
+
+from __future__ import annotations
+
+import datetime as dt
+from contextlib import suppress
+from typing import Final
+
+from pymongo.errors import OperationFailure
+
+from ..base import Growth, Link
+from .connection import Connection, Document
+
+# The last so many changes say how fast they come.
+_LATE: Final = 10_000
+_SIZE: Final[list[Document]] = [{"$collStats": {"storageStats": {}}}]
+
+
+def link(connection: Connection) -> Link:
+    """How it is spoken to."""
+    with connection.translated():
+        nodes = tuple(host for host, _ in connection.client.nodes)
+    return Link(nodes, connection.encrypted)
+
+
+def growth(connection: Connection) -> Growth:
+    """How much the history takes, and how fast it grows."""
+    events = connection["customer_event"]
+    with connection.translated():
+        (found,) = events.aggregate(_SIZE)
+        stats = found["storageStats"]
+        early = list(events.find({}, {"time": 1}).sort([("$natural", -1)]).skip(_LATE).limit(1))
+        came = _LATE if early else int(stats["count"])
+        early = early or list(events.find({}, {"time": 1}).sort([("$natural", 1)]).limit(1))
+    since = (dt.datetime.now(dt.UTC) - early[0]["time"]).total_seconds() if early else 0.0
+    return Growth(
+        int(stats["storageSize"]) + int(stats["totalIndexSize"]),
+        int(stats["count"]),
+        came * 86400 / since if came and since > 0 else None,
+        _free(connection),
+    )
+
+
+def _free(connection: Connection) -> int | None:
+    """The server itself tells, who may ask it."""
+    with suppress(OperationFailure, KeyError):
+        stats = connection.database.command("dbStats")
+        return int(stats["fsTotalSize"]) - int(stats["fsUsedSize"])
+    return None

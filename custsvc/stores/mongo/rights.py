@@ -1,0 +1,95 @@
+"""What an account may do in MongoDB, and the role that allows no more than one of ours needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from ..rights import Doing, Need, RoleName, by_doings, needs
+from .connection import Connection, Document
+
+_NAMES: Final[Mapping[str, str | None]] = {"outbox_cursor": None}
+_WORDS: Final[Mapping[Doing, str]] = {
+    "read": "find",
+    "add": "insert",
+    "change": "update",
+    "remove": "remove",
+}
+# A customer carries its last events until the relay puts them into the history.
+_MORE: Final = {"relay": {"customer": "read change", "customer_event": "read add change"}}
+# Whether lists have their indexes is looked up at the start.
+_INDEXES: Final = {"customer": ["listIndexes"]}
+# To be woken by a change stream; without it the relay polls.
+_WOKEN: Final[RoleName] = "relay"
+_CHANGES: Final = ["changeStream", "find"]
+_SCHEMA: Final = ("createCollection", "createIndex", "dropIndex", "collMod", "insert", "update")
+
+
+def _needs(role: RoleName) -> list[Need]:
+    return needs(role, names=_NAMES, more=_MORE)
+
+
+def privileges(role: RoleName, *, database: str = "custsvc") -> list[dict[str, Any]]:
+    """The privileges of a role in the form of `createRole`."""
+    found = []
+    for doings, tables in by_doings(_needs(role)).items():
+        for table in tables:
+            actions = [*(_WORDS[doing] for doing in doings), *_INDEXES.get(table, ())]
+            found.append({"resource": {"db": database, "collection": table}, "actions": actions})
+    if role == _WOKEN:
+        found.append({"resource": {"db": database, "collection": ""}, "actions": _CHANGES})
+    return found
+
+
+def lacking(connection: Connection, role: RoleName) -> list[str]:
+    """What the account may not do of what a role does: `insert on customer`."""
+    name = connection.database.name
+    allowed = _allowed(connection)
+    if allowed is None:
+        return []
+    return [
+        f"{action} on {each['resource']['collection'] or name}"
+        for each in privileges(role, database=name)
+        for action in each["actions"]
+        if not any(_covers(one, name, each["resource"]["collection"], action) for one in allowed)
+    ]
+
+
+def may_migrate(connection: Connection) -> bool:
+    """Whether the account may change the schema."""
+    name, allowed = connection.database.name, _allowed(connection)
+    return allowed is None or all(
+        any(_covers(one, name, "customer", action) for one in allowed) for action in _SCHEMA
+    )
+
+
+def _allowed(connection: Connection) -> list[Document] | None:
+    """What the account may do; None where the server asks nobody who they are."""
+    with connection.translated():
+        answer = connection.database.command({"connectionStatus": 1, "showPrivileges": True})
+    info = answer["authInfo"]
+    return list(info["authenticatedUserPrivileges"]) if info["authenticatedUsers"] else None
+
+
+def _covers(allowed: Document, database: str, collection: str, action: str) -> bool:
+    resource = allowed["resource"]
+    return action in allowed["actions"] and (
+        bool(resource.get("anyResource"))
+        or (
+            resource.get("db") in ("", database)
+            and (resource.get("collection") == "" or resource.get("collection") == collection)
+        )
+    )
+
+
+def _lines(found: list[dict[str, Any]]) -> Iterator[str]:
+    import orjson
+
+    for each in found:
+        yield "    " + orjson.dumps(each).decode().replace(":", ": ").replace(",", ", ")
+
+
+def role_command(role: RoleName, name: str, *, database: str = "custsvc") -> str:
+    """What to say in mongosh to make a role of this name that allows what ours does, and nothing else."""
+    inner = ",\n".join(_lines(privileges(role, database=database)))
+    return f'db.createRole({{"role": "{name}", "roles": [], "privileges": [\n{inner}\n]}})'
