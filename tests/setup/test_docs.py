@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import typer.main
 
 from custsvc.cli import app
 from custsvc.config import FIELDS
 
 ROOT = Path(__file__).parents[2]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 
 def test_the_reference_pages_are_what_the_code_says() -> None:
@@ -49,3 +55,92 @@ def test_every_command_says_how_it_is_used() -> None:
         return [found for name, each in inner.items() for found in silent(each, f"{words} {name}".strip())]
 
     assert silent(typer.main.get_command(app), "") == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_a_page_names_is_there(page: Path) -> None:
+    named = re.findall(r"`((?:custsvc|tests|docs|setup)/[\w./-]*)", page.read_text(encoding="utf-8"))
+
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@cache
+def _defined(path: str) -> set[str]:
+    """What a module defines: functions, classes with their methods, constants and fields."""
+    return set(_names(ast.parse((ROOT / path).read_text(encoding="utf-8")).body))
+
+
+def _names(body: list[ast.stmt]) -> Iterator[str]:
+    for each in body:
+        if isinstance(each, ast.FunctionDef):
+            yield each.name
+        elif isinstance(each, ast.ClassDef):
+            yield each.name
+            yield from (f"{each.name}.{inner}" for inner in _names(each.body))
+        elif isinstance(each, ast.Assign | ast.AnnAssign):
+            targets = each.targets if isinstance(each, ast.Assign) else [each.target]
+            yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
+def test_every_function_that_the_architecture_page_names_is_in_its_file() -> None:
+    named = re.findall(r"`(custsvc/[\w/]+\.py)`\s+\(?((?:`[\w.]+`(?:,| or)? ?)+)", ARCHITECTURE)
+    pairs = [(path, name) for path, names in named for name in re.findall(r"[\w.]+(?=`)", names)]
+
+    assert len(pairs) > 50
+    assert [(path, name) for path, name in pairs if name not in _defined(path)] == []
+
+
+@cache
+def _texts(path: Path) -> dict[str, str]:
+    """The constants of a module that are text, those that it takes from modules beside it too."""
+    found: dict[str, str] = {}
+    for each in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(each, ast.ImportFrom) and each.level and each.module:
+            origin = path.parents[each.level - 1].joinpath(*each.module.split(".")).with_suffix(".py")
+            taken = _texts(origin) if origin.exists() else {}
+            found |= {name.asname or name.name: taken[name.name] for name in each.names if name.name in taken}
+        elif isinstance(each, ast.Assign | ast.AnnAssign) and isinstance(each.value, ast.Constant):
+            found |= {name: each.value.value for name in _names([each]) if isinstance(each.value.value, str)}
+    return found
+
+
+def _facts_of_the_code() -> Iterator[str]:
+    """The names of facts that the code uses, each up to the part that is filled in."""
+    for path in (ROOT / "custsvc").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        if "facts" in text.lower() or ".keep(" in text:
+            for call in ast.walk(ast.parse(text)):
+                if isinstance(call, ast.Call) and _is_of_facts(call.func):
+                    yield from _beginning(call.args[0], _texts(path))
+
+
+def _is_of_facts(function: ast.expr) -> bool:
+    if not isinstance(function, ast.Attribute):
+        return False
+    of = ast.unparse(function.value)
+    if function.attr == "keep":
+        return of.endswith(("facts", "connection"))
+    return of.endswith("facts") and function.attr in ("get", "put", "drop", "all", "drop_all")
+
+
+def _beginning(name: ast.expr, constants: dict[str, str]) -> Iterator[str]:
+    first = name.values[0] if isinstance(name, ast.JoinedStr) else name
+    first = first.left if isinstance(first, ast.BinOp) else first
+    first = first.value if isinstance(first, ast.FormattedValue) else first
+    if isinstance(first, ast.Constant):
+        yield str(first.value)
+    elif isinstance(first, ast.Name) and first.id in constants:
+        yield constants[first.id]
+
+
+def test_the_architecture_page_lists_every_fact_and_every_topic() -> None:
+    table = ARCHITECTURE.split("### Facts")[1].split("### Topics")[0]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    listed = {re.sub(r"[A-Z].*", "", name) for cell in cells for name in re.findall(r"`(\S+)`", cell)}
+    used = set(_facts_of_the_code())
+
+    assert len(used) > 15
+    assert used - listed == set()
+    assert {field.default for name, field in FIELDS.items() if name.startswith("topic_")} - set(
+        re.findall(r"^\| `(\S+)`", ARCHITECTURE, re.MULTILINE)
+    ) == set()
