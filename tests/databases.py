@@ -119,7 +119,8 @@ class _New:
             return False
         cursor.execute("BEGIN")
         if tables := _tables_with_rows(cursor):
-            cursor.execute(f"TRUNCATE {', '.join(tables)}")
+            # What refers to one of them may be empty; it has to be named all the same.
+            cursor.execute(f"TRUNCATE {', '.join(tables)} CASCADE")
         cursor.execute("SELECT quote_ident(sequencename) FROM pg_sequences WHERE last_value IS NOT NULL")
         for (sequence,) in cursor.fetchall():
             cursor.execute(f"ALTER SEQUENCE {sequence} RESTART")

@@ -46,7 +46,9 @@ def test_a_migrated_database_is_well_and_an_empty_one_is_told_how_to_become_so(
         settings = Settings(backend=backend, **{f"{backend}_url": url})
         return [f for f in doctor.addresses(settings) if f.check.startswith(backend)]
 
-    assert levels(look(database_url)) == {backend: "ok", f"{backend} schema": "ok"}
+    rights = [f"rights of {role}" for role in ("serve", "relay", "notify", "commands", "migrate")]
+    checks = [backend, *(f"{backend} {each}" for each in ("schema", *rights, "growth"))]
+    assert levels(look(database_url)) == dict.fromkeys(checks, "ok")
     _, schema = look(empty_database)
     assert schema.level == "warning"
     assert schema.fix == f"custsvc migrate --backend {backend}"

@@ -86,6 +86,7 @@ class PostgresOwner:
     def _drop(self) -> None:
         for user in self._accounts.values():
             self._cursor.execute(f"DROP OWNED BY {user}; DROP ROLE {user}")
+        self._cursor.execute(f"GRANT CONNECT, TEMPORARY ON DATABASE {self._name} TO PUBLIC")
 
 
 class MongoOwner:
