@@ -22,6 +22,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._listoffsets import OffsetSpec
+from confluent_kafka.admin._metadata import ClusterMetadata
 from confluent_kafka.cimpl import NewTopic
 
 from . import kafka_options
@@ -33,6 +34,7 @@ from .kafka_errors import (
     first_contact,
     is_passing,
     librdkafka,
+    mismatch,
     note,
     refusal,
     spoken_to,
@@ -302,18 +304,26 @@ def _new(settings: Settings, name: str, partitions: int, config: Mapping[str, st
 
 
 def _topics(client: AdminClient, servers: str, timeout: float) -> Mapping[str, Any]:
-    """The topics there are. A password or certificate that is refused is not tried for the whole time."""
+    """The topics there are."""
+    return dict(metadata(client, servers, timeout).topics)
+
+
+def metadata(client: AdminClient, servers: str, timeout: float) -> ClusterMetadata:
+    """The brokers and topics there are. What is refused, and no waiting mends, is not tried for all the time.
+
+    Raises TemporaryError or ConfigurationError.
+    """
     deadline = time.monotonic() + timeout
     patience = _REFUSED_AFTER
     while time.monotonic() + patience < deadline:
         with suppress(KafkaException):
-            return dict(client.list_topics(timeout=patience).topics)
+            return client.list_topics(timeout=patience)
         client.poll(0)
-        if (refused := refusal(servers)) is not None:
+        if (refused := refusal(servers) or mismatch(servers)) is not None:
             raise refused
         patience *= 2
     with first_contact(client, servers):
-        return dict(client.list_topics(timeout=max(deadline - time.monotonic(), 1.0)).topics)
+        return client.list_topics(timeout=max(deadline - time.monotonic(), 1.0))
 
 
 def topic_configs(client: AdminClient, names: Sequence[str], *, timeout: float) -> dict[str, dict[str, str]]:
@@ -530,6 +540,7 @@ __all__ = [
     "first_contact",
     "is_passing",
     "layout",
+    "metadata",
     "partition_of",
     "partitions",
     "read_ranges",

@@ -168,12 +168,21 @@ def first_contact(client: Any, servers: str) -> Iterator[None]:
         client.poll(0)
         found = failure(exc, servers)
         if isinstance(found, TemporaryError) and exc.args[0].code() in _AWAY:
-            mismatch = _mismatch(servers, _protocol(servers))
-            found = _refused(servers, mismatch) if mismatch else found
+            found = mismatch(servers) or found
         raise found from exc
 
 
 # A broker that is spoken to in a wrong way hangs up without a word.
+
+
+def mismatch(servers: str) -> ConfigurationError | None:
+    """What is wrong with how our clients speak to a cluster that does not answer them; it is asked now.
+
+    Twice: a broker that goes down in the middle hangs up as well.
+    """
+    reason = _mismatch(servers, _protocol(servers))
+    again = reason and _mismatch(servers, _protocol(servers))
+    return _refused(servers, reason) if reason and reason == again else None
 
 
 def _protocol(servers: str) -> str:

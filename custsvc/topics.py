@@ -44,8 +44,8 @@ def purposes(settings: Settings) -> dict[str, str]:
 def describe(settings: Settings, *, timeout: float = kafka.TIMEOUT) -> Cluster:
     """Our topics on the cluster. Raises TemporaryError or ConfigurationError where it does not answer."""
     client = kafka.admin(settings)
+    metadata = kafka.metadata(client, settings.kafka_servers, timeout)
     with kafka.first_contact(client, settings.kafka_servers):
-        metadata = client.list_topics(timeout=timeout)
         found = {name: metadata.topics[name] for name in purposes(settings) if name in metadata.topics}
         configs = kafka.topic_configs(client, list(found), timeout=timeout)
     topics = []
