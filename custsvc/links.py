@@ -37,10 +37,12 @@ def _is_ours(family: int, address: str | int) -> bool:
 
 def kafka_in_clear(settings: Settings) -> list[str]:
     """The brokers of other machines that are spoken to in clear text."""
-    protocol = settings.kafka_options.get("security.protocol", "plaintext")
-    if protocol.lower() not in _KAFKA_CLEAR:
+    if not settings.kafka:
         return []
-    servers = [each.strip().rpartition("://")[2] for each in settings.kafka.split(",")]
+    told = settings.kafka_connection
+    if told.get("security.protocol", "plaintext").lower() not in _KAFKA_CLEAR:
+        return []
+    servers = [each.strip().rpartition("://")[2] for each in told["bootstrap.servers"].split(",")]
     return elsewhere(each.rpartition(":")[0].strip("[]") or each for each in servers if each)
 
 

@@ -40,6 +40,11 @@ def test_other_machines_and_names_that_nobody_knows_are_elsewhere(host: str) -> 
         ("198.51.100.1:9092", "sasl_ssl", []),
         ("[2001:db8::1]:9092", None, ["2001:db8::1"]),
         ("PLAINTEXT://198.51.100.1:9092", None, ["198.51.100.1"]),
+        ("SASL_SSL://198.51.100.1:9092", None, []),
+        ("ann:s3cret@198.51.100.1:9092,localhost", None, ["198.51.100.1"]),
+        ("ann:s3cret@localhost:9092", None, []),
+        ("SASL_SSL://ann:s3cret@198.51.100.1:9092", None, []),
+        ("ann:s3cret@198.51.100.1:9092", "SASL_SSL", []),
         ("", None, []),
     ],
 )
