@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,13 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
+from custsvc.api import create_app
 from custsvc.config import Settings
+from custsvc.customer import Fields
+from custsvc.errors import ConfigurationError, TemporaryError
 from custsvc.local import mongod as embedded
 from custsvc.local import ports
+from custsvc.service import Caller, CustomerService
 from custsvc.stores.mongo import MongoStore
 from tests.chaos.clients import Clients
 from tests.chaos.conftest import OPTIONS, Line, fresh_topics
@@ -66,9 +70,31 @@ class ReplicaSet:
 
     def step_down(self) -> None:
         port = self.primary()
-        with self._client(port) as client:
-            client.admin.command("replSetStepDown", 10, force=True)
+        self._admin(port, "replSetStepDown", 10, force=True)
         until("another leads", lambda: self.primary() != port)
+
+    @contextmanager
+    def without_primary(self) -> Iterator[None]:
+        """Nobody leads within the block."""
+        primary = self.primary()
+        for port in self._ports:
+            if port != primary:
+                self._admin(port, "replSetFreeze", 120)
+        self._admin(primary, "replSetStepDown", 120, force=True)
+        try:
+            yield
+        finally:
+            for port in self._ports:
+                self._admin(port, "replSetFreeze", 0)
+
+    def secondary(self) -> int:
+        """The port of a node that follows."""
+        primary = self.primary()
+        return next(port for port in self._ports if port != primary)
+
+    def _admin(self, port: int, command: str, value: int, **options: Any) -> None:
+        with self._client(port) as client:
+            client.admin.command(command, value, **options)
 
     def kill(self) -> int:
         """kill -9 of the primary; its port."""
@@ -105,10 +131,10 @@ class ReplicaSet:
         return MongoClient(ports.HOST, port, directConnection=True, serverSelectionTimeoutMS=1000)
 
 
-@pytest.fixture
-def three_nodes(tmp_path: Path) -> Iterator[ReplicaSet]:
+@pytest.fixture(scope="module")
+def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicaSet]:
     with ExitStack() as stack:
-        yield ReplicaSet(tmp_path, stack)
+        yield ReplicaSet(tmp_path_factory.mktemp("nodes"), stack)
 
 
 @pytest.fixture
@@ -166,3 +192,41 @@ def test_elections_lose_nothing_and_are_waited_for(
     assert api.is_running()
     assert relay.is_running()
     print(f"{elections} elections, {writes} writes, {clients.refused} refused")
+
+
+def test_a_source_is_not_ready_without_a_primary_and_goes_on_with_one(
+    three_nodes: ReplicaSet,
+) -> None:
+    """Whatever its address prefers: what is written is read, from the primary."""
+    url = three_nodes.url.replace("/custsvc?", "/preferring?")
+    with MongoStore(f"{url}&readPreference=secondary&w=1&readConcernLevel=local") as store:
+        store.migrate()
+        store.claim_role("source")
+        api = create_app(Settings(backend="mongo", auth="off"), store).test_client()
+        service, me = CustomerService(store.customers), Caller("test")
+        one = service.create(Fields("Ada"), me)
+        assert api.get("/readyz").status_code == 200
+
+        with three_nodes.without_primary():
+            until("it is not ready", lambda: api.get("/readyz").status_code == 503)
+            with pytest.raises(TemporaryError):
+                service.replace(one.id, Fields("Grace"), me)
+        until("it is ready again", lambda: api.get("/readyz").status_code == 200)
+        service.replace(one.id, Fields("Grace"), me)
+        service.erase(one.id, me)
+
+        found = store.customers.get(one.id)
+        assert found is not None
+        assert found.version == 3
+        with store.outbox.lead():
+            assert [event.version for event in store.outbox.read(10).events] == [1, 2, 3]
+
+
+def test_a_secondary_that_is_named_by_itself_is_refused(three_nodes: ReplicaSet) -> None:
+    url = f"mongodb://127.0.0.1:{three_nodes.secondary()}/custsvc?directConnection=true"
+    with MongoStore(url) as store:
+        for step in (store.migrate, store.ping, lambda: store.claim_role("copy")):
+            with pytest.raises(ConfigurationError, match="is a secondary") as refused:
+                step()
+            assert refused.value.exit_code == 3
+            assert "replicaSet" in (refused.value.fix or "")

@@ -62,6 +62,9 @@ _MISTAKEN = re.compile(
 _FIX_TLS = "correct CUSTSVC_MONGO_URL (replicaSet=, tls=, tlsCAFile=, tlsCertificateKeyFile=)"
 # What a server does that is spoken to in a way that it does not take, and one that is going down.
 _HUNG_UP = re.compile(r"connection closed|SSL handshake failed|EOF occurred|Connection reset|Broken pipe")
+_NAME_THE_SET = (
+    "let CUSTSVC_MONGO_URL name the set, ?replicaSet=name without directConnection: it has a primary"
+)
 _REFUSED = frozenset({13, 18, 8000})  # Unauthorized, AuthenticationFailed, Atlas's own
 _INTERRUPTED = 11601
 # What the server says of itself and not of the data, so that it may be gone the next time.
@@ -84,6 +87,8 @@ class Connection:
         self._url = url
         given = {name.lower() for name in re.findall(r"[?&]([^=&?]+)=", url)}
         options = {name: value for name, value in _OPTIONS.items() if name.lower() not in given}
+        # Whatever the address prefers: a secondary shows what was, and knows no transaction of the primary's.
+        options["readPreference"] = "primary"
         codec: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC)
         with translated(self.address):
             self.client = _client(url, options)
@@ -167,12 +172,19 @@ class Connection:
         return self.client.options.pool_options._ssl_context is not None
 
     def check(self, *, writing: bool = False) -> None:
-        """Return when the server answers and can do transactions; with `writing` when it is the primary."""
+        """Return when the server answers and can do transactions; with `writing` when it is the primary.
+
+        Raises ConfigurationError for a secondary that is asked directly: it would answer with what was.
+        """
         with self.translated():
             hello = self.database.command("hello")
         if "setName" not in hello and hello.get("msg") != "isdbgrid":
             raise no_replica_set(f"MongoDB at {self.address}")
-        if writing and not hello.get("isWritablePrimary"):
+        if hello.get("isWritablePrimary"):
+            return
+        if self.client.options.direct_connection:
+            raise ConfigurationError(f"MongoDB at {self.address} is a secondary", fix=_NAME_THE_SET)
+        if writing:
             raise TemporaryError(f"MongoDB at {self.address} is not the primary", dependency="mongo")
 
     def keep(self, name: str, value: str) -> str:
