@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Final
 
 from . import kafka
@@ -46,10 +45,14 @@ def lacking(settings: Settings, *, timeout: float = kafka.TIMEOUT) -> dict[RoleN
     )
     allowed: dict[str, set[str]] = {}
     for name, future in asked.items():
-        with suppress(kafka.KafkaException):
+        try:
             operations = future.result().authorized_operations
-            if operations is not None:
-                allowed[name] = {_word(each.name) for each in operations}
+        except kafka.KafkaException as exc:
+            if exc.args[0].code() == kafka.KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                allowed[name] = set()
+            continue
+        if operations is not None:
+            allowed[name] = {_word(each.name) for each in operations}
     if not allowed:
         return None
     return {

@@ -56,7 +56,7 @@ def addresses(settings: Settings) -> Iterator[Finding]:
     yield from _guarded("mail server", lambda: _mail(settings))
     from .doctor_access import links
 
-    yield from links(settings)
+    yield from _guarded("links", lambda: links(settings))
 
 
 def _guarded(check: str, work: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:

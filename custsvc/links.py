@@ -40,7 +40,7 @@ def kafka_in_clear(settings: Settings) -> list[str]:
     if not settings.kafka:
         return []
     told = settings.kafka_connection
-    if told.get("security.protocol", "plaintext").lower() not in _KAFKA_CLEAR:
+    if str(told.get("security.protocol", "plaintext")).lower() not in _KAFKA_CLEAR:
         return []
     servers = [each.strip().rpartition("://")[2] for each in told["bootstrap.servers"].split(",")]
     return elsewhere(each.rpartition(":")[0].strip("[]") or each for each in servers if each)

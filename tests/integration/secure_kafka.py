@@ -6,13 +6,16 @@ from pathlib import Path
 
 import trustme
 
+from custsvc.local import kafka as embedded
 from custsvc.local import ports
 from custsvc.local.kafka import Kafka
 
 USER, PASSWORD = "custsvc", "right-horse"
+# Who may do nothing until somebody allows it.
+LIMITED = "limited"
 _JAAS = (
     "org.apache.kafka.common.security.plain.PlainLoginModule required "
-    f'username="{USER}" password="{PASSWORD}" user_{USER}="{PASSWORD}";'
+    f'username="{USER}" password="{PASSWORD}" user_{USER}="{PASSWORD}" user_{LIMITED}="{PASSWORD}";'
 )
 
 
@@ -32,6 +35,8 @@ class SecureKafka(Kafka):
         for name in ("sasl", "sasltls"):
             found[f"listener.name.{name}.sasl.enabled.mechanisms"] = "PLAIN"
             found[f"listener.name.{name}.plain.sasl.jaas.config"] = _JAAS
+        found["authorizer.class.name"] = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
+        found["super.users"] = ";".join(f"User:{name}" for name in ("ANONYMOUS", USER, embedded.USER))
         found |= {"ssl.keystore.type": "PEM", "ssl.keystore.location": str(self._keystore())}
         return found
 

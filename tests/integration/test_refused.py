@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 
 import pytest
 import trustme
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+)
 
-from custsvc import kafka, topics
+from custsvc import acls, kafka, topics
 from custsvc.config import Settings
+from custsvc.doctor_access import kafka_rights
 from custsvc.errors import ConfigurationError, CustsvcError
 from custsvc.local import jars
 from custsvc.local.state import State
-from tests.integration.secure_kafka import PASSWORD, USER, SecureKafka
+from custsvc.stores.rights import RoleName
+from tests.integration.conftest import until
+from tests.integration.secure_kafka import LIMITED, PASSWORD, USER, SecureKafka
 
 SASL = {"sasl.mechanism": "PLAIN", "sasl.username": USER, "sasl.password": PASSWORD}
 OVER_TLS = {"security.protocol": "SSL", "ssl.ca.location": "CA"}
@@ -107,3 +119,55 @@ def test_a_broker_that_is_away_is_an_outage(secure: SecureKafka) -> None:
         topics.describe(Settings(kafka=nobody))
 
     assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize("role", ["serve", "relay", "notify", "replicate", "commands"])
+def test_the_acls_of_the_page_are_what_a_role_needs_and_doctor_names_those_that_lack(
+    secure: SecureKafka, role: RoleName
+) -> None:
+    options = {"security.protocol": "SASL_PLAINTEXT", **SASL, "sasl.username": LIMITED}
+    names = {
+        f"topic_{kind}": f"{kind}-{uuid.uuid4().hex[:8]}" for kind in ("updates", "notify", "failed", "dead")
+    }
+    everybody = settings(secure, "clear_port", {}).replace(**names, partitions=1)
+    limited = settings(secure, "sasl_port", options).replace(**names)
+    kafka.ensure_topics(everybody)
+
+    before = acls.lacking(limited)
+    assert before is not None
+    given = [_acl(command) for command in acls.commands(limited, role, LIMITED)]
+    admin = kafka.admin(everybody)  # kept: its answers come while it lives
+    for future in admin.create_acls([each for some in given for each in some]).values():
+        future.result(60)
+    after = until(
+        "what is allowed is known", lambda: (found := acls.lacking(limited)) and not found[role] and found
+    )
+
+    assert before is not None
+    assert before[role] == [f"{o} on topic {t}" for t, all in acls.needed(limited, role).items() for o in all]
+    assert bool(after["commands"]) is (role != "commands")
+    for topic, operations in acls.needed(limited, role).items():
+        if "Write" in operations:
+            with kafka.Publisher(limited) as publisher:
+                publisher.send(topic, [kafka.Record(b"1", b"{}", [])])
+    wanted = [f.check.rpartition(" of ")[2] for f in kafka_rights(limited) if f.level == "warning"]
+    assert role not in wanted
+
+
+def _acl(command: str) -> list[AclBinding]:
+    """What a command of kafka-acls.sh allows."""
+    kind, name = re.search(r"--(topic|group) (\S+)", command).groups()  # type: ignore[union-attr]
+    pattern = ResourcePatternType.PREFIXED if "prefixed" in command else ResourcePatternType.LITERAL
+    user = re.search(r"--allow-principal (\S+)", command)[1]  # type: ignore[index]
+    return [
+        AclBinding(
+            ResourceType[kind.upper()],
+            name,
+            pattern,
+            user,
+            "*",
+            AclOperation[re.sub(r"(?<=[a-z])(?=[A-Z])", "_", operation).upper()],
+            AclPermissionType.ALLOW,
+        )
+        for operation in re.findall(r"--operation (\S+)", command)
+    ]
