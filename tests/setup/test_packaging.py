@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ from custsvc.config import FIELDS, env_name
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = [*sorted((ROOT / "setup").glob("*.sh")), ROOT / ".ci" / "run"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+SOURCE = PROJECT["urls"]["Source"]
 RUN_BY_HAND = [script for script in SCRIPTS if script.name != "lib.sh"]
 
 Compose = dict[str, dict[str, Any]]
@@ -66,6 +69,65 @@ def test_wheel_offers_the_command_and_its_licence(wheel: zipfile.ZipFile) -> Non
 
     assert b"custsvc = custsvc.cli:main" in wheel.read(entry_points)
     assert any(name.endswith("/licenses/LICENSE") for name in wheel.namelist())
+
+
+def test_the_readme_on_an_index_has_no_link_that_leads_nowhere(wheel: zipfile.ZipFile) -> None:
+    metadata = next(name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    readme = wheel.read(metadata).decode().split("\n\n", 1)[1]
+    links = re.findall(r"\]\(([^)\s]+)\)", readme)
+    shown = {line for line in readme.splitlines() if line.startswith("#")}
+
+    assert len(links) > 10
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
+    for link in links:
+        inside = re.fullmatch(rf"{re.escape(SOURCE)}/(?:blob|raw)/v[\d.]+/([^#]+)(#.*)?", link)
+        assert inside is None or (ROOT / inside[1]).is_file(), link
+        assert not link.startswith("#") or link.strip("#-").lower() in " ".join(shown).lower().replace(
+            " ", "-"
+        )
+
+
+@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]), ids=relative)
+def test_every_relative_link_of_a_page_leads_to_a_file_and_a_heading(page: Path) -> None:
+    for link in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{link} of {relative(page)}"
+        assert not anchor or anchor in _anchors(target), f"{link} of {relative(page)}"
+
+
+def _anchors(page: Path) -> set[str]:
+    """What links may name in a page: its headings, as GitHub writes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_workflow_runs_what_is_there_with_few_rights_and_every_python() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    scripts = re.findall(r"(?:setup/[\w-]+\.sh|\.ci/\w+)", " ".join(step.get("run", "") for step in steps))
+    oldest = re.search(r">=3\.(\d+)", PROJECT["requires-python"])
+    assert oldest is not None
+
+    assert workflow["permissions"] == {"contents": "read"}
+    assert all(job["timeout-minutes"] for job in workflow["jobs"].values())
+    assert all(
+        re.fullmatch(r"[\w/-]+@(v\d+\.\d+\.\d+|[0-9a-f]{40})", s["uses"]) for s in steps if "uses" in s
+    )
+    assert scripts
+    assert all((ROOT / script).is_file() for script in scripts)
+    assert workflow["jobs"]["tests"]["strategy"]["matrix"]["python"][0] == f"3.{oldest[1]}"
+
+
+def test_lock_files_name_packages_and_hashes_and_no_index() -> None:
+    for path in [*(ROOT / "docker").glob("*.lock"), ROOT / "setup" / "dev.lock"]:
+        text = path.read_text(encoding="utf-8")
+        assert "--hash=sha256:" in text, path
+        assert "://" not in text, path
+    locked = (ROOT / "setup" / "dev.lock").read_text(encoding="utf-8")
+    wanted = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
+    names = {re.split(r"[\[<>=;]", each)[0].strip().lower() for each in wanted} - {"custsvc"}
+    assert {name for name in names if f"\n{name}==" not in locked and f"\n{name}[" not in locked} == set()
 
 
 def _texts() -> Iterator[Path]:
