@@ -74,14 +74,22 @@ class PostgresDatabases:
         return connection
 
     def drop(self, url: str) -> None:
-        connection = self._inside.get(url)
-        if connection is not None and self._new is not None:
-            with connection.cursor() as cursor:
-                if self._new.restore(cursor):
-                    self._free.append(url)
-                    return
+        if url in self._inside:
+            if self._restored(url):
+                self._free.append(url)
+                return
             self._inside.pop(url).close()
         self._run(f"DROP DATABASE IF EXISTS {urlsplit(url).path[1:]} WITH (FORCE)")
+
+    def _restored(self, url: str) -> bool:
+        """Whether the database is as new again; not where its test ended our connection to it."""
+        import psycopg2
+
+        try:
+            with self._inside[url].cursor() as cursor:
+                return self._new is not None and self._new.restore(cursor)
+        except psycopg2.Error:
+            return False
 
     def close(self) -> None:
         for url in list(self._inside):

@@ -20,7 +20,7 @@ from psycopg2.sql import SQL, Composed, Literal
 from ...errors import ConfigurationError
 
 _NO_OPTIONS: Final = re.compile(r"unsupported startup parameter")
-_OPTION: Final = re.compile(r"(?:-c\s*|--)(?P<name>[^=\s]+)=(?P<value>(?:\\.|\S)*)")
+_WORD: Final = re.compile(r"(?:\\.|\S)+")
 _PLACE: Final = re.compile(r"\$(\d+)")
 
 
@@ -39,10 +39,19 @@ def no_transactions(address: str) -> ConfigurationError:
 
 def settings_of(options: str) -> dict[str, str]:
     """The settings in libpq's `options`; of two of the same name the later one counts."""
-    return {
-        found["name"].replace("-", "_").lower(): re.sub(r"\\(.)", r"\1", found["value"])
-        for found in _OPTION.finditer(options)
-    }
+    settings = {}
+    words = iter(_WORD.findall(options))
+    for word in words:
+        if word.startswith("--"):
+            given = word[2:]
+        elif word.startswith("-c"):
+            given = word[2:] or next(words, "")
+        else:
+            continue
+        name, is_set, value = given.partition("=")
+        if is_set:
+            settings[name.replace("-", "_").lower()] = re.sub(r"\\(.)", r"\1", value)
+    return settings
 
 
 def bringing(settings: Mapping[str, str]) -> Composed:
