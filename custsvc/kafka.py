@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -385,25 +385,39 @@ def read_ranges(
     Offsets without a record, as after compaction, are borne. Raises TemporaryError when not all comes.
     """
     left = {part: end for part, (start, end) in ranges.items() if start < end}
-    deadline = time.monotonic() + timeout
+    with _assigned(client, topic, {part: ranges[part][0] for part in left}, servers):
+        for message in _while_any(left, client, topic, timeout=timeout, at_once=1000):
+            part, offset = message.partition(), message.offset()
+            if message.error() is None and offset < ranges[part][1]:
+                yield message
+            if ends_before(message, left.get(part)):
+                del left[part]
+
+
+@contextmanager
+def _assigned(client: Consumer, topic: str, starts: Mapping[int, int], servers: str) -> Iterator[None]:
+    """Read these partitions from these offsets within the block."""
     try:
-        client.assign([TopicPartition(topic, part, ranges[part][0]) for part in left])
-        while left:
-            messages: list[Any] = client.consume(1000, 0.05)
-            for message in messages:
-                part, offset = message.partition(), message.offset()
-                if message.error() is None and offset < ranges[part][1]:
-                    yield message
-                if ends_before(message, left.get(part)):
-                    del left[part]
-            if messages:
-                deadline = time.monotonic() + timeout
-            if time.monotonic() > deadline:
-                raise TemporaryError(f"partitions {sorted(left)} of {topic} give nothing", dependency="kafka")
+        client.assign([TopicPartition(topic, part, start) for part, start in starts.items()])
+        yield
     except KafkaException as exc:
         raise failure(exc, servers) from exc
     finally:
         client.unassign()
+
+
+def _while_any(
+    left: Mapping[int, int], client: Consumer, topic: str, *, timeout: float, at_once: int
+) -> Iterator[Any]:
+    """What comes while any partition is `left`. Raises TemporaryError when nothing does for too long."""
+    deadline = time.monotonic() + timeout
+    while left:
+        messages: list[Any] = client.consume(at_once, 0.05)
+        yield from messages
+        if messages:
+            deadline = time.monotonic() + timeout
+        if time.monotonic() > deadline:
+            raise TemporaryError(f"partitions {sorted(left)} of {topic} give nothing", dependency="kafka")
 
 
 def ends_before(message: Any, end: int | None) -> bool:
@@ -430,25 +444,15 @@ def with_records(
     """
     left = {part: end for part, (start, end) in ranges.items() if start < end}
     found: set[int] = set()
-    deadline = time.monotonic() + timeout
-    try:
-        client.assign([TopicPartition(topic, part, ranges[part][0]) for part in left])
-        while left:
-            messages: list[Any] = client.consume(1, 0.05)
-            for message in messages:
-                part = message.partition()
-                if message.error() is None and part in left and message.offset() < left[part]:
-                    found.add(part)
-                elif not ends_before(message, left.get(part)):
-                    continue
-                if left.pop(part, None) is not None:
-                    client.pause([TopicPartition(topic, part)])
-            if time.monotonic() > deadline:
-                raise TemporaryError(f"partitions {sorted(left)} of {topic} give nothing", dependency="kafka")
-    except KafkaException as exc:
-        raise failure(exc, servers) from exc
-    finally:
-        client.unassign()
+    with _assigned(client, topic, {part: ranges[part][0] for part in left}, servers):
+        for message in _while_any(left, client, topic, timeout=timeout, at_once=1):
+            part = message.partition()
+            if message.error() is None and part in left and message.offset() < left[part]:
+                found.add(part)
+            elif not ends_before(message, left.get(part)):
+                continue
+            if left.pop(part, None) is not None:
+                client.pause([TopicPartition(topic, part)])
     return found
 
 
