@@ -1,4 +1,4 @@
-"""A server's address, led by another way."""
+"""A server's address, led by another way or changed in a part."""
 
 from __future__ import annotations
 
@@ -21,3 +21,17 @@ def through(address: str, port: int, **more: str) -> str:
         parameters["directConnection"] = "true"
     query = urlencode(parameters | more, quote_via=quote)
     return urlunsplit(parts._replace(netloc=f"{login}{at}127.0.0.1:{port}", query=query))
+
+
+def changed(url: str, changes: dict[str, str | None]) -> str:
+    """An address with other parameters; None takes one away. `login`, `host` and `database` are its parts."""
+    parts = urlsplit(url)
+    login, _, host = parts.netloc.rpartition("@")
+    login = changes.get("login", login) or ""
+    if changes.get("host"):
+        host = f"{changes['host']}:{parts.port}"
+    path = f"/{changes['database']}" if changes.get("database") else parts.path
+    query: dict[str, str | None] = dict(parse_qsl(parts.query))
+    query |= {name: value for name, value in changes.items() if name not in ("login", "host", "database")}
+    kept = urlencode({name: value for name, value in query.items() if value is not None}, safe="/")
+    return urlunsplit(parts._replace(netloc=f"{login}@{host}" if login else host, path=path, query=kept))

@@ -30,6 +30,7 @@ from custsvc.stores.mongo import MongoStore, carried, outbox
 from custsvc.stores.mongo.connection import ABANDONED, Connection
 from custsvc.stores.mongo.customers import MongoCustomers, customer_document, event_document
 from custsvc.stores.mongo.lease import Lease
+from tests.addresses import changed
 
 if TYPE_CHECKING:
     from tests.chaos.faultproxy import FaultProxy
@@ -559,7 +560,7 @@ def test_a_replica_set_without_a_primary_is_waited_for(bare_mongod: Callable[...
 
 
 def test_a_wrong_password_is_a_configuration_error(database_url: str) -> None:
-    url = database_url.replace("mongodb://", "mongodb://ada:hush-hush@")
+    url = changed(database_url, {"login": "ada:hush-hush"})
 
     with MongoStore(url) as store, pytest.raises(ConfigurationError) as caught:
         store.ping()

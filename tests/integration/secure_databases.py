@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import trustme
 from pymongo import MongoClient
@@ -15,6 +14,7 @@ from pymongo import MongoClient
 from custsvc.local import postgres
 from custsvc.local.mongod import Mongod
 from custsvc.local.postgres import Postgres
+from tests.addresses import changed
 
 AUTHORITY: Final = trustme.CA()
 
@@ -29,20 +29,6 @@ def write_certificates(folder: Path) -> None:
         certificate = authority.issue_cert("client@example.org")
         certificate.private_key_and_cert_chain_pem.write_to_path(str(folder / name))
         (folder / name).chmod(0o600)
-
-
-def changed(url: str, changes: dict[str, str | None]) -> str:
-    """An address with other parameters; None takes one away. `login`, `host` and `database` are its parts."""
-    parts = urlsplit(url)
-    login, _, host = parts.netloc.rpartition("@")
-    login = changes.get("login", login) or ""
-    if changes.get("host"):
-        host = f"{changes['host']}:{parts.port}"
-    path = f"/{changes['database']}" if changes.get("database") else parts.path
-    query: dict[str, str | None] = dict(parse_qsl(parts.query))
-    query |= {name: value for name, value in changes.items() if name not in ("login", "host", "database")}
-    kept = urlencode({name: value for name, value in query.items() if value is not None}, safe="/")
-    return urlunsplit(parts._replace(netloc=f"{login}@{host}" if login else host, path=path, query=kept))
 
 
 class SecurePostgres(Postgres):

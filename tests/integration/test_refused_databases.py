@@ -16,8 +16,9 @@ from custsvc.local import postgres as embedded
 from custsvc.local.server import Server
 from custsvc.local.state import State
 from custsvc.stores import open_store
+from tests.addresses import changed
 from tests.conftest import Servers
-from tests.integration.secure_databases import SecureMongod, SecurePostgres, changed, write_certificates
+from tests.integration.secure_databases import SecureMongod, SecurePostgres, write_certificates
 
 Changes = dict[str, str | None]
 POSTGRES: list[tuple[Changes, str]] = [
