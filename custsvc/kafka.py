@@ -437,18 +437,20 @@ def with_records(
     servers: str,
     *,
     timeout: float = 10.0,
-) -> set[int]:
+) -> dict[int, int]:
     """Those of these partitions that hold a record from the first offset to before the second.
+
+    Each with the time of the first such record, in milliseconds since 1970.
 
     Marks of transactions take offsets too, so where one ends is not where its last record is.
     """
     left = {part: end for part, (start, end) in ranges.items() if start < end}
-    found: set[int] = set()
+    found: dict[int, int] = {}
     with _assigned(client, topic, {part: ranges[part][0] for part in left}, servers):
         for message in _while_any(left, client, topic, timeout=timeout, at_once=1):
             part = message.partition()
             if message.error() is None and part in left and message.offset() < left[part]:
-                found.add(part)
+                found[part] = message.timestamp()[1]
             elif not ends_before(message, left.get(part)):
                 continue
             if left.pop(part, None) is not None:

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +15,8 @@ from typing import Any, Final
 from . import metrics
 from .config import Settings
 from .errors import CustsvcError
-from .stores.base import Store
+from .recently import Recently
+from .stores.base import Depth, Store
 from .verify import last_results
 from .workers.loss import loss_of
 
@@ -118,13 +120,45 @@ class _Handler(BaseHTTPRequestHandler):
         pass  # Those who watch ask every few seconds.
 
 
-def outbox_gauges(store: Store) -> dict[str, float]:
-    """What waits in the outbox."""
-    depth = store.outbox.depth()
-    return {
-        "custsvc_outbox_waiting": depth.waiting,
-        "custsvc_outbox_oldest_age_seconds": depth.oldest_age,
-    }
+class OutboxGauges:
+    """What waits in the outbox. While its database is away it is what was known last, and grows older."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: Depth | None = None
+        self._asked = 0.0
+
+    def __call__(self) -> dict[str, float]:
+        try:
+            self._known, self._asked = self._store.outbox.depth(), time.monotonic()
+        except CustsvcError as exc:
+            logger.info("The outbox is not known anew: %s", exc, extra={"action": "metrics_partly"})
+        if self._known is None:
+            return {}
+        since = time.monotonic() - self._asked
+        age = self._known.oldest_age + since if self._known.waiting else 0.0
+        # A relay that cannot lead, as without Kafka, reads nothing and knows nothing of what waits.
+        metrics.lag("relay", age)
+        return {
+            "custsvc_outbox_waiting": self._known.waiting,
+            "custsvc_outbox_oldest_age_seconds": age,
+            "custsvc_outbox_known_seconds": since,
+        }
+
+
+def together(*sources: Gauges) -> Gauges:
+    """The numbers of all of these; without those of which what they ask is away."""
+
+    def gauges() -> dict[str, float]:
+        found: dict[str, float] = {}
+        for source in sources:
+            try:
+                found |= source()
+            except CustsvcError as exc:
+                logger.info("Metrics are not whole: %s", exc, extra={"action": "metrics_partly"})
+        return found
+
+    return gauges
 
 
 def loss_gauges(store: Store, topic: str) -> dict[str, float]:
@@ -155,6 +189,28 @@ def notification_gauges(
     return {**states, "custsvc_notifications_stuck": stuck()}
 
 
+class WaitingMails:
+    """How many mails wait, and how old the oldest is; while the ledger is away, what was known last."""
+
+    def __init__(self, store: Store) -> None:
+        self._oldest = Recently(store.ledger.oldest)
+        self._known: tuple[float, dt.datetime | None] | None = None
+
+    def __call__(self) -> dict[str, float]:
+        try:
+            self._known = (time.monotonic(), self._oldest())
+        except CustsvcError as exc:
+            logger.info("The ledger is not known anew: %s", exc, extra={"action": "metrics_partly"})
+        if self._known is None:
+            return {}
+        asked, oldest = self._known
+        age = max(0.0, time.time() - oldest.timestamp()) if oldest else 0.0
+        return {
+            "custsvc_notifications_oldest_age_seconds": age,
+            "custsvc_notifications_known_seconds": time.monotonic() - asked,
+        }
+
+
 def exposition(role: str, gauges: Gauges = dict) -> bytes:
     """What was counted, as Prometheus reads it."""
     from prometheus_client import CollectorRegistry, generate_latest
@@ -162,6 +218,20 @@ def exposition(role: str, gauges: Gauges = dict) -> bytes:
     registry = CollectorRegistry()
     registry.register(_Collector(role, gauges))
     return generate_latest(registry)
+
+
+def _partitions(behind: Mapping[str, metrics.Lag], family: Any) -> Iterator[Any]:
+    """How far each consumer is behind, by partition, and since when that is not known anew."""
+    labels = ["loop", "topic", "partition"]
+    records = family("custsvc_lag_events", "Records not dealt with yet, by partition", labels=labels)
+    seconds = family("custsvc_lag_oldest_seconds", "Age of the oldest of them, by partition", labels=labels)
+    known = family("custsvc_lag_known_seconds", "Time since the ends were last known", labels=["loop"])
+    for loop, lag in behind.items():
+        known.add_metric([loop], lag.known)
+        for (topic, part), each in lag.partitions.items():
+            records.add_metric([loop, topic, str(part)], each.records)
+            seconds.add_metric([loop, topic, str(part)], each.seconds)
+    yield from (records, seconds, known) if behind else ()
 
 
 class _Collector:
@@ -175,6 +245,7 @@ class _Collector:
 
         from . import __version__
 
+        more = list(self._more(GaugeMetricFamily))
         seen = metrics.snapshot()
         yield InfoMetricFamily(
             "custsvc", "Which role this is, of which version", {"role": self._role, "version": __version__}
@@ -188,15 +259,18 @@ class _Collector:
         for loop, age in seen.silence.items():
             silence.add_metric([loop], age)
         lag = GaugeMetricFamily(
-            "custsvc_lag_seconds", "Age of the newest event that was dealt with; 0 when idle", labels=["loop"]
+            "custsvc_lag_seconds",
+            "Age of the oldest event not dealt with; 0 when there is none",
+            labels=["loop"],
         )
         for loop, seconds in seen.lags.items():
             lag.add_metric([loop], seconds)
+        yield from _partitions(seen.behind, GaugeMetricFamily)
         events = CounterMetricFamily("custsvc_events", "Events by result", labels=["loop", "result"])
         for (loop, result), number in seen.events.items():
             events.add_metric([loop, result], number)
         yield from (beats, silence, lag, events)
-        yield from self._more(GaugeMetricFamily)
+        yield from more
         yield from ProcessCollector(registry=None).collect()
 
     def _more(self, family: Any) -> Iterator[Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from . import kafka
 from .config import Settings
+from .errors import CustsvcError
 from .failed import DeadLetter, DeadLetterBox, customers_of
 from .stores.base import Store
 from .verify import Pipeline, last_results
@@ -51,12 +53,22 @@ def readable_ends(
 
     An end may hold marks of transactions, which take offsets and are no records.
     """
-    ranges = {part: (max(positions.get(part, low), low), high) for part, (low, high) in marks.items()}
-    more = kafka.with_records(client, topic, ranges, servers)
+    more = _unread(client, topic, marks, positions, servers)
     return {
-        part: high if part in more else min(positions.get(part, 0), high)
-        for part, (_, high) in ranges.items()
+        part: high if part in more else min(positions.get(part, 0), high) for part, (_, high) in marks.items()
     }
+
+
+def _unread(
+    client: kafka.Consumer,
+    topic: str,
+    marks: Mapping[int, tuple[int, int]],
+    positions: Mapping[int, int],
+    servers: str,
+) -> dict[int, int]:
+    """The partitions with records behind these positions, and the time of the first in milliseconds."""
+    ranges = {part: (max(positions.get(part, low), low), high) for part, (low, high) in marks.items()}
+    return kafka.with_records(client, topic, ranges, servers)
 
 
 @contextmanager
@@ -80,8 +92,38 @@ def send_again(settings: Settings, source: Store, box: DeadLetterBox, letters: S
 
 def steps(settings: Settings, store: Store) -> list[dict[str, Any]]:
     """What waits at each step, in the order of the flow."""
+    return [step for _, ask in _questions(settings, store) for step in ask()]
+
+
+def known_steps(settings: Settings, store: Store) -> tuple[list[dict[str, Any]], list[CustsvcError]]:
+    """`steps`, as far as the servers that are asked answer, and why the others are not known."""
+    found: list[dict[str, Any]] = []
+    problems: list[CustsvcError] = []
+    for name, ask in _questions(settings, store):
+        try:
+            found += ask()
+        except CustsvcError as exc:
+            problems.append(exc)
+            found.append({"step": name, "waiting": None, "oldest_seconds": None, "detail": str(exc)})
+    return found, problems
+
+
+Steps = list[dict[str, Any]]
+
+
+def _questions(settings: Settings, store: Store) -> list[tuple[str, Callable[[], Steps]]]:
+    """What is asked of one server each, and what the answer tells of."""
+    return [
+        ("outbox", lambda: _outbox(store)),
+        ("consumers", lambda: _consumers(settings)),
+        ("notifications", lambda: _mails(store)),
+        ("source", lambda: _parked(store) + _loss(store, settings.topic_updates) + _checks(store)),
+    ]
+
+
+def _outbox(store: Store) -> Steps:
     depth = store.outbox.depth()
-    found: list[dict[str, Any]] = [
+    return [
         {
             "step": "outbox",
             "waiting": depth.waiting,
@@ -89,18 +131,23 @@ def steps(settings: Settings, store: Store) -> list[dict[str, Any]]:
             "detail": f"{store.name}: events not on Kafka yet",
         }
     ]
-    servers, topic = settings.kafka_servers, settings.topic_updates
+
+
+def _consumers(settings: Settings) -> Steps:
+    topic = settings.topic_updates
     client = kafka.consumer(settings, "custsvc-status-unused")
     try:
-        marks = kafka.all_watermarks(client, topic, servers)
+        marks = kafka.all_watermarks(client, topic, settings.kafka_servers)
     finally:
         client.close()
-    found += [_lag(settings, name, topic, marks) for name in _groups(settings)]
-    found += [
+    return [_lag(settings, name, topic, marks) for name in _groups(settings)]
+
+
+def _mails(store: Store) -> Steps:
+    return [
         {"step": "notifications", "waiting": count, "oldest_seconds": None, "detail": state}
         for state, count in sorted(store.ledger.counts().items())
     ]
-    return found + _parked(store) + _loss(store, topic) + _checks(store)
 
 
 def _groups(settings: Settings) -> list[str]:
@@ -154,16 +201,17 @@ def _lag(settings: Settings, name: str, topic: str, marks: dict[int, tuple[int, 
             [kafka.TopicPartition(topic, part) for part in marks], timeout=kafka.TIMEOUT
         )
         positions = {p.partition: p.offset for p in committed if p.offset >= 0}
-        ends = readable_ends(client, topic, marks, positions, servers)
+        unread = _unread(client, topic, marks, positions, servers)
     except kafka.KafkaException as exc:
         raise kafka.failure(exc, servers) from exc
     finally:
         client.close()
-    lag = sum(max(0, end - max(positions.get(part, 0), marks[part][0])) for part, end in ends.items())
+    lag = sum(marks[part][1] - max(positions.get(part, 0), marks[part][0]) for part in unread)
+    oldest = max(0.0, time.time() - min(unread.values()) / 1000) if unread else 0.0
     known = bool(positions)
     return {
         "step": name,
         "waiting": lag,
-        "oldest_seconds": None,
+        "oldest_seconds": round(oldest, 3),
         "detail": "records not consumed yet" if known else "has not consumed anything yet",
     }

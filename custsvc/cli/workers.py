@@ -67,7 +67,7 @@ def relay(
     )
     from ..collector import spare_batches
     from ..kafka import Publisher, ensure_topics
-    from ..metrics_server import loss_gauges, outbox_gauges, serving, verify_gauges
+    from ..metrics_server import OutboxGauges, loss_gauges, serving, together, verify_gauges
     from ..stores import open_store
     from ..workers.guard import check_topic
     from ..workers.loop import Stop
@@ -80,10 +80,11 @@ def relay(
     with open_store(settings) as store, Stop().on_signals() as stop, Publisher(settings) as publisher:
         schema = Preparing(store, lambda waiting: store.migrate(waiting=waiting), stop)
         checks: Checks = {store.name: (lambda: store.ping(writing=True)), "schema": schema}
-
-        def gauges() -> dict[str, float]:
-            return outbox_gauges(store) | verify_gauges(store) | loss_gauges(store, settings.topic_updates)
-
+        gauges = together(
+            OutboxGauges(store),
+            lambda: verify_gauges(store),
+            lambda: loss_gauges(store, settings.topic_updates),
+        )
         with serving(settings, "relay", checks, gauges):
             if not schema.run():
                 return

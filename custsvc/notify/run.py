@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from ..config import Settings
 from ..errors import ConfigurationError, TemporaryError
 from ..kafka import Publisher, ensure_topics
-from ..metrics_server import Checks, notification_gauges, serving
+from ..metrics_server import Checks, WaitingMails, notification_gauges, serving, together
 from ..recently import Recently
 from ..stores import open_store
 from ..stores.base import Notification, Store
@@ -67,7 +67,7 @@ def run_notify(
     with open_store(settings) as store:
         schema = Preparing(store, lambda waiting: store.migrate(waiting=waiting), stop)
         counts, stuck = Recently(store.ledger.counts), Recently(store.ledger.stuck)
-        gauges = functools.partial(notification_gauges, counts, stuck)
+        gauges = together(WaitingMails(store), functools.partial(notification_gauges, counts, stuck))
         checks: Checks = {store.name: functools.partial(store.ping, writing=True), "schema": schema}
         with serving(settings, "notify", checks, gauges):
             if not schema.run():

@@ -243,6 +243,9 @@ class Ledger(Protocol):
         Of a million it takes a second or so; of a state that few are in, hardly any time.
         """
 
+    def oldest(self) -> dt.datetime | None:
+        """Since when the oldest that is not settled is there; None where all are."""
+
     def find(self, ids: Sequence[str]) -> list[Notification]:
         """These, in the order asked; unknown ids are left out."""
 

@@ -18,6 +18,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
 from itertools import chain, repeat
 from typing import Any, NamedTuple, TypeVar
 
@@ -36,6 +37,7 @@ from ..kafka import (
     is_passing,
     watermarks,
 )
+from .lag import Lags
 from .loop import Stop, backoff, keep_trying
 
 logger = logging.getLogger(__name__)
@@ -49,17 +51,18 @@ Positions = Callable[[str], Mapping[int, int]]
 _IDLE = 0.5
 # Seconds.
 _SETTLING = 2.0
+# Seconds a question for the end of a partition may take, which nothing waits for but the end of the loop.
+_PATIENCE = 1.0
 # As long as a batch is in flight, for it is to be committed when it is done.
 _SOON = 0.02
 
 
 class _Left(NamedTuple):
-    """What is left to do of a batch, as it is being done; the offsets after it, and the time of its last."""
+    """What is left to do of a batch, as it is being done, and the offsets after it."""
 
     work: Callable[[], None]
     first: Future[None]
     offsets: Offsets
-    newest: int
 
 
 class Consuming:
@@ -103,6 +106,7 @@ class Consuming:
         self._left: _Left | None = None
         # How far each partition was read, so that an end which is further is noticed.
         self._read: dict[tuple[str, int], int] = {}
+        self._lags = Lags(what)
 
     def run(self) -> None:
         """Consume until stop is asked. Raises PositionLost, and what `handle` raises but TemporaryError."""
@@ -116,8 +120,8 @@ class Consuming:
         self._client = client
         self._paused = False
         try:
-            client.subscribe(self._topics, on_assign=self._on_assign)
-            with ThreadPoolExecutor(1, "consume") as aside:
+            client.subscribe(self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke)
+            with self._lags.asking(partial(self._marks, client)), ThreadPoolExecutor(1, "consume") as aside:
                 self._loop(client, aside)
         except KafkaException as exc:
             raise failure(exc, self._settings.kafka_servers) from exc
@@ -132,33 +136,32 @@ class Consuming:
             offsets = self._beyond(messages, ends)
             if not offsets:
                 self._finish(client)
-                metrics.lag(self._what, 0.0)
                 continue
-            newest = messages[-1].timestamp()[1] if messages else int(time.time() * 1000)
+            self._lags.taken(messages, offsets)
             try:
                 left = self._handle(messages, offsets)
             finally:
                 # What came before is done and committed, whatever there is to say about this batch.
                 self._finish(client)
             if left is None:
-                self._done(client, offsets, newest)
+                self._done(client, offsets)
             else:
-                self._left = _Left(left, aside.submit(left), offsets, newest)
+                self._left = _Left(left, aside.submit(left), offsets)
         self._finish(client)
 
     def _finish(self, client: Consumer) -> None:
         """Wait until what was left of the batch before is done."""
         if self._left is None:
             return
-        (work, first, offsets, newest), self._left = self._left, None
+        (work, first, offsets), self._left = self._left, None
         tries = chain([first.result], repeat(work))
         self.insist(lambda: next(tries)())
-        self._done(client, offsets, newest)
+        self._done(client, offsets)
 
-    def _done(self, client: Consumer, offsets: Offsets, newest: int) -> None:
+    def _done(self, client: Consumer, offsets: Offsets) -> None:
         self._commit(client, offsets)
         crash.point("consume.committed")
-        metrics.lag(self._what, time.time() - newest / 1000)
+        self._lags.dealt_with(offsets)
 
     def _membership(self) -> dict[str, str]:
         """The lasting name, one for each choice of topics.
@@ -227,6 +230,7 @@ class Consuming:
                 part = partition.partition
                 partition.offset = OFFSET_BEGINNING if part in gaps else known.get(part, OFFSET_BEGINNING)
                 self._read[topic, part] = max(0, partition.offset)
+                self._lags.assigned({(topic, part): known.get(part, 0)})
         client.incremental_assign(assigned)
         if self._paused:
             client.pause(assigned)
@@ -236,6 +240,12 @@ class Consuming:
                 len(assigned),
                 extra={"action": "assigned", "partitions": [p.partition for p in assigned]},
             )
+
+    def _on_revoke(self, _client: Consumer, revoked: list[TopicPartition]) -> None:
+        self._lags.lost((each.topic, each.partition) for each in revoked)
+
+    def _marks(self, client: Consumer, topic: str, parts: Sequence[int]) -> dict[int, tuple[int, int]]:
+        return watermarks(client, topic, parts, self._settings.kafka_servers, timeout=_PATIENCE)
 
     def _known(self, client: Consumer, topic: str, partitions: list[TopicPartition]) -> dict[int, int]:
         if self._positions is not None:

@@ -143,6 +143,7 @@ class Relay:
         metrics.beat("relay")
         if not self._standing_by:
             self._standing_by = True
+            metrics.lag("relay", 0.0)
             logger.info("Another relay leads; standing by", extra={"action": "stand_by"})
         self._stop.wait(_STANDBY)
 
@@ -196,9 +197,9 @@ class Relay:
                     idle = min(idle * 2, _IDLE_MOST)
                     continue
                 idle = _IDLE_FIRST
+                metrics.waiting_since("relay", batch.events[0].time.timestamp())
                 ahead = self._pass_on(batch, aside)
                 metrics.count("relay", "published", len(batch.events))
-                metrics.lag("relay", time.time() - batch.events[-1].time.timestamp())
             self._marked()
 
     def _pass_on(self, batch: Batch, aside: Executor) -> Batch:

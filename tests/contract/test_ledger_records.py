@@ -328,3 +328,16 @@ def test_what_a_customer_does_not_want_is_kept(store: Store) -> None:
     people.set_wanted(2, "*", True)
 
     assert people.unwanted([1, 2, 3]) == {1: {"changed", "a.b$c"}}
+
+
+def test_since_when_the_oldest_that_is_not_settled_waits(ledger: Ledger) -> None:
+    assert ledger.oldest() is None
+    settled(ledger, mail("sent"), "sent")
+    assert ledger.oldest() is None
+    ledger.add([mail("first", 2)])
+    first = ledger.oldest()
+    ledger.add([mail("second", 3)])
+
+    assert first is not None
+    assert first.tzinfo is not None
+    assert ledger.oldest() == first == ledger.find(["first"])[0].created_on

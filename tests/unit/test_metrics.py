@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import socket
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from custsvc import metrics, metrics_server
@@ -16,6 +21,7 @@ from custsvc.config import Settings
 from custsvc.errors import TemporaryError
 from custsvc.local import ports
 from custsvc.metrics_server import serving
+from custsvc.workers.lag import Lags
 
 Get = Callable[[str], tuple[int, str]]
 
@@ -103,3 +109,103 @@ def test_without_a_port_nothing_listens_and_a_taken_one_is_no_failure(
 
 def test_it_listens_on_loopback_only() -> None:
     assert Settings().metrics_host == "127.0.0.1"
+
+
+def test_every_metric_is_in_the_docs_and_those_in_the_docs_are_there() -> None:
+    root = Path(__file__).parents[2]
+    code = "".join((root / "custsvc" / path).read_text() for path in ("metrics_server.py", "api/measure.py"))
+    called = set(re.findall(r"`(custsvc_[a-z_]+)`", (root / "docs" / "metrics.md").read_text()))
+
+    # The library puts the unit behind a counter, and `info` behind what is no number.
+    named = {name.removesuffix("_total").removesuffix("_info") for name in called}
+    made = (
+        r'(?:Metric[A-Za-z]*|Histogram|family)\(\s*f?"(custsvc[a-z_]*)|f?"(custsvc_[a-z_]+)(?:\{\{[^"]*)?":'
+    )
+    shown = {one or other for one, other in re.findall(made, code)}
+    shown |= set(re.findall(r'found\[f"(custsvc_[a-z_]+)', code))
+
+    assert named == shown
+
+
+class Message:
+    """A record as far as its place and time go."""
+
+    def __init__(self, part: int, offset: int, age: float) -> None:
+        self._place, self._time = (part, offset), time.time() - age
+
+    def topic(self) -> str:
+        return "t"
+
+    def partition(self) -> int:
+        return self._place[0]
+
+    def offset(self) -> int:
+        return self._place[1]
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, int(self._time * 1000)
+
+
+@given(st.data())
+def test_the_lag_is_what_is_behind_the_last_that_is_done_and_as_old_as_the_oldest_in_hand(
+    data: st.DataObject,
+) -> None:
+    """Batches are taken and done in order, up to two at once; ends are learned now and then, or not."""
+    lags = Lags("t")
+    lags.assigned({("t", part): 0 for part in range(3)})
+    done, read, end = ([0] * 3 for _ in range(3))
+    last: dict[int, float] = {}
+    hand: list[tuple[dict[tuple[str, int], int], dict[int, float]]] = []
+
+    for _ in range(data.draw(st.integers(1, 12))):
+        step = data.draw(st.sampled_from(["take", "do", "learn"]))
+        if step == "take" and len(hand) < 2:
+            counts = [data.draw(st.integers(0, 3)) for _ in range(3)]
+            ages = {part: float(data.draw(st.integers(10, 9000))) for part in range(3) if counts[part]}
+            batch = [Message(p, read[p] + n, ages[p] - n) for p in ages for n in range(counts[p])]
+            read = [at + count for at, count in zip(read, counts, strict=True)]
+            offsets = {("t", part): read[part] for part in ages}
+            lags.taken(batch, offsets)
+            end = [max(pair) for pair in zip(end, read, strict=True)]
+            hand.append((offsets, ages))
+        elif step == "do" and hand:
+            offsets, ages = hand.pop(0)
+            lags.dealt_with(offsets)
+            last |= ages
+            for (_, part), offset in offsets.items():
+                done[part] = offset
+        elif step == "learn":
+            end = [at + data.draw(st.integers(0, 5)) for at in end]
+            lags._learn(lambda _topic, parts, now=list(end): {part: (0, now[part]) for part in parts})
+
+    behind = lags.behind().partitions
+    assert {part: each.records for (_, part), each in behind.items()} == {
+        part: end[part] - done[part] for part in range(3)
+    }
+    for part in range(3):
+        oldest = next((ages[part] for _, ages in hand if part in ages), None)
+        if oldest is not None:
+            assert oldest <= behind["t", part].seconds < oldest + 60
+        else:
+            assert behind["t", part].seconds < last.get(part, 0) + 60
+            assert end[part] > done[part] or behind["t", part].seconds == 0
+
+
+def test_while_the_end_is_not_known_anew_the_lag_grows_older_and_says_so() -> None:
+    lags = Lags("t")
+    lags.assigned({("t", 0): 5})
+
+    def away(_topic: str, _parts: Sequence[int]) -> dict[int, tuple[int, int]]:
+        raise TemporaryError(dependency="kafka")
+
+    lags._learn(lambda _topic, _parts: {0: (0, 9)})
+    with lags.asking(away):
+        first = lags.behind()
+        time.sleep(0.05)
+        later = lags.behind()
+
+    assert first.partitions["t", 0].records == later.partitions["t", 0].records == 4
+    assert later.partitions["t", 0].seconds > first.partitions["t", 0].seconds
+    assert later.known > first.known
+    lags.lost([("t", 0)])
+    assert lags.behind().partitions == {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Sequence
 
-from pymongo import DESCENDING
+from pymongo import ASCENDING, DESCENDING
 
 from ..ledger import (
     AHEAD,
@@ -41,6 +41,14 @@ class MongoRecords:
                 for state in states or (*UNSETTLED, *SETTLED)
             }
         return {state: count for state, count in counted.items() if count}
+
+    def oldest(self) -> dt.datetime | None:
+        with self._translated():
+            first = [
+                self._rows.find_one({"state": state}, {"created_on": 1}, sort=[("created_on", ASCENDING)])
+                for state in UNSETTLED
+            ]
+        return min((row["created_on"] for row in first if row and "created_on" in row), default=None)
 
     def find(self, ids: Sequence[str]) -> list[Notification]:
         with self._translated():

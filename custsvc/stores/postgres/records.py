@@ -96,6 +96,17 @@ class PostgresRecords:
             )
             return dict(cursor.fetchall())
 
+    def oldest(self) -> dt.datetime | None:
+        # The first of each state in its index: a minimum over all of them would read all.
+        with self._connections.cursor() as cursor:
+            cursor.execute(
+                "SELECT min(one.created_on) FROM unnest(%s) AS s (state), LATERAL (SELECT created_on "
+                "FROM notification n WHERE n.state = s.state ORDER BY created_on LIMIT 1) one",
+                (list(UNSETTLED),),
+            )
+            ((found,),) = cursor.fetchall()
+            return found if found is None else found.astimezone(dt.UTC)
+
     def find(self, ids: Sequence[str]) -> list[Notification]:
         with self._connections.cursor() as cursor:
             cursor.execute(
