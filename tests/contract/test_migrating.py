@@ -298,3 +298,27 @@ def test_no_step_holds_a_lock_on_a_table_that_is_there_for_as_long_as_it_is_big(
             assert words[0] in ("CREATE", "ALTER", "DROP")
             if "CHECK" in words and words[0] == "ALTER":
                 assert each.endswith("NOT VALID")
+
+
+@pytest.mark.parametrize("backend", ["mongo"])
+@pytest.mark.parametrize("work", ["migrate", "index_lists", "refill"])
+def test_what_takes_longer_than_a_request_may_is_done_all_the_same(
+    empty: Store, opened: Callable[[str], Store], empty_database: str, work: str
+) -> None:
+    """As the making of an index of many customers, here held up by a transaction."""
+    empty.migrate()
+    ada = Customers(empty).add("Ada").id
+    hurried = opened(f"{empty_database}{'&' if '?' in empty_database else '?'}timeoutMS=2000")
+    database: Any = empty._connection.database  # type: ignore[attr-defined]
+    database["custsvc_migration"].delete_one({"_id": 10})
+    for index in ("outbox.pending_1", "name_key_1__id_1"):
+        database["customer"].drop_index(index)
+    database["customer"].update_one({"_id": ada}, {"$unset": {"keyed": 1}})
+
+    with database.client.start_session() as session, session.start_transaction():
+        database["customer"].update_one({"_id": ada}, {"$set": {"x": 1}}, session=session)
+        running = InBackground(lambda waiting: getattr(hurried, work)(waiting=waiting))
+        time.sleep(3)
+        session.abort_transaction()
+
+    assert running.ended() in (["0010_carried", "list_indexes"], True, 1)

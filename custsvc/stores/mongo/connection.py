@@ -32,6 +32,8 @@ T = TypeVar("T")
 CONNECT_TIMEOUT = 3.0
 TIMEOUT = 10.0
 BULK_TIMEOUT = 55.0  # the server ends a transaction after 60
+# For `pymongo.timeout`. None would mean the client's own, after which the server ends the making of an index.
+UNLIMITED = 0.0
 
 # Seconds without a sign of life after which a transaction that is in the way is taken for a dead process's.
 ABANDONED = 2.0

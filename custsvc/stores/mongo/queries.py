@@ -27,7 +27,7 @@ from ...search import Way, after_prefix, metadata_terms
 from ..base import LIVE, CustomerFilter, CustomerQuery, Deleted, Page, Position, SortField, TimeSpan
 from ..waiting import Waiting
 from . import carried
-from .connection import BULK_TIMEOUT, Connection, Document
+from .connection import BULK_TIMEOUT, UNLIMITED, Connection, Document
 from .refill import MongoRefilling
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def index_lists(connection: Connection, waiting: Waiting) -> bool:
     logger.info(
         "Making the indexes that lists and searches go by", extra={"action": "index", "indexes": names}
     )
-    with connection.translated(), pymongo.timeout(None):
+    with connection.translated(), pymongo.timeout(UNLIMITED):
         for name, index in zip(names, missing, strict=True):
             waiting.check()
             waiting.tell(f"the index {name} is being made")

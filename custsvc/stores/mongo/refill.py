@@ -13,7 +13,7 @@ from ...name_key import name_key
 from ...search import stored_terms
 from ..refilling import Refilling
 from ..waiting import Waiting
-from .connection import Connection
+from .connection import UNLIMITED, Connection
 from .facts import MongoFacts
 
 _AT_ONCE: Final = 1000
@@ -31,7 +31,7 @@ class MongoRefilling(Refilling):
         """Refill what there is to refill; returns how many. It reads every customer once."""
         customers = self._connection["customer"]
         refilled, last = 0, MinKey()
-        with self._connection.translated(), pymongo.timeout(None):
+        with self._connection.translated(), pymongo.timeout(UNLIMITED):
             while found := list(
                 customers.find(
                     # An earlier release leaves `keyed` behind when it writes.

@@ -18,7 +18,7 @@ from ..waiting import Waiting
 from .accounts import create_accounts
 from .answers import create_answers
 from .carried import create_carried
-from .connection import Connection, Document, no_schema
+from .connection import UNLIMITED, Connection, Document, no_schema
 from .customers import create_customers
 from .documents import fill_terms
 from .keys import create_keys
@@ -120,7 +120,7 @@ def _lease(connection: Connection, waiting: Waiting) -> Iterator[Lease]:
 def _migrate(connection: Connection, lease: Lease, waiting: Waiting) -> list[str]:
     done = []
     # An index over many documents takes its time.
-    with connection.translated(), pymongo.timeout(None):
+    with connection.translated(), pymongo.timeout(UNLIMITED):
         applied = _applied(connection)
         for migration in MIGRATIONS:
             if migration.number not in applied:
