@@ -5,16 +5,18 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import Any, get_args
 
 import psycopg2
 import pytest
 
 from custsvc.errors import ConfigurationError
 from custsvc.events import CustomerEvent
-from custsvc.stores.base import Notification, Outbox, Store
+from custsvc.stores.base import CustomerFilter, CustomerQuery, Notification, Outbox, SortField, Store
 from custsvc.stores.postgres.connection import connect
 from tests.sizes import sizes
+
+from .conftest import Customers
 
 pytestmark = pytest.mark.parametrize("backend", ["postgres"])
 
@@ -243,3 +245,25 @@ def test_a_renewal_of_leases_waits_for_no_row_that_takes_a_step(store: Store, da
 
 def _mail(name: str) -> Notification:
     return Notification(name, f"event-{name}", None, 1, "changed", f"{name}@example.com", "s", "t", None)
+
+
+def test_a_word_that_nobody_has_is_looked_up_and_not_looked_for_in_every_customer(
+    store: Store, customers: Customers
+) -> None:
+    """Of such a word the planner knows nothing, so it hopes to meet it soon on its way through the list."""
+    store.customers.save_many([customers.new(f"Ann {number}") for number in range(3000)])
+    with store._connections.cursor() as cursor:  # type: ignore[attr-defined]
+        cursor.execute("VACUUM ANALYZE customer")
+
+    def looked_up() -> int:
+        with store._connections.cursor() as cursor:  # type: ignore[attr-defined]
+            cursor.execute("SELECT pg_stat_force_next_flush()")
+            cursor.execute("SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'customer_terms'")
+            (times,) = cursor.fetchone()
+        return int(times)
+
+    before = looked_up()
+    for sort in get_args(SortField):
+        where = CustomerFilter(words=("nobody",))
+        assert store.customers.find(CustomerQuery(1, where, sort)).count == 0
+    assert looked_up() - before == len(get_args(SortField))
