@@ -200,7 +200,7 @@ def test_an_index_over_rows_is_made_in_the_schema_that_is_meant_or_refused(
     """It is a statement that nothing may stand before, so no schema can be said with it."""
     customers.add()
     with closing(connect(database_url)) as direct, direct.cursor() as cursor:
-        cursor.execute("DROP INDEX customer_name")
+        cursor.execute("DROP INDEX customer_version")
     assert store.index_lists() is True
     assert store.index_lists() is False
 

@@ -102,7 +102,9 @@ class Migrator:
         return result
 
     def _alone(self, statement: str) -> None:
-        self._check_session(statement)
+        if "search_path" in (self._connection.settings or {}):
+            self._in_transaction(statement)
+            return
         # Nothing may come before it in its transaction.
         alone = self._connection.cursor(cursor_factory=Cursor)
         with self._interruptible(), translated(self._connection), alone as cursor:
@@ -111,13 +113,17 @@ class Migrator:
                 cursor.execute("SET lock_timeout = 0; SET statement_timeout = 0")
             cursor.execute(statement)
 
-    def _check_session(self, statement: str) -> None:
-        """Raise ConfigurationError where a statement needs what only a session of its own can have."""
-        if "search_path" in (self._connection.settings or {}):
+    def _in_transaction(self, statement: str) -> None:
+        """The same behind a pooler, where a schema can only be said within a transaction.
+
+        Raises ConfigurationError for an index over rows: who writes would wait until it is made.
+        """
+        if _CREATE.match(statement):
             raise ConfigurationError(
                 f"behind a pooler this cannot be said for another schema: {' '.join(statement.split())}",
                 fix="custsvc migrate --backend postgres, once, with PostgreSQL's own address",
             )
+        self._once(lambda cursor: cursor.execute(_CONCURRENTLY.sub("", statement, count=1)))
 
     def _index(self, name: str, table: str, statement: str) -> None:
         while True:
