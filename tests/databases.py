@@ -147,6 +147,8 @@ SELECT md5(string_agg(what, '|' ORDER BY what)) FROM (
     UNION ALL SELECT concat_ws(' ', 'column', attrelid, attnum, attname, atttypid, attnotnull, attoptions)
         FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid WHERE relnamespace = 'public'::regnamespace
     UNION ALL SELECT concat_ws(' ', 'index', indexrelid, indisvalid, indisready) FROM pg_index
+    UNION ALL SELECT concat_ws(' ', 'sequence', seqrelid, seqstart, seqincrement, seqmin, seqmax, seqcache)
+        FROM pg_sequence
     UNION ALL SELECT concat_ws(' ', 'constraint', oid, conname, convalidated) FROM pg_constraint
     UNION ALL SELECT concat_ws(' ', 'function', oid, proname, prosrc) FROM pg_proc
         WHERE pronamespace = 'public'::regnamespace

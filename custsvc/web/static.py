@@ -32,9 +32,10 @@ def _content(name: str) -> tuple[bytes, str]:
         if part in ("", ".", ".."):
             raise FileNotFoundError(name)
         file = file / part
-    if not file.is_file():
-        raise FileNotFoundError(name)
-    content = file.read_bytes()
+    try:
+        content = file.read_bytes()
+    except (OSError, ValueError) as exc:  # a folder, or a name that no file can have
+        raise FileNotFoundError(name) from exc
     return content, hashlib.sha256(content).hexdigest()[:12]
 
 

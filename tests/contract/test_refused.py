@@ -21,7 +21,7 @@ def test_the_class_of_a_sqlstate_says_whether_it_passes(state: str, store: Store
     with pytest.raises(CustsvcError) as refused, store._connections.cursor() as cursor:  # type: ignore[attr-defined]
         cursor.execute(f"DO $$ BEGIN RAISE EXCEPTION 'they say' USING ERRCODE = '{state}'; END $$")
 
-    assert type(refused.value) is expected
+    assert isinstance(refused.value, expected)
     assert "they say" in str(refused.value)
 
 
