@@ -33,8 +33,9 @@ def text(name: str, description: str, longest: int, **schema: Any) -> Parameter:
     return Parameter(name, description, {"type": "string", "maxLength": longest, **schema})
 
 
-# Neither NUL nor nothing but white space.
-_SAYS_SOMETHING: Final = r"^\s*[^\x00\s][^\x00]*$"
+# Neither NUL nor nothing but white space: here that of Python, which knows more than that of JavaScript.
+_SPACE: Final = r"\s\x1c-\x1f\x85"
+_SAYS_SOMETHING: Final = rf"^[{_SPACE}]*[^\x00{_SPACE}][^\x00]*$"
 FILTERS: Final = (
     text(
         "q",
