@@ -14,9 +14,9 @@ from dataclasses import replace
 from functools import partial
 
 from custsvc.config import Settings
-from custsvc.search import asked
+from custsvc.domain.search import asked
+from custsvc.ports.customers import CustomerFilter, CustomerQuery, CustomerStore, SortField
 from custsvc.stores import open_store
-from custsvc.stores.base import CustomerFilter, CustomerQuery, CustomerStore, SortField
 
 _ROUNDS = 15
 SEARCHES = (

@@ -32,11 +32,11 @@ from typing import Any
 
 from custsvc.config import Settings
 from custsvc.local import LocalServers
-from custsvc.notify import sample
-from custsvc.notify.notifications import notifications_of
-from custsvc.notify.rulefile import load
+from custsvc.notify.intake.notifications import notifications_of
+from custsvc.notify.rules import sample
+from custsvc.notify.rules.file import load
+from custsvc.ports.ledger import Notification
 from custsvc.stores import open_store
-from custsvc.stores.base import Notification
 
 _SENDER = "custsvc@example.com"
 

@@ -17,10 +17,10 @@ from pymongo import MongoClient
 
 from custsvc.bench.http import Target, wait_for
 from custsvc.config import Settings
-from custsvc.customer import utc_now
+from custsvc.domain.customers import utc_now
 from custsvc.local import ports
-from custsvc.seed import made_up
 from custsvc.stores.postgres import copying
+from custsvc.transfer.seed import made_up
 
 HERE = Path(__file__).parent / "peers"
 _AT_ONCE = 10_000

@@ -1,7 +1,7 @@
 """One tree of errors. The branch says what a caller can do; the message says what failed and the fix.
 
 `CustsvcError.fix` is the sentence or command that mends it; the command line prints it on a line of its
-own. Drivers' exceptions are translated at the adapter (`stores/`, `kafka.py`, `notify/`), nowhere else.
+own. Drivers' exceptions are translated at the adapter (`stores/`, `kafka/`, `notify/`), nowhere else.
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ class Conflict(CustsvcError):
 class VersionConflict(Conflict):
     """The customer is not at the version that was expected.
 
-    `current` is the stored state, as a `custsvc.customer.Stored`, or None where the store did not read it.
+    `current` is the stored state, as a `custsvc.domain.customers.Stored`, or None where the store did not
+    read it.
     """
 
     def __init__(self, message: str | None = None, *, current: Any = None) -> None:

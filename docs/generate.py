@@ -14,11 +14,11 @@ import orjson
 import typer.main
 from compatible import breaks
 
-from custsvc import acls
 from custsvc.api.describe.events import asyncapi, event_schema
 from custsvc.cli import app
 from custsvc.config import FIELDS, Settings, env_name
-from custsvc.stores import rights
+from custsvc.kafka import acls
+from custsvc.ports import rights
 from custsvc.stores.mongo import rights as mongo
 from custsvc.stores.postgres import rights as postgres
 

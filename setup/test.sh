@@ -61,7 +61,7 @@ if [[ "$with_tests" == true ]]; then
   ensure_pgbouncer
   say "== pytest"
   # All of them side by side, as they mostly wait; a module's tests stay together and share what it starts.
-  if (($# == 0)) && [[ "$marks" != long ]]; then set -- --numprocesses 4 --dist loadscope --no-loadscope-reorder; fi
+  if (($# == 0)) && [[ "$marks" != long ]]; then set -- --numprocesses 3 --dist loadscope --no-loadscope-reorder; fi
   "$VENV_PYTHON" -m pytest -m "$marks" "$@" || failed+=("pytest ($?)")
 fi
 if ((${#failed[@]})); then

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from custsvc.workers.loop import Stop
+from custsvc.runtime.loop import Stop
 
 
 @contextmanager

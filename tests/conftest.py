@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from custsvc.errors import CustsvcError
 from custsvc.local import LocalServers
-from custsvc.stores.base import Store
+from custsvc.ports.store import Store
 from tests.addresses import through
 from tests.chaos.faultproxy import FaultProxy
 from tests.databases import Databases, MongoDatabases, PostgresDatabases, open_database

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from custsvc.customer import (
+from custsvc.domain.customers import (
     EDITABLE,
     INT64_MAX,
     METADATA_KEY_MAX,

@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from custsvc.config import Settings
+from custsvc.ports.store import Store
 from custsvc.stores import open_store
-from custsvc.stores.base import Store
 
 
 def with_database(url: str, name: str) -> str:

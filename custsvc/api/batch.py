@@ -6,11 +6,11 @@ from typing import Any, Final
 
 from flask import Response
 
-from ..batch import OPERATIONS_MAX, BatchResult, Operation, Outcome
 from ..errors import CustsvcError, FieldError, ValidationError, VersionConflict, unknown_fields
-from .messages import JSON, json_body, json_response, parameters
-from .problems import Problem, problem_of
-from .resource import POSITIONS_MAX, ApiResource, position_header
+from ..http.messages import JSON, json_body, json_response, parameters
+from ..http.problems import Problem, problem_of
+from ..http.resource import POSITIONS_MAX, ApiResource, position_header
+from ..service.batch import OPERATIONS_MAX, BatchResult, Operation, Outcome
 
 _ENVELOPE: Final = ("atomic", "operations")
 

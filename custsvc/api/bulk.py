@@ -11,11 +11,8 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from ..config import Settings
 from ..errors import FieldError
-from ..idempotency import Keyed
-from ..service import Caller
-from ..transfer import export, load, meaning, plan, rows
-from .lists import FILTERS, METADATA, fields_of, filter_of, sort_of
-from .messages import (
+from ..http.lists import FILTERS, METADATA, fields_of, filter_of, sort_of
+from ..http.messages import (
     JSON,
     asked_hash,
     idempotency_key,
@@ -25,8 +22,11 @@ from .messages import (
     unsupported_type,
     word_of,
 )
-from .problems import Problem
-from .resource import ApiResource
+from ..http.problems import Problem
+from ..http.resource import ApiResource
+from ..service.customers import Caller
+from ..service.idempotency import Keyed
+from ..transfer import export, load, meaning, plan, rows
 
 NDJSON: Final = "application/x-ndjson"
 CSV: Final = "text/csv"

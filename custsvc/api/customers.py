@@ -8,10 +8,9 @@ from typing import Any, ClassVar
 import orjson
 from flask import Response
 
-from ..customer import INT64_MAX, Fields, canonical_fields, merge_patch
+from ..domain.customers import INT64_MAX, Fields, canonical_fields, merge_patch
 from ..errors import FieldError, NotFound, ValidationError, unknown_fields
-from ..stores.base import CustomerStore, Page, Position, Role
-from .lists import (
+from ..http.lists import (
     METADATA,
     PARAMETERS,
     ListRequest,
@@ -21,7 +20,7 @@ from .lists import (
     only_fields,
     time_of,
 )
-from .messages import (
+from ..http.messages import (
     JSON,
     MERGE_PATCH,
     customer_response,
@@ -32,9 +31,11 @@ from .messages import (
     parameters,
     wants_minimal,
 )
-from .preconditions import refuse_unsupported
-from .problems import Problem, bad_parameter
-from .resource import ApiResource
+from ..http.preconditions import refuse_unsupported
+from ..http.problems import Problem, bad_parameter
+from ..http.resource import ApiResource
+from ..ports.accounts import Role
+from ..ports.customers import CustomerStore, Page, Position
 
 
 class CustomerList(ApiResource):

@@ -16,9 +16,9 @@ from flask import Response, request
 from markupsafe import Markup, escape
 from werkzeug.exceptions import NotFound
 
-from .codes import CODES
-from .messages import JSON, parameters
-from .resource import ApiResource
+from ..http.codes import CODES
+from ..http.messages import JSON, parameters
+from ..http.resource import ApiResource
 
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Final
 import orjson
 from flask import Response, request
 
-from ..customer import INT64_MAX
-from ..events import APP_EVENT_TYPE
-from .messages import parameters, word_of
-from .problems import Problem, bad_parameter, no_kafka
-from .resource import ApiResource
+from ..domain.customers import INT64_MAX
+from ..domain.events import APP_EVENT_TYPE
+from ..http.messages import parameters, word_of
+from ..http.problems import Problem, bad_parameter, no_kafka
+from ..http.resource import ApiResource
 
 if TYPE_CHECKING:
-    from ..feed import Entry, Place, Wanted
+    from ..kafka.feed import Entry, Place, Wanted
 
 EVENT_STREAM: Final = "text/event-stream"
 # Proxies and load balancers cut connections on which nothing comes for a minute or less.
@@ -37,7 +37,7 @@ class EventStream(ApiResource):
     def get(self) -> Response:
         given = parameters("customer", "op", "from")
         # Not at the top: Kafka's client is not small, and most processes never need it.
-        from ..feed import frames
+        from ..kafka.feed import frames
 
         wanted = _wanted(given)
         word_of(given, "from", ("beginning", "end"), "end")
@@ -55,7 +55,7 @@ class EventStream(ApiResource):
 
     def _start(self, given: dict[str, str]) -> tuple[Place, str]:
         feed = self.services.feed()
-        from ..feed import Place
+        from ..kafka.feed import Place
 
         if last := request.headers.get("Last-Event-ID"):
             if (place := Place.parse(last)) is None:

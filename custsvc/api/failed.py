@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 from flask import Response
 
 from ..errors import Conflict, NotFound
-from .messages import json_response, limit_of, parameters, word_of
-from .problems import no_kafka
-from .resource import ApiResource
+from ..http.messages import json_response, limit_of, parameters, word_of
+from ..http.problems import no_kafka
+from ..http.resource import ApiResource
 
 if TYPE_CHECKING:
-    from ..failed import DeadLetterBox
+    from ..copies.dead_letters import DeadLetterBox
 
 STAGES: Final = ("replicate", "notify")
 _DEAD: Final = "dead-"
@@ -38,13 +38,13 @@ class FailedList(ApiResource):
         return json_response({"count": count, "results": results})
 
     def _dead_letters(self) -> list[dict[str, Any]]:
-        from ..failed import OPEN, as_row
+        from ..copies.dead_letters import OPEN, as_row
 
         with _box(self) as box:
             return [as_row(letter) for letter in reversed(box.all()) if letter.state in OPEN]
 
     def _notifications(self, limit: int) -> list[dict[str, Any]]:
-        from ..notify import view
+        from ..notify.sending import view
 
         if limit < 1:
             return []
@@ -59,7 +59,7 @@ class FailedRetry(ApiResource):
         parameters()
 
         def resend(box: DeadLetterBox) -> None:
-            from ..pipeline import send_again
+            from ..copies.pipeline import send_again
 
             send_again(self.services.settings, self.services.store, box, box.find([entry_id]))
 
@@ -104,7 +104,7 @@ def _settle(
 
 def _box(resource: ApiResource) -> DeadLetterBox:
     # Not at the top: Kafka's client is not small, and most processes never need it.
-    from ..failed import DeadLetterBox
+    from ..copies.dead_letters import DeadLetterBox
 
     if not resource.services.settings.kafka:
         raise no_kafka()

@@ -9,9 +9,9 @@ from flask import Response
 
 from .. import __version__
 from ..errors import CustsvcError, TemporaryError
-from .messages import json_response, parameters
-from .problems import NO_KAFKA
-from .resource import ApiResource
+from ..http.messages import json_response, parameters
+from ..http.problems import NO_KAFKA
+from ..http.resource import ApiResource
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Status(ApiResource):
         """The steps; without Kafka none of them, and why."""
         if not self.services.settings.kafka:
             return [], NO_KAFKA
-        from ..pipeline import steps
+        from ..copies.pipeline import steps
 
         try:
             return steps(self.services.settings, self.services.store), None

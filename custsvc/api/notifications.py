@@ -6,13 +6,13 @@ from typing import Any
 
 from flask import Response
 
-from ..customer import format_time
+from ..domain.customers import format_time
 from ..errors import NotFound
-from ..notify import view
-from ..stores.base import Store
-from ..stores.ledger import Attempt, Notification
-from .messages import json_response, limit_of, parameters
-from .resource import ApiResource
+from ..http.messages import json_response, limit_of, parameters
+from ..http.resource import ApiResource
+from ..notify.sending import view
+from ..ports.ledger import Attempt, Notification
+from ..ports.store import Store
 
 
 class CustomerNotifications(ApiResource):

@@ -13,11 +13,11 @@ from flask.views import MethodView
 from markupsafe import Markup
 from werkzeug.exceptions import NotFound
 
-from ..notify.unsubscribe import PATH, BadLink, UnsubscribeLinks
-from ..stores.base import Role
-from ..stores.ledger import EVERY_RULE
-from .guard import address_of
-from .resource import Services
+from ..http.guard import address_of
+from ..http.resource import Services
+from ..notify.channels.unsubscribe import PATH, BadLink, UnsubscribeLinks
+from ..ports.accounts import Role
+from ..ports.ledger import EVERY_RULE
 
 _POLICY: Final = "default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 _HEADERS: Final = {

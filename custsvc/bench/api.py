@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from custsvc.local import ports
 
 from ..config import BACKENDS, Settings
-from ..seed import seed_customers
 from ..stores import open_store
+from ..transfer.seed import seed_customers
 from . import scratch
 from .http import KINDS, Target, load, require_wrk, wait_for
 from .report import Measure

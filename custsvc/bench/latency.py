@@ -16,12 +16,12 @@ from typing import Any
 
 import orjson
 
-from .. import kafka
 from ..config import Settings
-from ..customer import Stored
-from ..seed import made_up
-from ..service import Caller, CustomerService
+from ..domain.customers import Stored
+from ..kafka import client as kafka
+from ..service.customers import Caller, CustomerService
 from ..stores import open_store
+from ..transfer.seed import made_up
 from .report import Measure, percentile
 from .roles import Role, until
 

@@ -12,9 +12,9 @@ from bson import Int64
 from pymongo import MongoClient, ReadPreference, ReplaceOne
 from pymongo.client_session import ClientSession
 
-from ..events import Change
-from ..name_key import name_key
-from ..search import terms_of
+from ..domain.events import Change
+from ..domain.name_key import name_key
+from ..domain.search import terms_of
 from ..stores.mongo.connection import COMMITTED, DURABLE, SNAPSHOT, Document, translated
 from ..stores.mongo.customers import customer_document
 

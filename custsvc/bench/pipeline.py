@@ -16,13 +16,13 @@ from typing import Any
 
 import orjson
 
-from .. import kafka
 from ..config import BACKENDS, Backend, Settings
-from ..customer import Customer, Stored, utc_now
-from ..events import Change, new_change
-from ..seed import made_up, seed_customers
+from ..domain.customers import Customer, Stored, utc_now
+from ..domain.events import Change, new_change
+from ..kafka import client as kafka
+from ..ports.customers import CustomerFilter
 from ..stores import open_store
-from ..stores.base import CustomerFilter
+from ..transfer.seed import made_up, seed_customers
 from . import latency, mongo, postgres, scratch
 from .report import Measure
 from .roles import Role, until

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
 
+from ..domain.events import Change
+from ..domain.name_key import name_key
+from ..domain.search import terms_of
 from ..errors import ConfigurationError
-from ..events import Change
-from ..name_key import name_key
-from ..search import terms_of
 from ..stores.postgres import copying
 from ..stores.postgres.connection import connect
 from ..stores.postgres.customers import COPIED_EVENT, copied_event

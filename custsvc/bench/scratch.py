@@ -6,8 +6,8 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from .. import kafka
 from ..config import Backend, Settings
+from ..kafka import client as kafka
 from ..stores import open_store
 from . import mongo, postgres
 

@@ -15,9 +15,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from .. import __version__, printable
+from .. import __version__
 from ..errors import CustsvcError, ExitCode
 from ..redact import redact
+from ..runtime import printable
 from . import (
     bench,
     data,

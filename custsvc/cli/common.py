@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from ..extras import NotInstalled
+from ..runtime.extras import NotInstalled
 
 if TYPE_CHECKING:
     from ..config import Backend, Settings
     from ..local.state import Known
-    from ..stores.base import Store
+    from ..ports.store import Store
 
 Server = Literal["postgres", "mongo", "kafka", "mail"]
 
@@ -99,7 +99,7 @@ def settings_for(
     are those of the embedded servers of the data folder: joined where they run, and with `start` started
     where they do not.
     """
-    from .. import logs
+    from ..runtime import logs
 
     if Talk.log_level() is not None and flags.get("log_level") is None:
         flags["log_level"] = Talk.log_level()
@@ -122,7 +122,7 @@ def load(flags: Mapping[str, Any]) -> Settings:
 
     settings = Settings.load(flags)
     if settings.kafka_options:
-        from ..kafka import check_options
+        from ..kafka.client import check_options
 
         check_options(settings)  # whatever the command is, as any other setting that is wrong
     if "backend" in settings.origins:
@@ -239,6 +239,6 @@ def go_ahead(verb: str, what: str, lines: Sequence[str], *, dry_run: bool, yes: 
 def watch_parent() -> None:
     """End with the supervisor that started this process, where there is one."""
     if "CUSTSVC_PARENT_PID" in os.environ:
-        from ..process import exit_with_parent
+        from ..runtime.process import exit_with_parent
 
         exit_with_parent()

@@ -22,8 +22,8 @@ from .common import (
 )
 
 if TYPE_CHECKING:
-    from ..tail import Seen
-    from ..verify import Report
+    from ..copies.verify import Report
+    from ..kafka.tail import Seen
 
 
 def seed(
@@ -42,8 +42,8 @@ def seed(
     settings = settings_for("seed", ("backend",), backend=backend, data_dir=data_dir, log_level=log_level)
     import time
 
-    from ..seed import seed_customers
     from ..stores import open_store
+    from ..transfer.seed import seed_customers
     from .progress import bar
 
     with open_store(settings) as store:
@@ -86,15 +86,15 @@ def tail_events(
     Example: custsvc tail-events --from 15m --op deleted -o ndjson
     """
     output.checked(fmt, ("text", "ndjson"))
-    from ..events import APP_EVENT_TYPE
+    from ..domain.events import APP_EVENT_TYPE
 
     if op is not None and op not in APP_EVENT_TYPE:
         raise typer.BadParameter(f"{op!r} is not one of {', '.join(APP_EVENT_TYPE)}", param_hint="--op")
     settings = settings_for("tail", ("kafka",), start=False, data_dir=data_dir, log_level=log_level)
     from itertools import islice
 
-    from ..tail import parse_time, watch
-    from ..workers.loop import Stop
+    from ..kafka.tail import parse_time, watch
+    from ..runtime.loop import Stop
     from .diff import Printer
 
     printer = Printer()
@@ -164,10 +164,10 @@ def verify(
         log_level=log_level,
     )
     holder = backend_named(copy_backend) if copy_backend else settings.other_backend
-    from .. import verify as check
-    from ..pipeline import pipeline, resending
+    from ..copies import verify as check
+    from ..copies.pipeline import pipeline, resending
+    from ..ports.customers import CustomerFilter
     from ..stores import open_store
-    from ..stores.base import CustomerFilter
     from .progress import bar
 
     with (
@@ -222,7 +222,7 @@ def status(
     settings = settings_for(
         "status", ("backend", "kafka"), start=False, backend=backend, data_dir=data_dir, log_level=log_level
     )
-    from ..pipeline import known_steps
+    from ..copies.pipeline import known_steps
     from ..stores import open_store
 
     with open_store(settings) as store:

@@ -8,12 +8,12 @@ import orjson
 from rich.console import Console
 from rich.text import Text
 
-from .. import printable
-from ..customer import same_json
-from ..kafka import record_time
+from ..domain.customers import same_json
+from ..kafka.client import record_time
+from ..runtime import printable
 
 if TYPE_CHECKING:
-    from ..tail import Seen
+    from ..kafka.tail import Seen
 
 _STYLE = {"created": "green", "updated": "yellow", "deleted": "red", "restored": "green", "erased": "red"}
 _SHOWN = ("name", "email", "phone", "metadata", "deleted")

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .. import printable
 from ..errors import ExitCode
+from ..runtime import printable
 from . import output
 from .common import BackendOption, DataDirOption, LogLevelOption, OutputOption, joined, say, settings_for
 
 if TYPE_CHECKING:
-    from ..doctor import Finding
+    from ..doctor.checks import Finding
 
 _COLUMNS = ("level", "check", "detail", "fix")
 _MARKS = {"ok": ("✓", "green"), "warning": ("⚠", "yellow"), "failed": ("✗", "red")}
@@ -33,7 +33,7 @@ def doctor(
     Example: custsvc doctor -o json
     """
     settings = settings_for("doctor", (), backend=backend, data_dir=data_dir, log_level=log_level)
-    from ..doctor import examine
+    from ..doctor.checks import examine
 
     _report(examine(joined(settings)), fmt, strict=strict)
 
@@ -67,7 +67,7 @@ def check_config(
     Example: custsvc config check
     """
     settings = settings_for("config", (), backend=backend, data_dir=data_dir, log_level="ERROR")
-    from ..doctor import addresses
+    from ..doctor.checks import addresses
 
     _report(addresses(joined(settings)), fmt)
 
@@ -83,7 +83,7 @@ def list_topics(fmt: OutputOption = "table", data_dir: DataDirOption = None) -> 
     """
     output.checked(fmt)
     settings = settings_for("topics", ("kafka",), start=False, data_dir=data_dir)
-    from ..topics import SHOWN, describe
+    from ..kafka.topics import SHOWN, describe
 
     rows = [
         {
@@ -118,11 +118,11 @@ def create_topics(
         "topics", ("kafka",), start=False, partitions=partitions, replication=replication, data_dir=data_dir
     )
     if dry_run:
-        from ..topics import describe
+        from ..kafka.topics import describe
 
         made = [topic.name for topic in describe(settings).topics if not topic.partitions]
     else:
-        from ..kafka import ensure_topics
+        from ..kafka.client import ensure_topics
 
         made = ensure_topics(settings)
     word = "would make" if dry_run else "made"

@@ -12,7 +12,7 @@ from .common import BackendOption, DataDirOption, OutputOption, go_ahead, say, s
 
 if TYPE_CHECKING:
     from ..config import Settings
-    from ..failed import DeadLetter
+    from ..copies.dead_letters import DeadLetter
 
 Stage = Literal["replicate", "notify"]
 StageOption = Annotated[
@@ -61,7 +61,7 @@ def list_failed(
     if _checked(stage) == "notify":
         notify.list_notifications(state="failed", since=since, fmt=fmt, backend=backend, data_dir=data_dir)
         return
-    from ..failed import as_row
+    from ..copies.dead_letters import as_row
 
     letters = _select(_settings(data_dir), None, True, reason_class, since, settled=settled)
     output.rows(fmt, _COLUMNS, map(as_row, letters))
@@ -144,7 +144,7 @@ def retry(
     letters = _select(settings, ids, everything, reason_class, since)
     if not _go_ahead("send", letters, dry_run=dry_run, yes=yes or bool(ids)):
         return
-    from ..failed import DeadLetterBox, customers_of
+    from ..copies.dead_letters import DeadLetterBox, customers_of
 
     customers = customers_of(letters)
     if customers:
@@ -189,7 +189,7 @@ def discard(
     letters = _select(settings, ids, everything, reason_class, since)
     if not _go_ahead("discard", letters, dry_run=dry_run, yes=yes or bool(ids)):
         return
-    from ..failed import DeadLetterBox
+    from ..copies.dead_letters import DeadLetterBox
 
     with DeadLetterBox(settings) as box:
         say(f"{box.discard(letters, reason)} discarded")
@@ -221,8 +221,8 @@ def _select(
     *,
     settled: bool = False,
 ) -> list[DeadLetter]:
-    from ..failed import OPEN, DeadLetterBox
-    from ..tail import parse_time
+    from ..copies.dead_letters import OPEN, DeadLetterBox
+    from ..kafka.tail import parse_time
 
     if not ids and not (everything or reason_class or since is not None):
         raise typer.BadParameter("give ids, or --all and what narrows it", param_hint="ID")
@@ -244,7 +244,7 @@ def _go_ahead(verb: str, letters: Sequence[DeadLetter], *, dry_run: bool, yes: b
 
 
 def _resend(settings: Settings, customers: Sequence[int]) -> None:
-    from ..pipeline import resending
+    from ..copies.pipeline import resending
     from ..stores import open_store
 
     with open_store(settings) as source, resending(settings, source) as resend:
@@ -255,7 +255,7 @@ def _resend(settings: Settings, customers: Sequence[int]) -> None:
 def _whole(letter: DeadLetter) -> dict[str, Any]:
     from base64 import b64encode
 
-    from ..failed import as_row
+    from ..copies.dead_letters import as_row
 
     def text(data: str | bytes | None) -> str | None:
         raw = data.encode() if isinstance(data, str) else data

@@ -38,7 +38,7 @@ def health(
 
     Example: custsvc health replicate --port 9000
     """
-    from ..health import ROLES, SERVE, examine, is_well
+    from ..runtime.health import ROLES, SERVE, examine, is_well
     from .common import load
 
     if role is not None and role not in ROLES:

@@ -12,7 +12,8 @@ from . import output
 from .common import BackendOption, DataDirOption, OutputOption, say, settings_for
 
 if TYPE_CHECKING:
-    from ..stores.base import ApiKey, Store
+    from ..ports.accounts import ApiKey
+    from ..ports.store import Store
 
 _COLUMNS = ("prefix", "name", "role", "state", "created_on", "expires_on")
 
@@ -35,8 +36,8 @@ def create(
 
     Example: custsvc keys create billing --role write --expires 90d
     """
-    from ..auth import ROLES, new_key
-    from ..customer import utc_now
+    from ..accounts.keys import ROLES, new_key
+    from ..domain.customers import utc_now
     from ..stores import open_store
 
     if role not in ROLES:
@@ -59,7 +60,7 @@ def list_keys(
 
     Example: custsvc keys list -o json
     """
-    from ..customer import utc_now
+    from ..domain.customers import utc_now
     from ..stores import open_store
 
     output.checked(fmt)
@@ -80,7 +81,7 @@ def revoke(
 
     Example: custsvc keys revoke 3f9a0c5be871
     """
-    from ..customer import utc_now
+    from ..domain.customers import utc_now
     from ..errors import NotFound
     from ..stores import open_store
 
@@ -116,7 +117,7 @@ def _span(text: str) -> dt.timedelta:
 
 
 def _row(key: ApiKey, now: dt.datetime) -> dict[str, Any]:
-    from ..customer import format_time
+    from ..domain.customers import format_time
 
     if key.revoked_on is not None:
         state = "revoked"

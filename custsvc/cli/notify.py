@@ -25,8 +25,8 @@ from .common import (
 )
 
 if TYPE_CHECKING:
-    from ..stores.base import Notification, Store
-    from ..stores.ledger import Ledger
+    from ..ports.ledger import Ledger, Notification
+    from ..ports.store import Store
 
 _COLUMNS = ("id", "state", "customer_id", "version", "rule", "recipient", "tries", "created_on", "reason")
 _AT_ONCE = 500
@@ -101,9 +101,9 @@ def notify(
         log_level=log_level,
         log_format=log_format,
     )
-    from ..collector import spare_batches
     from ..notify.run import run_notify
-    from ..workers.loop import Stop
+    from ..runtime.gc import spare_batches
+    from ..runtime.loop import Stop
 
     watch_parent()
     spare_batches()
@@ -133,7 +133,7 @@ def list_notifications(
 
     Example: custsvc notify list --state failed --since 2h
     """
-    from ..notify import view
+    from ..notify.sending import view
 
     output.checked(fmt)
     with _ledger(backend, data_dir) as ledger:
@@ -162,7 +162,7 @@ def show(
     Example: custsvc notify show 3fd0bc4f1c0a4c0f9a54d6b1d7f1a9e2 -o json
     """
     from ..errors import NotFound
-    from ..notify import view
+    from ..notify.sending import view
 
     output.checked(fmt)
     with _ledger(backend, data_dir) as ledger:
@@ -403,7 +403,7 @@ def list_suppressions(
 
     Example: custsvc notify suppressions list -o csv
     """
-    from ..customer import format_time
+    from ..domain.customers import format_time
 
     output.checked(fmt)
     with _store(backend, data_dir) as store:
@@ -438,7 +438,7 @@ def add_suppressions(
 
     Example: custsvc notify suppressions add ada@example.com --reason complaint --days 90
     """
-    from ..notify.gate import address_key
+    from ..notify.sending.gate import address_key
 
     if reason not in ("manual", "bounce", "complaint", "unsubscribe"):
         raise typer.BadParameter(f"{reason!r} is no reason", param_hint="--reason")
@@ -460,7 +460,7 @@ def remove_suppressions(
     Example: custsvc notify suppressions remove ada@example.com
     """
     from ..errors import NotFound
-    from ..notify.gate import address_key
+    from ..notify.sending.gate import address_key
 
     with _store(backend, data_dir) as store:
         missing = [each for each in addresses if not store.recipients.allow(address_key(each))]
@@ -480,8 +480,8 @@ def add_bounced(
 
     Example: custsvc notify suppressions bounced < report.eml
     """
-    from ..notify import bounce
-    from ..notify.gate import address_key
+    from ..notify.channels import bounce
+    from ..notify.sending.gate import address_key
 
     found = bounce.read(report.read())
     settings = settings_for("notify", ("backend",), backend=backend, data_dir=data_dir)
@@ -519,7 +519,7 @@ def _ledger(backend: str | None, data_dir: Path | None) -> Iterator[Ledger]:
 
 
 def _checked_addresses(addresses: list[str]) -> list[str]:
-    from ..notify.address import BadAddress, one_address
+    from ..domain.address import BadAddress, one_address
 
     try:
         return [one_address(address).spec for address in addresses]
@@ -528,7 +528,7 @@ def _checked_addresses(addresses: list[str]) -> list[str]:
 
 
 def _state(state: str | None) -> str | None:
-    from ..stores.ledger import SETTLED, UNSETTLED
+    from ..ports.ledger import SETTLED, UNSETTLED
 
     if state is not None and state not in (*UNSETTLED, *SETTLED):
         raise typer.BadParameter(
@@ -538,6 +538,6 @@ def _state(state: str | None) -> str | None:
 
 
 def _since(text: str | None) -> dt.datetime | None:
-    from ..tail import parse_time
+    from ..kafka.tail import parse_time
 
     return None if text is None else parse_time(text)

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import typer
 
-from .. import printable
+from ..runtime import printable
 from ..transfer.sheet import guarded
 
 FORMATS = ("table", "json", "ndjson", "csv")

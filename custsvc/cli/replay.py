@@ -50,11 +50,11 @@ def replay(
     settings = settings_for(
         "replay", ("backend", "kafka"), start=False, backend=backend, data_dir=data_dir, log_level=log_level
     )
-    from ..kafka import Publisher
+    from ..kafka.client import Publisher
+    from ..kafka.tail import parse_time
+    from ..relay.replay import Replay, Selection
+    from ..runtime.loop import Stop
     from ..stores import open_store
-    from ..tail import parse_time
-    from ..workers.loop import Stop
-    from ..workers.replay import Replay, Selection
     from .progress import bar
 
     selection = Selection(tuple(ids) if ids else None, parse_time(since) if since else None)

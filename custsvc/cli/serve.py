@@ -20,9 +20,9 @@ from .common import (
 
 if TYPE_CHECKING:
     from ..config import Settings
-    from ..stores.base import Store
-    from ..stores.waiting import Waiting
-    from ..workers.loop import Stop
+    from ..ports.store import Store
+    from ..ports.waiting import Waiting
+    from ..runtime.loop import Stop
 
 # Seconds for the database to become ready before the server listens all the same.
 _SOON = 3.0
@@ -92,12 +92,12 @@ def serve(
     )
     # Only the event stream and the status want Kafka: where it does not run, they say so.
     settings = joined(settings)
-    from ..api import server
-    from ..auth import check_exposure
-    from ..extras import require
+    from ..accounts.keys import check_exposure
+    from ..runtime.extras import require
+    from ..runtime.loop import Stop
+    from ..serve import server
     from ..stores import open_store
-    from ..workers.loop import Stop
-    from ..workers.prepare import Preparing
+    from ..stores.prepare import Preparing
 
     if settings.oidc_issuer:
         require("oidc")
@@ -118,7 +118,7 @@ def serve(
 
 def _open(settings: Settings, store: Store, stop: Stop, waiting: Waiting) -> None:
     """Make the database ready to be served."""
-    from ..workers.refill import refill_beside
+    from ..stores.refill import refill_beside
 
     if settings.read_only:
         store.keys.all()  # a schema is there, and it is ours

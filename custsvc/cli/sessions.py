@@ -10,7 +10,8 @@ from . import output
 from .common import BackendOption, DataDirOption, OutputOption, go_ahead, settings_for
 
 if TYPE_CHECKING:
-    from ..stores.base import Session, Store
+    from ..ports.accounts import Session
+    from ..ports.store import Store
 
 _COLUMNS = ("id", "subject", "name", "role", "created_on", "seen_on")
 # Enough of a session's id to tell it from all others.
@@ -90,7 +91,7 @@ def _store(backend: str | None, data_dir: Any) -> Store:
 
 
 def _row(session: Session) -> dict[str, Any]:
-    from ..customer import format_time
+    from ..domain.customers import format_time
 
     return {
         "id": session.id[:_ID],

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..extras import NotInstalled
+from ..runtime.extras import NotInstalled
 from .common import BackendOption, DataDirOption, data_folder, given_addresses, load, say
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from .. import temporary
 from ..errors import ConfigurationError, ExitCode
+from ..runtime import temporary
 from . import output
 from .common import (
     BackendOption,
@@ -64,9 +64,9 @@ def export_(
     settings = settings_for(
         "export", ("backend",), start=False, backend=backend, data_dir=data_dir, log_level=log_level
     )
-    from ..search import asked
+    from ..domain.search import asked
+    from ..ports.customers import CustomerFilter, Deleted
     from ..stores import open_store
-    from ..stores.base import CustomerFilter, Deleted
     from ..transfer.export import Format, export
     from .progress import bar
 
@@ -135,8 +135,8 @@ def import_(
     settings = settings_for("import", ("backend",), backend=backend, data_dir=data_dir, log_level=log_level)
     from hashlib import sha256
 
-    from ..idempotency import Keyed
-    from ..service import Caller
+    from ..service.customers import Caller
+    from ..service.idempotency import Keyed
     from ..stores import open_store
     from ..transfer.load import ImportRefused, Options, load
     from ..transfer.meaning import Empty, Meaning, Metadata

@@ -12,7 +12,8 @@ from . import output
 from .common import BackendOption, DataDirOption, OutputOption, say, settings_for
 
 if TYPE_CHECKING:
-    from ..stores.base import Store, User
+    from ..ports.accounts import User
+    from ..ports.store import Store
 
 _COLUMNS = ("name", "role", "state", "created_on")
 
@@ -38,10 +39,10 @@ def create(
 
     Example: custsvc users create ann --role write
     """
-    from ..auth import ROLES
-    from ..customer import utc_now
-    from ..passwords import checked_name, hash_password
-    from ..stores.base import User
+    from ..accounts.keys import ROLES
+    from ..accounts.passwords import checked_name, hash_password
+    from ..domain.customers import utc_now
+    from ..ports.accounts import User
 
     if role not in ROLES:
         raise typer.BadParameter(f"{role!r} is not one of {', '.join(ROLES)}", param_hint="--role")
@@ -79,7 +80,7 @@ def disable(
 
     Example: custsvc users disable ann
     """
-    from ..customer import utc_now
+    from ..domain.customers import utc_now
 
     with _store(backend, data_dir) as store:
         user = _user(store, name)
@@ -99,7 +100,7 @@ def passwd(
 
     Example: custsvc users passwd ann
     """
-    from ..passwords import hash_password
+    from ..accounts.passwords import hash_password
 
     with _store(backend, data_dir) as store:
         user = _user(store, name)
@@ -122,7 +123,7 @@ def role(
 
     Example: custsvc users role ann admin
     """
-    from ..auth import ROLES
+    from ..accounts.keys import ROLES
 
     found = next((each for each in ROLES if each == role), None)
     if found is None:
@@ -156,8 +157,8 @@ def _store(backend: str | None, data_dir: Any) -> Store:
 
 
 def _user(store: Store, name: str) -> User:
+    from ..accounts.passwords import folded_name
     from ..errors import NotFound
-    from ..passwords import folded_name
 
     user = store.users.find(folded_name(name))
     if user is None:
@@ -169,7 +170,7 @@ def _password(*, from_stdin: bool) -> tuple[str, bool]:
     """The password, and whether it was made up here."""
     import secrets
 
-    from ..passwords import checked_password
+    from ..accounts.passwords import checked_password
 
     if from_stdin:
         return checked_password(sys.stdin.readline().rstrip("\r\n")), False
@@ -179,7 +180,7 @@ def _password(*, from_stdin: bool) -> tuple[str, bool]:
 
 
 def _row(user: User) -> dict[str, Any]:
-    from ..customer import format_time
+    from ..domain.customers import format_time
 
     return {
         "name": user.name,

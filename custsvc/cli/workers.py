@@ -21,9 +21,9 @@ from .common import (
 
 if TYPE_CHECKING:
     from ..config import Backend, Settings
-    from ..metrics_server import Checks
-    from ..stores.base import Store
-    from ..workers.loop import Stop
+    from ..ports.store import Store
+    from ..runtime.loop import Stop
+    from ..runtime.metrics_server import Checks
 
 # What --source calls the topic.
 _TOPIC = "topic"
@@ -65,15 +65,17 @@ def relay(
         log_level=log_level,
         log_format=log_format,
     )
-    from ..collector import spare_batches
-    from ..kafka import Publisher, ensure_topics
-    from ..metrics_server import OutboxGauges, loss_gauges, serving, together, verify_gauges
+    from ..copies.gauges import verify_gauges
+    from ..kafka.client import Publisher, ensure_topics
+    from ..relay.gauges import OutboxGauges, loss_gauges
+    from ..relay.guard import check_topic
+    from ..relay.relay import Relay
+    from ..relay.resync import resync as resync_source
+    from ..runtime.gc import spare_batches
+    from ..runtime.loop import Stop
+    from ..runtime.metrics_server import serving, together
     from ..stores import open_store
-    from ..workers.guard import check_topic
-    from ..workers.loop import Stop
-    from ..workers.prepare import Preparing
-    from ..workers.relay import Relay
-    from ..workers.resync import resync as resync_source
+    from ..stores.prepare import Preparing
 
     watch_parent()
     spare_batches()
@@ -158,15 +160,15 @@ def replicate(
         log_level=log_level,
         log_format=log_format,
     )
-    from ..collector import spare_batches
-    from ..kafka import Publisher, ensure_topics
-    from ..metrics_server import serving
+    from ..copies.origin import Origin
+    from ..copies.replicate import Replicate, begin_at, claim
+    from ..kafka.client import Publisher, ensure_topics
+    from ..runtime.gc import spare_batches
+    from ..runtime.loop import Stop
+    from ..runtime.metrics_server import serving
     from ..stores import open_store
-    from ..workers.loop import Stop
-    from ..workers.origin import Origin
-    from ..workers.prepare import Preparing
-    from ..workers.refill import refill_beside
-    from ..workers.replicate import Replicate, begin_at, claim
+    from ..stores.prepare import Preparing
+    from ..stores.refill import refill_beside
 
     watch_parent()
     spare_batches()
@@ -213,10 +215,10 @@ def _other(backend: Backend) -> Backend:
 def _rebuild(settings: Settings, copy: Store, name: str, source_name: str, stop: Stop) -> None:
     from contextlib import nullcontext
 
+    from ..copies.rebuild import Rebuild
+    from ..copies.verify import summary
+    from ..ports.customers import CustomerFilter
     from ..stores import open_store
-    from ..stores.base import CustomerFilter
-    from ..verify import summary
-    from ..workers.rebuild import Rebuild
     from .progress import bar
 
     holder = None if source_name == _TOPIC else backend_named(source_name)

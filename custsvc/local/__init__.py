@@ -3,7 +3,7 @@
 `LocalServers` is the set of them over one data folder; `join_or_start` is what a role uses that was given no
 address. They listen on loopback only, run detached, and are joined by whoever names the same data folder.
 Import costs nothing: the servers' modules are loaded when they are asked for. Where the extra `local` is not
-installed that raises `custsvc.extras.NotInstalled`.
+installed that raises `custsvc.runtime.extras.NotInstalled`.
 """
 
 from __future__ import annotations

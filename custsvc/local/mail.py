@@ -24,7 +24,7 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
-from custsvc.extras import needs, require
+from custsvc.runtime.extras import needs, require
 
 from . import ports
 from .server import Server

@@ -6,7 +6,7 @@ import random
 import socket
 from collections.abc import Container
 
-from custsvc.extras import needs
+from custsvc.runtime.extras import needs
 
 HOST = "127.0.0.1"
 

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from custsvc import redact
+from .. import redact
 
 _OURS: Final = ("servers.json", "ephemeral.json", "up.json", "servers.lock", "up.lock")
 

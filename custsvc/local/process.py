@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from custsvc.extras import needs
+from custsvc.runtime.extras import needs
 
 from . import private
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from custsvc.process import PARENT_PID
+from custsvc.runtime.process import PARENT_PID
 
 from . import process
 from .process import Identity

@@ -16,8 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
 
-from custsvc import temporary
 from custsvc.errors import ConfigurationError, TemporaryError
+from custsvc.runtime import temporary
 
 from . import private, process
 from .kafka import Kafka

@@ -2,7 +2,7 @@
 
 The order of the roles is the order of stopping; the servers stop last. The first SIGINT or SIGTERM (or the
 terminal's end) drains, a second one kills. Roles outlive a killed supervisor by a second only: they watch
-it (`custsvc.process`).
+it (`custsvc.runtime.process`).
 """
 
 from __future__ import annotations

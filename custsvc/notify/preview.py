@@ -11,20 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Settings
+from ..domain.address import BadAddress, one_address
+from ..domain.events import APP_EVENT_TYPE, ReceivedEvent, decode
 from ..errors import ConfigurationError, Conflict, NotFound
-from ..events import APP_EVENT_TYPE, ReceivedEvent, decode
+from ..ports.ledger import Notification
+from ..ports.store import Store
 from ..stores import open_store
-from ..stores.base import Notification, Store
-from . import sample
-from .address import BadAddress, one_address
-from .channel import BadMail, Outcome
-from .message import compose, sender_address
-from .notifications import notifications_of
-from .rulefile import load
-from .server import Server, Timeouts
-from .smtp import SmtpTransport
-from .templates import BUILT_IN
-from .unsubscribe import UnsubscribeLinks
+from .channels.channel import BadMail, Outcome
+from .channels.message import compose, sender_address
+from .channels.server import Server, Timeouts
+from .channels.smtp import SmtpTransport
+from .channels.unsubscribe import UnsubscribeLinks
+from .intake.notifications import notifications_of
+from .rules import sample
+from .rules.file import load
+from .rules.templates import BUILT_IN
 
 
 def previews(settings: Settings, event: str | None, op: str | None) -> list[dict[str, Any]]:

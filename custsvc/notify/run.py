@@ -10,30 +10,32 @@ from collections.abc import Callable, Iterator
 
 from ..config import Settings
 from ..errors import ConfigurationError, TemporaryError
-from ..kafka import Publisher, ensure_topics
-from ..metrics_server import Checks, WaitingMails, notification_gauges, serving, together
-from ..recently import Recently
+from ..kafka.client import Publisher, ensure_topics
+from ..ports.ledger import Notification
+from ..ports.store import Store
+from ..runtime.cached import Recently
+from ..runtime.loop import Stop
+from ..runtime.metrics_server import Checks, serving, together
 from ..stores import open_store
-from ..stores.base import Notification, Store
-from ..workers.loop import Stop
-from ..workers.prepare import Preparing
-from .breaker import Breaker
-from .channel import Channel
-from .chat import AppriseChannel
-from .failed import FailedTopic
-from .gate import Gate, Limits, address_key
-from .intake import Intake
-from .journal import Journal
-from .mail import MailChannel
-from .message import sender_address
-from .rulefile import load
-from .rules import MAIL, ChannelConfig, Rules
-from .sender import Policy, Sender
-from .server import Server, Timeouts
-from .smtp import SmtpTransport
-from .unsubscribe import UnsubscribeLinks
-from .upkeep import Upkeep
-from .webhook import WebhookChannel
+from ..stores.prepare import Preparing
+from .channels.channel import Channel
+from .channels.chat import AppriseChannel
+from .channels.mail import MailChannel
+from .channels.message import sender_address
+from .channels.server import Server, Timeouts
+from .channels.smtp import SmtpTransport
+from .channels.unsubscribe import UnsubscribeLinks
+from .channels.webhook import WebhookChannel
+from .gauges import WaitingMails, notification_gauges
+from .intake.consumer import Intake
+from .intake.failed import FailedTopic
+from .rules.file import load
+from .rules.rules import MAIL, ChannelConfig, Rules
+from .sending.breaker import Breaker
+from .sending.gate import Gate, Limits, address_key
+from .sending.journal import Journal
+from .sending.sender import Policy, Sender
+from .sending.upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
 

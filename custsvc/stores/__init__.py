@@ -9,7 +9,7 @@ from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
     from ..config import Backend, Settings
-    from .base import Store
+    from ..ports.store import Store
 
 
 _COPY_NAME = re.compile(r"[a-z][a-z0-9_]{0,29}")

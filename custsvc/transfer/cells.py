@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import IO, Any, Final
 
-from ..customer import EDITABLE, SERVER_OWNED
+from ..domain.customers import EDITABLE, SERVER_OWNED
+from ..domain.strict_json import DuplicateKey, parse_json
 from ..errors import ERRORS_MAX, FieldError
-from ..strict_json import DuplicateKey, parse_json
 from .lines import Lines
 from .row import METADATA, BadFile, Row, RowError, Tally, bad_file, shown
 from .sheet import unguarded

@@ -17,7 +17,7 @@ from typing import Final, Literal, get_args
 import orjson
 
 from ..errors import TemporaryError
-from ..stores.base import LIVE, CustomerFilter, CustomerQuery, CustomerStore, Page, SortField
+from ..ports.customers import LIVE, CustomerFilter, CustomerQuery, CustomerStore, Page, SortField
 from . import sheet
 
 logger = logging.getLogger(__name__)

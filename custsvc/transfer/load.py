@@ -19,12 +19,12 @@ from typing import Any, Final
 
 import orjson
 
-from ..customer import Customer, Fields, utc_now
+from ..domain.customers import Customer, Fields, utc_now
+from ..domain.events import Change, new_change
 from ..errors import Conflict, CustsvcError, ExitCode, KeyMismatch, KeyTaken, VersionConflict
-from ..events import Change, new_change
-from ..idempotency import Keyed
-from ..service import Caller
-from ..stores.base import Answer, Answers, CustomerStore
+from ..ports.customers import Answer, Answers, CustomerStore
+from ..service.customers import Caller
+from ..service.idempotency import Keyed
 from .meaning import Meaning
 from .plan import ACTIONS, Key, Planned, Planner
 from .row import Row, RowError, Tally

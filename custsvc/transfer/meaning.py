@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
-from ..customer import INT64_MAX, Fields, canonical_fields, edited, merge_patch
+from ..domain.customers import INT64_MAX, Fields, canonical_fields, edited, merge_patch
 from .row import METADATA, RowError, shown
 
 Empty = Literal["clear", "keep"]

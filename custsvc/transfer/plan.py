@@ -10,17 +10,9 @@ from typing import Any, Final, Literal, get_args
 
 import orjson
 
-from ..customer import (
-    EDITABLE,
-    INT64_MAX,
-    Customer,
-    Fields,
-    Stored,
-    canonical_email,
-    email_key,
-)
+from ..domain.customers import EDITABLE, INT64_MAX, Customer, Fields, Stored, canonical_email, email_key
 from ..errors import ValidationError
-from ..stores.base import CustomerStore
+from ..ports.customers import CustomerStore
 from .meaning import Meaning, conflict, guarded_version
 from .row import Row, RowError, row_error, shown
 

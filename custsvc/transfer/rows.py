@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import IO, Final, Literal
 
-from ..strict_json import DuplicateKey, parse_json
+from ..domain.strict_json import DuplicateKey, parse_json
 from .cells import Table, fields_of
 from .lines import Lines, is_cut_off
 from .row import Row, RowError, Tally, bad_file, shown

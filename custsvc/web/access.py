@@ -7,9 +7,9 @@ from typing import Any, Final, TypeVar, cast
 
 from flask import Blueprint, current_app, g
 
-from ..api.resource import Services
-from ..service import Caller
-from ..stores.base import Role
+from ..http.resource import Services
+from ..ports.accounts import Role
+from ..service.customers import Caller
 from .browser import Browsers
 from .jobs import Jobs
 from .monitor import Monitor

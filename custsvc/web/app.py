@@ -8,11 +8,11 @@ from flask import Blueprint, Flask, Response, g, redirect, render_template, requ
 from werkzeug.exceptions import HTTPException
 
 from .. import __version__
-from ..api.asked import ASK
-from ..api.codes import CODES
-from ..api.guard import ALLOWANCE, address_of
-from ..api.problems import Problem, answer, problem_of
-from ..api.resource import Services
+from ..http.asked import ASK
+from ..http.codes import CODES
+from ..http.guard import ALLOWANCE, address_of
+from ..http.problems import Problem, answer, problem_of
+from ..http.resource import Services
 from . import (
     customers,
     dead,

@@ -19,10 +19,10 @@ from typing import Final
 
 from flask import Response, current_app, request
 
-from ..api.resource import Services
-from ..auth import ANONYMOUS, Principal
-from ..customer import utc_now
-from ..stores.base import Role, Session
+from ..accounts.keys import ANONYMOUS, Principal
+from ..domain.customers import utc_now
+from ..http.resource import Services
+from ..ports.accounts import Role, Session
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 # A session's last use is written at most so often, and who it belongs to is read at most so often.

@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response, redirect, render_template, request
 
-from ..api.lists import list_request
 from ..errors import NotFound
+from ..http.lists import list_request
 from ..transfer import sheet
 from ..transfer.export import Format, export
 from . import listing, once, toast

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from flask import Blueprint, g, redirect, render_template, request
 
-from ..api.problems import NO_KAFKA
 from ..errors import Conflict, CustsvcError, NotFound, TemporaryError
+from ..http.problems import NO_KAFKA
 from . import once, toast
 from .access import needs, route, services
 from .words import plural
@@ -23,7 +23,7 @@ def add_routes(blueprint: Blueprint) -> None:
 
 def index() -> Any:
     """Those that wait for a person, or all with `state=all`."""
-    from ..failed import OPEN
+    from ..copies.dead_letters import OPEN
 
     letters, problem = [], None
     try:
@@ -60,7 +60,7 @@ def change() -> Any:
 
 def _changed(ids: list[str]) -> str:
     """Does it, and tells of how many."""
-    from ..pipeline import send_again
+    from ..copies.pipeline import send_again
 
     with _box() as box:
         letters = box.find(ids)
@@ -73,7 +73,7 @@ def _changed(ids: list[str]) -> str:
 
 def _box() -> Any:
     # Not at the top: Kafka's client is not small, and most processes never need it.
-    from ..failed import DeadLetterBox
+    from ..copies.dead_letters import DeadLetterBox
 
     if not services().settings.kafka:
         raise TemporaryError(NO_KAFKA, dependency="kafka")

@@ -8,9 +8,18 @@ from typing import Any
 import orjson
 from flask import Blueprint, g, redirect, render_template, request
 
-from ..customer import EDITABLE, INT64_MAX, Customer, Fields, Stored, canonical_fields, edited, same_json
+from ..domain.customers import (
+    EDITABLE,
+    INT64_MAX,
+    Customer,
+    Fields,
+    Stored,
+    canonical_fields,
+    edited,
+    same_json,
+)
+from ..domain.strict_json import parse_json
 from ..errors import CustomerDeleted, FieldError, NotFound, ValidationError, VersionConflict
-from ..strict_json import parse_json
 from . import once, toast
 from .access import needs, route, services
 from .forms import KINDS, CustomerForm, kind_of

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from werkzeug.datastructures import MultiDict
 
-from ..customer import Fields, Scalar
+from ..domain.customers import Fields, Scalar
 from ..errors import FieldError
 
 KINDS: Final = {"text": "Text", "number": "Number", "bool": "Yes or no", "null": "Empty"}

@@ -12,7 +12,7 @@ from typing import Any, Final
 from flask import Blueprint, g, redirect, render_template, request
 
 from ..errors import NotFound, ValidationError
-from ..idempotency import Keyed
+from ..service.idempotency import Keyed
 from ..transfer.cells import fields_of
 from ..transfer.load import Options, load
 from ..transfer.plan import ACTIONS, Planned

@@ -12,8 +12,8 @@ from typing import Any, Final
 import orjson
 
 from ..errors import CustsvcError
-from ..leftovers import erased_since
-from ..stores.base import Facts
+from ..ports.store import Facts
+from ..service.leftovers import erased_since
 
 logger = logging.getLogger(__name__)
 

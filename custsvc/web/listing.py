@@ -14,9 +14,9 @@ from urllib.parse import urlencode
 import orjson
 from flask import request
 
-from ..api.lists import METADATA, ListRequest, cursor_of, list_request, neighbours
-from ..api.problems import Problem
-from ..stores.base import Page, Position
+from ..http.lists import METADATA, ListRequest, cursor_of, list_request, neighbours
+from ..http.problems import Problem
+from ..ports.customers import Page, Position
 from .access import services
 from .words import plural
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 from flask import Blueprint, Response, redirect, render_template, request
 
 from ..errors import NotFound
-from ..extras import NotInstalled
-from ..stores.ledger import DISCARDABLE, RETRIABLE
+from ..ports.ledger import DISCARDABLE, RETRIABLE
+from ..runtime.extras import NotInstalled
 from . import once, toast
 from .access import route, services
 from .words import plural

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ..customer import Fields, canonical_fields, same_json
+from ..domain.customers import Fields, canonical_fields, same_json
 
 _META: Final = "metadata."
 

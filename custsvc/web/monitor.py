@@ -14,10 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from ..api.problems import NO_KAFKA
-from ..api.resource import Services
 from ..errors import CustsvcError
-from ..recently import Recently
+from ..http.problems import NO_KAFKA
+from ..http.resource import Services
+from ..runtime.cached import Recently
 from .words import DATABASES
 
 logger = logging.getLogger(__name__)

@@ -19,12 +19,12 @@ from typing import Any, Final, TypeVar, cast
 from flask import Blueprint, Response, g, redirect, request
 from itsdangerous import BadData, URLSafeTimedSerializer
 
-from ..auth import NAME_MAX, ROLES, Principal
+from ..accounts.keys import NAME_MAX, ROLES, Principal
 from ..config import Settings
-from ..customer import utc_now
+from ..domain.customers import utc_now
 from ..errors import CustsvcError
-from ..extras import needs
-from ..stores.base import Role
+from ..ports.accounts import Role
+from ..runtime.extras import needs
 from . import toast
 from .access import acts, anybody, route, services, web
 from .browser import is_secure

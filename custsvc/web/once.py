@@ -18,10 +18,10 @@ from typing import Any, Final, TypeVar
 import orjson
 from flask import g, request
 
-from ..customer import Stored, utc_now
+from ..domain.customers import Stored, utc_now
 from ..errors import CustsvcError, InFlight
-from ..idempotency import Keyed
-from ..service import Caller
+from ..service.customers import Caller
+from ..service.idempotency import Keyed
 from .access import caller, services
 
 FIELD: Final = "once"

@@ -9,17 +9,17 @@ import orjson
 from flask import Blueprint, Response, g, redirect, render_template, request
 
 from ..api.events import EventStream
-from ..api.problems import NO_KAFKA
-from ..customer import format_time
+from ..copies.verify import Report, remember, verify
+from ..domain.customers import format_time
+from ..domain.events import decode, stated_time
 from ..errors import BadEvent, CustsvcError, NewerSchema, NotFound
-from ..events import decode, stated_time
+from ..http.problems import NO_KAFKA
 from ..stores import open_store
-from ..verify import Report, remember, verify
 from . import toast
 from .access import needs, route, services, still_may, web
 
 if TYPE_CHECKING:
-    from ..feed import Place
+    from ..kafka.feed import Place
     from .topics import Found
 
 _EVENTS: Final = 25
@@ -65,7 +65,7 @@ def activity() -> Any:
 
 def _event(record: Found) -> dict[str, Any] | None:
     """What the page shows of an event of the topic; None of what is none: records there are from anybody."""
-    from ..kafka import record_time
+    from ..kafka.client import record_time
 
     try:
         event = decode(record.value or b"", record.key)
@@ -85,7 +85,7 @@ class _PageStream(EventStream):
 
     def _start(self, given: dict[str, str]) -> tuple[Place, str]:
         """From where the page ended, or, when the browser comes again, from where it was."""
-        from ..feed import Place
+        from ..kafka.feed import Place
 
         begin = Place.parse((request.view_args or {})["place"])
         if "Last-Event-ID" in request.headers or begin is None:
@@ -165,7 +165,7 @@ def start_verify() -> Any:
         settings, source = services().settings, services().store
 
         def work(progress: Callable[[int, int | None], None]) -> dict[str, Any]:
-            from ..pipeline import pipeline
+            from ..copies.pipeline import pipeline
 
             compared = 0
 

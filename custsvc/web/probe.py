@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from .. import kafka
 from ..config import Settings
+from ..copies.replicate import group
 from ..errors import ConfigurationError
+from ..kafka import client as kafka
+from ..ports.store import Store
 from ..stores import open_store
-from ..stores.base import Store
-from ..workers.replicate import group
 
 _NOTIFY: str = "custsvc-notify"
 

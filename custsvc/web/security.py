@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from flask import Response, request
 from werkzeug.exceptions import MethodNotAllowed, RequestEntityTooLarge
 
-from ..api.problems import Problem, bad_parameter
+from ..http.problems import Problem, bad_parameter
 from .access import acts_on_get, services
 from .browser import Browser, is_secure
 

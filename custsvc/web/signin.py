@@ -12,9 +12,9 @@ from urllib.parse import quote
 
 from flask import Blueprint, Response, g, redirect, render_template, request
 
-from ..auth import Principal
-from ..customer import utc_now
-from ..passwords import NAME, check_password, folded_name
+from ..accounts.keys import Principal
+from ..accounts.passwords import NAME, check_password, folded_name
+from ..domain.customers import utc_now
 from . import toast
 from .access import anybody, route, services, web
 

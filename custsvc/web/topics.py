@@ -10,9 +10,9 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from .. import kafka
 from ..config import Settings
-from ..customer import parse_time
+from ..domain.customers import parse_time
+from ..kafka import client as kafka
 
 _PATIENCE: Final = 2.0
 # The clocks of the database, of us and of Kafka may differ by so much.

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from ..stores.base import Facts
+from ..ports.store import Facts
 from ..transfer.rows import Format
 
 # A fact is a short text; a file is many of them.

@@ -9,7 +9,7 @@ from typing import Any
 from flask import Flask
 from markupsafe import Markup, escape
 
-from ..customer import same_json
+from ..domain.customers import same_json
 
 _UNITS = ((31_536_000, "year"), (2_592_000, "month"), (86_400, "day"), (3_600, "hour"), (60, "minute"))
 

@@ -9,10 +9,11 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from custsvc.api import create_app
-from custsvc.auth import new_key
+from custsvc.accounts.keys import new_key
 from custsvc.config import Settings
-from custsvc.stores.base import Role, Store
+from custsvc.ports.accounts import Role
+from custsvc.ports.store import Store
+from custsvc.serve import create_app
 
 ANN = {"name": "Ann Lee", "email": "ann@example.org", "phone": "+49 30 1234"}
 

@@ -14,13 +14,14 @@ import pytest
 from flask import Flask
 
 import custsvc
-from custsvc.api import create_app
-from custsvc.auth import KEY_TTL, KeyRing, Principal, check_exposure, is_loopback, new_key
+from custsvc.accounts.keys import KEY_TTL, KeyRing, Principal, check_exposure, is_loopback, new_key
 from custsvc.config import Settings
-from custsvc.customer import utc_now
+from custsvc.domain.customers import utc_now
 from custsvc.errors import ConfigurationError, ExitCode, ValidationError
-from custsvc.notify.unsubscribe import UnsubscribeLinks
-from custsvc.stores.base import ApiKey, Role, Store
+from custsvc.notify.channels.unsubscribe import UnsubscribeLinks
+from custsvc.ports.accounts import ApiKey, Role
+from custsvc.ports.store import Store
+from custsvc.serve import create_app
 
 from .conftest import ANN, Client
 

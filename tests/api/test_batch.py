@@ -8,9 +8,10 @@ import orjson
 import pytest
 from werkzeug.test import TestResponse
 
-from custsvc.api import create_app
 from custsvc.config import Settings
-from custsvc.stores.base import CustomerFilter, Store
+from custsvc.ports.customers import CustomerFilter
+from custsvc.ports.store import Store
+from custsvc.serve import create_app
 
 from .conftest import Client
 

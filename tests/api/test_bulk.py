@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from custsvc.api import create_app
 from custsvc.config import Settings
-from custsvc.stores.base import Store
+from custsvc.ports.store import Store
+from custsvc.serve import create_app
 
 from .conftest import Client
 

@@ -20,20 +20,21 @@ import orjson
 import pytest
 from flask import Flask
 
-from custsvc import events, kafka
-from custsvc.api import create_app
-from custsvc.api.codes import CODES
-from custsvc.auth import new_key
+from custsvc.accounts.keys import new_key
 from custsvc.config import Settings
-from custsvc.failed import DeadLetterBox
-from custsvc.kafka import Publisher, Record
-from custsvc.service import CustomerService
-from custsvc.stores.base import Store
-from custsvc.stores.ledger import Notification
+from custsvc.copies.dead_letters import DeadLetterBox
+from custsvc.copies.replicate import Replicate
+from custsvc.domain import events
+from custsvc.http.codes import CODES
+from custsvc.kafka import client as kafka
+from custsvc.kafka.client import Publisher, Record
+from custsvc.ports.ledger import Notification
+from custsvc.ports.store import Store
+from custsvc.relay.relay import Relay
+from custsvc.runtime.loop import Stop
+from custsvc.serve import create_app
+from custsvc.service.customers import CustomerService
 from custsvc.transfer import load
-from custsvc.workers.loop import Stop
-from custsvc.workers.relay import Relay
-from custsvc.workers.replicate import Replicate
 from tests.background import in_background
 
 from ..databases import Databases, open_database

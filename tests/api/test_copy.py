@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from custsvc.api import copy, create_app
-from custsvc.auth import new_key
+from custsvc.accounts.keys import new_key
 from custsvc.config import Settings
-from custsvc.events import decode
-from custsvc.stores.base import Store
+from custsvc.domain.events import decode
+from custsvc.http import copy
+from custsvc.ports.store import Store
+from custsvc.serve import create_app
 
 from .conftest import ANN, Client
 

@@ -9,8 +9,8 @@ from email.utils import parsedate_to_datetime
 import pytest
 from flask import Flask
 
-from custsvc.customer import parse_time
-from custsvc.stores.base import Store
+from custsvc.domain.customers import parse_time
+from custsvc.ports.store import Store
 
 from .conftest import ANN, Client
 

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from custsvc import events
-from custsvc.api import create_app
-from custsvc.auth import new_key
+from custsvc.accounts.keys import new_key
 from custsvc.config import Settings
+from custsvc.domain import events
+from custsvc.serve import create_app
 from custsvc.transfer import load
 from tests.sizes import sizes
 

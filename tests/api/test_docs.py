@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import custsvc.api
-from custsvc.api.codes import CODES
+from custsvc.http.codes import CODES
 
 from .conftest import Client
 

@@ -10,10 +10,12 @@ from collections.abc import Callable
 import pytest
 from flask import Flask
 
-from custsvc.api import create_app
-from custsvc.api.purge import purge
 from custsvc.config import Settings
-from custsvc.stores.base import Notification, Role, Store
+from custsvc.ports.accounts import Role
+from custsvc.ports.ledger import Notification
+from custsvc.ports.store import Store
+from custsvc.serve import create_app
+from custsvc.serve.purge import purge
 from tests.conftest import Backdoor
 
 from .conftest import Client

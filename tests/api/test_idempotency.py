@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from custsvc.auth import new_key
-from custsvc.customer import utc_now
-from custsvc.stores.base import Answer, CustomerFilter, Store
+from custsvc.accounts.keys import new_key
+from custsvc.domain.customers import utc_now
+from custsvc.ports.customers import Answer, CustomerFilter
+from custsvc.ports.store import Store
 from tests.sizes import sizes
 
 from .conftest import ANN, Client
@@ -186,7 +187,7 @@ def test_many_at_once_in_two_processes_make_one_customer(
     client: Client, store: Store, other_store: Store, settings: Any, rounds: int, at_once: int
 ) -> None:
     """A3."""
-    from custsvc.api import create_app
+    from custsvc.serve import create_app
 
     other = Client(create_app(settings, other_store), client._key)
     half = at_once // 2

@@ -6,10 +6,10 @@ import datetime as dt
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from custsvc.api import create_app
 from custsvc.config import Settings
-from custsvc.stores.base import Store
-from custsvc.stores.ledger import Notification
+from custsvc.ports.ledger import Notification
+from custsvc.ports.store import Store
+from custsvc.serve import create_app
 
 from .conftest import Client
 

@@ -17,11 +17,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.routing import Rule
 
-from custsvc.api import create_app
-from custsvc.api.lists import PARAMETERS
-from custsvc.auth import new_key
+from custsvc.accounts.keys import new_key
 from custsvc.config import Settings
-from custsvc.stores.base import Role, Store
+from custsvc.http.lists import PARAMETERS
+from custsvc.ports.accounts import Role
+from custsvc.ports.store import Store
+from custsvc.serve import create_app
 
 NASTY = {
     "nul": "a\0b",

@@ -14,13 +14,13 @@ import pytest
 from flask import Flask
 from openapi_spec_validator import validate
 
-from custsvc.api.app import ORIGINALS, ROUTES
-from custsvc.api.codes import CODES
 from custsvc.api.describe.openapi import document
-from custsvc.api.resource import ApiResource
-from custsvc.customer import canonical_fields
+from custsvc.domain.customers import canonical_fields
 from custsvc.errors import ValidationError
-from custsvc.stores.base import Role
+from custsvc.http.codes import CODES
+from custsvc.http.resource import ApiResource
+from custsvc.ports.accounts import Role
+from custsvc.serve.app import ORIGINALS, ROUTES
 
 from .conftest import ANN, Client
 
@@ -189,7 +189,7 @@ def test_the_command_prints_the_contracts(stranger: Client) -> None:
         assert json.loads(done.stdout) == stranger.get(path).json
 
 
-@pytest.mark.parametrize("module", ["custsvc.api.app", "custsvc.cli"])
+@pytest.mark.parametrize("module", ["custsvc.serve.app", "custsvc.cli"])
 def test_what_serves_and_what_answers_help_does_without_pydantic(module: str) -> None:
     code = f"import sys, {module}; assert 'pydantic' not in sys.modules"
 

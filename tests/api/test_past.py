@@ -9,8 +9,9 @@ import orjson
 import pytest
 from flask import Flask
 
-from custsvc.service import CustomerService
-from custsvc.stores.base import Role, Store
+from custsvc.ports.accounts import Role
+from custsvc.ports.store import Store
+from custsvc.service.customers import CustomerService
 
 from .conftest import ANN, Client
 

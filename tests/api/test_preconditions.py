@@ -11,9 +11,9 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from custsvc.api import create_app
 from custsvc.config import Settings
-from custsvc.stores.base import Store
+from custsvc.ports.store import Store
+from custsvc.serve import create_app
 
 from .conftest import ANN, Client
 

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from custsvc.api import create_app
 from custsvc.config import Settings
 from custsvc.errors import Conflict, TemporaryError
-from custsvc.stores.base import CustomerStore, Store
+from custsvc.ports.customers import CustomerStore
+from custsvc.ports.store import Store
+from custsvc.serve import create_app
 
 from .conftest import ANN, Client
 

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from custsvc.api import create_app
-from custsvc.api.limit import RateLimit, table
-from custsvc.api.problems import Problem
-from custsvc.auth import new_key
+from custsvc.accounts.keys import new_key
 from custsvc.config import Settings
-from custsvc.stores.base import Role, Store
+from custsvc.http.limit import RateLimit, table
+from custsvc.http.problems import Problem
+from custsvc.ports.accounts import Role
+from custsvc.ports.store import Store
+from custsvc.serve import create_app
 
 from .conftest import ANN, Client
 
@@ -30,7 +31,7 @@ def limited(
     settings: Settings, store: Store, make_key: Callable[[Role], str], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Flask, Client]:
     # Time stands still, so nothing is given back while the test counts.
-    monkeypatch.setattr("custsvc.api.app.RateLimit", partial(RateLimit, clock=lambda: 100.0))
+    monkeypatch.setattr("custsvc.serve.app.RateLimit", partial(RateLimit, clock=lambda: 100.0))
     app = create_app(settings.replace(rate_limit=10), store)
     return app, Client(app, make_key("write"))
 

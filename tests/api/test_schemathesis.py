@@ -21,8 +21,8 @@ from schemathesis.specs.openapi.checks import (
     positive_data_acceptance,
 )
 
-from custsvc.auth import new_key
-from custsvc.stores.base import Store
+from custsvc.accounts.keys import new_key
+from custsvc.ports.store import Store
 
 # JSON Schema's idea of an address is not that of those who deliver mail; both agree on these.
 ADDRESS = r"[a-z0-9]{1,20}(\.[a-z0-9]{1,10})?@[a-z]{1,12}\.(com|org|de)"

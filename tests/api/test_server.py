@@ -23,16 +23,17 @@ from typing import Any
 import psutil
 import pytest
 
-from custsvc import kafka
-from custsvc.api import create_app
-from custsvc.auth import new_key
+from custsvc.accounts.keys import new_key
 from custsvc.config import Settings
-from custsvc.customer import Customer, Fields, utc_now
+from custsvc.domain.customers import Customer, Fields, utc_now
+from custsvc.domain.events import decode, new_change
 from custsvc.errors import ExitCode
-from custsvc.events import decode, new_change
+from custsvc.kafka import client as kafka
 from custsvc.local import LocalServers, ports
+from custsvc.ports.accounts import Role
+from custsvc.ports.store import Store
+from custsvc.serve import create_app
 from custsvc.stores import open_store
-from custsvc.stores.base import Role, Store
 
 from ..addresses import through
 from ..chaos.faultproxy import FaultProxy

@@ -16,12 +16,13 @@ from typing import Any
 
 import pytest
 
-from custsvc.api import create_app
+from custsvc.accounts.passwords import hash_password
 from custsvc.config import Settings
-from custsvc.customer import utc_now
-from custsvc.notify.unsubscribe import UnsubscribeLinks
-from custsvc.passwords import hash_password
-from custsvc.stores.base import Role, Store, User
+from custsvc.domain.customers import utc_now
+from custsvc.notify.channels.unsubscribe import UnsubscribeLinks
+from custsvc.ports.accounts import Role, User
+from custsvc.ports.store import Store
+from custsvc.serve import create_app
 
 from ..sizes import sizes
 from .conftest import ANN

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from flask import Flask
 
-from custsvc.notify.unsubscribe import UnsubscribeLinks
-from custsvc.stores.base import Store
-from custsvc.stores.ledger import EVERY_RULE
+from custsvc.notify.channels.unsubscribe import UnsubscribeLinks
+from custsvc.ports.ledger import EVERY_RULE
+from custsvc.ports.store import Store
 
 from .conftest import Client
 

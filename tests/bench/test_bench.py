@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from custsvc import kafka
 from custsvc.bench import http, pipeline, report
 from custsvc.bench.roles import environment
 from custsvc.config import Settings
 from custsvc.errors import CustsvcError
+from custsvc.kafka import client as kafka
 
 if TYPE_CHECKING:
     from ..conftest import Servers

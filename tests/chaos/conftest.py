@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from custsvc import kafka
 from custsvc.config import Settings
-from custsvc.customer import Fields
-from custsvc.kafka import Publisher
-from custsvc.service import Caller, CustomerService
+from custsvc.copies.replicate import Replicate, group
+from custsvc.domain.customers import Fields
+from custsvc.kafka import client as kafka
+from custsvc.kafka.client import Publisher
+from custsvc.ports.contents import Replica
+from custsvc.relay.relay import Relay
+from custsvc.runtime.loop import Stop
+from custsvc.service.customers import Caller, CustomerService
 from custsvc.stores import open_store
-from custsvc.stores.base import Replica
-from custsvc.workers.loop import Stop
-from custsvc.workers.relay import Relay
-from custsvc.workers.replicate import Replicate, group
 from tests.background import in_background
 from tests.chaos import checker
 from tests.chaos.roles import Role, until

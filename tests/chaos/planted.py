@@ -25,13 +25,13 @@ class Bug(NamedTuple):
     changes: dict[str, list[tuple[str, str]]]
 
 
-_EVENTS = "events.py"
+_EVENTS = "domain/events.py"
 _OUTBOX = "stores/postgres/outbox.py"
 _REPLICA = "stores/postgres/replica.py"
-_RELAY = "workers/relay.py"
-_COPY = "workers/replicate.py"
-_CONSUME = "workers/consume.py"
-_KAFKA = "kafka.py"
+_RELAY = "relay/relay.py"
+_COPY = "copies/replicate.py"
+_CONSUME = "kafka/consume.py"
+_KAFKA = "kafka/client.py"
 
 _LATE = (
     "chaos/test_scenarios.py::test_events_that_commit_late_between_others_are_all_delivered[postgres-10-0.1]"
@@ -191,7 +191,7 @@ PostgresReplica._write = _write
         "N1",
         "notify/test_run.py::test_a_process_killed_before_the_hand_over_costs_nothing[postgres]",
         {
-            "notify/sender.py": [
+            "notify/sending/sender.py": [
                 (
                     'crash.point("notify.claimed")\n',
                     'self._settle(*(Settlement(each, "sent") for each in claimed))\n',

@@ -19,12 +19,12 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from custsvc.customer import Fields
+from custsvc.domain.customers import Fields
 from custsvc.errors import VersionConflict
 from custsvc.local import LocalServers, ports
 from custsvc.local.process import send
-from custsvc.service import CustomerService
-from custsvc.stores.base import Store
+from custsvc.ports.store import Store
+from custsvc.service.customers import CustomerService
 from tests.addresses import through
 from tests.chaos import checker
 from tests.chaos.clients import Clients

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from custsvc.domain.events import ReceivedEvent
 from custsvc.errors import TemporaryError
-from custsvc.events import ReceivedEvent
-from custsvc.seed import seed_customers
-from custsvc.stores.base import Applied, Positions, Replica
+from custsvc.ports.contents import Applied, Positions, Replica
+from custsvc.transfer.seed import seed_customers
 from tests.chaos import checker
 from tests.chaos.conftest import OPTIONS, Line
 from tests.chaos.roles import until
@@ -250,7 +250,7 @@ def test_an_address_may_move_between_customers_in_any_order(line: Line, swaps: i
 
 
 def _newest_events(line: Line) -> dict[int, ReceivedEvent]:
-    from custsvc.events import decode
+    from custsvc.domain.events import decode
 
     records = checker.read_records(line.settings.kafka, line.settings.topic_updates)
     events = [decode(value or b"", key) for _, key, value in records]

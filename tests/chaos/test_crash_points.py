@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from custsvc import crash
+from custsvc.runtime import crash
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from custsvc.kafka import Publisher, Record
+from custsvc.kafka.client import Publisher, Record
 from custsvc.local import ports
 from tests.chaos import checker
 from tests.chaos.conftest import Line
@@ -40,7 +40,7 @@ def test_a_relay_that_dies_loses_nothing_and_repeats_at_most_its_batch(
 @pytest.mark.parametrize("backend", ["mongo"])
 def test_a_relay_that_dies_while_it_marks_a_batch_sends_the_rest_again(line: Line) -> None:
     """O5: within the saving of the cursor, where that is more than one step."""
-    from custsvc.seed import seed_customers
+    from custsvc.transfer.seed import seed_customers
 
     seed_customers(line.source.customers, 2500, 1)
 

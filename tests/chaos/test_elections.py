@@ -12,13 +12,13 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from custsvc.api import create_app
 from custsvc.config import Settings
-from custsvc.customer import Fields
+from custsvc.domain.customers import Fields
 from custsvc.errors import ConfigurationError, TemporaryError
 from custsvc.local import mongod as embedded
 from custsvc.local import ports
-from custsvc.service import Caller, CustomerService
+from custsvc.serve import create_app
+from custsvc.service.customers import Caller, CustomerService
 from custsvc.stores.mongo import MongoStore
 from tests.chaos.clients import Clients
 from tests.chaos.conftest import OPTIONS, Line, fresh_topics

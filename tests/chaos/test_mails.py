@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from custsvc.config import Settings
-from custsvc.customer import Fields
+from custsvc.domain.customers import Fields
 from tests.chaos import checker
 from tests.chaos.conftest import ME, OPTIONS, Line
 from tests.chaos.roles import Role, until

@@ -72,7 +72,7 @@ def test_a_bug_whose_place_has_moved_plants_nothing_whatever_the_test_says(
 ) -> None:
     test = "unit/test_customer.py::test_the_time_of_an_update_never_goes_back"
 
-    judged = judge(Bug("stale", "", test, {"customer.py": [(old, new)]}), tmp_path, environment())
+    judged = judge(Bug("stale", "", test, {"domain/customers.py": [(old, new)]}), tmp_path, environment())
 
     assert judged.startswith(f"plants nothing: customer.py: {reason}")
 
@@ -80,5 +80,6 @@ def test_a_bug_whose_place_has_moved_plants_nothing_whatever_the_test_says(
 def test_a_bug_that_nobody_could_see_at_work_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="nobody can see whether “stale” does anything"):
         plant(
-            Bug("stale", "", "", {"customer.py": [("", "Customer.altered_to = lambda self: self")]}), tmp_path
+            Bug("stale", "", "", {"domain/customers.py": [("", "Customer.altered_to = lambda self: self")]}),
+            tmp_path,
         )

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymongo.errors import OperationFailure
 
-from custsvc.customer import Fields, canonical_fields
+from custsvc.domain.customers import Fields, canonical_fields
+from custsvc.domain.events import decode
 from custsvc.errors import ValidationError
-from custsvc.events import decode
 from tests.chaos.conftest import ME, Line
 from tests.chaos.roles import until
 from tests.sizes import sizes
@@ -147,8 +147,8 @@ def test_events_that_commit_late_between_others_are_all_delivered(
 
 def _insert(cursor: Any, customer_id: int) -> None:
     """A customer with its event, as `save` writes it but in a transaction that stays open."""
-    from custsvc.customer import Customer, utc_now
-    from custsvc.events import new_change
+    from custsvc.domain.customers import Customer, utc_now
+    from custsvc.domain.events import new_change
 
     now = utc_now()
     change = new_change(

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
-from custsvc import kafka
 from custsvc.config import BACKENDS, Settings
+from custsvc.kafka import client as kafka
 from custsvc.local import LocalServers
-from custsvc.workers.loss import loss_of
+from custsvc.relay.loss import loss_of
 from tests.chaos import checker
 from tests.chaos.conftest import OPTIONS, Line, fresh_topics
 from tests.chaos.roles import until

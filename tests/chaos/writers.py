@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from custsvc.config import Settings
-from custsvc.customer import Customer, Fields, utc_now
+from custsvc.domain.customers import Customer, Fields, utc_now
+from custsvc.domain.events import new_change
 from custsvc.errors import CustsvcError, TemporaryError
-from custsvc.events import new_change
-from custsvc.seed import made_up
-from custsvc.service import Caller, CustomerService
+from custsvc.ports.customers import CustomerStore
+from custsvc.service.customers import Caller, CustomerService
 from custsvc.stores import open_store
-from custsvc.stores.base import CustomerStore
+from custsvc.transfer.seed import made_up
 
 _ME = Caller("chaos")
 _THREADS = 4

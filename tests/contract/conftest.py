@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from custsvc.customer import Customer, Fields, Stored
-from custsvc.events import Change, CustomerEvent, ReceivedEvent, decode, new_change
-from custsvc.stores.base import Outbox, Store
+from custsvc.domain.customers import Customer, Fields, Stored
+from custsvc.domain.events import Change, CustomerEvent, ReceivedEvent, decode, new_change
+from custsvc.ports.outbox import Outbox
+from custsvc.ports.store import Store
 
 NOW = dt.datetime(2026, 11, 23, 20, 40, 0, 123000, tzinfo=dt.UTC)
 

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from custsvc.stores.base import Store
+from custsvc.ports.store import Store
+from custsvc.ports.waiting import Waiting
 from custsvc.stores.mongo import MongoStore
 from custsvc.stores.mongo import schema as mongo_schema
 from custsvc.stores.mongo.lease import Lease
 from custsvc.stores.postgres import PostgresStore
 from custsvc.stores.postgres import schema as postgres_schema
 from custsvc.stores.postgres.patient import migrator
-from custsvc.stores.waiting import Waiting
 
 
 def as_of(store: Store, number: int) -> None:

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from custsvc.customer import utc_now
+from custsvc.domain.customers import utc_now
 from custsvc.errors import Conflict, DataRefused
-from custsvc.stores.base import CustomerFilter, CustomerQuery, Session, Store, User
+from custsvc.ports.accounts import Session, User
+from custsvc.ports.customers import CustomerFilter, CustomerQuery
+from custsvc.ports.store import Store
 
 NOW = utc_now()
 MINUTE = dt.timedelta(minutes=1)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from custsvc.customer import INT64_MAX, Stored
+from custsvc.domain.customers import INT64_MAX, Stored
 from custsvc.errors import TemporaryError, VersionConflict
-from custsvc.stores.base import CustomerFilter, CustomerQuery, Deleted, Page, Position, Store
+from custsvc.ports.customers import CustomerFilter, CustomerQuery, Deleted, Page, Position
+from custsvc.ports.store import Store
 
 if TYPE_CHECKING:
     from tests.chaos.faultproxy import FaultProxy

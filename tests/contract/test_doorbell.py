@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pymongo.errors import OperationFailure
 
-from custsvc.stores.base import Store
+from custsvc.ports.store import Store
 from custsvc.stores.mongo import doorbell
 from custsvc.stores.mongo.doorbell import Doorbell
 

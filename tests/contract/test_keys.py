@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from custsvc.customer import utc_now
+from custsvc.domain.customers import utc_now
 from custsvc.errors import Conflict
-from custsvc.stores.base import ApiKey, Store
+from custsvc.ports.accounts import ApiKey
+from custsvc.ports.store import Store
 
 NOW = utc_now()
 HOUR = dt.timedelta(hours=1)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from custsvc.stores.base import Notification, Store
-from custsvc.stores.ledger import Ledger
+from custsvc.ports.ledger import Ledger, Notification
+from custsvc.ports.store import Store
 
 if TYPE_CHECKING:
     from ..conftest import Backdoor

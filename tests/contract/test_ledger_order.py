@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from custsvc.stores.base import Ledger, Notification, Store
-from custsvc.stores.ledger import Grown, Overtaken
+from custsvc.ports.ledger import Grown, Ledger, Notification, Overtaken
+from custsvc.ports.store import Store
 from tests.conftest import Backdoor
 
 LEASE = 60.0

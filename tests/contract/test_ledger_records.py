@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from custsvc.stores.base import Ledger, Notification, Store
-from custsvc.stores.ledger import RETRIABLE, Settlement
+from custsvc.ports.ledger import RETRIABLE, Ledger, Notification, Settlement
+from custsvc.ports.store import Store
 from tests.conftest import Backdoor
 
 LEASE = 60.0

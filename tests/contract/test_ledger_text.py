@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from custsvc.stores.base import Notification, Store
+from custsvc.ports.ledger import Notification
+from custsvc.ports.store import Store
 
 
 def row(name: str, text: str, customer: int = 1) -> Notification:

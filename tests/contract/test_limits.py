@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from custsvc.errors import TemporaryError
-from custsvc.stores.base import Store
+from custsvc.ports.store import Store
 
 if TYPE_CHECKING:
     from ..conftest import Backdoor

@@ -15,10 +15,11 @@ import pytest
 from psycopg2 import errors
 
 from custsvc.errors import ConfigurationError, Stopped, TemporaryError
-from custsvc.stores.base import CustomerFilter, CustomerQuery, Store
+from custsvc.ports.customers import CustomerFilter, CustomerQuery
+from custsvc.ports.store import Store
+from custsvc.ports.waiting import Waiting
+from custsvc.runtime.loop import Stop
 from custsvc.stores.postgres.steps import Step, migrations, read
-from custsvc.stores.waiting import Waiting
-from custsvc.workers.loop import Stop
 
 from .conftest import Customers
 from .migrating import another_migrates, as_of

@@ -14,10 +14,12 @@ import orjson
 import pytest
 from pymongo.collection import Collection
 
+from custsvc.domain.events import CustomerEvent
 from custsvc.errors import VersionConflict
-from custsvc.events import CustomerEvent
 from custsvc.local.process import wait_until
-from custsvc.stores.base import Answer, Batch, Store
+from custsvc.ports.customers import Answer
+from custsvc.ports.outbox import Batch
+from custsvc.ports.store import Store
 from custsvc.stores.mongo import carried
 
 if TYPE_CHECKING:

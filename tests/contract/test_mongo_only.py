@@ -20,12 +20,13 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
-from custsvc.customer import Stored
+from custsvc.domain.customers import Stored
 from custsvc.errors import ConfigurationError, TemporaryError, VersionConflict
 from custsvc.local import mongod as embedded
 from custsvc.local import ports
 from custsvc.local.process import wait_until
-from custsvc.stores.base import CustomerFilter, CustomerQuery, Position, Store
+from custsvc.ports.customers import CustomerFilter, CustomerQuery, Position
+from custsvc.ports.store import Store
 from custsvc.stores.mongo import MongoStore, carried, outbox
 from custsvc.stores.mongo.connection import ABANDONED, Connection
 from custsvc.stores.mongo.customers import MongoCustomers, customer_document, event_document

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from custsvc.name_key import name_key, name_prefix
-from custsvc.stores.base import CustomerFilter, CustomerQuery, Page, Position, Store, TimeSpan
+from custsvc.domain.name_key import name_key, name_prefix
+from custsvc.ports.customers import CustomerFilter, CustomerQuery, Page, Position, TimeSpan
+from custsvc.ports.store import Store
 
 from ..ordering import IN_ORDER
 from ..unit.test_name_key import longest_names

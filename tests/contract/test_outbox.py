@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from custsvc.domain.events import CustomerEvent
 from custsvc.errors import TemporaryError, VersionConflict
-from custsvc.events import CustomerEvent
-from custsvc.stores.base import Batch, Store
-from custsvc.workers import parked
-from custsvc.workers.parked import Parking
+from custsvc.ports.outbox import Batch
+from custsvc.ports.store import Store
+from custsvc.relay import parked
+from custsvc.relay.parked import Parking
 from tests.sizes import sizes
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from custsvc.config import Settings
+from custsvc.domain.events import CustomerEvent
 from custsvc.errors import ConfigurationError
-from custsvc.events import CustomerEvent
+from custsvc.ports.store import Store
 from custsvc.stores import open_store
-from custsvc.stores.base import Store
 from custsvc.stores.postgres.connection import connect
 from custsvc.stores.postgres.pooler import settings_of
 from tests.chaos.faultproxy import FaultProxy

@@ -10,9 +10,12 @@ from typing import Any, get_args
 import psycopg2
 import pytest
 
+from custsvc.domain.events import CustomerEvent
 from custsvc.errors import ConfigurationError
-from custsvc.events import CustomerEvent
-from custsvc.stores.base import CustomerFilter, CustomerQuery, Notification, Outbox, SortField, Store
+from custsvc.ports.customers import CustomerFilter, CustomerQuery, SortField
+from custsvc.ports.ledger import Notification
+from custsvc.ports.outbox import Outbox
+from custsvc.ports.store import Store
 from custsvc.stores.postgres.connection import connect
 from tests.sizes import sizes
 

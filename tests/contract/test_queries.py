@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, get_args
 import orjson
 import pytest
 
-from custsvc.customer import Customer, Fields, email_key, format_time
-from custsvc.events import new_change
-from custsvc.name_key import name_key, name_prefix
-from custsvc.search import metadata_terms, terms_of, words_of
-from custsvc.stores.base import CustomerFilter, CustomerQuery, Page, SortField, Store, TimeSpan
+from custsvc.domain.customers import Customer, Fields, email_key, format_time
+from custsvc.domain.events import new_change
+from custsvc.domain.name_key import name_key, name_prefix
+from custsvc.domain.search import metadata_terms, terms_of, words_of
+from custsvc.ports.customers import CustomerFilter, CustomerQuery, Page, SortField, TimeSpan
+from custsvc.ports.store import Store
 
 if TYPE_CHECKING:
     from .conftest import Customers

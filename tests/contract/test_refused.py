@@ -6,7 +6,7 @@ import pytest
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError, WriteConcernError
 
 from custsvc.errors import CustsvcError, DataRefused, TemporaryError
-from custsvc.stores.base import Store
+from custsvc.ports.store import Store
 from custsvc.stores.mongo.connection import translate
 
 PASSING = ["08006", "25006", "25P03", "40001", "40P01", "53100", "53300", "55P03", "57014", "58030"]

@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from custsvc.customer import INT64_MAX
-from custsvc.events import ReceivedEvent, decode
-from custsvc.stores.base import Applied, CustomerFilter, CustomerQuery, Row, Store
+from custsvc.domain.customers import INT64_MAX
+from custsvc.domain.events import ReceivedEvent, decode
+from custsvc.ports.contents import Applied, Row
+from custsvc.ports.customers import CustomerFilter, CustomerQuery
+from custsvc.ports.store import Store
 from tests.sizes import sizes
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from custsvc.errors import ConfigurationError, TemporaryError
-from custsvc.stores.base import Store
+from custsvc.ports.store import Store
 
 if TYPE_CHECKING:
     from ..conftest import Backdoor

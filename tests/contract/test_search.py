@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
+from custsvc.domain.search import asked
 from custsvc.errors import Stopped
-from custsvc.search import asked
-from custsvc.stores.base import CustomerFilter, CustomerQuery, Store
-from custsvc.stores.waiting import Waiting
-from custsvc.workers.loop import Stop
+from custsvc.ports.customers import CustomerFilter, CustomerQuery
+from custsvc.ports.store import Store
+from custsvc.ports.waiting import Waiting
+from custsvc.runtime.loop import Stop
 
 from ..finding import FOUND, NOT_FOUND, OTHER_PHONES, PHONES, TYPED
 from .migrating import as_of

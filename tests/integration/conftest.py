@@ -11,15 +11,16 @@ from typing import Any
 
 import pytest
 
-from custsvc import kafka
 from custsvc.config import Settings
-from custsvc.customer import Fields
-from custsvc.kafka import Publisher
-from custsvc.service import Caller, CustomerService
-from custsvc.stores.base import Replica, Store
-from custsvc.workers.loop import Stop
-from custsvc.workers.relay import Relay
-from custsvc.workers.replicate import Replicate
+from custsvc.copies.replicate import Replicate
+from custsvc.domain.customers import Fields
+from custsvc.kafka import client as kafka
+from custsvc.kafka.client import Publisher
+from custsvc.ports.contents import Replica
+from custsvc.ports.store import Store
+from custsvc.relay.relay import Relay
+from custsvc.runtime.loop import Stop
+from custsvc.service.customers import Caller, CustomerService
 from tests.background import in_background
 
 

@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
-from custsvc import kafka
 from custsvc.config import Settings
-from custsvc.customer import Fields
+from custsvc.copies.origin import Origin
+from custsvc.copies.pipeline import steps
+from custsvc.copies.replicate import Replicate, begin_at, claim
+from custsvc.domain.customers import Fields
 from custsvc.errors import ConfigurationError, Conflict, PositionLost
-from custsvc.kafka import Publisher
-from custsvc.pipeline import steps
-from custsvc.service import Caller, CustomerService
+from custsvc.kafka import client as kafka
+from custsvc.kafka.client import Publisher
+from custsvc.ports.store import Store
+from custsvc.runtime.loop import Stop
+from custsvc.service.customers import Caller, CustomerService
 from custsvc.stores import open_store
-from custsvc.stores.base import Store
-from custsvc.workers.loop import Stop
-from custsvc.workers.origin import Origin
-from custsvc.workers.replicate import Replicate, begin_at, claim
 from tests.background import in_background
 
 from .conftest import Topic, Workers, make_topic_anew, until

@@ -12,13 +12,16 @@ from typing import Any
 
 import pytest
 
-from custsvc import doctor, metrics_server, topics
 from custsvc.config import Settings, describe
-from custsvc.doctor import Finding
-from custsvc.notify.upkeep import Upkeep
-from custsvc.stores.base import Notification, Store
-from custsvc.workers.guard import check_topic
-from custsvc.workers.loop import Stop
+from custsvc.doctor import checks as doctor
+from custsvc.doctor.checks import Finding
+from custsvc.kafka import topics
+from custsvc.notify.sending.upkeep import Upkeep
+from custsvc.ports.ledger import Notification
+from custsvc.ports.store import Store
+from custsvc.relay.guard import check_topic
+from custsvc.runtime import metrics_server
+from custsvc.runtime.loop import Stop
 from tests.conftest import Backdoor
 
 

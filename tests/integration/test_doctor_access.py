@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from custsvc import doctor, doctor_access
 from custsvc.config import Settings
-from custsvc.customer import Fields
-from custsvc.service import Caller, CustomerService
-from custsvc.stores.base import Growth, Link, Store
+from custsvc.doctor import access as doctor_access
+from custsvc.doctor import checks as doctor
+from custsvc.domain.customers import Fields
+from custsvc.ports.store import Growth, Link, Store
+from custsvc.service.customers import Caller, CustomerService
 
 
 def write(store: Store, changes: int) -> None:

@@ -12,16 +12,16 @@ from typing import Any
 import orjson
 import pytest
 
-from custsvc.api import create_app
 from custsvc.config import Settings
-from custsvc.customer import Fields
+from custsvc.copies.dead_letters import DeadLetter, DeadLetterBox
+from custsvc.domain.customers import Fields
+from custsvc.domain.events import decode
 from custsvc.errors import Conflict, NotFound, TemporaryError
-from custsvc.events import decode
-from custsvc.failed import DeadLetter, DeadLetterBox
-from custsvc.kafka import Publisher, Record
-from custsvc.service import Caller, CustomerService
+from custsvc.kafka.client import Publisher, Record
+from custsvc.ports.store import Store
+from custsvc.serve import create_app
+from custsvc.service.customers import Caller, CustomerService
 from custsvc.stores import open_store
-from custsvc.stores.base import Store
 
 from .conftest import Topic, Workers, until
 

@@ -13,20 +13,21 @@ import pytest
 from confluent_kafka import Producer
 from kafka import KafkaProducer
 
-from custsvc import kafka, tail
 from custsvc.config import Settings
+from custsvc.copies.dead_letters import DeadLetterBox
+from custsvc.copies.pipeline import pipeline, steps
+from custsvc.copies.rebuild import Rebuild
+from custsvc.copies.verify import verify
+from custsvc.domain.events import decode
 from custsvc.errors import BadEvent, DataRefused, NewerSchema, TooManyBadRecords
-from custsvc.events import decode
-from custsvc.failed import DeadLetterBox
-from custsvc.feed import Feed
-from custsvc.kafka import Record
-from custsvc.pipeline import pipeline, steps
-from custsvc.stores.base import Store
-from custsvc.verify import verify
-from custsvc.workers.guard import check_lineage
-from custsvc.workers.loop import Stop
-from custsvc.workers.rebuild import Rebuild
-from custsvc.workers.resync import resync
+from custsvc.kafka import client as kafka
+from custsvc.kafka import tail
+from custsvc.kafka.client import Record
+from custsvc.kafka.feed import Feed
+from custsvc.ports.store import Store
+from custsvc.relay.guard import check_lineage
+from custsvc.relay.resync import resync
+from custsvc.runtime.loop import Stop
 from tests.sizes import sizes
 
 from .conftest import Topic, Workers, until
@@ -149,8 +150,8 @@ def test_a_record_that_the_database_of_the_copy_refuses_is_a_dead_letter_and_its
 def history_named(customer_id: int, name: str) -> Any:
     import dataclasses
 
-    from custsvc.customer import Fields
-    from custsvc.events import new_change
+    from custsvc.domain.customers import Fields
+    from custsvc.domain.events import new_change
 
     customer = dataclasses.replace(history(customer_id)[0].after, fields=Fields(name))
     return new_change("created", None, customer, actor="me")

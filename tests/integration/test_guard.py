@@ -9,22 +9,22 @@ from collections.abc import Callable
 import pytest
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions
 
-from custsvc import kafka
 from custsvc.config import Settings
-from custsvc.customer import Fields
+from custsvc.domain.customers import Fields
+from custsvc.domain.events import decode
 from custsvc.errors import ConfigurationError, ValidationError
-from custsvc.events import decode
-from custsvc.kafka import Publisher, Record, partition_of
-from custsvc.service import Caller, CustomerService
-from custsvc.stores.base import Store
-from custsvc.stores.limit import EventLimit
-from custsvc.workers import guard, relay
-from custsvc.workers.guard import check_lineage, check_topic, topic_problem
-from custsvc.workers.loop import Stop
-from custsvc.workers.loss import loss_of
-from custsvc.workers.relay import Relay
-from custsvc.workers.replay import Replay
-from custsvc.workers.resync import resync
+from custsvc.kafka import client as kafka
+from custsvc.kafka.client import Publisher, Record, partition_of
+from custsvc.ports.store import Store
+from custsvc.relay import guard, relay
+from custsvc.relay.guard import check_lineage, check_topic, topic_problem
+from custsvc.relay.loss import loss_of
+from custsvc.relay.relay import Relay
+from custsvc.relay.replay import Replay
+from custsvc.relay.resync import resync
+from custsvc.runtime.loop import Stop
+from custsvc.service.customers import Caller, CustomerService
+from custsvc.service.event_limit import EventLimit
 
 from .conftest import Topic, Workers, make_topic_anew, until
 

@@ -13,7 +13,8 @@ import psycopg2
 import pytest
 
 from custsvc.errors import ExitCode
-from custsvc.stores.base import CustomerFilter, Store
+from custsvc.ports.customers import CustomerFilter
+from custsvc.ports.store import Store
 from tests.contract.migrating import as_of
 
 DEADLINE = 120.0

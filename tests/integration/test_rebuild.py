@@ -10,7 +10,11 @@ import psycopg2
 import pytest
 
 from custsvc.config import Settings
-from custsvc.customer import Fields
+from custsvc.copies import rebuild as rebuilding
+from custsvc.copies.origin import Origin
+from custsvc.copies.rebuild import Rebuild
+from custsvc.copies.replicate import Replicate
+from custsvc.domain.customers import Fields
 from custsvc.errors import (
     CheckFailed,
     ConfigurationError,
@@ -20,16 +24,13 @@ from custsvc.errors import (
     Superseded,
     TemporaryError,
 )
-from custsvc.kafka import Publisher
-from custsvc.seed import seed_customers
-from custsvc.service import Caller, CustomerService
+from custsvc.kafka.client import Publisher
+from custsvc.ports.contents import Row
+from custsvc.ports.store import Store
+from custsvc.runtime.loop import Stop
+from custsvc.service.customers import Caller, CustomerService
 from custsvc.stores import open_store
-from custsvc.stores.base import Row, Store
-from custsvc.workers import rebuild as rebuilding
-from custsvc.workers.loop import Stop
-from custsvc.workers.origin import Origin
-from custsvc.workers.rebuild import Rebuild
-from custsvc.workers.replicate import Replicate
+from custsvc.transfer.seed import seed_customers
 from tests.background import in_background
 
 from .conftest import Workers, changing, make_topic_anew, plant, until

@@ -19,13 +19,14 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from custsvc import acls, kafka, topics
 from custsvc.config import Settings
-from custsvc.doctor_access import kafka_rights
+from custsvc.doctor.access import kafka_rights
 from custsvc.errors import ConfigurationError, CustsvcError
+from custsvc.kafka import acls, topics
+from custsvc.kafka import client as kafka
 from custsvc.local import jars
 from custsvc.local.state import State
-from custsvc.stores.rights import RoleName
+from custsvc.ports.rights import RoleName
 from tests.integration.conftest import until
 from tests.integration.secure_kafka import LIMITED, PASSWORD, USER, SecureKafka
 

@@ -13,9 +13,9 @@ import psycopg2
 import pytest
 
 from custsvc.config import Settings
-from custsvc.customer import Fields
-from custsvc.service import Caller, CustomerService
-from custsvc.stores.base import Store
+from custsvc.domain.customers import Fields
+from custsvc.ports.store import Store
+from custsvc.service.customers import Caller, CustomerService
 from tests.sizes import sizes
 
 from .conftest import Topic, Workers, until
@@ -34,7 +34,7 @@ def other_database(all_databases: Callable[[str], Any]) -> Iterator[str]:
 
 def versions(records: list[Any]) -> dict[int, list[int]]:
     """Per customer the versions on the topic, in order, without the repeats."""
-    from custsvc.events import decode
+    from custsvc.domain.events import decode
 
     found: dict[int, list[int]] = defaultdict(list)
     for record in records:
@@ -67,7 +67,7 @@ def leaders(caplog: pytest.LogCaptureFixture) -> int:
 def test_a_big_backlog_goes_out_whole_and_once(
     store: Store, settings: Settings, workers: Workers, topic: Topic, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from custsvc.seed import seed_customers
+    from custsvc.transfer.seed import seed_customers
 
     caplog.set_level("INFO", "custsvc")
     seed_customers(store.customers, 12_000, 1)

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from custsvc.config import Settings
-from custsvc.customer import Fields, utc_now
+from custsvc.domain.customers import Fields, utc_now
+from custsvc.domain.events import ReceivedEvent, decode
 from custsvc.errors import Stopped
-from custsvc.events import ReceivedEvent, decode
-from custsvc.kafka import Publisher
-from custsvc.service import Caller, CustomerService
-from custsvc.stores.base import Store
-from custsvc.workers.loop import Stop
-from custsvc.workers.replay import Replay, Selection
+from custsvc.kafka.client import Publisher
+from custsvc.ports.store import Store
+from custsvc.relay.replay import Replay, Selection
+from custsvc.runtime.loop import Stop
+from custsvc.service.customers import Caller, CustomerService
 
 from .conftest import Topic, Workers, until
 
@@ -105,7 +105,7 @@ def test_a_customer_that_never_stops_changing_is_not_waited_for(
     store: Store, settings: Settings, workers: Workers, topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each change is written behind what was sent, so its event needs no help to come last."""
-    monkeypatch.setattr("custsvc.workers.replay._PATIENCE", 3600.0)
+    monkeypatch.setattr("custsvc.relay.replay._PATIENCE", 3600.0)
     service = CustomerService(store.customers)
     ids = [service.create(Fields(f"Ada {n}"), ME).id for n in range(2)]
     workers.relay(store)

@@ -8,14 +8,15 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from custsvc import kafka
 from custsvc.config import Settings
-from custsvc.customer import Customer, Fields, Stored
+from custsvc.domain.customers import Customer, Fields, Stored
+from custsvc.domain.events import Change, ReceivedEvent, new_change
 from custsvc.errors import NewerSchema, PositionLost, TemporaryError, TooManyBadRecords
-from custsvc.events import Change, ReceivedEvent, new_change
-from custsvc.kafka import Record
-from custsvc.stores.base import Applied, Positions, Replica, Row, Store
-from custsvc.workers.loop import Stop
+from custsvc.kafka import client as kafka
+from custsvc.kafka.client import Record
+from custsvc.ports.contents import Applied, Positions, Replica, Row
+from custsvc.ports.store import Store
+from custsvc.runtime.loop import Stop
 from tests.sizes import sizes
 
 from .conftest import Topic, Workers, until

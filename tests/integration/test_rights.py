@@ -14,19 +14,19 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg2
 import pytest
 
-from custsvc import doctor_access
-from custsvc.api import create_app
-from custsvc.api.purge import purge
-from custsvc.auth import new_key
+from custsvc.accounts.keys import new_key
 from custsvc.config import Settings
+from custsvc.copies.origin import Origin
+from custsvc.copies.replicate import Replicate
+from custsvc.doctor import access as doctor_access
 from custsvc.errors import ConfigurationError
-from custsvc.kafka import Publisher
+from custsvc.kafka.client import Publisher
 from custsvc.notify.run import run_notify
-from custsvc.stores.base import Store
-from custsvc.stores.rights import ROLES, RoleName
-from custsvc.workers.loop import Stop
-from custsvc.workers.origin import Origin
-from custsvc.workers.replicate import Replicate
+from custsvc.ports.rights import ROLES, RoleName
+from custsvc.ports.store import Store
+from custsvc.runtime.loop import Stop
+from custsvc.serve import create_app
+from custsvc.serve.purge import purge
 from tests.api.conftest import Client
 from tests.api.story import BASE, NDJSON
 from tests.background import in_background

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from custsvc.errors import ExitCode
-from custsvc.stores.base import Store
+from custsvc.ports.store import Store
 from tests.api.test_server import DEADLINE, Serve, until
 from tests.api.test_server import serve as serve  # a fixture
 from tests.contract.migrating import another_migrates, as_of

@@ -11,16 +11,16 @@ from typing import Any
 import orjson
 import pytest
 
-from custsvc.api import create_app
+from custsvc.accounts.keys import new_key
 from custsvc.api.events import EventStream
-from custsvc.api.permits import Revoked
-from custsvc.auth import new_key
 from custsvc.config import Settings
-from custsvc.customer import Fields, utc_now
-from custsvc.feed import Feed, Place
-from custsvc.kafka import Publisher, Record
-from custsvc.service import Caller, CustomerService
-from custsvc.stores.base import Store
+from custsvc.domain.customers import Fields, utc_now
+from custsvc.http.permits import Revoked
+from custsvc.kafka.client import Publisher, Record
+from custsvc.kafka.feed import Feed, Place
+from custsvc.ports.store import Store
+from custsvc.serve import create_app
+from custsvc.service.customers import Caller, CustomerService
 
 ANN = Caller("ann")
 

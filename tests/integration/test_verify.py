@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from custsvc.config import Settings
-from custsvc.customer import Fields
-from custsvc.metrics_server import verify_gauges
-from custsvc.pipeline import pipeline, resending
-from custsvc.seed import seed_customers
-from custsvc.service import Caller, CustomerService
+from custsvc.copies.gauges import verify_gauges
+from custsvc.copies.pipeline import pipeline, resending
+from custsvc.copies.verify import Pipeline, Report, last_results, remember, repair, verify
+from custsvc.domain.customers import Fields
+from custsvc.ports.store import Store
+from custsvc.service.customers import Caller, CustomerService
 from custsvc.stores import open_store
-from custsvc.stores.base import Store
-from custsvc.verify import Pipeline, Report, last_results, remember, repair, verify
+from custsvc.transfer.seed import seed_customers
 from tests.sizes import sizes
 
 from .conftest import Workers, changing, plant, until
@@ -32,7 +32,7 @@ def copy(opened: Callable[[str], Store], new_database: Callable[[], str]) -> Sto
 
 def fill(copy: Store, source: Store) -> None:
     """Make the copy what the source is, through its events."""
-    from custsvc.events import decode
+    from custsvc.domain.events import decode
 
     with source.outbox.lead():
         while (batch := source.outbox.read(5000)).events:

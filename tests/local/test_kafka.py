@@ -12,10 +12,11 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
-from custsvc import kafka, topics
 from custsvc.config import Settings
 from custsvc.errors import ConfigurationError
-from custsvc.kafka import Publisher, Record
+from custsvc.kafka import client as kafka
+from custsvc.kafka import topics
+from custsvc.kafka.client import Publisher, Record
 from custsvc.kafka_address import connection
 from custsvc.local import LocalServers, jars
 from custsvc.local import kafka as local_kafka

@@ -11,19 +11,20 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from custsvc import kafka
 from custsvc.config import Settings
-from custsvc.customer import Fields
+from custsvc.copies.pipeline import known_steps
+from custsvc.copies.replicate import Replicate
+from custsvc.domain.customers import Fields
 from custsvc.errors import CustsvcError
-from custsvc.kafka import Publisher
+from custsvc.kafka import client as kafka
+from custsvc.kafka.client import Publisher
 from custsvc.local import LocalServers
-from custsvc.metrics_server import OutboxGauges, exposition
-from custsvc.pipeline import known_steps
-from custsvc.service import Caller, CustomerService
+from custsvc.relay.gauges import OutboxGauges
+from custsvc.relay.relay import Relay
+from custsvc.runtime.loop import Stop
+from custsvc.runtime.metrics_server import exposition
+from custsvc.service.customers import Caller, CustomerService
 from custsvc.stores import open_store
-from custsvc.workers.loop import Stop
-from custsvc.workers.relay import Relay
-from custsvc.workers.replicate import Replicate
 from tests.background import in_background
 
 COPY = "custsvc-copy-mongo"

@@ -17,9 +17,10 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
-from custsvc import kafka, kafka_errors
 from custsvc.config import Settings
 from custsvc.errors import ConfigurationError
+from custsvc.kafka import client as kafka
+from custsvc.kafka import errors as kafka_errors
 from custsvc.local import LocalServers, private, process
 from tests.chaos.checker import read_records
 

@@ -24,7 +24,7 @@ from custsvc.local.runs import Run
 ROLE = """
 import os, signal, sys, time
 from pathlib import Path
-from custsvc.process import exit_with_parent
+from custsvc.runtime.process import exit_with_parent
 name, events, watch = sys.argv[1], Path(sys.argv[2]), sys.argv[3] == "watch"
 def tell(what):
     with events.open("a") as file: file.write(f"{name} {what}\\n")
@@ -315,7 +315,7 @@ def test_a_detached_run_that_fails_says_why(folder: Path) -> None:
 
 
 def test_a_process_without_a_supervisor_watches_nothing() -> None:
-    code = "from custsvc.process import exit_with_parent; assert exit_with_parent() is None"
+    code = "from custsvc.runtime.process import exit_with_parent; assert exit_with_parent() is None"
     env = {name: value for name, value in os.environ.items() if name != "CUSTSVC_PARENT_PID"}
 
     assert subprocess.run([sys.executable, "-c", code], env=env, check=False).returncode == 0
@@ -323,7 +323,7 @@ def test_a_process_without_a_supervisor_watches_nothing() -> None:
 
 def test_a_process_that_ignores_the_end_of_its_supervisor_is_ended_hard(tmp_path: Path) -> None:
     role_code = textwrap.dedent("""
-        import signal, time; from custsvc.process import exit_with_parent
+        import signal, time; from custsvc.runtime.process import exit_with_parent
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         exit_with_parent(every_s=0.05, grace_s=0.3); print("up", flush=True); time.sleep(60)
     """)

@@ -19,19 +19,19 @@ from typing import Any, cast
 import pytest
 from aiosmtpd.smtp import SMTP
 
-from custsvc import kafka
 from custsvc.config import Settings
-from custsvc.kafka import Publisher
-from custsvc.notify.address import one_address
-from custsvc.notify.breaker import Breaker
-from custsvc.notify.gate import Gate, Limits
-from custsvc.notify.journal import Journal
-from custsvc.notify.mail import MailChannel
-from custsvc.notify.sender import Policy, Sender
-from custsvc.notify.smtp import Server, SmtpTransport, Timeouts
-from custsvc.stores.base import Notification, Store
-from custsvc.stores.ledger import Ledger
-from custsvc.workers.loop import Stop
+from custsvc.domain.address import one_address
+from custsvc.kafka import client as kafka
+from custsvc.kafka.client import Publisher
+from custsvc.notify.channels.mail import MailChannel
+from custsvc.notify.channels.smtp import Server, SmtpTransport, Timeouts
+from custsvc.notify.sending.breaker import Breaker
+from custsvc.notify.sending.gate import Gate, Limits
+from custsvc.notify.sending.journal import Journal
+from custsvc.notify.sending.sender import Policy, Sender
+from custsvc.ports.ledger import Ledger, Notification
+from custsvc.ports.store import Store
+from custsvc.runtime.loop import Stop
 
 Answer = str | Callable[[Any, Any], Awaitable[str]]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from custsvc.config import Settings
 from custsvc.notify.run import policy_of, run_notify
-from custsvc.workers.loop import Stop
+from custsvc.runtime.loop import Stop
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["custsvc.notify.run", "custsvc.stores.postgres", "custsvc.stores.mongo"])

@@ -12,13 +12,13 @@ from typing import Any
 import orjson
 
 from custsvc.config import Settings
-from custsvc.customer import Customer, Fields, utc_now
-from custsvc.events import new_change
-from custsvc.kafka import Record, consumer, partitions, watermarks
-from custsvc.notify.intake import GROUP
+from custsvc.domain.customers import Customer, Fields, utc_now
+from custsvc.domain.events import new_change
+from custsvc.kafka.client import Record, consumer, partitions, watermarks
+from custsvc.notify.intake.consumer import GROUP
 from custsvc.notify.run import run_notify
-from custsvc.notify.sender import Policy
-from custsvc.workers.loop import Stop
+from custsvc.notify.sending.sender import Policy
+from custsvc.runtime.loop import Stop
 from tests.background import in_background
 
 # By its full name, by which a process that is made can import it too.

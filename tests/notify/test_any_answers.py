@@ -16,11 +16,10 @@ from pathlib import Path
 import pytest
 
 from custsvc.config import Settings
+from custsvc.notify.channels.server import Timeouts
 from custsvc.notify.run import run_notify
-from custsvc.notify.sender import Policy
-from custsvc.notify.server import Timeouts
-from custsvc.stores.base import Notification
-from custsvc.stores.ledger import SETTLED, Ledger
+from custsvc.notify.sending.sender import Policy
+from custsvc.ports.ledger import SETTLED, Ledger, Notification
 
 from .conftest import mail
 from .role import running, until

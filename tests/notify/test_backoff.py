@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from custsvc.workers.loop import backoff
+from custsvc.runtime.loop import backoff
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from custsvc.notify.breaker import Breaker
+from custsvc.notify.sending.breaker import Breaker
 
 
 class Clock:

@@ -13,17 +13,18 @@ import pytest
 from standardwebhooks import Webhook
 
 from custsvc.config import Settings
-from custsvc.kafka import Publisher
-from custsvc.notify import bounce
-from custsvc.notify.breaker import Breaker
-from custsvc.notify.channel import Channel
-from custsvc.notify.chat import AppriseChannel
-from custsvc.notify.gate import Gate, Limits
-from custsvc.notify.journal import Journal
-from custsvc.notify.sender import Policy, Sender
-from custsvc.notify.webhook import WebhookChannel
-from custsvc.stores.base import Ledger, Notification, Store
-from custsvc.workers.loop import Stop
+from custsvc.kafka.client import Publisher
+from custsvc.notify.channels import bounce
+from custsvc.notify.channels.channel import Channel
+from custsvc.notify.channels.chat import AppriseChannel
+from custsvc.notify.channels.webhook import WebhookChannel
+from custsvc.notify.sending.breaker import Breaker
+from custsvc.notify.sending.gate import Gate, Limits
+from custsvc.notify.sending.journal import Journal
+from custsvc.notify.sending.sender import Policy, Sender
+from custsvc.ports.ledger import Ledger, Notification
+from custsvc.ports.store import Store
+from custsvc.runtime.loop import Stop
 
 from .conftest import Sink
 from .role import created, notify, running, until

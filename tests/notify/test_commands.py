@@ -13,7 +13,8 @@ from typer.testing import CliRunner, Result
 from custsvc.cli import app
 from custsvc.config import Settings
 from custsvc.errors import CustsvcError, ExitCode
-from custsvc.stores.base import Ledger, Store
+from custsvc.ports.ledger import Ledger
+from custsvc.ports.store import Store
 
 from .conftest import Sink, mail
 
@@ -144,8 +145,8 @@ def test_addresses_are_suppressed_and_allowed_again(run: Run, store: Store, tmp_
 def test_a_preview_shows_what_an_event_would_send_and_sends_nothing(
     run: Run, sink: Sink, store: Store, ledger: Ledger
 ) -> None:
-    from custsvc.customer import Fields
-    from custsvc.service import Caller, CustomerService
+    from custsvc.domain.customers import Fields
+    from custsvc.service.customers import Caller, CustomerService
 
     customer = CustomerService(store.customers).create(Fields("Grace", "grace@example.com"), Caller("t"))
 

@@ -13,17 +13,18 @@ import orjson
 import pytest
 
 from custsvc.config import Settings
-from custsvc.customer import Customer, Fields, Stored
+from custsvc.domain.address import BadAddress, one_address
+from custsvc.domain.customers import Customer, Fields, Stored
+from custsvc.domain.events import ReceivedEvent, decode, new_change
 from custsvc.errors import ConfigurationError
-from custsvc.events import ReceivedEvent, decode, new_change
-from custsvc.notify import request, rules, templates
-from custsvc.notify.address import BadAddress, one_address
-from custsvc.notify.channel import BadMail
-from custsvc.notify.message import compose
-from custsvc.notify.rulefile import load
-from custsvc.notify.sender import Sender
-from custsvc.notify.smtp import _end_of_data
-from custsvc.stores.base import Ledger
+from custsvc.notify.channels.channel import BadMail
+from custsvc.notify.channels.message import compose
+from custsvc.notify.channels.smtp import _end_of_data
+from custsvc.notify.intake import request
+from custsvc.notify.rules import rules, templates
+from custsvc.notify.rules.file import load
+from custsvc.notify.sending.sender import Sender
+from custsvc.ports.ledger import Ledger
 
 from .conftest import Sink, mail, turns_until
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from custsvc.config import Settings
-from custsvc.customer import Customer, Fields, Stored, utc_now
-from custsvc.events import ReceivedEvent, decode, new_change
-from custsvc.notify.digest import Digests
-from custsvc.notify.notifications import notifications_of
-from custsvc.notify.rulefile import load
-from custsvc.notify.rules import Rules
-from custsvc.stores.base import Ledger, Notification
+from custsvc.domain.customers import Customer, Fields, Stored, utc_now
+from custsvc.domain.events import ReceivedEvent, decode, new_change
+from custsvc.notify.intake.digest import Digests
+from custsvc.notify.intake.notifications import notifications_of
+from custsvc.notify.rules.file import load
+from custsvc.notify.rules.rules import Rules
+from custsvc.ports.ledger import Ledger, Notification
 from tests.conftest import Backdoor
 
 HOUR = 3600.0

@@ -13,12 +13,12 @@ import pytest
 
 from custsvc.config import Settings
 from custsvc.errors import TemporaryError
-from custsvc.kafka import Publisher, ensure_topics
+from custsvc.kafka.client import Publisher, ensure_topics
 from custsvc.local import LocalServers
-from custsvc.notify.failed import FailedTopic
-from custsvc.notify.sender import Sender
-from custsvc.stores.ledger import Ledger
-from custsvc.workers.loop import Stop
+from custsvc.notify.intake.failed import FailedTopic
+from custsvc.notify.sending.sender import Sender
+from custsvc.ports.ledger import Ledger
+from custsvc.runtime.loop import Stop
 from tests.background import in_background
 
 from .conftest import IMPATIENT, Sink, mail, never, turns_until

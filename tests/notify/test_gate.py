@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from custsvc.errors import TemporaryError
-from custsvc.notify.gate import Gate, Limits
-from custsvc.notify.journal import Journal
-from custsvc.notify.refusal import is_gone
-from custsvc.notify.sender import Sender
-from custsvc.stores.base import Ledger, Notification, Store
-from custsvc.stores.ledger import EVERY_RULE, Advanced, Settlement
-from custsvc.workers.loop import Stop
+from custsvc.notify.channels.refusal import is_gone
+from custsvc.notify.sending.gate import Gate, Limits
+from custsvc.notify.sending.journal import Journal
+from custsvc.notify.sending.sender import Sender
+from custsvc.ports.ledger import EVERY_RULE, Advanced, Ledger, Notification, Settlement
+from custsvc.ports.store import Store
+from custsvc.runtime.loop import Stop
 from tests.conftest import Backdoor
 
 from .conftest import Sink, mail

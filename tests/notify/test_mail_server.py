@@ -11,10 +11,10 @@ import pytest
 
 from custsvc.config import Settings
 from custsvc.errors import ConfigurationError
+from custsvc.notify.channels.server import Server, Timeouts
+from custsvc.notify.channels.smtp import SmtpTransport
 from custsvc.notify.run import run_notify
-from custsvc.notify.server import Server, Timeouts
-from custsvc.notify.smtp import SmtpTransport
-from custsvc.workers.loop import Stop
+from custsvc.runtime.loop import Stop
 
 from .conftest import PATIENT
 from .scripted import DROP, Action, Asked, ScriptedSmtp, polite
@@ -250,8 +250,8 @@ def test_a_name_that_looks_like_an_encoded_word_is_shown_as_it_is(subject: str) 
     import email.policy
     from email.header import decode_header, make_header
 
-    from custsvc.notify.address import one_address
-    from custsvc.notify.message import compose
+    from custsvc.domain.address import one_address
+    from custsvc.notify.channels.message import compose
 
     from .conftest import mail
 
@@ -264,8 +264,8 @@ def test_a_name_that_looks_like_an_encoded_word_is_shown_as_it_is(subject: str) 
 def test_an_address_that_looks_like_an_encoded_word_is_no_other_one() -> None:
     import email
 
-    from custsvc.notify.address import one_address
-    from custsvc.notify.message import compose
+    from custsvc.domain.address import one_address
+    from custsvc.notify.channels.message import compose
 
     from .conftest import mail
 

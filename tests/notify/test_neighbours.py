@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from custsvc.notify.breaker import Breaker
-from custsvc.notify.sender import Sender
-from custsvc.stores.ledger import Ledger
+from custsvc.notify.sending.breaker import Breaker
+from custsvc.notify.sending.sender import Sender
+from custsvc.ports.ledger import Ledger
 
 from .conftest import Answer, Sink, drop, mail, turns_until
 

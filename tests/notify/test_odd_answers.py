@@ -11,18 +11,18 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from custsvc.notify.address import one_address
-from custsvc.notify.breaker import Breaker
-from custsvc.notify.channel import Outcome
-from custsvc.notify.gate import Gate, Limits
-from custsvc.notify.journal import Journal
-from custsvc.notify.mail import MailChannel
-from custsvc.notify.sender import Policy, Sender
-from custsvc.notify.smtp import Server, SmtpTransport
-from custsvc.notify.text import is_one_line
-from custsvc.stores.base import Notification, Store
-from custsvc.stores.ledger import Ledger, Settlement
-from custsvc.workers.loop import Stop
+from custsvc.domain.address import one_address
+from custsvc.domain.text import is_one_line
+from custsvc.notify.channels.channel import Outcome
+from custsvc.notify.channels.mail import MailChannel
+from custsvc.notify.channels.smtp import Server, SmtpTransport
+from custsvc.notify.sending.breaker import Breaker
+from custsvc.notify.sending.gate import Gate, Limits
+from custsvc.notify.sending.journal import Journal
+from custsvc.notify.sending.sender import Policy, Sender
+from custsvc.ports.ledger import Ledger, Notification, Settlement
+from custsvc.ports.store import Store
+from custsvc.runtime.loop import Stop
 
 from .conftest import PATIENT, mail, turns_until
 from .scripted import Asked, ScriptedSmtp, polite

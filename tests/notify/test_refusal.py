@@ -8,9 +8,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from custsvc.notify import bounce
-from custsvc.notify.refusal import GONE, is_gone
-from custsvc.notify.smtp import Server, SmtpTransport
+from custsvc.notify.channels import bounce
+from custsvc.notify.channels.refusal import GONE, is_gone
+from custsvc.notify.channels.smtp import Server, SmtpTransport
 
 from .conftest import PATIENT, Sink
 from .test_smtp import A, new_mail, yes

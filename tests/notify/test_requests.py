@@ -10,9 +10,9 @@ import orjson
 import pytest
 
 from custsvc.config import Settings
-from custsvc.notify.intake import Intake
-from custsvc.notify.rulefile import load
-from custsvc.workers.loop import Stop
+from custsvc.notify.intake.consumer import Intake
+from custsvc.notify.rules.file import load
+from custsvc.runtime.loop import Stop
 
 from .role import created
 

@@ -7,10 +7,10 @@ import itertools
 import pytest
 
 from custsvc.config import Settings
-from custsvc.notify.breaker import Breaker
-from custsvc.notify.retry import Retries
 from custsvc.notify.run import policy_of
-from custsvc.notify.suspects import Suspects
+from custsvc.notify.sending.breaker import Breaker
+from custsvc.notify.sending.retry import Retries
+from custsvc.notify.sending.suspects import Suspects
 
 from .test_breaker import Clock
 

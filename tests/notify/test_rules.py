@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from custsvc.config import Settings
-from custsvc.doctor import _rules as doctor_rules
+from custsvc.doctor.checks import _rules as doctor_rules
 from custsvc.errors import ConfigurationError
-from custsvc.notify import sample
-from custsvc.notify.notifications import notifications_of
+from custsvc.notify.channels.unsubscribe import UnsubscribeLinks
+from custsvc.notify.intake.notifications import notifications_of
 from custsvc.notify.preview import copy_defaults
-from custsvc.notify.rulefile import findings, load
-from custsvc.notify.rules import Rules
+from custsvc.notify.rules import sample
+from custsvc.notify.rules.file import findings, load
+from custsvc.notify.rules.rules import Rules
 from custsvc.notify.run import run_notify
-from custsvc.notify.unsubscribe import UnsubscribeLinks
-from custsvc.workers.loop import Stop
+from custsvc.runtime.loop import Stop
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 

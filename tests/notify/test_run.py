@@ -11,15 +11,15 @@ import orjson
 import pytest
 
 from custsvc.config import Settings
-from custsvc.customer import Fields, Stored, utc_now
+from custsvc.domain.customers import Fields, Stored, utc_now
+from custsvc.domain.events import decode, new_change
 from custsvc.errors import TemporaryError
-from custsvc.events import decode, new_change
-from custsvc.kafka import Publisher, Record
-from custsvc.notify.intake import Intake
-from custsvc.notify.rulefile import load
+from custsvc.kafka.client import Publisher, Record
+from custsvc.notify.intake.consumer import Intake
+from custsvc.notify.rules.file import load
 from custsvc.notify.run import run_notify
-from custsvc.stores.ledger import Ledger
-from custsvc.workers.loop import Stop
+from custsvc.ports.ledger import Ledger
+from custsvc.runtime.loop import Stop
 from tests.conftest import Backdoor
 from tests.sizes import sizes
 
@@ -204,7 +204,7 @@ def test_failures_wait_for_a_broker_that_is_down_and_are_published_once(
     settings: Settings, ledger: Ledger, publisher: Publisher, backdoor: Backdoor
 ) -> None:
     """N10; with a broker that is really down: test_full_size."""
-    from custsvc.notify.failed import FailedTopic
+    from custsvc.notify.intake.failed import FailedTopic
 
     ledger.add([mail(f"m{n}", customer=n) for n in range(50)])
     for claimed in ledger.claim(50, 60):

@@ -18,10 +18,10 @@ import psutil
 import pytest
 
 from custsvc.config import Settings
-from custsvc.kafka import Publisher
-from custsvc.notify.unsubscribe import UnsubscribeLinks
-from custsvc.stores.base import Ledger, Store
-from custsvc.stores.ledger import EVERY_RULE
+from custsvc.kafka.client import Publisher
+from custsvc.notify.channels.unsubscribe import UnsubscribeLinks
+from custsvc.ports.ledger import EVERY_RULE, Ledger
+from custsvc.ports.store import Store
 from tests.conftest import Backdoor
 from tests.notify.conftest import Sink, late, mail
 from tests.notify.role import LEASE, created, lag, notify, process, running, until

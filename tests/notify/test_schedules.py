@@ -15,15 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from custsvc.config import Settings
-from custsvc.customer import Customer, Fields, Stored, utc_now
-from custsvc.events import ReceivedEvent, decode, new_change
-from custsvc.notify import digest
-from custsvc.notify.digest import Digests
-from custsvc.notify.notifications import notifications_of
-from custsvc.notify.rulefile import load
-from custsvc.notify.rules import Rules
-from custsvc.stores.base import Ledger, Notification, Store
-from custsvc.stores.ledger import UNSETTLED, NotificationState, Settlement
+from custsvc.domain.customers import Customer, Fields, Stored, utc_now
+from custsvc.domain.events import ReceivedEvent, decode, new_change
+from custsvc.notify.intake import digest
+from custsvc.notify.intake.digest import Digests
+from custsvc.notify.intake.notifications import notifications_of
+from custsvc.notify.rules.file import load
+from custsvc.notify.rules.rules import Rules
+from custsvc.ports.ledger import UNSETTLED, Ledger, Notification, NotificationState, Settlement
+from custsvc.ports.store import Store
 from tests.conftest import Backdoor
 
 LEASE = 60.0

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from custsvc.errors import TemporaryError
-from custsvc.notify.breaker import Breaker
-from custsvc.notify.sender import Sender
-from custsvc.stores.base import Store
-from custsvc.stores.ledger import Ledger
-from custsvc.workers.loop import Stop
+from custsvc.notify.sending.breaker import Breaker
+from custsvc.notify.sending.sender import Sender
+from custsvc.ports.ledger import Ledger
+from custsvc.ports.store import Store
+from custsvc.runtime.loop import Stop
 from tests.chaos.faultproxy import FaultProxy
 
 from .conftest import IMPATIENT, PATIENT, Sink, drop, mail, never, turns_until

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from custsvc.domain.address import one_address
 from custsvc.errors import ConfigurationError, TemporaryError
-from custsvc.notify.address import one_address
-from custsvc.notify.message import Mail, compose
-from custsvc.notify.smtp import Server, SmtpTransport
+from custsvc.notify.channels.message import Mail, compose
+from custsvc.notify.channels.smtp import Server, SmtpTransport
 
 from .conftest import IMPATIENT, PATIENT, Answer, Sink, drop, never
 from .conftest import mail as row

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from custsvc.notify.smtp import Server, SmtpTransport, Timeouts
+from custsvc.notify.channels.smtp import Server, SmtpTransport, Timeouts
 
 from .conftest import PATIENT, Sink
 from .test_smtp import new_mail, yes

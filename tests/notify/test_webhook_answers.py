@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from custsvc.notify.channel import Outcome
-from custsvc.notify.webhook import WebhookChannel
-from custsvc.stores.base import Notification
+from custsvc.notify.channels.channel import Outcome
+from custsvc.notify.channels.webhook import WebhookChannel
+from custsvc.ports.ledger import Notification
 
 from .scripted import DROP, Action, ScriptedHttp, chunked, http
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from custsvc import extras
-from custsvc.extras import NotInstalled, needs, require
+from custsvc.runtime import extras
+from custsvc.runtime.extras import NotInstalled, needs, require
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from custsvc import kafka
 from custsvc.config import Settings
+from custsvc.kafka import client as kafka
 from custsvc.local import ports
 from tests.chaos.roles import Role, request, until
 from tests.setup.installed import Installed, NotHere, build_wheel
@@ -40,7 +40,7 @@ walk(typer.main.get_command(app), [])
 _ALL_MODULES = """
 import importlib, pkgutil
 import custsvc
-from custsvc.extras import NotInstalled
+from custsvc.runtime.extras import NotInstalled
 
 for module in pkgutil.walk_packages(custsvc.__path__, "custsvc.", onerror=lambda name: None):
     if module.name.endswith("__main__"):

@@ -8,9 +8,10 @@ from typing import Any
 import orjson
 import pytest
 
-from custsvc.customer import Fields
-from custsvc.service import Caller, CustomerService
-from custsvc.stores.base import CustomerFilter, Store
+from custsvc.domain.customers import Fields
+from custsvc.ports.customers import CustomerFilter
+from custsvc.ports.store import Store
+from custsvc.service.customers import Caller, CustomerService
 from custsvc.transfer.export import Format, export
 from custsvc.transfer.load import Options, Report, load
 from custsvc.transfer.meaning import Meaning

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from custsvc.errors import ExitCode
-from custsvc.seed import seed_customers
-from custsvc.stores.base import Store
+from custsvc.ports.store import Store
+from custsvc.transfer.seed import seed_customers
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

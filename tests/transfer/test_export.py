@@ -10,11 +10,12 @@ from typing import Any
 import orjson
 import pytest
 
-from custsvc.customer import Fields
+from custsvc.domain.customers import Fields
 from custsvc.errors import TemporaryError
-from custsvc.seed import seed_customers
-from custsvc.stores.base import CustomerFilter, Store
+from custsvc.ports.customers import CustomerFilter
+from custsvc.ports.store import Store
 from custsvc.transfer import export, sheet
+from custsvc.transfer.seed import seed_customers
 
 from .conftest import ME, Transfer
 

@@ -7,11 +7,11 @@ from typing import Any
 import orjson
 import pytest
 
-from custsvc.customer import Fields
+from custsvc.domain.customers import Fields
 from custsvc.errors import KeyMismatch, ValidationError
-from custsvc.idempotency import Keyed
-from custsvc.service import Caller
-from custsvc.stores.base import Store
+from custsvc.ports.store import Store
+from custsvc.service.customers import Caller
+from custsvc.service.idempotency import Keyed
 from custsvc.transfer import plan
 from custsvc.transfer.load import ImportRefused, PlanChanged
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from custsvc.errors import ExitCode, TemporaryError
-from custsvc.seed import seed_customers
-from custsvc.stores.base import Store
+from custsvc.ports.store import Store
 from custsvc.stores.postgres import connection as postgres
 from custsvc.transfer import export
+from custsvc.transfer.seed import seed_customers
 from tests.addresses import through
 from tests.chaos.faultproxy import FaultProxy
 

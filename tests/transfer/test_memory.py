@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from custsvc.seed import seed_customers
-from custsvc.stores.base import Store
+from custsvc.ports.store import Store
+from custsvc.transfer.seed import seed_customers
 
 MB = 2**20
 

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from custsvc.api.describe.events import asyncapi, event_schema
-from custsvc.customer import Customer as RealCustomer
-from custsvc.customer import Fields, Stored, utc_now
-from custsvc.events import APP_EVENT_TYPE, headers, new_change
+from custsvc.domain.customers import Customer as RealCustomer
+from custsvc.domain.customers import Fields, Stored, utc_now
+from custsvc.domain.events import APP_EVENT_TYPE, headers, new_change
 
 DOCS = Path(__file__).parents[2] / "docs"
 SCHEMA = event_schema()

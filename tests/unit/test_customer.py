@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from custsvc.customer import (
+from custsvc.domain.customers import (
     Customer,
     Fields,
     canonical_fields,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from custsvc.config import Settings
-from custsvc.doctor import _topic
-from custsvc.topics import Topic
+from custsvc.doctor.checks import _topic
+from custsvc.kafka.topics import Topic
 
 UPDATES = Settings().topic_updates
 OURS = {

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from custsvc.customer import Customer, Fields, Stored
+from custsvc.domain.customers import Customer, Fields, Stored
+from custsvc.domain.events import Change, decode, headers, new_change, new_event_id, stated_time
 from custsvc.errors import BadEvent, NewerSchema
-from custsvc.events import Change, decode, headers, new_change, new_event_id, stated_time
-from custsvc.kafka import record_time
+from custsvc.kafka.client import record_time
 from tests.sizes import sizes
 
 NOON = dt.datetime(2026, 11, 23, 12, 0, 0, 123000, dt.UTC)

@@ -13,12 +13,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from custsvc import metrics
 from custsvc.config import Settings
 from custsvc.errors import ConfigurationError, TemporaryError
-from custsvc.health import examine, is_well
 from custsvc.local import ports
-from custsvc.metrics_server import SILENCE, serving
+from custsvc.runtime import metrics
+from custsvc.runtime.health import examine, is_well
+from custsvc.runtime.metrics_server import SILENCE, serving
 
 
 def down() -> None:
@@ -66,7 +66,7 @@ def test_a_worker_whose_database_is_away_is_not_well() -> None:
 
 
 def test_a_worker_whose_loop_hangs_is_not_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("custsvc.metrics_server.SILENCE", -1.0)
+    monkeypatch.setattr("custsvc.runtime.metrics_server.SILENCE", -1.0)
     assert SILENCE > 0
     metrics.beat("hangs")
     with serving(Settings(metrics_port=ports.choose()), "relay", {}) as port:

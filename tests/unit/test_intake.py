@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from custsvc.api.asked import Admitted
-from custsvc.api.bodies import SPOOL_MAX, Overloaded, Room
-from custsvc.api.intake import IN_MEMORY, encoding_of, take
-from custsvc.api.problems import Problem
+from custsvc.http.asked import Admitted
+from custsvc.http.intake import IN_MEMORY, encoding_of, take
+from custsvc.http.problems import Problem
+from custsvc.serve.bodies import SPOOL_MAX, Overloaded, Room
 
 LIMIT = 1024 * 1024
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from custsvc import kafka, redact
+from custsvc import redact
 from custsvc.config import Settings, describe
 from custsvc.errors import ConfigurationError
+from custsvc.kafka import client as kafka
 
 SIGNED_IN = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN", "sasl.username": "ann"}
 OPTION = "CUSTSVC_KAFKA_OPTIONS__"

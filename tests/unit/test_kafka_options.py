@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import typer.main
 
-from custsvc import cli, kafka
+from custsvc import cli
 from custsvc.config import Settings
 from custsvc.errors import ConfigurationError
+from custsvc.kafka import client as kafka
 
 OPTION = "CUSTSVC_KAFKA_OPTIONS__"
 # Each as the environment has it, and what the error must name.

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from custsvc.api import lanes
-from custsvc.api.lanes import Lanes
-from custsvc.lane import here
+from custsvc.runtime.lane import here
+from custsvc.serve import lanes
+from custsvc.serve.lanes import Lanes
 
 
 class Server:

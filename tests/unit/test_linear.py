@@ -18,22 +18,24 @@ from markupsafe import escape
 from werkzeug.datastructures import MultiDict
 from werkzeug.test import create_environ
 
-from custsvc import events, logs, passwords, search
-from custsvc.api import messages
-from custsvc.api.cursors import Cursors
-from custsvc.api.guard import principal_of
-from custsvc.api.heads import _LIMITS, HEAD_MAX
-from custsvc.api.preconditions import not_modified, preconditions
-from custsvc.auth import KeyRing
-from custsvc.customer import Customer, Fields, Stored, canonical_fields
-from custsvc.notify import bounce
-from custsvc.notify import request as mail_request
-from custsvc.notify.address import one_address
-from custsvc.notify.plain import text_of
-from custsvc.notify.refusal import is_gone, reported_gone
-from custsvc.notify.text import body, one_line
-from custsvc.notify.unsubscribe import UnsubscribeLinks
-from custsvc.stores.base import Keys
+from custsvc.accounts import passwords
+from custsvc.accounts.keys import KeyRing
+from custsvc.domain import events, search
+from custsvc.domain.address import one_address
+from custsvc.domain.customers import Customer, Fields, Stored, canonical_fields
+from custsvc.domain.text import body, one_line
+from custsvc.http import messages
+from custsvc.http.cursors import Cursors
+from custsvc.http.guard import principal_of
+from custsvc.http.heads import _LIMITS, HEAD_MAX
+from custsvc.http.preconditions import not_modified, preconditions
+from custsvc.notify.channels import bounce
+from custsvc.notify.channels.refusal import is_gone, reported_gone
+from custsvc.notify.channels.unsubscribe import UnsubscribeLinks
+from custsvc.notify.intake import request as mail_request
+from custsvc.notify.intake.plain import text_of
+from custsvc.ports.accounts import Keys
+from custsvc.runtime import logs
 from custsvc.transfer import rows, sheet
 from custsvc.web import words
 from custsvc.web.forms import CustomerForm
@@ -46,7 +48,7 @@ PATTERNS = all_patterns()
 
 def test_the_patterns_of_the_package_are_found() -> None:
     assert len(PATTERNS) > 60
-    assert {"custsvc.api.messages", "custsvc.notify.plain", "custsvc.web.browser"} <= {
+    assert {"custsvc.http.messages", "custsvc.notify.intake.plain", "custsvc.web.browser"} <= {
         found.where.partition(":")[0] for found in PATTERNS
     }
 

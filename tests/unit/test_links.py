@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from custsvc.config import Settings
-from custsvc.links import elsewhere, kafka_in_clear, mail_in_clear
+from custsvc.runtime.links import elsewhere, kafka_in_clear, mail_in_clear
 
 HERE = ["", "/var/run/postgresql", "localhost", "127.0.0.1", "127.9.9.9", "::1", socket.gethostname()]
 ELSEWHERE = ["198.51.100.1", "2001:db8::1", "db.invalid", "0.0.0.0.0", "8.8.8.8", "..", "a" * 70, "ü\udcff"]

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from custsvc.errors import ConfigurationError, TemporaryError
-from custsvc.workers.loop import Stop, backoff, keep_trying
+from custsvc.runtime.loop import Stop, backoff, keep_trying
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from custsvc import metrics, metrics_server
 from custsvc.config import Settings
 from custsvc.errors import TemporaryError
+from custsvc.kafka.lag import Lags
 from custsvc.local import ports
-from custsvc.metrics_server import serving
-from custsvc.workers.lag import Lags
+from custsvc.runtime import metrics, metrics_server
+from custsvc.runtime.metrics_server import serving
 
 Get = Callable[[str], tuple[int, str]]
 
@@ -113,7 +113,9 @@ def test_it_listens_on_loopback_only() -> None:
 
 def test_every_metric_is_in_the_docs_and_those_in_the_docs_are_there() -> None:
     root = Path(__file__).parents[2]
-    code = "".join((root / "custsvc" / path).read_text() for path in ("metrics_server.py", "api/measure.py"))
+    paths = ["runtime/metrics_server.py", "serve/measure.py"]
+    paths += [f"{room}/gauges.py" for room in ("relay", "copies", "notify")]
+    code = "".join((root / "custsvc" / path).read_text() for path in paths)
     called = set(re.findall(r"`(custsvc_[a-z_]+)`", (root / "docs" / "metrics.md").read_text()))
 
     # The library puts the unit behind a counter, and `info` behind what is no number.

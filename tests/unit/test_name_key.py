@@ -8,10 +8,10 @@ import unicodedata
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from custsvc.api.cursors import _LONGEST, Cursors
-from custsvc.customer import INT64_MAX, NAME_MAX
-from custsvc.fold import folded
-from custsvc.name_key import is_name_key, name_key, name_prefix
+from custsvc.domain.customers import INT64_MAX, NAME_MAX
+from custsvc.domain.fold import folded
+from custsvc.domain.name_key import is_name_key, name_key, name_prefix
+from custsvc.http.cursors import _LONGEST, Cursors
 
 from ..ordering import IN_ORDER
 

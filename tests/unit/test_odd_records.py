@@ -7,11 +7,11 @@ from typing import Any
 import orjson
 import pytest
 
-from custsvc import feed
 from custsvc.cli.diff import Printer
-from custsvc.customer import Customer, Fields, utc_now
-from custsvc.events import new_change
-from custsvc.tail import Seen
+from custsvc.domain.customers import Customer, Fields, utc_now
+from custsvc.domain.events import new_change
+from custsvc.kafka import feed
+from custsvc.kafka.tail import Seen
 from custsvc.web.pipeline import _event
 from custsvc.web.topics import Found
 

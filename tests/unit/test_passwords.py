@@ -7,15 +7,15 @@ from statistics import median
 
 import pytest
 
-from custsvc import passwords
-from custsvc.errors import ValidationError
-from custsvc.passwords import (
+from custsvc.accounts import passwords
+from custsvc.accounts.passwords import (
     check_password,
     checked_name,
     checked_password,
     folded_name,
     hash_password,
 )
+from custsvc.errors import ValidationError
 
 
 def test_only_the_password_that_was_hashed_is_right() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from custsvc.recently import Recently
+from custsvc.runtime.cached import Recently
 
 
 class Clock:

@@ -18,10 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from custsvc import logs, redact
+from custsvc import redact
 from custsvc.config import Settings, describe
 from custsvc.errors import ConfigurationError, CustsvcError, TemporaryError
-from custsvc.notify.rulefile import load
+from custsvc.notify.rules.file import load
+from custsvc.runtime import logs
 
 # Each piece of a canary is long enough to be told from any other word.
 PIECES = st.sampled_from(("CanaryOne", "canary2two", "Kanar!", "ünïkanari", "0canary9"))

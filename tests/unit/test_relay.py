@@ -6,8 +6,8 @@ import datetime as dt
 
 import pytest
 
-from custsvc.events import CustomerEvent
-from custsvc.workers.relay import BATCH, batch_after
+from custsvc.domain.events import CustomerEvent
+from custsvc.relay.relay import BATCH, batch_after
 
 MB = 1_000_000
 

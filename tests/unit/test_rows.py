@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from custsvc.customer import Fields
+from custsvc.domain.customers import Fields
 from custsvc.errors import ValidationError
 from custsvc.transfer import sheet
 from custsvc.transfer.cells import fields_of

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from custsvc.fold import folded
-from custsvc.search import asked, stored_terms, terms_of
+from custsvc.domain.fold import folded
+from custsvc.domain.search import asked, stored_terms, terms_of
 
 from ..finding import FOUND, NOT_FOUND, OTHER_PHONES, PHONES, TYPED
 

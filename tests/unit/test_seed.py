@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import islice
 
-from custsvc.customer import canonical_fields
-from custsvc.seed import made_up
+from custsvc.domain.customers import canonical_fields
+from custsvc.transfer.seed import made_up
 
 
 def test_the_same_number_makes_the_same_customers() -> None:

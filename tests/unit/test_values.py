@@ -10,11 +10,11 @@ import pytest
 from rich.console import Console
 
 from custsvc.cli.diff import Printer
-from custsvc.customer import Customer, Fields, Stored, utc_now
-from custsvc.events import Change, ReceivedEvent, decode, new_change
-from custsvc.notify.rules import changed_names, field_changes
-from custsvc.tail import Seen
-from custsvc.verify import _fields
+from custsvc.copies.verify import _fields
+from custsvc.domain.customers import Customer, Fields, Stored, utc_now
+from custsvc.domain.events import Change, ReceivedEvent, decode, new_change
+from custsvc.kafka.tail import Seen
+from custsvc.notify.rules.rules import changed_names, field_changes
 from tests.values import LOOK_ALIKE
 
 

@@ -11,13 +11,14 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from custsvc import passwords
-from custsvc.api import create_app
-from custsvc.auth import new_key
+from custsvc.accounts import passwords
+from custsvc.accounts.keys import new_key
+from custsvc.accounts.passwords import hash_password
 from custsvc.config import Settings
-from custsvc.customer import utc_now
-from custsvc.passwords import hash_password
-from custsvc.stores.base import Role, Store, User
+from custsvc.domain.customers import utc_now
+from custsvc.ports.accounts import Role, User
+from custsvc.ports.store import Store
+from custsvc.serve import create_app
 
 PASSWORD = "correct horse battery"
 

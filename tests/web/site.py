@@ -20,8 +20,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, Playwright
 
 from custsvc.config import Settings
 from custsvc.local import LocalServers
+from custsvc.ports.store import Store
 from custsvc.stores import open_store
-from custsvc.stores.base import Store
 
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.datastructures import MultiDict
 
-from custsvc.customer import Fields, canonical_fields, edited
-from custsvc.service import Caller, CustomerService
-from custsvc.stores.base import Store
+from custsvc.domain.customers import Fields, canonical_fields, edited
+from custsvc.ports.store import Store
+from custsvc.service.customers import Caller, CustomerService
 from custsvc.web.forms import CustomerForm
 from tests.browser_form import Form, form_of
 from tests.customers import accepted

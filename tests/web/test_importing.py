@@ -11,8 +11,9 @@ from typing import Any
 import orjson
 from werkzeug.test import TestResponse
 
-from custsvc.service import Caller, CustomerService
-from custsvc.stores.base import CustomerFilter, CustomerQuery, Store
+from custsvc.ports.customers import CustomerFilter, CustomerQuery
+from custsvc.ports.store import Store
+from custsvc.service.customers import Caller, CustomerService
 from tests.browser_form import form_of
 
 from .conftest import Visitor, words
@@ -126,7 +127,7 @@ def test_a_plan_is_done_once_however_often_the_button_is_pressed(
 
 def test_a_row_of_an_older_version_is_a_conflict_that_the_plan_tells(ann: Visitor, store: Store) -> None:
     service = CustomerService(store.customers)
-    from custsvc.customer import Fields
+    from custsvc.domain.customers import Fields
 
     one = service.create(Fields("Ann"), Caller("me")).id
     service.replace(one, Fields("Theirs"), Caller("me"))

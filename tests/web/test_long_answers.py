@@ -12,16 +12,18 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from custsvc.api import create_app, permits, streams
-from custsvc.api.permits import Permits, Revoked
-from custsvc.api.problems import Problem
-from custsvc.api.streams import Streams
-from custsvc.auth import new_key
+from custsvc.accounts.keys import new_key
 from custsvc.config import Settings
-from custsvc.customer import Fields, utc_now
+from custsvc.domain.customers import Fields, utc_now
 from custsvc.errors import TemporaryError
-from custsvc.service import Caller, CustomerService
-from custsvc.stores.base import ApiKey, Store, User
+from custsvc.http import permits, streams
+from custsvc.http.permits import Permits, Revoked
+from custsvc.http.problems import Problem
+from custsvc.http.streams import Streams
+from custsvc.ports.accounts import ApiKey, User
+from custsvc.ports.store import Store
+from custsvc.serve import create_app
+from custsvc.service.customers import Caller, CustomerService
 from custsvc.transfer import export
 from custsvc.web import browser
 

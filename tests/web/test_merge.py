@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from custsvc.customer import Fields
+from custsvc.domain.customers import Fields
 from custsvc.web.merge import ABSENT, Clash, merge
 
 BASE = Fields("Ann", "ann@example.org", "1", {"tier": "tin", "lang": "de"})

@@ -9,11 +9,12 @@ import pytest
 from bson import json_util
 from flask import Flask
 
-from custsvc.api import create_app
 from custsvc.config import Settings
-from custsvc.notify.unsubscribe import UnsubscribeLinks
+from custsvc.notify.channels.unsubscribe import UnsubscribeLinks
+from custsvc.ports.accounts import Role, User
+from custsvc.ports.store import Store
+from custsvc.serve import create_app
 from custsvc.stores import open_store
-from custsvc.stores.base import Role, Store, User
 
 from .conftest import PASSWORD, Visitor
 

@@ -16,9 +16,9 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 from werkzeug.serving import make_server
 
-from custsvc.api import create_app
 from custsvc.config import Settings
-from custsvc.stores.base import Store
+from custsvc.ports.store import Store
+from custsvc.serve import create_app
 
 from .conftest import Visitor, words
 

@@ -12,9 +12,11 @@ from flask import Flask
 from werkzeug.datastructures import MultiDict
 from werkzeug.test import TestResponse
 
-from custsvc.customer import Fields
-from custsvc.service import Caller, CustomerService
-from custsvc.stores.base import CustomerFilter, CustomerQuery, Notification, Store
+from custsvc.domain.customers import Fields
+from custsvc.ports.customers import CustomerFilter, CustomerQuery
+from custsvc.ports.ledger import Notification
+from custsvc.ports.store import Store
+from custsvc.service.customers import Caller, CustomerService
 from tests.browser_form import form_of
 
 from .conftest import Visitor

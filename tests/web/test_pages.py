@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from custsvc.stores.base import Notification
+from custsvc.ports.ledger import Notification
 
 from .hard import HARD
 from .site import DEADLINE, Site, Watched, chromium, launch, until
@@ -436,7 +436,7 @@ def test_what_is_shown_is_exported(page: Page, site: Site) -> None:
 
 
 def test_a_record_that_nobody_could_read_is_shown_and_given_up(page: Page, site: Site) -> None:
-    from custsvc.kafka import Publisher, Record
+    from custsvc.kafka.client import Publisher, Record
 
     with Publisher(site.settings()) as publisher:
         publisher.send(site.env["CUSTSVC_TOPIC_UPDATES"], [Record(b"1", b"<b>no JSON</b>", [])])

@@ -9,10 +9,11 @@ from dataclasses import replace
 import pytest
 from flask import Flask
 
-from custsvc.api import create_app
 from custsvc.config import Settings
-from custsvc.customer import utc_now
-from custsvc.stores.base import Role, Store, User
+from custsvc.domain.customers import utc_now
+from custsvc.ports.accounts import Role, User
+from custsvc.ports.store import Store
+from custsvc.serve import create_app
 from custsvc.web import static
 
 from .conftest import PASSWORD, Visitor, words

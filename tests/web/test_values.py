@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 import pytest
 
-from custsvc.customer import Fields
-from custsvc.stores.base import Store
+from custsvc.domain.customers import Fields
+from custsvc.ports.store import Store
 from custsvc.web.forms import Pair, _as_text
 from custsvc.web.merge import merge
 from tests.values import LOOK_ALIKE

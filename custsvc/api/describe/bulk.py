@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..messages import JSON
+from ...http.messages import JSON
 from . import models
 from .operation import Answer, Operation, Parameter
 from .parameters import FILTERS, KEY, SHOWN, SORT, text

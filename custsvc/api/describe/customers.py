@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ..messages import JSON, MERGE_PATCH
+from ...http.messages import JSON, MERGE_PATCH
 from . import models
 from .operation import Answer, Operation, Parameter
 from .parameters import (

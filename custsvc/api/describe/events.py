@@ -15,7 +15,7 @@ from pydantic.json_schema import models_json_schema
 
 from ... import __version__
 from ...config import FIELDS
-from ...events import SCHEMA
+from ...domain.events import SCHEMA
 from .models import CustomerEvent, DeadLetterHeaders, EventHeaders, FailedMail, MailRequest
 
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"

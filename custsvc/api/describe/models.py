@@ -1,7 +1,7 @@
 """The shapes that go over the wire, as pydantic models: what the published documents are made from.
 
-They describe; the checks that decide are those of `custsvc.customer` and `custsvc.events`, whose limits are
-used here. Tests hold both against each other.
+They describe; the checks that decide are those of `custsvc.domain.customers` and `custsvc.domain.events`,
+whose limits are used here. Tests hold both against each other.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from ...customer import (
+from ...domain.customers import (
     EMAIL_MAX,
     INT64_MAX,
     METADATA_KEY_MAX,
@@ -21,7 +21,7 @@ from ...customer import (
     PHONE_MAX,
     SERVER_OWNED,
 )
-from ...events import SCHEMA
+from ...domain.events import SCHEMA
 
 # Text without control, hidden and unencodable characters, as a regular expression of JSON Schema.
 # The last two of each plane beyond the first are no characters; a pattern can only hold them as they are.

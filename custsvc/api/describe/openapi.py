@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from ... import __version__
-from ..codes import CODES
+from ...http.codes import CODES
 from .models import Problem
 from .operation import HEADERS, Registry
 from .operations import OPERATIONS, PATH_PARAMETERS, TAGS

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from ..codes import CODES
+from ...http.codes import CODES
 
 JsonSchema = dict[str, Any]
 # A model, a schema, `[model]` for an array of them, or a tuple of models for one of them.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final, get_args
 
-from ...customer import EMAIL_MAX, NAME_MAX
-from ...stores.base import SortField
-from ..lists import FIELDS
-from ..messages import LIMIT_DEFAULT, LIMIT_MAX
+from ...domain.customers import EMAIL_MAX, NAME_MAX
+from ...http.lists import FIELDS
+from ...http.messages import LIMIT_DEFAULT, LIMIT_MAX
+from ...ports.customers import SortField
 from .operation import Parameter
 
 _DELETED = Parameter(

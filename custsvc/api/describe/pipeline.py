@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ...events import APP_EVENT_TYPE
-from ..messages import JSON
+from ...domain.events import APP_EVENT_TYPE
+from ...http.messages import JSON
 from . import models
 from .operation import Answer, Operation, Parameter
 from .parameters import PAGE_LIMIT, header

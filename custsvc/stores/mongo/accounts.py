@@ -10,7 +10,7 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from ...errors import Conflict
-from ..base import Session, User
+from ...ports.accounts import Session, User
 from .connection import Connection, Document, make_collection
 
 

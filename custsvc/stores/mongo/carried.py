@@ -21,8 +21,8 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError
 
-from ... import crash
-from ..base import batches
+from ...runtime import crash
+from ..common.batches import batches
 from .connection import Document
 
 # A customer that is changed without end while no relay runs must not grow without end: what goes beyond

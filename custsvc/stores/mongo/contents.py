@@ -10,8 +10,8 @@ from bson import CodecOptions, Int64
 from bson.codec_options import DatetimeConversion
 from pymongo import ASCENDING
 
-from ..base import Digest, Row
-from ..digest import digest, line
+from ...ports.contents import Digest, Row
+from ..common.digest import digest, line
 from .connection import BULK_TIMEOUT, Connection, Document
 
 # Times as milliseconds: what is hashed, and quicker than datetimes.

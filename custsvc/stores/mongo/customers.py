@@ -19,11 +19,11 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
-from ... import crash
-from ...customer import Stored
+from ...domain.customers import Stored
+from ...domain.events import Change
 from ...errors import VersionConflict
-from ...events import Change
-from ..base import Answer
+from ...ports.customers import Answer
+from ...runtime import crash
 from . import carried
 from .answers import MongoAnswers
 from .connection import (

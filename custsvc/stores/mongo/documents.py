@@ -8,11 +8,11 @@ from bson import Int64
 from pymongo import UpdateOne
 from pymongo.database import Database
 
-from ... import crash
-from ...customer import Customer, Fields
-from ...events import ReceivedEvent
-from ...name_key import name_key
-from ...search import terms_of
+from ...domain.customers import Customer, Fields
+from ...domain.events import ReceivedEvent
+from ...domain.name_key import name_key
+from ...domain.search import terms_of
+from ...runtime import crash
 from .connection import Document
 
 _FILLED_AT_ONCE = 1000

@@ -8,7 +8,7 @@ from typing import Final
 
 from pymongo.errors import OperationFailure
 
-from ..base import Growth, Link
+from ...ports.store import Growth, Link
 from .connection import Connection, Document
 
 # The last so many changes say how fast they come.

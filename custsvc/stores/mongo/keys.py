@@ -9,7 +9,7 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from ...errors import Conflict
-from ..base import ApiKey
+from ...ports.accounts import ApiKey
 from .connection import Connection, Document, make_collection
 
 

@@ -18,7 +18,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError
 
-from ..ledger import (
+from ...ports.ledger import (
     ENOUGH,
     FARTHEST,
     LOOK_AT,
@@ -29,10 +29,10 @@ from ..ledger import (
     Advanced,
     Grown,
     Notification,
-    OneByOne,
     Overtaken,
     Settlement,
 )
+from ..common.one_by_one import OneByOne
 from .connection import Document
 from .records import COLLECTION, ORDER, MongoRecords, literal, notification, order
 

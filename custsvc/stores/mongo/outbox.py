@@ -24,10 +24,11 @@ from pymongo import ASCENDING
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
-from ... import crash
+from ...domain.events import CustomerEvent
 from ...errors import TemporaryError
-from ...events import CustomerEvent
-from ..base import Batch, Depth, Known, Sent, batches
+from ...ports.outbox import Batch, Depth, Known, Sent
+from ...runtime import crash
+from ..common.batches import batches
 from . import carried
 from .connection import BULK_TIMEOUT, Connection, Document, make_collection
 from .doorbell import Doorbell

@@ -20,12 +20,21 @@ from bson import Int64, MaxKey, MinKey, Regex
 from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.collation import Collation
 
-from ... import crash
-from ...customer import INT64_MAX, Stored, email_key, format_time, parse_time
-from ...name_key import is_name_key, name_prefix
-from ...search import Way, after_prefix, metadata_terms
-from ..base import LIVE, CustomerFilter, CustomerQuery, Deleted, Page, Position, SortField, TimeSpan
-from ..waiting import Waiting
+from ...domain.customers import INT64_MAX, Stored, email_key, format_time, parse_time
+from ...domain.name_key import is_name_key, name_prefix
+from ...domain.search import Way, after_prefix, metadata_terms
+from ...ports.customers import (
+    LIVE,
+    CustomerFilter,
+    CustomerQuery,
+    Deleted,
+    Page,
+    Position,
+    SortField,
+    TimeSpan,
+)
+from ...ports.waiting import Waiting
+from ...runtime import crash
 from . import carried
 from .connection import BULK_TIMEOUT, UNLIMITED, Connection, Document
 from .refill import MongoRefilling

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pymongo import DESCENDING
 
-from ..ledger import Suppression, storable
+from ...ports.ledger import Suppression, storable
 from .connection import Connection, Document
 
 # Compared with the server's clock, which also set the times.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from pymongo import ASCENDING, DESCENDING
 
-from ..ledger import (
+from ...ports.ledger import (
     AHEAD,
     DISCARDABLE,
     ERASED,

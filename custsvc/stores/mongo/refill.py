@@ -8,11 +8,11 @@ import pymongo
 from bson import MinKey
 from pymongo import ASCENDING, UpdateOne
 
-from ... import crash
-from ...name_key import name_key
-from ...search import stored_terms
-from ..refilling import Refilling
-from ..waiting import Waiting
+from ...domain.name_key import name_key
+from ...domain.search import stored_terms
+from ...ports.waiting import Waiting
+from ...runtime import crash
+from ..common.refilling import Refilling
 from .connection import UNLIMITED, Connection
 from .facts import MongoFacts
 

@@ -17,10 +17,10 @@ from pymongo import ReplaceOne, UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
-from ... import crash
+from ...domain.events import ReceivedEvent, newest
 from ...errors import Superseded, TemporaryError
-from ...events import ReceivedEvent, newest
-from ..base import Applied, Positions
+from ...ports.contents import Applied, Positions
+from ...runtime import crash
 from . import shadow
 from .connection import BULK_TIMEOUT, Connection, Document, make_collection, translated
 from .contents import MongoContents

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from ..rights import Doing, Need, RoleName, by_doings, needs
+from ...ports.rights import Doing, Need, RoleName, by_doings, needs
 from .connection import Connection, Document
 
 _NAMES: Final[Mapping[str, str | None]] = {"outbox_cursor": None}

@@ -12,9 +12,9 @@ import pymongo
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
-from ... import crash
 from ...errors import ConfigurationError, TemporaryError
-from ..waiting import Waiting
+from ...ports.waiting import Waiting
+from ...runtime import crash
 from .accounts import create_accounts
 from .answers import create_answers
 from .carried import create_carried

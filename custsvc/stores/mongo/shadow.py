@@ -17,7 +17,7 @@ from typing import Any, Final
 from pymongo.client_session import ClientSession
 from pymongo.errors import OperationFailure
 
-from ... import crash
+from ...runtime import crash
 from .connection import Connection
 from .lease import Lease
 

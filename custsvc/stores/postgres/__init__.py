@@ -6,9 +6,10 @@ import secrets
 from typing import Literal
 
 from ...errors import TemporaryError
-from ..base import Growth, Link, wrong_role
-from ..rights import RoleName
-from ..waiting import Waiting
+from ...ports.rights import RoleName
+from ...ports.store import Growth, Link
+from ...ports.waiting import Waiting
+from ..common.errors import wrong_role
 from . import growth, rights
 from .accounts import PostgresSessions, PostgresUsers
 from .answers import PostgresAnswers

@@ -7,7 +7,7 @@ import datetime as dt
 from psycopg2.errors import UniqueViolation
 
 from ...errors import Conflict
-from ..base import Session, User
+from ...ports.accounts import Session, User
 from .connection import Connections, Statement
 
 _USER = "name, password, role, created_on, disabled_on"

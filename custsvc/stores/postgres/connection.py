@@ -15,7 +15,7 @@ import psycopg2
 from psycopg2 import errors, extensions
 
 from ...errors import ConfigurationError, DataRefused, TemporaryError
-from ...lane import here
+from ...runtime.lane import here
 from . import pooler
 from .deadline import deadlines
 

@@ -8,11 +8,11 @@ from typing import Any
 from psycopg2 import sql
 from psycopg2.extras import execute_values
 
-from ...customer import INT64_MAX
-from ..base import Digest, Row
+from ...domain.customers import INT64_MAX
+from ...ports.contents import Digest, Row
 from .connection import Connections
 
-# The bytes that stand for a customer in a digest; `custsvc.stores.digest` makes the same ones.
+# The bytes that stand for a customer in a digest; `custsvc.stores.common.digest` makes the same ones.
 _LINE = r"""
     concat_ws(E'\x1f', id, version, deleted::int, name, coalesce(email, E'\x1e'), coalesce(phone, E'\x1e'),
         (extract(epoch FROM created_on) * 1000)::bigint, (extract(epoch FROM updated_on) * 1000)::bigint, doc)

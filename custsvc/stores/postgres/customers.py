@@ -11,10 +11,10 @@ import psycopg2
 from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 from psycopg2.extras import execute_values
 
-from ...customer import Stored, format_time
+from ...domain.customers import Stored, format_time
+from ...domain.events import Change, CustomerEvent
 from ...errors import KeyTaken, VersionConflict
-from ...events import Change, CustomerEvent
-from ..base import Answer
+from ...ports.customers import Answer
 from . import copying
 from .answers import ADD_ANSWER, answer_row, is_key_taken
 from .connection import ConnectionLost, Connections, Statement, temporary

@@ -6,8 +6,8 @@ import shutil
 from contextlib import suppress
 from typing import Final
 
-from ...links import elsewhere
-from ..base import Growth, Link
+from ...ports.store import Growth, Link
+from ...runtime.links import elsewhere
 from .connection import Connections
 
 # The last so many changes say how fast they come.

@@ -8,7 +8,7 @@ from typing import Any
 from psycopg2.errors import UniqueViolation
 
 from ...errors import Conflict
-from ..base import ApiKey
+from ...ports.accounts import ApiKey
 from .connection import Connections, Statement
 
 _COLUMNS = "prefix, sha256, name, role, created_on, expires_on, revoked_on"

@@ -14,7 +14,7 @@ from typing import Any
 from psycopg2 import extensions
 from psycopg2.extras import execute_values
 
-from ..ledger import (
+from ...ports.ledger import (
     ENOUGH,
     FARTHEST,
     LOOK_AT,
@@ -24,10 +24,10 @@ from ..ledger import (
     Advanced,
     Grown,
     Notification,
-    OneByOne,
     Overtaken,
     Settlement,
 )
+from ..common.one_by_one import OneByOne
 from .records import COLUMNS as _COLUMNS
 from .records import ORDER as _ORDER
 from .records import UNSETTLED_SQL as _UNSETTLED

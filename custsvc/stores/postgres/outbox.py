@@ -16,9 +16,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any, NamedTuple
 
+from ...domain.events import CustomerEvent
 from ...errors import ConfigurationError, TemporaryError
-from ...events import CustomerEvent
-from ..base import Batch, Depth, Known, Sent, restored
+from ...ports.outbox import Batch, Depth, Known, Sent
+from ..common.errors import restored
 from .connection import Connection, Connections, Statement, address, translated
 from .locks import try_lock
 

@@ -20,7 +20,7 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 from psycopg2.sql import SQL, Identifier
 
 from ...errors import ConfigurationError, Stopped, TemporaryError
-from ..waiting import Waiting
+from ...ports.waiting import Waiting
 from .connection import Connection, Connections, translated
 from .locks import try_lock
 

@@ -12,10 +12,19 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final, Literal, NamedTuple
 
-from ...customer import INT64_MAX, Stored, email_key, format_time
-from ...name_key import is_name_key, name_prefix
-from ...search import Way, after_prefix, metadata_terms
-from ..base import LIVE, CustomerFilter, CustomerQuery, Deleted, Page, Position, SortField, TimeSpan
+from ...domain.customers import INT64_MAX, Stored, email_key, format_time
+from ...domain.name_key import is_name_key, name_prefix
+from ...domain.search import Way, after_prefix, metadata_terms
+from ...ports.customers import (
+    LIVE,
+    CustomerFilter,
+    CustomerQuery,
+    Deleted,
+    Page,
+    Position,
+    SortField,
+    TimeSpan,
+)
 from .connection import Connections, Statement
 from .refill import PostgresRefilling
 

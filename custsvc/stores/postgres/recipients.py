@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..ledger import Suppression, storable
+from ...ports.ledger import Suppression, storable
 from .connection import Connections
 
 _COLUMNS = "address, reason, detail, created_on, expires_on"

@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 
-from ..ledger import (
+from ...ports.ledger import (
     AHEAD,
     DISCARDABLE,
     ERASED,

@@ -7,11 +7,11 @@ from typing import Final
 from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 from psycopg2.extras import execute_values
 
-from ... import crash
-from ...name_key import name_key
-from ...search import stored_terms
-from ..refilling import Refilling
-from ..waiting import Waiting
+from ...domain.name_key import name_key
+from ...domain.search import stored_terms
+from ...ports.waiting import Waiting
+from ...runtime import crash
+from ..common.refilling import Refilling
 from .connection import Connections
 from .facts import PostgresFacts
 from .rows import tsvector

@@ -12,10 +12,10 @@ import psycopg2
 from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 from psycopg2.extras import execute_values
 
-from ... import crash
+from ...domain.events import ReceivedEvent, newest
 from ...errors import Superseded, TemporaryError
-from ...events import ReceivedEvent, newest
-from ..base import Applied, Positions
+from ...ports.contents import Applied, Positions
+from ...runtime import crash
 from . import copying, shadow
 from .connection import Connections, refused, temporary
 from .contents import PostgresContents

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from ..rights import Doing, Need, RoleName, by_doings, needs
+from ...ports.rights import Doing, Need, RoleName, by_doings, needs
 from .connection import Connections
 
 _NAMES: Final[Mapping[str, str | None]] = {"position": "replica_position", "counter": None}

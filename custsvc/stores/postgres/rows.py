@@ -8,10 +8,10 @@ from typing import Any, Final
 from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 from psycopg2.extras import execute_values
 
-from ...customer import Customer, Fields, format_time
-from ...events import Change, ReceivedEvent
-from ...name_key import name_key
-from ...search import terms_of
+from ...domain.customers import Customer, Fields, format_time
+from ...domain.events import Change, ReceivedEvent
+from ...domain.name_key import name_key
+from ...domain.search import terms_of
 from . import copying
 
 COPIED: Final = (

@@ -14,9 +14,9 @@ from psycopg2.errors import InsufficientPrivilege, InvalidSchemaName
 from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 from psycopg2.sql import SQL, Identifier
 
-from ... import crash
 from ...errors import ConfigurationError
-from ..waiting import Waiting
+from ...ports.waiting import Waiting
+from ...runtime import crash
 from .connection import Connections
 from .patient import Migrator, migrator
 from .queries import LIST_INDEXES

@@ -14,7 +14,7 @@ from typing import Final
 
 from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 
-from ... import crash
+from ...runtime import crash
 from .connection import Connections
 from .locks import try_lock
 from .rows import COPIED

@@ -1,0 +1,82 @@
+"""Dead letters: records that can never be read go to a topic of their own, and a flood of them stops all.
+
+A dead letter has the original's key, value and headers, byte for byte, and beside them why it could not be
+read and where it was, so that it can be sent again to where it came from.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import BadEvent, TooManyBadRecords
+from ..kafka.client import Publisher, Record
+from ..kafka.consume import coordinates
+from ..kafka.record import Headers, headers_of
+from ..runtime.loop import Stop
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "dead_"
+_SHOWN = 10
+
+
+class DeadLetters:
+    """Buries what cannot be read, and judges whether it still is the exception.
+
+    Each bad record adds one to a score and each good one takes one off. A score above `limit` means that the
+    topic is broken rather than a record, and going on would move everything to the dead-letter topic.
+    """
+
+    def __init__(self, publisher: Publisher, topic: str, stop: Stop, limit: int) -> None:
+        self._publisher = publisher
+        self._topic = topic
+        self._stop = stop
+        self._limit = limit
+        self._score = 0
+
+    def judge(self, message: Any, bad: BadEvent | None = None) -> None:
+        """Count a good record or a bad one. Raises TooManyBadRecords when it is one too many."""
+        self._score = self._score + 1 if bad else max(0, self._score - 1)
+        if self._score > self._limit:
+            raise TooManyBadRecords(
+                f"too many bad records: {self._score:,} more than good ones up to {coordinates(message)}, "
+                f"the last one because {bad}",
+                fix="mend what writes to the topic; or let them pass to the dead-letter topic with "
+                "CUSTSVC_MAX_BAD_RECORDS",
+            )
+
+    def bury(self, dead: Sequence[Record]) -> None:
+        """Put them on the dead-letter topic; they are there when this returns."""
+        self._publisher.send(self._topic, dead, give_up=self._stop.asked)
+        for record in dead[:_SHOWN]:
+            logger.error(
+                "A record cannot be read and went to %s",
+                self._topic,
+                extra={"action": "dead_letter", **_about(record)},
+            )
+        if len(dead) > _SHOWN:
+            more = len(dead) - _SHOWN
+            logger.error("… and %d more", more, extra={"action": "dead_letter", "count": more})
+
+
+def dead_letter(message: Any, bad: BadEvent) -> Record:
+    """The record's own bytes with the reason and its coordinates beside them."""
+    about = {
+        "reason": str(bad).encode(),
+        "class": bad.reason_class.encode(),
+        "topic": message.topic().encode(),
+        "partition": b"%d" % message.partition(),
+        "offset": b"%d" % message.offset(),
+    }
+    said: Headers = [(PREFIX + name, value) for name, value in about.items()]
+    return Record(message.key(), message.value(), headers_of(message) + said)
+
+
+def _about(record: Record) -> dict[str, str]:
+    return {
+        name: value.decode("utf-8", "replace")
+        for name, value in record.headers
+        if name.startswith(PREFIX) and isinstance(value, bytes)
+    }

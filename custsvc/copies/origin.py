@@ -1,0 +1,86 @@
+"""Where a copy's events come from: one source, by one topic, for good.
+
+A copy that took events of two sources would hold neither; one that took those of its own database would send
+a change round in circles. So the first source is remembered in the copy, and another one is refused. So is
+a topic that was made anew: what was on the old one and never read would be missing without a word.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..config import Settings
+from ..domain.events import SOURCE_HEADER
+from ..errors import ConfigurationError, PositionLost
+from ..kafka import client as kafka
+from ..kafka.record import header
+from ..ports.store import Store
+
+SOURCE = "copy-of"
+_TOPIC = "copy-topic:"
+_LOST = "copy-lost:"
+
+
+class Origin:
+    """The source and the topic of one copy."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self._settings = settings
+        self._facts = store.facts
+        self._itself = store.outbox.source()
+        self._source: bytes | None = None
+
+    def check_topic(self) -> None:
+        """Raise PositionLost where the topic is not the one that this copy was filled from.
+
+        So too where it once was found to lack what the copy had to read next: it may have grown since, and
+        looks whole.
+        """
+        topic = self._settings.topic_updates
+        topic_id, _ = kafka.layout(kafka.admin(self._settings), topic, self._settings.kafka_servers)
+        was = self._facts.keep(_TOPIC + topic, topic_id) if topic_id else ""
+        if was and was != topic_id:
+            raise PositionLost(f"the topic {topic} was deleted and made anew since this copy was filled")
+        if loss := self._facts.get(_LOST + topic):
+            raise PositionLost(loss)
+
+    def remember_loss(self, loss: PositionLost) -> None:
+        """Note that this copy misses something, until it is filled anew."""
+        self._facts.keep(_LOST + self._settings.topic_updates, str(loss))
+
+    def check(self, messages: list[Any]) -> None:
+        """Raise ConfigurationError where a batch comes from another source. Looks at both of its ends."""
+        for message in messages[:1] + messages[-1:]:
+            source = header(message, SOURCE_HEADER)
+            if source is not None and source != self._source:
+                self._meet(source)
+
+    def _meet(self, source: bytes) -> None:
+        name = source.decode("utf-8", "replace")
+        if name == self._itself:
+            raise ConfigurationError(
+                f"the events on {self._settings.topic_updates} come from this very database ({name})",
+                fix="point the copy at another database, or give each direction a topic of its own",
+            )
+        known = self._facts.keep(SOURCE, name)
+        if known != name:
+            raise ConfigurationError(
+                f"{self._settings.topic_updates} has events of {name}, and this is a copy of {known}",
+                fix="give each source a topic of its own; or, if the source has moved, fill the copy anew: "
+                "custsvc replicate --rebuild",
+            )
+        self._source = source
+
+
+def is_another_topic(settings: Settings, store: Store) -> bool:
+    """Whether the topic was made anew since the copy was filled from it; False where nobody knows."""
+    topic = settings.topic_updates
+    topic_id, _ = kafka.layout(kafka.admin(settings), topic, settings.kafka_servers)
+    return bool(topic_id) and store.facts.get(_TOPIC + topic) not in (None, topic_id)
+
+
+def forget(settings: Settings, store: Store) -> None:
+    """The copy is filled anew: from whatever source and topic there are now."""
+    store.facts.drop(SOURCE)
+    store.facts.drop(_TOPIC + settings.topic_updates)
+    store.facts.drop(_LOST + settings.topic_updates)

@@ -1,0 +1,217 @@
+"""Where the pipeline is: what `verify` waits for and what `status` shows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ..config import Settings
+from ..errors import CustsvcError
+from ..kafka import client as kafka
+from ..ports.store import Store
+from ..relay.loss import loss_of
+from ..relay.parked import parked
+from ..relay.replay import Replay
+from .dead_letters import DeadLetter, DeadLetterBox, customers_of
+from .replicate import group
+from .verify import Pipeline, last_results
+
+# The database's clock and ours may differ by this much before `verify` believes too early.
+_CLOCK_SLACK = 1.0
+
+
+@contextmanager
+def pipeline(settings: Settings, source: Store, copy: Store) -> Iterator[Pipeline]:
+    """The way from `source` to `copy`, for `verify`."""
+    servers, topic = settings.kafka_servers, settings.topic_updates
+    client = kafka.consumer(settings, "custsvc-verify-unused")
+
+    def published(seconds: float) -> bool:
+        depth = source.outbox.depth()
+        return depth.waiting == 0 or depth.oldest_age < seconds - _CLOCK_SLACK
+
+    def ends() -> dict[int, int]:
+        marks = kafka.all_watermarks(client, topic, servers)
+        return readable_ends(client, topic, marks, copy.replica.positions(topic), servers)
+
+    try:
+        yield Pipeline(published, ends, lambda: copy.replica.positions(topic))
+    finally:
+        client.close()
+
+
+def readable_ends(
+    client: kafka.Consumer,
+    topic: str,
+    marks: Mapping[int, tuple[int, int]],
+    positions: Mapping[int, int],
+    servers: str,
+) -> dict[int, int]:
+    """Per partition where reading from these positions ends: the position itself where no record follows.
+
+    An end may hold marks of transactions, which take offsets and are no records.
+    """
+    more = _unread(client, topic, marks, positions, servers)
+    return {
+        part: high if part in more else min(positions.get(part, 0), high) for part, (_, high) in marks.items()
+    }
+
+
+def _unread(
+    client: kafka.Consumer,
+    topic: str,
+    marks: Mapping[int, tuple[int, int]],
+    positions: Mapping[int, int],
+    servers: str,
+) -> dict[int, int]:
+    """The partitions with records behind these positions, and the time of the first in milliseconds."""
+    ranges = {part: (max(positions.get(part, low), low), high) for part, (low, high) in marks.items()}
+    return kafka.with_records(client, topic, ranges, servers)
+
+
+@contextmanager
+def resending(settings: Settings, source: Store) -> Iterator[Callable[[Sequence[int]], object]]:
+    """A function that sends customers of the source again, for `verify` to mend a copy with."""
+    with kafka.Publisher(settings) as publisher:
+        replay = Replay(settings, source, publisher)
+        yield lambda ids: replay.send(tuple(ids))
+
+
+def send_again(settings: Settings, source: Store, box: DeadLetterBox, letters: Sequence[DeadLetter]) -> None:
+    """Send dead letters to where they came from, and behind them the customers they tell of as they are now.
+
+    What a copy has missed meanwhile comes with those. Raises Conflict where one was settled already.
+    """
+    box.retry(letters)
+    if customers := customers_of(letters):
+        with resending(settings, source) as again:
+            again(customers)
+
+
+def steps(settings: Settings, store: Store) -> list[dict[str, Any]]:
+    """What waits at each step, in the order of the flow."""
+    return [step for _, ask in _questions(settings, store) for step in ask()]
+
+
+def known_steps(settings: Settings, store: Store) -> tuple[list[dict[str, Any]], list[CustsvcError]]:
+    """`steps`, as far as the servers that are asked answer, and why the others are not known."""
+    found: list[dict[str, Any]] = []
+    problems: list[CustsvcError] = []
+    for name, ask in _questions(settings, store):
+        try:
+            found += ask()
+        except CustsvcError as exc:
+            problems.append(exc)
+            found.append({"step": name, "waiting": None, "oldest_seconds": None, "detail": str(exc)})
+    return found, problems
+
+
+Steps = list[dict[str, Any]]
+
+
+def _questions(settings: Settings, store: Store) -> list[tuple[str, Callable[[], Steps]]]:
+    """What is asked of one server each, and what the answer tells of."""
+    return [
+        ("outbox", lambda: _outbox(store)),
+        ("consumers", lambda: _consumers(settings)),
+        ("notifications", lambda: _mails(store)),
+        ("source", lambda: _parked(store) + _loss(store, settings.topic_updates) + _checks(store)),
+    ]
+
+
+def _outbox(store: Store) -> Steps:
+    depth = store.outbox.depth()
+    return [
+        {
+            "step": "outbox",
+            "waiting": depth.waiting,
+            "oldest_seconds": round(depth.oldest_age, 3),
+            "detail": f"{store.name}: events not on Kafka yet",
+        }
+    ]
+
+
+def _consumers(settings: Settings) -> Steps:
+    topic = settings.topic_updates
+    client = kafka.consumer(settings, "custsvc-status-unused")
+    try:
+        marks = kafka.all_watermarks(client, topic, settings.kafka_servers)
+    finally:
+        client.close()
+    return [_lag(settings, name, topic, marks) for name in _groups(settings)]
+
+
+def _mails(store: Store) -> Steps:
+    return [
+        {"step": "notifications", "waiting": count, "oldest_seconds": None, "detail": state}
+        for state, count in sorted(store.ledger.counts().items())
+    ]
+
+
+def _groups(settings: Settings) -> list[str]:
+    """The groups that consume events: every copy there is, and notify."""
+    usual = [group(settings.other_backend), "custsvc-notify"]
+    # Held until the answer is there: a client that nobody holds is ended.
+    client = kafka.admin(settings)
+    try:
+        listed = client.list_consumer_groups(request_timeout=kafka.TIMEOUT).result()
+    except kafka.KafkaException:
+        # The stand-in in memory does not know the question.
+        return usual
+    copies = {each.group_id for each in listed.valid if each.group_id.startswith(group(""))}
+    return [*sorted({usual[0], *copies}), usual[1]]
+
+
+def _checks(store: Store) -> list[dict[str, Any]]:
+    """How the last comparison of each copy went."""
+    return [
+        {
+            "step": f"verify {last['copy']}",
+            "waiting": last["different"] + last["behind"],
+            "oldest_seconds": None,
+            "detail": f"customers not as in the source, of {last['compared']:,} compared at {last['time']}",
+        }
+        for last in last_results(store.facts)
+    ]
+
+
+def _parked(store: Store) -> list[dict[str, Any]]:
+    waiting = parked(store.facts)
+    about = "customers whose event is bigger than the topic takes"
+    step = {"step": "parked", "waiting": len(waiting), "oldest_seconds": None, "detail": about}
+    return [step] if waiting else []
+
+
+def _loss(store: Store, topic: str) -> list[dict[str, Any]]:
+    """The partitions that have lost their end, until all of it is sent again."""
+    loss = loss_of(store.facts, topic)
+    if loss is None:
+        return []
+    waiting = 0 if loss.done else len(loss.partitions)
+    return [{"step": "topic", "waiting": waiting, "oldest_seconds": None, "detail": str(loss)}]
+
+
+def _lag(settings: Settings, name: str, topic: str, marks: dict[int, tuple[int, int]]) -> dict[str, Any]:
+    servers = settings.kafka_servers
+    client = kafka.consumer(settings, name)
+    try:
+        committed = client.committed(
+            [kafka.TopicPartition(topic, part) for part in marks], timeout=kafka.TIMEOUT
+        )
+        positions = {p.partition: p.offset for p in committed if p.offset >= 0}
+        unread = _unread(client, topic, marks, positions, servers)
+    except kafka.KafkaException as exc:
+        raise kafka.failure(exc, servers) from exc
+    finally:
+        client.close()
+    lag = sum(marks[part][1] - max(positions.get(part, 0), marks[part][0]) for part in unread)
+    oldest = max(0.0, time.time() - min(unread.values()) / 1000) if unread else 0.0
+    known = bool(positions)
+    return {
+        "step": name,
+        "waiting": lag,
+        "oldest_seconds": round(oldest, 3),
+        "detail": "records not consumed yet" if known else "has not consumed anything yet",
+    }

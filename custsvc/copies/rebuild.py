@@ -1,0 +1,248 @@
+"""Rebuild: fills a copy anew beside itself, proves the new one, and swaps it in while the old one serves.
+
+The new copy begins at the topic's ends as they were before the source was read: whatever is on the topic
+before them was committed, so it is in what is read, and what comes after is applied by version. So no
+snapshot needs to be held open, and reading the source may stop and go on. Without a source, where that is
+out of reach, it is filled from the compacted topic alone.
+
+Killed at any point and given again, it goes on where it was; until the swap the old copy is not touched.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import orjson
+
+from .. import __version__
+from ..config import Settings
+from ..domain.customers import utc_now
+from ..domain.events import ReceivedEvent, decode, snapshot
+from ..errors import (
+    BadEvent,
+    CheckFailed,
+    ConfigurationError,
+    Conflict,
+    PositionLost,
+    Stopped,
+    TemporaryError,
+)
+from ..kafka import client as kafka
+from ..ports.contents import Replica, Row
+from ..ports.store import Store
+from ..runtime import crash
+from ..runtime.loop import Stop
+from .origin import forget, is_another_topic
+from .pipeline import pipeline
+from .verify import Pipeline, Report, verify
+
+logger = logging.getLogger(__name__)
+
+_PAGE = 5000
+_FACT = "rebuild"
+_ACTOR = "custsvc rebuild"
+# Seconds for which the old copy is kept from going on; each try needs a small part of it.
+_HOLD = 6.0
+_TRIES = 10
+
+
+class Rebuild:
+    """Fills one copy anew. `progress` is told how many customers, without a source how many records."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        copy: Store,
+        source: Store | None,
+        *,
+        stop: Stop | None = None,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._settings = settings
+        self._topic = settings.topic_updates
+        self._copy = copy
+        self._source = source
+        self._stop = stop or Stop()
+        self._progress = progress
+        self._client = kafka.consumer(settings, "custsvc-rebuild-unused")
+
+    def run(self) -> Report | None:
+        """Fill, prove and swap; the proof's report, None where there is no source to prove it by.
+
+        Raises Conflict while another process does the same, CheckFailed where the new copy is not what the
+        source is, Stopped when stop is asked.
+        """
+        try:
+            self._check_source()
+            with self._copy.replica.rebuilding() as alone:
+                if not alone:
+                    raise Conflict(
+                        "another process fills this copy anew",
+                        fix="wait for it; or stop it, and the same command goes on",
+                    )
+                shadow = self._begin()
+                stranded = self._is_stranded()
+                self._fill(shadow)
+                self._catch_up(shadow)
+                report = self._prove(shadow)
+                crash.point("rebuild.proven")
+                self._swap(shadow, anyway=stranded)
+            return report
+        finally:
+            self._client.close()
+
+    def _check_source(self) -> None:
+        # An empty database, or another copy, would be taken for all there is.
+        if self._source is not None and self._source.facts.get("role") != "source":
+            raise ConfigurationError(
+                f"the {self._source.name} database is no system of record",
+                fix="name the database that is: custsvc replicate --rebuild --source NAME",
+            )
+
+    # -- filling --------------------------------------------------------------------------------------------
+
+    def _begin(self) -> Replica:
+        """The shadow, as it was left or new, standing at a place of the topic that it can be filled from."""
+        replica = self._copy.replica
+        shadow = replica.shadow()
+        # One that was killed may have left it held.
+        replica.hold(0)
+        known = self._remembered()
+        if known["like"] == self._like() and self._can_go_on(shadow):
+            logger.info("Going on after customer %d", known["after"], extra={"action": "rebuild"})
+            return shadow
+        replica.drop_shadow()
+        shadow = replica.shadow()
+        edge = 0 if self._source is None else 1
+        shadow.apply([], self._topic, {part: marks[edge] for part, marks in self._marks().items()})
+        self._remember(0)
+        return shadow
+
+    def _like(self) -> list[str]:
+        """What a shadow is filled from, and by what: one that was begun otherwise is begun anew."""
+        return [self._source.outbox.source() if self._source else "", self._topic, __version__]
+
+    def _can_go_on(self, shadow: Replica) -> bool:
+        """Whether the topic still holds what the shadow has to read next."""
+        positions, marks = shadow.positions(self._topic), self._marks()
+        return set(positions) == set(marks) and all(
+            low <= positions[part] <= high for part, (low, high) in marks.items()
+        )
+
+    def _remember(self, after: int) -> None:
+        self._copy.facts.put(_FACT, orjson.dumps({"like": self._like(), "after": after}).decode())
+
+    def _remembered(self) -> dict[str, Any]:
+        known: dict[str, Any] = orjson.loads(self._copy.facts.get(_FACT) or '{"like": null, "after": 0}')
+        return known
+
+    def _fill(self, shadow: Replica) -> None:
+        if self._source is None:
+            return
+        after = self._remembered()["after"]
+        while rows := self._source.replica.scan(after, _PAGE):
+            self._check_stop()
+            shadow.apply([_as_event(row) for row in rows], self._topic, {})
+            crash.point("rebuild.filling")
+            after = rows[-1].id
+            self._remember(after)
+            self._progress(len(rows))
+
+    def _catch_up(self, shadow: Replica) -> None:
+        """Apply what the topic has more than the shadow, up to its ends as they are now."""
+        positions, marks = shadow.positions(self._topic), self._marks()
+        if lost := [part for part, (low, _) in marks.items() if positions.get(part, 0) < low]:
+            raise PositionLost(
+                f"partitions {lost} of {self._topic} lost what the new copy has to read next",
+                fix="run it again: it begins anew",
+            )
+        ranges = {part: (positions.get(part, 0), high) for part, (_, high) in marks.items()}
+        batch: list[Any] = []
+        for message in kafka.read_ranges(self._client, self._topic, ranges, self._settings.kafka_servers):
+            batch.append(message)
+            if len(batch) >= _PAGE:
+                self._apply(shadow, batch)
+                batch = []
+        self._apply(shadow, batch)
+        # Offsets without a record, as compaction leaves them, are behind it too.
+        shadow.apply([], self._topic, {part: high for part, (_, high) in marks.items()})
+
+    def _apply(self, shadow: Replica, messages: Sequence[Any]) -> None:
+        self._check_stop()
+        positions = {message.partition(): message.offset() + 1 for message in messages}
+        shadow.apply(list(_readable(messages)), self._topic, positions)
+        if self._source is None:
+            self._progress(len(messages))
+
+    # -- proving and swapping -------------------------------------------------------------------------------
+
+    def _prove(self, shadow: Replica) -> Report | None:
+        if self._source is None:
+            return None
+
+        def positions() -> dict[int, int]:
+            self._catch_up(shadow)
+            return shadow.positions(self._topic)
+
+        with pipeline(self._settings, self._source, self._copy) as way:
+            report = verify(
+                self._source.replica,
+                shadow,
+                Pipeline(way.published, way.ends, positions),
+                progress=lambda _: self._check_stop(),
+            )
+        if report.differences:
+            self._copy.facts.drop(_FACT)
+            raise CheckFailed(
+                f"the new copy differs from the source in {len(report.differences)} customers; the old stays",
+                fix="run it again: it begins anew; if it differs again, this is a bug to be told",
+            )
+        return report
+
+    def _is_stranded(self) -> bool:
+        """Whether the old copy stands where the topic never was: it was made anew, or has lost its end."""
+        live, marks = self._copy.replica.positions(self._topic), self._marks()
+        beyond = any(part not in marks or offset > marks[part][1] for part, offset in live.items())
+        return beyond or is_another_topic(self._settings, self._copy)
+
+    def _swap(self, shadow: Replica, *, anyway: bool) -> None:
+        for _ in range(_TRIES):
+            self._catch_up(shadow)
+            # What little came meanwhile is applied while the old copy stands still.
+            self._copy.replica.hold(_HOLD)
+            self._catch_up(shadow)
+            if self._copy.replica.swap(self._topic, anyway=anyway):
+                forget(self._settings, self._copy)
+                self._copy.facts.drop(_FACT)
+                logger.info("The new copy serves", extra={"action": "rebuilt"})
+                return
+        raise TemporaryError(
+            "the old copy is always further than the new one",
+            dependency="kafka",
+            fix="run it again, best while little changes: it goes on where it was",
+        )
+
+    def _marks(self) -> dict[int, tuple[int, int]]:
+        return kafka.all_watermarks(self._client, self._topic, self._settings.kafka_servers)
+
+    def _check_stop(self) -> None:
+        if self._stop.asked():
+            raise Stopped("the rebuild was stopped; the same command goes on")
+
+
+def _as_event(row: Row) -> ReceivedEvent:
+    event = snapshot(row.id, row.version, row.doc, utc_now(), actor=_ACTOR)
+    return decode(event.payload, b"%d" % row.id)
+
+
+def _readable(messages: Sequence[Any]) -> Iterator[ReceivedEvent]:
+    """The events among them; what cannot be read was put on the dead-letter topic by the running copy."""
+    for message in messages:
+        if message.value() is None:
+            continue
+        try:
+            yield decode(message.value(), message.key())
+        except BadEvent as bad:
+            logger.warning("A record is left out: %s", bad, extra={"action": "left_out"})

@@ -1,0 +1,252 @@
+"""Replicate: keeps a copy of the customers in another database, by the events on the topic.
+
+It decodes a batch and applies it in bulk together with its positions; the next batch is decoded while the
+database works (see `consume`). The copy stores its own positions, and reading starts from there. A record
+that can never be read, or that the copy's database refuses, goes to the dead-letter topic with its original
+bytes, and its neighbours are applied.
+
+    start ──► CHECK ───────► ends with PositionLost: the topic was made anew, or once lacked what comes next
+                │
+                ▼
+             ASSIGN ───────► ends with PositionLost: the topic no longer holds the record at a position
+                │ partitions, read from the copy's positions
+                ▼
+    ┌─────►   TAKE ─────────► ends with ConfigurationError: the batch comes from another source
+    │           │ a batch
+    │           ▼
+    │         DECODE ───────► ends with TooManyBadRecords or NewerSchema
+    │           │
+    │           ▼ dead letters are on their topic
+    └─────── APPLY           the positions in its last transaction; runs beside the next TAKE and DECODE
+
+TemporaryError from Kafka: wait with back-off, then CHECK. TemporaryError from the copy's database: APPLY is
+tried again, the partitions paused meanwhile. DataRefused from APPLY: CHECK, and the next 20 batches are
+applied in parts, so that only what the database refuses becomes a dead letter. Superseded (the copy was
+rebuilt): CHECK, from the new positions.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from ..config import BACKENDS, Settings
+from ..domain.events import ReceivedEvent, decode
+from ..errors import BadEvent, ConfigurationError, Conflict, DataRefused, NewerSchema, PositionLost
+from ..kafka import client as kafka
+from ..kafka.client import Publisher, Record
+from ..kafka.consume import Consuming, Offsets, coordinates
+from ..kafka.tail import places_of
+from ..ports.contents import Applied, Positions, Replica
+from ..ports.store import Store
+from ..runtime import crash, metrics
+from ..runtime.loop import Stop
+from .dead import DeadLetters, dead_letter
+from .origin import Origin
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+BATCH = 5000
+# Batches that are handled carefully from where the database refused one: what it refuses seldom comes alone.
+_CAREFUL = 20
+
+
+def group(copy: str) -> str:
+    """The consumer group of a copy: `custsvc-copy-mongo`."""
+    return f"custsvc-copy-{copy}"
+
+
+def claim(store: Store, copy: str) -> None:
+    """This database holds this copy, for good. Raises ConfigurationError where it holds another.
+
+    Each name is a group of its own, and two groups would both believe that they have read all.
+    """
+    holds = store.facts.keep("copy", copy)
+    if holds != copy:
+        raise ConfigurationError(
+            f"this database holds the copy {holds!r}, not {copy!r}",
+            fix=f"custsvc replicate --copy {holds}, or point the copy at a database that is empty",
+        )
+
+
+def begin_at(settings: Settings, replica: Replica, start: str) -> None:
+    """Let an empty copy begin at a place of the topic: `beginning`, `end`, a time, or how long ago.
+
+    Raises Conflict where the copy has begun already.
+    """
+    topic, servers = settings.topic_updates, settings.kafka_servers
+    if replica.positions(topic):
+        raise Conflict(
+            "this copy has begun already, and goes on where it is",
+            fix="leave --from out, or begin another copy: custsvc replicate --copy NAME",
+        )
+    client = kafka.consumer(settings, "custsvc-begin-unused")
+    try:
+        marks = kafka.all_watermarks(client, topic, servers)
+        replica.apply([], topic, places_of(client, topic, marks, start, servers))
+    finally:
+        client.close()
+    if start != "beginning":
+        logger.warning("This copy misses what was before %s", start, extra={"action": "begin", "from": start})
+
+
+class Replicate:
+    """Applies one topic's events to one copy."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        replica: Replica,
+        publisher: Publisher,
+        copy: str,
+        stop: Stop,
+        *,
+        origin: Origin | None = None,
+    ) -> None:
+        self._topic = settings.topic_updates
+        self._named = "" if copy in BACKENDS else f" --copy {copy}"
+        self._origin = origin
+        self._replica = replica
+        self._careful = 0
+        self._dead = DeadLetters(publisher, settings.topic_dead, stop, settings.max_bad_records)
+        self._consuming = Consuming(
+            settings,
+            group(copy),
+            [self._topic],
+            self._handle,
+            stop,
+            what="the copy",
+            batch=BATCH,
+            positions=replica.begin,
+            before=origin.check_topic if origin else None,
+        )
+
+    def run(self) -> None:
+        """Apply until stop is asked.
+
+        Raises PositionLost, NewerSchema or TooManyBadRecords: going on would lose events.
+        """
+        try:
+            self._consume()
+        except PositionLost as lost:
+            if self._origin is not None:
+                self._origin.remember_loss(lost)
+            raise PositionLost(
+                str(lost),
+                fix=f"fill the copy anew, it serves meanwhile: custsvc replicate --rebuild{self._named}",
+            ) from lost
+
+    def _consume(self) -> None:
+        while True:
+            try:
+                return self._consuming.run()
+            except DataRefused as refused:
+                if self._careful:
+                    raise  # not of a record: it takes not even the positions
+                # A batch that is under way is kept as what is sent to the database. It is read again.
+                logger.warning(
+                    "The database of the copy refuses a batch, so it is handled record by record: %s",
+                    refused,
+                    extra={"action": "refused"},
+                )
+                self._careful = _CAREFUL
+
+    def _handle(self, messages: list[Any], offsets: Offsets) -> Callable[[], None]:
+        """Decode a batch and bury what cannot be; returns the applying of the rest."""
+        crash.point("replicate.taken")
+        if self._origin is not None:
+            self._origin.check(messages)
+        positions = {part: offset for (_, part), offset in offsets.items()}
+        if self._careful:
+            self._careful -= 1
+            return self._handle_carefully(messages, positions)
+        events: list[ReceivedEvent] = []
+        dead: list[Record] = []
+        messages.reverse()
+        while messages:
+            # A record that was read is let go: what it holds is in its event, and takes as much memory again.
+            message = messages.pop()
+            event = self._judged(message, dead)
+            if event is not None:
+                events.append(event)
+        return self._buried(dead, events, positions)
+
+    def _buried(
+        self, dead: list[Record], events: list[ReceivedEvent], positions: Positions
+    ) -> Callable[[], None]:
+        """Bury bad records, before the position moves past them; returns the applying of the rest."""
+        if dead:
+            self._dead.bury(dead)
+            crash.point("replicate.buried")
+        return partial(self._apply, self._replica.applying(events), positions, len(dead))
+
+    def _judged(self, message: Any, dead: list[Record]) -> ReceivedEvent | None:
+        """The event of a record; None for a tombstone, and for a bad one, which becomes a dead letter."""
+        try:
+            event = _read(message)
+        except BadEvent as bad:
+            self._dead.judge(message, bad)
+            dead.append(dead_letter(message, bad))
+            return None
+        except NewerSchema as newer:
+            raise NewerSchema(f"{newer} ({coordinates(message)})", fix=newer.fix) from newer
+        self._dead.judge(message)
+        return event
+
+    def _handle_carefully(self, messages: list[Any], positions: Positions) -> Callable[[], None]:
+        """Apply a batch, and bury what the database refuses too; returns the noting of its end."""
+        dead: list[Record] = []
+        read = [(message, self._judged(message, dead)) for message in messages]
+        good = [(message, event) for message, event in read if event is not None]
+        for (message, _), refused in sift(self._apply_now, good):
+            bad = BadEvent("refused", f"the database of the copy refuses it: {refused}")
+            self._dead.judge(message, bad)
+            dead.append(dead_letter(message, bad))
+        return self._buried(dead, [], positions)
+
+    def _apply_now(self, read: Sequence[tuple[Any, ReceivedEvent]]) -> None:
+        events = [event for _, event in read]
+        written, stale = self._consuming.insist(lambda: self._replica.apply(events, self._topic, {}))
+        metrics.count("the copy", "written", written)
+        metrics.count("the copy", "stale", stale)
+
+    def _apply(self, applying: Callable[[str, Positions], Applied], positions: Positions, dead: int) -> None:
+        applied = applying(self._topic, positions)
+        crash.point("replicate.applied")
+        written, stale = applied
+        for result, number in (("written", written), ("stale", stale), ("dead", dead)):
+            metrics.count("the copy", result, number)
+        logger.debug(
+            "Applied %d events",
+            written + stale,
+            extra={"action": "applied", "written": written, "stale": stale},
+        )
+
+
+def sift(apply: Callable[[Sequence[T]], object], items: Sequence[T]) -> Iterator[tuple[T, DataRefused]]:
+    """Apply all of these, in parts as big as the database takes; yields each one that it refuses, and why."""
+    if not items:
+        return
+    try:
+        apply(items)
+    except DataRefused as refused:
+        if len(items) == 1:
+            yield items[0], refused
+            return
+        half = len(items) // 2
+        yield from sift(apply, items[:half])
+        yield from sift(apply, items[half:])
+
+
+def _read(message: Any) -> ReceivedEvent | None:
+    """The event of a record; None for a tombstone, which says nothing that a copy must do."""
+    key, value = message.key(), message.value()
+    if value is None:
+        if key is None:
+            raise BadEvent("no-value", "the record has neither key nor value")
+        return None
+    return decode(value, key)

@@ -1,0 +1,113 @@
+"""Doctor, about access: what each role may do, what goes over a network in clear text, how the disk fills."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from ..config import Backend, Settings
+from ..errors import ConfigurationError
+from ..ports.rights import RoleName
+from ..ports.store import Growth, Store
+from ..runtime.links import elsewhere, kafka_in_clear, mail_in_clear
+from .checks import Finding
+
+_OF_SOURCE: Final[tuple[RoleName, ...]] = ("serve", "relay", "notify", "commands")
+_OF_COPY: Final[tuple[RoleName, ...]] = ("replicate", "serve --read-only")
+_PAGE: Final = "docs/permissions.md"
+_FULL_SOON: Final = 30.0
+
+
+def rights(store: Store, settings: Settings) -> Iterator[Finding]:
+    """Whether this account may do what the roles on this database do."""
+    backend = store.name
+    for role in _OF_SOURCE if backend == settings.backend else _OF_COPY:
+        missing = store.lacking(role)
+        if missing:
+            detail = f"this account lacks {', '.join(missing)}"
+            yield Finding("warning", f"{backend} rights of {role}", detail, f"grant them: {_PAGE}")
+        else:
+            yield Finding("ok", f"{backend} rights of {role}", "all that it needs")
+    if store.may_migrate():
+        yield Finding("ok", f"{backend} rights of migrate", "this account may change the schema")
+    else:
+        command = f"custsvc migrate --backend {backend}"
+        detail = f"this account may not: after an upgrade run {command} with one that may"
+        yield Finding("ok", f"{backend} rights of migrate", detail)
+
+
+def kafka_rights(settings: Settings) -> Iterator[Finding]:
+    """Whether this account may do what the roles do with the topics."""
+    from ..kafka import acls
+
+    lacking = acls.lacking(settings)
+    if lacking is None:
+        yield Finding("ok", "kafka rights", "the broker does not tell them")
+        return
+    for role, missing in lacking.items():
+        if missing:
+            detail = f"this account lacks {', '.join(missing)}"
+            yield Finding("warning", f"kafka rights of {role}", detail, f"add the ACLs: {_PAGE}")
+    if not any(lacking.values()):
+        yield Finding("ok", "kafka rights", "all that the roles need")
+
+
+def link(store: Store) -> Iterator[Finding]:
+    """Whether others can listen to what a database is told."""
+    hosts, encrypted = store.link()
+    if not encrypted and (others := elsewhere(hosts)):
+        backend: Backend = "postgres" if store.name == "postgres" else "mongo"
+        how = "sslmode=verify-full" if backend == "postgres" else "tls=true"
+        fix = f"add {how} to CUSTSVC_{backend.upper()}_URL"
+        yield _in_clear(backend, others, fix)
+
+
+def links(settings: Settings) -> Iterator[Finding]:
+    """Whether others can listen to what goes to Kafka and to the mail server."""
+    if others := kafka_in_clear(settings):
+        fix = "set CUSTSVC_KAFKA_OPTIONS__SECURITY_PROTOCOL to SSL or SASL_SSL"
+        yield _in_clear("kafka", others, fix)
+    if others := mail_in_clear(settings):
+        yield _in_clear("mail server", others, "set CUSTSVC_SMTP_URL to smtp://… (STARTTLS) or smtps://…")
+
+
+def _in_clear(what: str, hosts: list[str], fix: str) -> Finding:
+    detail = f"customers go in clear text over the network to {', '.join(hosts)}"
+    return Finding("warning", f"{what} link", detail, fix)
+
+
+def growth(store: Store) -> Iterator[Finding]:
+    """How the history grows, and when the disk is full."""
+    try:
+        found = store.growth()
+    except ConfigurationError:
+        yield Finding("ok", f"{store.name} growth", "this account may not ask for it")
+        return
+    days = days_left(found)
+    detail = f"the history takes {_size(found.bytes)}"
+    if found.changes:
+        detail += f", {found.bytes / found.changes:,.0f} bytes a change"
+    if found.per_day:
+        detail += f"; of late {found.per_day:,.0f} changes a day"
+    if days is None:
+        yield Finding("ok", f"{store.name} growth", detail)
+        return
+    detail += f"; at that rate its disk is full in {days:,.0f} days"
+    soon = days < _FULL_SOON
+    fix = "give it a bigger disk" if soon else None
+    yield Finding("warning" if soon else "ok", f"{store.name} growth", detail, fix)
+
+
+def days_left(found: Growth) -> float | None:
+    """Days until the disk is full if it goes on so; None where that cannot be told."""
+    if found.free is None or not found.changes or not found.per_day:
+        return None
+    return found.free / (found.bytes / found.changes * found.per_day)
+
+
+def _size(size: float) -> str:
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:,.1f} {unit}"
+        size /= 1024
+    return f"{size:,.1f} TiB"

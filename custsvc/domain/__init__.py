@@ -1,0 +1,1 @@
+"""Customers, their events, and what is searched in them: pure data, no I/O."""

@@ -1,0 +1,35 @@
+"""Erasing a customer: what of the record and of its history is personal is blanked, for good.
+
+The customer stays, with its id and its versions, so copies and consumers hear of it like of any change. Its
+earlier events are rewritten in the same step. What had gone to Kafka before goes when the topic is compacted.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+
+from .customers import Fields
+
+ERASED: Final = Fields(name="(erased)")
+
+
+def blanked(doc: bytes) -> bytes:
+    """A customer's canonical document without anything personal."""
+    return orjson.dumps(_blanked(orjson.loads(doc)))
+
+
+def scrubbed(payload: bytes) -> bytes:
+    """An event without anything personal: whose it is, when it was and which fields changed stays."""
+    event = orjson.loads(payload)
+    for side in ("before_change", "after_change"):
+        event[side] = _blanked(event[side])
+    return orjson.dumps(event)
+
+
+def _blanked(customer: dict[str, Any] | None) -> dict[str, Any] | None:
+    if customer is None:
+        return None
+    blank: dict[str, Any] = {"name": ERASED.name, "email": None, "phone": None, "metadata": {}}
+    return {name: blank.get(name, value) for name, value in customer.items()}

@@ -1,0 +1,433 @@
+"""Customer events: what goes to Kafka, byte for byte, and how it is read back.
+
+An event is encoded once, by the write, around the canonical bytes of the customer before and after. The
+value is one JSON object with the original services' fields (`id event_ts app_event_type before_change
+after_change`) and ours; the headers are CloudEvents 1.0 in binary mode.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from ..errors import BadEvent, NewerSchema
+from .customers import (
+    EDITABLE,
+    EMAIL_MAX,
+    INT64_MAX,
+    METADATA_KEYS_MAX,
+    NAME_MAX,
+    PHONE_MAX,
+    Customer,
+    Stored,
+    format_time,
+)
+
+SCHEMA: Final = 1
+
+# Bytes of an event that any topic takes unless somebody lowered its limit.
+EVENT_LIMIT: Final = 1_000_000
+
+# The originals' numbers. Restored and erased are changes; a snapshot shows a customer as if new.
+APP_EVENT_TYPE: Final = {
+    "created": 100,
+    "snapshot": 100,
+    "updated": 200,
+    "restored": 200,
+    "erased": 200,
+    "deleted": 300,
+}
+
+# The header that says which database an event is from.
+SOURCE_HEADER: Final = "ce_source"
+
+_AFTER = b',"after_change":{'
+
+
+class CustomerEvent(NamedTuple):
+    """One change of one customer: its ids, and `payload`, the exact bytes of the Kafka value."""
+
+    id: str
+    customer_id: int
+    version: int
+    op: str
+    time: dt.datetime
+    payload: bytes
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A customer's next state with its event: what a store saves in one atomic step."""
+
+    before: Stored | None
+    after: Customer
+    doc: bytes
+    event: CustomerEvent
+
+
+def new_change(
+    op: str,
+    before: Stored | None,
+    after: Customer,
+    *,
+    actor: str,
+    request_id: str | None = None,
+    traceparent: str | None = None,
+    changed: list[str] | None = None,
+) -> Change:
+    """The change from `before` to `after`, its event encoded around both documents' bytes."""
+    doc = after.encode()
+    event_id = new_event_id()
+    head = orjson.dumps(
+        {
+            "id": event_id,
+            "event_ts": format_time(after.updated_on),
+            "app_event_type": APP_EVENT_TYPE[op],
+            "op": op,
+            "customer_id": after.id,
+            "version": after.version,
+            "changed": changed_fields(before, after) if changed is None else changed,
+            "actor": actor,
+            "request_id": request_id,
+            "schema": SCHEMA,
+        }
+    )
+    payload = b"".join(
+        (head[:-1], b',"before_change":', before.doc if before else b"null", b',"after_change":', doc, b"}")
+    )
+    event = CustomerEvent(event_id, after.id, after.version, op, after.updated_on, payload, traceparent)
+    return Change(before, after, doc, event)
+
+
+def snapshot(customer_id: int, version: int, doc: bytes, now: dt.datetime, *, actor: str) -> CustomerEvent:
+    """The event that shows a customer as it is, for consumers that missed how it came to be so."""
+    event_id = new_event_id()
+    head = orjson.dumps(
+        {
+            "id": event_id,
+            "event_ts": format_time(now),
+            "app_event_type": APP_EVENT_TYPE["snapshot"],
+            "op": "snapshot",
+            "customer_id": customer_id,
+            "version": version,
+            "changed": [],
+            "actor": actor,
+            "request_id": None,
+            "schema": SCHEMA,
+        }
+    )
+    payload = b"".join((head[:-1], b',"before_change":null,"after_change":', doc, b"}"))
+    return CustomerEvent(event_id, customer_id, version, "snapshot", now, payload)
+
+
+def changed_fields(before: Stored | None, after: Customer) -> list[str]:
+    """The names of the fields that differ; where there is no before, of those that have a value."""
+    if before is None:
+        return [name for name in EDITABLE if getattr(after.fields, name) not in (None, {})]
+    names = after.fields.differing(before.customer().fields)
+    return names if before.deleted == after.deleted else [*names, "deleted"]
+
+
+def new_event_id() -> str:
+    """A UUID of version 7 (RFC 9562): sorts by time, so an index of them stays compact."""
+    millis = time.time_ns() // 1_000_000
+    noise = int.from_bytes(os.urandom(10), "big")
+    value = (millis & (1 << 48) - 1) << 80 | 0x7 << 76 | (noise >> 62 & 0xFFF) << 64
+    text = f"{value | 0b10 << 62 | noise & (1 << 62) - 1:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+_CE_TYPE: Final = {op: f"custsvc.customer.{op}.v{SCHEMA}".encode() for op in APP_EVENT_TYPE}
+_CE_VERSION: Final = ("ce_specversion", b"1.0")
+_CONTENT_TYPE: Final = ("content-type", b"application/json")
+
+
+def op_of(payload: bytes) -> str:
+    """What an event of our own tells of, out of its payload."""
+    return str(orjson.loads(payload)["op"])
+
+
+def after_of(payload: bytes) -> bytes:
+    """The canonical bytes of the customer after the change, out of the payload of an event of our own."""
+    return payload[payload.rindex(_AFTER) + len(_AFTER) - 1 : -1]
+
+
+def headers(event: CustomerEvent, source: str) -> list[tuple[str, str | bytes | None]]:
+    """The CloudEvents 1.0 headers (binary mode) of an event. `source` says which database it is from."""
+    event_id, customer_id, _, op, time, _, traceparent = event
+    trace = [("traceparent", traceparent.encode())] if traceparent else []
+    return [
+        _CE_VERSION,
+        ("ce_id", event_id.encode()),
+        ("ce_type", _CE_TYPE[op]),
+        (SOURCE_HEADER, source.encode()),
+        ("ce_subject", b"%d" % customer_id),
+        ("ce_time", format_time(time).encode()),
+        _CONTENT_TYPE,
+        *trace,
+    ]
+
+
+# -- reading what came from Kafka: untrusted input ---------------------------------------------------------
+
+
+class ReceivedEvent(NamedTuple):
+    """An event read from the topic, checked. `after` is parsed; `doc()` are its bytes."""
+
+    id: str
+    op: str
+    customer_id: int
+    version: int
+    changed: list[str]
+    event_ts: str
+    actor: str | None
+    request_id: str | None
+    said_before: dict[str, Any] | None
+    after: dict[str, Any]
+    value: bytes
+
+    @property
+    def before(self) -> dict[str, Any] | None:
+        """`before_change`, of which a foreign producer may leave fields out; None where it is no customer.
+
+        It is checked only here: a copy has no use for it.
+        """
+        said = self.said_before
+        if said is None or any(type(said.get(name)) not in types for name, types in _BEFORE.items()):
+            return None
+        is_deep = self.value.count(b"[") + self.value.count(b"{") > _DEEP
+        return None if is_deep and not _can_be_written(said) else said
+
+    def doc(self) -> bytes:
+        """The canonical bytes of `after_change`, as they stand in the record.
+
+        orjson writes what orjson wrote and read again byte for byte, so in our own layout nothing need be
+        looked for. Where there is more than we know, it is the last member; a foreign producer's layout is
+        brought into ours.
+        """
+        if tuple(self.after) == _NAMES:
+            return orjson.dumps(self.after)
+        start = self.value.rfind(_AFTER) + len(_AFTER) - 1
+        doc = self.value[start:-1]
+        try:
+            if start >= len(_AFTER) and orjson.loads(doc) == self.after:
+                return doc
+        except orjson.JSONDecodeError:
+            pass
+        return orjson.dumps({name: self.after[name] for name in _TYPES})
+
+
+def stated_time(event_ts: str) -> float | None:
+    """The time that an event states, in seconds since 1970; None where it states none that can be read.
+
+    Ours are in UTC and to the millisecond; a foreign producer may write another zone, or anything at all.
+    """
+    try:
+        time = dt.datetime.fromisoformat(event_ts)
+    except ValueError:
+        return None
+    return (time if time.tzinfo else time.replace(tzinfo=dt.UTC)).timestamp()
+
+
+def newest(events: Iterable[ReceivedEvent]) -> list[ReceivedEvent]:
+    """Of each customer the event of the highest version, in the order of their ids."""
+    found: dict[int, ReceivedEvent] = {}
+    for event in events:
+        known = found.get(event.customer_id)
+        if known is None or event.version > known.version:
+            found[event.customer_id] = event
+    return [found[customer_id] for customer_id in sorted(found)]
+
+
+def decode(value: bytes, key: bytes | None) -> ReceivedEvent:
+    """Read a record's value. Everything is checked: any producer may write to a topic.
+
+    Raises BadEvent with a reason for what can never be read, NewerSchema for what a newer custsvc wrote.
+    """
+    event = _json_object(value)
+    if tuple(event) != _MEMBERS or tuple(map(type, event.values())) not in _EVENT_SHAPES:
+        event = _in_our_layout(event)
+    event_id, event_ts, _, op, customer_id, version, changed, actor, request_id, schema, before, after = (
+        event.values()
+    )
+    if schema != SCHEMA:
+        _check_schema(schema)
+    if not 0 < customer_id <= INT64_MAX:
+        raise BadEvent("bad-field", "customer_id is not a positive 64-bit number")
+    if not 0 < version <= INT64_MAX:
+        raise BadEvent("bad-field", "version is not a positive number")
+    if op not in APP_EVENT_TYPE:
+        raise BadEvent("bad-field", "op is not one of " + ", ".join(APP_EVENT_TYPE))
+    if key != b"%d" % customer_id:
+        raise BadEvent("bad-key", "the record's key is not its customer_id")
+    if not _TEXT.issuperset(map(type, changed)):
+        raise BadEvent("bad-field", "changed is not a list of field names")
+    after = _customer(after, may_hold_nul=b"\\u0000" in value)
+    if after["id"] != customer_id or after["version"] != version:
+        raise BadEvent("bad-field", "after_change is not the customer and version the event is about")
+    return ReceivedEvent(
+        event_id, op, customer_id, version, changed, event_ts, actor, request_id, before, after, value
+    )
+
+
+# The members of an event, each with the types that it may have.
+_EVENT: Final[dict[str, tuple[type, ...]]] = {
+    "id": (str,),
+    "event_ts": (str,),
+    "app_event_type": (int,),
+    "op": (str,),
+    "customer_id": (int,),
+    "version": (int,),
+    "changed": (list,),
+    "actor": (str, type(None)),
+    "request_id": (str, type(None)),
+    "schema": (int,),
+    "before_change": (dict, type(None)),
+    "after_change": (dict,),
+}
+# What stands for a member that a foreign producer leaves out. Nobody needs its `app_event_type`.
+_LEFT_OUT: Final[dict[str, Any]] = {
+    "id": "",
+    "event_ts": "",
+    "changed": [],
+    "actor": None,
+    "request_id": None,
+    "schema": SCHEMA,
+    "before_change": None,
+}
+_MEMBERS: Final = tuple(_EVENT)
+# The types of an event in our own order of members: what nearly every record has, seen at one glance.
+_EVENT_SHAPES: Final = frozenset(itertools.product(*_EVENT.values()))
+
+
+def _in_our_layout(event: dict[str, Any]) -> dict[str, Any]:
+    """An event with just our members in our order. Raises BadEvent for what is missing or of a wrong type."""
+    _check_schema(event.get("schema", SCHEMA))
+    ours = {name: event.get(name) for name in _MEMBERS} | {"app_event_type": 0}
+    for name, default in _LEFT_OUT.items():
+        if ours[name] is None:
+            ours[name] = default
+    for name, types in _EVENT.items():
+        if type(ours[name]) not in types:
+            raise BadEvent("bad-field", f"{name} is missing or of the wrong type")
+    return ours
+
+
+def _check_schema(schema: Any) -> None:
+    if type(schema) is not int or schema < 1:
+        raise BadEvent("bad-schema", "schema is not a positive number")
+    if schema > SCHEMA:
+        raise NewerSchema(
+            f"an event has schema {schema}, this custsvc reads up to {SCHEMA}",
+            fix="upgrade this role before the one that writes events",
+        )
+
+
+def _json_object(value: bytes) -> dict[str, Any]:
+    try:
+        event = orjson.loads(value)
+    except orjson.JSONDecodeError as exc:
+        try:
+            value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise BadEvent("bad-utf8", "the value is not UTF-8") from exc
+        raise BadEvent("bad-json", f"the value is not JSON: {exc}") from exc
+    if not isinstance(event, dict):
+        raise BadEvent("bad-json", "the value is not a JSON object")
+    return event
+
+
+_TYPES: Final[dict[str, tuple[type, ...]]] = {
+    "id": (int,),
+    "name": (str,),
+    "email": (str, type(None)),
+    "phone": (str, type(None)),
+    "metadata": (dict,),
+    "deleted": (bool,),
+    "version": (int,),
+    "created_on": (str,),
+    "created_by": (str,),
+    "updated_on": (str,),
+    "updated_by": (str,),
+}
+
+
+_NAMES: Final = tuple(_TYPES)
+# What a customer is compared by; all of it may be missing.
+_BEFORE: Final = {name: (*_TYPES[name], type(None)) for name in ("name", "email", "phone", "metadata")}
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+_TEXT: Final = frozenset({str})
+# The types of a customer in our own order of fields: what nearly every record has, seen at one glance.
+_SHAPES: Final = frozenset(itertools.product(*_TYPES.values()))
+
+
+def _customer(customer: Any, *, may_hold_nul: bool) -> dict[str, Any]:
+    if not isinstance(customer, dict):
+        raise BadEvent("bad-field", "after_change is not a customer")
+    if tuple(customer) != _NAMES or tuple(map(type, customer.values())) not in _SHAPES:
+        for name, types in _TYPES.items():
+            if type(customer.get(name, ...)) not in types:
+                raise BadEvent("bad-field", f"after_change.{name} is missing or of the wrong type")
+    _check_sizes(customer)
+    if may_hold_nul:
+        # Neither database can hold NUL in text. JSON has but one way to write it.
+        for name in _TYPES:
+            if type(customer[name]) is str and "\0" in customer[name]:
+                raise BadEvent("bad-field", f"after_change.{name} holds NUL")
+    for name in ("created_on", "updated_on"):
+        if not _is_time(customer[name]):
+            raise BadEvent("bad-field", f"after_change.{name} is not a time like 2026-11-23T20:40:00.123Z")
+    return customer
+
+
+def _check_sizes(customer: dict[str, Any]) -> None:
+    """What is longer than a customer can be may fit no index; what is nested too deep is no JSON again."""
+    metadata = customer["metadata"]
+    if (
+        len(customer["name"]) <= NAME_MAX
+        and len(customer["email"] or "") <= EMAIL_MAX
+        and len(customer["phone"] or "") <= PHONE_MAX
+        and len(metadata) <= METADATA_KEYS_MAX
+        and _SCALARS.issuperset(map(type, metadata.values()))
+    ):
+        return
+    for name, most in (("name", NAME_MAX), ("email", EMAIL_MAX), ("phone", PHONE_MAX)):
+        if len(customer[name] or "") > most:
+            raise BadEvent("bad-field", f"after_change.{name} is longer than {most} characters")
+    if len(metadata) > METADATA_KEYS_MAX:
+        raise BadEvent("bad-field", f"after_change.metadata has more than {METADATA_KEYS_MAX} keys")
+    if not _can_be_written(customer):
+        raise BadEvent("too-deep", "after_change is nested too deep to be written again")
+
+
+def _can_be_written(customer: dict[str, Any]) -> bool:
+    """Whether it is nested no deeper than JSON can be written."""
+    try:
+        orjson.dumps(customer)
+    except TypeError:
+        return False
+    return True
+
+
+# What opens fewer brackets than this is not nested too deep.
+_DEEP: Final = 200
+_MARKS: Final = tuple("--T::.Z")
+
+
+def _is_time(text: str) -> bool:
+    # By the places of its marks: a week's date, as Python reads it too, is none that a database reads.
+    if len(text) != 24 or (text[4], text[7], text[10], text[13], text[16], text[19], text[23]) != _MARKS:
+        return False
+    try:
+        dt.datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True

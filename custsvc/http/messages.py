@@ -1,0 +1,248 @@
+"""What a request says and how an answer is put: parameters, bodies, entity tags, pages.
+
+Customers and events pass through as stored bytes. They are never decoded to be encoded again.
+"""
+
+from __future__ import annotations
+
+import codecs
+import datetime as dt
+import json
+import re
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import orjson
+from flask import Response, request
+
+from ..domain.customers import INT64_MAX, Stored
+from ..domain.strict_json import DuplicateKey, parse_json
+from ..errors import FieldError
+from ..service.idempotency import Keyed
+from .problems import Problem, bad_parameter
+
+JSON: Final = "application/json"
+MERGE_PATCH: Final = "application/merge-patch+json"
+
+LIMIT_MAX: Final = 200
+LIMIT_DEFAULT: Final = 50
+
+_CACHE: Final = ("Cache-Control", "private, no-cache")
+_UPDATED_ON: Final = b'"updated_on":"'
+_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+# -- parameters --------------------------------------------------------------------------------------------
+
+
+def parameters(*allowed: str, prefix: str | None = None) -> dict[str, str]:
+    """The query's parameters: those allowed, and any that begin with `prefix`.
+
+    Raises Problem for another one, or one that is there twice.
+    """
+    if not request.query_string:
+        return {}
+    found: dict[str, str] = {}
+    for name, value in request.args.items(multi=True):
+        if name not in allowed and not (prefix and name.startswith(prefix)):
+            known = f"there are {', '.join(allowed)}" if allowed else "this path has none"
+            detail = f"there is no parameter {name!r}; {known}"
+            raise Problem(
+                400, "unknown-parameter", detail, errors=[FieldError(name, "unknown", "is unknown")]
+            )
+        if name in found:
+            raise bad_parameter(name, "is there twice")
+        found[name] = value
+    return found
+
+
+def limit_of(given: Mapping[str, str]) -> int:
+    """The page size asked for."""
+    text = given.get("limit", str(LIMIT_DEFAULT))
+    if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= LIMIT_MAX:
+        raise bad_parameter("limit", f"must be a number from 1 to {LIMIT_MAX}")
+    return int(text)
+
+
+def word_of(given: Mapping[str, str], name: str, words: Sequence[str], default: str) -> str:
+    """A parameter that is one of some words."""
+    value = given.get(name, default)
+    if value not in words:
+        raise bad_parameter(name, f"must be {', '.join(words[:-1])} or {words[-1]}")
+    return value
+
+
+# -- bodies ------------------------------------------------------------------------------------------------
+
+
+def unsupported_type(*types: str) -> Problem:
+    """The problem of a body that is none of these types."""
+    return Problem(
+        415,
+        "unsupported-media-type",
+        f"the body must be {' or '.join(types)}, its Content-Type is {request.mimetype or 'none'}",
+        headers=[("Accept-Patch" if MERGE_PATCH in types else "Accept-Post", ", ".join(types))],
+    )
+
+
+def json_body(*types: str) -> Any:
+    """The request's body, parsed. Raises Problem for another type and for anything that is not JSON."""
+    if request.mimetype not in types:
+        raise unsupported_type(*types)
+    try:
+        return parse_json(body().removeprefix(codecs.BOM_UTF8).decode())
+    except DuplicateKey as exc:
+        raise Problem(400, "bad-json", f"an object of the body has the key {str(exc)!r} twice") from exc
+    except UnicodeDecodeError as exc:
+        raise Problem(400, "bad-json", "the body is not UTF-8") from exc
+    except json.JSONDecodeError as exc:
+        raise Problem(400, "bad-json", f"{exc.msg} at line {exc.lineno} column {exc.colno}") from exc
+    except ValueError as exc:
+        raise Problem(400, "bad-json", "a number in the body is not finite, or has too many digits") from exc
+    except RecursionError as exc:
+        raise Problem(400, "bad-json", "the body is nested too deeply") from exc
+
+
+def body() -> bytes:
+    """The request's body as it came."""
+    return request.get_data()
+
+
+def wants_minimal() -> bool:
+    """Whether the caller asked for no body back (RFC 7240)."""
+    prefer = request.headers.get("Prefer")
+    return bool(prefer) and any(
+        part.strip().replace(" ", "").lower() == "return=minimal" for part in re.split("[,;]", prefer or "")
+    )
+
+
+_PRINTABLE: Final = re.compile(r"[\x21\x23-\x7e]{1,255}")
+_TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def keyed_request(principal: str) -> Keyed | None:
+    """The request under its Idempotency-Key, None where it has none. Raises Problem for a malformed key."""
+    key = idempotency_key()
+    if key is None:
+        return None
+    asked = asked_hash()
+    asked.update(body())
+    return Keyed(principal, key, asked.digest())
+
+
+def asked_hash() -> Any:
+    """A hash of what the request at hand asks, to which its body is yet to be added."""
+    path = request.environ["PATH_INFO"].rstrip("/")
+    return sha256(f"{request.method} {path}?{request.query_string.decode('latin-1')}\n".encode())
+
+
+def idempotency_key() -> str | None:
+    """The Idempotency-Key, None where there is none. Raises Problem for a malformed one."""
+    header = request.headers.get("Idempotency-Key")
+    if header is None:
+        return None
+    key = header.strip()
+    if len(key) > 2 and key[0] == key[-1] == '"':
+        key = key[1:-1]  # a string of RFC 8941, as the draft of the header has it
+    if not _PRINTABLE.fullmatch(key):
+        raise Problem(
+            400, "bad-header", "Idempotency-Key must be 1 to 255 printable characters without spaces"
+        )
+    return key
+
+
+_POSITION: Final = re.compile(r"([1-9][0-9]{0,18})-([1-9][0-9]{0,18})")
+_WAIT: Final = re.compile(r"wait=([0-9]{1,4}(?:\.[0-9]{1,3})?)", re.IGNORECASE)
+
+
+def min_position(most: int) -> dict[int, int]:
+    """The versions of customers that X-Custsvc-Min-Position asks for, at most so many."""
+    parts = request.headers["X-Custsvc-Min-Position"].split(",")
+    found = [_POSITION.fullmatch(part.strip()) for part in parts]
+    wanted = {int(m[1]): int(m[2]) for m in found if m}
+    if not all(found) or len(parts) > most or max(*wanted, *wanted.values()) > INT64_MAX:
+        raise Problem(400, "bad-header", "X-Custsvc-Min-Position must be an X-Custsvc-Position as it came")
+    return wanted
+
+
+def prefer_wait() -> float:
+    """The seconds of `Prefer: wait=N` (RFC 7240); 0 where there is none."""
+    parts = re.split("[,;]", request.headers.get("Prefer", ""))
+    found = [m for part in parts if (m := _WAIT.fullmatch(part.replace(" ", "").replace('"', "")))]
+    return float(found[0][1]) if found else 0.0
+
+
+def traceparent() -> str | None:
+    """The trace that the request belongs to (W3C Trace Context); a malformed header counts as none."""
+    header = request.environ.get("HTTP_TRACEPARENT")
+    return header if header and _TRACEPARENT.fullmatch(header) else None
+
+
+# -- answers -----------------------------------------------------------------------------------------------
+
+
+def customer_response(
+    stored: Stored, status: int = 200, *, extra: Sequence[tuple[str, str]] = (), minimal: bool = False
+) -> Response:
+    """A customer as stored, with its entity tag; only the headers if `minimal`."""
+    headers = [("ETag", f'"v{stored.version}"'), ("Last-Modified", last_modified(stored)), _CACHE, *extra]
+    if minimal:
+        headers.append(("Preference-Applied", "return=minimal"))
+        return _bodiless(204 if status == 200 else status, headers)
+    return Response(stored.doc, status, headers, content_type=JSON)
+
+
+def etag_response(stored: Stored, status: int, *, extra: Sequence[tuple[str, str]] = ()) -> Response:
+    """No body, only which version it is: for 304 and 204."""
+    return _bodiless(status, [("ETag", f'"v{stored.version}"'), _CACHE, *extra])
+
+
+def _bodiless(status: int, headers: list[tuple[str, str]]) -> Response:
+    response = Response(None, status, headers)
+    del response.headers["Content-Type"]
+    return response
+
+
+def last_modified(stored: Stored) -> str:
+    """The HTTP date of `updated_on`, read from the document without parsing it."""
+    # The last one is the customer's own; one in the metadata stands before it.
+    start = stored.doc.rindex(_UPDATED_ON) + len(_UPDATED_ON)
+    text = stored.doc[start : start + 19].decode()
+    day = dt.date.fromisoformat(text[:10])
+    return f"{_DAYS[day.weekday()]}, {text[8:10]} {_MONTHS[day.month - 1]} {text[:4]} {text[11:]} GMT"
+
+
+def page_response(
+    docs: bytes,
+    *,
+    count: int | None,
+    has_more: bool,
+    count_estimated: bool = False,
+    given: dict[str, str],
+    following: str | None,
+    preceding: str | None = None,
+) -> Response:
+    """One page of a list, `docs` being the inside of its array. Its neighbours keep the parameters given.
+
+    `following` and `preceding` are the cursors of the neighbours, None where there is none.
+    """
+    others = {k: v for k, v in given.items() if k != "cursor"}
+    links = {
+        name: f"{request.path}?{urlencode({**others, 'cursor': cursor})}" if cursor else None
+        for name, cursor in (("next", following), ("previous", preceding))
+    }
+    headers = [_CACHE]
+    for relation, name in (("next", "next"), ("prev", "previous")):
+        if links[name]:
+            headers.append(("Link", f'<{links[name]}>; rel="{relation}"'))
+    estimated = {"count_estimated": True} if count_estimated else {}
+    head = orjson.dumps({"count": count, **estimated, **links, "has_more": has_more})
+    return Response(b"".join((head[:-1], b',"results":[', docs, b"]}")), 200, headers, content_type=JSON)
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    """An answer that is no customer."""
+    return Response(orjson.dumps(value), status, [_CACHE], content_type=JSON)

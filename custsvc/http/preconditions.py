@@ -1,0 +1,146 @@
+"""Preconditions of a request (RFC 9110, section 13): all that it holds are honoured, or it is refused.
+
+A customer's validators are its entity tag, `"v3"`, and the time of its last change in whole seconds. The tag
+is taken back also in the forms that a server in between gives it when it compresses: weak, or with the name
+of the coding behind it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from flask import request
+from werkzeug.http import parse_date
+
+from ..domain.customers import INT64_MAX, Stored
+from .problems import Problem
+
+# A list of entity tags, weak ones included. Each part takes all it can and gives nothing back, so that what
+# does not fit is seen at once.
+_TAG: Final = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
+_TAGS: Final = re.compile(rf"[ \t]*+{_TAG}[ \t]*+(?:,[ \t]*+(?:{_TAG}[ \t]*+)?)*+")
+_ONE_TAG: Final = re.compile(_TAG)
+_OUR_TAG: Final = re.compile(r'(?:W/)?"v([1-9][0-9]{0,18})(?:--?(?:gzip|br|deflate|zstd))?"')
+
+_HEADERS: Final = {
+    "HTTP_IF_MATCH": "If-Match",
+    "HTTP_IF_NONE_MATCH": "If-None-Match",
+    "HTTP_IF_UNMODIFIED_SINCE": "If-Unmodified-Since",
+    "HTTP_IF_MODIFIED_SINCE": "If-Modified-Since",
+}
+_GUARDS: Final = ("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE")
+_SAFE: Final = ("GET", "HEAD", "OPTIONS")
+
+
+@dataclass(frozen=True, slots=True)
+class Preconditions:
+    """What a request asks of the customer that it is about; None for what it does not ask.
+
+    An empty set of versions stands for tags of which none is ours: no customer has one.
+    """
+
+    match: frozenset[int] | None = None
+    none_match: frozenset[int] | None = None
+    not_there: bool = False
+    unmodified_since: dt.datetime | None = None
+
+    @property
+    def version(self) -> int | None:
+        """The only version that will do, where nothing else is asked."""
+        alone = self.none_match is None and not self.not_there and self.match and len(self.match) == 1
+        return next(iter(self.match)) if alone and self.match else None
+
+    def broken_by(self, stored: Stored) -> str | None:
+        """The header that rules a customer out, as it is now."""
+        if self.match is not None and stored.version not in self.match:
+            return "If-Match"
+        if self.unmodified_since is not None and _changed_on(stored) > self.unmodified_since:
+            return "If-Unmodified-Since"
+        there = self.not_there and not stored.deleted
+        if there or (self.none_match is not None and stored.version in self.none_match):
+            return "If-None-Match"
+        return None
+
+
+NONE: Final = Preconditions()
+
+
+def preconditions() -> Preconditions:
+    """Those of the request at hand; of a read only what guards it, as the rest answers 304.
+
+    Raises Problem for one that cannot be read: it must not be taken for none. If-Unmodified-Since counts
+    only where there is no If-Match, as it is less exact.
+    """
+    environ = request.environ
+    if not any(name in environ for name in _HEADERS):
+        return NONE
+    match = _versions("HTTP_IF_MATCH")
+    dated = "HTTP_IF_MATCH" not in environ and "HTTP_IF_UNMODIFIED_SINCE" in environ
+    since = _date("HTTP_IF_UNMODIFIED_SINCE") if dated else None
+    if environ["REQUEST_METHOD"] in _SAFE or "HTTP_IF_NONE_MATCH" not in environ:
+        return Preconditions(match, unmodified_since=since)
+    none_match = _versions("HTTP_IF_NONE_MATCH")
+    return Preconditions(match, none_match, not_there=none_match is None, unmodified_since=since)
+
+
+def refuse_unsupported(*, conditional: bool) -> None:
+    """Raise Problem 501 for a precondition of the request at hand that its path cannot honour.
+
+    Only one customer has validators (`conditional`). A read without them is never wrong to answer in full,
+    so there only what guards counts.
+    """
+    environ = request.environ
+    safe = environ["REQUEST_METHOD"] in _SAFE
+    if conditional:
+        names: tuple[str, ...] = () if safe else ("HTTP_IF_MODIFIED_SINCE",)
+    else:
+        names = _GUARDS if safe else tuple(_HEADERS)
+    for name in names:
+        if name in environ:
+            raise Problem(
+                501,
+                "precondition-not-supported",
+                f"{_HEADERS[name]} is not supported here, and nothing was done; leave it out",
+            )
+
+
+def not_modified(stored: Stored) -> bool:
+    """Whether the caller of a read has this already. If-Modified-Since counts only without If-None-Match."""
+    environ = request.environ
+    if "HTTP_IF_NONE_MATCH" in environ:
+        header = environ["HTTP_IF_NONE_MATCH"]
+        return header.strip() == "*" or stored.version in _ours(header)
+    since = parse_date(environ.get("HTTP_IF_MODIFIED_SINCE"))
+    return since is not None and _changed_on(stored) <= since
+
+
+def _versions(name: str) -> frozenset[int] | None:
+    """The versions of a header's tags; None where it is not there, or `*`."""
+    header = request.environ.get(name)
+    if header is None or header.strip() == "*":
+        return None
+    if not _TAGS.fullmatch(header):
+        detail = f'{_HEADERS[name]} must be * or a list of entity tags, as "v3"'
+        raise Problem(400, "bad-header", detail)
+    return _ours(header)
+
+
+def _ours(header: str) -> frozenset[int]:
+    tags = (_OUR_TAG.fullmatch(tag) for tag in _ONE_TAG.findall(header))
+    return frozenset(int(m[1]) for m in tags if m and int(m[1]) <= INT64_MAX)
+
+
+def _date(name: str) -> dt.datetime:
+    date = parse_date(request.environ[name])
+    if date is None:
+        detail = f"{_HEADERS[name]} must be a date as Mon, 23 Nov 2026 20:40:00 GMT"
+        raise Problem(400, "bad-header", detail)
+    return date
+
+
+def _changed_on(stored: Stored) -> dt.datetime:
+    """When the customer last changed, as Last-Modified tells it."""
+    return stored.customer().updated_on.replace(microsecond=0)

@@ -1,0 +1,179 @@
+"""What all resources share: what they are built with, who may call them, and the guard of preconditions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+import orjson
+from flask import Response, g, request
+from flask_restful import Resource
+
+from ..accounts.keys import KeyRing
+from ..config import Settings
+from ..domain.customers import Stored
+from ..errors import NotFound, VersionConflict
+from ..ports.accounts import Role
+from ..ports.store import Store
+from ..service.customers import Caller, CustomerService
+from .copy import Copy
+from .cursors import Cursors
+from .guard import sent_key
+from .intake import BODY_MAX
+from .limit import RateLimit
+from .messages import customer_response, etag_response, keyed_request, min_position, prefer_wait, traceparent
+from .preconditions import NONE, Preconditions, not_modified, preconditions, refuse_unsupported
+from .problems import Problem
+from .streams import BigAnswers, LazyFeed, Streams
+
+_SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
+# The changes told in a 412: more of them behind one's back is a customer to read anew anyway.
+_CHANGES_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the resources work with; one per app."""
+
+    settings: Settings
+    store: Store
+    customers: CustomerService
+    cursors: Cursors
+    keys: KeyRing
+    streams: Streams
+    big: BigAnswers
+    feed: LazyFeed
+    # Of requests, where there is such a limit; and of keys and links that were wrong.
+    limit: RateLimit | None
+    tries: RateLimit
+    copy: Copy | None = None
+
+
+# More of them do not fit into a header.
+POSITIONS_MAX: Final = 100
+
+
+def position_header(versions: Mapping[int, int]) -> tuple[str, str]:
+    """What a copy must have reached to show these customers at these versions, or later ones."""
+    return "X-Custsvc-Position", ",".join(f"{each}-{version}" for each, version in versions.items())
+
+
+class ApiResource(Resource):  # type: ignore[misc]
+    """A resource. Reading needs the role read, anything else write; a subclass may ask for more.
+
+    `conditional` says that it is about one customer and honours preconditions; others refuse them.
+    """
+
+    init_every_request: ClassVar[bool] = False
+    conditional: ClassVar[bool] = False
+    public: ClassVar[bool] = False
+    reading: ClassVar[Role] = "read"
+    writing: ClassVar[Role] = "write"
+    # The longest body it takes, in bytes; a function of the settings where those say it.
+    body_max: ClassVar[int | Callable[[Settings], int]] = BODY_MAX
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+
+    @classmethod
+    def role(cls, method: str) -> Role | None:
+        """The role that a method needs; None where no key is asked."""
+        if cls.public:
+            return None
+        return cls.reading if method in _SAFE else cls.writing
+
+    def dispatch_request(self, *args: Any, **kwargs: Any) -> Any:
+        refuse_unsupported(conditional=self.conditional)
+        return super().dispatch_request(*args, **kwargs)
+
+    def caller(self) -> Caller:
+        """Who makes the request at hand, and under which idempotency key."""
+        principal = g.principal
+        return Caller(principal.name, g.request_id, traceparent(), keyed_request(principal.id))
+
+    def still_may(self) -> tuple[Callable[[], bool], str | None]:
+        """How to ask later whether the caller still may read this, and who that is; None for anybody."""
+        if self.services.settings.auth != "on":
+            return lambda: True, None
+        keys, sent, role = self.services.keys, sent_key(request.environ) or "", self.reading
+
+        def may() -> bool:
+            principal = keys.principal(sent)
+            return principal is not None and principal.may(role)
+
+        return may, f"key {g.principal.id}"
+
+    def wait_for_copy(self) -> None:
+        """On a copy: wait until it has what the request wants to see. Answers 504 `copy-behind`."""
+        if "X-Custsvc-Min-Position" in request.headers:
+            wanted = min_position(POSITIONS_MAX)
+            if self.services.copy is not None:
+                self.services.copy.wait(wanted, prefer_wait())
+
+    def write(
+        self, customer_id: int, work: Callable[[Caller, int | None], Stored]
+    ) -> tuple[Stored, dict[str, Any]]:
+        """Do a write to a customer once, under the request's preconditions; answers 412 and 428.
+
+        `work` gets the version to expect. Returns the customer, and what the answer is to be put with.
+        """
+        if self.services.settings.require_if_match and "If-Match" not in request.headers:
+            raise Problem(428, "if-match-required", 'send If-Match with the ETag you read, as "v3"')
+        asked = preconditions()
+        caller = self.caller()
+        try:
+            return self.once(caller, lambda: work(caller, self._expected(customer_id, asked)))
+        except VersionConflict as exc:
+            raise self._mismatch(exc, asked.match or frozenset()) from exc
+
+    def conditional_response(self, stored: Stored) -> Response:
+        """The customer, as the request's preconditions have it: 200, 304 or 412."""
+        asked = preconditions()
+        if asked.broken_by(stored):
+            raise self._mismatch(_conflict(stored, asked), asked.match or frozenset())
+        return etag_response(stored, 304) if not_modified(stored) else customer_response(stored)
+
+    def once(self, caller: Caller, work: Callable[[], Stored]) -> tuple[Stored, dict[str, Any]]:
+        """Do a write once. Returns the customer, and what the answer is to be put with."""
+        stored, replayed = self.services.customers.once(caller, work)
+        headers = [position_header({stored.id: stored.version})]
+        if replayed:
+            headers.append(("Idempotency-Replayed", "true"))
+        return stored, {"extra": headers}
+
+    def _expected(self, customer_id: int, asked: Preconditions) -> int | None:
+        if asked == NONE or asked.version is not None:
+            return asked.version
+        current = self.services.store.customers.get(customer_id)
+        if current is None:
+            raise NotFound(f"there is no customer {customer_id}")
+        if asked.broken_by(current):
+            raise _conflict(current, asked)
+        return current.version
+
+    def _mismatch(self, exc: VersionConflict, allowed: frozenset[int]) -> Problem:
+        current: Stored = exc.current
+        known = max((version for version in allowed if version < current.version), default=None)
+        return Problem(
+            412,
+            "version-mismatch",
+            str(exc),
+            headers=[("ETag", f'"v{current.version}"')],
+            members={
+                "current": orjson.Fragment(current.doc),
+                "changed": self._changed_since(current, known) if known else [],
+            },
+        )
+
+    def _changed_since(self, current: Stored, version: int) -> list[str]:
+        """The fields that changed after `version`, in the order of their changes."""
+        limit = min(current.version - version, _CHANGES_MAX)
+        events = self.services.store.customers.history(current.id, limit=limit)
+        names = [name for event in reversed(events) for name in orjson.loads(event)["changed"]]
+        return list(dict.fromkeys(names))
+
+
+def _conflict(current: Stored, asked: Preconditions) -> VersionConflict:
+    what = f"customer {current.id} is at version {current.version}"
+    return VersionConflict(f"{what}, which {asked.broken_by(current)} rules out", current=current)

@@ -1,0 +1,171 @@
+"""Answers that take long: the stream of events, exports. They must not hold the threads that serve the API.
+
+A WSGI server holds a thread for as long as an answer is written, and granian has few of them; four streams on
+four threads would end all service. So such an answer is carried by a thread of its own, and their number is
+bounded: one more than that is refused with 503.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from flask import Response, request
+
+from ..config import Settings
+from .permits import Ask, Permit, Permits, Revoked
+from .problems import Problem
+
+if TYPE_CHECKING:
+    from ..kafka.feed import Feed
+
+logger = logging.getLogger(__name__)
+
+_RETRY_AFTER: Final = ("Retry-After", "5")
+# One caller may have one of so many parts of the room.
+_PARTS: Final = 4
+BIG: Final = 256 * 1024
+_PIECE: Final = 64 * 1024
+_thread = threading.local()
+
+
+class Streams:
+    """Room for so many long answers at once, of which one caller may take a part."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._of: Counter[str] = Counter()
+        self._permits = Permits()
+        self.open = 0
+
+    def carried(
+        self, make: Callable[[Permit], Iterable[bytes]], ask: Ask, caller: str | None = None
+    ) -> Iterator[bytes]:
+        """The parts that `make` gives, to be written by a thread of their own. Raises Problem 503.
+
+        `make` is given the permit, which holds while `ask` says so; before each part it is looked at here,
+        too. Without a `caller` there is no limit but that of all.
+        """
+        with self._lock:
+            if self.open >= self._most:
+                raise _too_many(f"{self._most} long answers are under way in this process")
+            if caller is not None and self._of[caller] >= max(self._most // _PARTS, 1):
+                raise _too_many(f"{self._of[caller]} of your long answers are under way in this process")
+            self.open += 1
+            if caller is not None:
+                self._of[caller] += 1
+        permit = self._permits.issue(ask)
+        _thread.carry = True
+        return _Parts(make, permit, partial(self._release, permit, caller))
+
+    def _release(self, permit: Permit, caller: str | None) -> None:
+        permit.close()
+        with self._lock:
+            self.open -= 1
+            if caller is not None:
+                self._of[caller] -= 1
+                if not self._of[caller]:
+                    del self._of[caller]
+
+
+class BigAnswers:
+    """Answers of much memory: written piece by piece, so that a slow reader holds a piece and no more.
+
+    At most `most` are written at once.
+    """
+
+    def __init__(self, most: int = 64) -> None:
+        self._room = Streams(most)
+
+    def carry(self, response: Response) -> None:
+        """Have the answer carried if it is big. Raises Problem 503 where too many are under way."""
+        parts: Any = response.response
+        if not isinstance(parts, list) or sum(map(len, parts)) < BIG:
+            return
+        whole = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
+        response.response = self._room.carried(
+            lambda _: (bytes(whole[start : start + _PIECE]) for start in range(0, len(whole), _PIECE)),
+            lambda: True,
+            f"address {request.remote_addr}",
+        )
+
+
+def _too_many(what: str) -> Problem:
+    detail = f"{what}, which is as many as it takes"
+    return Problem(503, "too-many-streams", detail, headers=[_RETRY_AFTER])
+
+
+def takes_thread() -> bool:
+    """Whether this thread just made a long answer, to be written by another thread. Asking takes the note."""
+    carry = getattr(_thread, "carry", False)
+    _thread.carry = False
+    return carry
+
+
+class LazyFeed:
+    """The process's feed of events, made when somebody first wants it: Kafka's client is not small."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._feed: Feed | None = None
+        self._closed = False
+
+    def __call__(self) -> Feed:
+        with self._lock:
+            if self._feed is None:
+                from ..kafka.feed import Feed
+
+                self._feed = Feed(self._settings)
+                if self._closed:
+                    self._feed.close()
+            return self._feed
+
+    def close(self) -> None:
+        """End all streams, now and from now on."""
+        with self._lock:
+            self._closed = True
+            if self._feed is not None:
+                self._feed.close()
+
+
+class _Parts(Iterator[bytes]):
+    """Gives its place free when it ends or is closed, also where nobody ever took a part of it."""
+
+    def __init__(
+        self, make: Callable[[Permit], Iterable[bytes]], permit: Permit, release: Callable[[], None]
+    ) -> None:
+        self._make = make
+        self._permit = permit
+        self._release: Callable[[], None] | None = release
+        self._parts: Iterator[bytes] | None = None
+
+    def __next__(self) -> bytes:
+        try:
+            if self._parts is None:
+                self._parts = iter(self._make(self._permit))
+            part = next(self._parts)
+            if not self._permit():
+                # Not an end like others: whoever has the beginning must not take it for all.
+                raise Revoked("who takes it may not any more")
+            return part
+        except BaseException as exc:
+            if not isinstance(exc, StopIteration):
+                logger.warning("A long answer was cut off: %s", exc, extra={"action": "stream_cut"})
+            self.close()
+            raise
+
+    def close(self) -> None:
+        release, self._release = self._release, None
+        if release is None:
+            return
+        try:
+            if hasattr(self._parts, "close"):
+                self._parts.close()  # type: ignore[union-attr]
+        finally:
+            release()

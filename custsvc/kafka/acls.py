@@ -1,0 +1,82 @@
+"""What each role does with Kafka's topics, what the account may do, and the commands that allow it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from ..config import Settings
+from ..ports.rights import RoleName
+from . import client as kafka
+
+# By the setting that names a topic. What is read or written is described as well.
+_TOPICS: Final[Mapping[RoleName, Mapping[str, str]]] = {
+    "serve": {"topic_updates": "Read", "topic_dead": "Read"},
+    "relay": {"topic_updates": "Read Write DescribeConfigs"},
+    "notify": {"topic_updates": "Read", "topic_notify": "Read", "topic_failed": "Write"},
+    "replicate": {"topic_updates": "Read", "topic_dead": "Write"},
+    "commands": {
+        "topic_updates": "Read Write DescribeConfigs",
+        "topic_notify": "Read DescribeConfigs",
+        "topic_failed": "Read DescribeConfigs",
+        "topic_dead": "Read Write DescribeConfigs",
+    },
+}
+_GROUPS: Final = "custsvc-"
+
+
+def needed(settings: Settings, role: RoleName) -> dict[str, list[str]]:
+    """What a role does with each topic that is there."""
+    return {
+        str(getattr(settings, setting)): [*operations.split(), "Describe"]
+        for setting, operations in _TOPICS.get(role, {}).items()
+    }
+
+
+def lacking(settings: Settings, *, timeout: float = kafka.TIMEOUT) -> dict[RoleName, list[str]] | None:
+    """What the account may not do of what each role does: `Write on topic X`.
+
+    None where the broker does not tell. Topics that are not there, or not shown, are left out.
+    """
+    names = {name for role in _TOPICS for name in needed(settings, role)}
+    client = kafka.admin(settings)
+    asked = client.describe_topics(
+        kafka.TopicCollection(sorted(names)), include_authorized_operations=True, request_timeout=timeout
+    )
+    allowed: dict[str, set[str]] = {}
+    for name, future in asked.items():
+        try:
+            operations = future.result().authorized_operations
+        except kafka.KafkaException as exc:
+            if exc.args[0].code() == kafka.KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                allowed[name] = set()
+            continue
+        if operations is not None:
+            allowed[name] = {_word(each.name) for each in operations}
+    if not allowed:
+        return None
+    return {
+        role: [
+            f"{operation} on topic {topic}"
+            for topic, operations in needed(settings, role).items()
+            if topic in allowed
+            for operation in operations
+            if not {operation, "All"} & allowed[topic]
+        ]
+        for role in _TOPICS
+    }
+
+
+def _word(name: str) -> str:
+    """`DESCRIBE_CONFIGS` as Kafka's tools write it."""
+    return "".join(part.capitalize() for part in name.split("_"))
+
+
+def commands(settings: Settings, role: RoleName, account: str) -> list[str]:
+    """The commands that allow an account what a role does, where its topics are there, and nothing else."""
+    start = f"kafka-acls.sh --bootstrap-server BROKER --add --allow-principal User:{account}"
+    found = [
+        f"{start} {' '.join(f'--operation {each}' for each in operations)} --topic {topic}"
+        for topic, operations in needed(settings, role).items()
+    ]
+    return [*found, f"{start} --operation Read --resource-pattern-type prefixed --group {_GROUPS}"]

@@ -1,0 +1,556 @@
+"""Kafka: clients with safe settings, topics made explicitly, and delivery that is waited for."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any, NamedTuple
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._listoffsets import OffsetSpec
+from confluent_kafka.admin._metadata import ClusterMetadata
+from confluent_kafka.cimpl import NewTopic
+
+from ..config import Settings
+from ..errors import ConfigurationError, CustsvcError, TemporaryError
+from . import options as kafka_options
+from .errors import (
+    END_OF_PARTITION,
+    failure,
+    first_contact,
+    is_passing,
+    librdkafka,
+    mismatch,
+    note,
+    refusal,
+    spoken_to,
+)
+from .record import Headers
+
+# Seconds a call that a person waits for may take, and those of a worker that will try again anyway.
+TIMEOUT = 5.0
+
+# Seconds after which the first look is taken at what librdkafka tells of a call that has no answer.
+_REFUSED_AFTER = 2.0
+
+# Seconds for a question that some brokers cannot answer.
+_ASIDE = 3.0
+_USUAL_LIMIT = 1_048_588
+# Bytes of one answer of a broker to a consumer, as they come over the network. A bigger record comes too.
+_FETCH = 1_000_000
+
+_DAY_MS = 24 * 3600 * 1000
+_TOPIC_CONFIG: Mapping[str, str] = {"min.insync.replicas": "1"}
+# Consumers get every change for a week; older versions go within two, so that erased data goes as well.
+_UPDATES_CONFIG: Mapping[str, str] = {
+    "cleanup.policy": "compact",
+    "min.compaction.lag.ms": str(7 * _DAY_MS),
+    "max.compaction.lag.ms": str(14 * _DAY_MS),
+}
+# Personal data of records that nobody could use: kept as long as mending takes, no longer.
+_FAILED_CONFIG: Mapping[str, str] = {"cleanup.policy": "delete", "retention.ms": str(14 * _DAY_MS)}
+
+# A partition that was just made, or has lost its leader, has one again in a moment.
+_LEADERLESS = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_PARTITION,
+)
+
+# The last millisecond that has a date.
+_LAST_MILLIS = 253_402_300_799_999
+
+# librdkafka's PARTITION_UA, which its types lack.
+_BY_KEY = -1
+
+
+class Record(NamedTuple):
+    """What is produced: the key decides the partition, and with it the order, unless one is given."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    partition: int = _BY_KEY
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition that Java's clients, and ours, choose for a key: its murmur2 hash (seed 0x9747b28c)."""
+    length = len(key)
+    h = 0x9747B28C ^ length
+    whole = length & ~3
+    for start in range(0, whole, 4):
+        k = int.from_bytes(key[start : start + 4], "little") * 0x5BD1E995 & 0xFFFFFFFF
+        k = (k ^ k >> 24) * 0x5BD1E995 & 0xFFFFFFFF
+        h = (h * 0x5BD1E995 & 0xFFFFFFFF) ^ k
+    if whole != length:
+        h = (h ^ int.from_bytes(key[whole:], "little")) * 0x5BD1E995 & 0xFFFFFFFF
+    h = (h ^ h >> 13) * 0x5BD1E995 & 0xFFFFFFFF
+    return ((h ^ h >> 15) & 0x7FFFFFFF) % partitions
+
+
+def _common(settings: Settings) -> dict[str, Any]:
+    told = settings.kafka_connection
+    servers = told["bootstrap.servers"]
+    spoken_to(servers, told)
+    return {
+        "client.id": "custsvc",
+        "socket.keepalive.enable": True,
+        # A broker that comes back is found within a second, not within ten.
+        "reconnect.backoff.max.ms": 1000,
+        "error_cb": partial(note, servers),
+        "logger": librdkafka,
+        **told,
+    }
+
+
+def check_options(settings: Settings) -> None:
+    """Raise ConfigurationError where an option of Kafka is wrong. Connects to nothing."""
+    trial = settings.replace(kafka=settings.kafka or "unset")
+    kafka_options.check(settings, _common(trial), _consumer(trial, "custsvc"), _publisher(trial))
+
+
+def admin(settings: Settings) -> AdminClient:
+    """A client for topics and groups."""
+    return kafka_options.make(AdminClient, _common(settings), settings.kafka_options)
+
+
+def consumer(settings: Settings, group: str, **options: Any) -> Consumer:
+    """A consumer that commits nothing by itself; `options` are librdkafka's, with `_` for the dots."""
+    return kafka_options.make(Consumer, _consumer(settings, group, **options), settings.kafka_options)
+
+
+def _consumer(settings: Settings, group: str, **options: Any) -> dict[str, Any]:
+    common = _common(settings)
+    return {
+        # A worker that died is replaced after this long.
+        "session.timeout.ms": 10_000,
+        "heartbeat.interval.ms": 2_000,
+        "fetch.wait.max.ms": 100,
+        # What is fetched ahead is a role's memory. A whole answer of the broker may come on top of what
+        # is queued, and takes many times its size when unpacked; so small answers, asked for often.
+        "queued.max.messages.kbytes": 4_096,
+        "queued.min.messages": 10_000,
+        # It may not be below the size of a message: where that was set, librdkafka finds one by itself.
+        **({} if "message.max.bytes" in common else {"fetch.max.bytes": _FETCH}),
+        "fetch.queue.backoff.ms": 10,
+        # What comes before this may be set by CUSTSVC_KAFKA_OPTIONS__…, what comes after may not.
+        **common,
+        "group.id": group,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "earliest",
+        "enable.partition.eof": True,
+        "partition.assignment.strategy": "cooperative-sticky",
+        **{name.replace("_", "."): value for name, value in options.items()},
+    }
+
+
+def _note_error(errors: list[KafkaError], error: KafkaError | None, _message: Any) -> None:
+    if error is not None:
+        errors.append(error)
+
+
+def _publisher(settings: Settings) -> dict[str, Any]:
+    return {
+        "compression.type": "lz4",
+        "linger.ms": 2,
+        "queue.buffering.max.messages": 200_000,
+        # What comes before this may be set by CUSTSVC_KAFKA_OPTIONS__…, what comes after may not.
+        **_common(settings),
+        "enable.idempotence": True,
+        "acks": "all",
+        # A record that fails must not be overtaken by a later one of the same customer.
+        "enable.gapless.guarantee": True,
+        # Never give a record up: only the caller may, by `give_up`.
+        "message.timeout.ms": 0,
+        # The partition of a key is the one that Java's clients would choose.
+        "partitioner": "murmur2_random",
+        # A call per acknowledgement would cost as much as all the rest of sending a record.
+        "delivery.report.only.error": True,
+    }
+
+
+class Publisher:
+    """Produces records and waits until every one is acknowledged by all in-sync replicas.
+
+    Idempotent, so a retry inside librdkafka neither repeats nor reorders. After any delivery error the
+    producer is made anew; the caller sends its batch again.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._servers = settings.kafka_servers
+        self._options = settings.kafka_options
+        self._config = _publisher(settings)
+        self._start()
+
+    def _start(self) -> None:
+        self._errors: list[KafkaError] = []
+        config = {**self._config, "on_delivery": partial(_note_error, self._errors)}
+        self._producer = kafka_options.make(Producer, config, self._options)
+
+    def limit(self, most: int) -> None:
+        """Send at most so many bytes at once: what the topic takes."""
+        wanted = {"message.max.bytes": most, "batch.size": min(most, 1_000_000)}
+        if any(self._config.get(name) != value for name, value in wanted.items()):
+            self._config |= wanted
+            self._renew()
+
+    def send(
+        self, topic: str, records: Iterable[Record], *, give_up: Callable[[], bool] = lambda: False
+    ) -> int:
+        """Send all and wait for all; returns how many.
+
+        Raises TemporaryError when Kafka refused one, or when `give_up` said so: then any of them may be
+        on the topic, and all must be sent again.
+        """
+        sent = 0
+        try:
+            for record in records:
+                self._produce(topic, record, give_up)
+                sent += 1
+            # What is left is under way, or an error that nobody has looked at yet.
+            while len(self._producer) and not self._errors:
+                self._poll(0.05, give_up)
+            if self._errors:
+                raise failure(self._errors[0], self._servers)
+        except KafkaException as exc:
+            self._renew()
+            raise failure(exc, self._servers) from exc
+        except CustsvcError:
+            self._renew()
+            raise
+        return sent
+
+    def _produce(self, topic: str, record: Record, give_up: Callable[[], bool]) -> None:
+        key, value, headers, partition = record
+        while True:
+            try:
+                self._producer.produce(topic, value, key, partition, headers=headers)
+                return
+            except BufferError:
+                self._poll(0.1, give_up)
+
+    def _poll(self, seconds: float, give_up: Callable[[], bool]) -> None:
+        self._producer.poll(seconds)
+        if give_up():
+            raise TemporaryError("stopped while waiting for Kafka", dependency="kafka")
+
+    def _renew(self) -> None:
+        """Drop what is under way and start with a producer that has no error behind it."""
+        self.close()
+        self._start()
+
+    def close(self) -> None:
+        # To drop what is in flight is a fatal error of a producer that promises no gaps. The client raises
+        # it into whatever runs, a callback even, and this producer is done for anyhow.
+        with suppress(KafkaException, SystemError):
+            self._producer.purge()
+            self._producer.flush(1)
+
+    def __enter__(self) -> Publisher:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def ensure_topics(settings: Settings, *, timeout: float = 30.0) -> list[str]:
+    """Make the topics that are missing; returns their names. Safe when several roles do it at once."""
+    client = admin(settings)
+    have = _topics(client, settings.kafka_servers, timeout)
+    wanted = [
+        _new(settings, settings.topic_updates, settings.partitions, _UPDATES_CONFIG),
+        _new(settings, settings.topic_notify, min(settings.partitions, 3), {}),
+        _new(settings, settings.topic_failed, 1, _FAILED_CONFIG),
+        _new(settings, settings.topic_dead, 1, _FAILED_CONFIG),
+    ]
+    missing = [topic for topic in wanted if topic.topic not in have]
+    if not missing:
+        return []
+    made = []
+    for name, future in client.create_topics(missing, request_timeout=timeout).items():
+        try:
+            future.result()
+            made.append(name)
+        except KafkaException as exc:
+            if exc.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise failure(exc, settings.kafka_servers) from exc
+    _wait_for_leaders(client, settings, [topic.topic for topic in missing], timeout)
+    return made
+
+
+def _new(settings: Settings, name: str, partitions: int, config: Mapping[str, str]) -> NewTopic:
+    return NewTopic(
+        name,
+        num_partitions=partitions,
+        replication_factor=settings.replication,
+        config={**_TOPIC_CONFIG, **config, "min.insync.replicas": str(max(1, settings.replication - 1))},
+    )
+
+
+def _topics(client: AdminClient, servers: str, timeout: float) -> Mapping[str, Any]:
+    """The topics there are."""
+    return dict(metadata(client, servers, timeout).topics)
+
+
+def metadata(client: AdminClient, servers: str, timeout: float) -> ClusterMetadata:
+    """The brokers and topics there are. What is refused, and no waiting mends, is not tried for all the time.
+
+    Raises TemporaryError or ConfigurationError.
+    """
+    deadline = time.monotonic() + timeout
+    patience = _REFUSED_AFTER
+    while time.monotonic() + patience < deadline:
+        with suppress(KafkaException):
+            return client.list_topics(timeout=patience)
+        client.poll(0)
+        if (refused := refusal(servers) or mismatch(servers)) is not None:
+            raise refused
+        patience *= 2
+    with first_contact(client, servers):
+        return client.list_topics(timeout=max(deadline - time.monotonic(), 1.0))
+
+
+def topic_configs(client: AdminClient, names: Sequence[str], *, timeout: float) -> dict[str, dict[str, str]]:
+    """The configuration of topics. Raises KafkaException."""
+    resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
+    if not resources:
+        return {}
+    answers = client.describe_configs(resources, request_timeout=timeout)
+    return {
+        resource.name: {entry.name: entry.value for entry in future.result().values()}
+        for resource, future in answers.items()
+    }
+
+
+def layout(client: AdminClient, topic: str, servers: str) -> tuple[str, int]:
+    """A topic's id, empty where the broker does not tell it, and how many partitions it has.
+
+    Raises TemporaryError where there is no such topic: a broker that has just started may not know it yet.
+    """
+    try:
+        future = client.describe_topics(TopicCollection([topic]), request_timeout=_ASIDE)[topic]
+        described = future.result()
+        return str(described.topic_id), len(described.partitions)
+    except KafkaException as exc:
+        if exc.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise _no_topic(topic, servers) from exc
+    # An old broker, or the stand-in in memory. The partitions are known all the same.
+    metadata = _topics(client, servers, TIMEOUT)
+    if topic not in metadata or not metadata[topic].partitions:
+        raise _no_topic(topic, servers)
+    return "", len(metadata[topic].partitions)
+
+
+def _no_topic(topic: str, servers: str) -> TemporaryError:
+    return TemporaryError(
+        f"Kafka at {servers} has no topic {topic}", dependency="kafka", fix="custsvc topics create"
+    )
+
+
+def record_limit(client: AdminClient, topic: str) -> int:
+    """The most bytes that a topic takes at once; the broker's usual limit where it does not tell."""
+    try:
+        configs = topic_configs(client, [topic], timeout=_ASIDE)
+    except KafkaException:
+        return _USUAL_LIMIT
+    return int(configs.get(topic, {}).get("max.message.bytes") or _USUAL_LIMIT)
+
+
+def read_ranges(
+    client: Consumer,
+    topic: str,
+    ranges: Mapping[int, tuple[int, int]],
+    servers: str,
+    *,
+    timeout: float = 10.0,
+) -> Iterator[Any]:
+    """The records of these partitions from the first offset to before the second.
+
+    Offsets without a record, as after compaction, are borne. Raises TemporaryError when not all comes.
+    """
+    left = {part: end for part, (start, end) in ranges.items() if start < end}
+    with _assigned(client, topic, {part: ranges[part][0] for part in left}, servers):
+        for message in _while_any(left, client, topic, timeout=timeout, at_once=1000):
+            part, offset = message.partition(), message.offset()
+            if message.error() is None and offset < ranges[part][1]:
+                yield message
+            if ends_before(message, left.get(part)):
+                del left[part]
+
+
+@contextmanager
+def _assigned(client: Consumer, topic: str, starts: Mapping[int, int], servers: str) -> Iterator[None]:
+    """Read these partitions from these offsets within the block."""
+    try:
+        client.assign([TopicPartition(topic, part, start) for part, start in starts.items()])
+        yield
+    except KafkaException as exc:
+        raise failure(exc, servers) from exc
+    finally:
+        client.unassign()
+
+
+def _while_any(
+    left: Mapping[int, int], client: Consumer, topic: str, *, timeout: float, at_once: int
+) -> Iterator[Any]:
+    """What comes while any partition is `left`. Raises TemporaryError when nothing does for too long."""
+    deadline = time.monotonic() + timeout
+    while left:
+        messages: list[Any] = client.consume(at_once, 0.05)
+        yield from messages
+        if messages:
+            deadline = time.monotonic() + timeout
+        if time.monotonic() > deadline:
+            raise TemporaryError(f"partitions {sorted(left)} of {topic} give nothing", dependency="kafka")
+
+
+def ends_before(message: Any, end: int | None) -> bool:
+    """Whether a consumer that got this, a record or an end, has all that is before the offset `end`."""
+    if end is None:
+        return False
+    error = message.error()
+    if error is None:
+        return bool(message.offset() + 1 >= end)
+    return error.code() == END_OF_PARTITION and bool(message.offset() >= end)
+
+
+def with_records(
+    client: Consumer,
+    topic: str,
+    ranges: Mapping[int, tuple[int, int]],
+    servers: str,
+    *,
+    timeout: float = 10.0,
+) -> dict[int, int]:
+    """Those of these partitions that hold a record from the first offset to before the second.
+
+    Each with the time of the first such record, in milliseconds since 1970.
+
+    Marks of transactions take offsets too, so where one ends is not where its last record is.
+    """
+    left = {part: end for part, (start, end) in ranges.items() if start < end}
+    found: dict[int, int] = {}
+    with _assigned(client, topic, {part: ranges[part][0] for part in left}, servers):
+        for message in _while_any(left, client, topic, timeout=timeout, at_once=1):
+            part = message.partition()
+            if message.error() is None and part in left and message.offset() < left[part]:
+                found[part] = message.timestamp()[1]
+            elif not ends_before(message, left.get(part)):
+                continue
+            if left.pop(part, None) is not None:
+                client.pause([TopicPartition(topic, part)])
+    return found
+
+
+def _wait_for_leaders(client: AdminClient, settings: Settings, names: list[str], timeout: float) -> None:
+    """A topic that was just made cannot be used until each partition has a leader."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        have = _topics(client, settings.kafka_servers, timeout)
+        if all(name in have and all(p.leader >= 0 for p in have[name].partitions.values()) for name in names):
+            return
+        time.sleep(0.1)
+    raise TemporaryError(f"the topics {', '.join(names)} got no leader in {timeout:g} s", dependency="kafka")
+
+
+def partitions(client: Consumer, topic: str, servers: str, *, timeout: float = TIMEOUT) -> list[int]:
+    """The partitions of a topic. Raises ConfigurationError where there is no such topic."""
+    with first_contact(client, servers):
+        found = client.list_topics(topic, timeout=timeout).topics[topic]
+    if found.error is not None or not found.partitions:
+        raise ConfigurationError(
+            f"Kafka at {servers} has no topic {topic}", fix="start a role of custsvc: it makes the topics"
+        )
+    return sorted(found.partitions)
+
+
+def record_time(millis: int) -> dt.datetime:
+    """The time of a record. Any producer may write any number: one that is no time is the nearest that is."""
+    return dt.datetime.fromtimestamp(min(max(millis, 0), _LAST_MILLIS) / 1000, dt.UTC)
+
+
+def watermarks(
+    client: Consumer, topic: str, parts: Sequence[int], servers: str, *, timeout: float = TIMEOUT
+) -> dict[int, tuple[int, int]]:
+    """Per partition the offsets of the first record and of the next one to come."""
+    deadline = time.monotonic() + timeout
+    found: dict[int, tuple[int, int]] = {}
+    while len(found) < len(parts):
+        part = parts[len(found)]
+        try:
+            found[part] = client.get_watermark_offsets(TopicPartition(topic, part), timeout=timeout)
+        except KafkaException as exc:
+            if exc.args[0].code() not in _LEADERLESS or time.monotonic() > deadline:
+                raise failure(exc, servers) from exc
+            time.sleep(0.1)
+    return found
+
+
+def ends(client: AdminClient, topic: str, parts: Sequence[int], servers: str) -> dict[int, int]:
+    """Per partition the offset of the next record to come, by one question to each broker."""
+    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    wanted = {TopicPartition(topic, part): latest for part in parts}
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        try:
+            answers = client.list_offsets(wanted, request_timeout=TIMEOUT)
+            return {asked.partition: int(answer.result().offset) for asked, answer in answers.items()}
+        except KafkaException as exc:
+            if exc.args[0].code() not in _LEADERLESS or time.monotonic() > deadline:
+                raise failure(exc, servers) from exc
+            time.sleep(0.1)
+
+
+def all_watermarks(client: Consumer, topic: str, servers: str) -> dict[int, tuple[int, int]]:
+    """`watermarks` of every partition. Raises ConfigurationError where there is no such topic."""
+    return watermarks(client, topic, partitions(client, topic, servers), servers)
+
+
+__all__ = [
+    "END_OF_PARTITION",
+    "OFFSET_BEGINNING",
+    "AdminClient",
+    "Consumer",
+    "KafkaError",
+    "KafkaException",
+    "Message",
+    "NewTopic",
+    "Producer",
+    "Publisher",
+    "Record",
+    "TopicCollection",
+    "TopicPartition",
+    "admin",
+    "check_options",
+    "consumer",
+    "ends",
+    "ends_before",
+    "ensure_topics",
+    "failure",
+    "first_contact",
+    "is_passing",
+    "layout",
+    "metadata",
+    "partition_of",
+    "partitions",
+    "read_ranges",
+    "record_limit",
+    "watermarks",
+    "with_records",
+]

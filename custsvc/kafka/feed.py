@@ -1,0 +1,365 @@
+"""The events as they come, for many watchers in one process: one consumer, and a ring of the newest events.
+
+They are read from Kafka, because there the relay has put them gap-free and in order per customer, for both
+databases alike, and because a place in the topic (an offset per partition) can be told to a client and be
+gone on from, on any process and after any restart. A watcher is a reader of the ring at its own speed; who
+is further behind than the ring reaches reads the topic until it has caught up. No watcher can hold up
+another, and memory does not grow with them.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple
+
+from ..config import Settings
+from ..domain.events import APP_EVENT_TYPE, decode
+from ..errors import BadEvent, CustsvcError, NewerSchema, PositionLost, TemporaryError
+from . import client as kafka
+from .record import header
+
+logger = logging.getLogger(__name__)
+
+RING: Final = 5000
+_RING_BYTES: Final = 8 * 1024 * 1024
+# The consumer goes when nobody has watched for so long.
+_IDLE: Final = 30.0
+_POLL: Final = 0.2
+# A watcher who may not any more is sent away after so long, also where nothing happens.
+_ASK_EVERY: Final = 1.0
+_BATCH: Final = 500
+_LOST: Final = (kafka.KafkaError._AUTO_OFFSET_RESET, kafka.KafkaError.OFFSET_OUT_OF_RANGE)
+_CE_TYPE: Final = re.compile(rb"custsvc\.customer\.([a-z]+)\.v\d+")
+# What has more digits is no id, and more than some thousand Python would not read.
+_CUSTOMER_ID: Final = re.compile(rb"\d{1,19}")
+_PLACE: Final = re.compile(r"\d{1,18}(?:\.\d{1,18}){0,9999}")
+
+
+class Place:
+    """Where a watcher is: the offset of the next record of each partition."""
+
+    __slots__ = ("offsets",)
+
+    def __init__(self, offsets: dict[int, int]) -> None:
+        self.offsets = dict(offsets)
+
+    def __str__(self) -> str:
+        """`15.3.0`: the offsets in the order of the partitions."""
+        return ".".join(map(str, self.offsets.values()))
+
+    @classmethod
+    def parse(cls, text: str) -> Place | None:
+        """The place that was written so; None for anything else."""
+        if not _PLACE.fullmatch(text):
+            return None
+        return cls(dict(enumerate(map(int, text.split(".")))))
+
+    def is_before(self, other: dict[int, int]) -> bool:
+        return any(self.offsets[part] < offset for part, offset in other.items())
+
+
+class Entry(NamedTuple):
+    """An event on the topic. `number` counts those of one process."""
+
+    number: int
+    partition: int
+    offset: int
+    customer_id: int
+    op: str
+    value: bytes
+
+
+class Closed(Exception):
+    """There will be no more events here: the process stops, or the topic is another one now."""
+
+
+class Feed:
+    """The newest events of the updates topic. Nothing is connected while nobody watches."""
+
+    def __init__(self, settings: Settings, *, ring: int = RING) -> None:
+        self._settings = settings
+        self._topic = settings.topic_updates
+        self._size = ring
+        self._changed = threading.Condition()
+        self._ring: deque[Entry] = deque()
+        self._ring_bytes = 0
+        self._count = 0
+        # Per partition: where the ring begins, and what comes after its end.
+        self._low: dict[int, int] = {}
+        self._next: dict[int, int] = {}
+        self._watchers = 0
+        self._last_watched = 0.0
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._epoch = 0
+
+    # -- watching ------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Events are collected within the block. Raises TemporaryError where Kafka does not answer."""
+        with self._changed:
+            self._watchers += 1
+            starting = self._thread is None and not self._closed
+            if starting:
+                self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
+        try:
+            if starting:
+                self._start()
+            yield
+        finally:
+            with self._changed:
+                self._watchers -= 1
+                self._last_watched = time.monotonic()
+
+    def _start(self) -> None:
+        try:
+            self._begin()
+        except CustsvcError:
+            with self._changed:
+                self._thread = None
+            raise
+        if self._thread:
+            self._thread.start()
+
+    def _begin(self) -> None:
+        """Collect from the end on. Who watches already is sent away, and comes back with its place."""
+        marks = self._marks()
+        with self._changed:
+            self._epoch += 1
+            self._ring.clear()
+            self._ring_bytes = 0
+            self._low = {part: high for part, (_, high) in marks.items()}
+            self._next = dict(self._low)
+            self._changed.notify_all()
+
+    def _marks(self) -> dict[int, tuple[int, int]]:
+        servers = self._settings.kafka_servers
+        client = kafka.consumer(self._settings, "custsvc-feed-unused")
+        try:
+            return kafka.all_watermarks(client, self._topic, servers)
+        finally:
+            client.close()
+
+    def end(self) -> Place:
+        """After the newest event, as far as this process knows."""
+        with self._changed:
+            self._wait_until_started()
+            return Place(self._next)
+
+    def beginning(self) -> Place:
+        """Before everything that the topic holds."""
+        return Place({part: low for part, (low, _) in self._marks().items()})
+
+    def resume(self, place: Place) -> tuple[Place, str]:
+        """The place to go on from, and why it is not the one given; empty where it is.
+
+        Where records after it are gone, or it is of another topic, what is lost cannot be known: the place
+        is then before everything there is.
+        """
+        marks = self._marks()
+        low = Place({part: low for part, (low, _) in marks.items()})
+        if place.offsets.keys() != marks.keys():
+            return low, f"the topic has {len(marks)} partitions, the place is of {len(place.offsets)}"
+        if any(place.offsets[part] > high for part, (_, high) in marks.items()):
+            return low, "the place is after the end of the topic, so it is of another one"
+        if place.is_before(low.offsets):
+            return low, "the topic no longer holds what came after this place"
+        return place, ""
+
+    def after(self, place: Place, number: int, patience: float) -> list[Entry] | None:
+        """Events after `place`, waiting for the first; empty when `patience` is over.
+
+        `number` is that of the last entry the watcher saw, 0 at first. None where the ring does not reach
+        back to the place: then `catch_up` does. Raises Closed.
+        """
+        with self._changed:
+            self._wait_until_started()
+            deadline, epoch = time.monotonic() + patience, self._epoch
+            while True:
+                if self._closed or self._epoch != epoch:
+                    raise Closed
+                if place.is_before(self._low):
+                    return None
+                if found := self._newer(place, number):
+                    return found
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return []
+                self._changed.wait(left)
+
+    def _wait_until_started(self) -> None:
+        if not self._changed.wait_for(lambda: self._next or self._closed, kafka.TIMEOUT * 2):
+            raise TemporaryError("Kafka does not answer", dependency="kafka")
+
+    def _newer(self, place: Place, number: int) -> list[Entry]:
+        found: list[Entry] = []
+        for entry in reversed(self._ring):
+            if entry.number <= number or len(found) > self._size:
+                break
+            if entry.offset >= place.offsets[entry.partition]:
+                found.append(entry)
+        found.reverse()
+        return found
+
+    def catch_up(self, place: Place) -> Iterator[list[Entry]]:
+        """Events after `place` up to what is the end now, read from the topic in batches.
+
+        The newest record of a partition is never compacted away, so the end is always reached.
+        """
+        with self._changed:
+            self._wait_until_started()
+            target = dict(self._next)
+        client = kafka.consumer(self._settings, "custsvc-feed-unused", auto_offset_reset="error")
+        try:
+            client.assign([kafka.TopicPartition(self._topic, p, o) for p, o in place.offsets.items()])
+            reached = dict(place.offsets)
+            while any(reached[part] < offset for part, offset in target.items()) and not self._closed:
+                entries = []
+                for message in self._take(client):
+                    part, at_end = message.partition() or 0, message.error() is not None
+                    reached[part] = (message.offset() or 0) + (not at_end)
+                    if not at_end and (entry := _entry(0, message)):
+                        entries.append(entry)
+                yield entries
+        finally:
+            client.close()
+
+    # -- collecting ----------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        lost = False
+        while self._is_wanted():
+            try:
+                if lost:
+                    self._begin()
+                lost = False
+                self._collect()
+            except PositionLost as exc:
+                logger.warning("The event stream starts anew: %s", exc, extra={"action": "position_lost"})
+                lost = True
+            except (CustsvcError, kafka.KafkaException) as exc:
+                # The next round goes on from what was reached, so watchers only wait.
+                logger.warning("The event stream waits: %s", exc, extra={"action": "wait"})
+                time.sleep(1.0)
+
+    def _is_wanted(self) -> bool:
+        with self._changed:
+            idle = not self._watchers and time.monotonic() - self._last_watched > _IDLE
+            if idle:
+                self._thread, self._next = None, {}
+            return not (self._closed or idle)
+
+    def _collect(self) -> None:
+        client = kafka.consumer(self._settings, "custsvc-feed-unused", auto_offset_reset="error")
+        try:
+            client.assign([kafka.TopicPartition(self._topic, p, o) for p, o in self._next.items()])
+            while self._is_wanted():
+                if messages := self._take(client):
+                    self._add(messages)
+        finally:
+            client.close()
+
+    def _take(self, client: kafka.Consumer) -> list[kafka.Message]:
+        """Records, and the ends of partitions."""
+        messages: list[kafka.Message] = client.consume(1, _POLL)
+        if messages:
+            messages += client.consume(_BATCH, 0)
+        good = []
+        for message in messages:
+            error = message.error()
+            if error is None or error.code() == kafka.END_OF_PARTITION:
+                good.append(message)
+            elif error.code() in _LOST:
+                raise PositionLost(f"{self._topic} does not hold what comes next: {error.str()}")
+            elif not kafka.is_passing(error):
+                raise kafka.failure(error, self._settings.kafka_servers)
+        return good
+
+    def _add(self, messages: list[kafka.Message]) -> None:
+        with self._changed:
+            for message in messages:
+                if message.error() is not None:
+                    continue
+                if (entry := _entry(self._count + 1, message)) is not None:
+                    self._count += 1
+                    self._ring.append(entry)
+                    self._ring_bytes += len(entry.value)
+                self._next[message.partition() or 0] = (message.offset() or 0) + 1
+            while len(self._ring) > self._size or self._ring_bytes > _RING_BYTES:
+                gone = self._ring.popleft()
+                self._ring_bytes -= len(gone.value)
+                self._low[gone.partition] = gone.offset + 1
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Watchers get Closed, now and from now on."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+def _entry(number: int, message: kafka.Message) -> Entry | None:
+    """The event of a record; None for one that is none, which is the dead-letter topic's affair."""
+    key, value = message.key(), message.value()
+    if value is None or key is None:
+        return None
+    kind = _CE_TYPE.fullmatch(header(message, "ce_type") or b"")
+    if kind and kind[1].decode() in APP_EVENT_TYPE and _CUSTOMER_ID.fullmatch(key):
+        customer_id, op = int(key), kind[1].decode()
+    else:
+        try:
+            event = decode(value, key)
+        except (BadEvent, NewerSchema):
+            return None
+        customer_id, op = event.customer_id, event.op
+    # A line break in JSON is white space, and would end a line of the stream.
+    value = value.replace(b"\r", b" ").replace(b"\n", b" ")
+    return Entry(number, message.partition() or 0, message.offset() or 0, customer_id, op, value)
+
+
+Wanted = Callable[[Entry], bool]
+
+
+def frames(
+    feed: Feed, place: Place, wanted: Wanted, still: Callable[[], bool], beat: float
+) -> Iterator[bytes]:
+    """The server-sent events after `place` that are wanted; a comment every `beat` seconds of silence.
+
+    Each carries the place after it as its id, and a heartbeat does where events passed that were not
+    wanted. Ends when the feed is closed, or when `still` says no, which it is asked about once a second and
+    before events are sent.
+    """
+    number, told = 0, str(place)
+    beaten = time.monotonic()
+    with feed.watch():
+        while still():
+            try:
+                patience = min(max(0.05, beaten + beat - time.monotonic()), _ASK_EVERY)
+                found = feed.after(place, number, patience)
+            except Closed:
+                return
+            batches = feed.catch_up(place) if found is None else iter((found,))
+            for batch in batches:
+                if not still():
+                    return
+                parts = []
+                for entry in batch:
+                    place.offsets[entry.partition] = entry.offset + 1
+                    number = entry.number or number
+                    if wanted(entry):
+                        told = str(place)
+                        parts.append(b"id: %b\ndata: %b\n\n" % (told.encode(), entry.value))
+                if parts:
+                    beaten = time.monotonic()
+                    yield b"".join(parts)
+            if time.monotonic() - beaten >= beat:
+                beaten = time.monotonic()
+                moved, told = str(place) != told, str(place)
+                yield b"id: %b\n: still here\n\n" % told.encode() if moved else b": still here\n\n"

@@ -1,0 +1,157 @@
+"""How far a consumer is behind, per partition, in records and in seconds: also while a server is away.
+
+It asks for the ends of its partitions beside the work, so the count goes on where the work waits for a
+database. Where Kafka does not answer, the last known ends stay, and it is known how old they are. The age
+counts from the time of the oldest record that was taken and is not dealt with; where none is in hand, from
+when there was first seen to be one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import CustsvcError
+from ..runtime import metrics
+
+logger = logging.getLogger(__name__)
+
+# Seconds between two questions for the ends.
+_EVERY = 2.0
+
+Where = tuple[str, int]
+"""A topic and a partition."""
+Ask = Callable[[str, Sequence[int]], Mapping[int, tuple[int, int]]]
+"""The watermarks of a topic's partitions."""
+
+
+@dataclass(slots=True)
+class _Partition:
+    """How far one partition is dealt with, and what is in hand: the offset after it and its oldest time."""
+
+    done: int
+    end: int = 0
+    behind_since: float | None = None
+    in_hand: deque[tuple[int, float]] = field(default_factory=deque)
+
+    def seen(self, now: float) -> None:
+        """Note since when it is behind."""
+        if self.end <= self.done:
+            self.behind_since = None
+        elif self.behind_since is None:
+            self.behind_since = now
+
+    def since(self) -> float | None:
+        """The time of the oldest record that is not dealt with, as far as it is known."""
+        return self.in_hand[0][1] if self.in_hand else self.behind_since
+
+    def lag(self, now: float) -> metrics.Behind:
+        if self.end <= self.done:
+            return metrics.Behind(0, 0.0)
+        since = self.since()
+        return metrics.Behind(self.end - self.done, max(0.0, now - since) if since is not None else 0.0)
+
+
+class Lags:
+    """What one consumer knows of the partitions that it has."""
+
+    def __init__(self, loop: str) -> None:
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._partitions: dict[Where, _Partition] = {}
+        self._known = time.monotonic()
+
+    def assigned(self, positions: Mapping[Where, int]) -> None:
+        """These partitions are had now, and are dealt with up to here."""
+        with self._lock:
+            for where, offset in positions.items():
+                known = self._partitions.get(where) or _Partition(offset)
+                self._partitions[where] = _Partition(offset, max(known.end, offset), known.since())
+
+    def lost(self, partitions: Iterable[Where]) -> None:
+        """These are somebody else's now."""
+        with self._lock:
+            for where in partitions:
+                self._partitions.pop(where, None)
+
+    def taken(self, messages: Sequence[Any], offsets: Mapping[Where, int]) -> None:
+        """A batch is in hand, which leads to these offsets."""
+        times: dict[Where, float] = {}
+        for message in messages:
+            where = (message.topic(), message.partition())
+            if where not in times:
+                times[where] = message.timestamp()[1] / 1000
+                if len(times) == len(offsets):
+                    break
+        with self._lock:
+            for where, offset in offsets.items():
+                if (partition := self._partitions.get(where)) is not None:
+                    partition.end = max(partition.end, offset)
+                    if where in times:
+                        partition.in_hand.append((offset, times[where]))
+
+    def dealt_with(self, offsets: Mapping[Where, int]) -> None:
+        """All before these offsets is done."""
+        now = time.time()
+        with self._lock:
+            for where, offset in offsets.items():
+                if (partition := self._partitions.get(where)) is None:
+                    continue
+                partition.done = max(partition.done, offset)
+                while partition.in_hand and partition.in_hand[0][0] <= offset:
+                    # What comes next is younger, but nobody has seen by how much.
+                    partition.behind_since = partition.in_hand.popleft()[1]
+                partition.seen(now)
+
+    @contextmanager
+    def asking(self, ask: Ask) -> Iterator[None]:
+        """Ask for the ends now and then until the end of the block. What was in hand before is forgotten."""
+        stop = threading.Event()
+        with self._lock:
+            for partition in self._partitions.values():
+                partition.behind_since = partition.since()
+                partition.in_hand.clear()
+        thread = threading.Thread(target=self._ask_until, args=(stop, ask), name="lag", daemon=True)
+        metrics.follow(self._loop, self.behind)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def _ask_until(self, stop: threading.Event, ask: Ask) -> None:
+        while not stop.is_set():
+            try:
+                self._learn(ask)
+            except CustsvcError as exc:
+                logger.debug("The ends are not known anew: %s", exc, extra={"action": "lag_unknown"})
+            stop.wait(_EVERY)
+
+    def _learn(self, ask: Ask) -> None:
+        by_topic: dict[str, list[int]] = {}
+        with self._lock:
+            for topic, part in self._partitions:
+                by_topic.setdefault(topic, []).append(part)
+        for topic, parts in by_topic.items():
+            marks, now = ask(topic, sorted(parts)), time.time()
+            with self._lock:
+                for part, (low, high) in marks.items():
+                    if (partition := self._partitions.get((topic, part))) is not None:
+                        partition.done = max(partition.done, low)
+                        partition.end = high
+                        partition.seen(now)
+        self._known = time.monotonic()
+
+    def behind(self) -> metrics.Lag:
+        """Each partition's lag, and for how many seconds the ends are known."""
+        now = time.time()
+        with self._lock:
+            found = {where: partition.lag(now) for where, partition in self._partitions.items()}
+        return metrics.Lag(found, time.monotonic() - self._known)

@@ -1,0 +1,84 @@
+"""Webhooks as a channel, signed as of Standard Webhooks (standardwebhooks.com).
+
+A receiver drops what it had by `webhook-id`, so a call whose answer is lost is simply made again: there is no
+hand-over to record, and no `unknown`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from ... import __version__
+from ...ports.ledger import Notification
+from ...runtime.extras import needs
+from .channel import BadMail, Outcome, Result
+from .post import Answer, NoAnswer, Receiver
+
+_TIMEOUT: Final = 15.0
+# What a receiver may say when the same call may go well later.
+_LATER: Final = (408, 409, 421, 425, 429)
+# What stands before a receiver that is not there, or says that it is not.
+_DOWN: Final = (502, 503, 504)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One signed request."""
+
+    body: bytes
+    headers: dict[str, str]
+
+
+class WebhookChannel:
+    """The port `Channel` on one receiver. Its notifications' texts are the bodies, as JSON."""
+
+    def __init__(self, url: str, secret: str, *, timeout: float = _TIMEOUT) -> None:
+        """`timeout`: seconds that a call may take as a whole."""
+        with needs("channels"):
+            from standardwebhooks import Webhook
+
+        self._receiver = Receiver(url, timeout)
+        self._signer = Webhook(secret)
+
+    def prepare(self, notification: Notification, now: dt.datetime) -> Call:
+        try:
+            body = notification.text.encode()
+        except UnicodeError as exc:
+            raise BadMail(f"the body cannot be written: {exc}") from exc
+        return Call(
+            body,
+            {
+                "content-type": "application/json",
+                "user-agent": f"custsvc/{__version__}",
+                "webhook-id": notification.id,
+                "webhook-timestamp": str(int(now.timestamp())),
+                "webhook-signature": self._signer.sign(notification.id, now, notification.text),
+            },
+        )
+
+    def send(self, prepared: Call, hand_over: Callable[[], bool]) -> Outcome:
+        del hand_over  # Made again rather than held: see above.
+        try:
+            answer = self._receiver.post(prepared.body, prepared.headers)
+        except NoAnswer as exc:
+            return Outcome("down", None, str(exc))
+        return Outcome(_meaning(answer), answer.status, answer.text, retry_after=answer.retry_after)
+
+    def close(self) -> None:
+        self._receiver.close()
+
+    def quit(self) -> None:
+        self.close()
+
+
+def _meaning(answer: Answer) -> Result:
+    if 200 <= answer.status < 300:
+        return "sent"
+    if answer.status in _DOWN:
+        return "down"
+    # A redirect is not followed: it would take the customer's data to where nobody said.
+    is_final = 300 <= answer.status < 500 and answer.status not in _LATER
+    return "failed" if is_final else "deferred"

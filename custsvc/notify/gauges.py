@@ -1,0 +1,42 @@
+"""What the metrics of notify show of the ledger."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable, Mapping
+
+from ..errors import CustsvcError
+from ..ports.store import Store
+from ..runtime.cached import Recently
+from ..runtime.metrics_server import logger
+
+
+def notification_gauges(
+    counts: Callable[[], Mapping[str, int]], stuck: Callable[[], int]
+) -> dict[str, float]:
+    """How many notifications are in each state, and how many wait without reason."""
+    states: dict[str, float] = {f"custsvc_notifications{{state={s}}}": n for s, n in counts().items()}
+    return {**states, "custsvc_notifications_stuck": stuck()}
+
+
+class WaitingMails:
+    """How many mails wait, and how old the oldest is; while the ledger is away, what was known last."""
+
+    def __init__(self, store: Store) -> None:
+        self._oldest = Recently(store.ledger.oldest)
+        self._known: tuple[float, dt.datetime | None] | None = None
+
+    def __call__(self) -> dict[str, float]:
+        try:
+            self._known = (time.monotonic(), self._oldest())
+        except CustsvcError as exc:
+            logger.info("The ledger is not known anew: %s", exc, extra={"action": "metrics_partly"})
+        if self._known is None:
+            return {}
+        asked, oldest = self._known
+        age = max(0.0, time.time() - oldest.timestamp()) if oldest else 0.0
+        return {
+            "custsvc_notifications_oldest_age_seconds": age,
+            "custsvc_notifications_known_seconds": time.monotonic() - asked,
+        }

@@ -1,0 +1,1 @@
+"""From events and mail requests on Kafka to notifications in the ledger."""

@@ -1,0 +1,131 @@
+"""The failed topic: each mail that was given up goes there, and is marked only when Kafka has it.
+
+A record has the shape of a mail request, for the one recipient who got nothing, with the attempts and the
+reason beside it: who puts it on the notification topic again under a new id has it sent again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import orjson
+
+from ...domain.customers import format_time
+from ...errors import TemporaryError
+from ...kafka.client import Publisher, Record
+from ...ports.ledger import Attempt, Ledger, Notification
+from ...runtime.loop import Stop, backoff
+
+logger = logging.getLogger(__name__)
+
+_BATCH = 100
+# While one process waits for Kafka with them, no other shall send the same.
+LEASE = 120.0
+
+
+class FailedTopic:
+    """Brings failed mails from the ledger to the failed topic."""
+
+    def __init__(
+        self, ledger: Ledger, publisher: Publisher, topic: str, stop: Stop, *, lease: float = LEASE
+    ) -> None:
+        self._lease = lease
+        self._ledger = ledger
+        self._publisher = publisher
+        self._topic = topic
+        self._stop = stop
+
+    def run(self, idle: float = 1.0) -> None:
+        """Publish until stop is asked; an outage of Kafka or of the ledger is waited out."""
+        outages = 0
+        while not self._stop.asked():
+            try:
+                count = self.publish()
+                outages = 0
+            except TemporaryError as exc:
+                outages += 1
+                delay = max(0.1, backoff(outages, 0.5, 10.0))
+                if not self._stop.asked():
+                    logger.warning(
+                        "The failed topic waits %.1f s: %s",
+                        delay,
+                        exc,
+                        extra={"action": "wait", "dependency": exc.dependency},
+                    )
+                self._stop.wait(delay)
+                continue
+            if not count:
+                self._stop.wait(idle)
+
+    def publish(self) -> int:
+        """Publish a batch of those not confirmed yet; returns how many."""
+        failures = self._ledger.unpublished_failures(_BATCH, self._lease)
+        if not failures:
+            return 0
+        ids = [notification.id for notification in failures]
+        attempts = self._ledger.attempts(ids)
+        records = [_record(notification, attempts.get(notification.id, [])) for notification in failures]
+        # Given up well before the lease ends: until then nobody else sends the same.
+        until = time.monotonic() + self._lease / 2
+        self._publisher.send(
+            self._topic, records, give_up=lambda: self._stop.asked() or time.monotonic() > until
+        )
+        self._confirm(ids)
+        logger.info("%d failed mails went to %s", len(ids), self._topic, extra={"action": "failed_published"})
+        return len(ids)
+
+    def _confirm(self, ids: list[str]) -> None:
+        """Kafka has them: say so, as often as it takes, or they would be published once more."""
+        attempt = 0
+        while True:
+            try:
+                self._ledger.published(ids)
+                return
+            except TemporaryError:
+                attempt += 1
+                if self._stop.asked():
+                    raise
+                self._stop.wait(max(0.1, backoff(attempt, 0.2, 5.0)))
+
+
+def _record(notification: Notification, attempts: list[Attempt]) -> Record:
+    value = {
+        "id": notification.event_id,
+        "notifyTo": notification.recipient,
+        "notifyCC": None,
+        "notifyBCC": None,
+        "subject": notification.subject,
+        "textMsg": notification.text,
+        "htmlMsg": notification.html,
+        "notification_id": notification.id,
+        "rule": notification.rule,
+        "customer_id": notification.customer_id,
+        "version": notification.version,
+        "reason": notification.reason,
+        "attempts": [_attempt(attempt) for attempt in attempts],
+    }
+    return Record(_key(notification), orjson.dumps(value), [("content-type", b"application/json")])
+
+
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "number": attempt.number,
+        "time": format_time(attempt.tried_on),
+        "outcome": attempt.outcome,
+        "code": attempt.code,
+        "text": attempt.text,
+        "duration": round(attempt.duration, 3),
+    }
+
+
+def _key(notification: Notification) -> bytes:
+    return str(notification.customer_id or notification.event_id).encode()
+
+
+def rejected(value: bytes | None, key: bytes | None, reason: str, coordinates: dict[str, Any]) -> Record:
+    """The record on the failed topic of a mail request that nobody can read."""
+    text = (value or b"").decode("utf-8", "replace")
+    about = {"request": text, "attempts": [], "reason": reason, **coordinates}
+    return Record(key, orjson.dumps(about), [("content-type", b"application/json")])

@@ -1,0 +1,98 @@
+"""What is looked at just before mails are sent: who wants none, who gets no more for now.
+
+Looked at as late as possible, so that what somebody asked for a second ago holds for mails of an hour ago.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from ...ports.ledger import EVERY_RULE, Ledger, Notification, Recipients, Settlement
+
+HOUR = 3600.0
+MINUTE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Most mails to one recipient; 0 is no limit. Senders that work at once may go past them by a few."""
+
+    per_hour: int = 0
+    per_minute: int = 0
+
+
+def address_key(address: str) -> str:
+    """The form of an address in the suppression list: nobody means another person by capitals."""
+    return address.strip().casefold()
+
+
+class Gate:
+    """Decides about claimed mails."""
+
+    def __init__(
+        self, ledger: Ledger, recipients: Recipients, limits: Limits, always: Collection[str] = ()
+    ) -> None:
+        """`always`: rules whose mails cannot be unsubscribed from."""
+        self._ledger = ledger
+        self._recipients = recipients
+        self._limits = limits
+        self._always = frozenset(always)
+
+    def refusals(self, claimed: Sequence[Notification]) -> dict[str, Settlement]:
+        """By id, how to settle those that must not be sent now."""
+        if not claimed:
+            return {}
+        refused = self._unwanted(claimed)
+        rest = [notification for notification in claimed if notification.id not in refused]
+        return refused | self._too_many(rest)
+
+    def _unwanted(self, claimed: Sequence[Notification]) -> dict[str, Settlement]:
+        suppressed = self._recipients.suppressed(list({address_key(n.recipient) for n in claimed}))
+        unwanted = self._recipients.unwanted(
+            list({n.customer_id for n in claimed if n.customer_id is not None})
+        )
+        refused = {}
+        for n in claimed:
+            optional = n.rule not in self._always
+            entry = suppressed.get(address_key(n.recipient))
+            if entry is not None and (optional or entry.reason != "unsubscribe"):
+                refused[n.id] = _suppress(n, f"the address is suppressed: {entry.reason}")
+            elif optional and unwanted.get(n.customer_id or 0, set()) & {EVERY_RULE, n.rule}:
+                refused[n.id] = _suppress(n, "the customer unsubscribed")
+        return refused
+
+    def _too_many(self, claimed: Sequence[Notification]) -> dict[str, Settlement]:
+        refused: dict[str, Settlement] = {}
+        per_hour, per_minute = self._limits.per_hour, self._limits.per_minute
+        recipients = list({n.recipient for n in claimed})
+        if per_hour and recipients:
+            for n in _beyond(claimed, self._ledger.sent_since(recipients, HOUR), per_hour):
+                refused[n.id] = _suppress(n, f"the recipient got {per_hour} mails within an hour")
+        if per_minute and recipients:
+            rest = [n for n in claimed if n.id not in refused]
+            for n in _beyond(rest, self._ledger.sent_since(recipients, MINUTE), per_minute):
+                refused[n.id] = _wait(n, MINUTE / per_minute)
+        return refused
+
+
+def _beyond(claimed: Sequence[Notification], sent: dict[str, int], limit: int) -> list[Notification]:
+    """Those that would go past the limit, given what was sent and what comes before them here."""
+    count = Counter(sent)
+    beyond = []
+    for n in claimed:
+        count[n.recipient] += 1
+        if count[n.recipient] > limit:
+            beyond.append(n)
+    return beyond
+
+
+def _suppress(n: Notification, reason: str) -> Settlement:
+    return Settlement(n, "suppressed", reason, count_attempt=False)
+
+
+def _wait(n: Notification, seconds: float) -> Settlement:
+    due = (n.updated_on or dt.datetime.now(dt.UTC)) + dt.timedelta(seconds=seconds)
+    return Settlement(n, "queued", n.reason, next_at=due, count_attempt=False)

@@ -1,0 +1,362 @@
+"""The sender: claims notifications from the ledger, gives each to its channel, writes down how it ended.
+
+The order of the steps is the promise. `handing_over` is committed before the text is given, so that a crash
+in between shows as `unknown` and not as a second mail; while the ledger is away no mail leaves. While the
+other side is down nothing counts as an attempt, and only now and then one connection is tried (`breaker`).
+
+    intake ──► queued ◄──────── not tried: the other side is down, too many a minute, stop, the lease ran out
+                 │ claim
+                 ▼
+              claimed ───────► suppressed   the gate refuses: address, wish, or too many an hour
+                 │ │ └───────► failed       the mail cannot be made, or is refused for good
+                 │ └─────────► deferred     refused for now: claimed again at its `next_at`
+                 │ hand over
+                 ▼
+            handing_over ────► sent         accepted
+                   │ └───────► failed, deferred   as above, but refused after the text
+                   └─────────► unknown      no answer after the text, or the lease ran out
+
+A deferred one whose tries or days are used up is failed. With CUSTSVC_NOTIFY_ON_UNKNOWN=resend an unknown one
+is deferred, or queued where its lease ran out, and may arrive twice.
+A person moves them too: `retry` queues failed, unknown, suppressed and discarded ones again; `discard` gives
+up queued, deferred, failed and unknown ones.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ...domain.text import words
+from ...errors import CustsvcError, TemporaryError
+from ...ports.ledger import Notification, NotificationState, Settlement
+from ...runtime import crash
+from ...runtime.loop import Stop, backoff
+from ..channels.channel import BadMail, Channel, Outcome
+from .breaker import Breaker
+from .gate import Gate
+from .journal import Journal
+from .retry import ASKED_MAX, Retries
+
+logger = logging.getLogger(__name__)
+
+_STATE: dict[str, NotificationState] = {
+    "sent": "sent",
+    "deferred": "deferred",
+    "failed": "failed",
+    "unknown": "unknown",
+}
+_LOG = {
+    "sent": logging.INFO,
+    "deferred": logging.WARNING,
+    "failed": logging.ERROR,
+    "unknown": logging.ERROR,
+    "suppressed": logging.INFO,
+    "queued": logging.DEBUG,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How senders go about it. Times in seconds.
+
+    `give_up`: how long after its first try a mail is tried again. `lease`: how long a lost process keeps
+    what it had claimed; one that lives renews it. `patience`: how long a sender keeps a batch before it
+    gives the rest back to others.
+    """
+
+    tries: int
+    retry_base: float
+    retry_cap: float
+    resend_unknown: bool = False
+    batch: int = 50
+    lease: float = 30.0
+    patience: float = 15.0
+    idle: float = 1.0
+    expire_every: float = 5.0
+    give_up: float = 5 * 86400.0
+
+    @property
+    def retries(self) -> Retries:
+        return Retries(self.tries, self.retry_base, self.retry_cap, self.give_up)
+
+
+class Sender:
+    """One thread's loop. Several of them, in as many processes as you like, share a ledger."""
+
+    def __init__(
+        self,
+        name: str,
+        channel: Channel,
+        journal: Journal,
+        gate: Gate,
+        breaker: Breaker,
+        policy: Policy,
+        stop: Stop,
+        *,
+        bell: threading.Event | None = None,
+        on_bad_address: Callable[[str, str], None] = lambda _address, _reason: None,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        """`name` is the channel's; `on_bad_address` is told of recipients that do not exist."""
+        self._name = name
+        self._channel = channel
+        self._journal = journal
+        self._gate = gate
+        self._breaker = breaker
+        self._policy = policy
+        self._stop = stop
+        self._bell = bell or threading.Event()
+        self._on_bad_address = on_bad_address
+        self._rng = rng
+        self._outages = 0
+        self.settled: Counter[str] = Counter()
+
+    def run(self) -> None:
+        """Send what is due until stop is asked; then finish the mail in hand and give back the rest."""
+        try:
+            while not self._stop.asked():
+                self.turn()
+        finally:
+            self._channel.quit()
+
+    def turn(self) -> None:
+        """One round: send a batch, or wait for mails, for the other side or for the ledger."""
+        try:
+            wait = self._breaker.wait()
+            if wait:
+                self._stop.wait(min(wait, self._policy.idle))
+                return
+            probing = self._breaker.is_open
+            claimed = self._for_probe() if probing else self._journal.claim(self._policy.batch, self._name)
+            if claimed:
+                crash.point("notify.claimed")
+                self._send_all(claimed)
+            elif probing:
+                self._breaker.unused()
+            self._outages = 0
+        except TemporaryError as exc:
+            self._wait_out(exc)
+            return
+        if not claimed:
+            self._bell.wait(self._policy.idle)
+            self._bell.clear()
+
+    def _for_probe(self) -> list[Notification]:
+        """One mail to see whether the other side is back: if there is one, one that never met it down."""
+        suspects = self._breaker.suspects
+        claimed = self._journal.claim(min(len(suspects) + 1, self._policy.batch), self._name)
+        chosen = next((n for n in claimed if n.id not in suspects), claimed[0] if claimed else None)
+        self._give_back([n for n in claimed if n is not chosen])
+        return [chosen] if chosen else []
+
+    def _wait_out(self, exc: TemporaryError) -> None:
+        self._outages += 1
+        delay = max(0.1, backoff(self._outages, 0.5, 10.0, rng=self._rng))
+        logger.warning(
+            "Sending waits %.1f s: %s", delay, exc, extra={"action": "wait", "dependency": exc.dependency}
+        )
+        self._stop.wait(delay)
+
+    def _send_all(self, claimed: list[Notification]) -> None:
+        since = time.monotonic()
+        left = list(claimed)
+        try:
+            refused = self._gate.refusals(claimed)
+            self._settle(*refused.values())
+            left = [notification for notification in claimed if notification.id not in refused]
+            while left:
+                overdue = time.monotonic() - since > self._policy.patience
+                if self._stop.asked() or overdue:
+                    break
+                if not self._send(left.pop(0), since):
+                    break
+        finally:
+            # Also where the ledger is away: then their leases run out.
+            self._give_back(left)
+            self._insist(self._journal.flush)
+            crash.point("notify.settled")
+
+    def _give_back(self, left: list[Notification]) -> None:
+        if left:
+            self._settle(*(Settlement(n, "queued", n.reason, count_attempt=False) for n in left))
+
+    def _send(self, notification: Notification, since: float) -> bool:
+        """Send one; False where the other side is down, so that the others need not be tried."""
+        began = time.monotonic()
+        try:
+            prepared = self._channel.prepare(notification, dt.datetime.now(dt.UTC))
+        except Exception as exc:  # whatever is wrong with one mail must not stop the others
+            if not isinstance(exc, BadMail):
+                logger.exception("A mail could not be made", extra=_about(notification))
+            reason = str(exc) if isinstance(exc, BadMail) else f"it cannot be made: {type(exc).__name__}"
+            self._settle(Settlement(notification, "failed", words(reason)))
+            return True
+        outcome = self._try(notification, prepared)
+        if outcome.result == "not-ours":
+            self._journal.forget(notification)
+            logger.warning("A mail's lease ran out before it was sent", extra=_about(notification))
+            return True
+        # By the ledger's clock: the time of the claim, and what has passed since.
+        claimed_on = notification.updated_on or dt.datetime.now(dt.UTC)
+        now = claimed_on + dt.timedelta(seconds=time.monotonic() - since)
+        took = time.monotonic() - began
+        if outcome.result == "down":
+            return self._down(notification, outcome, now, took)
+        self._breaker.suspects.passed(notification.id)
+        if self._breaker.answered():
+            logger.info("%s is back", self._name, extra={"action": "circuit_closed", "channel": self._name})
+        self._finish(notification, outcome, now, took)
+        return True
+
+    def _try(self, notification: Notification, prepared: Any) -> Outcome:
+        handed_over = False
+
+        def hand_over() -> bool:
+            nonlocal handed_over
+            handed_over = self._journal.handing_over(notification)
+            crash.point("notify.handed-over")
+            return handed_over
+
+        try:
+            return self._channel.send(prepared, hand_over)
+        except TemporaryError:
+            # The hand-over may be noted although the answer was lost; nothing was sent, so take it back.
+            self._settle(Settlement(notification, "queued", notification.reason, count_attempt=False))
+            raise
+        except Exception as exc:  # one mail that breaks the code must not stop the others
+            logger.exception("A mail could not be sent", extra=_about(notification))
+            self._channel.close()
+            return Outcome("unknown" if handed_over else "deferred", None, f"{type(exc).__name__}: {exc}")
+
+    def _down(self, notification: Notification, outcome: Outcome, now: dt.datetime, took: float) -> bool:
+        """Wait until the other side is back; True where it is not down but for this mail alone."""
+        suspects, id_ = self._breaker.suspects, notification.id
+        if suspects.down(id_):
+            blamed = replace(
+                outcome, result="deferred", text=f"others pass, this mail does not: {outcome.text}"
+            )
+            self._finish(notification, blamed, now, took)
+            return True
+        if suspects.age(id_) > self._policy.give_up:
+            self._finish(notification, replace(outcome, result="deferred"), now, took, expired=True)
+            return False
+        if self._breaker.failed(id_, asked=min(outcome.retry_after, ASKED_MAX)):
+            logger.error(
+                "%s is down, what is to be sent there waits: %s",
+                self._name,
+                outcome.text,
+                extra={"action": "circuit_open", "channel": self._name},
+            )
+        # Another mail is tried next: should this one be what breaks the connection, it holds up nobody.
+        wait = self._policy.retries.while_down(suspects.times(id_), outcome.retry_after, self._rng)
+        due = now + dt.timedelta(seconds=wait)
+        self._settle(Settlement(notification, "queued", outcome.text, due, count_attempt=False))
+        return False
+
+    def _finish(
+        self,
+        notification: Notification,
+        outcome: Outcome,
+        now: dt.datetime,
+        took: float,
+        *,
+        expired: bool = False,
+    ) -> None:
+        tried, policy = notification.attempts - notification.spared, self._policy
+        state: NotificationState = _STATE[outcome.result]
+        reason = outcome.text if outcome.code is None else f"{outcome.code} {outcome.text}"
+        next_at = None
+        if state == "unknown" and policy.resend_unknown and tried < policy.tries:
+            state, reason = "deferred", f"sent again, as it is not known whether it arrived: {reason}"
+        if state == "deferred":
+            wait = None if expired else self._next_try(notification, outcome, now, took)
+            if wait is None:
+                state, reason = "failed", f"given up after {tried} attempts: {reason}"
+            else:
+                next_at = now + dt.timedelta(seconds=wait)
+        if outcome.bad_address:
+            self._on_bad_address(notification.recipient, reason)
+        if state != "deferred":
+            self._breaker.suspects.forget(notification.id)
+        settlement = Settlement(notification, state, reason, next_at, True, outcome.code, took)
+        # Not waited for: the write of the next hand-over, some sender's, takes it along.
+        self._journal.settle_soon(settlement)
+        self._tell(settlement, ours=True)
+
+    def _next_try(
+        self, notification: Notification, outcome: Outcome, now: dt.datetime, took: float
+    ) -> float | None:
+        """Seconds until a mail is tried again; None where it is given up."""
+        tried = notification.attempts - notification.spared
+        first = self._journal.first_try(notification) if tried > 1 else None
+        since = took if first is None else (now - first) / dt.timedelta(seconds=1)
+        return self._policy.retries.after(tried, since, outcome.retry_after, self._rng)
+
+    def _settle(self, *settlements: Settlement) -> None:
+        """Write down how they ended, however often the ledger must be asked; a lease long at most."""
+        if not settlements:
+            return
+        ours: set[str] = set()
+        try:
+            tries = self._insist(lambda: ours.update(self._journal.settle(*settlements)))
+        except CustsvcError:
+            self._forget(settlements)
+            raise
+        except Exception:  # noqa: BLE001 - the journal told of it
+            # What can never be written is left to its lease, and ends no sender.
+            self._forget(settlements)
+            return
+        for settlement in settlements:
+            # After a lost answer the first try may have counted; then the second finds nothing to do.
+            self._tell(settlement, ours=settlement.notification.id in ours or tries > 1)
+
+    def _forget(self, settlements: Sequence[Settlement]) -> None:
+        for settlement in settlements:
+            self._journal.forget(settlement.notification)
+
+    def _insist(self, write: Callable[[], None]) -> int:
+        """Write, however often it takes, a lease long at most; returns how often it took."""
+        deadline = time.monotonic() + self._policy.lease
+        attempt = 1
+        while True:
+            try:
+                write()
+                return attempt
+            except TemporaryError:
+                if time.monotonic() > deadline or (self._stop.asked() and attempt > 5):
+                    raise
+                time.sleep(max(0.05, backoff(attempt, 0.1, 2.0, rng=self._rng)))
+                attempt += 1
+
+    def _tell(self, settlement: Settlement, *, ours: bool) -> None:
+        notification, state = settlement.notification, settlement.state
+        if not ours:
+            logger.warning("A mail was %s after its lease had run out", state, extra=_about(notification))
+        self.settled[state] += 1
+        logger.log(
+            _LOG[state],
+            "Mail %s: %s",
+            state,
+            settlement.reason or "",
+            extra={**_about(notification), "attempt": notification.attempts, "code": settlement.code},
+        )
+
+
+def _about(notification: Notification) -> dict[str, object]:
+    return {
+        "action": "mail",
+        "notification_id": notification.id,
+        "event_id": notification.event_id,
+        "customer_id": notification.customer_id,
+        "version": notification.version,
+        "rule": notification.rule,
+        "channel": notification.channel,
+    }

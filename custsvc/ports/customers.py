@@ -1,0 +1,191 @@
+"""Customers as a database keeps them: how they are asked for, read, changed and listed."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, NamedTuple, Protocol
+
+from ..domain.customers import Stored
+from ..domain.events import Change
+from ..domain.search import Asked, Way
+
+Deleted = Literal["exclude", "include", "only"]
+
+ANSWER_KEPT: Final = dt.timedelta(hours=24)
+"""How long an idempotency key is remembered."""
+
+
+SortField = Literal["id", "name", "email", "created_on", "updated_on", "version"]
+
+
+class TimeSpan(NamedTuple):
+    """From `since` on, and earlier than `before`; None leaves an end open."""
+
+    since: dt.datetime | None = None
+    before: dt.datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerFilter:
+    """Which customers. All that is given must hold.
+
+    `words` are folded (`search.words_of`); each must begin a word of name, email or phone, and so must all
+    words of one of the ways in each of the `phrases`. While the terms of earlier versions are made anew those
+    are found too that have all `earlier` words. `email` is met by the address in any case
+    (`customer.email_key`). `name_prefix` begins the name, case and accents aside (`name_key.name_prefix`);
+    while keys are made anew it is taken for `written_prefix`, which is compared as it is. `metadata` holds
+    keys with their values as a query spells them. `nobody` is met by no customer.
+    """
+
+    deleted: Deleted = "exclude"
+    words: Way = ()
+    phrases: tuple[tuple[Way, ...], ...] = ()
+    earlier: Way = ()
+    email: str | None = None
+    name_prefix: str | None = None
+    # Not in its text: that is what cursors are bound to, of earlier releases too.
+    written_prefix: str | None = field(default=None, repr=False)
+    created: TimeSpan = TimeSpan()
+    updated: TimeSpan = TimeSpan()
+    metadata: tuple[tuple[str, str], ...] = ()
+    nobody: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is asked but which of live and deleted."""
+        return self == CustomerFilter(self.deleted)
+
+    def asking(self, asked: Asked) -> CustomerFilter:
+        """This filter, and what a query asks for; a query without a single word is met by nobody."""
+        nobody = self.nobody or not (asked.words or asked.phrases)
+        return replace(self, words=asked.words, phrases=asked.phrases, earlier=asked.earlier, nobody=nobody)
+
+
+LIVE: Final = CustomerFilter()
+"""The customers that are not deleted."""
+
+
+class Position(NamedTuple):
+    """A place in a sorted list: a customer's sort key and id.
+
+    The key of a time is its text as in the document, that of an email which is null is "". That of a name is
+    its `name_key`, or the name itself in a list that began before all customers had a key.
+    """
+
+    key: str | int
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerQuery:
+    """A page of a sorted list: what follows `after`, or, `backward`, what stands before it.
+
+    Every sort ends in the id, in the same direction. Names sort by `name_key`, and by code points as they are
+    written in a list that begins while keys are made anew; addresses by code points, no address first.
+    """
+
+    limit: int = 50
+    filter: CustomerFilter = LIVE
+    sort: SortField = "id"
+    descending: bool = False
+    after: Position | None = None
+    backward: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`docs` is the JSON array's inside: canonical documents joined by commas, `count` of them.
+
+    They stand in the order of the list, also when it was read backward. `has_more` says whether there are
+    more in the direction that was read.
+    """
+
+    docs: bytes
+    count: int
+    first: Position | None
+    last: Position | None
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a request with an Idempotency-Key came to: kept so that the same request, sent again, gets it.
+
+    `principal` and `key` name it, `request` is the hash of what was asked, `body` JSON of the caller's own.
+    """
+
+    principal: str
+    key: str
+    request: bytes
+    body: bytes
+    created_on: dt.datetime
+
+
+class Answers(Protocol):
+    """Answers under idempotency keys, for a day; then it is as if they had never been."""
+
+    def find(self, principal: str, key: str, now: dt.datetime) -> Answer | None:
+        """The answer kept under this key, if it is not a day old."""
+
+    def add(self, answer: Answer) -> None:
+        """Keep the answer to a request that changed nothing. Raises KeyTaken where there is one."""
+
+    def prune(self, now: dt.datetime) -> int:
+        """Forget answers that are a day old, some thousands at a time; returns how many."""
+
+
+class CustomerStore(Protocol):
+    """Customers, each change stored with its event in one atomic step."""
+
+    def new_id(self) -> int:
+        """A customer id that was never given before and never will be again, on any process."""
+
+    def new_ids(self, count: int) -> Sequence[int]:
+        """As many such ids, ascending."""
+
+    def ids_above(self, customer_id: int) -> None:
+        """Give no id up to this one any more, as after a restore that forgot which were given."""
+
+    def get(self, customer_id: int) -> Stored | None:
+        """The customer as stored, deleted or not; None where there never was one."""
+
+    def get_many(self, ids: Sequence[int]) -> dict[int, Stored]:
+        """These customers, deleted or not, without those that never were."""
+
+    def get_by_emails(self, emails: Sequence[str]) -> list[Stored]:
+        """All customers that have one of these addresses in any case, deleted or not, in the order of id."""
+
+    def find(self, query: CustomerQuery) -> Page:
+        """One page, at the cost of one page however deep. Sees every write that returned before."""
+
+    def count(self, where: CustomerFilter = LIVE, *, exact: bool = True) -> int:
+        """How many customers there are; with `exact` False about how many, at little cost."""
+
+    def count_if_cheap(self, where: CustomerFilter) -> tuple[int, bool]:
+        """How many there are where that costs little, else about how many; and whether it is exact."""
+
+    def save(self, change: Change, answer: Answer | None = None) -> Stored:
+        """Store the customer and its event, both or neither, if the stored version is `before`'s.
+
+        `answer` is stored with them. Raises KeyTaken where its key has an answer already, VersionConflict
+        where the version is another (for a new customer: where the id is taken). A connection lost on the
+        way is resolved here: the answer is what really happened, or TemporaryError where the database
+        stays away and nobody can know. Durable when it returns.
+        """
+
+    def save_many(self, changes: Sequence[Change], answer: Answer | None = None) -> None:
+        """Store many changes with their events, in the order given; all or none of them, as `save`.
+
+        A customer may be there more than once: each of its changes builds on the one before.
+        """
+
+    def history(self, customer_id: int, *, limit: int, before_version: int | None = None) -> list[bytes]:
+        """The customer's events, newest first: the exact bytes of each, below `before_version`."""
+
+    def event_at(self, customer_id: int, time: dt.datetime) -> bytes | None:
+        """The bytes of the newest event at or before `time`; None where the customer came later."""
+
+    def erase(self, change: Change, scrub: Callable[[bytes], bytes], answer: Answer | None = None) -> Stored:
+        """`save`, and in the same step put `scrub` of their bytes in the place of all earlier events."""

@@ -1,0 +1,46 @@
+"""What the metrics of relay show of the outbox, and of a topic that lost its end."""
+
+from __future__ import annotations
+
+import time
+
+from ..errors import CustsvcError
+from ..ports.outbox import Depth
+from ..ports.store import Store
+from ..runtime import metrics
+from ..runtime.metrics_server import logger
+from .loss import loss_of
+
+
+class OutboxGauges:
+    """What waits in the outbox. While its database is away it is what was known last, and grows older."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: Depth | None = None
+        self._asked = 0.0
+
+    def __call__(self) -> dict[str, float]:
+        try:
+            self._known, self._asked = self._store.outbox.depth(), time.monotonic()
+        except CustsvcError as exc:
+            logger.info("The outbox is not known anew: %s", exc, extra={"action": "metrics_partly"})
+        if self._known is None:
+            return {}
+        since = time.monotonic() - self._asked
+        age = self._known.oldest_age + since if self._known.waiting else 0.0
+        # A relay that cannot lead, as without Kafka, reads nothing and knows nothing of what waits.
+        metrics.lag("relay", age)
+        return {
+            "custsvc_outbox_waiting": self._known.waiting,
+            "custsvc_outbox_oldest_age_seconds": age,
+            "custsvc_outbox_known_seconds": since,
+        }
+
+
+def loss_gauges(store: Store, topic: str) -> dict[str, float]:
+    """When the topic was found to have lost its end, in seconds since 1970, and what was sent again then."""
+    loss = loss_of(store.facts, topic)
+    if loss is None:
+        return {}
+    return {"custsvc_topic_loss_timestamp_seconds": loss.seconds, "custsvc_topic_loss_resent": loss.sent}

@@ -1,0 +1,206 @@
+"""What a relay makes sure of before it sends: the topic is the one it knows, and so is the database.
+
+The number of partitions decides where a customer's events go, so a topic that was changed or made anew
+would break their order without a word. It is remembered in the source, and a difference is refused.
+
+A database that was restored to an older state gives versions that were given before. So the last records of
+each partition are looked up in it: each has to be an event that it knows, or one it has gone past. What it
+does not know was sent by a later state of it, or by another database.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+from ..config import Settings
+from ..domain.erasure import blanked
+from ..domain.events import SOURCE_HEADER, ReceivedEvent, decode
+from ..errors import BadEvent, ConfigurationError, CustsvcError, NewerSchema
+from ..kafka import client as kafka
+from ..kafka.record import header
+from ..ports.contents import Row
+from ..ports.outbox import Known
+from ..ports.store import Facts, Store
+from ..service.event_limit import FACT
+from ..stores.common.errors import restored
+from .loss import LOSS
+
+logger = logging.getLogger(__name__)
+
+# Records of each partition that are looked up: those of a lost state are the last ones.
+_TAIL = 100
+# Per partition, the offset up to which the topic was made good after a restore.
+_RESYNCED = "resynced:"
+# What Kafka had acknowledged when it was looked at last: see `acknowledged`.
+MARKS = "acknowledged:"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What must not change about a topic. `id` is empty where the broker does not tell it."""
+
+    id: str
+    partitions: int
+
+
+def check_topic(
+    settings: Settings, facts: Facts, client: kafka.AdminClient | None = None, *, accept: bool = False
+) -> Layout:
+    """The topic's layout, remembered at the first time and with `accept`.
+
+    Raises ConfigurationError with the way out where it is not the one that is remembered.
+    """
+    topic = settings.topic_updates
+    client = client or kafka.admin(settings)
+    now = Layout(*kafka.layout(client, topic, settings.kafka_servers))
+    name, value = f"topic:{topic}", orjson.dumps(asdict(now)).decode()
+    if accept:
+        facts.put(name, value)
+        # What was on another topic says nothing of this one.
+        for about in (MARKS, LOSS):
+            facts.drop(about + topic)
+        return now
+    was = Layout(**orjson.loads(facts.keep(name, value)))
+    if was.partitions != now.partitions:
+        raise ConfigurationError(
+            f"the topic {topic} has {now.partitions} partitions, it had {was.partitions}: events of one "
+            "customer would come from two of them, out of order",
+            fix="use a new topic (CUSTSVC_TOPIC_UPDATES) and fill it: custsvc replay --all; or, if every "
+            "consumer can bear it, take this one: custsvc relay --accept-topic",
+        )
+    if was.id and now.id and was.id != now.id:
+        raise ConfigurationError(
+            f"the topic {topic} was deleted and made anew: what was on it is gone",
+            fix="take the new one with custsvc relay --accept-topic, fill it with custsvc replay --all, and "
+            "fill each copy anew with custsvc replicate --rebuild",
+        )
+    return now
+
+
+def topic_problem(settings: Settings, facts: Facts) -> CustsvcError | None:
+    """What `check_topic` would raise, for those who only want to know. Remembers nothing new."""
+    if facts.get(f"topic:{settings.topic_updates}") is None:
+        return None
+    try:
+        check_topic(settings, facts)
+    except CustsvcError as exc:
+        return exc
+    return None
+
+
+def remember_limit(settings: Settings, facts: Facts, client: kafka.AdminClient) -> int:
+    """The most bytes the topic takes in one record, told to those who write events."""
+    limit = kafka.record_limit(client, settings.topic_updates)
+    if facts.get(FACT) != str(limit):
+        facts.put(FACT, str(limit))
+    return limit
+
+
+def check_lineage(settings: Settings, store: Store) -> None:
+    """Raise ConfigurationError where the topic's last events are not from this state of this database."""
+    ours = store.outbox.source()
+    unknown = _unknown(store, _tails(settings, _resynced(settings, store.facts)))
+    if not unknown:
+        return
+    event, source = unknown[-1]
+    about = f"the topic {settings.topic_updates} holds version {event.version} of customer "
+    about += f"{event.customer_id}, sent by {source}"
+    if source != ours:
+        raise ConfigurationError(
+            f"{about}, and this database is {ours}: two sources on one topic would overwrite each other",
+            fix="give each source a topic of its own (CUSTSVC_TOPIC_UPDATES); or, if this database was "
+            "restored from that one, custsvc relay --resync",
+        )
+    raise restored(f"{about}, which this database does not know: it was restored to an older state")
+
+
+def _unknown(store: Store, records: Sequence[tuple[ReceivedEvent, str]]) -> list[tuple[ReceivedEvent, str]]:
+    """Those that this database neither has nor has gone past."""
+    known = store.outbox.events([(event.customer_id, event.version) for event, _ in records])
+    ids = sorted({event.customer_id for event, _ in records})
+    rows = {row.id: row for row in store.replica.rows(ids)}
+    ours = store.outbox.source()
+    return [
+        (event, source)
+        for event, source in records
+        if not _is_ours(
+            store,
+            event,
+            known.get((event.customer_id, event.version)),
+            None if source != ours else rows.get(event.customer_id),
+        )
+    ]
+
+
+def _is_ours(store: Store, event: ReceivedEvent, known: Known | None, row: Row | None) -> bool:
+    """`row` is the customer as this database has it; None for a record that names another one."""
+    if known is not None and event.op != "snapshot":
+        return known.event_id == event.id
+    # A history may have been cut; and a snapshot has no event of its own, so its content decides.
+    if row is None or row.version < event.version:
+        return False
+    return event.op != "snapshot" or is_as_sent(store, row, event.version, fingerprint(event.doc()))
+
+
+def fingerprint(doc: bytes) -> bytes:
+    """What tells one state of a customer from another."""
+    return blake2b(doc, digest_size=16).digest()
+
+
+def is_as_sent(store: Store, row: Row, version: int, sent: bytes) -> bool:
+    """Whether a customer was at `version` what a record with this fingerprint says it was.
+
+    True where that is not known any more: its history was cut, or blanked with the customer.
+    """
+    doc = row.doc if row.version == version else _state_at(store, row.id, version)
+    return doc is None or fingerprint(doc) == sent or blanked(doc) == doc
+
+
+def _state_at(store: Store, customer_id: int, version: int) -> bytes | None:
+    for payload in store.customers.history(customer_id, limit=1, before_version=version + 1):
+        event = decode(payload, b"%d" % customer_id)
+        if event.version == version:
+            return event.doc()
+    return None
+
+
+def remember_resync(settings: Settings, facts: Facts, ends: Mapping[int, int]) -> None:
+    """What is on the topic up to here was made good; it is not looked at again."""
+    facts.put(_RESYNCED + settings.topic_updates, orjson.dumps({str(k): v for k, v in ends.items()}).decode())
+
+
+def _resynced(settings: Settings, facts: Facts) -> dict[int, int]:
+    found = facts.get(_RESYNCED + settings.topic_updates)
+    return {int(part): offset for part, offset in orjson.loads(found or "{}").items()}
+
+
+def _tails(settings: Settings, resynced: Mapping[int, int]) -> list[tuple[ReceivedEvent, str]]:
+    """The last events of every partition, with the source that their header names."""
+    topic, servers = settings.topic_updates, settings.kafka_servers
+    client = kafka.consumer(settings, "custsvc-relay-check")
+    try:
+        marks = kafka.all_watermarks(client, topic, servers)
+        ranges = {
+            part: (max(low, high - _TAIL, resynced.get(part, 0)), high) for part, (low, high) in marks.items()
+        }
+        messages = list(kafka.read_ranges(client, topic, ranges, servers))
+    finally:
+        client.close()
+    return [found for message in messages if (found := _event(message))]
+
+
+def _event(message: Any) -> tuple[ReceivedEvent, str] | None:
+    """None for what does not say where it is from: anybody may write to a topic."""
+    source = header(message, SOURCE_HEADER)
+    if source is None or message.value() is None:
+        return None
+    try:
+        return decode(message.value(), message.key()), source.decode("utf-8", "replace")
+    except (BadEvent, NewerSchema):
+        return None

@@ -1,0 +1,55 @@
+"""The last time that a topic lost its end, as the source remembers it: for people to see."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import asdict, dataclass
+
+import orjson
+
+from ..domain.customers import format_time, utc_now
+from ..ports.store import Facts
+
+LOSS = "topic-loss:"
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """When which partitions lost their end, how many events were sent again, and whether all were."""
+
+    time: str
+    partitions: list[int]
+    sent: int = 0
+    done: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """When it was, in seconds since 1970."""
+        return dt.datetime.fromisoformat(self.time).timestamp()
+
+    @property
+    def age(self) -> float:
+        return utc_now().timestamp() - self.seconds
+
+    def __str__(self) -> str:
+        parts = ", ".join(map(str, self.partitions))
+        after = (
+            f"{self.sent} events were sent again" if self.done else "what is gone was not all sent again yet"
+        )
+        return f"at {self.time} the topic had lost its end in partitions {parts}; {after}"
+
+
+def loss_of(facts: Facts, topic: str) -> Loss | None:
+    """The last loss of this topic that was found; None where there was none."""
+    found = facts.get(LOSS + topic)
+    return Loss(**orjson.loads(found)) if found else None
+
+
+def new_loss(partitions: list[int]) -> Loss:
+    """A loss that is found now."""
+    return Loss(format_time(utc_now()), partitions)
+
+
+def remember(facts: Facts, topic: str, loss: Loss) -> None:
+    """Note it, durably."""
+    facts.put(LOSS + topic, orjson.dumps(asdict(loss)).decode())

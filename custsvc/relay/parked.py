@@ -1,0 +1,110 @@
+"""Customers whose event is bigger than the topic takes: they wait, and everybody else goes on.
+
+Such an event is refused at the write. One that got in all the same, as when the topic's limit was lowered,
+must not stop the rest. Its customer is parked from that version on, which is told as an error, and its
+events are sent from the history, in order, once the limit allows.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import orjson
+
+from ..domain.customers import parse_time
+from ..domain.events import CustomerEvent
+from ..ports.customers import CustomerStore
+from ..ports.store import Facts
+from ..service.event_limit import AROUND
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "parked:"
+_PAGE = 100
+
+
+class Parked(NamedTuple):
+    """A customer that waits: the first version not sent, and how big the biggest event is."""
+
+    customer_id: int
+    version: int
+    bytes: int
+
+
+class Parking:
+    """Who is parked, as remembered in the source."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._parked: dict[int, Parked] = {}
+
+    def load(self) -> None:
+        self._parked = {each.customer_id: each for each in parked(self._facts)}
+
+    def keep_back(self, events: list[CustomerEvent], limit: int) -> list[CustomerEvent]:
+        """The events that can be sent; the others' customers are parked, durably, when this returns."""
+        return [event for event in events if not self._is_kept_back(event, limit)]
+
+    def _is_kept_back(self, event: CustomerEvent, limit: int) -> bool:
+        waiting = self._parked.get(event.customer_id)
+        size = len(event.payload) + AROUND
+        if waiting is not None and event.version < waiting.version:
+            return False  # sent before, and sent again now
+        if waiting is None and size <= limit:
+            return False
+        if waiting is None or size > waiting.bytes:
+            first = waiting.version if waiting else event.version
+            self._park(Parked(event.customer_id, first, max(size, waiting.bytes if waiting else 0)), limit)
+        return True
+
+    def _park(self, parked: Parked, limit: int) -> None:
+        self._facts.put(f"{PREFIX}{parked.customer_id}", orjson.dumps(parked._asdict()).decode())
+        self._parked[parked.customer_id] = parked
+        logger.error(
+            "Customer %d is parked from version %d on: its event has %d bytes, the topic takes %d. "
+            "The others go on; raise the topic's max.message.bytes, and it is sent",
+            parked.customer_id,
+            parked.version,
+            parked.bytes,
+            limit,
+            extra={"action": "parked", **parked._asdict()},
+        )
+
+    def ready(self, customers: CustomerStore, limit: int) -> Iterator[tuple[Parked, list[CustomerEvent]]]:
+        """Those that may go now, each with its events from the first that was not sent on."""
+        for waiting in list(self._parked.values()):
+            if waiting.bytes <= limit:
+                yield waiting, history_from(customers, waiting.customer_id, waiting.version)
+
+    def leave(self, parked: Parked) -> None:
+        """Its events are on Kafka."""
+        self._facts.drop(f"{PREFIX}{parked.customer_id}")
+        del self._parked[parked.customer_id]
+        logger.info("Customer %d is parked no more", parked.customer_id, extra={"action": "unparked"})
+
+
+def parked(facts: Facts) -> list[Parked]:
+    """Everybody who is parked."""
+    return [Parked(**orjson.loads(value)) for value in facts.all(PREFIX).values()]
+
+
+def history_from(customers: CustomerStore, customer_id: int, version: int) -> list[CustomerEvent]:
+    """A customer's events from a version on, the oldest first."""
+    found: list[CustomerEvent] = []
+    before: int | None = None
+    while payloads := customers.history(customer_id, limit=_PAGE, before_version=before):
+        events = [_event(payload) for payload in payloads]
+        found += [event for event in events if event.version >= version]
+        before = events[-1].version
+        if before <= version:
+            break
+    return found[::-1]
+
+
+def _event(payload: bytes) -> CustomerEvent:
+    # Not by `decode`: the relay passes on what the source holds, also what a newer custsvc has written there.
+    read = orjson.loads(payload)
+    time = parse_time(read["event_ts"])
+    return CustomerEvent(read["id"], read["customer_id"], read["version"], read["op"], time, payload)

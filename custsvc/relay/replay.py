@@ -1,0 +1,197 @@
+"""Replay: sends customers as they are again, for consumers that lost or never had them.
+
+What is sent are snapshot events at the customer's own version, so whoever has that version drops them. They
+must not stand between a customer's events, nor behind a newer one: a compacted topic keeps what came last.
+So a customer whose own event has not left the outbox is left to the relay, and one that changed while it was
+being sent is sent again at its new version.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from ..config import Settings
+from ..domain.customers import format_time, utc_now
+from ..domain.events import headers, snapshot
+from ..errors import Stopped, TemporaryError
+from ..kafka.client import Publisher, Record, admin, partition_of
+from ..ports.contents import Row
+from ..ports.store import Store
+from ..runtime.loop import Stop
+from ..stores.common.batches import batches
+from .guard import check_topic
+
+logger = logging.getLogger(__name__)
+
+_PAGE = 1000
+_ACTOR = "custsvc replay"
+_PROGRESS = "replay"
+# Seconds that the relay gets to bring what changed under our hands.
+_PATIENCE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which customers: these ids, or all of them that were changed since a time (or ever)."""
+
+    ids: tuple[int, ...] | None = None
+    since: dt.datetime | None = None
+
+    @property
+    def name(self) -> str:
+        """The same for the same selection, so that one that was cut off is recognised."""
+        what = [
+            list(self.ids) if self.ids is not None else None,
+            format_time(self.since) if self.since else None,
+        ]
+        return orjson.dumps(what).decode()
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What was done: sent, and left to the relay because their own event is still on its way."""
+
+    sent: int = 0
+    left_to_relay: int = 0
+    resumed_after: int = 0
+
+
+class Replay:
+    """Sends a selection of a source's customers to its topic, at most `rate` a second."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        publisher: Publisher,
+        *,
+        stop: Stop | None = None,
+        rate: float | None = None,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._topic = settings.topic_updates
+        self._settings = settings
+        self._store = store
+        self._publisher = publisher
+        self._stop = stop or Stop()
+        self._rate = rate
+        self._progress = progress
+        self._partitions = 0
+        self._source = ""
+
+    def run(self, selection: Selection) -> Replayed:
+        """Send them all. One that was cut off goes on where it was; a page may be sent twice then.
+
+        Raises ConfigurationError where the relay would refuse the topic, Stopped when stop is asked.
+        """
+        self._start()
+        done = Replayed(resumed_after=self._resume(selection))
+        for page in self._pages(selection, done.resumed_after):
+            started = time.monotonic()
+            self._send(page, done)
+            self._remember(selection, page[-1].id)
+            self._progress(len(page))
+            self._hold_back(len(page), started)
+        self._store.facts.drop(_PROGRESS)
+        return done
+
+    def send(self, ids: Sequence[int]) -> Replayed:
+        """Send these once, without remembering how far it went."""
+        self._start()
+        done = Replayed()
+        for page in self._pages(Selection(ids=tuple(ids)), 0):
+            self._send(page, done)
+        return done
+
+    def _start(self) -> None:
+        client = admin(self._settings)
+        self._partitions = check_topic(self._settings, self._store.facts, client).partitions
+        self._source = self._store.outbox.source()
+
+    def count(self, selection: Selection) -> int:
+        """How many customers would be sent."""
+        return sum(len(page) for page in self._pages(selection, self._resume(selection)))
+
+    def _resume(self, selection: Selection) -> int:
+        known = orjson.loads(self._store.facts.get(_PROGRESS) or "{}")
+        return int(known["after"]) if known.get("selection") == selection.name else 0
+
+    def _remember(self, selection: Selection, after: int) -> None:
+        progress = {"selection": selection.name, "after": after}
+        self._store.facts.put(_PROGRESS, orjson.dumps(progress).decode())
+
+    def _pages(self, selection: Selection, after: int) -> Iterator[Sequence[Row]]:
+        size = max(1, min(_PAGE, int(self._rate))) if self._rate else _PAGE
+        if selection.ids is not None:
+            for ids in batches(sorted(i for i in selection.ids if i > after), size):
+                if rows := self._store.replica.rows(ids):
+                    yield rows
+            return
+        while rows := self._store.replica.scan(after, size):
+            after = rows[-1].id
+            if wanted := [row for row in rows if _is_since(row, selection.since)]:
+                yield wanted
+
+    def _send(self, page: Sequence[Row], done: Replayed) -> None:
+        rows = self._sendable(page)
+        done.left_to_relay += len(page) - len(rows)
+        sent = {row.id for row in rows}
+        while rows:
+            self._publish(rows)
+            rows = self._overtaken(rows)
+        done.sent += len(sent)
+
+    def _publish(self, rows: Sequence[Row]) -> None:
+        try:
+            self._publisher.send(self._topic, map(self._record, rows), give_up=self._stop.asked)
+        except TemporaryError:
+            self._check_stop()
+            raise
+
+    def _sendable(self, rows: Sequence[Row]) -> list[Row]:
+        """Those whose own event is on the topic, or is none of the history any more."""
+        known = self._store.outbox.events([(row.id, row.version) for row in rows])
+        return [row for row in rows if (event := known.get((row.id, row.version))) is None or event.sent]
+
+    def _overtaken(self, sent: Sequence[Row]) -> list[Row]:
+        """Those whose newer event may stand before the one we just sent, as they are now.
+
+        Whatever is written from here on goes out behind ours. So a customer that changes once more is done
+        with; one that does not has to wait until its event is out. Where it is not within a while, the relay
+        stands still, and will send it again after ours.
+        """
+        before = {row.id: row.version for row in sent}
+        changed = [row for row in self._store.replica.rows(list(before)) if row.version > before[row.id]]
+        overtaken = self._sendable(changed)
+        deadline = time.monotonic() + _PATIENCE
+        while len(overtaken) < len(changed) and time.monotonic() < deadline:
+            self._stop.wait(0.05)
+            self._check_stop()
+            newest = {row.id: row.version for row in self._store.replica.rows([row.id for row in changed])}
+            changed = [row for row in changed if newest.get(row.id) == row.version]
+            overtaken = self._sendable(changed)
+        return overtaken
+
+    def _record(self, row: Row) -> Record:
+        event = snapshot(row.id, row.version, row.doc, utc_now(), actor=_ACTOR)
+        key = b"%d" % row.id
+        return Record(key, event.payload, headers(event, self._source), partition_of(key, self._partitions))
+
+    def _hold_back(self, count: int, started: float) -> None:
+        seconds = count / self._rate - (time.monotonic() - started) if self._rate else 0.0
+        self._stop.wait(max(0.0, seconds))
+        self._check_stop()
+
+    def _check_stop(self) -> None:
+        if self._stop.asked():
+            raise Stopped("the replay was stopped; the same command goes on")
+
+
+def _is_since(row: Row, since: dt.datetime | None) -> bool:
+    return since is None or str(orjson.loads(row.doc)["updated_on"]) >= format_time(since)

@@ -1,0 +1,219 @@
+"""Sending again what a topic lost, from the source's history, in order per customer.
+
+The partitions are read, and compared with all customers of the source: whoever has a version there that is
+not on the topic is sent again from the first one that is missing. What came after the loss counts as missing
+too, so that no version stands behind a later one for good: a compacted topic keeps what came last.
+
+All of it is sent twice. The first time it fills the places of what was lost: a consumer that had read those
+takes no notice of them, for it goes on from its own position. The second time it is behind all that anybody
+can have read. Nothing else is sent meanwhile. Repeats are dropped by version, as ever.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from ..config import Settings
+from ..domain.customers import parse_time, utc_now
+from ..domain.events import CustomerEvent, snapshot
+from ..errors import TemporaryError
+from ..kafka import client as kafka
+from ..ports.contents import Row
+from ..ports.store import Store
+from ..runtime import crash, metrics
+from ..runtime.loop import Stop
+from .acknowledged import Acknowledged, Doubt, Doubts, highest
+from .loss import loss_of, new_loss, remember
+from .parked import history_from
+
+logger = logging.getLogger(__name__)
+
+_ACTOR = "custsvc relay"
+_PAGE = 1000
+_BATCH = 1000
+# Records whose customers are held in memory at once.
+_RECORDS = 500_000
+# Seconds before the last mark from which on a record may have come after the loss: clocks differ.
+_CLOCKS = 30.0
+# The places of what was lost are filled at most so often: what was lost may itself have been repeats.
+_FILLS = 3
+
+
+class Resend:
+    """Brings a topic that may have lost its end to what the source has sent. Only the leader may."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        acknowledged: Acknowledged,
+        partitions: int,
+        stop: Stop,
+        *,
+        send: Callable[[list[CustomerEvent]], int],
+        still_leading: Callable[[], object],
+    ) -> None:
+        self._settings = settings
+        self._topic = settings.topic_updates
+        self._store = store
+        self._acknowledged = acknowledged
+        self._partitions = partitions
+        self._stop = stop
+        self._send = send
+        self._still_leading = still_leading
+        # Per partition that retention has cut, how old its first record is; 0 for one that is whole.
+        self._oldest: dict[int, float] = {}
+
+    def unfinished(self) -> Doubts:
+        """The partitions of a loss that was not made good to the end."""
+        loss = loss_of(self._store.facts, self._topic)
+        parts = loss.partitions if loss and not loss.done else []
+        return {
+            part: Doubt("what it lost was not all sent again") for part in parts if part < self._partitions
+        }
+
+    def run(self, doubts: Doubts) -> int:
+        """Compare these partitions with the source and send again what they lack; returns how many events.
+
+        Killed on the way, it is done again from the beginning by whoever leads next.
+        """
+        told = "; ".join(f"partition {part}: {doubt.why}" for part, doubt in sorted(doubts.items()))
+        loss = new_loss(sorted(doubts))
+        remember(self._store.facts, self._topic, loss)
+        logger.error(
+            "The topic %s lost its end. What is gone is sent again, and all else waits. %s",
+            self._topic,
+            told,
+            extra={"action": "topic_loss", "partitions": sorted(doubts)},
+        )
+        sent = sum(self._group(parts, doubts) for parts in self._groups(doubts))
+        self._acknowledged.renew()
+        remember(self._store.facts, self._topic, replace(loss, sent=sent, done=True))
+        logger.error(
+            "What the topic %s had lost is there again: %d events. A copy that was further says so and "
+            "stops; fill it anew: custsvc replicate --rebuild",
+            self._topic,
+            sent,
+            extra={"action": "topic_mended", "sent": sent},
+        )
+        return sent
+
+    def _groups(self, parts: Iterable[int]) -> Iterator[list[int]]:
+        """These partitions, some at a time: as many as have so many records."""
+        group: list[int] = []
+        records = 0
+        for part, (low, high) in sorted(self._watermarks(list(parts)).items()):
+            if group and records + high - low > _RECORDS:
+                yield group
+                group, records = [], 0
+            group.append(part)
+            records += high - low
+        yield group
+
+    def _watermarks(self, parts: Sequence[int]) -> dict[int, tuple[int, int]]:
+        client = kafka.consumer(self._settings, "custsvc-relay-check")
+        try:
+            return kafka.watermarks(client, self._topic, parts, self._settings.kafka_servers)
+        finally:
+            client.close()
+
+    def _group(self, parts: Sequence[int], doubts: Doubts) -> int:
+        known = self._on_topic(parts, doubts)
+        least = {part: self._acknowledged.least(part) for part in parts}
+        sent = self._pass(parts, known)
+        for _ in range(_FILLS):
+            ends = self._acknowledged.ends()
+            if not sent or all(ends[part] >= end for part, end in least.items()):
+                break
+            self._pass(parts, known)
+        crash.point("relay.filled")
+        return self._pass(parts, known) if sent else 0
+
+    def _on_topic(self, parts: Sequence[int], doubts: Doubts) -> dict[int, int]:
+        """The highest version of each customer that was in these partitions before the loss."""
+        client = kafka.consumer(self._settings, "custsvc-relay-check")
+        try:
+            servers = self._settings.kafka_servers
+            marks = kafka.watermarks(client, self._topic, parts, servers)
+            messages = kafka.read_ranges(client, self._topic, marks, servers)
+            dated = self._dated(messages, marks)
+            return highest(each for each in dated if self._is_old(each, doubts[each.partition()]))
+        finally:
+            client.close()
+
+    def _dated(self, messages: Iterable[Any], marks: Mapping[int, tuple[int, int]]) -> Iterator[Any]:
+        """The same messages; notes how old the first is where retention has cut a partition."""
+        for message in messages:
+            part = message.partition()
+            if part not in self._oldest:
+                self._oldest[part] = message.timestamp()[1] / 1000 if marks[part][0] else 0.0
+            yield message
+
+    def _is_old(self, message: Any, doubt: Doubt) -> bool:
+        """Whether a record was there before the loss. Of those that may not have been, none counts."""
+        marks = self._acknowledged.marks
+        mark = marks.parts.get(message.partition())
+        if mark is not None and message.offset() >= mark.end:
+            return False
+        return doubt.holds_mark or message.timestamp()[1] / 1000 < marks.time - _CLOCKS
+
+    def _pass(self, parts: Sequence[int], known: Mapping[int, int]) -> int:
+        """Send all that these partitions lack, once; returns how many events."""
+        sent = 0
+        batch: list[CustomerEvent] = []
+        for rows in self._rows():
+            for row, first in self._behind(rows, parts, known):
+                batch += self._events(row, first)
+                if len(batch) >= _BATCH:
+                    sent += self._send(batch)
+                    batch = []
+        return sent + (self._send(batch) if batch else 0)
+
+    def _rows(self) -> Iterator[Sequence[Row]]:
+        """All customers of the source, a page at a time. Raises TemporaryError when another relay leads."""
+        after = 0
+        while rows := self._store.replica.scan(after, _PAGE):
+            self._still_leading()
+            if self._stop.asked():
+                raise TemporaryError("stopped while comparing the topic", dependency="kafka")
+            metrics.beat("relay")
+            after = rows[-1].id
+            yield rows
+
+    def _behind(
+        self, rows: Sequence[Row], parts: Container[int], known: Mapping[int, int]
+    ) -> list[tuple[Row, int]]:
+        """Those of which a version is missing that was sent, each with the first one that is."""
+        lacking = [
+            (row, known.get(row.id, 0) + 1)
+            for row in rows
+            if row.version > known.get(row.id, 0)
+            and (part := kafka.partition_of(b"%d" % row.id, self._partitions)) in parts
+            and (row.id in known or not self._is_dropped(row, part))
+        ]
+        events = self._store.outbox.events([(row.id, first) for row, first in lacking])
+        # One that waits in the outbox will come from there, and so will those after it.
+        waiting = {key for key, event in events.items() if not event.sent}
+        return [(row, first) for row, first in lacking if (row.id, first) not in waiting]
+
+    def _is_dropped(self, row: Row, part: int) -> bool:
+        """Whether a customer is not there because retention took it: it is older than what was kept."""
+        oldest = self._oldest.get(part, 0.0) - _CLOCKS
+        return oldest > 0 and _changed(row) < oldest
+
+    def _events(self, row: Row, first: int) -> list[CustomerEvent]:
+        """What there is of a customer from this version on; where its history was cut, as it is now."""
+        events = history_from(self._store.customers, row.id, first)
+        if not events or events[-1].version < row.version:
+            events.append(snapshot(row.id, row.version, row.doc, utc_now(), actor=_ACTOR))
+        return events
+
+
+def _changed(row: Row) -> float:
+    """When a customer was changed last, in seconds since 1970."""
+    return parse_time(orjson.loads(row.doc)["updated_on"]).timestamp()

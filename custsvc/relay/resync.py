@@ -1,0 +1,156 @@
+"""Resync: a source that was restored to an older state is made the newest again.
+
+The topic and the copies hold versions that the source does not know any more, and whatever it writes next
+gets version numbers that were given before, which copies drop as repeats. So each customer that the topic
+knows better gets one more change at the source, above every version that was ever sent, with the state that
+the source has. What the topic has and the source has not is stored as deleted: its loss is known, and its
+id is not given again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from ..config import Settings
+from ..domain.customers import Customer, utc_now
+from ..domain.events import ReceivedEvent, decode, new_change
+from ..errors import BadEvent, Conflict, NewerSchema, VersionConflict
+from ..kafka import client as kafka
+from ..ports.contents import Row
+from ..ports.outbox import Known
+from ..ports.store import Store
+from ..stores.common.batches import batches
+from .guard import fingerprint, is_as_sent, remember_resync
+
+logger = logging.getLogger(__name__)
+
+_PAGE = 1000
+_ACTOR = "custsvc resync"
+
+
+class Sent(NamedTuple):
+    """The highest version of a customer on the topic; of a snapshot also what tells its content."""
+
+    version: int
+    event_id: str
+    snapshot: bytes | None
+
+
+class Resynced(NamedTuple):
+    """How many customers got a new version, and how many were known to the topic only."""
+
+    changed: int
+    lost: int
+
+
+def resync(settings: Settings, store: Store) -> Resynced:
+    """Make this source the newest state there is. May be run again after it was cut off.
+
+    Raises Conflict while a relay leads: it would send what has not been made good yet.
+    """
+    store.outbox.adopt()
+    with store.outbox.lead() as leading:
+        if not leading:
+            raise Conflict("a relay sends from this database", fix="stop every relay of it first")
+        client = kafka.consumer(settings, "custsvc-resync")
+        try:
+            ends, sent = _read(settings, client)
+            store.customers.ids_above(max(sent, default=0))
+            changed: list[int] = []
+            lost: list[int] = []
+            for ids in batches(sorted(sent), _PAGE):
+                behind, missing = _compare(store, {i: sent[i] for i in ids})
+                lost += missing
+                changed += [i for i in behind if _raise(store, i, sent[i].version)]
+            if lost:
+                _bury(store, settings, client, sent, lost)
+        finally:
+            client.close()
+        remember_resync(settings, store.facts, ends)
+    logger.warning(
+        "Resynced: %d customers raised above what was sent, %d that are lost stored as deleted",
+        len(changed),
+        len(lost),
+        extra={"action": "resynced", "changed": len(changed), "lost": lost[:100]},
+    )
+    return Resynced(len(changed), len(lost))
+
+
+def _read(settings: Settings, client: kafka.Consumer) -> tuple[dict[int, int], dict[int, Sent]]:
+    """The topic's end, and the highest version of each customer before it."""
+    topic, servers = settings.topic_updates, settings.kafka_servers
+    marks = kafka.all_watermarks(client, topic, servers)
+    sent: dict[int, Sent] = {}
+    for event in _events(kafka.read_ranges(client, topic, marks, servers)):
+        known = sent.get(event.customer_id)
+        if known is None or event.version > known.version:
+            snapshot = fingerprint(event.doc()) if event.op == "snapshot" else None
+            sent[event.customer_id] = Sent(event.version, event.id, snapshot)
+    return {part: high for part, (_, high) in marks.items()}, sent
+
+
+def _events(messages: Iterable[Any]) -> Iterable[ReceivedEvent]:
+    for message in messages:
+        try:
+            if message.value() is not None:
+                yield decode(message.value(), message.key())
+        except (BadEvent, NewerSchema):
+            continue
+
+
+def _compare(store: Store, sent: Mapping[int, Sent]) -> tuple[list[int], list[int]]:
+    """Those whose version on the topic the source does not have, and those it does not have at all."""
+    rows = {row.id: row for row in store.replica.rows(list(sent))}
+    known = store.outbox.events([(i, each.version) for i, each in sent.items()])
+    behind = []
+    for customer_id, each in sent.items():
+        row, event = rows.get(customer_id), known.get((customer_id, each.version))
+        if row is not None and (row.version < each.version or _is_other(store, row, event, each)):
+            behind.append(customer_id)
+    return behind, [customer_id for customer_id in sent if customer_id not in rows]
+
+
+def _is_other(store: Store, row: Row, known: Known | None, sent: Sent) -> bool:
+    """Whether the source has another change under the version that was sent."""
+    if sent.snapshot is not None:
+        return not is_as_sent(store, row, sent.version, sent.snapshot)
+    return known is not None and known.event_id != sent.event_id
+
+
+def _raise(store: Store, customer_id: int, above: int) -> bool:
+    """Store the customer as it is at a version above that; False where there is no such customer."""
+    while True:
+        before = store.customers.get(customer_id)
+        if before is None:
+            return False
+        old = before.customer()
+        after = replace(
+            old,
+            version=max(above, before.version) + 1,
+            updated_on=max(utc_now(), old.updated_on),
+            updated_by=_ACTOR,
+        )
+        try:
+            store.customers.save(new_change("updated", before, after, actor=_ACTOR))
+            return True
+        except VersionConflict:
+            continue
+
+
+def _bury(
+    store: Store, settings: Settings, client: kafka.Consumer, sent: Mapping[int, Sent], lost: Sequence[int]
+) -> None:
+    """Store as deleted what only the topic knows, with the state it had there last."""
+    topic, servers = settings.topic_updates, settings.kafka_servers
+    marks = kafka.all_watermarks(client, topic, servers)
+    wanted = {customer_id: sent[customer_id].version for customer_id in lost}
+    for event in _events(kafka.read_ranges(client, topic, marks, servers)):
+        if wanted.get(event.customer_id) != event.version:
+            continue
+        del wanted[event.customer_id]
+        last = Customer.decode(event.doc())
+        after = replace(last, version=last.version + 1, deleted=True, updated_on=utc_now(), updated_by=_ACTOR)
+        store.customers.save(new_change("deleted", None, after, actor=_ACTOR))

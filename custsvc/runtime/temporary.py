@@ -1,0 +1,42 @@
+"""Where short-lived files go. `serve` needs such a folder, every other role works without one."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import Final
+
+from ..errors import ConfigurationError
+
+_VARIABLES: Final = ("TMPDIR", "TEMP", "TMP")
+# The last one is in memory, and writable even in a container whose file system is read-only.
+_USUAL: Final = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - where to look, not what to open
+
+
+def folder() -> str:
+    """The first folder that takes a file. Raises ConfigurationError where none does.
+
+    Unlike `tempfile.gettempdir` it never falls back on the working directory, which is somebody's.
+    """
+    for candidate in _candidates():
+        try:
+            with tempfile.TemporaryFile(dir=candidate) as file:
+                file.write(b"x")
+        except OSError:
+            continue
+        return candidate
+    raise ConfigurationError(
+        f"no folder takes temporary files (tried {', '.join(_candidates())})",
+        fix="mount a tmpfs at /tmp, or set TMPDIR to a folder that this user may write to",
+    )
+
+
+def use() -> None:
+    """Make this process and those it starts put all their temporary files into `folder()`."""
+    tempfile.tempdir = os.environ["TMPDIR"] = folder()
+
+
+def _candidates() -> Iterator[str]:
+    yield from (path for name in _VARIABLES if (path := os.environ.get(name)))
+    yield from _USUAL

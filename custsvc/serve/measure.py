@@ -1,0 +1,123 @@
+"""`/metrics` of the API: requests by route, method and status, over all of its processes; and the outbox.
+
+The processes of one server share files in a folder that the main process makes (prometheus-client's
+multiprocess mode), so any of them can answer for all. Routes are patterns, never paths: no label holds an
+id, a name or a key.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, ClassVar, Final
+
+from flask import Flask, Response, g, request
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from .. import __version__
+from ..errors import CustsvcError
+from ..http.resource import ApiResource
+from ..ports.outbox import Depth
+from ..ports.store import Store
+from ..runtime.metrics import METRICS_FOLDER
+
+# Counting a long backlog costs; nobody needs it more often.
+_DEPTH_GOOD: Final = 5.0
+
+_SECONDS: Final = Histogram(
+    "custsvc_http_request_duration_seconds",
+    "Time to an answer, by route",
+    ["method", "route", "status"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0),
+    registry=REGISTRY,
+)
+_METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+
+
+def observe(app: Flask) -> None:
+    """Measure every request of the app."""
+    # The children by their labels: looking one up in the library costs more than the observation.
+    known: dict[tuple[str, str | None, int], Any] = {}
+
+    def start() -> None:
+        g.began = time.perf_counter()
+
+    def finish(response: Response) -> Response:
+        rule, method = request.url_rule, request.environ["REQUEST_METHOD"]
+        key = (method, rule.rule if rule else None, response.status_code)
+        child = known.get(key)
+        if child is None:
+            named = method if method in _METHODS else "other"
+            route = key[1].rstrip("/") if key[1] else "none"
+            child = known[key] = _SECONDS.labels(named, route, str(key[2]))
+            if len(known) > 5000:
+                known.clear()
+        child.observe(time.perf_counter() - g.began)
+        return response
+
+    app.before_request_funcs.setdefault(None, []).insert(0, start)
+    app.after_request(finish)
+
+
+class Metrics(ApiResource):
+    """`/metrics`"""
+
+    public: ClassVar[bool] = True
+
+    def __init__(self, services: Any) -> None:
+        super().__init__(services)
+        self._collector = _StoreCollector(services.store)
+
+    def get(self) -> Response:
+        registry = CollectorRegistry()
+        if os.environ.get(METRICS_FOLDER):
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+            body = generate_latest(registry)
+        else:
+            body = generate_latest(REGISTRY)
+        own = CollectorRegistry()
+        own.register(self._collector)
+        return Response(
+            body + generate_latest(own),
+            200,
+            [("Cache-Control", "no-store")],
+            content_type=CONTENT_TYPE_LATEST,
+        )
+
+
+class _StoreCollector:
+    """What waits in the outbox, and whether the database answers."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._asked = float("-inf")
+        self._depth: Depth | None = None
+
+    def collect(self) -> Iterator[Any]:
+        depth = self._asked_depth()
+        yield InfoMetricFamily("custsvc", "The version", {"role": "serve", "version": __version__})
+        up = GaugeMetricFamily("custsvc_dependency_up", "Whether it answers", labels=["dependency"])
+        up.add_metric([self._store.name], float(depth is not None))
+        yield up
+        if depth is not None:
+            yield GaugeMetricFamily(
+                "custsvc_outbox_waiting", "Events that are not on Kafka yet", depth.waiting
+            )
+            yield GaugeMetricFamily(
+                "custsvc_outbox_oldest_age_seconds", "Age of the oldest of them", depth.oldest_age
+            )
+
+    def _asked_depth(self) -> Depth | None:
+        with self._lock:
+            if time.monotonic() - self._asked > _DEPTH_GOOD:
+                try:
+                    self._depth = self._store.outbox.depth()
+                except CustsvcError:
+                    self._depth = None
+                self._asked = time.monotonic()
+            return self._depth

@@ -1,0 +1,50 @@
+"""What is kept for a time is forgotten when that time is over, whether or not anybody comes by."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import threading
+import time
+from typing import Final
+
+from ..config import Settings
+from ..domain.customers import utc_now
+from ..errors import CustsvcError
+from ..ports.store import Store
+from ..web.jobs import Jobs
+from ..web.uploads import Uploads
+
+logger = logging.getLogger(__name__)
+
+_EVERY: Final = 600.0
+_FIRST: Final = 5.0
+
+
+def purge(store: Store, settings: Settings) -> None:
+    """Forget files, reports, sessions, tries to sign in and answers that are older than they are kept."""
+    now = utc_now()
+    Uploads(store.facts).purge()
+    Jobs(store.facts).purge()
+    store.sessions.purge(now - dt.timedelta(seconds=max(settings.session_max, 86400)))
+    while store.answers.prune(now):
+        pass
+
+
+def keep_purging(store: Store, settings: Settings) -> threading.Thread:
+    """`purge` now and then, in a thread of its own. Several processes that do so are in nobody's way."""
+
+    def run() -> None:
+        time.sleep(_FIRST)
+        while True:
+            try:
+                purge(store, settings)
+            except CustsvcError as exc:
+                logger.debug("Purging waits: %s", exc, extra={"action": "purge_waits"})
+            except Exception:
+                logger.exception("Purging failed; it is tried again", extra={"action": "purge_failed"})
+            time.sleep(_EVERY)
+
+    thread = threading.Thread(target=run, name="purge", daemon=True)
+    thread.start()
+    return thread

@@ -1,0 +1,209 @@
+"""Runs the API: granian, some processes of some threads each, on one port.
+
+The main process serves nothing. It refuses what cannot work (an exposed port without keys, a taken port)
+before any worker starts, replaces a worker that crashed, and on SIGTERM lets the requests in hand finish.
+Each worker builds its own app after it was spawned, so no connection is ever shared between processes.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import multiprocessing
+import os
+import socket
+import tempfile
+import threading
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from granian import Granian
+from granian.constants import Interfaces
+from granian.http import HTTP1Settings, HTTP2Settings
+from granian.log import LogLevels
+
+from ..accounts.keys import check_exposure
+from ..config import Settings
+from ..errors import ConfigurationError
+from ..http.heads import HEAD_MAX
+from ..http.limit import table
+from ..http.starting import Starting, follow
+from ..runtime import logs, temporary
+from ..runtime.gc import spare_batches
+from ..runtime.metrics import METRICS_FOLDER
+from ..runtime.shared import Flag
+from .bodies import asking_most
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from ..stores.prepare import Preparing
+
+logger = logging.getLogger(__name__)
+
+ROLE: Final = "serve"
+# Requests in hand get this long to finish; the promise for the whole stop is ten seconds.
+STOP_WITHIN: Final = 8
+# A client must send the head of its request within this time (also the next one on the same connection).
+_HEADER_TIMEOUT_MS: Final = 15_000
+# A longer head is refused (431) by granian; one between this and the app's own limit by the app.
+_HEAD_MAX: Final = 2 * HEAD_MAX
+# Connections a worker holds at once, idle ones included. More wait in the kernel's queue.
+_CONNECTIONS_MAX: Final = 2048
+# A client that takes nothing of an answer is cut off after so many times what a body may take.
+_STALLS: Final = 4
+_PARENT_CHECK: Final = 0.5
+_STOP_CHECK: Final = 0.2
+
+_GRANIAN_LOG: Final = {
+    "loggers": {
+        "_granian": {"handlers": [], "propagate": True},
+        "granian.access": {"handlers": [], "propagate": False},
+    }
+}
+
+
+def serve(settings: Settings, opening: Preparing | None = None) -> None:
+    """Serve until SIGTERM or SIGINT. Raises ConfigurationError before anything is started.
+
+    While the database is `opening`, probes are answered and other requests get 503 with the reason; it ends
+    if that fails.
+    """
+    check_exposure(settings.auth, settings.http_host)
+    check_port(settings.http_host, settings.http_port)
+    temporary.use()
+    # A fork would copy the locks that other threads of this process hold at that moment.
+    multiprocessing.set_start_method("spawn", force=True)
+    server = _Server(
+        target="custsvc",
+        address=settings.http_host,
+        port=settings.http_port,
+        interface=Interfaces.WSGI,
+        workers=settings.workers,
+        # They are started when they are needed: one for each body that is awaited, beside those that work.
+        blocking_threads=settings.threads + settings.slow_bodies + asking_most(settings.slow_bodies) + 1,
+        blocking_threads_idle_timeout=600,
+        backpressure=_CONNECTIONS_MAX,
+        http1_settings=HTTP1Settings(header_read_timeout=_HEADER_TIMEOUT_MS, max_buffer_size=_HEAD_MAX),
+        http2_settings=HTTP2Settings(max_headers_size=_HEAD_MAX),
+        log_level=LogLevels.error,
+        log_dictconfig=_GRANIAN_LOG,
+        respawn_failed_workers=True,
+        workers_kill_timeout=STOP_WITHIN,
+    )
+    # The workers' counts go to files there, which their environment names.
+    folder = tempfile.TemporaryDirectory(prefix="custsvc-metrics-")
+    os.environ[METRICS_FOLDER] = folder.name
+    server.stopping = stopping = Flag(1, Path(folder.name) / "stopping")
+    url = f"http://{settings.http_host}:{settings.http_port}"
+    logger.info("Serving the API at %s", url, extra={"action": "serving", "workers": settings.workers})
+    starting = Starting(settings.backend, Path(folder.name) / "starting")
+    if opening is not None:
+        follow(opening, starting, server.signal_handler_interrupt)
+    with table(folder.name) as counts:
+        load = partial(_load, settings, os.getpid(), stopping, starting, counts.name)
+        server.serve(target_loader=load, wrap_loader=False)
+    folder.cleanup()
+    logger.info("Stopped", extra={"action": "stopped"})
+
+
+class _Server(Granian):  # type: ignore[misc, valid-type]
+    """Granian, whose workers may end before it when a service manager stops them all: that is no failure."""
+
+    stopping: Flag
+
+    def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
+        # Event streams never end by themselves, and a worker waits for the answers it has in hand.
+        self.stopping.raise_()
+        super().signal_handler_interrupt(*args, **kwargs)
+
+    def shutdown(self, exit_code: int = 0) -> None:
+        try:
+            super().shutdown(exit_code)
+        except SystemExit:
+            if not self.interrupt_signal:
+                raise
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises ConfigurationError where the address cannot be listened on.
+
+    The workers share the port, so they would also share that of another server of ours without a word.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as exc:
+        raise ConfigurationError(f"there is no host {host}", fix="correct CUSTSVC_HTTP_HOST") from exc
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+            probe.listen()
+        except OSError as exc:
+            raise _cannot_listen(host, port, exc) from exc
+
+
+def _cannot_listen(host: str, port: int, exc: OSError) -> ConfigurationError:
+    if exc.errno == errno.EADDRINUSE:
+        return ConfigurationError(
+            f"port {port} on {host} is in use",
+            fix=f"stop what listens there, or choose another port: custsvc serve --port {port + 1}",
+        )
+    return ConfigurationError(
+        f"cannot listen on {host}:{port} ({exc.strerror})",
+        fix="set CUSTSVC_HTTP_HOST to an address of this machine and CUSTSVC_HTTP_PORT to a port above 1023",
+    )
+
+
+def _load(settings: Settings, parent: int, stopping: Flag, starting: Starting, limit_table: str) -> Flask:
+    """The app of a worker, built in it."""
+    # Ctrl-C on a terminal reaches the whole group, and whoever stops first looks like a crash to the main
+    # process. So workers leave the group, and stop when the main process tells them.
+    os.setpgid(0, 0)
+    exit_with(parent)
+    logs.set_up(settings.log_level, settings.log_format, ROLE)
+    from .admission import known, question
+    from .app import build
+    from .bodies import Bodies, Call
+    from .carrier import carry_streams
+    from .lanes import Lanes
+    from .purge import keep_purging
+    from .sockets import watch_connections
+
+    lanes = Lanes(settings.threads, settings.queue_timeout)
+    app = build(settings, limit_table=limit_table, starting=starting)
+    if not settings.read_only:
+        keep_purging(app.extensions["custsvc"].store, settings)
+    look = known(settings, app.extensions["custsvc"].keys)
+
+    def prepare(call: Call) -> Call:
+        ask = question(lanes.brief(call))
+        bodies = Bodies(settings.slow_bodies, settings.body_timeout, lanes.relieve, look, ask)
+        return bodies.wrap(lanes.wrap(call))
+
+    carry_streams(prepare)
+    watch_connections(settings.http_port, settings.body_timeout * _STALLS)
+    spare_batches()
+    threading.Thread(target=_close_streams, args=(app, stopping), name="stop-watch", daemon=True).start()
+    return app
+
+
+def _close_streams(app: Flask, stopping: Flag) -> None:
+    while not stopping.is_raised():
+        time.sleep(_STOP_CHECK)
+    app.extensions["custsvc"].feed.close()
+
+
+def exit_with(parent: int) -> None:
+    """End this process when `parent` ends, however that died: an orphan would hold the port."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_CHECK)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()

@@ -1,0 +1,123 @@
+"""What a change is made of: a customer's next state with its event, out of the state there is now.
+
+Nothing here reads or stores. Whoever does both (`customers.py` one at a time, `batch.py` many) asks for the
+change, stores it expecting the version it was made from, and asks anew where that one is gone.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..domain.customers import EDITABLE, Customer, Fields, Stored, utc_now
+from ..domain.erasure import ERASED, blanked
+from ..domain.events import EVENT_LIMIT, Change, new_change
+from ..errors import CustomerDeleted, FieldError, NotFound, ValidationError, VersionConflict
+from .idempotency import Keyed
+
+Edit = Callable[[Fields], Fields]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks for a change, for the event and the customer's `created_by` and `updated_by`.
+
+    `keyed` is the request's idempotency key: its answer is stored together with the change.
+    """
+
+    actor: str
+    request_id: str | None = None
+    traceparent: str | None = None
+    keyed: Keyed | None = None
+
+
+def expected(customer_id: int, before: Stored | None, version: int | None) -> Stored:
+    """The customer, if there is one and it is at this version. Raises NotFound, VersionConflict."""
+    if before is None:
+        raise NotFound(f"there is no customer {customer_id}")
+    if version is not None and before.version != version:
+        raise VersionConflict(
+            f"customer {customer_id} is at version {before.version}, not {version}", current=before
+        )
+    return before
+
+
+class Changes:
+    """Makes changes. None stands for one that would change nothing: it makes no version and no event."""
+
+    def __init__(
+        self,
+        clock: Callable[[], dt.datetime] = utc_now,
+        event_limit: Callable[[], int] = lambda: EVENT_LIMIT,
+    ) -> None:
+        self.clock = clock
+        self._event_limit = event_limit
+
+    def create(self, customer_id: int, fields: Fields, caller: Caller) -> Change:
+        now, by = self.clock(), caller.actor
+        customer = Customer(
+            id=customer_id,
+            fields=fields,
+            deleted=False,
+            version=1,
+            created_on=now,
+            created_by=by,
+            updated_on=now,
+            updated_by=by,
+        )
+        return self._fitting(new_change("created", None, customer, **_who(caller)))
+
+    def update(self, before: Stored, edit: Edit, caller: Caller) -> Change | None:
+        """Raises CustomerDeleted where there is nothing live to change."""
+        if before.deleted:
+            raise CustomerDeleted(f"customer {before.id} is deleted")
+        old = before.customer()
+        fields = edit(old.fields)
+        if fields == old.fields:
+            return None
+        return self._change("updated", before, old, fields, caller, deleted=False)
+
+    def delete(self, before: Stored, caller: Caller) -> Change | None:
+        if before.deleted:
+            return None
+        old = before.customer()
+        return self._change("deleted", before, old, old.fields, caller, deleted=True)
+
+    def restore(self, before: Stored, caller: Caller) -> Change | None:
+        if not before.deleted:
+            return None
+        old = before.customer()
+        return self._change("restored", before, old, old.fields, caller, deleted=False)
+
+    def erase(self, before: Stored, caller: Caller) -> Change:
+        """The event tells which fields were blanked, and not even in its `before` what they held."""
+        old = before.customer()
+        changed = old.fields.differing(ERASED)
+        blank = Stored(before.id, before.version, before.deleted, blanked(before.doc), before.hint)
+        after = old.changed_to(fields=ERASED, deleted=old.deleted, now=self.clock(), by=caller.actor)
+        return new_change("erased", blank, after, changed=changed, **_who(caller))
+
+    def _change(
+        self, op: str, before: Stored, old: Customer, fields: Fields, caller: Caller, *, deleted: bool
+    ) -> Change:
+        after = old.changed_to(fields=fields, deleted=deleted, now=self.clock(), by=caller.actor)
+        return self._fitting(new_change(op, before, after, **_who(caller)))
+
+    def _fitting(self, change: Change) -> Change:
+        """The change, if its event fits the topic: one that does not would never leave the database."""
+        size, limit = len(change.event.payload), self._event_limit()
+        if size > limit:
+            message = f"makes an event of {size:,} bytes, the topic takes {limit:,}"
+            biggest = max(EDITABLE, key=lambda name: len(str(getattr(change.after.fields, name))))
+            raise ValidationError([FieldError(biggest, "too_large", message)])
+        return change
+
+
+def _who(caller: Caller) -> dict[str, Any]:
+    return {
+        "actor": caller.actor,
+        "request_id": caller.request_id,
+        "traceparent": caller.traceparent,
+    }

@@ -1,0 +1,215 @@
+"""The use-cases of customers: build the new state and its event, then one call to the store.
+
+An update is optimistic. It reads the current row (which is the event's `before`), builds `after`, and saves
+it expecting the version it read; no lock is held in between. Where the caller named no version, a conflict
+is simply tried again from a fresh read; where it did, the conflict is the caller's.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from ..domain.customers import Customer, Fields, Stored, utc_now
+from ..domain.erasure import scrubbed
+from ..domain.events import EVENT_LIMIT, Change, after_of, op_of
+from ..errors import (
+    Conflict,
+    CustomerDeleted,
+    CustsvcError,
+    FieldError,
+    NotFound,
+    ValidationError,
+    VersionConflict,
+)
+from ..ports.customers import Answer, Answers, CustomerStore
+from ..runtime import crash
+from .batch import Batch, BatchResult, Operation
+from .changes import Caller, Changes, expected
+from .idempotency import Idempotency
+from .leftovers import Leftovers
+
+__all__ = ["Caller", "CustomerService"]
+
+T = TypeVar("T")
+
+# A hot customer with 32 writers needs about as many rounds for the unluckiest of them.
+_ROUNDS = 100
+
+
+class CustomerService:
+    """Creates and changes customers. Every change that returns is stored together with its event.
+
+    `expected` is the version that a customer must be at, None for any.
+    """
+
+    def __init__(
+        self,
+        store: CustomerStore,
+        answers: Answers | None = None,
+        *,
+        clock: Callable[[], dt.datetime] = utc_now,
+        event_limit: Callable[[], int] = lambda: EVENT_LIMIT,
+        leftovers: Leftovers | None = None,
+    ) -> None:
+        """`answers` is needed where callers have idempotency keys, `leftovers` where customers are erased."""
+        self._leftovers = leftovers
+        self._store = store
+        self._changes = Changes(clock, event_limit)
+        self._clock = clock
+        self._idempotency = Idempotency(answers, clock)
+
+    # -- requests that may come twice
+
+    def once(self, caller: Caller, work: Callable[[], Stored]) -> tuple[Stored, bool]:
+        """What `work`, a change by this caller, gives; or what it gave when the same request came before.
+
+        The second value tells whether it came before.
+        """
+        return self._idempotency.once(caller.keyed, work, self._replay)
+
+    def once_told(self, caller: Caller, work: Callable[[], T], replay: Callable[[Any], T]) -> tuple[T, bool]:
+        """`once` for what is answered otherwise than with one customer: `replay` reads the answer kept."""
+        return self._idempotency.once(caller.keyed, work, replay)
+
+    def answer(self, caller: Caller, body: dict[str, Any]) -> Answer | None:
+        """What a store has to keep of a request by this caller; None where it has no key."""
+        return caller.keyed.answer(body, self._clock()) if caller.keyed else None
+
+    def _replay(self, body: dict[str, Any]) -> Stored:
+        customer_id, version = body["id"], body["version"]
+        (event,) = self._store.history(customer_id, limit=1, before_version=version + 1)
+        doc = after_of(event)
+        return Stored(customer_id, version, Customer.decode(doc).deleted, doc)
+
+    # -- reading
+
+    def get(self, customer_id: int) -> Stored:
+        """The live customer. Raises NotFound, or CustomerDeleted for one that can be restored."""
+        stored = self._store.get(customer_id)
+        if stored is None:
+            raise NotFound(f"there is no customer {customer_id}")
+        if stored.deleted:
+            raise CustomerDeleted(f"customer {customer_id} is deleted")
+        return stored
+
+    def at(self, customer_id: int, time: dt.datetime) -> Stored:
+        """The customer as it was at a time, deleted or not. Raises NotFound where it was not there yet."""
+        event = self._store.event_at(customer_id, time)
+        if event is None:
+            raise NotFound(f"there was no customer {customer_id} then")
+        doc = after_of(event)
+        customer = Customer.decode(doc)
+        return Stored(customer_id, customer.version, customer.deleted, doc)
+
+    # -- changing
+
+    def create(self, fields: Fields, caller: Caller) -> Stored:
+        """Store a new customer, at version 1 and with an id never used before."""
+        return self._store_change(self._changes.create(self._store.new_id(), fields, caller), caller)
+
+    def replace(
+        self, customer_id: int, fields: Fields, caller: Caller, *, expected: int | None = None
+    ) -> Stored:
+        """Give a live customer these fields."""
+        return self.update(customer_id, lambda _: fields, caller, expected=expected)
+
+    def update(
+        self,
+        customer_id: int,
+        edit: Callable[[Fields], Fields],
+        caller: Caller,
+        *,
+        expected: int | None = None,
+    ) -> Stored:
+        """Edit the fields of a live customer. An edit that changes nothing makes no version and no event.
+
+        `edit` may be called more than once, each time with the fields as they are then.
+        """
+        return self._save(
+            customer_id, lambda before: self._changes.update(before, edit, caller), caller, expected
+        )
+
+    def delete(self, customer_id: int, caller: Caller, *, expected: int | None = None) -> Stored:
+        """Mark a customer deleted. One that is deleted already stays as it is."""
+        return self._save(customer_id, lambda before: self._changes.delete(before, caller), caller, expected)
+
+    def restore(self, customer_id: int, caller: Caller, *, expected: int | None = None) -> Stored:
+        """Bring a deleted customer back as it was. One that is live stays as it is."""
+        return self._save(customer_id, lambda before: self._changes.restore(before, caller), caller, expected)
+
+    def revert(
+        self, customer_id: int, version: int, caller: Caller, *, expected: int | None = None
+    ) -> Stored:
+        """Give a live customer the fields that it had at a version. Raises ValidationError for no such."""
+        events = self._store.history(customer_id, limit=1, before_version=version + 1)
+        old = Customer.decode(after_of(events[0])) if events else None
+        if old is None or old.version != version:
+            if self._store.get(customer_id) is None:
+                raise NotFound(f"there is no customer {customer_id}")
+            message = f"customer {customer_id} never was at version {version}"
+            raise ValidationError([FieldError("version", "unknown_version", message)])
+        return self.replace(customer_id, old.fields, caller, expected=expected)
+
+    def erase(self, customer_id: int, caller: Caller, *, expected: int | None = None) -> Stored:
+        """Blank a customer's fields, all that its history holds of them, and what else names them.
+
+        Once is enough.
+        """
+
+        def build(before: Stored) -> Change | None:
+            (newest,) = self._store.history(customer_id, limit=1)
+            return None if op_of(newest) == "erased" else self._changes.erase(before, caller)
+
+        def store(change: Change, caller: Caller) -> Stored:
+            # Before, while the history still says by what the rest is found.
+            if self._leftovers is not None:
+                self._leftovers.forget(customer_id)
+            return self._store.erase(change, scrubbed, self._answer_of(change, caller))
+
+        return self._save(customer_id, build, caller, expected, store=store)
+
+    def batch(
+        self,
+        operations: Sequence[Operation | CustsvcError],
+        caller: Caller,
+        *,
+        atomic: bool,
+        told: Callable[[BatchResult], dict[str, Any]],
+    ) -> BatchResult:
+        """Do many operations; what `told` makes of the result is kept under the caller's key."""
+        batch = Batch(self._store, self._changes, operations, caller, atomic=atomic)
+        return batch.run(lambda result: self.answer(caller, told(result)) if caller.keyed else None)
+
+    def _store_change(self, change: Change, caller: Caller) -> Stored:
+        stored = self._store.save(change, self._answer_of(change, caller))
+        crash.point("save.stored")
+        return stored
+
+    def _answer_of(self, change: Change, caller: Caller) -> Answer | None:
+        return self.answer(caller, {"id": change.after.id, "version": change.after.version})
+
+    def _save(
+        self,
+        customer_id: int,
+        build: Callable[[Stored], Change | None],
+        caller: Caller,
+        version: int | None,
+        *,
+        store: Callable[[Change, Caller], Stored] | None = None,
+    ) -> Stored:
+        for attempt in range(_ROUNDS):
+            before = expected(customer_id, self._store.get(customer_id), version)
+            change = build(before)
+            if change is None:
+                self._idempotency.keep(caller.keyed, {"id": customer_id, "version": before.version})
+                return before
+            try:
+                return (store or self._store_change)(change, caller)
+            except VersionConflict:
+                # With a version to expect, the next round's read raises it with the state that won.
+                time.sleep(random.uniform(0, 0.001 * min(attempt, 20)))  # noqa: S311 - jitter, not a secret
+        raise Conflict(f"customer {customer_id} is changed by too many at once; try again")

@@ -1,0 +1,34 @@
+"""The most bytes of an event, as the relay has learned it from the topic."""
+
+from __future__ import annotations
+
+import time
+
+from ..domain.events import EVENT_LIMIT
+from ..errors import TemporaryError
+from ..ports.store import Facts
+
+FACT = "event-limit"
+# What the broker counts besides the value: key, headers, and what is around a batch.
+AROUND = 800
+# Seconds that an answer is good for.
+_GOOD = 30.0
+
+
+class EventLimit:
+    """Asks the source now and then; while it does not answer, what was known holds."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._limit = EVENT_LIMIT
+        self._asked = float("-inf")
+
+    def __call__(self) -> int:
+        if time.monotonic() - self._asked > _GOOD:
+            self._asked = time.monotonic()
+            try:
+                known = self._facts.get(FACT)
+            except TemporaryError:
+                return self._limit
+            self._limit = int(known) - AROUND if known else EVENT_LIMIT
+        return self._limit

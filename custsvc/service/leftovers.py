@@ -1,0 +1,77 @@
+"""What names people beside the customers: uploaded files, reports of their imports, addresses without mail.
+
+An erase forgets it just before it blanks the customer, so that an erase that returned has reached all of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Final
+
+import orjson
+
+from ..ports.customers import CustomerStore
+from ..ports.ledger import Recipients
+from ..ports.store import Facts
+
+# Facts that hold what people uploaded, and what was told about it.
+UPLOADS: Final = ("page.upload.", "page.part.", "page.job.", "page.once.")
+_ERASED_AT: Final = "erased.at"
+_PAGE: Final = 100
+
+
+class Leftovers:
+    """What a database holds of people beside its customers and their events."""
+
+    def __init__(self, customers: CustomerStore, facts: Facts, recipients: Recipients) -> None:
+        self._customers = customers
+        self._facts = facts
+        self._recipients = recipients
+
+    def forget(self, customer_id: int) -> None:
+        """Forget what may name a customer who is about to be erased.
+
+        Nobody can tell whom a file names, which may be of any kind and half read. So all files and reports
+        that are there go: they are kept for a day only, to be imported, and can be uploaded again.
+        """
+        self._facts.put(_ERASED_AT, repr(time.time()))
+        for prefix in UPLOADS:
+            self._facts.drop_all(prefix)
+        forget_addresses(self._recipients, self._addresses_of_nobody_else(customer_id))
+
+    def _addresses_of_nobody_else(self, customer_id: int) -> set[str]:
+        """The addresses that this customer ever had and no other customer has."""
+        mine = self._addresses(customer_id)
+        others = self._customers.get_by_emails(sorted(mine)) if mine else []
+        taken = {(other.customer().fields.email or "").lower() for other in others if other.id != customer_id}
+        return {address for address in mine if address.lower() not in taken}
+
+    def _addresses(self, customer_id: int) -> set[str]:
+        found: set[str] = set()
+        before: int | None = None
+        while events := self._customers.history(customer_id, limit=_PAGE, before_version=before):
+            for payload in events:
+                event = orjson.loads(payload)
+                sides = (event["before_change"], event["after_change"])
+                found |= {side["email"] for side in sides if side and side["email"]}
+            before = orjson.loads(events[-1])["version"]
+        return found
+
+
+def forget_addresses(recipients: Recipients, addresses: Iterable[str]) -> None:
+    """Forget that these get no mail, in each way in which that may be written down."""
+    from ..domain.address import BadAddress, one_address
+
+    for address in addresses:
+        forms = {address, address.lower()}
+        with suppress(BadAddress):
+            forms.add(one_address(address).spec)
+        for form in forms:
+            recipients.allow(form)
+
+
+def erased_since(facts: Facts, moment: float) -> bool:
+    """Whether anybody was erased after `moment`, in seconds since 1970: reports of then say nothing."""
+    return float(facts.get(_ERASED_AT) or 0) >= moment

@@ -1,0 +1,45 @@
+"""Whether all customers' terms and keys are of this version: a fact of the database, looked up seldom."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Final
+
+from ...domain.fold import VERSION
+from ...ports.customers import CustomerFilter
+from ...ports.store import Facts
+
+FACT: Final = "terms_version"
+_LOOK_EVERY: Final = 2.0
+
+
+class Refilling:
+    """Where the refilling of a database's terms and keys is."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._is_done = False
+        self._looked = float("-inf")
+
+    def is_over(self) -> bool:
+        """Whether no customer has terms or a key of an earlier version. Once it is over it stays so."""
+        if not self._is_done and time.monotonic() - self._looked > _LOOK_EVERY:
+            self._is_done = self._facts.get(FACT) == str(VERSION)
+            # Not before: who asks meanwhile must not take what is not known for what is not so.
+            self._looked = time.monotonic()
+        return self._is_done
+
+    def now(self, asked: CustomerFilter) -> CustomerFilter:
+        """The filter as it can be asked now: until it is over by what earlier versions made too."""
+        if asked.earlier and self.is_over():
+            asked = replace(asked, earlier=())
+        if asked.name_prefix and not self.is_over():
+            asked = replace(asked, name_prefix=None, written_prefix=asked.name_prefix)
+        return asked
+
+    def note(self) -> None:
+        """All are of this version."""
+        if not self.is_over():
+            self._facts.put(FACT, str(VERSION))
+            self._is_done = True

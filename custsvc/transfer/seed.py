@@ -1,0 +1,78 @@
+"""Made-up customers: the same ones for the same seed number on every machine, written in bulk with events."""
+
+from __future__ import annotations
+
+import random
+import unicodedata
+from collections.abc import Callable, Iterator
+
+from ..domain.customers import Customer, Fields, utc_now
+from ..domain.events import new_change
+from ..ports.customers import CustomerStore
+
+# In one transaction: larger ones are a little faster, until MongoDB's cache cannot hold them any more.
+_BATCH = 1000
+_ACTOR = "seed"
+
+_FIRST = (
+    "Ada Alan Amina Anders Anna Antonio Ayşe Barbara Björn Chloé Claude Dalia Daniel Edsger Elif Emeka Eva "
+    "Fatima Félix Grace Hana Hiroshi Ines Ivan Jana João José Karen Katherine Kenji Lars Leïla Linus Li Maja "
+    "Margaret Maria Mei Mohammed Nadia Niklaus Noor Olga Omar Paulo Priya Radia Ravi Rosa Søren Sofia Tim "
+    "Tomasz Ulla Vera Wei Yuki Zoë"
+).split()
+_LAST = (
+    "Ågren Allen Bachman Berg Brown Chen Cruz Díaz Dubois Eriksson Fischer Fernández García Goldberg Haddad "
+    "Hamilton Hansen Hopper Ito Ivanova Jansen Johnson Kaya Khan Kim Kowalski Kumar Lamport Larsen Liskov "
+    "Lovelace Martin Meyer Mori Müller Nakamura Novák Okafor Öztürk Papadopoulos Patel Perlman Popov Ritchie "
+    "Rossi Santos Sato Schmidt Silva Singh Smith Sørensen Tanaka Torvalds Wang Weber Wirth Yılmaz Zhang"
+).split()
+_CITIES = ("Aarhus", "Bogotá", "Cairo", "Dakar", "Genève", "Jakarta", "Kraków", "Lima", "Osaka", "Toronto")
+_TIERS = ("bronze", "silver", "gold")
+
+# A mail address takes what is left of a letter without its marks; the rest would not be plain ASCII.
+_ASCII = str.maketrans({"ø": "o", "ı": "i", "ł": "l", "Ø": "O", "ß": "ss"})
+
+
+def made_up(count: int, seed: int) -> Iterator[Fields]:
+    """`count` customers, already in canonical form. The first ones do not depend on how many are asked."""
+    rng = random.Random(seed)  # noqa: S311 - made-up data
+    plain = {name: _plain(name) for name in (*_FIRST, *_LAST)}
+    for number in range(1, count + 1):
+        first, last = _FIRST[int(rng.random() * len(_FIRST))], _LAST[int(rng.random() * len(_LAST))]
+        draw = int(rng.random() * 10**9)
+        yield Fields(
+            name=f"{first} {last}",
+            email=f"{plain[first]}.{plain[last]}.{seed}.{number}@example.com",
+            phone=f"+1 555 {draw % 1000:03d} {draw // 1000 % 10000:04d}",
+            metadata={"city": _CITIES[draw % len(_CITIES)], "tier": _TIERS[draw % len(_TIERS)]},
+        )
+
+
+def _plain(name: str) -> str:
+    letters = unicodedata.normalize("NFKD", name.translate(_ASCII))
+    return "".join(letter for letter in letters if letter.isascii()).lower()
+
+
+def seed_customers(
+    store: CustomerStore, count: int, seed: int, *, progress: Callable[[int], None] = lambda _: None
+) -> int:
+    """Write `count` new customers with their events; returns how many. Batches already written stay."""
+    fields = made_up(count, seed)
+    written = 0
+    while written < count:
+        ids = store.new_ids(min(_BATCH, count - written))
+        now = utc_now()
+        store.save_many(
+            [
+                new_change(
+                    "created",
+                    None,
+                    Customer(customer_id, next(fields), False, 1, now, _ACTOR, now, _ACTOR),
+                    actor=_ACTOR,
+                )
+                for customer_id in ids
+            ]
+        )
+        written += len(ids)
+        progress(len(ids))
+    return written
