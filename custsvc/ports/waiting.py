@@ -18,7 +18,7 @@ _SAY_EVERY: Final = 10.0
 
 
 class Stopping(Protocol):
-    """The wish to stop, as `workers.loop.Stop` has it."""
+    """The wish to stop, as `runtime.loop.Stop` has it."""
 
     def asked(self) -> bool: ...
     def wait(self, seconds: float) -> bool: ...
