@@ -61,6 +61,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: _LONGEST.isdisjoint(item.path.parts))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[Any]:
+    """Have what was logged fit to be sent from one process to another: tests log half characters, too."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
+
+
 class Servers:
     """The servers' addresses: those of `CUSTSVC_TEST_…`, else embedded ones, gone after the run."""
 

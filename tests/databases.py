@@ -212,7 +212,10 @@ class MongoDatabases:
             self._client.drop_database(database.name)
             return
         database.drop_collection("system.profile")
-        for name in {*database.list_collection_names(), *self._new[url]}:
+        for name in database.list_collection_names():
+            if name not in self._new[url]:
+                database.drop_collection(name)
+        for name in self._new[url]:
             database[name].delete_many({})
             if documents := self._new[url].get(name):
                 database[name].insert_many(documents)

@@ -78,8 +78,9 @@ def preconditions() -> Preconditions:
     if not any(name in environ for name in _HEADERS):
         return NONE
     match = _versions("HTTP_IF_MATCH")
-    dated = "HTTP_IF_MATCH" not in environ and "HTTP_IF_UNMODIFIED_SINCE" in environ
-    since = _date("HTTP_IF_UNMODIFIED_SINCE") if dated else None
+    since = _date("HTTP_IF_UNMODIFIED_SINCE") if "HTTP_IF_UNMODIFIED_SINCE" in environ else None
+    if "HTTP_IF_MATCH" in environ:
+        since = None
     if environ["REQUEST_METHOD"] in _SAFE or "HTTP_IF_NONE_MATCH" not in environ:
         return Preconditions(match, unmodified_since=since)
     none_match = _versions("HTTP_IF_NONE_MATCH")

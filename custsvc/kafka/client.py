@@ -447,14 +447,13 @@ def with_records(
     left = {part: end for part, (start, end) in ranges.items() if start < end}
     found: dict[int, int] = {}
     with _assigned(client, topic, {part: ranges[part][0] for part in left}, servers):
-        for message in _while_any(left, client, topic, timeout=timeout, at_once=1):
+        for message in _while_any(left, client, topic, timeout=timeout, at_once=1000):
             part = message.partition()
             if message.error() is None and part in left and message.offset() < left[part]:
                 found[part] = message.timestamp()[1]
             elif not ends_before(message, left.get(part)):
                 continue
-            if left.pop(part, None) is not None:
-                client.pause([TopicPartition(topic, part)])
+            left.pop(part, None)
     return found
 
 

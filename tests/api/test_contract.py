@@ -51,6 +51,7 @@ MASKED: Final = [
     ("/api/failed", "dead-[0-9a-f]{12}", "dead-ID"),
     # These are by the clocks of the database and of Kafka.
     ("/api/status", r'"oldest_age_s":[\d.]+', '"oldest_age_s":S'),
+    ("/api/status", r'"oldest_seconds":[\d.]+', '"oldest_seconds":S'),
     ("/api/failed|notifications", r'"\d{4}-\d\d-\d\dT[\d:.]+Z"', '"TIME"'),
     # An estimate is the planner's.
     ("count=estimated", r'"count":\d+', '"count":N'),

