@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from hypothesis import HealthCheck, settings
 
+from custsvc import redact
 from custsvc.errors import CustsvcError
 from custsvc.local import LocalServers
 from custsvc.ports.store import Store
@@ -69,6 +70,13 @@ def pytest_runtest_makereport() -> Iterator[Any]:
         (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
     ]
     return report
+
+
+@pytest.fixture(autouse=True)
+def no_secrets_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test's settings kept secret, such as an `x`, is no secret to the next test."""
+    monkeypatch.setattr(redact, "_forms", set())
+    monkeypatch.setattr(redact, "_pattern", None)
 
 
 class Servers:
