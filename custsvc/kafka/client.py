@@ -112,6 +112,9 @@ def _common(settings: Settings) -> dict[str, Any]:
         "socket.keepalive.enable": True,
         # A broker that comes back is found within a second, not within ten.
         "reconnect.backoff.max.ms": 1000,
+        # A cluster that says for a moment that it has no brokers, as one does that stood still, leaves a
+        # client without any. It asks the address again after this long, not after five minutes.
+        "metadata.recovery.rebootstrap.trigger.ms": 10_000,
         "error_cb": partial(note, servers),
         "logger": librdkafka,
         **told,

@@ -103,7 +103,7 @@ def test_the_same_id_is_the_same_mail_wherever_it_stands(intake: Intake) -> None
 def test_the_time_of_a_request_is_read_in_whatever_unit_it_is(
     unit: float, age: float, state: str, intake: Intake
 ) -> None:
-    row = row_of(intake, Message(stamp=(NOW - age) * unit))
+    row = row_of(intake, Message(stamp=(time.time() - age) * unit))
 
     assert row.state == state
     assert (row.reason is None) is (state == "queued")
