@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from custsvc import redact
 from custsvc.errors import CustsvcError
 from custsvc.local import LocalServers
 from custsvc.ports.store import Store
+from custsvc.runtime import metrics
 from tests.addresses import through
 from tests.chaos.faultproxy import FaultProxy
 from tests.databases import Databases, MongoDatabases, PostgresDatabases, open_database
@@ -73,10 +75,14 @@ def pytest_runtest_makereport() -> Iterator[Any]:
 
 
 @pytest.fixture(autouse=True)
-def no_secrets_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test's settings kept secret, such as an `x`, is no secret to the next test."""
+def nothing_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test begins as a process does: no setting's secret is known, and no loop has gone round."""
     monkeypatch.setattr(redact, "_forms", set())
     monkeypatch.setattr(redact, "_pattern", None)
+    for name in ("_beats", "_lags", "_waiting", "_followed"):
+        monkeypatch.setattr(metrics, name, {})
+    for name in ("_events", "_loops"):
+        monkeypatch.setattr(metrics, name, Counter())
 
 
 class Servers:

@@ -32,9 +32,7 @@ def checks() -> dict[str, Callable[[], Any]]:
 
 
 @pytest.fixture
-def get(checks: dict[str, Callable[[], Any]], monkeypatch: pytest.MonkeyPatch) -> Iterator[Get]:
-    # A worker's process ends with its loops. This one goes on after the tests that ran loops in it.
-    monkeypatch.setattr(metrics, "_beats", {})
+def get(checks: dict[str, Callable[[], Any]]) -> Iterator[Get]:
     gauges = {"custsvc_outbox_waiting": 3.0, "custsvc_notifications{state=sent}": 2.0}
     with serving(Settings(metrics_port=ports.choose()), "relay", checks, lambda: gauges) as port:
 
