@@ -1,6 +1,6 @@
 """What clients that send a byte a second cost the others: the p99 of a GET beside 16 of them, at each route.
 
-    custsvc keys create bench --role write          # its key goes into CUSTSVC_API_KEY
+    custsvc keys create bench --role write          # its key goes into API_KEY
     python benchmarks/dripping.py http://127.0.0.1:8000 [SECONDS]
 
 Each route that takes a body is dripped at twice: signed in and not. The GETs beside it are compared with
@@ -98,7 +98,7 @@ def main() -> None:
     parts = urlsplit(sys.argv[1])
     host, port = parts.hostname or "127.0.0.1", parts.port or 80
     seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 5.0
-    key = os.environ["CUSTSVC_API_KEY"]
+    key = os.environ["API_KEY"]
     reads(host, port, key, 1)
     _tell("route", "signed in", "p50", "p99", "beside: p50", "p99", "ratio", "failed")
     for route in ROUTES:
