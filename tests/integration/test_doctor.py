@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import uuid
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -23,23 +22,16 @@ from custsvc.ports.store import Store
 from custsvc.relay.guard import check_topic
 from custsvc.runtime.loop import Stop
 from tests.conftest import Backdoor
+from tests.processes import run_custsvc
 
 
 def levels(findings: list[Finding]) -> dict[str, str]:
     return {finding.check: finding.level for finding in findings}
 
 
-def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, cwd: Path, **environment: str) -> CompletedProcess[str]:
     ours = {name: value for name, value in os.environ.items() if not name.startswith("CUSTSVC_")}
-    return subprocess.run(
-        [sys.executable, "-m", "custsvc", *arguments],
-        env={**ours, **environment},
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return run_custsvc(*arguments, env={**ours, **environment}, cwd=cwd)
 
 
 def test_a_migrated_database_is_well_and_an_empty_one_is_told_how_to_become_so(

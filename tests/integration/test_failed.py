@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
+from subprocess import CompletedProcess
 from typing import Any
 
 import orjson
@@ -22,6 +21,7 @@ from custsvc.ports.store import Store
 from custsvc.serve import create_app
 from custsvc.service.customers import Caller, CustomerService
 from custsvc.stores import open_store
+from tests.processes import run_custsvc
 
 from .conftest import Topic, Workers, until
 
@@ -157,7 +157,7 @@ def test_a_retry_that_was_killed_half_way_is_finished_and_nothing_is_sent_twice(
 
 
 @pytest.fixture
-def command(settings: Settings, database_url: str) -> Callable[..., subprocess.CompletedProcess[str]]:
+def command(settings: Settings, database_url: str) -> Callable[..., CompletedProcess[str]]:
     """Runs `custsvc failed`."""
     environment = {
         **os.environ,
@@ -168,21 +168,14 @@ def command(settings: Settings, database_url: str) -> Callable[..., subprocess.C
         "CUSTSVC_LOCAL": "never",
     }
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "custsvc", "failed", *arguments],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+    def run(*arguments: str) -> CompletedProcess[str]:
+        return run_custsvc("failed", *arguments, env=environment)
 
     return run
 
 
 def test_the_command_lists_shows_exports_discards_and_sends_again(
-    dead: list[DeadLetter], command: Callable[..., subprocess.CompletedProcess[str]], box: DeadLetterBox
+    dead: list[DeadLetter], command: Callable[..., CompletedProcess[str]], box: DeadLetterBox
 ) -> None:
     listed = [orjson.loads(line) for line in command("list", "-o", "ndjson").stdout.splitlines()]
     assert {row["id"] for row in listed} == {letter.id for letter in dead}
@@ -207,7 +200,7 @@ def test_an_event_that_can_be_read_by_now_leaves_the_customers_newest_state_last
     settings: Settings,
     workers: Workers,
     topic: Topic,
-    command: Callable[..., subprocess.CompletedProcess[str]],
+    command: Callable[..., CompletedProcess[str]],
     box: DeadLetterBox,
 ) -> None:
     service = CustomerService(store.customers)

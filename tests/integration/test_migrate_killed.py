@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
+from subprocess import CompletedProcess
 from typing import Any
 
 import psycopg2
@@ -16,8 +15,7 @@ from custsvc.errors import ExitCode
 from custsvc.ports.customers import CustomerFilter
 from custsvc.ports.store import Store
 from tests.contract.migrating import as_of
-
-DEADLINE = 120.0
+from tests.processes import run_custsvc
 
 
 @pytest.fixture
@@ -45,11 +43,8 @@ def test_a_migration_that_was_killed_goes_on_when_it_is_run_again(
     environ = {name: value for name, value in os.environ.items() if not name.startswith("CUSTSVC_")}
     environ |= {"CUSTSVC_BACKEND": backend, f"CUSTSVC_{backend.upper()}_URL": empty_database}
 
-    def run(**more: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "custsvc", "migrate"]
-        return subprocess.run(
-            command, env=environ | more, capture_output=True, text=True, timeout=DEADLINE, check=False
-        )
+    def run(**more: str) -> CompletedProcess[str]:
+        return run_custsvc("migrate", env=environ | more)
 
     killed = run(CUSTSVC_CRASH_AT=at)
     assert killed.returncode == 137, killed.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -12,16 +11,14 @@ from typing import Any
 from custsvc.config import Settings
 from custsvc.notify.run import policy_of, run_notify
 from custsvc.runtime.loop import Stop
-
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["custsvc.notify.run", "custsvc.stores.postgres", "custsvc.stores.mongo"])
+from tests.processes import FORKS
 
 
 class Copy:
     """One of them, running."""
 
     def __init__(self, settings: Settings, log: Path, crash_at: str, how: dict[str, Any]) -> None:
-        self._process = _FORKS.Process(target=_run, args=(settings, log, crash_at, how), daemon=True)
+        self._process = FORKS.Process(target=_run, args=(settings, log, crash_at, how), daemon=True)
         self._process.start()
 
     @property

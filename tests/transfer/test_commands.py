@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
 from custsvc.errors import ExitCode
 from custsvc.ports.store import Store
 from custsvc.transfer.seed import seed_customers
+from tests.processes import run_custsvc
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
+Command = Callable[..., CompletedProcess[str]]
 
 
 @pytest.fixture
@@ -23,17 +23,8 @@ def run(backend: str, database_url: str, tmp_path: Path) -> Command:
     environ = {k: v for k, v in os.environ.items() if not k.startswith("CUSTSVC_")}
     environ |= {f"CUSTSVC_{backend.upper()}_URL": database_url, "CUSTSVC_LOCAL": "never"}
 
-    def run(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "custsvc", *arguments, "--backend", backend],
-            env=environ,
-            cwd=tmp_path,
-            input=given,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+    def run(*arguments: str, given: str = "") -> CompletedProcess[str]:
+        return run_custsvc(*arguments, "--backend", backend, env=environ, cwd=tmp_path, stdin=given)
 
     return run
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
+from subprocess import CompletedProcess
 
 import pytest
 from flask import Flask
 
+from tests.processes import run_custsvc
+from tests.sizes import on_one
+
 from .conftest import Visitor
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+Run = Callable[..., CompletedProcess[str]]
 
 
 @pytest.fixture
@@ -25,11 +27,8 @@ def run(backend: str, database_url: str) -> Run:
         "CUSTSVC_LOCAL": "never",
     }
 
-    def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "custsvc", *arguments]
-        return subprocess.run(
-            command, env=env, input=stdin, capture_output=True, text=True, timeout=60, check=False
-        )
+    def run(*arguments: str, stdin: str = "") -> CompletedProcess[str]:
+        return run_custsvc(*arguments, env=env, stdin=stdin)
 
     return run
 
@@ -65,6 +64,7 @@ def test_a_user_is_made_given_a_password_and_shut_out(users: Run, app: Flask) ->
     [("role", "ann", "admin"), ("passwd", "ann"), ("disable", "ann"), ("delete", "ann")],
     ids=lambda change: change[0],
 )
+@on_one("postgres")
 def test_a_change_of_a_user_ends_their_sessions(users: Run, app: Flask, change: tuple[str, ...]) -> None:
     password = users("create", "ann", "--role", "read").stdout.strip()
     ann = Visitor(app)
@@ -76,6 +76,7 @@ def test_a_change_of_a_user_ends_their_sessions(users: Run, app: Flask, change: 
     assert ann.get("/ui/customers").status_code == 303
 
 
+@on_one("postgres")
 def test_a_user_gets_another_role_or_is_deleted(users: Run) -> None:
     users("create", "ann", "--role", "read")
 
@@ -87,6 +88,7 @@ def test_a_user_gets_another_role_or_is_deleted(users: Run) -> None:
     assert users("delete", "ann").returncode == users("role", "ann", "read").returncode == 5
 
 
+@on_one("postgres")
 def test_sessions_are_listed_and_ended(run: Run, users: Run, app: Flask) -> None:
     password = users("create", "ann", "--role", "read").stdout.strip()
     first, second = Visitor(app), Visitor(app)
