@@ -27,9 +27,11 @@ from tests.sizes import sizes
 from ..databases import Databases, open_database
 from .requests import Asked, Requests
 
+pytestmark = pytest.mark.slow
+
 # Far ahead: MongoDB itself forgets answers to keys that are a day old by its own clock.
 START = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
-WALK = 2000
+WALK = 1000
 BACKENDS = ("postgres", "mongo")
 
 
@@ -134,7 +136,7 @@ def walk(sides: list[Side], steps: Steps, seed: int, count: int) -> set[int]:
     return statuses
 
 
-@sizes("requests", 2000, 50_000)
+@sizes("requests", WALK, 50_000)
 def test_both_backends_answer_the_same_requests_alike(
     requests: int, both: Callable[[], Any], steps: Steps
 ) -> None:

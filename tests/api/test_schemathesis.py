@@ -1,4 +1,4 @@
-"""Thousands of requests made from the OpenAPI document: none of them finds a bug or a lie in it."""
+"""Many requests made from the OpenAPI document: none of them finds a bug or a lie in it."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from schemathesis.specs.openapi.checks import (
 
 from custsvc.accounts.keys import new_key
 from custsvc.ports.store import Store
+
+pytestmark = pytest.mark.slow
 
 # JSON Schema's idea of an address is not that of those who deliver mail; both agree on these.
 ADDRESS = r"[a-z0-9]{1,20}(\.[a-z0-9]{1,10})?@[a-z]{1,12}\.(com|org|de)"
@@ -153,10 +155,10 @@ def test_no_request_finds_a_server_error_or_an_answer_that_is_not_described(app:
     """S37."""
     fuzz = Fuzz(app, store)
 
-    fuzz.operations(125)
-    fuzz.walks(80)
+    fuzz.operations(30)
+    fuzz.walks(20)
 
-    assert fuzz.requests >= 2500, fuzz.requests  # on each of the two databases
+    assert fuzz.requests >= 600, fuzz.requests  # on each of the two databases
 
 
 @pytest.mark.long

@@ -37,7 +37,10 @@ from custsvc.stores import open_store
 
 from ..addresses import through
 from ..chaos.faultproxy import FaultProxy
+from ..sizes import on_one
 from .conftest import ANN, Client
+
+pytestmark = pytest.mark.slow
 
 JSON = {"Content-Type": "application/json"}
 NEW = Customer(7, Fields("Ada"), False, 1, utc_now(), "me", utc_now(), "me")
@@ -150,6 +153,8 @@ def serve(tmp_path: Path, backend: str, store: Store, database_url: str) -> Iter
         f"CUSTSVC_{backend.upper()}_URL": database_url,
         "CUSTSVC_LOCAL": "never",
         "CUSTSVC_LOG_FORMAT": "json",
+        # A test that is about several says so.
+        "CUSTSVC_WORKERS": "1",
     }
     serve = Serve(tmp_path, environ)
     yield serve
@@ -196,6 +201,7 @@ def test_a_copy_is_made_ready_for_lists_by_who_serves_it(
     assert serve.said() == ["index", "serving", "stopped"]
 
 
+@on_one("postgres")
 def test_a_request_in_hand_is_finished_when_it_is_told_to_stop(serve: Serve, key: str) -> None:
     serve.start()
     body = json.dumps(ANN).encode()
@@ -212,6 +218,7 @@ def test_a_request_in_hand_is_finished_when_it_is_told_to_stop(serve: Serve, key
     assert serve.process.wait(DEADLINE) == ExitCode.OK
 
 
+@on_one("postgres")
 def test_ctrl_c_that_reaches_all_processes_is_an_ordinary_stop(serve: Serve, key: str) -> None:
     serve.start()
     assert serve.process is not None
@@ -222,6 +229,7 @@ def test_ctrl_c_that_reaches_all_processes_is_an_ordinary_stop(serve: Serve, key
     assert serve.said() == ["serving", "stopped"]
 
 
+@on_one("postgres")
 def test_a_service_manager_may_stop_all_processes_at_once(serve: Serve) -> None:
     serve.start("--workers", "2")
     assert serve.process is not None
@@ -232,6 +240,7 @@ def test_a_service_manager_may_stop_all_processes_at_once(serve: Serve) -> None:
     assert serve.process.wait(DEADLINE) == ExitCode.OK
 
 
+@on_one("postgres")
 def test_workers_end_with_a_main_process_that_was_killed(serve: Serve) -> None:
     serve.start()
     workers = serve.workers()
@@ -244,6 +253,7 @@ def test_workers_end_with_a_main_process_that_was_killed(serve: Serve) -> None:
     assert serve.stop() == ExitCode.OK
 
 
+@on_one("postgres")
 def test_a_worker_that_crashed_is_replaced(serve: Serve, key: str) -> None:
     serve.start("--workers", "2")
     victim, other = until(lambda: len(serve.workers()) == 2 and serve.workers())
@@ -256,6 +266,7 @@ def test_a_worker_that_crashed_is_replaced(serve: Serve, key: str) -> None:
     assert "Unexpected exit from worker" in serve.log.read_text()
 
 
+@on_one("postgres")
 def test_a_taken_port_is_one_line_and_its_fix_before_anything_starts(serve: Serve, key: str) -> None:
     serve.start()
 
@@ -269,6 +280,7 @@ def test_a_taken_port_is_one_line_and_its_fix_before_anything_starts(serve: Serv
     assert serve.request("GET", "/api/customers/", key)[0] == 200
 
 
+@on_one("postgres")
 def test_without_keys_it_does_not_listen_where_others_could_reach_it(serve: Serve) -> None:
     refused = serve.run("serve", "--host", "0.0.0.0", "--port", str(serve.port), CUSTSVC_AUTH="off")
 
@@ -277,6 +289,7 @@ def test_without_keys_it_does_not_listen_where_others_could_reach_it(serve: Serv
     assert "\nfix: set CUSTSVC_AUTH=on" in refused.stderr
 
 
+@on_one("postgres")
 def test_it_says_once_how_to_make_the_first_key(serve: Serve) -> None:
     serve.start("--workers", "2")
     serve.stop()
@@ -303,6 +316,7 @@ def test_keys_are_made_listed_and_revoked_on_the_command_line(serve: Serve) -> N
     assert json.loads(serve.run("keys", "list", "-o", "ndjson").stdout)["state"] == "revoked"
 
 
+@on_one("postgres")
 def test_the_wire_cannot_be_used_to_get_around_a_guard_or_a_limit(serve: Serve, key: str) -> None:
     serve.start("--workers", "1")
     path = serve.request("POST", "/api/customers/", key, ANN)[1]["location"]
@@ -375,6 +389,7 @@ def test_a_database_that_goes_away_is_503_and_the_next_request_after_it_is_back_
         servers.stop()
 
 
+@on_one("postgres")
 def test_open_streams_take_no_thread_from_the_api(
     serve: Serve, key: str, servers: Any, tmp_path: Path
 ) -> None:
@@ -409,6 +424,7 @@ def test_open_streams_take_no_thread_from_the_api(
     assert serve.process.wait(DEADLINE) == ExitCode.OK
 
 
+@on_one("postgres")
 def test_any_process_answers_for_the_metrics_of_all(serve: Serve, key: str) -> None:
     serve.start("--workers", "2")
     for _ in range(20):
@@ -441,6 +457,7 @@ def slow_post(serve: Serve, key: str, length: int, expect: str = "nothing") -> s
     return connection
 
 
+@on_one("postgres")
 def test_a_body_that_does_not_come_in_time_is_answered_408(serve: Serve, key: str) -> None:
     """S9."""
     serve.environ["CUSTSVC_BODY_TIMEOUT"] = "1"
@@ -459,6 +476,7 @@ def test_a_body_that_does_not_come_in_time_is_answered_408(serve: Serve, key: st
     assert serve.request("POST", "/api/customers/", key, ANN)[0] == 201
 
 
+@on_one("postgres")
 def test_a_body_that_comes_in_pieces_is_waited_for(serve: Serve, key: str) -> None:
     serve.start("--workers", "1", "--threads", "2")
     body = json.dumps(ANN).encode()
@@ -470,6 +488,7 @@ def test_a_body_that_comes_in_pieces_is_waited_for(serve: Serve, key: str) -> No
         assert connection.recv(65536).startswith(b"HTTP/1.1 201")
 
 
+@on_one("postgres")
 def test_slow_clients_hold_up_nobody_else_however_many_they_are(serve: Serve, key: str) -> None:
     """S9: bodies that do not come, few and then more than are waited for."""
     serve.environ |= {"CUSTSVC_BODY_TIMEOUT": "600", "CUSTSVC_SLOW_BODIES": "30"}
@@ -491,6 +510,7 @@ def test_slow_clients_hold_up_nobody_else_however_many_they_are(serve: Serve, ke
     until(lambda: post()[0] == 201)
 
 
+@on_one("postgres")
 def test_a_body_in_chunks_has_its_time_too(serve: Serve, key: str) -> None:
     """S9."""
     serve.environ["CUSTSVC_BODY_TIMEOUT"] = "1"
@@ -529,6 +549,7 @@ TOO_MUCH: dict[str, tuple[str, str, int | None, bytes, int, set[bytes]]] = {
 }
 
 
+@on_one("postgres")
 def test_no_body_however_big_or_endless_makes_a_process_grow(serve: Serve, key: str) -> None:
     """S8."""
     serve.start("--workers", "1", "--threads", "2")
@@ -601,6 +622,7 @@ def test_what_finds_no_thread_in_time_is_refused_and_the_process_is_known_to_liv
 # -- S18: logs
 
 
+@on_one("postgres")
 def test_logs_are_one_json_object_a_line_whatever_is_sent_and_hold_nothing_personal_and_no_key(
     serve: Serve, key: str
 ) -> None:

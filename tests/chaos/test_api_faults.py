@@ -32,7 +32,7 @@ from tests.chaos.conftest import ME
 from tests.chaos.faultproxy import FaultProxy
 from tests.chaos.roles import NO_ANSWER, Role, request, serves, until
 from tests.chaos.slow_clients import SlowClients
-from tests.sizes import sizes
+from tests.sizes import on_one, sizes
 
 
 class Api:
@@ -174,6 +174,7 @@ def drain_all() -> Callable[[Any], list[Any]]:
 
 
 @sizes("kills, between", (3, 10), (50, 1000))
+@on_one("mongo")
 def test_a_server_that_is_killed_makes_no_customer_twice_for_those_who_send_a_key(
     database_url: str, backend: str, make_api: Callable[[str], Api], kills: int, between: int
 ) -> None:

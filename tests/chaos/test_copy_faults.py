@@ -17,7 +17,7 @@ from custsvc.transfer.seed import seed_customers
 from tests.chaos import checker
 from tests.chaos.conftest import OPTIONS, Line
 from tests.chaos.roles import until
-from tests.sizes import sizes
+from tests.sizes import on_one, sizes
 
 
 class Between:
@@ -51,6 +51,7 @@ def _watched(line: Line) -> Callable[[checker.Findings], None]:
 
 
 @sizes("kills, more", (6, 0), (100, 2000))
+@on_one("postgres")
 def test_copies_that_are_killed_in_turn_share_the_work_and_end_identical(
     line: Line, kills: int, more: int
 ) -> None:
@@ -81,6 +82,7 @@ def test_copies_that_are_killed_in_turn_share_the_work_and_end_identical(
 
 
 @sizes("guests", 3, 40)
+@on_one("postgres")
 def test_copies_that_come_and_go_leave_no_partition_alone(line: Line, guests: int) -> None:
     """R5: progress goes on through every rebalance; no partition waits for a minute."""
     ids = line.crowd(40)
@@ -100,6 +102,7 @@ def test_copies_that_come_and_go_leave_no_partition_alone(line: Line, guests: in
 
 
 @sizes("times", 1, 50)
+@on_one("postgres")
 def test_a_copy_that_was_stopped_and_goes_on_after_it_lost_its_partitions_changes_nothing(
     line: Line, times: int
 ) -> None:
@@ -177,6 +180,7 @@ def _block_and_replace(line: Line) -> None:
 
 
 @sizes("seconds", 7, 420)
+@on_one("postgres")
 def test_an_outage_of_the_copys_database_keeps_the_membership_and_buries_nothing(
     line: Line, seconds: int
 ) -> None:

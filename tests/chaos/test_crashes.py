@@ -9,13 +9,14 @@ from custsvc.local import ports
 from tests.chaos import checker
 from tests.chaos.conftest import Line
 from tests.chaos.roles import NO_ANSWER, request, serves, until
-from tests.sizes import sizes
+from tests.sizes import on_one, sizes
 
 DIED = 137
 
 
 @sizes("times", 1, 20)
 @pytest.mark.parametrize("point", ["relay.read", "relay.produced", "relay.acked", "relay.saved"])
+@on_one("postgres")
 def test_a_relay_that_dies_loses_nothing_and_repeats_at_most_its_batch(
     line: Line, point: str, times: int
 ) -> None:
@@ -81,6 +82,7 @@ COPY_POINTS = [
 
 
 @pytest.mark.parametrize("point", COPY_POINTS)
+@on_one("mongo")
 def test_a_copy_that_dies_goes_on_where_it_was_and_buries_what_is_bad(line: Line, point: str) -> None:
     """R4: what was applied is never behind the position, nor the position ahead of what was applied."""
     ids = line.crowd(20, 2)
@@ -101,6 +103,7 @@ def test_a_copy_that_dies_goes_on_where_it_was_and_buries_what_is_bad(line: Line
     assert len(buried) in {"replicate.buried": (2,), "replicate.writing": (1, 2)}.get(point, (1,))
 
 
+@on_one("postgres")
 def test_a_rebuild_that_dies_leaves_a_whole_copy_that_goes_on_and_is_given_again(line: Line) -> None:
     """R10, R11: wherever it dies, the copy serves, takes changes, and the same command ends the work."""
     ids = line.crowd(20, 2)

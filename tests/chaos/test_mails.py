@@ -21,7 +21,7 @@ from tests.chaos.conftest import ME, OPTIONS, Line
 from tests.chaos.roles import Role, until
 from tests.notify.conftest import Sink
 from tests.notify.forked import Copy
-from tests.sizes import sizes
+from tests.sizes import on_one, sizes
 
 DESK = "desk@example.com"
 # A window has to be over soon, and a lease too: that of a process that was killed is waited for.
@@ -131,6 +131,7 @@ def mail_settings(line: Line, sink: Sink, tmp_path: Path) -> Settings:
 
 
 @sizes("changes, faults, customers", (300, 5, 6), (15_000, 100, 40))
+@on_one("postgres")
 def test_of_mixed_rules_no_mail_is_left_out_of_order_or_doubled(
     line: Line, mail_settings: Settings, sink: Sink, tmp_path: Path, changes: int, faults: int, customers: int
 ) -> None:

@@ -49,11 +49,15 @@ class Stack:
         try:
             until("custsvc up is ready", self._is_ready, 300)
         except BaseException:
-            self.__exit__()
+            self.stop()
             raise
         self.env = json.loads(self.run("env", "-o", "json").stdout)
 
     def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Have `up` end everything that it started, and wait for it. Once more does nothing."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
         self._process.wait(120)

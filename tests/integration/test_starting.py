@@ -15,6 +15,7 @@ from custsvc.ports.store import Store
 from tests.api.test_server import DEADLINE, Serve, until
 from tests.api.test_server import serve as serve  # a fixture
 from tests.contract.migrating import another_migrates, as_of
+from tests.sizes import on_one
 
 
 def launch(serve: Serve, *arguments: str) -> None:
@@ -55,6 +56,7 @@ def test_it_answers_probes_while_it_waits_for_the_schema_and_then_serves(
     assert serve.stop() == ExitCode.OK
 
 
+@on_one("postgres")
 def test_it_stops_when_it_is_told_to_while_it_waits_for_the_schema(
     serve: Serve, unready: Callable[[], None]
 ) -> None:
@@ -81,6 +83,7 @@ def test_it_ends_with_the_reason_when_the_database_turns_out_to_be_a_copy(
 
 
 @pytest.mark.parametrize("role", [("relay",), ("replicate",), ("notify",)])
+@on_one("postgres")
 def test_a_worker_answers_probes_and_stops_while_it_waits_for_the_schema(
     serve: Serve, unready: Callable[[], None], servers: Any, backend: str, role: tuple[str, ...]
 ) -> None:
