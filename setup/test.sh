@@ -2,8 +2,9 @@
 # Check everything: lint, types, and all tests on real servers, from a bare checkout.
 # Makes .venv where there is none; the tests start their own servers and stop them.
 #
-# Usage: setup/test.sh [--long | --lint] [ARGUMENTS OF pytest]
-#   setup/test.sh                          all but the long runs
+# Usage: setup/test.sh [--fast | --long | --lint] [ARGUMENTS OF pytest]
+#   setup/test.sh                          all but the long runs: a quarter of an hour on two processors
+#   setup/test.sh --fast                   while you work: unit, contract and API tests, no lint; three minutes
 #   setup/test.sh tests/unit -k config     some of them
 #   setup/test.sh --long                   only the long runs: minutes to hours
 #   setup/test.sh --lint                   lint and types, no test
@@ -12,10 +13,21 @@
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
+# Tests mostly wait, so more of them run than there are processors; a module's tests stay together and share
+# what it starts.
+SIDE_BY_SIDE=(--numprocesses 4 --dist loadscope --no-loadscope-reorder)
+
 marks="not long"
+with_lint=true
 with_tests=true
 case "${1:-}" in
   -h | --help) show_help && exit ;;
+  --fast)
+    marks="not long and not slow"
+    with_lint=false
+    shift
+    set -- tests/unit tests/contract tests/api "${SIDE_BY_SIDE[@]}" "$@"
+    ;;
   --long)
     marks=long
     shift
@@ -26,6 +38,8 @@ case "${1:-}" in
     ;;
 esac
 if [[ "${CI:-}" == true ]]; then export CUSTSVC_TEST_REQUIRE=1; fi
+# The tests start custsvc hundreds of times: it must not be compiled anew each time.
+unset PYTHONDONTWRITEBYTECODE
 
 # The tests of the pages drive a browser. Without one they are skipped, loudly.
 ensure_chromium() {
@@ -52,16 +66,17 @@ check() {
 }
 
 ensure_venv test
-check ruff check .
-check ruff format --check .
-check mypy
+if [[ "$with_lint" == true ]]; then
+  check ruff check .
+  check ruff format --check .
+  check mypy
+fi
 if [[ "$with_tests" == true ]]; then
   ensure_libcurl
   ensure_chromium
   ensure_pgbouncer
   say "== pytest"
-  # All of them side by side, as they mostly wait; a module's tests stay together and share what it starts.
-  if (($# == 0)) && [[ "$marks" != long ]]; then set -- --numprocesses 3 --dist loadscope --no-loadscope-reorder; fi
+  if (($# == 0)) && [[ "$marks" != long ]]; then set -- "${SIDE_BY_SIDE[@]}"; fi
   "$VENV_PYTHON" -m pytest -m "$marks" "$@" || failed+=("pytest ($?)")
 fi
 if ((${#failed[@]})); then

@@ -43,6 +43,8 @@ from .conftest import Client
 from .story import TRACE, WITHIN, Line, Teller
 from .test_auth import NEEDED
 
+pytestmark = pytest.mark.slow
+
 # What cannot be the same, and what stands for it: in which answers, what, and why.
 MASKED: Final = [
     # Cursors are signed with each installation's own secret. What they lead to is compared.

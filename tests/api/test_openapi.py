@@ -176,6 +176,7 @@ def test_the_document_is_served_under_both_names(stranger: Client) -> None:
     assert DOCUMENT["openapi"].startswith("3.1")
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_contracts(stranger: Client) -> None:
     for name, path in (
         ("openapi", "/api/openapi.json"),

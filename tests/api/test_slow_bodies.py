@@ -28,6 +28,8 @@ from ..sizes import sizes
 from .conftest import ANN
 from .test_server import DEADLINE, Serve, key, serve, until  # noqa: F401 - fixtures
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = "correct horse battery"
 UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
 TYPES = {

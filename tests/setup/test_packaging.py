@@ -230,6 +230,61 @@ def test_script_shows_its_help_from_any_folder(script: Path, tmp_path: Path) -> 
     assert f"Usage: setup/{script.name}" in done.stdout or f"$(setup/{script.name})" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "checks", "marks", "more"),
+    [
+        ([], True, "not long", "--numprocesses"),
+        (["--fast"], False, "not long and not slow", "tests/unit tests/contract tests/api --numprocesses"),
+        (["--fast", "-k", "x"], False, "not long and not slow", "loadscope-reorder -k x"),
+        (["--long", "tests/chaos"], True, "long", "tests/chaos"),
+        (["tests/unit"], True, "not long", "tests/unit"),
+        (["--lint"], True, None, ""),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_word_chooses_which_tests_run(
+    words: list[str], checks: bool, marks: str | None, more: str, tmp_path: Path
+) -> None:
+    asked = tmp_path / "asked"
+    _checkout_whose_python_notes(asked)
+
+    done = subprocess.run(
+        [tmp_path / "setup" / "test.sh", *words],
+        env={"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+    lines = asked.read_text().splitlines()
+    assert done.returncode == 0, done.stderr
+    assert any(line.startswith("-m mypy") for line in lines) == checks
+    assert [
+        line.startswith(f"-m pytest -m {marks}") and more in line for line in lines if "pytest" in line
+    ] == [True for _ in [marks] if marks]
+    head = (ROOT / "setup" / "test.sh").read_text().partition("\nset -euo")[0]
+    contributing = (ROOT / "CONTRIBUTING.md").read_text()
+    for option in (word for word in words if word.startswith("--")):
+        assert option in head
+        assert option == "--lint" or f"setup/test.sh {option}" in contributing
+    assert all((ROOT / folder).is_dir() for folder in re.findall(r"tests/\w+", more))
+
+
+def _checkout_whose_python_notes(asked: Path) -> None:
+    """Beside this file a checkout with nothing but test.sh, and a Python that only notes what it is to do."""
+    top = asked.parent
+    venv = top / ".venv"
+    (venv / "bin").mkdir(parents=True)
+    shutil.copytree(ROOT / "setup", top / "setup")
+    shutil.copy(ROOT / "pyproject.toml", top)
+    for name in (venv / "bin" / "python", venv / "bin" / "custsvc", top / "bin" / "pgbouncer"):
+        name.parent.mkdir(exist_ok=True)
+        name.write_text(f'#!/usr/bin/env bash\nprintf "%s\\n" "$*" >>"{asked}"\n')
+        name.chmod(0o755)
+    (venv / "bin" / "activate").write_text(str(venv))
+    (venv / "pyvenv.cfg").touch()
+
+
 def test_scripts_pass_shellcheck() -> None:
     found = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if found is None:

@@ -230,6 +230,7 @@ READERS: dict[str, Callable[[str], object]] = {
 
 
 @pytest.mark.parametrize("reader", READERS)
+@pytest.mark.slow
 def test_a_reader_is_linear(reader: str) -> None:
     def work(text: str) -> None:
         with suppress(Exception):

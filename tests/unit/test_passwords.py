@@ -55,6 +55,7 @@ def test_a_name_is_the_same_in_capitals() -> None:
     assert checked_name(" Ann@Example.org ") == folded_name("ANN@example.org") == "ann@example.org"
 
 
+@pytest.mark.slow
 def test_a_user_that_is_not_there_takes_as_long_as_a_wrong_password() -> None:
     """S3."""
     # No measurement: a check left out would be a thousand times quicker, and a busy machine is not.

@@ -122,6 +122,7 @@ def test_no_text_takes_longer_to_fold_than_it_is_long() -> None:
         assert long < max(short, 0.002) * 40, pattern
 
 
+@pytest.mark.slow
 def test_every_character_of_unicode_can_be_stored_and_asked() -> None:
     for start in range(0, sys.maxunicode, 4096):
         text = " ".join(
