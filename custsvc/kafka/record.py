@@ -33,3 +33,21 @@ def header(message: Any, name: str) -> bytes | None:
     """The bytes of the last header of this name; None where there is none, or it has no value."""
     value = dict(headers_of(message)).get(name)
     return value if isinstance(value, bytes) else None
+
+
+def place_of(message: Any) -> dict[str, Any]:
+    """Where a record is: its `topic`, `partition` and `offset`, for logs and for records about it."""
+    return {"topic": message.topic(), "partition": message.partition(), "offset": message.offset()}
+
+
+def sent_at(message: Any) -> float | None:
+    """When a record was sent, in seconds since 1970, by its timestamp; None where it has none.
+
+    Timestamps are milliseconds. Some producers write seconds, microseconds or nanoseconds: as milliseconds
+    they would lie before 1973 or after 5138.
+    """
+    kind, stamp = message.timestamp()
+    if kind == 0 or stamp <= 0:
+        return None
+    unit = 1.0 if stamp < 1e11 else 1e3 if stamp < 1e14 else 1e6 if stamp < 1e17 else 1e9
+    return float(stamp) / unit

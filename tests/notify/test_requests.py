@@ -60,7 +60,7 @@ def _intake(settings: Settings) -> Intake:
 
 
 def row_of(intake: Intake, message: Message) -> Any:
-    (row,) = intake.notifications(message)
+    (row,) = intake.read([message]).rows
     return row
 
 
@@ -138,9 +138,9 @@ def test_a_change_that_is_too_old_joins_no_digest_and_keeps_the_id_of_its_window
     settings = SETTINGS.replace(notify_rules=str(rules))
     message = Changed(created(1))
 
-    (fresh,) = _intake(settings).notifications(message)
+    (fresh,) = _intake(settings).read([message]).rows
     time.sleep(0.01)
-    (old,) = _intake(settings.replace(notify_max_age=0.0)).notifications(message)
+    (old,) = _intake(settings.replace(notify_max_age=0.0)).read([message]).rows
 
     assert (fresh.state, old.state, old.entries) == ("queued", "suppressed", None)
     assert fresh.entries is not None

@@ -1,1 +1,14 @@
-"""From events and mail requests on Kafka to notifications in the ledger."""
+"""Intake: from events and mail requests on Kafka to rows of the ledger.
+
+    updates topic ────► event ──────────┐
+                                        ├──► rows, one per event, rule and recipient; each begins as
+    mail requests ────► MailRequest ────┘      │
+      │                                        ├─► queued      due at once; a digest, when its window ends:
+      │ cannot be read                         │               until it is tried, it takes more events in
+      ▼                                        ├─► suppressed  older than CUSTSVC_NOTIFY_MAX_AGE
+    failed topic ◄─────────────────────────────┴── failed      its template is broken, or no address
+
+`consumer.py` reads the records and writes the rows, `notifications.py` makes a row, `digest.py` puts the rows
+of a window together, `failed.py` brings failed mails to their topic. An erasure blanks all rows of its
+customer and discards those that wait. From `queued` on, `sending` moves a row.
+"""

@@ -1,38 +1,35 @@
-"""Intake: from the topics to the ledger, one row per event, rule and recipient.
+"""The consumer of intake: each batch of records becomes rows of the ledger.
 
-Offsets are committed after the ledger has the rows durably; a record that comes again finds its rows there.
-A record that cannot be read is told and counted, and its neighbours go on: of the updates topic, replicate
-puts it on the dead-letter topic; a mail request goes to the failed topic from here.
+Its offsets are committed after the ledger has the rows durably; a record that comes again finds its rows
+there. A record that cannot be read is logged, and its neighbours go on: an event goes to the dead-letter
+topic by replicate, a mail request to the failed topic from here.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import hashlib
 import logging
 import math
 import threading
 import time
-from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
-
-import orjson
 
 from ...config import Settings
 from ...domain.events import decode, stated_time
 from ...errors import BadEvent, NewerSchema
 from ...kafka.client import Publisher, Record
-from ...kafka.consume import Consuming, Offsets
+from ...kafka.consume import Consuming, Offsets, coordinates
+from ...kafka.record import place_of, sent_at
 from ...ports.ledger import Ledger, Notification, Recipients
 from ...runtime.loop import Stop
-from ...service.leftovers import forget_addresses
 from ..channels.unsubscribe import UnsubscribeLinks
 from ..rules.rules import Rules
 from . import request
 from .digest import Digests, event_time
+from .erased import forget_customer
 from .failed import rejected
-from .notifications import notifications_of, of_request
+from .notifications import notifications_of, of_request, too_old
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +37,33 @@ GROUP = "custsvc-notify"
 BATCH = 500
 # Seconds that an event may take to get here.
 _ON_TIME = 2.0
-# The newest rows tell which addresses a customer had, and whether others have them.
-_LOOKED_AT = 1000
+
+
+@dataclass(slots=True)
+class Batch:
+    """All that the records of a batch call for."""
+
+    rows: list[Notification] = field(default_factory=list)
+    rejected: list[Record] = field(default_factory=list)
+    """For the failed topic: mail requests that cannot be read."""
+    erased: dict[int, int] = field(default_factory=dict)
+    """Customers who were erased, each with the version of the erasure."""
+    newest: dict[int, float] = field(default_factory=dict)
+    """Per partition, when the newest of its events happened."""
+    old: int = 0
+    """How many records are too old to be mailed."""
+
+    def happened(self, partition: int, when: float) -> None:
+        self.newest[partition] = max(when, self.newest.get(partition, -math.inf))
+
+    def behind(self) -> float:
+        """How many seconds the events lie back, of the partition that is furthest behind."""
+        late = time.time() - min(self.newest.values(), default=math.inf)
+        return late if late > _ON_TIME else 0.0
 
 
 class Intake:
-    """Writes down what the records of both topics call for."""
+    """Takes the records of both topics in. Start at `_take_in`: it is one batch from beginning to end."""
 
     def __init__(
         self,
@@ -59,6 +77,7 @@ class Intake:
         links: UnsubscribeLinks | None = None,
         bell: threading.Event | None = None,
     ) -> None:
+        """`bell` is rung when there are new mails to send."""
         self._settings = settings
         self._ledger = ledger
         self._recipients = recipients
@@ -72,162 +91,101 @@ class Intake:
             settings,
             GROUP,
             [settings.topic_updates, settings.topic_notify],
-            self._handle,
+            self._take_in,
             stop,
             what="intake",
             batch=BATCH,
         )
-        self._erased: dict[int, int] = {}
-        # Per partition of the batch in hand, when the newest of its events happened.
-        self._newest: dict[int, float] = {}
-        self.counts: Counter[str] = Counter()
 
     def run(self) -> None:
         """Take records until stop is asked. Raises NewerSchema: going on would lose that mail."""
         self._consuming.run()
 
-    def _handle(self, messages: list[Any], _offsets: Offsets) -> None:
-        rows: list[Notification] = []
-        bad: list[Record] = []
-        self._newest.clear()
-        before = self.counts.copy()
-        for message in messages:
-            try:
-                rows += self.notifications(message)
-            except request.BadRequest as exc:
-                self._tell_bad(message, "bad-request", str(exc))
-                bad.append(rejected(message.value(), message.key(), str(exc), _coordinates(message)))
-        if suppressed := self.counts["suppressed"] - before["suppressed"]:
-            logger.warning(
-                "%d records are older than %g s, so they are not mailed",
-                suppressed,
-                self._settings.notify_max_age,
-                extra={"action": "suppressed", "count": suppressed},
-            )
-        if bad:
-            self._publisher.send(self._settings.topic_failed, bad, give_up=self._stop.asked)
-        self._add(rows, self._behind())
-        self._forget()
-
-    def _forget(self) -> None:
-        """What was queued and sent for customers who were erased since says nothing about them any more."""
-        for customer_id, version in self._erased.items():
-            self._consuming.insist(functools.partial(self._forget_addresses, customer_id))
-            gone = self._consuming.insist(functools.partial(self._ledger.forget, customer_id, version))
-            logger.info(
-                "Blanked %d notifications of customer %d, who was erased",
-                gone,
-                customer_id,
-                extra={"action": "erased", "customer_id": customer_id, "count": gone},
-            )
-        self._erased.clear()
-
-    def _forget_addresses(self, customer_id: int) -> None:
-        """Forget that the customer's addresses get no mail, but for those that others were written to."""
-        if self._recipients is None:
-            return
-        mine = {row.recipient for row in self._ledger.recent(customer_id=customer_id, limit=_LOOKED_AT)}
-        forget_addresses(self._recipients, {each for each in mine if self._is_of(each, customer_id)})
-
-    def _is_of(self, address: str, customer_id: int) -> bool:
-        """Whether nobody else was written to there."""
-        rows = self._ledger.recent(recipient=address, limit=_LOOKED_AT)
-        return all(row.customer_id == customer_id for row in rows)
-
-    def _behind(self) -> float:
-        """How many seconds the events of this batch lie back, of the partition that is furthest behind."""
-        late = time.time() - min(self._newest.values(), default=math.inf)
-        return late if late > _ON_TIME else 0.0
-
-    def _add(self, rows: list[Notification], behind: float) -> None:
-        added = self._consuming.insist(lambda: self._digests.add(rows, behind))
-        if added:
-            self.counts["added"] += added
-            self._bell.set()
+    def _take_in(self, messages: list[Any], _offsets: Offsets) -> None:
+        """Bring a batch of records into the ledger; the loop of consumers commits their offsets after it."""
+        batch = self.read(messages)
+        if batch.old:
+            self._log_old(batch.old)
+        if batch.rejected:
+            self._publisher.send(self._settings.topic_failed, batch.rejected, give_up=self._stop.asked)
+        behind = batch.behind()
+        added = self._consuming.insist(lambda: self._digests.add(batch.rows, behind))
         logger.debug("Queued %d mails", added, extra={"action": "queued", "count": added})
+        if added:
+            self._bell.set()
+        # After the rows: those of events before the erasure may have come in the same batch.
+        for customer_id, version in batch.erased.items():
+            self._forget(customer_id, version)
 
-    # -- from a record to rows ------------------------------------------------------------------------------
+    def read(self, messages: Sequence[Any]) -> Batch:
+        """What these records call for. Writes nothing. Raises NewerSchema, with the record's coordinates."""
+        batch = Batch()
+        for message in messages:
+            if message.topic() == self._settings.topic_notify:
+                self._read_request(message, batch)
+            elif message.value() is not None:
+                self._read_event(message, batch)
+        return batch
 
-    def notifications(self, message: Any) -> list[Notification]:
-        """The rows that a record calls for. Raises BadRequest, and NewerSchema with the coordinates."""
-        if message.topic() == self._settings.topic_notify:
-            return self._of_request(message)
-        if message.value() is None:
-            return []
+    def _read_event(self, message: Any, batch: Batch) -> None:
         try:
             event = decode(message.value(), message.key())
         except BadEvent as exc:
-            self._tell_bad(message, exc.reason_class, str(exc))
-            return []
+            _log_bad(message, exc.reason_class, exc)
+            return
         except NewerSchema as exc:
-            where = "{topic} partition {partition} offset {offset}".format(**_coordinates(message))
-            raise NewerSchema(f"{exc} ({where})", fix=exc.fix) from exc
+            raise NewerSchema(f"{exc} ({coordinates(message)})", fix=exc.fix) from exc
         if event.op == "erased":
-            self._erased[event.customer_id] = event.version
-        if self._is_old(stated_time(event.event_ts), message):
-            return self._too_old(notifications_of(event, self._rules, self._links))
-        part = message.partition()
-        self._newest[part] = max(event_time(event), self._newest.get(part, -math.inf))
-        return notifications_of(event, self._rules, self._links)
+            batch.erased[event.customer_id] = event.version
+        rows = notifications_of(event, self._rules, self._links)
+        if self._add(rows, stated_time(event.event_ts), message, batch):
+            batch.happened(message.partition(), event_time(event))
 
-    def _of_request(self, message: Any) -> list[Notification]:
-        asked = request.read(message.value())
-        rows = of_request(asked, asked.id or _own_id(message))
-        return self._too_old(rows) if self._is_old(None, message) else rows
+    def _read_request(self, message: Any, batch: Batch) -> None:
+        try:
+            asked = request.read(message.value())
+        except request.BadRequest as exc:
+            _log_bad(message, "bad-request", exc)
+            batch.rejected.append(rejected(message.value(), message.key(), str(exc), place_of(message)))
+            return
+        self._add(of_request(asked, asked.id or request.own_id(message)), None, message, batch)
 
-    def _is_old(self, time_of_event: float | None, message: Any) -> bool:
-        """Whether it must not be mailed any more, as after offsets were reset."""
-        if time_of_event is None:
-            time_of_event = _time(message)
-        old = time_of_event is not None and time.time() - time_of_event > self._settings.notify_max_age
-        if old:
-            self.counts["suppressed"] += 1
-        return old
+    def _add(self, rows: list[Notification], stated: float | None, message: Any, batch: Batch) -> bool:
+        """Add the rows of a record to the batch, suppressed and False if it is too old to be mailed.
 
-    def _too_old(self, rows: list[Notification]) -> list[Notification]:
-        """Kept with the reason, so that nothing is dropped without a word; what was mailed stays as it is.
-
-        A digest's row keeps its id: one that was sent is not told of again.
+        Old records come again when offsets are reset. Its age counts from the time that it states, else from
+        its timestamp.
         """
-        reason = (
-            f"it was older than {self._settings.notify_max_age:g} s when it came in (CUSTSVC_NOTIFY_MAX_AGE)"
+        oldest = self._settings.notify_max_age
+        happened = sent_at(message) if stated is None else stated
+        fresh = happened is None or time.time() - happened <= oldest
+        batch.old += not fresh
+        batch.rows += rows if fresh else [too_old(row, oldest) for row in rows]
+        return fresh
+
+    def _forget(self, customer_id: int, version: int) -> None:
+        gone = self._consuming.insist(
+            lambda: forget_customer(self._ledger, self._recipients, customer_id, version)
         )
-        return [
-            dataclasses.replace(row, state="suppressed", reason=reason, entries=None, next_at=None)
-            if row.state == "queued"
-            else row
-            for row in rows
-        ]
+        logger.info(
+            "Blanked %d notifications of customer %d, who was erased",
+            gone,
+            customer_id,
+            extra={"action": "erased", "customer_id": customer_id, "count": gone},
+        )
 
-    def _tell_bad(self, message: Any, kind: str, reason: str) -> None:
-        self.counts["bad"] += 1
-        logger.error(
-            "A record cannot be read: %s",
-            reason,
-            extra={"action": "bad_record", "kind": kind, **_coordinates(message)},
+    def _log_old(self, count: int) -> None:
+        logger.warning(
+            "%d records are older than %g s, so they are not mailed",
+            count,
+            self._settings.notify_max_age,
+            extra={"action": "suppressed", "count": count},
         )
 
 
-def _time(message: Any) -> float | None:
-    """When a record was sent, in seconds since 1970, by its timestamp; None where it has none.
-
-    Those are milliseconds. Some producers write seconds, microseconds or nanoseconds: as milliseconds they
-    would lie before 1973 or after 5138.
-    """
-    kind, stamp = message.timestamp()
-    if kind == 0 or stamp <= 0:
-        return None
-    unit = 1.0 if stamp < 1e11 else 1e3 if stamp < 1e14 else 1e6 if stamp < 1e17 else 1e9
-    return float(stamp) / unit
-
-
-def _own_id(message: Any) -> str:
-    """An id for a request without one: the same when it is read again, another in a topic made anew."""
-    where = _coordinates(message)
-    what = [*where.values(), message.timestamp()[1], (message.value() or b"").decode("utf-8", "replace")]
-    digest = hashlib.blake2b(orjson.dumps(what), digest_size=8).hexdigest()
-    return f"{where['topic'][:100]}/{where['partition']}/{where['offset']}/{digest}"
-
-
-def _coordinates(message: Any) -> dict[str, Any]:
-    return {"topic": message.topic(), "partition": message.partition(), "offset": message.offset()}
+def _log_bad(message: Any, kind: str, reason: Exception) -> None:
+    logger.error(
+        "A record cannot be read: %s",
+        reason,
+        extra={"action": "bad_record", "kind": kind, **place_of(message)},
+    )

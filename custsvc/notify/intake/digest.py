@@ -88,6 +88,13 @@ class _Last(NamedTuple):
     next: int
 
 
+class _Plan(NamedTuple):
+    """Notifications to add, and digests to give more to."""
+
+    new: list[Notification]
+    grown: list[Grown]
+
+
 class Digests:
     """Puts notifications into the ledger, those of digests together with others of their windows."""
 
@@ -101,46 +108,38 @@ class Digests:
 
         `behind`: seconds that the events lie back, so that the rest of a window comes so much later too.
         """
-        rows = list(rows)
-        windows: dict[str, list[Notification]] = {}
-        for row in rows:
-            if row.entries is not None:
-                windows.setdefault(row.id, []).append(row)
-        singles = [row for row in rows if row.entries is None]
+        singles, windows = _by_window(rows)
         added = 0
         while True:
-            new, grown = self._plan(windows, behind) if windows else ([], [])
-            new = [*singles, *new]
+            new, grown = self._plan(windows, behind)
             try:
-                return added + (self._ledger.add(new, grown) if grown else self._ledger.add(new))
+                return added + self._ledger.add([*singles, *new], grown)
             except Overtaken as exc:
                 added += exc.added
 
     # -- what is to be written ------------------------------------------------------------------------------
 
-    def _plan(
-        self, windows: Mapping[str, list[Notification]], behind: float
-    ) -> tuple[list[Notification], list[Grown]]:
-        """The notifications to add, and the digests to give more to, as the ledger is now."""
-        new: list[Notification] = []
-        grown: list[Grown] = []
+    def _plan(self, windows: Mapping[str, list[Notification]], behind: float) -> _Plan:
+        """What to write, by the ledger as it is now."""
+        plan = _Plan([], [])
         for id_, last in self._last_of(windows).items():
-            there = last.there
-            known = there.version if there else 0
+            known = last.there.version if last.there else 0
             fresh = sorted((row for row in windows[id_] if row.version > known), key=lambda row: row.version)
-            if not fresh:
-                continue
-            if there is not None and _may_grow(there):
-                told = self._told([there, *fresh])
-                if told is not None:
-                    next_at = self._due(there, fresh[-1], behind)
-                    grown.append(Grown(dataclasses.replace(told, id=there.id, next_at=next_at), known))
-                    continue
-            elif (told := self._told(fresh)) is not None:
-                new.append(self._begun(told, fresh[0], last, behind))
-                continue
-            new += [_alone(row) for row in fresh]
-        return new, grown
+            if fresh:
+                self._plan_window(fresh, last, behind, plan)
+        return plan
+
+    def _plan_window(self, fresh: list[Notification], last: _Last, behind: float, plan: _Plan) -> None:
+        """Give these to the last digest of their window, else begin the next one."""
+        there = last.there if last.there is not None and _may_grow(last.there) else None
+        told = self._told(fresh if there is None else [there, *fresh])
+        if told is None:
+            plan.new.extend(_alone(row) for row in fresh)
+        elif there is None:
+            plan.new.append(self._begun(told, fresh[0], last, behind))
+        else:
+            next_at = self._due(there, fresh[-1], behind)
+            plan.grown.append(Grown(dataclasses.replace(told, id=there.id, next_at=next_at), there.version))
 
     def _last_of(self, windows: Mapping[str, list[Notification]]) -> dict[str, _Last]:
         """Per window the last of its digests."""
@@ -203,6 +202,17 @@ class Digests:
         due = min(due, begun + dt.timedelta(seconds=length))
         known = there.next_at if there else None
         return due if known is None else max(known, due)
+
+
+def _by_window(
+    rows: Iterable[Notification],
+) -> tuple[list[Notification], dict[str, list[Notification]]]:
+    """Those of no digest, and the others by the id of the first digest of their window."""
+    singles: list[Notification] = []
+    windows: dict[str, list[Notification]] = {}
+    for row in rows:
+        (singles if row.entries is None else windows.setdefault(row.id, [])).append(row)
+    return singles, windows
 
 
 def _may_grow(there: Notification) -> bool:

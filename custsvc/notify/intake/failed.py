@@ -124,8 +124,8 @@ def _key(notification: Notification) -> bytes:
     return str(notification.customer_id or notification.event_id).encode()
 
 
-def rejected(value: bytes | None, key: bytes | None, reason: str, coordinates: dict[str, Any]) -> Record:
+def rejected(value: bytes | None, key: bytes | None, reason: str, place: dict[str, Any]) -> Record:
     """The record on the failed topic of a mail request that nobody can read."""
     text = (value or b"").decode("utf-8", "replace")
-    about = {"request": text, "attempts": [], "reason": reason, **coordinates}
+    about = {"request": text, "attempts": [], "reason": reason, **place}
     return Record(key, orjson.dumps(about), [("content-type", b"application/json")])

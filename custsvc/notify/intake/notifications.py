@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from ...domain.address import BadAddress, one_address
 from ...domain.events import ReceivedEvent
@@ -24,7 +23,7 @@ REQUEST_RULE = "mail-request"
 def notifications_of(
     event: ReceivedEvent, rules: Rules, links: UnsubscribeLinks | None
 ) -> list[Notification]:
-    """The notifications that an event calls for."""
+    """The notifications that an event calls for: one for each rule that it matches and each recipient."""
     return [_of_event(event, rule, to, rules, links) for rule, to in rules.matches(event)]
 
 
@@ -38,19 +37,51 @@ def of_request(asked: MailRequest, event_id: str) -> list[Notification]:
     return [_mail(key, None, 0, REQUEST_RULE, recipient, content) for recipient in asked.recipients]
 
 
+def too_old(row: Notification, max_age: float) -> Notification:
+    """A row that is kept with the reason but not mailed, as its record came in too late.
+
+    A digest's row keeps its id: one that was sent before offsets were reset is not sent a second time.
+    """
+    if row.state != "queued":
+        return row
+    reason = f"it was older than {max_age:g} s when it came in (CUSTSVC_NOTIFY_MAX_AGE)"
+    return dataclasses.replace(row, state="suppressed", reason=reason, entries=None, next_at=None)
+
+
 def _of_event(
     event: ReceivedEvent, rule: Rule, recipient: str, rules: Rules, links: UnsubscribeLinks | None
 ) -> Notification:
+    """The row of one event, rule and recipient."""
     event_id = one_line(event.id, _ID_MAX) or f"{event.customer_id}.{event.version}"
-    unsubscribe = "" if links is None or rule.always else links.url(event.customer_id)
-    shown = values(event, unsubscribe)
-    content, problem = _content(rule, rules, shown)
-    if rule.channel == MAIL:
-        made = _mail(event_id, event.customer_id, event.version, rule.name, recipient, content, problem)
-        # An erasure blanks what was queued before it, so it is no part of that.
-        in_digest = rule.digest and made.state == "queued" and event.op != "erased"
-        return _in_digest(made, event, rule, shown) if in_digest else made
-    # A webhook carries the event itself, byte for byte; a chat gets the text.
+    shown = values(event, "" if links is None or rule.always else links.url(event.customer_id))
+    problem = None
+    try:
+        content = rules.templates.render(rule.template, shown)
+    except BrokenTemplate as exc:
+        # Templates are checked at the start, but not against each customer's metadata. One that fails all the
+        # same fails this notification, where all can see it, and holds up no other.
+        content, problem = Content("", "", None), str(exc)
+    if rule.channel != MAIL:
+        return _to_channel(event, event_id, rule, rules, recipient, content, problem)
+    made = _mail(event_id, event.customer_id, event.version, rule.name, recipient, content, problem)
+    # An erasure blanks the rows that were queued before it, so it joins none of them.
+    if not rule.digest or made.state != "queued" or event.op == "erased":
+        return made
+    name, end = window(event, rule)
+    id_ = notification_id(name, rule.name, made.recipient)
+    return dataclasses.replace(made, id=id_, next_at=end, entries=packed(shown))
+
+
+def _to_channel(
+    event: ReceivedEvent,
+    event_id: str,
+    rule: Rule,
+    rules: Rules,
+    recipient: str,
+    content: Content,
+    problem: str | None,
+) -> Notification:
+    """A row of another channel: a webhook carries the event itself, byte for byte; a chat gets the text."""
     is_webhook = rules.channels[rule.channel].kind == "webhook"
     return Notification(
         id=notification_id(event_id, rule.name, recipient),
@@ -68,24 +99,6 @@ def _of_event(
     )
 
 
-def _content(rule: Rule, rules: Rules, shown: dict[str, Any]) -> tuple[Content, str | None]:
-    """What the template makes of an event, or nothing and why.
-
-    Templates are checked at the start, but not against each customer's metadata. One that fails all the same
-    fails this notification, where all can see it, and holds up no other.
-    """
-    try:
-        return rules.templates.render(rule.template, shown), None
-    except BrokenTemplate as exc:
-        return Content("", "", None), str(exc)
-
-
-def _in_digest(made: Notification, event: ReceivedEvent, rule: Rule, shown: dict[str, Any]) -> Notification:
-    name, end = window(event, rule)
-    id_ = notification_id(name, rule.name, made.recipient)
-    return dataclasses.replace(made, id=id_, next_at=end, entries=packed(shown))
-
-
 def _mail(
     event_id: str,
     customer_id: int | None,
@@ -93,13 +106,13 @@ def _mail(
     rule: str,
     recipient: str,
     content: Content,
-    refused: str | None = None,
+    problem: str | None = None,
 ) -> Notification:
-    """A mail; one whose recipient is no address has failed already, where all can see it."""
+    """A mail. One whose recipient is no address has failed already, where all can see it."""
     try:
         recipient = one_address(recipient).spec
     except BadAddress as exc:
-        refused = str(exc)
+        problem = str(exc)
     return Notification(
         id=notification_id(event_id, rule, recipient),
         event_id=event_id,
@@ -110,6 +123,6 @@ def _mail(
         subject=content.subject,
         text=content.text,
         html=content.html,
-        state="failed" if refused else "queued",
-        reason=refused,
+        state="failed" if problem else "queued",
+        reason=problem,
     )

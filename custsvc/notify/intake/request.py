@@ -6,12 +6,14 @@ address, a list of addresses or null. Each recipient gets a mail of their own an
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from ...domain.text import body, is_one_line
+from ...kafka.record import place_of
 from .plain import text_of
 
 _BODY_MAX = 200_000
@@ -62,6 +64,14 @@ def read(value: bytes | None) -> MailRequest:
         text=body(text or text_of((html or "")[:_BODY_MAX]), _BODY_MAX),
         html=body(html, _BODY_MAX) if html else None,
     )
+
+
+def own_id(message: Any) -> str:
+    """An id for a request without one: the same when it is read again, another in a topic made anew."""
+    where = place_of(message)
+    what = [*where.values(), message.timestamp()[1], (message.value() or b"").decode("utf-8", "replace")]
+    digest = hashlib.blake2b(orjson.dumps(what), digest_size=8).hexdigest()
+    return f"{where['topic'][:100]}/{where['partition']}/{where['offset']}/{digest}"
 
 
 def _addresses(raw: dict[str, Any], name: str) -> list[str]:

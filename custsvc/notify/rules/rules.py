@@ -1,6 +1,6 @@
 """Which notifications an event calls for: for each, the rule, the recipient, the template and its values.
 
-Rules are data, read from a TOML file by `rulefile`; nothing in them can fail when an event comes.
+Rules are data, read from a TOML file by `file`; nothing in them can fail when an event comes.
 """
 
 from __future__ import annotations

@@ -3,23 +3,7 @@
 The order of the steps is the promise. `handing_over` is committed before the text is given, so that a crash
 in between shows as `unknown` and not as a second mail; while the ledger is away no mail leaves. While the
 other side is down nothing counts as an attempt, and only now and then one connection is tried (`breaker`).
-
-    intake ──► queued ◄──────── not tried: the other side is down, too many a minute, stop, the lease ran out
-                 │ claim
-                 ▼
-              claimed ───────► suppressed   the gate refuses: address, wish, or too many an hour
-                 │ │ └───────► failed       the mail cannot be made, or is refused for good
-                 │ └─────────► deferred     refused for now: claimed again at its `next_at`
-                 │ hand over
-                 ▼
-            handing_over ────► sent         accepted
-                   │ └───────► failed, deferred   as above, but refused after the text
-                   └─────────► unknown      no answer after the text, or the lease ran out
-
-A deferred one whose tries or days are used up is failed. With CUSTSVC_NOTIFY_ON_UNKNOWN=resend an unknown one
-is deferred, or queued where its lease ran out, and may arrive twice.
-A person moves them too: `retry` queues failed, unknown, suppressed and discarded ones again; `discard` gives
-up queued, deferred, failed and unknown ones.
+The states are at the head of the package.
 """
 
 from __future__ import annotations

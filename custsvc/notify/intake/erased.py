@@ -1,0 +1,26 @@
+"""A customer was erased: what was queued or sent for them, and to which addresses, is forgotten."""
+
+from __future__ import annotations
+
+from ...ports.ledger import Ledger, Recipients
+from ...service.leftovers import forget_addresses
+
+# The newest rows say which addresses a customer had, and whether others have them.
+_LOOKED_AT = 1000
+
+
+def forget_customer(ledger: Ledger, recipients: Recipients | None, customer_id: int, version: int) -> int:
+    """Blank the customer's rows below this version; returns in how many. It may be done again.
+
+    Those rows say which addresses the customer had, so these leave the list of suppressed addresses first.
+    """
+    if recipients is not None:
+        mine = {row.recipient for row in ledger.recent(customer_id=customer_id, limit=_LOOKED_AT)}
+        forget_addresses(recipients, {each for each in mine if _is_of(ledger, each, customer_id)})
+    return ledger.forget(customer_id, version)
+
+
+def _is_of(ledger: Ledger, address: str, customer_id: int) -> bool:
+    """Whether all mails to this address were about this customer."""
+    rows = ledger.recent(recipient=address, limit=_LOOKED_AT)
+    return all(row.customer_id == customer_id for row in rows)
