@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from . import notify, output
+from . import output
 from .common import BackendOption, DataDirOption, OutputOption, go_ahead, say, settings_for
+from .notify import again, lists
 
 if TYPE_CHECKING:
     from ..config import Settings
@@ -59,7 +60,7 @@ def list_failed(
     """
     output.checked(fmt)
     if _checked(stage) == "notify":
-        notify.list_notifications(state="failed", since=since, fmt=fmt, backend=backend, data_dir=data_dir)
+        lists.list_notifications(state="failed", since=since, fmt=fmt, backend=backend, data_dir=data_dir)
         return
     from ..copies.dead_letters import as_row
 
@@ -80,7 +81,7 @@ def show(
     """
     output.checked(fmt)
     if not id.startswith("dead-"):
-        notify.show(id, fmt=fmt, backend=backend, data_dir=data_dir)
+        lists.show(id, fmt=fmt, backend=backend, data_dir=data_dir)
         return
     (letter,) = _select(_settings(data_dir), [id], False, None, None, settled=True)
     row = _whole(letter)
@@ -107,7 +108,7 @@ def export(
     Example: custsvc failed export --stage replicate > dead.ndjson
     """
     if _checked(stage) == "notify":
-        notify.list_notifications(
+        lists.list_notifications(
             state="failed", since=since, limit=1_000_000, fmt="ndjson", backend=backend, data_dir=data_dir
         )
         return
@@ -136,7 +137,7 @@ def retry(
     """
     if _is_notify(stage, ids):
         state = None if ids else "failed"
-        notify.retry(
+        again.retry(
             ids, state=state, since=since, dry_run=dry_run, yes=yes, backend=backend, data_dir=data_dir
         )
         return
@@ -174,7 +175,7 @@ def discard(
     Example: custsvc failed discard dead-3fd0bc4f1c0a --reason "a test of ours"
     """
     if _is_notify(stage, ids):
-        notify.discard(
+        again.discard(
             ids,
             state=None if ids else "failed",
             since=since,

@@ -1,0 +1,29 @@
+"""The command that brings a database's schema up to date."""
+
+from __future__ import annotations
+
+from .common import BackendOption, CopyOption, DataDirOption, LogLevelOption, say, settings_for
+
+
+def migrate(
+    backend: BackendOption = None,
+    copy: CopyOption = None,
+    data_dir: DataDirOption = None,
+    log_level: LogLevelOption = None,
+) -> None:
+    """Bring the database's schema up to date, beside live traffic: nobody waits for it.
+
+    Roles do it at their start too. Run it as the owner of the tables, and they need no right but to read and
+    write rows. It may be killed and run again.
+
+    Example: custsvc migrate --backend postgres
+    """
+    settings = settings_for("migrate", ("backend",), backend=backend, data_dir=data_dir, log_level=log_level)
+    from ..stores import open_store
+
+    with open_store(settings, copy=copy) as store:
+        done = store.migrate()
+        refilled = store.refill()
+    if refilled:
+        say(f"made the search terms and name keys of {refilled:,} customers anew")
+    say("applied " + ", ".join(done) if done else "the schema is up to date")

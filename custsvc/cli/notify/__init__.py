@@ -1,0 +1,85 @@
+"""The role that sends notifications, and the commands about them, a file for each family of commands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..common import (
+    BackendOption,
+    DataDirOption,
+    LogFormatOption,
+    LogLevelOption,
+    settings_for,
+    watch_parent,
+)
+from . import again, lists, suppressions, trial
+from .common import RulesOption
+
+MaxAgeOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-age",
+        help="Events older than this are never mailed.  [env: CUSTSVC_NOTIFY_MAX_AGE; default: 86400]",
+        metavar="SECONDS",
+    ),
+]
+OnUnknownOption = Annotated[
+    str | None,
+    typer.Option(
+        "--on-unknown",
+        help="A mail that may have arrived: hold it for a person, or resend it under the same Message-ID.  "
+        "[env: CUSTSVC_NOTIFY_ON_UNKNOWN; default: hold]",
+        metavar="hold|resend",
+    ),
+]
+
+app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+
+
+@app.callback()
+def notify(
+    context: typer.Context,
+    backend: BackendOption = None,
+    rules: RulesOption = None,
+    max_age: MaxAgeOption = None,
+    on_unknown: OnUnknownOption = None,
+    data_dir: DataDirOption = None,
+    log_level: LogLevelOption = None,
+    log_format: LogFormatOption = None,
+) -> None:
+    """Tell customers about their changes, and send the mails that other services ask for.
+
+    Without a command this is the role itself. --backend is the database of the ledger. Start as many as you
+    like: they share the work.
+
+    Example: custsvc notify --backend mongo
+    """
+    if context.invoked_subcommand is not None:
+        return
+    settings = settings_for(
+        "notify",
+        ("backend", "kafka", "mail"),
+        backend=backend,
+        notify_rules=rules,
+        notify_max_age=max_age,
+        notify_on_unknown=on_unknown,
+        data_dir=data_dir,
+        log_level=log_level,
+        log_format=log_format,
+    )
+    from ...notify.run import run_notify
+    from ...runtime.gc import spare_batches
+    from ...runtime.loop import Stop
+
+    watch_parent()
+    spare_batches()
+    with Stop().on_signals() as stop:
+        run_notify(settings, stop)
+
+
+app.command("list")(lists.list_notifications)
+for command in (lists.show, lists.unknown, again.retry, again.discard, trial.preview, trial.test, trial.init):
+    app.command()(command)
+app.add_typer(suppressions.app, name="suppressions")

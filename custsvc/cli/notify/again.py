@@ -1,0 +1,124 @@
+"""Sending notifications again, and giving them up: `notify retry` and `discard`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ...errors import ExitCode
+from ..common import BackendOption, DataDirOption, go_ahead, say
+from .common import RuleOption, SinceOption, StateOption, checked_state, opened_ledger, time_of
+
+if TYPE_CHECKING:
+    from ...ports.ledger import Ledger, Notification
+
+_AT_ONCE = 500
+
+IdsArgument = Annotated[list[str] | None, typer.Argument(help="Notifications' ids.", metavar="[ID]...")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say which they are.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def retry(
+    ids: IdsArgument = None,
+    state: StateOption = None,
+    rule: RuleOption = None,
+    since: SinceOption = None,
+    out_of_order: Annotated[
+        bool, typer.Option("--out-of-order", help="Also where a newer mail of the customer went out since.")
+    ] = False,
+    redeliver: Annotated[
+        bool, typer.Option("--redeliver", help="Also webhooks that were delivered.")
+    ] = False,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
+    backend: BackendOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Send notifications again: these ids, or all of a state (failed, unknown, suppressed, discarded).
+
+    Exits 8 where some could not be queued.
+
+    Example: custsvc notify retry --state failed --since 2h --dry-run
+    """
+    with opened_ledger(backend, data_dir) as ledger:
+        chosen = _chosen(ledger, ids, state, rule, since)
+        if not _go_ahead("retry", chosen, dry_run=dry_run, yes=yes or bool(ids)):
+            return
+        queued = _in_parts(
+            chosen, lambda part: ledger.retry(part, out_of_order=out_of_order, redeliver=redeliver)
+        )
+        passed = [n for n in ledger.find([n.id for n in chosen]) if n.id not in queued]
+    for each in passed:
+        say(f"{each.id}: not queued, it is {each.state}{_why_not(each)}")
+    _done("queued again", len(queued), len(chosen))
+
+
+def discard(
+    ids: IdsArgument = None,
+    state: StateOption = None,
+    rule: RuleOption = None,
+    since: SinceOption = None,
+    reason: Annotated[str, typer.Option(help="Why; it is kept.")] = "discarded by hand",
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
+    backend: BackendOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Give notifications up for good: these ids, or all of a state (queued, deferred, failed, unknown).
+
+    Exits 8 where some could not be discarded.
+
+    Example: custsvc notify discard --state unknown --reason "asked them, it arrived"
+    """
+    with opened_ledger(backend, data_dir) as ledger:
+        chosen = _chosen(ledger, ids, state, rule, since)
+        if not _go_ahead("discard", chosen, dry_run=dry_run, yes=yes or bool(ids)):
+            return
+        gone = _in_parts(chosen, lambda part: ledger.discard(part, reason))
+    _done("discarded", len(gone), len(chosen))
+
+
+def _chosen(
+    ledger: Ledger, ids: list[str] | None, state: str | None, rule: str | None, since: str | None
+) -> list[Notification]:
+    from ...errors import NotFound
+
+    if bool(ids) == bool(state):
+        raise typer.BadParameter("give ids, or --state and what else narrows it")
+    if not ids:
+        return ledger.recent(state=checked_state(state), rule=rule, since=time_of(since), limit=1_000_000)
+    found = ledger.find(ids)
+    if missing := set(ids) - {each.id for each in found}:
+        raise NotFound(
+            f"there is no notification {', '.join(sorted(missing))}", fix="see custsvc notify list"
+        )
+    return found
+
+
+def _in_parts(chosen: Sequence[Notification], act: Callable[[list[str]], Iterable[str]]) -> set[str]:
+    done: set[str] = set()
+    # The oldest first: a mail that goes out again must not overtake an older one.
+    ids = [each.id for each in reversed(chosen)]
+    for start in range(0, len(ids), _AT_ONCE):
+        done.update(act(ids[start : start + _AT_ONCE]))
+    return done
+
+
+def _go_ahead(verb: str, chosen: Sequence[Notification], *, dry_run: bool, yes: bool) -> bool:
+    lines = [f"{each.id}  {each.state}  {each.rule}  {each.recipient}" for each in chosen]
+    return go_ahead(verb, "notifications", lines, dry_run=dry_run, yes=yes)
+
+
+def _why_not(each: Notification) -> str:
+    if each.state in ("failed", "unknown", "suppressed", "discarded"):
+        return ", and a newer mail of the customer went out since (--out-of-order sends it all the same)"
+    return ""
+
+
+def _done(what: str, count: int, asked: int) -> None:
+    say(f"{count} of {asked} {what}.")
+    if count < asked:
+        raise typer.Exit(ExitCode.PARTLY_DONE)

@@ -1,0 +1,67 @@
+"""Options that several of these commands share, and the ledger that they open."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..common import settings_for
+
+if TYPE_CHECKING:
+    from ...ports.ledger import Ledger
+    from ...ports.store import Store
+
+RulesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--rules",
+        help="TOML file of rules; the built-in ones without.  [env: CUSTSVC_NOTIFY_RULES]",
+        metavar="FILE",
+    ),
+]
+StateOption = Annotated[str | None, typer.Option(help="Only those in this state.", metavar="STATE")]
+RuleOption = Annotated[str | None, typer.Option(help="Only those of this rule.", metavar="NAME")]
+SinceOption = Annotated[
+    str | None, typer.Option(help="Only those made since: 2h, 3d, or a time as 2026-11-23.", metavar="TIME")
+]
+
+
+@contextmanager
+def opened(backend: str | None, data_dir: Path | None) -> Iterator[Store]:
+    """The database of the ledger, its schema up to date."""
+    from ...stores import open_store
+
+    settings = settings_for("notify", ("backend",), backend=backend, data_dir=data_dir)
+    with open_store(settings) as store:
+        store.migrate()
+        yield store
+
+
+@contextmanager
+def opened_ledger(backend: str | None, data_dir: Path | None) -> Iterator[Ledger]:
+    """The ledger of that database."""
+    with opened(backend, data_dir) as store:
+        yield store.ledger
+
+
+def checked_state(state: str | None) -> str | None:
+    """The state that was asked for, or a usage error."""
+    from ...ports.ledger import SETTLED, UNSETTLED
+
+    if state is not None and state not in (*UNSETTLED, *SETTLED):
+        raise typer.BadParameter(
+            f"{state!r} is not one of {', '.join((*UNSETTLED, *SETTLED))}", param_hint="--state"
+        )
+    return state
+
+
+def time_of(text: str | None) -> dt.datetime | None:
+    """The time that --since means."""
+    from ...kafka.tail import parse_time
+
+    return None if text is None else parse_time(text)

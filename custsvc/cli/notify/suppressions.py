@@ -1,0 +1,129 @@
+"""Addresses that get no mail: `notify suppressions`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .. import output
+from ..common import BackendOption, DataDirOption, OutputOption, say, settings_for
+from .common import opened
+
+app = typer.Typer(help="Addresses that get no mail, and why.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("list")
+def list_suppressions(
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 1000,
+    fmt: OutputOption = "table",
+    backend: BackendOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Show the addresses that get no mail now, the newest first.
+
+    Example: custsvc notify suppressions list -o csv
+    """
+    from ...domain.customers import format_time
+
+    output.checked(fmt)
+    with opened(backend, data_dir) as store:
+        found = store.recipients.suppressions(limit)
+    rows = [
+        {
+            "address": each.address,
+            "reason": each.reason,
+            "detail": each.detail,
+            "created_on": each.created_on and format_time(each.created_on),
+            "expires_on": each.expires_on and format_time(each.expires_on),
+        }
+        for each in found
+    ]
+    output.rows(fmt, ("address", "reason", "created_on", "expires_on", "detail"), rows)
+
+
+@app.command("add")
+def add_suppressions(
+    addresses: Annotated[list[str], typer.Argument(help="Addresses.")],
+    reason: Annotated[
+        str, typer.Option(help="Why.", metavar="manual|bounce|complaint|unsubscribe")
+    ] = "manual",
+    detail: Annotated[str | None, typer.Option(help="What else is known; it is kept.")] = None,
+    days: Annotated[
+        float | None, typer.Option(help="For how many days; for good without.", min=0.001)
+    ] = None,
+    backend: BackendOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Send nothing to these addresses any more.
+
+    Example: custsvc notify suppressions add ada@example.com --reason complaint --days 90
+    """
+    from ...notify.sending.gate import address_key
+
+    if reason not in ("manual", "bounce", "complaint", "unsubscribe"):
+        raise typer.BadParameter(f"{reason!r} is no reason", param_hint="--reason")
+    seconds = None if days is None else days * 86400
+    with opened(backend, data_dir) as store:
+        for address in _checked_addresses(addresses):
+            store.recipients.suppress(address_key(address), reason, detail=detail, seconds=seconds)
+            say(f"{address} gets no mail" + ("." if days is None else f" for {days:g} days."))
+
+
+@app.command("remove")
+def remove_suppressions(
+    addresses: Annotated[list[str], typer.Argument(help="Addresses.")],
+    backend: BackendOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Send to these addresses again. Exits 5 where one was not suppressed.
+
+    Example: custsvc notify suppressions remove ada@example.com
+    """
+    from ...errors import NotFound
+    from ...notify.sending.gate import address_key
+
+    with opened(backend, data_dir) as store:
+        missing = [each for each in addresses if not store.recipients.allow(address_key(each))]
+    if missing:
+        raise NotFound(f"{', '.join(missing)} was not suppressed", fix="see custsvc notify suppressions list")
+
+
+@app.command("bounced")
+def add_bounced(
+    report: Annotated[typer.FileBinaryRead, typer.Argument(help="A delivery report; - is stdin.")] = "-",  # type: ignore[assignment]
+    backend: BackendOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Suppress the recipients that a mail server's delivery report (RFC 3464) says do not exist.
+
+    Let the mail server pipe what comes to the sender's address into it.
+
+    Example: custsvc notify suppressions bounced < report.eml
+    """
+    from ...notify.channels import bounce
+    from ...notify.sending.gate import address_key
+
+    found = bounce.read(report.read())
+    settings = settings_for("notify", ("backend",), backend=backend, data_dir=data_dir)
+    from ...stores import open_store
+
+    with open_store(settings) as store:
+        store.migrate()
+        for each in found:
+            if each.is_final:
+                seconds = settings.notify_bounce_days * 86400
+                key = address_key(each.address)
+                store.recipients.suppress(key, "bounce", detail=each.reason, seconds=seconds)
+            say(f"{each.address}: {'suppressed' if each.is_final else 'left as it is'} ({each.reason})")
+    if not found:
+        say("This is no report of a mail that could not be delivered.")
+
+
+def _checked_addresses(addresses: list[str]) -> list[str]:
+    from ...domain.address import BadAddress, one_address
+
+    try:
+        return [one_address(address).spec for address in addresses]
+    except BadAddress as exc:
+        raise typer.BadParameter(str(exc)) from exc

@@ -1,0 +1,84 @@
+"""Trying rules out before customers see them: `notify preview`, `test` and `init`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ...errors import ExitCode
+from .. import output
+from ..common import BackendOption, DataDirOption, OutputOption, say, settings_for
+from .common import RulesOption
+
+
+def preview(
+    event: Annotated[
+        str | None, typer.Argument(help="An event's id, or CUSTOMER or CUSTOMER.VERSION.")
+    ] = None,
+    sample: Annotated[
+        str | None, typer.Option("--sample", help="An event made up: created, updated …", metavar="OP")
+    ] = None,
+    rules: RulesOption = None,
+    html: Annotated[bool, typer.Option("--html", help="Show the HTML instead of the text.")] = False,
+    fmt: OutputOption = "table",
+    backend: BackendOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Show what an event would send, and send nothing.
+
+    Example: custsvc notify preview --sample updated --rules notify.toml
+    """
+    from ...notify.preview import previews
+
+    output.checked(fmt)
+    if (event is None) == (sample is None):
+        raise typer.BadParameter("give an event, or --sample OP")
+    needs: tuple[Any, ...] = () if sample else ("backend",)
+    settings = settings_for("notify", needs, backend=backend, notify_rules=rules, data_dir=data_dir)
+    found = previews(settings, event, sample)
+    if fmt != "table":
+        output.rows(fmt, ("rule", "channel", "recipient", "subject", "text", "html"), found)
+        return
+    for each in found:
+        output.text(f"Rule: {each['rule']}\nTo: {each['recipient']}\nSubject: {each['subject']}\n")
+        output.text((each["html"] or "") if html else each["text"])
+    if not found:
+        say("No rule sends anything for it.")
+
+
+def test(
+    to: Annotated[str, typer.Argument(help="The address to send to.")],
+    rule: Annotated[str, typer.Option(help="The rule whose mail is sent.")] = "welcome",
+    rules: RulesOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Send one mail of a rule, made up, to an address, and say what the mail server answered.
+
+    It takes the way of all mails, but leaves nothing in the ledger. Exits 7 where it was not taken.
+
+    Example: custsvc notify test you@example.com
+    """
+    from ...notify.preview import send_sample
+
+    settings = settings_for("notify", ("mail",), notify_rules=rules, data_dir=data_dir)
+    outcome = send_sample(settings, to, rule)
+    code = "" if outcome.code is None else f"{outcome.code} "
+    output.text(f"{outcome.result}: {code}{outcome.text}")
+    if outcome.result != "sent":
+        raise typer.Exit(ExitCode.CHECK_FAILED)
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where to; it is made.", file_okay=False)],
+) -> None:
+    """Copy the built-in rules and templates to a folder, to be changed there. Overwrites nothing.
+
+    Example: custsvc notify init notify && export CUSTSVC_NOTIFY_RULES=notify/notify.toml
+    """
+    from ...notify.preview import copy_defaults
+
+    for path in copy_defaults(folder):
+        say(f"wrote {path}")
+    typer.echo(f"export CUSTSVC_NOTIFY_RULES={folder / 'notify.toml'}")

@@ -1,0 +1,32 @@
+"""The command that shows what waits at each step."""
+
+from __future__ import annotations
+
+from . import output
+from .common import BackendOption, DataDirOption, LogLevelOption, OutputOption, settings_for
+
+
+def status(
+    backend: BackendOption = None,
+    fmt: OutputOption = "table",
+    data_dir: DataDirOption = None,
+    log_level: LogLevelOption = None,
+) -> None:
+    """Show what waits at each step: the outbox, and every consumer of the events.
+
+    Where a server does not answer, the rest is shown all the same, and the exit code says so.
+
+    Example: custsvc status -o json
+    """
+    output.checked(fmt)
+    settings = settings_for(
+        "status", ("backend", "kafka"), start=False, backend=backend, data_dir=data_dir, log_level=log_level
+    )
+    from ..copies.pipeline import known_steps
+    from ..stores import open_store
+
+    with open_store(settings) as store:
+        found, problems = known_steps(settings, store)
+    output.rows(fmt, ("step", "waiting", "oldest_seconds", "detail"), found)
+    if problems:
+        raise problems[0]
