@@ -149,8 +149,9 @@ def claim_source(settings: Settings, store: Store) -> None:
 def expect_source(store: Store) -> None:
     """Raise ConfigurationError where this database is a copy: what follows would take it for the truth."""
     from ..errors import ConfigurationError
+    from ..ports.facts import Fact
 
-    if store.facts.get("role") == "copy":
+    if store.facts.get(Fact.ROLE) == "copy":
         other = "mongo" if store.name == "postgres" else "postgres"
         raise ConfigurationError(
             f"the {store.name} database is a copy, and this needs the system of record",

@@ -66,7 +66,7 @@ def replay(
             output.rows(fmt, ("would_send",), [{"would_send": total}])
             return
         if ids and total < len(set(ids)):
-            known = {row.id for row in store.replica.rows(ids)}
+            known = {row.id for row in store.contents.rows(ids)}
             missing = sorted(set(ids) - known)
             if missing:
                 raise NotFound(f"there is no customer {', '.join(map(str, missing[:10]))}")

@@ -71,10 +71,10 @@ def verify(
     ):
         expect_source(source)
         with bar("comparing", source.customers.count(CustomerFilter("include"))) as progress:
-            report = check.verify(source.replica, copy.replica, way, patience=wait, progress=progress)
+            report = check.verify(source.contents, copy.contents, way, patience=wait, progress=progress)
         if repair and report.differences:
             with resending(settings, source) as resend:
-                check.repair(source.replica, copy.replica, report, resend, patience=wait)
+                check.repair(source.contents, copy.contents, report, resend, patience=wait)
         check.remember(source.facts, copy_name or copy.name, report)
         say(check.summary(report, (source.name, copy_name or copy.name)))
     _print_report(report, fmt)

@@ -14,11 +14,8 @@ from ..domain.events import SOURCE_HEADER
 from ..errors import ConfigurationError, PositionLost
 from ..kafka import client as kafka
 from ..kafka.record import header
+from ..ports.facts import Fact
 from ..ports.store import Store
-
-SOURCE = "copy-of"
-_TOPIC = "copy-topic:"
-_LOST = "copy-lost:"
 
 
 class Origin:
@@ -38,15 +35,15 @@ class Origin:
         """
         topic = self._settings.topic_updates
         topic_id, _ = kafka.layout(kafka.admin(self._settings), topic, self._settings.kafka_servers)
-        was = self._facts.keep(_TOPIC + topic, topic_id) if topic_id else ""
+        was = self._facts.keep(Fact.COPY_TOPIC + topic, topic_id) if topic_id else ""
         if was and was != topic_id:
             raise PositionLost(f"the topic {topic} was deleted and made anew since this copy was filled")
-        if loss := self._facts.get(_LOST + topic):
+        if loss := self._facts.get(Fact.COPY_LOST + topic):
             raise PositionLost(loss)
 
     def remember_loss(self, loss: PositionLost) -> None:
         """Note that this copy misses something, until it is filled anew."""
-        self._facts.keep(_LOST + self._settings.topic_updates, str(loss))
+        self._facts.keep(Fact.COPY_LOST + self._settings.topic_updates, str(loss))
 
     def check(self, messages: list[Any]) -> None:
         """Raise ConfigurationError where a batch comes from another source. Looks at both of its ends."""
@@ -62,7 +59,7 @@ class Origin:
                 f"the events on {self._settings.topic_updates} come from this very database ({name})",
                 fix="point the copy at another database, or give each direction a topic of its own",
             )
-        known = self._facts.keep(SOURCE, name)
+        known = self._facts.keep(Fact.COPY_OF, name)
         if known != name:
             raise ConfigurationError(
                 f"{self._settings.topic_updates} has events of {name}, and this is a copy of {known}",
@@ -76,11 +73,11 @@ def is_another_topic(settings: Settings, store: Store) -> bool:
     """Whether the topic was made anew since the copy was filled from it; False where nobody knows."""
     topic = settings.topic_updates
     topic_id, _ = kafka.layout(kafka.admin(settings), topic, settings.kafka_servers)
-    return bool(topic_id) and store.facts.get(_TOPIC + topic) not in (None, topic_id)
+    return bool(topic_id) and store.facts.get(Fact.COPY_TOPIC + topic) not in (None, topic_id)
 
 
 def forget(settings: Settings, store: Store) -> None:
     """The copy is filled anew: from whatever source and topic there are now."""
-    store.facts.drop(SOURCE)
-    store.facts.drop(_TOPIC + settings.topic_updates)
-    store.facts.drop(_LOST + settings.topic_updates)
+    store.facts.drop(Fact.COPY_OF)
+    store.facts.drop(Fact.COPY_TOPIC + settings.topic_updates)
+    store.facts.drop(Fact.COPY_LOST + settings.topic_updates)

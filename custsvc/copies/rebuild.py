@@ -31,6 +31,7 @@ from ..errors import (
 )
 from ..kafka import client as kafka
 from ..ports.contents import Replica, Row
+from ..ports.facts import Fact
 from ..ports.store import Store
 from ..runtime import crash
 from ..runtime.loop import Stop
@@ -41,7 +42,6 @@ from .verify import Pipeline, Report, verify
 logger = logging.getLogger(__name__)
 
 _PAGE = 5000
-_FACT = "rebuild"
 _ACTOR = "custsvc rebuild"
 # Seconds for which the old copy is kept from going on; each try needs a small part of it.
 _HOLD = 6.0
@@ -95,7 +95,7 @@ class Rebuild:
 
     def _check_source(self) -> None:
         # An empty database, or another copy, would be taken for all there is.
-        if self._source is not None and self._source.facts.get("role") != "source":
+        if self._source is not None and self._source.facts.get(Fact.ROLE) != "source":
             raise ConfigurationError(
                 f"the {self._source.name} database is no system of record",
                 fix="name the database that is: custsvc replicate --rebuild --source NAME",
@@ -132,17 +132,19 @@ class Rebuild:
         )
 
     def _remember(self, after: int) -> None:
-        self._copy.facts.put(_FACT, orjson.dumps({"like": self._like(), "after": after}).decode())
+        self._copy.facts.put(Fact.REBUILD, orjson.dumps({"like": self._like(), "after": after}).decode())
 
     def _remembered(self) -> dict[str, Any]:
-        known: dict[str, Any] = orjson.loads(self._copy.facts.get(_FACT) or '{"like": null, "after": 0}')
+        known: dict[str, Any] = orjson.loads(
+            self._copy.facts.get(Fact.REBUILD) or '{"like": null, "after": 0}'
+        )
         return known
 
     def _fill(self, shadow: Replica) -> None:
         if self._source is None:
             return
         after = self._remembered()["after"]
-        while rows := self._source.replica.scan(after, _PAGE):
+        while rows := self._source.contents.scan(after, _PAGE):
             self._check_stop()
             shadow.apply([_as_event(row) for row in rows], self._topic, {})
             crash.point("rebuild.filling")
@@ -188,13 +190,13 @@ class Rebuild:
 
         with pipeline(self._settings, self._source, self._copy) as way:
             report = verify(
-                self._source.replica,
+                self._source.contents,
                 shadow,
                 Pipeline(way.published, way.ends, positions),
                 progress=lambda _: self._check_stop(),
             )
         if report.differences:
-            self._copy.facts.drop(_FACT)
+            self._copy.facts.drop(Fact.REBUILD)
             raise CheckFailed(
                 f"the new copy differs from the source in {len(report.differences)} customers; the old stays",
                 fix="run it again: it begins anew; if it differs again, this is a bug to be told",
@@ -215,7 +217,7 @@ class Rebuild:
             self._catch_up(shadow)
             if self._copy.replica.swap(self._topic, anyway=anyway):
                 forget(self._settings, self._copy)
-                self._copy.facts.drop(_FACT)
+                self._copy.facts.drop(Fact.REBUILD)
                 logger.info("The new copy serves", extra={"action": "rebuilt"})
                 return
         raise TemporaryError(

@@ -40,6 +40,7 @@ from ..kafka.client import Publisher, Record
 from ..kafka.consume import Consuming, Offsets, coordinates
 from ..kafka.tail import places_of
 from ..ports.contents import Applied, Positions, Replica
+from ..ports.facts import Fact
 from ..ports.store import Store
 from ..runtime import crash, metrics
 from ..runtime.loop import Stop
@@ -65,7 +66,7 @@ def claim(store: Store, copy: str) -> None:
 
     Each name is a group of its own, and two groups would both believe that they have read all.
     """
-    holds = store.facts.keep("copy", copy)
+    holds = store.facts.keep(Fact.COPY, copy)
     if holds != copy:
         raise ConfigurationError(
             f"this database holds the copy {holds!r}, not {copy!r}",

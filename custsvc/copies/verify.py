@@ -20,12 +20,11 @@ import orjson
 
 from ..domain.customers import format_time, same_json, utc_now
 from ..ports.contents import Contents, Digest, Row
-from ..ports.store import Facts
+from ..ports.facts import Fact, Facts
 from ..stores.common.batches import batches
 
 _RANGE = 5000
 _POLL = 0.2
-_FACT = "verify:"
 
 Kind = Literal["missing", "stale", "differs", "extra", "ahead"]
 
@@ -277,12 +276,12 @@ def remember(facts: Facts, copy: str, report: Report, now: dt.datetime | None = 
         "behind": len(report.behind),
         "seconds": round(report.seconds, 3),
     }
-    facts.put(_FACT + copy, orjson.dumps(result).decode())
+    facts.put(Fact.VERIFY + copy, orjson.dumps(result).decode())
 
 
 def last_results(facts: Facts) -> list[dict[str, Any]]:
     """The last result of each copy: `copy time compared different repaired behind seconds`."""
-    return [orjson.loads(value) for _, value in sorted(facts.all(_FACT).items())]
+    return [orjson.loads(value) for _, value in sorted(facts.all(Fact.VERIFY).items())]
 
 
 def summary(report: Report, names: Sequence[str]) -> str:

@@ -10,34 +10,13 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, Protocol
 
 from .accounts import Keys, Sessions, Users
-from .contents import Replica
+from .contents import Contents, Replica
 from .customers import Answers, CustomerStore
+from .facts import Facts
 from .ledger import Ledger, Recipients
 from .outbox import Outbox
 from .rights import RoleName
 from .waiting import Waiting
-
-
-class Facts(Protocol):
-    """Short texts about this database as a whole, by name."""
-
-    def get(self, name: str) -> str | None:
-        """The fact, or None."""
-
-    def keep(self, name: str, value: str) -> str:
-        """The fact, made `value` where there was none: whoever comes first decides."""
-
-    def put(self, name: str, value: str) -> None:
-        """Set the fact. Durable when it returns."""
-
-    def drop(self, name: str) -> None:
-        """Forget the fact."""
-
-    def drop_all(self, prefix: str) -> int:
-        """Forget the facts whose name begins so; returns how many."""
-
-    def all(self, prefix: str) -> dict[str, str]:
-        """The facts whose name begins so."""
 
 
 class Link(NamedTuple):
@@ -69,6 +48,8 @@ class Store(Protocol):
     def customers(self) -> CustomerStore: ...
     @property
     def outbox(self) -> Outbox: ...
+    @property
+    def contents(self) -> Contents: ...
     @property
     def replica(self) -> Replica: ...
     @property

@@ -26,10 +26,11 @@ from ..config import Settings
 from ..domain.events import decode
 from ..errors import BadEvent, NewerSchema
 from ..kafka import client as kafka
+from ..ports.facts import Fact
 from ..ports.outbox import Sent
 from ..ports.store import Store
 from ..runtime.loop import Stop
-from .guard import MARKS, fingerprint
+from .guard import fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ class Acknowledged:
         self._counted = [0] * partitions
         # Odd while something is being sent: then nobody can say where to count from.
         self._turn = 0
-        known = store.facts.get(MARKS + self._topic)
+        known = store.facts.get(Fact.ACKNOWLEDGED + self._topic)
         self.marks = Marks.decoded(known) if known else Marks(time.time(), "", {})
         # Of a log only single records are wanted, so it fetches as little as there is.
         self._client = kafka.consumer(settings, "custsvc-relay-check", fetch_message_max_bytes=1)
@@ -162,7 +163,7 @@ class Acknowledged:
         found = self._records({part: ends[part] - 1 for part in moved if ends[part]})
         new = {part: Mark(ends[part], found.get(part, "")) for part in moved}
         self.marks = Marks(now, newest, {**self.marks.parts, **new})
-        self._store.facts.put(MARKS + self._topic, self.marks.encoded())
+        self._store.facts.put(Fact.ACKNOWLEDGED + self._topic, self.marks.encoded())
 
     def _newest_sent(self) -> str:
         newest = self._store.outbox.latest(1)

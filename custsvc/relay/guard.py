@@ -25,20 +25,15 @@ from ..errors import BadEvent, ConfigurationError, CustsvcError, NewerSchema
 from ..kafka import client as kafka
 from ..kafka.record import header
 from ..ports.contents import Row
+from ..ports.facts import Fact, Facts
 from ..ports.outbox import Known
-from ..ports.store import Facts, Store
-from ..service.event_limit import FACT
+from ..ports.store import Store
 from ..stores.common.errors import restored
-from .loss import LOSS
 
 logger = logging.getLogger(__name__)
 
 # Records of each partition that are looked up: those of a lost state are the last ones.
 _TAIL = 100
-# Per partition, the offset up to which the topic was made good after a restore.
-_RESYNCED = "resynced:"
-# What Kafka had acknowledged when it was looked at last: see `acknowledged`.
-MARKS = "acknowledged:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +54,11 @@ def check_topic(
     topic = settings.topic_updates
     client = client or kafka.admin(settings)
     now = Layout(*kafka.layout(client, topic, settings.kafka_servers))
-    name, value = f"topic:{topic}", orjson.dumps(asdict(now)).decode()
+    name, value = f"{Fact.TOPIC}{topic}", orjson.dumps(asdict(now)).decode()
     if accept:
         facts.put(name, value)
         # What was on another topic says nothing of this one.
-        for about in (MARKS, LOSS):
+        for about in (Fact.ACKNOWLEDGED, Fact.TOPIC_LOSS):
             facts.drop(about + topic)
         return now
     was = Layout(**orjson.loads(facts.keep(name, value)))
@@ -85,7 +80,7 @@ def check_topic(
 
 def topic_problem(settings: Settings, facts: Facts) -> CustsvcError | None:
     """What `check_topic` would raise, for those who only want to know. Remembers nothing new."""
-    if facts.get(f"topic:{settings.topic_updates}") is None:
+    if facts.get(f"{Fact.TOPIC}{settings.topic_updates}") is None:
         return None
     try:
         check_topic(settings, facts)
@@ -97,8 +92,8 @@ def topic_problem(settings: Settings, facts: Facts) -> CustsvcError | None:
 def remember_limit(settings: Settings, facts: Facts, client: kafka.AdminClient) -> int:
     """The most bytes the topic takes in one record, told to those who write events."""
     limit = kafka.record_limit(client, settings.topic_updates)
-    if facts.get(FACT) != str(limit):
-        facts.put(FACT, str(limit))
+    if facts.get(Fact.EVENT_LIMIT) != str(limit):
+        facts.put(Fact.EVENT_LIMIT, str(limit))
     return limit
 
 
@@ -124,7 +119,7 @@ def _unknown(store: Store, records: Sequence[tuple[ReceivedEvent, str]]) -> list
     """Those that this database neither has nor has gone past."""
     known = store.outbox.events([(event.customer_id, event.version) for event, _ in records])
     ids = sorted({event.customer_id for event, _ in records})
-    rows = {row.id: row for row in store.replica.rows(ids)}
+    rows = {row.id: row for row in store.contents.rows(ids)}
     ours = store.outbox.source()
     return [
         (event, source)
@@ -172,11 +167,13 @@ def _state_at(store: Store, customer_id: int, version: int) -> bytes | None:
 
 def remember_resync(settings: Settings, facts: Facts, ends: Mapping[int, int]) -> None:
     """What is on the topic up to here was made good; it is not looked at again."""
-    facts.put(_RESYNCED + settings.topic_updates, orjson.dumps({str(k): v for k, v in ends.items()}).decode())
+    facts.put(
+        Fact.RESYNCED + settings.topic_updates, orjson.dumps({str(k): v for k, v in ends.items()}).decode()
+    )
 
 
 def _resynced(settings: Settings, facts: Facts) -> dict[int, int]:
-    found = facts.get(_RESYNCED + settings.topic_updates)
+    found = facts.get(Fact.RESYNCED + settings.topic_updates)
     return {int(part): offset for part, offset in orjson.loads(found or "{}").items()}
 
 

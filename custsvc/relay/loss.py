@@ -8,9 +8,7 @@ from dataclasses import asdict, dataclass
 import orjson
 
 from ..domain.customers import format_time, utc_now
-from ..ports.store import Facts
-
-LOSS = "topic-loss:"
+from ..ports.facts import Fact, Facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,7 @@ class Loss:
 
 def loss_of(facts: Facts, topic: str) -> Loss | None:
     """The last loss of this topic that was found; None where there was none."""
-    found = facts.get(LOSS + topic)
+    found = facts.get(Fact.TOPIC_LOSS + topic)
     return Loss(**orjson.loads(found)) if found else None
 
 
@@ -52,4 +50,4 @@ def new_loss(partitions: list[int]) -> Loss:
 
 def remember(facts: Facts, topic: str, loss: Loss) -> None:
     """Note it, durably."""
-    facts.put(LOSS + topic, orjson.dumps(asdict(loss)).decode())
+    facts.put(Fact.TOPIC_LOSS + topic, orjson.dumps(asdict(loss)).decode())

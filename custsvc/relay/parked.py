@@ -16,12 +16,11 @@ import orjson
 from ..domain.customers import parse_time
 from ..domain.events import CustomerEvent
 from ..ports.customers import CustomerStore
-from ..ports.store import Facts
+from ..ports.facts import Fact, Facts
 from ..service.event_limit import AROUND
 
 logger = logging.getLogger(__name__)
 
-PREFIX = "parked:"
 _PAGE = 100
 
 
@@ -60,7 +59,7 @@ class Parking:
         return True
 
     def _park(self, parked: Parked, limit: int) -> None:
-        self._facts.put(f"{PREFIX}{parked.customer_id}", orjson.dumps(parked._asdict()).decode())
+        self._facts.put(f"{Fact.PARKED}{parked.customer_id}", orjson.dumps(parked._asdict()).decode())
         self._parked[parked.customer_id] = parked
         logger.error(
             "Customer %d is parked from version %d on: its event has %d bytes, the topic takes %d. "
@@ -80,14 +79,14 @@ class Parking:
 
     def leave(self, parked: Parked) -> None:
         """Its events are on Kafka."""
-        self._facts.drop(f"{PREFIX}{parked.customer_id}")
+        self._facts.drop(f"{Fact.PARKED}{parked.customer_id}")
         del self._parked[parked.customer_id]
         logger.info("Customer %d is parked no more", parked.customer_id, extra={"action": "unparked"})
 
 
 def parked(facts: Facts) -> list[Parked]:
     """Everybody who is parked."""
-    return [Parked(**orjson.loads(value)) for value in facts.all(PREFIX).values()]
+    return [Parked(**orjson.loads(value)) for value in facts.all(Fact.PARKED).values()]
 
 
 def history_from(customers: CustomerStore, customer_id: int, version: int) -> list[CustomerEvent]:

@@ -22,6 +22,7 @@ from ..domain.events import headers, snapshot
 from ..errors import Stopped, TemporaryError
 from ..kafka.client import Publisher, Record, admin, partition_of
 from ..ports.contents import Row
+from ..ports.facts import Fact
 from ..ports.store import Store
 from ..runtime.loop import Stop
 from ..stores.common.batches import batches
@@ -31,7 +32,6 @@ logger = logging.getLogger(__name__)
 
 _PAGE = 1000
 _ACTOR = "custsvc replay"
-_PROGRESS = "replay"
 # Seconds that the relay gets to bring what changed under our hands.
 _PATIENCE = 10.0
 
@@ -98,7 +98,7 @@ class Replay:
             self._remember(selection, page[-1].id)
             self._progress(len(page))
             self._hold_back(len(page), started)
-        self._store.facts.drop(_PROGRESS)
+        self._store.facts.drop(Fact.REPLAY)
         return done
 
     def send(self, ids: Sequence[int]) -> Replayed:
@@ -119,21 +119,21 @@ class Replay:
         return sum(len(page) for page in self._pages(selection, self._resume(selection)))
 
     def _resume(self, selection: Selection) -> int:
-        known = orjson.loads(self._store.facts.get(_PROGRESS) or "{}")
+        known = orjson.loads(self._store.facts.get(Fact.REPLAY) or "{}")
         return int(known["after"]) if known.get("selection") == selection.name else 0
 
     def _remember(self, selection: Selection, after: int) -> None:
         progress = {"selection": selection.name, "after": after}
-        self._store.facts.put(_PROGRESS, orjson.dumps(progress).decode())
+        self._store.facts.put(Fact.REPLAY, orjson.dumps(progress).decode())
 
     def _pages(self, selection: Selection, after: int) -> Iterator[Sequence[Row]]:
         size = max(1, min(_PAGE, int(self._rate))) if self._rate else _PAGE
         if selection.ids is not None:
             for ids in batches(sorted(i for i in selection.ids if i > after), size):
-                if rows := self._store.replica.rows(ids):
+                if rows := self._store.contents.rows(ids):
                     yield rows
             return
-        while rows := self._store.replica.scan(after, size):
+        while rows := self._store.contents.scan(after, size):
             after = rows[-1].id
             if wanted := [row for row in rows if _is_since(row, selection.since)]:
                 yield wanted
@@ -167,13 +167,13 @@ class Replay:
         stands still, and will send it again after ours.
         """
         before = {row.id: row.version for row in sent}
-        changed = [row for row in self._store.replica.rows(list(before)) if row.version > before[row.id]]
+        changed = [row for row in self._store.contents.rows(list(before)) if row.version > before[row.id]]
         overtaken = self._sendable(changed)
         deadline = time.monotonic() + _PATIENCE
         while len(overtaken) < len(changed) and time.monotonic() < deadline:
             self._stop.wait(0.05)
             self._check_stop()
-            newest = {row.id: row.version for row in self._store.replica.rows([row.id for row in changed])}
+            newest = {row.id: row.version for row in self._store.contents.rows([row.id for row in changed])}
             changed = [row for row in changed if newest.get(row.id) == row.version]
             overtaken = self._sendable(changed)
         return overtaken

@@ -177,7 +177,7 @@ class Resend:
     def _rows(self) -> Iterator[Sequence[Row]]:
         """All customers of the source, a page at a time. Raises TemporaryError when another relay leads."""
         after = 0
-        while rows := self._store.replica.scan(after, _PAGE):
+        while rows := self._store.contents.scan(after, _PAGE):
             self._still_leading()
             if self._stop.asked():
                 raise TemporaryError("stopped while comparing the topic", dependency="kafka")

@@ -103,7 +103,7 @@ def _events(messages: Iterable[Any]) -> Iterable[ReceivedEvent]:
 
 def _compare(store: Store, sent: Mapping[int, Sent]) -> tuple[list[int], list[int]]:
     """Those whose version on the topic the source does not have, and those it does not have at all."""
-    rows = {row.id: row for row in store.replica.rows(list(sent))}
+    rows = {row.id: row for row in store.contents.rows(list(sent))}
     known = store.outbox.events([(i, each.version) for i, each in sent.items()])
     behind = []
     for customer_id, each in sent.items():

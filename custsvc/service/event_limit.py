@@ -6,9 +6,8 @@ import time
 
 from ..domain.events import EVENT_LIMIT
 from ..errors import TemporaryError
-from ..ports.store import Facts
+from ..ports.facts import Fact, Facts
 
-FACT = "event-limit"
 # What the broker counts besides the value: key, headers, and what is around a batch.
 AROUND = 800
 # Seconds that an answer is good for.
@@ -27,7 +26,7 @@ class EventLimit:
         if time.monotonic() - self._asked > _GOOD:
             self._asked = time.monotonic()
             try:
-                known = self._facts.get(FACT)
+                known = self._facts.get(Fact.EVENT_LIMIT)
             except TemporaryError:
                 return self._limit
             self._limit = int(known) - AROUND if known else EVENT_LIMIT

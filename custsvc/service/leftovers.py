@@ -13,12 +13,11 @@ from typing import Final
 import orjson
 
 from ..ports.customers import CustomerStore
+from ..ports.facts import Fact, Facts
 from ..ports.ledger import Recipients
-from ..ports.store import Facts
 
 # Facts that hold what people uploaded, and what was told about it.
-UPLOADS: Final = ("page.upload.", "page.part.", "page.job.", "page.once.")
-_ERASED_AT: Final = "erased.at"
+UPLOADS: Final = (Fact.UPLOAD, Fact.UPLOAD_PART, Fact.JOB, Fact.JOB_ONCE)
 _PAGE: Final = 100
 
 
@@ -36,7 +35,7 @@ class Leftovers:
         Nobody can tell whom a file names, which may be of any kind and half read. So all files and reports
         that are there go: they are kept for a day only, to be imported, and can be uploaded again.
         """
-        self._facts.put(_ERASED_AT, repr(time.time()))
+        self._facts.put(Fact.ERASED_AT, repr(time.time()))
         for prefix in UPLOADS:
             self._facts.drop_all(prefix)
         forget_addresses(self._recipients, self._addresses_of_nobody_else(customer_id))
@@ -74,4 +73,4 @@ def forget_addresses(recipients: Recipients, addresses: Iterable[str]) -> None:
 
 def erased_since(facts: Facts, moment: float) -> bool:
     """Whether anybody was erased after `moment`, in seconds since 1970: reports of then say nothing."""
-    return float(facts.get(_ERASED_AT) or 0) >= moment
+    return float(facts.get(Fact.ERASED_AT) or 0) >= moment

@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 
 from ..errors import CustsvcError
-from ..ports.store import Facts
+from ..ports.facts import Fact, Facts
 from ..service.leftovers import erased_since
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class Jobs:
         One that failed, or whose process died, is to be started again: it must be able to go on.
         """
         mine = secrets.token_hex(8)
-        job_id = self._facts.keep(f"page.once.{name}", mine)
+        job_id = self._facts.keep(f"{Fact.JOB_ONCE}{name}", mine)
         if job_id == mine:
             return mine, True
         deadline = time.monotonic() + _STARTS_WITHIN
@@ -73,13 +73,13 @@ class Jobs:
             **about,
         }
         self._put(job)
-        self._facts.put(f"page.last.{kind}", job_id)
+        self._facts.put(f"{Fact.LAST_JOB}{kind}", job_id)
         threading.Thread(target=self._run, args=(job, work), name=kind, daemon=True).start()
         return job_id
 
     def find(self, job_id: str) -> dict[str, Any] | None:
         """The job as it stands. One whose process died is `lost`."""
-        text = self._facts.get(f"page.job.{job_id}") if job_id.isalnum() else None
+        text = self._facts.get(f"{Fact.JOB}{job_id}") if job_id.isalnum() else None
         if text is None:
             return None
         job: dict[str, Any] = orjson.loads(text)
@@ -89,7 +89,7 @@ class Jobs:
 
     def last(self, kind: str) -> dict[str, Any] | None:
         """The job of this kind that was started last."""
-        job_id = self._facts.get(f"page.last.{kind}")
+        job_id = self._facts.get(f"{Fact.LAST_JOB}{kind}")
         return self.find(job_id) if job_id else None
 
     def _run(self, job: dict[str, Any], work: Callable[[Progress], dict[str, Any]]) -> None:
@@ -120,14 +120,14 @@ class Jobs:
 
     def purge(self) -> None:
         """Forget jobs of yesterday, but for the last of each kind that names no customer."""
-        last = self._facts.all("page.last.")
-        kept = {job_id for name, job_id in last.items() if name.removeprefix("page.last.") not in _NAMING}
-        for name, text in self._facts.all("page.job.").items():
+        last = self._facts.all(Fact.LAST_JOB)
+        kept = {job_id for name, job_id in last.items() if name.removeprefix(Fact.LAST_JOB) not in _NAMING}
+        for name, text in self._facts.all(Fact.JOB).items():
             job: dict[str, Any] = orjson.loads(text)
             if job["id"] not in kept and time.time() - job["beat"] > _KEPT:
                 self._facts.drop(name)
-                self._facts.drop(f"page.once.{job['id']}")
+                self._facts.drop(f"{Fact.JOB_ONCE}{job['id']}")
 
     def _put(self, job: dict[str, Any]) -> None:
         job["beat"] = time.time()
-        self._facts.put(f"page.job.{job['id']}", orjson.dumps(job).decode())
+        self._facts.put(f"{Fact.JOB}{job['id']}", orjson.dumps(job).decode())

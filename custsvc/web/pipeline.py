@@ -143,7 +143,7 @@ def _version_in_copy(customer_id: int) -> int | None:
     if not _has_copy():
         return None
     with open_store(services().settings, services().settings.other_backend) as copy:
-        rows = copy.replica.rows([customer_id])
+        rows = copy.contents.rows([customer_id])
     return rows[0].version if rows else None
 
 
@@ -178,7 +178,7 @@ def start_verify() -> Any:
                 open_store(settings, settings.other_backend) as copy,
                 pipeline(settings, source, copy) as way,
             ):
-                report = verify(source.replica, copy.replica, way, progress=told)
+                report = verify(source.contents, copy.contents, way, progress=told)
                 remember(source.facts, copy.name, report)
                 return _result(report)
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from ..ports.store import Facts
+from ..ports.facts import Fact, Facts
 from ..transfer.rows import Format
 
 # A fact is a short text; a file is many of them.
@@ -42,24 +42,24 @@ class Uploads:
         parts = [content[start : start + _PART] for start in range(0, len(content), _PART)]
         upload = Upload(upload_id, name, fmt, len(content), len(parts), time.time())
         # First, so that parts are found and purged also where this process dies among them.
-        self._facts.put(f"page.upload.{upload_id}", orjson.dumps(asdict(upload)).decode())
+        self._facts.put(f"{Fact.UPLOAD}{upload_id}", orjson.dumps(asdict(upload)).decode())
         for number, part in enumerate(parts):
-            self._facts.put(f"page.part.{upload_id}.{number}", base64.b64encode(part).decode())
+            self._facts.put(f"{Fact.UPLOAD_PART}{upload_id}.{number}", base64.b64encode(part).decode())
         return upload
 
     def find(self, upload_id: str) -> Upload | None:
-        text = self._facts.get(f"page.upload.{upload_id}") if upload_id.isalnum() else None
+        text = self._facts.get(f"{Fact.UPLOAD}{upload_id}") if upload_id.isalnum() else None
         return Upload(**orjson.loads(text)) if text else None
 
     def content(self, upload: Upload) -> bytes:
         """All of the file."""
-        names = (f"page.part.{upload.id}.{number}" for number in range(upload.parts))
+        names = (f"{Fact.UPLOAD_PART}{upload.id}.{number}" for number in range(upload.parts))
         return b"".join(base64.b64decode(self._facts.get(name) or "") for name in names)
 
     def purge(self) -> None:
         """Forget what is older than a day."""
-        for name, text in self._facts.all("page.upload.").items():
+        for name, text in self._facts.all(Fact.UPLOAD).items():
             upload: dict[str, Any] = orjson.loads(text)
             if time.time() - upload["at"] > _KEPT:
-                self._facts.drop_all(f"page.part.{upload['id']}.")
+                self._facts.drop_all(f"{Fact.UPLOAD_PART}{upload['id']}.")
                 self._facts.drop(name)

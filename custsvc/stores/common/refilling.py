@@ -8,9 +8,8 @@ from typing import Final
 
 from ...domain.fold import VERSION
 from ...ports.customers import CustomerFilter
-from ...ports.store import Facts
+from ...ports.facts import Fact, Facts
 
-FACT: Final = "terms_version"
 _LOOK_EVERY: Final = 2.0
 
 
@@ -25,7 +24,7 @@ class Refilling:
     def is_over(self) -> bool:
         """Whether no customer has terms or a key of an earlier version. Once it is over it stays so."""
         if not self._is_done and time.monotonic() - self._looked > _LOOK_EVERY:
-            self._is_done = self._facts.get(FACT) == str(VERSION)
+            self._is_done = self._facts.get(Fact.TERMS_VERSION) == str(VERSION)
             # Not before: who asks meanwhile must not take what is not known for what is not so.
             self._looked = time.monotonic()
         return self._is_done
@@ -41,5 +40,5 @@ class Refilling:
     def note(self) -> None:
         """All are of this version."""
         if not self.is_over():
-            self._facts.put(FACT, str(VERSION))
+            self._facts.put(Fact.TERMS_VERSION, str(VERSION))
             self._is_done = True

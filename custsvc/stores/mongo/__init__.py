@@ -6,6 +6,7 @@ import datetime as dt
 import secrets
 from typing import Literal
 
+from ...ports.facts import Fact
 from ...ports.rights import RoleName
 from ...ports.store import Growth, Link
 from ...ports.waiting import Waiting
@@ -14,6 +15,7 @@ from . import growth, rights
 from .accounts import MongoSessions, MongoUsers
 from .answers import MongoAnswers
 from .connection import Connection
+from .contents import MongoContents
 from .customers import MongoCustomers
 from .facts import MongoFacts
 from .keys import MongoKeys
@@ -35,6 +37,7 @@ class MongoStore:
         self.answers = MongoAnswers(self._connection)
         self.customers = MongoCustomers(self._connection, self.answers)
         self.outbox = MongoOutbox(self._connection)
+        self.contents = MongoContents(self._connection)
         self.replica = MongoReplica(self._connection)
         self.ledger = MongoLedger(self._connection)
         self.recipients = MongoRecipients(self._connection)
@@ -67,12 +70,12 @@ class MongoStore:
         self._connection.check()
         # MongoDB makes a collection on the first write to it, but not its indexes.
         require_schema(self._connection)
-        is_role = self._connection.keep("role", role)
+        is_role = self._connection.keep(Fact.ROLE, role)
         if is_role != role:
             raise wrong_role(self.name, is_role)
 
     def secret(self) -> bytes:
-        return bytes.fromhex(self._connection.keep("secret", secrets.token_hex(32)))
+        return bytes.fromhex(self._connection.keep(Fact.SECRET, secrets.token_hex(32)))
 
     def ping(self, *, writing: bool = False) -> None:
         self._connection.check(writing=writing)

@@ -26,6 +26,7 @@ from pymongo.errors import OperationFailure
 
 from ...domain.events import CustomerEvent
 from ...errors import TemporaryError
+from ...ports.facts import Fact
 from ...ports.outbox import Batch, Depth, Known, Sent
 from ...runtime import crash
 from ..common.batches import batches
@@ -80,7 +81,7 @@ class MongoOutbox:
 
     @contextmanager
     def lead(self) -> Iterator[bool]:
-        lease = Lease(self._connection, "custsvc_meta", "outbox", _LEASE)
+        lease = Lease(self._connection, "custsvc_meta", Fact.OUTBOX_LEASE, _LEASE)
         with lease.held() as leading:
             self._lease = lease if leading else None
             try:
@@ -197,7 +198,7 @@ class MongoOutbox:
         if not self._source:
             # Kept, as an account may be allowed less than the one before: its database is the same.
             system = self._replica_set()
-            kept = self._connection.keep("source", system or uuid.uuid4().hex)
+            kept = self._connection.keep(Fact.SOURCE, system or uuid.uuid4().hex)
             name = system if len(kept) == len(system) else kept
             self._source = f"urn:custsvc:mongo:{name}:{self._connection.database.name}"
         return self._source

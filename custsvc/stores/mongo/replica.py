@@ -20,6 +20,7 @@ from pymongo.database import Database
 from ...domain.events import ReceivedEvent, newest
 from ...errors import Superseded, TemporaryError
 from ...ports.contents import Applied, Positions
+from ...ports.facts import Fact
 from ...runtime import crash
 from . import shadow
 from .connection import BULK_TIMEOUT, Connection, Document, make_collection, translated
@@ -76,7 +77,7 @@ class MongoReplica(MongoContents):
 
     def _now(self, session: ClientSession | None = None) -> str:
         """How often the copy was filled anew, or that it just is."""
-        found = self._meta.find_one({"_id": shadow.GENERATION}, session=session)
+        found = self._meta.find_one({"_id": Fact.GENERATION}, session=session)
         return str(found["value"]) if found else "0"
 
     def rebuilding(self) -> AbstractContextManager[bool]:

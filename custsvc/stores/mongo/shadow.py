@@ -17,13 +17,12 @@ from typing import Any, Final
 from pymongo.client_session import ClientSession
 from pymongo.errors import OperationFailure
 
+from ...ports.facts import Fact
 from ...runtime import crash
 from .connection import Connection
 from .lease import Lease
 
 PREFIX: Final = "shadow:"
-GENERATION: Final = "generation"
-_SHADOW = "shadow"
 _SWAPPING = "swapping "
 _LEASE = 3.0
 _NO_SUCH_COLLECTION = 26
@@ -34,7 +33,7 @@ def alone(connection: Connection) -> Iterator[bool]:
     """Whether nobody else fills a shadow of this copy; the lock ends with the block, or after the process."""
     deadline = time.monotonic() + _LEASE + 1
     while True:
-        with Lease(connection, "custsvc_meta", "rebuild_lease", _LEASE).held() as ours:
+        with Lease(connection, "custsvc_meta", Fact.REBUILD_LEASE, _LEASE).held() as ours:
             # That of a process which was killed ends soon.
             if ours or time.monotonic() > deadline:
                 yield ours
@@ -46,7 +45,7 @@ def make(connection: Connection) -> str:
     """The shadow, as it was left, with the copy's indexes; its name."""
     # A swap that was cut off has its shadow still.
     finish(connection)
-    name = connection.keep(_SHADOW, f"customer_shadow_{uuid.uuid4().hex[:8]}")
+    name = connection.keep(Fact.SHADOW, f"customer_shadow_{uuid.uuid4().hex[:8]}")
     _copy_indexes(connection, name)
     return name
 
@@ -63,10 +62,10 @@ def drop(connection: Connection) -> None:
     finish(connection)
     meta = connection["custsvc_meta"]
     with connection.translated():
-        if found := meta.find_one({"_id": _SHADOW}):
+        if found := meta.find_one({"_id": Fact.SHADOW}):
             connection[str(found["value"])].drop()
         connection["position"].delete_many({"_id.topic": {"$regex": "^" + PREFIX}})
-        meta.delete_one({"_id": _SHADOW})
+        meta.delete_one({"_id": Fact.SHADOW})
 
 
 def hold(connection: Connection, seconds: float) -> None:
@@ -78,7 +77,7 @@ def hold(connection: Connection, seconds: float) -> None:
     after = {"$toString": {"$add": [{"$toLong": {"$ifNull": ["$value", "0"]}}, 1]}}
     with connection.translated():
         connection["custsvc_meta"].update_one(
-            {"_id": GENERATION}, [{"$set": {"value": after, "until": _until(seconds)}}], upsert=True
+            {"_id": Fact.GENERATION}, [{"$set": {"value": after, "until": _until(seconds)}}], upsert=True
         )
 
 
@@ -92,7 +91,7 @@ def is_held(connection: Connection) -> bool:
         return connection["custsvc_meta"].find_one(_HELD) is not None
 
 
-_HELD: Final[dict[str, Any]] = {"_id": GENERATION, "$expr": {"$gt": ["$until", "$$NOW"]}}
+_HELD: Final[dict[str, Any]] = {"_id": Fact.GENERATION, "$expr": {"$gt": ["$until", "$$NOW"]}}
 
 
 def swap(connection: Connection, topic: str, *, anyway: bool) -> bool:
@@ -102,7 +101,7 @@ def swap(connection: Connection, topic: str, *, anyway: bool) -> bool:
     """
     meta = connection["custsvc_meta"]
     with connection.translated():
-        held, shadow = meta.find_one(_HELD), meta.find_one({"_id": _SHADOW})
+        held, shadow = meta.find_one(_HELD), meta.find_one({"_id": Fact.SHADOW})
         if held is None or shadow is None:
             return False
         live, filled = positions(connection, topic), positions(connection, PREFIX + topic)
@@ -126,7 +125,7 @@ def swap(connection: Connection, topic: str, *, anyway: bool) -> bool:
 def finish(connection: Connection) -> None:
     """Do what is left of a swap that has begun; nothing where none has."""
     with connection.translated():
-        found = connection["custsvc_meta"].find_one({"_id": GENERATION})
+        found = connection["custsvc_meta"].find_one({"_id": Fact.GENERATION})
         if found is None or not str(found["value"]).startswith(_SWAPPING):
             return
         mark = str(found["value"])
@@ -143,7 +142,7 @@ def finish(connection: Connection) -> None:
 
 def _move_positions(connection: Connection, mark: str, topic: str, session: ClientSession) -> None:
     meta, places = connection["custsvc_meta"], connection["position"]
-    found = meta.find_one({"_id": GENERATION, "value": mark}, session=session)
+    found = meta.find_one({"_id": Fact.GENERATION, "value": mark}, session=session)
     if found is None:
         return
     filled = list(places.find({"_id.topic": PREFIX + topic}, session=session))
@@ -151,9 +150,9 @@ def _move_positions(connection: Connection, mark: str, topic: str, session: Clie
     if filled:
         moved = [{**each, "_id": {**each["_id"], "topic": topic}} for each in filled]
         places.insert_many(moved, session=session)
-    meta.delete_one({"_id": _SHADOW}, session=session)
+    meta.delete_one({"_id": Fact.SHADOW}, session=session)
     after = {"$set": {"value": str(int(found["before"]) + 1)}, "$unset": {"until": "", "before": ""}}
-    meta.update_one({"_id": GENERATION}, after, session=session)
+    meta.update_one({"_id": Fact.GENERATION}, after, session=session)
 
 
 def positions(connection: Connection, topic: str) -> dict[int, int]:

@@ -6,6 +6,7 @@ import secrets
 from typing import Literal
 
 from ...errors import TemporaryError
+from ...ports.facts import Fact
 from ...ports.rights import RoleName
 from ...ports.store import Growth, Link
 from ...ports.waiting import Waiting
@@ -14,6 +15,7 @@ from . import growth, rights
 from .accounts import PostgresSessions, PostgresUsers
 from .answers import PostgresAnswers
 from .connection import Connections
+from .contents import PostgresContents
 from .customers import PostgresCustomers
 from .facts import PostgresFacts
 from .keys import PostgresKeys
@@ -33,6 +35,7 @@ class PostgresStore:
         self._connections = Connections(url, schema)
         self.customers = PostgresCustomers(self._connections)
         self.outbox = PostgresOutbox(self._connections)
+        self.contents = PostgresContents(self._connections)
         self.replica = PostgresReplica(self._connections)
         self.ledger = PostgresLedger(self._connections)
         self.recipients = PostgresRecipients(self._connections)
@@ -64,12 +67,12 @@ class PostgresStore:
         return float(now)
 
     def claim_role(self, role: Literal["source", "copy"]) -> None:
-        is_role = self.facts.keep("role", role)
+        is_role = self.facts.keep(Fact.ROLE, role)
         if is_role != role:
             raise wrong_role(self.name, is_role)
 
     def secret(self) -> bytes:
-        return bytes.fromhex(self.facts.keep("secret", secrets.token_hex(32)))
+        return bytes.fromhex(self.facts.keep(Fact.SECRET, secrets.token_hex(32)))
 
     def ping(self, *, writing: bool = False) -> None:
         with self._connections.cursor() as cursor:

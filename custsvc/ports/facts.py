@@ -1,0 +1,63 @@
+"""The port of facts: short texts about one database as a whole, by name; and all their names."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+
+class Fact:
+    """The names of facts; docs/architecture.md says who writes and reads each, and what for.
+
+    One that ends in `:` or `.` begins a name: a topic, a copy, a customer or another id follows.
+    """
+
+    ROLE: Final = "role"
+    SECRET: Final = "secret"  # noqa: S105 - a name
+    SOURCE: Final = "source"
+    COPY: Final = "copy"
+    COPY_OF: Final = "copy-of"
+    COPY_TOPIC: Final = "copy-topic:"
+    COPY_LOST: Final = "copy-lost:"
+    REBUILD: Final = "rebuild"
+    HOLD: Final = "hold"
+    GENERATION: Final = "generation"
+    SHADOW: Final = "shadow"
+    TOPIC: Final = "topic:"
+    RESYNCED: Final = "resynced:"
+    ACKNOWLEDGED: Final = "acknowledged:"
+    TOPIC_LOSS: Final = "topic-loss:"
+    EVENT_LIMIT: Final = "event-limit"
+    PARKED: Final = "parked:"
+    REPLAY: Final = "replay"
+    VERIFY: Final = "verify:"
+    TERMS_VERSION: Final = "terms_version"
+    ERASED_AT: Final = "erased.at"
+    UPLOAD: Final = "page.upload."
+    UPLOAD_PART: Final = "page.part."
+    JOB: Final = "page.job."
+    LAST_JOB: Final = "page.last."
+    JOB_ONCE: Final = "page.once."
+    OUTBOX_LEASE: Final = "outbox"
+    REBUILD_LEASE: Final = "rebuild_lease"
+
+
+class Facts(Protocol):
+    """Short texts about this database as a whole, by name."""
+
+    def get(self, name: str) -> str | None:
+        """The fact, or None."""
+
+    def keep(self, name: str, value: str) -> str:
+        """The fact, made `value` where there was none: whoever comes first decides."""
+
+    def put(self, name: str, value: str) -> None:
+        """Set the fact. Durable when it returns."""
+
+    def drop(self, name: str) -> None:
+        """Forget the fact."""
+
+    def drop_all(self, prefix: str) -> int:
+        """Forget the facts whose name begins so; returns how many."""
+
+    def all(self, prefix: str) -> dict[str, str]:
+        """The facts whose name begins so."""
