@@ -17,7 +17,7 @@ from ..http.guard import address_of
 from ..http.resource import Services
 from ..notify.channels.unsubscribe import PATH, BadLink, UnsubscribeLinks
 from ..ports.accounts import Role
-from ..ports.ledger import EVERY_RULE
+from ..ports.recipients import EVERY_RULE
 
 _POLICY: Final = "default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 _HEADERS: Final = {

@@ -30,8 +30,9 @@ from ..errors import (
     TemporaryError,
 )
 from ..kafka import client as kafka
-from ..ports.contents import Replica, Row
+from ..ports.contents import Row
 from ..ports.facts import Fact
+from ..ports.replica import Replica
 from ..ports.store import Store
 from ..runtime import crash
 from ..runtime.loop import Stop

@@ -39,8 +39,8 @@ from ..kafka import client as kafka
 from ..kafka.client import Publisher, Record
 from ..kafka.consume import Consuming, Offsets, coordinates
 from ..kafka.tail import places_of
-from ..ports.contents import Applied, Positions, Replica
 from ..ports.facts import Fact
+from ..ports.replica import Applied, Positions, Replica
 from ..ports.store import Store
 from ..runtime import crash, metrics
 from ..runtime.loop import Stop

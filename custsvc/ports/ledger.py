@@ -1,4 +1,4 @@
-"""The port of the ledger: notifications, how far each is, what every attempt brought, who wants none.
+"""The port of the ledger: notifications, how far each is, and what every attempt brought.
 
 These docstrings are the contract of both backends. The words for states that they and the senders share are
 here too, and how far a claim looks, so that they cannot differ.
@@ -293,45 +293,3 @@ class Ledger(Protocol):
 
         Returns how many, at most `limit`; unknown ones stay until a person settles them.
         """
-
-
-SuppressionReason = Literal["bounce", "unsubscribe", "complaint", "manual"]
-EVERY_RULE: Final = "*"
-
-
-@dataclass(frozen=True, slots=True)
-class Suppression:
-    """An address that gets no mail, why, and until when (None: for good)."""
-
-    address: str
-    reason: str
-    detail: str | None = None
-    created_on: dt.datetime | None = None
-    expires_on: dt.datetime | None = None
-
-
-class Recipients(Protocol):
-    """Who gets no mail: addresses that are suppressed, and what customers do not want."""
-
-    def suppress(
-        self, address: str, reason: str, *, detail: str | None = None, seconds: float | None = None
-    ) -> None:
-        """Send nothing to this address any more, for `seconds` or for good.
-
-        One that is suppressed already keeps the longer time; a later reason takes the place of the earlier.
-        """
-
-    def allow(self, address: str) -> bool:
-        """Take an address off the list; False where it was not on it."""
-
-    def suppressed(self, addresses: Sequence[str]) -> dict[str, Suppression]:
-        """Those of these addresses that are suppressed now."""
-
-    def suppressions(self, limit: int = 1000) -> list[Suppression]:
-        """All that are suppressed now, the newest first."""
-
-    def set_wanted(self, customer_id: int, rule: str, wanted: bool) -> None:
-        """Keep whether a customer wants the mails of a rule, or of EVERY_RULE."""
-
-    def unwanted(self, customer_ids: Sequence[int]) -> dict[int, set[str]]:
-        """The rules that these customers do not want; those who want all are left out."""

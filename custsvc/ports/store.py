@@ -10,11 +10,14 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, Protocol
 
 from .accounts import Keys, Sessions, Users
-from .contents import Contents, Replica
-from .customers import Answers, CustomerStore
+from .answers import Answers
+from .contents import Contents
+from .customers import CustomerStore
 from .facts import Facts
-from .ledger import Ledger, Recipients
+from .ledger import Ledger
 from .outbox import Outbox
+from .recipients import Recipients
+from .replica import Replica
 from .rights import RoleName
 from .waiting import Waiting
 

@@ -16,7 +16,8 @@ from typing import Any, Final, Literal
 from ..domain.customers import INT64_MAX, Stored, canonical_fields, merge_patch
 from ..domain.events import Change
 from ..errors import Conflict, CustsvcError, FieldError, TemporaryError, ValidationError, VersionConflict
-from ..ports.customers import Answer, CustomerStore
+from ..ports.answers import Answer
+from ..ports.customers import CustomerStore
 from .changes import Caller, Changes, expected
 
 OPERATIONS_MAX: Final = 1000

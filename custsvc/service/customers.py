@@ -25,7 +25,8 @@ from ..errors import (
     ValidationError,
     VersionConflict,
 )
-from ..ports.customers import Answer, Answers, CustomerStore
+from ..ports.answers import Answer, Answers
+from ..ports.customers import CustomerStore
 from ..runtime import crash
 from .batch import Batch, BatchResult, Operation
 from .changes import Caller, Changes, expected

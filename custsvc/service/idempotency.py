@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 import orjson
 
 from ..errors import CustsvcError, InFlight, KeyMismatch, TemporaryError
-from ..ports.customers import Answer, Answers
+from ..ports.answers import Answer, Answers
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ import orjson
 
 from ..ports.customers import CustomerStore
 from ..ports.facts import Fact, Facts
-from ..ports.ledger import Recipients
+from ..ports.recipients import Recipients
 
 # Facts that hold what people uploaded, and what was told about it.
 UPLOADS: Final = (Fact.UPLOAD, Fact.UPLOAD_PART, Fact.JOB, Fact.JOB_ONCE)

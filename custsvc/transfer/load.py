@@ -22,7 +22,8 @@ import orjson
 from ..domain.customers import Customer, Fields, utc_now
 from ..domain.events import Change, new_change
 from ..errors import Conflict, CustsvcError, ExitCode, KeyMismatch, KeyTaken, VersionConflict
-from ..ports.customers import Answer, Answers, CustomerStore
+from ..ports.answers import Answer, Answers
+from ..ports.customers import CustomerStore
 from ..service.customers import Caller
 from ..service.idempotency import Keyed
 from .meaning import Meaning

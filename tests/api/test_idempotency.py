@@ -12,7 +12,8 @@ from flask import Flask
 
 from custsvc.accounts.keys import new_key
 from custsvc.domain.customers import utc_now
-from custsvc.ports.customers import Answer, CustomerFilter
+from custsvc.ports.answers import Answer
+from custsvc.ports.customers import CustomerFilter
 from custsvc.ports.store import Store
 from tests.sizes import sizes
 

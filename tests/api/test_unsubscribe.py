@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Flask
 
 from custsvc.notify.channels.unsubscribe import UnsubscribeLinks
-from custsvc.ports.ledger import EVERY_RULE
+from custsvc.ports.recipients import EVERY_RULE
 from custsvc.ports.store import Store
 
 from .conftest import Client

@@ -12,7 +12,7 @@ import pytest
 
 from custsvc.domain.events import ReceivedEvent
 from custsvc.errors import TemporaryError
-from custsvc.ports.contents import Applied, Positions, Replica
+from custsvc.ports.replica import Applied, Positions, Replica
 from custsvc.transfer.seed import seed_customers
 from tests.chaos import checker
 from tests.chaos.conftest import OPTIONS, Line

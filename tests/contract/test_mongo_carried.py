@@ -17,7 +17,7 @@ from pymongo.collection import Collection
 from custsvc.domain.events import CustomerEvent
 from custsvc.errors import VersionConflict
 from custsvc.local.process import wait_until
-from custsvc.ports.customers import Answer
+from custsvc.ports.answers import Answer
 from custsvc.ports.outbox import Batch
 from custsvc.ports.store import Store
 from custsvc.stores.mongo import carried

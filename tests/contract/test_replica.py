@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from custsvc.domain.customers import INT64_MAX
 from custsvc.domain.events import ReceivedEvent, decode
-from custsvc.ports.contents import Applied, Row
+from custsvc.ports.contents import Row
 from custsvc.ports.customers import CustomerFilter, CustomerQuery
+from custsvc.ports.replica import Applied
 from custsvc.ports.store import Store
 from tests.sizes import sizes
 

@@ -16,7 +16,7 @@ from custsvc.copies.replicate import Replicate
 from custsvc.domain.customers import Fields
 from custsvc.kafka import client as kafka
 from custsvc.kafka.client import Publisher
-from custsvc.ports.contents import Replica
+from custsvc.ports.replica import Replica
 from custsvc.ports.store import Store
 from custsvc.relay.relay import Relay
 from custsvc.runtime.loop import Stop

@@ -14,7 +14,8 @@ from custsvc.domain.events import Change, ReceivedEvent, new_change
 from custsvc.errors import NewerSchema, PositionLost, TemporaryError, TooManyBadRecords
 from custsvc.kafka import client as kafka
 from custsvc.kafka.client import Record
-from custsvc.ports.contents import Applied, Positions, Replica, Row
+from custsvc.ports.contents import Row
+from custsvc.ports.replica import Applied, Positions, Replica
 from custsvc.ports.store import Store
 from custsvc.runtime.loop import Stop
 from tests.sizes import sizes

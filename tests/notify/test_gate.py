@@ -14,7 +14,8 @@ from custsvc.notify.channels.refusal import is_gone
 from custsvc.notify.sending.gate import Gate, Limits
 from custsvc.notify.sending.journal import Journal
 from custsvc.notify.sending.sender import Sender
-from custsvc.ports.ledger import EVERY_RULE, Advanced, Ledger, Notification, Settlement
+from custsvc.ports.ledger import Advanced, Ledger, Notification, Settlement
+from custsvc.ports.recipients import EVERY_RULE
 from custsvc.ports.store import Store
 from custsvc.runtime.loop import Stop
 from tests.conftest import Backdoor

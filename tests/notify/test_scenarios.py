@@ -20,7 +20,8 @@ import pytest
 from custsvc.config import Settings
 from custsvc.kafka.client import Publisher
 from custsvc.notify.channels.unsubscribe import UnsubscribeLinks
-from custsvc.ports.ledger import EVERY_RULE, Ledger
+from custsvc.ports.ledger import Ledger
+from custsvc.ports.recipients import EVERY_RULE
 from custsvc.ports.store import Store
 from tests.conftest import Backdoor
 from tests.notify.conftest import Sink, late, mail

@@ -21,7 +21,8 @@ from ...errors import BadEvent, NewerSchema
 from ...kafka.client import Publisher, Record
 from ...kafka.consume import Consuming, Offsets, coordinates
 from ...kafka.record import place_of, sent_at
-from ...ports.ledger import Ledger, Notification, Recipients
+from ...ports.ledger import Ledger, Notification
+from ...ports.recipients import Recipients
 from ...runtime.loop import Stop
 from ..channels.unsubscribe import UnsubscribeLinks
 from ..rules.rules import Rules

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ...ports.ledger import Ledger, Recipients
+from ...ports.ledger import Ledger
+from ...ports.recipients import Recipients
 from ...service.leftovers import forget_addresses
 
 # The newest rows say which addresses a customer had, and whether others have them.

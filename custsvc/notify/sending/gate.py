@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from ...ports.ledger import EVERY_RULE, Ledger, Notification, Recipients, Settlement
+from ...ports.ledger import Ledger, Notification, Settlement
+from ...ports.recipients import EVERY_RULE, Recipients
 
 HOUR = 3600.0
 MINUTE = 60.0

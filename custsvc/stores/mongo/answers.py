@@ -10,7 +10,7 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from ...errors import KeyTaken
-from ...ports.customers import ANSWER_KEPT, Answer
+from ...ports.answers import ANSWER_KEPT, Answer
 from .connection import Connection, Document, make_collection
 
 _COLLECTION = "answer"

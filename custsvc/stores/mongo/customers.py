@@ -22,7 +22,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 from ...domain.customers import Stored
 from ...domain.events import Change
 from ...errors import VersionConflict
-from ...ports.customers import Answer
+from ...ports.answers import Answer
 from ...runtime import crash
 from . import carried
 from .answers import MongoAnswers

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from pymongo import DESCENDING
 
-from ...ports.ledger import Suppression, storable
+from ...ports.ledger import storable
+from ...ports.recipients import Suppression
 from .connection import Connection, Document
 
 # Compared with the server's clock, which also set the times.

@@ -19,8 +19,8 @@ from pymongo.database import Database
 
 from ...domain.events import ReceivedEvent, newest
 from ...errors import Superseded, TemporaryError
-from ...ports.contents import Applied, Positions
 from ...ports.facts import Fact
+from ...ports.replica import Applied, Positions
 from ...runtime import crash
 from . import shadow
 from .connection import BULK_TIMEOUT, Connection, Document, make_collection, translated

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg2
 
 from ...errors import KeyTaken
-from ...ports.customers import ANSWER_KEPT, Answer
+from ...ports.answers import ANSWER_KEPT, Answer
 from .connection import Connections, Statement
 
 _PRUNED_AT_ONCE = 5000

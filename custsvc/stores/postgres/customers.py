@@ -14,7 +14,7 @@ from psycopg2.extras import execute_values
 from ...domain.customers import Stored, format_time
 from ...domain.events import Change, CustomerEvent
 from ...errors import KeyTaken, VersionConflict
-from ...ports.customers import Answer
+from ...ports.answers import Answer
 from . import copying
 from .answers import ADD_ANSWER, answer_row, is_key_taken
 from .connection import ConnectionLost, Connections, Statement, temporary

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...ports.ledger import Suppression, storable
+from ...ports.ledger import storable
+from ...ports.recipients import Suppression
 from .connection import Connections
 
 _COLUMNS = "address, reason, detail, created_on, expires_on"

@@ -14,7 +14,7 @@ from psycopg2.extras import execute_values
 
 from ...domain.events import ReceivedEvent, newest
 from ...errors import Superseded, TemporaryError
-from ...ports.contents import Applied, Positions
+from ...ports.replica import Applied, Positions
 from ...runtime import crash
 from . import copying, shadow
 from .connection import Connections, refused, temporary
