@@ -165,10 +165,8 @@ class Advanced(NamedTuple):
     settled: set[str]
 
 
-class Ledger(Protocol):
-    """Notifications and how far each is. A row's state moves only for the holder of its current token."""
-
-    # -- queue ---------------------------------------------------------------------------------------------
+class MailQueue(Protocol):
+    """Notifications on their way: a row's state moves only for the holder of its current token."""
 
     def add(self, notifications: Sequence[Notification], grown: Sequence[Grown] = ()) -> int:
         """Queue those that are not there yet, by id; returns how many were new. Durable when it returns.
@@ -235,7 +233,9 @@ class Ledger(Protocol):
     def published(self, ids: Sequence[str]) -> None:
         """Their records on the failed topic are confirmed."""
 
-    # -- records -------------------------------------------------------------------------------------------
+
+class MailRecords(Protocol):
+    """What became of each notification, for people to look up, send again, give up or forget."""
 
     def counts(self, states: Sequence[str] = ()) -> dict[str, int]:
         """How many are in each state, or in each of these; a state without any is left out.
@@ -293,3 +293,7 @@ class Ledger(Protocol):
 
         Returns how many, at most `limit`; unknown ones stay until a person settles them.
         """
+
+
+class Ledger(MailQueue, MailRecords, Protocol):
+    """The notifications of a database: the queue of those on their way, and the records of all."""

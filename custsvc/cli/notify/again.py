@@ -12,7 +12,7 @@ from ..common import BackendOption, DataDirOption, go_ahead, say
 from .common import RuleOption, SinceOption, StateOption, checked_state, opened_ledger, time_of
 
 if TYPE_CHECKING:
-    from ...ports.ledger import Ledger, Notification
+    from ...ports.ledger import MailRecords, Notification
 
 _AT_ONCE = 500
 
@@ -82,7 +82,7 @@ def discard(
 
 
 def _chosen(
-    ledger: Ledger, ids: list[str] | None, state: str | None, rule: str | None, since: str | None
+    ledger: MailRecords, ids: list[str] | None, state: str | None, rule: str | None, since: str | None
 ) -> list[Notification]:
     from ...errors import NotFound
 

@@ -13,7 +13,7 @@ import typer
 from ..common import settings_for
 
 if TYPE_CHECKING:
-    from ...ports.ledger import Ledger
+    from ...ports.ledger import MailRecords
     from ...ports.store import Store
 
 RulesOption = Annotated[
@@ -43,8 +43,8 @@ def opened(backend: str | None, data_dir: Path | None) -> Iterator[Store]:
 
 
 @contextmanager
-def opened_ledger(backend: str | None, data_dir: Path | None) -> Iterator[Ledger]:
-    """The ledger of that database."""
+def opened_ledger(backend: str | None, data_dir: Path | None) -> Iterator[MailRecords]:
+    """The records of that database's ledger."""
     with opened(backend, data_dir) as store:
         yield store.ledger
 

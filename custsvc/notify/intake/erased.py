@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...ports.ledger import Ledger
+from ...ports.ledger import MailRecords
 from ...ports.recipients import Recipients
 from ...service.leftovers import forget_addresses
 
@@ -10,18 +10,18 @@ from ...service.leftovers import forget_addresses
 _LOOKED_AT = 1000
 
 
-def forget_customer(ledger: Ledger, recipients: Recipients | None, customer_id: int, version: int) -> int:
+def forget_customer(mails: MailRecords, recipients: Recipients | None, customer_id: int, version: int) -> int:
     """Blank the customer's rows below this version; returns in how many. It may be done again.
 
     Those rows say which addresses the customer had, so these leave the list of suppressed addresses first.
     """
     if recipients is not None:
-        mine = {row.recipient for row in ledger.recent(customer_id=customer_id, limit=_LOOKED_AT)}
-        forget_addresses(recipients, {each for each in mine if _is_of(ledger, each, customer_id)})
-    return ledger.forget(customer_id, version)
+        mine = {row.recipient for row in mails.recent(customer_id=customer_id, limit=_LOOKED_AT)}
+        forget_addresses(recipients, {each for each in mine if _is_of(mails, each, customer_id)})
+    return mails.forget(customer_id, version)
 
 
-def _is_of(ledger: Ledger, address: str, customer_id: int) -> bool:
+def _is_of(mails: MailRecords, address: str, customer_id: int) -> bool:
     """Whether all mails to this address were about this customer."""
-    rows = ledger.recent(recipient=address, limit=_LOOKED_AT)
+    rows = mails.recent(recipient=address, limit=_LOOKED_AT)
     return all(row.customer_id == customer_id for row in rows)

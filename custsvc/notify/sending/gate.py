@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from ...ports.ledger import Ledger, Notification, Settlement
+from ...ports.ledger import MailRecords, Notification, Settlement
 from ...ports.recipients import EVERY_RULE, Recipients
 
 HOUR = 3600.0
@@ -34,7 +34,7 @@ class Gate:
     """Decides about claimed mails."""
 
     def __init__(
-        self, ledger: Ledger, recipients: Recipients, limits: Limits, always: Collection[str] = ()
+        self, ledger: MailRecords, recipients: Recipients, limits: Limits, always: Collection[str] = ()
     ) -> None:
         """`always`: rules whose mails cannot be unsubscribed from."""
         self._ledger = ledger

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...domain.customers import format_time
-from ...ports.ledger import Attempt, Ledger, Notification
+from ...ports.ledger import Attempt, MailRecords, Notification
 
 
-def with_attempts(ledger: Ledger, notifications: Sequence[Notification]) -> list[dict[str, Any]]:
+def with_attempts(ledger: MailRecords, notifications: Sequence[Notification]) -> list[dict[str, Any]]:
     """These, each with its attempts; two queries, however many they are."""
     attempts = ledger.attempts([notification.id for notification in notifications])
     return [
