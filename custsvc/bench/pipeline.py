@@ -20,6 +20,7 @@ from ..config import BACKENDS, Backend, Settings
 from ..domain.customers import Customer, Stored, utc_now
 from ..domain.events import Change, new_change
 from ..kafka import client as kafka
+from ..kafka.reader import Reader
 from ..ports.customers import CustomerFilter
 from ..stores import open_store
 from ..transfer.seed import made_up, seed_customers
@@ -114,12 +115,11 @@ class _Direction:
         self._say(f"relay drains {self.source}")
         if self.source == "postgres":
             postgres.checkpoint(settings.postgres_url)
-        with closing(kafka.consumer(settings, "custsvc-bench-unused")) as client:
-            parts = kafka.partitions(client, settings.topic_updates, settings.kafka_servers)
+        with Reader(settings) as topic:
+            parts = topic.partitions()
 
             def published() -> bool:
-                marks = kafka.watermarks(client, settings.topic_updates, parts, settings.kafka_servers)
-                return sum(high for _, high in marks.values()) >= self._sizes.events
+                return sum(high for _, high in topic.marks(parts).values()) >= self._sizes.events
 
             with Role(settings, "relay") as role:
                 started = role.began("leading")

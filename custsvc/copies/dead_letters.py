@@ -21,9 +21,9 @@ from ..config import Settings
 from ..domain.customers import format_time
 from ..domain.events import decode
 from ..errors import BadEvent, Conflict, NewerSchema, NotFound
-from ..kafka import client as kafka
 from ..kafka.client import Publisher, Record, record_time
-from ..kafka.record import Headers, headers_of
+from ..kafka.reader import Reader
+from ..kafka.record import Headers, Message, headers_of
 from .dead import PREFIX
 
 State = Literal["open", "retrying", "retried", "discarded"]
@@ -33,7 +33,6 @@ OPEN: Final = ("open", "retrying")
 SETTLED: Final = "dead_settled"
 _FROM: Final = "dead_settled_from"
 _WHY: Final = "dead_settled_why"
-_GROUP: Final = "custsvc-failed-unused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +65,10 @@ class DeadLetterBox:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._topic = settings.topic_dead
-        self._client = kafka.consumer(settings, _GROUP)
+        self._reader = Reader(settings, settings.topic_dead)
 
     def close(self) -> None:
-        self._client.close()
+        self._reader.close()
 
     def __enter__(self) -> DeadLetterBox:
         return self
@@ -140,10 +139,9 @@ class DeadLetterBox:
         publisher.send(self._topic, marks)
 
     def _ends(self, letters: Sequence[DeadLetter]) -> dict[tuple[str, int], int]:
-        servers = self._settings.kafka_servers
         ends: dict[tuple[str, int], int] = {}
         for topic in {letter.topic for letter in letters}:
-            for part, (_, high) in kafka.all_watermarks(self._client, topic, servers).items():
+            for part, (_, high) in self._reader.of(topic).marks().items():
                 ends[topic, part] = high
         return ends
 
@@ -161,15 +159,14 @@ class DeadLetterBox:
                 found |= {each.id for each in here if (each.key, each.value, each.headers) == same}
         return found
 
-    def _read(self, topic: str, starts: Mapping[int, int] | None = None) -> Iterator[Any]:
-        servers = self._settings.kafka_servers
-        marks = kafka.all_watermarks(self._client, topic, servers)
+    def _read(self, topic: str, starts: Mapping[int, int] | None = None) -> Iterator[Message]:
+        reader = self._reader.of(topic)
         ranges = {
             part: (max(low, starts[part]) if starts else low, high)
-            for part, (low, high) in marks.items()
+            for part, (low, high) in reader.marks().items()
             if starts is None or part in starts
         }
-        return kafka.read_ranges(self._client, topic, ranges, servers)
+        return reader.read(ranges)
 
 
 def customers_of(letters: Sequence[DeadLetter]) -> list[int]:
@@ -224,7 +221,7 @@ def _texts(headers: Headers) -> dict[str, str]:
     }
 
 
-def _letter(message: Any, about: Mapping[str, str]) -> DeadLetter | None:
+def _letter(message: Message, about: Mapping[str, str]) -> DeadLetter | None:
     """None for what is no dead letter: anybody may write to a topic."""
     try:
         topic = about[PREFIX + "topic"]

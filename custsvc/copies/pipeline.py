@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 from ..config import Settings
 from ..errors import CustsvcError
 from ..kafka import client as kafka
+from ..kafka.reader import Marks, Reader
 from ..ports.store import Store
 from ..relay.loss import loss_of
 from ..relay.parked import parked
@@ -25,50 +26,35 @@ _CLOCK_SLACK = 1.0
 @contextmanager
 def pipeline(settings: Settings, source: Store, copy: Store) -> Iterator[Pipeline]:
     """The way from `source` to `copy`, for `verify`."""
-    servers, topic = settings.kafka_servers, settings.topic_updates
-    client = kafka.consumer(settings, "custsvc-verify-unused")
+    topic = settings.topic_updates
 
     def published(seconds: float) -> bool:
         depth = source.outbox.depth()
         return depth.waiting == 0 or depth.oldest_age < seconds - _CLOCK_SLACK
 
-    def ends() -> dict[int, int]:
-        marks = kafka.all_watermarks(client, topic, servers)
-        return readable_ends(client, topic, marks, copy.replica.positions(topic), servers)
+    with Reader(settings) as reader:
 
-    try:
+        def ends() -> dict[int, int]:
+            return readable_ends(reader, reader.marks(), copy.replica.positions(topic))
+
         yield Pipeline(published, ends, lambda: copy.replica.positions(topic))
-    finally:
-        client.close()
 
 
-def readable_ends(
-    client: kafka.Consumer,
-    topic: str,
-    marks: Mapping[int, tuple[int, int]],
-    positions: Mapping[int, int],
-    servers: str,
-) -> dict[int, int]:
+def readable_ends(topic: Reader, marks: Marks, positions: Mapping[int, int]) -> dict[int, int]:
     """Per partition where reading from these positions ends: the position itself where no record follows.
 
     An end may hold marks of transactions, which take offsets and are no records.
     """
-    more = _unread(client, topic, marks, positions, servers)
+    more = _unread(topic, marks, positions)
     return {
         part: high if part in more else min(positions.get(part, 0), high) for part, (_, high) in marks.items()
     }
 
 
-def _unread(
-    client: kafka.Consumer,
-    topic: str,
-    marks: Mapping[int, tuple[int, int]],
-    positions: Mapping[int, int],
-    servers: str,
-) -> dict[int, int]:
+def _unread(topic: Reader, marks: Marks, positions: Mapping[int, int]) -> dict[int, int]:
     """The partitions with records behind these positions, and the time of the first in milliseconds."""
     ranges = {part: (max(positions.get(part, low), low), high) for part, (low, high) in marks.items()}
-    return kafka.with_records(client, topic, ranges, servers)
+    return topic.first_times(ranges)
 
 
 @contextmanager
@@ -134,13 +120,9 @@ def _outbox(store: Store) -> Steps:
 
 
 def _consumers(settings: Settings) -> Steps:
-    topic = settings.topic_updates
-    client = kafka.consumer(settings, "custsvc-status-unused")
-    try:
-        marks = kafka.all_watermarks(client, topic, settings.kafka_servers)
-    finally:
-        client.close()
-    return [_lag(settings, name, topic, marks) for name in _groups(settings)]
+    with Reader(settings) as topic:
+        marks = topic.marks()
+        return [_lag(settings, name, topic, marks) for name in _groups(settings)]
 
 
 def _mails(store: Store) -> Steps:
@@ -193,19 +175,10 @@ def _loss(store: Store, topic: str) -> list[dict[str, Any]]:
     return [{"step": "topic", "waiting": waiting, "oldest_seconds": None, "detail": str(loss)}]
 
 
-def _lag(settings: Settings, name: str, topic: str, marks: dict[int, tuple[int, int]]) -> dict[str, Any]:
-    servers = settings.kafka_servers
-    client = kafka.consumer(settings, name)
-    try:
-        committed = client.committed(
-            [kafka.TopicPartition(topic, part) for part in marks], timeout=kafka.TIMEOUT
-        )
-        positions = {p.partition: p.offset for p in committed if p.offset >= 0}
-        unread = _unread(client, topic, marks, positions, servers)
-    except kafka.KafkaException as exc:
-        raise kafka.failure(exc, servers) from exc
-    finally:
-        client.close()
+def _lag(settings: Settings, name: str, topic: Reader, marks: Marks) -> dict[str, Any]:
+    with closing(kafka.consumer(settings, name)) as client:
+        positions = kafka.committed(client, topic.topic, list(marks), settings.kafka_servers)
+    unread = _unread(topic, marks, positions)
     lag = sum(marks[part][1] - max(positions.get(part, 0), marks[part][0]) for part in unread)
     oldest = max(0.0, time.time() - min(unread.values()) / 1000) if unread else 0.0
     known = bool(positions)

@@ -29,7 +29,8 @@ from ..errors import (
     Stopped,
     TemporaryError,
 )
-from ..kafka import client as kafka
+from ..kafka.reader import Reader
+from ..kafka.record import Message
 from ..ports.contents import Row
 from ..ports.facts import Fact
 from ..ports.replica import Replica
@@ -67,7 +68,7 @@ class Rebuild:
         self._source = source
         self._stop = stop or Stop()
         self._progress = progress
-        self._client = kafka.consumer(settings, "custsvc-rebuild-unused")
+        self._reader = Reader(settings)
 
     def run(self) -> Report | None:
         """Fill, prove and swap; the proof's report, None where there is no source to prove it by.
@@ -92,7 +93,7 @@ class Rebuild:
                 self._swap(shadow, anyway=stranded)
             return report
         finally:
-            self._client.close()
+            self._reader.close()
 
     def _check_source(self) -> None:
         # An empty database, or another copy, would be taken for all there is.
@@ -162,8 +163,8 @@ class Rebuild:
                 fix="run it again: it begins anew",
             )
         ranges = {part: (positions.get(part, 0), high) for part, (_, high) in marks.items()}
-        batch: list[Any] = []
-        for message in kafka.read_ranges(self._client, self._topic, ranges, self._settings.kafka_servers):
+        batch: list[Message] = []
+        for message in self._reader.read(ranges):
             batch.append(message)
             if len(batch) >= _PAGE:
                 self._apply(shadow, batch)
@@ -228,7 +229,7 @@ class Rebuild:
         )
 
     def _marks(self) -> dict[int, tuple[int, int]]:
-        return kafka.all_watermarks(self._client, self._topic, self._settings.kafka_servers)
+        return self._reader.marks()
 
     def _check_stop(self) -> None:
         if self._stop.asked():

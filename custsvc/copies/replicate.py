@@ -35,9 +35,9 @@ from typing import Any, TypeVar
 from ..config import BACKENDS, Settings
 from ..domain.events import ReceivedEvent, decode
 from ..errors import BadEvent, ConfigurationError, Conflict, DataRefused, NewerSchema, PositionLost
-from ..kafka import client as kafka
 from ..kafka.client import Publisher, Record
 from ..kafka.consume import Consuming, Offsets, coordinates
+from ..kafka.reader import Reader
 from ..kafka.tail import places_of
 from ..ports.facts import Fact
 from ..ports.replica import Applied, Positions, Replica
@@ -79,18 +79,14 @@ def begin_at(settings: Settings, replica: Replica, start: str) -> None:
 
     Raises Conflict where the copy has begun already.
     """
-    topic, servers = settings.topic_updates, settings.kafka_servers
+    topic = settings.topic_updates
     if replica.positions(topic):
         raise Conflict(
             "this copy has begun already, and goes on where it is",
             fix="leave --from out, or begin another copy: custsvc replicate --copy NAME",
         )
-    client = kafka.consumer(settings, "custsvc-begin-unused")
-    try:
-        marks = kafka.all_watermarks(client, topic, servers)
-        replica.apply([], topic, places_of(client, topic, marks, start, servers))
-    finally:
-        client.close()
+    with Reader(settings) as reader:
+        replica.apply([], topic, places_of(reader, reader.marks(), start))
     if start != "beginning":
         logger.warning("This copy misses what was before %s", start, extra={"action": "begin", "from": start})
 

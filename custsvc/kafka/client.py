@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -375,54 +375,6 @@ def record_limit(client: AdminClient, topic: str) -> int:
     return int(configs.get(topic, {}).get("max.message.bytes") or _USUAL_LIMIT)
 
 
-def read_ranges(
-    client: Consumer,
-    topic: str,
-    ranges: Mapping[int, tuple[int, int]],
-    servers: str,
-    *,
-    timeout: float = 10.0,
-) -> Iterator[Any]:
-    """The records of these partitions from the first offset to before the second.
-
-    Offsets without a record, as after compaction, are borne. Raises TemporaryError when not all comes.
-    """
-    left = {part: end for part, (start, end) in ranges.items() if start < end}
-    with _assigned(client, topic, {part: ranges[part][0] for part in left}, servers):
-        for message in _while_any(left, client, topic, timeout=timeout, at_once=1000):
-            part, offset = message.partition(), message.offset()
-            if message.error() is None and offset < ranges[part][1]:
-                yield message
-            if ends_before(message, left.get(part)):
-                del left[part]
-
-
-@contextmanager
-def _assigned(client: Consumer, topic: str, starts: Mapping[int, int], servers: str) -> Iterator[None]:
-    """Read these partitions from these offsets within the block."""
-    try:
-        client.assign([TopicPartition(topic, part, start) for part, start in starts.items()])
-        yield
-    except KafkaException as exc:
-        raise failure(exc, servers) from exc
-    finally:
-        client.unassign()
-
-
-def _while_any(
-    left: Mapping[int, int], client: Consumer, topic: str, *, timeout: float, at_once: int
-) -> Iterator[Any]:
-    """What comes while any partition is `left`. Raises TemporaryError when nothing does for too long."""
-    deadline = time.monotonic() + timeout
-    while left:
-        messages: list[Any] = client.consume(at_once, 0.05)
-        yield from messages
-        if messages:
-            deadline = time.monotonic() + timeout
-        if time.monotonic() > deadline:
-            raise TemporaryError(f"partitions {sorted(left)} of {topic} give nothing", dependency="kafka")
-
-
 def ends_before(message: Any, end: int | None) -> bool:
     """Whether a consumer that got this, a record or an end, has all that is before the offset `end`."""
     if end is None:
@@ -431,33 +383,6 @@ def ends_before(message: Any, end: int | None) -> bool:
     if error is None:
         return bool(message.offset() + 1 >= end)
     return error.code() == END_OF_PARTITION and bool(message.offset() >= end)
-
-
-def with_records(
-    client: Consumer,
-    topic: str,
-    ranges: Mapping[int, tuple[int, int]],
-    servers: str,
-    *,
-    timeout: float = 10.0,
-) -> dict[int, int]:
-    """Those of these partitions that hold a record from the first offset to before the second.
-
-    Each with the time of the first such record, in milliseconds since 1970.
-
-    Marks of transactions take offsets too, so where one ends is not where its last record is.
-    """
-    left = {part: end for part, (start, end) in ranges.items() if start < end}
-    found: dict[int, int] = {}
-    with _assigned(client, topic, {part: ranges[part][0] for part in left}, servers):
-        for message in _while_any(left, client, topic, timeout=timeout, at_once=1000):
-            part = message.partition()
-            if message.error() is None and part in left and message.offset() < left[part]:
-                found[part] = message.timestamp()[1]
-            elif not ends_before(message, left.get(part)):
-                continue
-            left.pop(part, None)
-    return found
 
 
 def _wait_for_leaders(client: AdminClient, settings: Settings, names: list[str], timeout: float) -> None:
@@ -504,6 +429,15 @@ def watermarks(
     return found
 
 
+def committed(client: Consumer, topic: str, parts: Sequence[int], servers: str) -> dict[int, int]:
+    """Per partition the offset that the client's group has committed; those without one are left out."""
+    try:
+        found = client.committed([TopicPartition(topic, part) for part in parts], timeout=TIMEOUT)
+    except KafkaException as exc:
+        raise failure(exc, servers) from exc
+    return {place.partition: place.offset for place in found if place.offset >= 0}
+
+
 def ends(client: AdminClient, topic: str, parts: Sequence[int], servers: str) -> dict[int, int]:
     """Per partition the offset of the next record to come, by one question to each broker."""
     latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -517,11 +451,6 @@ def ends(client: AdminClient, topic: str, parts: Sequence[int], servers: str) ->
             if exc.args[0].code() not in _LEADERLESS or time.monotonic() > deadline:
                 raise failure(exc, servers) from exc
             time.sleep(0.1)
-
-
-def all_watermarks(client: Consumer, topic: str, servers: str) -> dict[int, tuple[int, int]]:
-    """`watermarks` of every partition. Raises ConfigurationError where there is no such topic."""
-    return watermarks(client, topic, partitions(client, topic, servers), servers)
 
 
 __all__ = [
@@ -540,6 +469,7 @@ __all__ = [
     "TopicPartition",
     "admin",
     "check_options",
+    "committed",
     "consumer",
     "ends",
     "ends_before",
@@ -551,8 +481,6 @@ __all__ = [
     "metadata",
     "partition_of",
     "partitions",
-    "read_ranges",
     "record_limit",
     "watermarks",
-    "with_records",
 ]

@@ -22,7 +22,8 @@ from ..config import Settings
 from ..domain.events import APP_EVENT_TYPE, decode
 from ..errors import BadEvent, CustsvcError, NewerSchema, PositionLost, TemporaryError
 from . import client as kafka
-from .record import header
+from .reader import Reader
+from .record import Arrival, Message, header
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,6 @@ _POLL: Final = 0.2
 # A watcher who may not any more is sent away after so long, also where nothing happens.
 _ASK_EVERY: Final = 1.0
 _BATCH: Final = 500
-_LOST: Final = (kafka.KafkaError._AUTO_OFFSET_RESET, kafka.KafkaError.OFFSET_OUT_OF_RANGE)
 _CE_TYPE: Final = re.compile(rb"custsvc\.customer\.([a-z]+)\.v\d+")
 # What has more digits is no id, and more than some thousand Python would not read.
 _CUSTOMER_ID: Final = re.compile(rb"\d{1,19}")
@@ -140,12 +140,8 @@ class Feed:
             self._changed.notify_all()
 
     def _marks(self) -> dict[int, tuple[int, int]]:
-        servers = self._settings.kafka_servers
-        client = kafka.consumer(self._settings, "custsvc-feed-unused")
-        try:
-            return kafka.all_watermarks(client, self._topic, servers)
-        finally:
-            client.close()
+        with Reader(self._settings) as topic:
+            return topic.marks()
 
     def end(self) -> Place:
         """After the newest event, as far as this process knows."""
@@ -216,20 +212,17 @@ class Feed:
         with self._changed:
             self._wait_until_started()
             target = dict(self._next)
-        client = kafka.consumer(self._settings, "custsvc-feed-unused", auto_offset_reset="error")
-        try:
-            client.assign([kafka.TopicPartition(self._topic, p, o) for p, o in place.offsets.items()])
-            reached = dict(place.offsets)
+        reached = dict(place.offsets)
+        with Reader(self._settings, auto_offset_reset="error") as topic:
+            batches = topic.follow(place.offsets, wait=_POLL, at_once=_BATCH)
             while any(reached[part] < offset for part, offset in target.items()) and not self._closed:
                 entries = []
-                for message in self._take(client):
-                    part, at_end = message.partition() or 0, message.error() is not None
-                    reached[part] = (message.offset() or 0) + (not at_end)
+                for message in next(batches):
+                    at_end = message.error() is not None
+                    reached[message.partition()] = message.offset() + (not at_end)
                     if not at_end and (entry := _entry(0, message)):
                         entries.append(entry)
                 yield entries
-        finally:
-            client.close()
 
     # -- collecting ----------------------------------------------------------------------------------------
 
@@ -257,32 +250,13 @@ class Feed:
             return not (self._closed or idle)
 
     def _collect(self) -> None:
-        client = kafka.consumer(self._settings, "custsvc-feed-unused", auto_offset_reset="error")
-        try:
-            client.assign([kafka.TopicPartition(self._topic, p, o) for p, o in self._next.items()])
+        with Reader(self._settings, auto_offset_reset="error") as topic:
+            batches = topic.follow(self._next, wait=_POLL, at_once=_BATCH)
             while self._is_wanted():
-                if messages := self._take(client):
+                if messages := next(batches):
                     self._add(messages)
-        finally:
-            client.close()
 
-    def _take(self, client: kafka.Consumer) -> list[kafka.Message]:
-        """Records, and the ends of partitions."""
-        messages: list[kafka.Message] = client.consume(1, _POLL)
-        if messages:
-            messages += client.consume(_BATCH, 0)
-        good = []
-        for message in messages:
-            error = message.error()
-            if error is None or error.code() == kafka.END_OF_PARTITION:
-                good.append(message)
-            elif error.code() in _LOST:
-                raise PositionLost(f"{self._topic} does not hold what comes next: {error.str()}")
-            elif not kafka.is_passing(error):
-                raise kafka.failure(error, self._settings.kafka_servers)
-        return good
-
-    def _add(self, messages: list[kafka.Message]) -> None:
+    def _add(self, messages: list[Arrival]) -> None:
         with self._changed:
             for message in messages:
                 if message.error() is not None:
@@ -291,7 +265,7 @@ class Feed:
                     self._count += 1
                     self._ring.append(entry)
                     self._ring_bytes += len(entry.value)
-                self._next[message.partition() or 0] = (message.offset() or 0) + 1
+                self._next[message.partition()] = message.offset() + 1
             while len(self._ring) > self._size or self._ring_bytes > _RING_BYTES:
                 gone = self._ring.popleft()
                 self._ring_bytes -= len(gone.value)
@@ -305,8 +279,8 @@ class Feed:
             self._changed.notify_all()
 
 
-def _entry(number: int, message: kafka.Message) -> Entry | None:
-    """The event of a record; None for one that is none, which is the dead-letter topic's affair."""
+def _entry(number: int, message: Message) -> Entry | None:
+    """The event of a record; None if the record is not an event: replicate dead-letters those."""
     key, value = message.key(), message.value()
     if value is None or key is None:
         return None
@@ -321,7 +295,7 @@ def _entry(number: int, message: kafka.Message) -> Entry | None:
         customer_id, op = event.customer_id, event.op
     # A line break in JSON is white space, and would end a line of the stream.
     value = value.replace(b"\r", b" ").replace(b"\n", b" ")
-    return Entry(number, message.partition() or 0, message.offset() or 0, customer_id, op, value)
+    return Entry(number, message.partition(), message.offset(), customer_id, op, value)
 
 
 Wanted = Callable[[Entry], bool]

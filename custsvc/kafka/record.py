@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, Final
+from typing import Any, Final, Protocol, cast
 
 Headers = list[tuple[str, str | bytes | None]]
 
 LOST_HEADERS: Final = "dead_headers"
 """Stands alone for headers that cannot be read, with the reason. As all of `dead_…` it is never sent back."""
 
+
+class Message(Protocol):
+    """A record as the client gives it."""
+
+    def topic(self) -> str: ...
+    def partition(self) -> int: ...
+    def offset(self) -> int: ...
+    def key(self) -> bytes | None: ...
+    def value(self) -> bytes | None: ...
+    def timestamp(self) -> tuple[int, int]:
+        """The kind of its time, 0 where it has none, and the time in milliseconds since 1970."""
+
+
+class Arrival(Message, Protocol):
+    """A record, or the end of a partition that was reached: then it has an error."""
+
+    def error(self) -> object | None: ...
+
+
 # The client returns something and sets an error too. A call that the interpreter has made short by then would
 # not look at that error, which comes up anywhere later; a call by `operator` always does.
 _headers: Final = operator.methodcaller("headers")
 
 
-def headers_of(message: Any) -> Headers:
+def headers_of(message: Message) -> Headers:
     """A record's headers, each a name and its bytes; `LOST_HEADERS` alone where they cannot be read.
 
     The client makes text of the names. Where one is not UTF-8 it fails, and what it gives when it is asked
@@ -25,22 +44,22 @@ def headers_of(message: Any) -> Headers:
         headers: Headers = list(_headers(message) or ())
     except (SystemError, UnicodeError):
         headers = [(LOST_HEADERS, b"the name of a header is not UTF-8")]
-        message.set_headers(headers)
+        cast("Any", message).set_headers(headers)
     return headers
 
 
-def header(message: Any, name: str) -> bytes | None:
+def header(message: Message, name: str) -> bytes | None:
     """The bytes of the last header of this name; None where there is none, or it has no value."""
     value = dict(headers_of(message)).get(name)
     return value if isinstance(value, bytes) else None
 
 
-def place_of(message: Any) -> dict[str, Any]:
+def place_of(message: Message) -> dict[str, Any]:
     """Where a record is: its `topic`, `partition` and `offset`, for logs and for records about it."""
     return {"topic": message.topic(), "partition": message.partition(), "offset": message.offset()}
 
 
-def sent_at(message: Any) -> float | None:
+def sent_at(message: Message) -> float | None:
     """When a record was sent, in seconds since 1970, by its timestamp; None where it has none.
 
     Timestamps are milliseconds. Some producers write seconds, microseconds or nanoseconds: as milliseconds

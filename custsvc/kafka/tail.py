@@ -6,11 +6,18 @@ import datetime as dt
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from ..config import Settings
 from ..domain.events import ReceivedEvent, decode
 from ..errors import BadEvent, ConfigurationError, NewerSchema
 from . import client as kafka
+from .reader import Marks, Reader
+from .record import Message
+
+# Seconds between two looks at whether to stop, and records taken at once.
+_WAIT: Final = 0.2
+_AT_ONCE: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,36 +44,27 @@ def watch(
 
     Ends at `until`, or with `leave_at_end` at what was the end when it began.
     """
-    servers, topic = settings.kafka_servers, settings.topic_updates
-    client = kafka.consumer(settings, "custsvc-tail-unused")
-    try:
-        marks = kafka.all_watermarks(client, topic, servers)
-        places = places_of(client, topic, marks, start, servers)
-        client.assign([kafka.TopicPartition(topic, part, offset) for part, offset in places.items()])
+    with Reader(settings) as topic:
+        marks = topic.marks()
+        places = places_of(topic, marks, start)
         open_parts = {part for part in marks if not leave_at_end or places[part] < marks[part][1]}
-        ended: set[int] = set()
-        while open_parts and not stopped():
-            message = client.poll(0.2)
-            if message is None:
-                if until is not None and dt.datetime.now(dt.UTC) > until:
-                    return
-                continue
-            if leave_at_end and kafka.ends_before(message, marks[message.partition() or 0][1]):
-                ended.add(message.partition() or 0)
-            if (error := message.error()) is not None:
-                open_parts -= ended
-                if kafka.is_passing(error):
-                    continue
-                raise kafka.failure(error, servers)
-            seen = _seen(message)
-            if until is not None and seen.timestamp_ms > until.timestamp() * 1000:
-                open_parts.discard(seen.partition)
-                continue
-            if seen.partition in open_parts:
-                yield seen
-            open_parts -= ended
-    finally:
-        client.close()
+        if not open_parts:
+            return
+        for messages in topic.follow(places, wait=_WAIT, at_once=_AT_ONCE):
+            if not messages and until is not None and dt.datetime.now(dt.UTC) > until:
+                return
+            for message in messages:
+                part = message.partition()
+                if message.error() is None and part in open_parts:
+                    seen = _seen(message)
+                    if until is not None and seen.timestamp_ms > until.timestamp() * 1000:
+                        open_parts.discard(part)
+                    else:
+                        yield seen
+                if leave_at_end and kafka.ends_before(message, marks[part][1]):
+                    open_parts.discard(part)
+            if stopped() or not open_parts:
+                return
 
 
 def parse_time(text: str) -> dt.datetime:
@@ -83,25 +81,16 @@ def parse_time(text: str) -> dt.datetime:
     return time_given if time_given.tzinfo else time_given.replace(tzinfo=dt.UTC)
 
 
-def places_of(
-    client: kafka.Consumer, topic: str, marks: dict[int, tuple[int, int]], start: str, servers: str
-) -> dict[int, int]:
+def places_of(topic: Reader, marks: Marks, start: str) -> dict[int, int]:
     """Per partition, the offset of a place: `beginning`, `end`, a time, or how long ago."""
     if start == "beginning":
         return {part: low for part, (low, _) in marks.items()}
     if start == "end":
         return {part: high for part, (_, high) in marks.items()}
-    wanted = int(parse_time(start).timestamp() * 1000)
-    try:
-        found = client.offsets_for_times(
-            [kafka.TopicPartition(topic, part, wanted) for part in marks], timeout=kafka.TIMEOUT
-        )
-    except kafka.KafkaException as exc:
-        raise kafka.failure(exc, servers) from exc
-    return {p.partition: p.offset if p.offset >= 0 else marks[p.partition][1] for p in found}
+    return topic.at(int(parse_time(start).timestamp() * 1000), marks)
 
 
-def _seen(message: kafka.Message) -> Seen:
+def _seen(message: Message) -> Seen:
     value = message.value()
     event, problem = None, None
     try:
@@ -109,5 +98,4 @@ def _seen(message: kafka.Message) -> Seen:
         problem = "tombstone" if value is None else None
     except (BadEvent, NewerSchema) as exc:
         problem = str(exc)
-    partition, offset = message.partition() or 0, message.offset() or 0
-    return Seen(partition, offset, message.timestamp()[1], value, event, problem)
+    return Seen(message.partition(), message.offset(), message.timestamp()[1], value, event, problem)

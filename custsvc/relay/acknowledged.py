@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
@@ -26,6 +26,8 @@ from ..config import Settings
 from ..domain.events import decode
 from ..errors import BadEvent, NewerSchema
 from ..kafka import client as kafka
+from ..kafka.reader import Reader
+from ..kafka.record import Message
 from ..ports.facts import Fact
 from ..ports.outbox import Sent
 from ..ports.store import Store
@@ -99,10 +101,10 @@ class Acknowledged:
         known = store.facts.get(Fact.ACKNOWLEDGED + self._topic)
         self.marks = Marks.decoded(known) if known else Marks(time.time(), "", {})
         # Of a log only single records are wanted, so it fetches as little as there is.
-        self._client = kafka.consumer(settings, "custsvc-relay-check", fetch_message_max_bytes=1)
+        self._reader = Reader(settings, fetch_message_max_bytes=1)
 
     def close(self) -> None:
-        self._client.close()
+        self._reader.close()
 
     # -- while it leads -------------------------------------------------------------------------------------
 
@@ -172,10 +174,7 @@ class Acknowledged:
     def _records(self, places: Mapping[int, int]) -> dict[int, str]:
         """What tells the records in these places; partitions that have none there are left out."""
         ranges = {part: (offset, offset + 1) for part, offset in places.items()}
-        return {
-            m.partition(): _told(m)
-            for m in kafka.read_ranges(self._client, self._topic, ranges, self._servers)
-        }
+        return {message.partition(): _told(message) for message in self._reader.read(ranges)}
 
     def _others(self, parts: Iterable[int]) -> dict[int, Doubt]:
         """Those of these partitions that have another record where the mark is.
@@ -233,13 +232,13 @@ class Acknowledged:
         Of one that retention has cut behind its mark nothing can be said.
         """
         newest = self._sent_since() if self.marks.parts else {}
-        marks = kafka.watermarks(self._client, self._topic, list(newest), self._servers)
+        marks = self._reader.marks(list(newest))
         near = {p: (max(low, self._end(p) - _BEFORE), high) for p, (low, high) in marks.items()}
         wanted = {p: sent for p, sent in newest.items() if p not in doubts and marks[p][0] <= self._end(p)}
         # A batch may have been long under way when the mark was made.
         for ranges in (near, marks):
             found = {p: ranges[p] for p in wanted}
-            seen = highest(kafka.read_ranges(self._client, self._topic, found, self._servers))
+            seen = highest(self._reader.read(found))
             wanted = {p: sent for p, sent in wanted.items() if seen.get(sent.customer_id, 0) < sent.version}
         return {
             part: Doubt(
@@ -259,7 +258,7 @@ class Acknowledged:
         return newest
 
 
-def highest(messages: Iterable[Any]) -> dict[int, int]:
+def highest(messages: Iterable[Message]) -> dict[int, int]:
     """The highest version of each customer among these records; what is no event is passed over."""
     found: dict[int, int] = {}
     for message in messages:
@@ -272,5 +271,5 @@ def highest(messages: Iterable[Any]) -> dict[int, int]:
     return found
 
 
-def _told(message: Any) -> str:
+def _told(message: Message) -> str:
     return fingerprint(b"%b\n%b" % (message.key() or b"", message.value() or b"")).hex()

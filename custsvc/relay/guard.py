@@ -14,7 +14,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
-from typing import Any
 
 import orjson
 
@@ -23,7 +22,8 @@ from ..domain.erasure import blanked
 from ..domain.events import SOURCE_HEADER, ReceivedEvent, decode
 from ..errors import BadEvent, ConfigurationError, CustsvcError, NewerSchema
 from ..kafka import client as kafka
-from ..kafka.record import header
+from ..kafka.reader import Reader
+from ..kafka.record import Message, header
 from ..ports.contents import Row
 from ..ports.facts import Fact, Facts
 from ..ports.outbox import Known
@@ -179,25 +179,20 @@ def _resynced(settings: Settings, facts: Facts) -> dict[int, int]:
 
 def _tails(settings: Settings, resynced: Mapping[int, int]) -> list[tuple[ReceivedEvent, str]]:
     """The last events of every partition, with the source that their header names."""
-    topic, servers = settings.topic_updates, settings.kafka_servers
-    client = kafka.consumer(settings, "custsvc-relay-check")
-    try:
-        marks = kafka.all_watermarks(client, topic, servers)
+    with Reader(settings) as topic:
         ranges = {
-            part: (max(low, high - _TAIL, resynced.get(part, 0)), high) for part, (low, high) in marks.items()
+            part: (max(low, high - _TAIL, resynced.get(part, 0)), high)
+            for part, (low, high) in topic.marks().items()
         }
-        messages = list(kafka.read_ranges(client, topic, ranges, servers))
-    finally:
-        client.close()
-    return [found for message in messages if (found := _event(message))]
+        return [found for message in topic.read(ranges) if (found := _event(message))]
 
 
-def _event(message: Any) -> tuple[ReceivedEvent, str] | None:
-    """None for what does not say where it is from: anybody may write to a topic."""
-    source = header(message, SOURCE_HEADER)
-    if source is None or message.value() is None:
+def _event(message: Message) -> tuple[ReceivedEvent, str] | None:
+    """The event and its source; None if the record names no source: anybody may write to a topic."""
+    source, value = header(message, SOURCE_HEADER), message.value()
+    if source is None or value is None:
         return None
     try:
-        return decode(message.value(), message.key()), source.decode("utf-8", "replace")
+        return decode(value, message.key()), source.decode("utf-8", "replace")
     except (BadEvent, NewerSchema):
         return None

@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import orjson
 
@@ -23,6 +22,8 @@ from ..domain.customers import parse_time, utc_now
 from ..domain.events import CustomerEvent, snapshot
 from ..errors import TemporaryError
 from ..kafka import client as kafka
+from ..kafka.reader import Marks, Reader
+from ..kafka.record import Message
 from ..ports.contents import Row
 from ..ports.store import Store
 from ..runtime import crash, metrics
@@ -116,11 +117,8 @@ class Resend:
         yield group
 
     def _watermarks(self, parts: Sequence[int]) -> dict[int, tuple[int, int]]:
-        client = kafka.consumer(self._settings, "custsvc-relay-check")
-        try:
-            return kafka.watermarks(client, self._topic, parts, self._settings.kafka_servers)
-        finally:
-            client.close()
+        with Reader(self._settings) as topic:
+            return topic.marks(parts)
 
     def _group(self, parts: Sequence[int], doubts: Doubts) -> int:
         known = self._on_topic(parts, doubts)
@@ -136,17 +134,12 @@ class Resend:
 
     def _on_topic(self, parts: Sequence[int], doubts: Doubts) -> dict[int, int]:
         """The highest version of each customer that was in these partitions before the loss."""
-        client = kafka.consumer(self._settings, "custsvc-relay-check")
-        try:
-            servers = self._settings.kafka_servers
-            marks = kafka.watermarks(client, self._topic, parts, servers)
-            messages = kafka.read_ranges(client, self._topic, marks, servers)
-            dated = self._dated(messages, marks)
+        with Reader(self._settings) as topic:
+            marks = topic.marks(parts)
+            dated = self._dated(topic.read(marks), marks)
             return highest(each for each in dated if self._is_old(each, doubts[each.partition()]))
-        finally:
-            client.close()
 
-    def _dated(self, messages: Iterable[Any], marks: Mapping[int, tuple[int, int]]) -> Iterator[Any]:
+    def _dated(self, messages: Iterable[Message], marks: Marks) -> Iterator[Message]:
         """The same messages; notes how old the first is where retention has cut a partition."""
         for message in messages:
             part = message.partition()
@@ -154,7 +147,7 @@ class Resend:
                 self._oldest[part] = message.timestamp()[1] / 1000 if marks[part][0] else 0.0
             yield message
 
-    def _is_old(self, message: Any, doubt: Doubt) -> bool:
+    def _is_old(self, message: Message, doubt: Doubt) -> bool:
         """Whether a record was there before the loss. Of those that may not have been, none counts."""
         marks = self._acknowledged.marks
         mark = marks.parts.get(message.partition())

@@ -12,13 +12,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..config import Settings
 from ..domain.customers import Customer, utc_now
 from ..domain.events import ReceivedEvent, decode, new_change
 from ..errors import BadEvent, Conflict, NewerSchema, VersionConflict
-from ..kafka import client as kafka
+from ..kafka.reader import Reader
+from ..kafka.record import Message
 from ..ports.contents import Row
 from ..ports.outbox import Known
 from ..ports.store import Store
@@ -55,9 +56,8 @@ def resync(settings: Settings, store: Store) -> Resynced:
     with store.outbox.lead() as leading:
         if not leading:
             raise Conflict("a relay sends from this database", fix="stop every relay of it first")
-        client = kafka.consumer(settings, "custsvc-resync")
-        try:
-            ends, sent = _read(settings, client)
+        with Reader(settings) as topic:
+            ends, sent = _read(topic)
             store.customers.ids_above(max(sent, default=0))
             changed: list[int] = []
             lost: list[int] = []
@@ -66,9 +66,7 @@ def resync(settings: Settings, store: Store) -> Resynced:
                 lost += missing
                 changed += [i for i in behind if _raise(store, i, sent[i].version)]
             if lost:
-                _bury(store, settings, client, sent, lost)
-        finally:
-            client.close()
+                _bury(store, topic, sent, lost)
         remember_resync(settings, store.facts, ends)
     logger.warning(
         "Resynced: %d customers raised above what was sent, %d that are lost stored as deleted",
@@ -79,12 +77,11 @@ def resync(settings: Settings, store: Store) -> Resynced:
     return Resynced(len(changed), len(lost))
 
 
-def _read(settings: Settings, client: kafka.Consumer) -> tuple[dict[int, int], dict[int, Sent]]:
+def _read(topic: Reader) -> tuple[dict[int, int], dict[int, Sent]]:
     """The topic's end, and the highest version of each customer before it."""
-    topic, servers = settings.topic_updates, settings.kafka_servers
-    marks = kafka.all_watermarks(client, topic, servers)
+    marks = topic.marks()
     sent: dict[int, Sent] = {}
-    for event in _events(kafka.read_ranges(client, topic, marks, servers)):
+    for event in _events(topic.read(marks)):
         known = sent.get(event.customer_id)
         if known is None or event.version > known.version:
             snapshot = fingerprint(event.doc()) if event.op == "snapshot" else None
@@ -92,11 +89,11 @@ def _read(settings: Settings, client: kafka.Consumer) -> tuple[dict[int, int], d
     return {part: high for part, (_, high) in marks.items()}, sent
 
 
-def _events(messages: Iterable[Any]) -> Iterable[ReceivedEvent]:
+def _events(messages: Iterable[Message]) -> Iterable[ReceivedEvent]:
     for message in messages:
         try:
-            if message.value() is not None:
-                yield decode(message.value(), message.key())
+            if (value := message.value()) is not None:
+                yield decode(value, message.key())
         except (BadEvent, NewerSchema):
             continue
 
@@ -140,14 +137,10 @@ def _raise(store: Store, customer_id: int, above: int) -> bool:
             continue
 
 
-def _bury(
-    store: Store, settings: Settings, client: kafka.Consumer, sent: Mapping[int, Sent], lost: Sequence[int]
-) -> None:
+def _bury(store: Store, topic: Reader, sent: Mapping[int, Sent], lost: Sequence[int]) -> None:
     """Store as deleted what only the topic knows, with the state it had there last."""
-    topic, servers = settings.topic_updates, settings.kafka_servers
-    marks = kafka.all_watermarks(client, topic, servers)
     wanted = {customer_id: sent[customer_id].version for customer_id in lost}
-    for event in _events(kafka.read_ranges(client, topic, marks, servers)):
+    for event in _events(topic.read(topic.marks())):
         if wanted.get(event.customer_id) != event.version:
             continue
         del wanted[event.customer_id]

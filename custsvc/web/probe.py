@@ -6,6 +6,7 @@ from ..config import Settings
 from ..copies.replicate import group
 from ..errors import ConfigurationError
 from ..kafka import client as kafka
+from ..kafka.reader import Reader
 from ..ports.store import Store
 from ..stores import open_store
 
@@ -20,6 +21,7 @@ class Probe:
         self._topic = settings.topic_updates
         self._servers = settings.kafka_servers
         self._clients: dict[str, kafka.Consumer] = {}
+        self._reader: Reader | None = None
         self._parts: list[int] = []
         self._copy: Store | None = None
 
@@ -30,11 +32,11 @@ class Probe:
 
     def ends(self) -> dict[int, int]:
         """The end of each partition of the updates topic."""
-        client = self._client("custsvc-pages-unused")
+        if self._reader is None:
+            self._reader = Reader(self._settings)
         if not self._parts:
-            self._parts = kafka.partitions(client, self._topic, self._servers)
-        marks = kafka.watermarks(client, self._topic, self._parts, self._servers)
-        return {part: high for part, (_, high) in marks.items()}
+            self._parts = self._reader.partitions()
+        return {part: high for part, (_, high) in self._reader.marks(self._parts).items()}
 
     def copy_positions(self) -> dict[int, int] | None:
         """Where the copy says it is, else where its consumer group does; None where nobody says."""
@@ -49,17 +51,14 @@ class Probe:
         return self._committed(_NOTIFY)
 
     def _committed(self, name: str) -> dict[int, int]:
-        places = [kafka.TopicPartition(self._topic, part) for part in self._parts]
-        if not places:
+        if not self._parts:
             return {}
-        try:
-            found = self._client(name).committed(places, timeout=kafka.TIMEOUT)
-        except kafka.KafkaException as exc:
-            raise kafka.failure(exc, self._servers) from exc
-        return {place.partition: place.offset for place in found if place.offset >= 0}
+        return kafka.committed(self._client(name), self._topic, self._parts, self._servers)
 
     def close(self) -> None:
         for client in self._clients.values():
             client.close()
+        if self._reader is not None:
+            self._reader.close()
         if self._copy is not None:
             self._copy.close()

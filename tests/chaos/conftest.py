@@ -15,6 +15,7 @@ from custsvc.copies.replicate import Replicate, group
 from custsvc.domain.customers import Fields
 from custsvc.kafka import client as kafka
 from custsvc.kafka.client import Publisher
+from custsvc.kafka.reader import Reader
 from custsvc.ports.replica import Replica
 from custsvc.relay.relay import Relay
 from custsvc.runtime.loop import Stop
@@ -137,11 +138,8 @@ class Line:
         """Whether the copy has read all that is on the topic, and everything is on the topic."""
         if not self.published():
             return False
-        client = kafka.consumer(self.settings, "chaos")
-        try:
-            marks = kafka.all_watermarks(client, self.settings.topic_updates, self.settings.kafka)
-        finally:
-            client.close()
+        with Reader(self.settings) as topic:
+            marks = topic.marks()
         positions = self.copy.replica.positions(self.settings.topic_updates)
         return all(positions.get(part, 0) >= high for part, (low, high) in marks.items() if high > low)
 

@@ -164,7 +164,8 @@ class Topic:
         """Everything that is on it now."""
         client = kafka.consumer(self._settings, "test-reader", enable_partition_eof=False)
         try:
-            marks = kafka.all_watermarks(client, topic, self._settings.kafka)
+            parts = kafka.partitions(client, topic, self._settings.kafka)
+            marks = kafka.watermarks(client, topic, parts, self._settings.kafka)
             left = {part for part, (low, high) in marks.items() if low < high}
             client.assign([kafka.TopicPartition(topic, part, marks[part][0]) for part in left])
             found: list[Any] = []

@@ -20,10 +20,10 @@ from custsvc.copies.rebuild import Rebuild
 from custsvc.copies.verify import verify
 from custsvc.domain.events import decode
 from custsvc.errors import BadEvent, DataRefused, NewerSchema, TooManyBadRecords
-from custsvc.kafka import client as kafka
 from custsvc.kafka import tail
 from custsvc.kafka.client import Record
 from custsvc.kafka.feed import Feed
+from custsvc.kafka.reader import Reader
 from custsvc.ports.store import Store
 from custsvc.relay.guard import check_lineage
 from custsvc.relay.resync import resync
@@ -208,9 +208,9 @@ def test_marks_of_transactions_at_the_ends_hold_up_nobody(
 ) -> None:
     changes = [history(i)[0] for i in range(1, 9)]
     produce_in_transactions(settings, *(record(c)._replace(partition=i % 4) for i, c in enumerate(changes)))
-    servers, topic = settings.kafka_servers, settings.topic_updates
-    with closing(kafka.consumer(settings, "test-marks")) as client:
-        marks = kafka.all_watermarks(client, topic, servers)
+    topic = settings.topic_updates
+    with Reader(settings) as reader:
+        marks = reader.marks()
 
     workers.copy(store.replica, store.name)
 

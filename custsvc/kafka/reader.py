@@ -1,0 +1,162 @@
+"""Reading a topic from a place to a place, or on from a place: without a group, and without commits.
+
+with Reader(settings) as topic:
+    for record in topic.read(topic.marks()):
+        ...
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import copy
+from typing import Any, Final, Self, cast
+
+from ..config import Settings
+from ..errors import PositionLost, TemporaryError
+from . import client as kafka
+from .record import Arrival, Message
+
+# A consumer has to name a group. Nobody joins this one, and nothing is committed in it.
+_GROUP: Final = "custsvc-reader-unused"
+_AT_ONCE: Final = 1000
+_LOST: Final = (kafka.KafkaError._AUTO_OFFSET_RESET, kafka.KafkaError.OFFSET_OUT_OF_RANGE)
+
+Marks = Mapping[int, tuple[int, int]]
+"""Per partition the offsets of its first record and of the next one to come."""
+
+
+class Reader:
+    """A topic, by default that of the events, for one thread at a time. Whoever opens it closes it (`with`).
+
+    Raises TemporaryError where Kafka does not answer, ConfigurationError where there is no such topic.
+    """
+
+    def __init__(self, settings: Settings, topic: str | None = None, **options: Any) -> None:
+        """`options`: as those of `consumer`."""
+        self.topic = topic or settings.topic_updates
+        self._servers = settings.kafka_servers
+        self._client = kafka.consumer(settings, _GROUP, **options)
+
+    def of(self, topic: str) -> Self:
+        """Another topic by the same connections, to be closed with this one."""
+        other = copy(self)
+        other.topic = topic
+        return other
+
+    def close(self) -> None:
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # -- places ---------------------------------------------------------------------------------------------
+
+    def partitions(self) -> list[int]:
+        """The topic's partitions."""
+        return kafka.partitions(self._client, self.topic, self._servers)
+
+    def marks(self, parts: Sequence[int] | None = None) -> dict[int, tuple[int, int]]:
+        """Where these partitions, or all, begin and end."""
+        parts = self.partitions() if parts is None else parts
+        return kafka.watermarks(self._client, self.topic, parts, self._servers)
+
+    def at(self, millis: int, marks: Marks) -> dict[int, int]:
+        """Per partition the offset of its first record from this time on; where none came since, its end."""
+        wanted = [kafka.TopicPartition(self.topic, part, millis) for part in marks]
+        try:
+            found = self._client.offsets_for_times(wanted, timeout=kafka.TIMEOUT)
+        except kafka.KafkaException as exc:
+            raise kafka.failure(exc, self._servers) from exc
+        return {p.partition: p.offset if p.offset >= 0 else marks[p.partition][1] for p in found}
+
+    # -- records --------------------------------------------------------------------------------------------
+
+    def read(self, ranges: Marks, *, timeout: float = 10.0) -> Iterator[Message]:
+        """The records of these partitions from the first offset to before the second.
+
+        It tolerates offsets without a record, as compaction leaves them. Raises TemporaryError when nothing
+        comes for `timeout` seconds though not all is read.
+        """
+        left = {part: end for part, (start, end) in ranges.items() if start < end}
+        with self._assigned({part: ranges[part][0] for part in left}):
+            for message in self._while_any(left, timeout):
+                part = message.partition()
+                if message.error() is None and message.offset() < ranges[part][1]:
+                    yield message
+                if kafka.ends_before(message, left.get(part)):
+                    del left[part]
+
+    def first_times(self, ranges: Marks, *, timeout: float = 10.0) -> dict[int, int]:
+        """Those of these partitions that hold a record from the first offset to before the second.
+
+        Each with the time of the first such record, in milliseconds since 1970. Marks of transactions take
+        offsets too, so where a partition ends is not where its last record is.
+        """
+        left = {part: end for part, (start, end) in ranges.items() if start < end}
+        found: dict[int, int] = {}
+        with self._assigned({part: ranges[part][0] for part in left}):
+            for message in self._while_any(left, timeout):
+                part = message.partition()
+                if message.error() is None and part in left and message.offset() < left[part]:
+                    found[part] = message.timestamp()[1]
+                elif not kafka.ends_before(message, left.get(part)):
+                    continue
+                left.pop(part, None)
+        return found
+
+    def follow(self, starts: Mapping[int, int], *, wait: float, at_once: int) -> Iterator[list[Arrival]]:
+        """What these partitions hold from these offsets on, in batches, for as long as somebody asks.
+
+        A batch has records and ends of partitions that were reached; it is empty after `wait` seconds of
+        silence. Raises PositionLost where the topic does not hold what comes next, if `auto_offset_reset` is
+        `error`.
+        """
+        self._assign(starts)
+        while True:
+            messages = self._client.consume(1, wait)
+            if messages:
+                messages += self._client.consume(at_once, 0)
+            yield [cast("Arrival", message) for message in messages if self._is_good(message)]
+
+    def _is_good(self, message: kafka.Message) -> bool:
+        """Whether this is a record or an end; an error that passes is neither. Raises all other errors."""
+        error = message.error()
+        if error is None or error.code() == kafka.END_OF_PARTITION:
+            return True
+        if error.code() in _LOST:
+            raise PositionLost(f"{self.topic} does not hold what comes next: {error.str()}")
+        if not kafka.is_passing(error):
+            raise kafka.failure(error, self._servers)
+        return False
+
+    @contextmanager
+    def _assigned(self, starts: Mapping[int, int]) -> Iterator[None]:
+        """Read these partitions from these offsets within the block."""
+        try:
+            self._assign(starts)
+            yield
+        except kafka.KafkaException as exc:
+            raise kafka.failure(exc, self._servers) from exc
+        finally:
+            self._client.unassign()
+
+    def _assign(self, starts: Mapping[int, int]) -> None:
+        self._client.assign([kafka.TopicPartition(self.topic, part, start) for part, start in starts.items()])
+
+    def _while_any(self, left: Mapping[int, int], timeout: float) -> Iterator[Any]:
+        """What comes while any partition is `left`. Raises TemporaryError when nothing does for too long."""
+        deadline = time.monotonic() + timeout
+        while left:
+            messages = self._client.consume(_AT_ONCE, 0.05)
+            yield from messages
+            if messages:
+                deadline = time.monotonic() + timeout
+            if time.monotonic() > deadline:
+                raise TemporaryError(
+                    f"partitions {sorted(left)} of {self.topic} give nothing", dependency="kafka"
+                )
