@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ..config import Backend, Settings
     from ..local.state import Known
     from ..ports.store import Store
+    from ..runtime.loop import Stop
 
 Server = Literal["postgres", "mongo", "kafka", "mail"]
 
@@ -235,6 +237,18 @@ def go_ahead(verb: str, what: str, lines: Sequence[str], *, dry_run: bool, yes: 
             )
         typer.confirm(f"{verb} {len(lines)} {what}?", abort=True, err=True)
     return True
+
+
+@contextmanager
+def working() -> Iterator[Stop]:
+    """The process of a role that works in batches: it hears signals, and ends with its supervisor."""
+    from ..runtime.gc import spare_batches
+    from ..runtime.loop import Stop
+
+    watch_parent()
+    spare_batches()
+    with Stop().on_signals() as stop:
+        yield stop
 
 
 def watch_parent() -> None:

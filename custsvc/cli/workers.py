@@ -16,14 +16,14 @@ from .common import (
     claim_source,
     say,
     settings_for,
-    watch_parent,
+    working,
 )
 
 if TYPE_CHECKING:
     from ..config import Backend, Settings
     from ..ports.store import Store
     from ..runtime.loop import Stop
-    from ..runtime.metrics_server import Checks
+    from ..runtime.metrics_server import Gauges
 
 # What --source calls the topic.
 _TOPIC = "topic"
@@ -71,31 +71,26 @@ def relay(
     from ..relay.guard import check_topic
     from ..relay.relay import Relay
     from ..relay.resync import resync as resync_source
-    from ..runtime.gc import spare_batches
-    from ..runtime.loop import Stop
-    from ..runtime.metrics_server import serving, together
-    from ..stores import open_store
-    from ..stores.prepare import Preparing
+    from ..runtime.metrics_server import together
+    from ..stores.running import running
 
-    watch_parent()
-    spare_batches()
-    with open_store(settings) as store, Stop().on_signals() as stop, Publisher(settings) as publisher:
-        schema = Preparing(store, lambda waiting: store.migrate(waiting=waiting), stop)
-        checks: Checks = {store.name: (lambda: store.ping(writing=True)), "schema": schema}
-        gauges = together(
+    def gauges(store: Store) -> Gauges:
+        return together(
             OutboxGauges(store),
             lambda: verify_gauges(store),
             lambda: loss_gauges(store, settings.topic_updates),
         )
-        with serving(settings, "relay", checks, gauges):
-            if not schema.run():
-                return
-            claim_source(settings, store)
-            ensure_topics(settings)
-            if accept_topic:
-                check_topic(settings, store.facts, accept=True)
-            if resync:
-                resync_source(settings, store)
+
+    with working() as stop, running("relay", settings, stop, gauges=gauges) as store:
+        if store is None:
+            return
+        claim_source(settings, store)
+        ensure_topics(settings)
+        if accept_topic:
+            check_topic(settings, store.facts, accept=True)
+        if resync:
+            resync_source(settings, store)
+        with Publisher(settings) as publisher:
             Relay(settings, store, publisher, stop).run()
 
 
@@ -163,38 +158,29 @@ def replicate(
     from ..copies.origin import Origin
     from ..copies.replicate import Replicate, begin_at, claim
     from ..kafka.client import Publisher, ensure_topics
-    from ..runtime.gc import spare_batches
-    from ..runtime.loop import Stop
-    from ..runtime.metrics_server import serving
-    from ..stores import open_store
-    from ..stores.prepare import Preparing
     from ..stores.refill import refill_beside
+    from ..stores.running import running
 
-    watch_parent()
-    spare_batches()
     database = settings.backend if backend else settings.other_backend
     name = copy or database
     with (
-        open_store(settings, database, name) as store,
-        Stop().on_signals() as stop,
-        Publisher(settings) as publisher,
+        working() as stop,
+        # `serve --read-only` makes the indexes for lists.
+        running("replicate", settings, stop, backend=database, copy=name, lists=False) as store,
     ):
-        # Who lists it makes the indexes for that: see `serve --read-only`.
-        schema = Preparing(store, lambda waiting: store.migrate(lists=False, waiting=waiting), stop)
-        checks: Checks = {store.name: (lambda: store.ping(writing=True)), "schema": schema}
-        with serving(settings, "replicate", checks):
-            if not schema.run():
-                return
-            store.claim_role("copy")
-            claim(store, name)
-            ensure_topics(settings)
-            if rebuild:
-                _rebuild(settings, store, name, source or _other(database), stop)
-                return
-            if start is not None:
-                begin_at(settings, store.replica, start)
-            origin = Origin(settings, store)
-            refill_beside(store, stop)
+        if store is None:
+            return
+        store.claim_role("copy")
+        claim(store, name)
+        ensure_topics(settings)
+        if rebuild:
+            _rebuild(settings, store, name, source or _other(database), stop)
+            return
+        if start is not None:
+            begin_at(settings, store.replica, start)
+        origin = Origin(settings, store)
+        refill_beside(store, stop)
+        with Publisher(settings) as publisher:
             Replicate(settings, store.replica, publisher, name, stop, origin=origin).run()
 
 

@@ -9,7 +9,13 @@ from collections.abc import Callable, Mapping
 from ..errors import CustsvcError
 from ..ports.store import Store
 from ..runtime.cached import Recently
-from ..runtime.metrics_server import logger
+from ..runtime.metrics_server import Gauges, logger, together
+
+
+def notify_gauges(store: Store) -> Gauges:
+    """The numbers of the role."""
+    counts, stuck = Recently(store.ledger.counts), Recently(store.ledger.stuck)
+    return together(WaitingMails(store), lambda: notification_gauges(counts, stuck))
 
 
 def notification_gauges(

@@ -13,11 +13,8 @@ from ..errors import ConfigurationError, TemporaryError
 from ..kafka.client import Publisher, ensure_topics
 from ..ports.ledger import Notification
 from ..ports.store import Store
-from ..runtime.cached import Recently
 from ..runtime.loop import Stop
-from ..runtime.metrics_server import Checks, serving, together
-from ..stores import open_store
-from ..stores.prepare import Preparing
+from ..stores.running import running
 from .channels.channel import Channel
 from .channels.chat import AppriseChannel
 from .channels.mail import MailChannel
@@ -26,7 +23,7 @@ from .channels.server import Server, Timeouts
 from .channels.smtp import SmtpTransport
 from .channels.unsubscribe import UnsubscribeLinks
 from .channels.webhook import WebhookChannel
-from .gauges import WaitingMails, notification_gauges
+from .gauges import notify_gauges
 from .intake.consumer import Intake
 from .intake.failed import FailedTopic
 from .rules.file import load
@@ -66,41 +63,36 @@ def run_notify(
     timeouts = timeouts or Timeouts.of(settings)
     rules = load(settings)
     policy = policy or policy_of(settings)
-    with open_store(settings) as store:
-        schema = Preparing(store, lambda waiting: store.migrate(waiting=waiting), stop)
-        counts, stuck = Recently(store.ledger.counts), Recently(store.ledger.stuck)
-        gauges = together(WaitingMails(store), functools.partial(notification_gauges, counts, stuck))
-        checks: Checks = {store.name: functools.partial(store.ping, writing=True), "schema": schema}
-        with serving(settings, "notify", checks, gauges):
-            if not schema.run():
-                return
-            ensure_topics(settings)
-            with Publisher(settings) as for_intake, Publisher(settings) as for_failed:
-                bell = threading.Event()
-                links = unsubscribe_links(settings, store)
-                intake = Intake(
-                    settings,
-                    store.ledger,
-                    for_intake,
-                    stop,
-                    rules=rules,
-                    recipients=store.recipients,
-                    links=links,
-                    bell=bell,
-                )
-                failed = FailedTopic(store.ledger, for_failed, settings.topic_failed, stop)
-                senders = _Senders(settings, store, rules, policy, stop, bell, links)
-                work: list[Work] = [
-                    ("intake", intake.run),
-                    ("failed-topic", failed.run),
-                    ("upkeep", _upkeep(settings, store, policy, stop).run),
-                    ("leases", functools.partial(senders.journal.keep_alive, stop)),
-                    ("journal", functools.partial(senders.journal.write_soon, stop)),
-                    *senders.mail(server, timeouts, breaker or Breaker()),
-                    *senders.others(),
-                ]
-                logger.info("Sending mails by %s", server.address, extra={"action": "notify_started"})
-                _run_threads(work, stop, bell)
+    with running("notify", settings, stop, gauges=notify_gauges) as store:
+        if store is None:
+            return
+        ensure_topics(settings)
+        with Publisher(settings) as for_intake, Publisher(settings) as for_failed:
+            bell = threading.Event()
+            links = unsubscribe_links(settings, store)
+            intake = Intake(
+                settings,
+                store.ledger,
+                for_intake,
+                stop,
+                rules=rules,
+                recipients=store.recipients,
+                links=links,
+                bell=bell,
+            )
+            failed = FailedTopic(store.ledger, for_failed, settings.topic_failed, stop)
+            senders = _Senders(settings, store, rules, policy, stop, bell, links)
+            work: list[Work] = [
+                ("intake", intake.run),
+                ("failed-topic", failed.run),
+                ("upkeep", _upkeep(settings, store, policy, stop).run),
+                ("leases", functools.partial(senders.journal.keep_alive, stop)),
+                ("journal", functools.partial(senders.journal.write_soon, stop)),
+                *senders.mail(server, timeouts, breaker or Breaker()),
+                *senders.others(),
+            ]
+            logger.info("Sending mails by %s", server.address, extra={"action": "notify_started"})
+            _run_threads(work, stop, bell)
 
 
 def policy_of(settings: Settings) -> Policy:

@@ -12,7 +12,7 @@ from ..common import (
     LogFormatOption,
     LogLevelOption,
     settings_for,
-    watch_parent,
+    working,
 )
 from . import again, lists, suppressions, trial
 from .common import RulesOption
@@ -70,12 +70,8 @@ def notify(
         log_format=log_format,
     )
     from ...notify.run import run_notify
-    from ...runtime.gc import spare_batches
-    from ...runtime.loop import Stop
 
-    watch_parent()
-    spare_batches()
-    with Stop().on_signals() as stop:
+    with working() as stop:
         run_notify(settings, stop)
 
 
