@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, TypeVar
 from ..config import Settings
 from ..errors import PositionLost, Superseded, TemporaryError
 from ..runtime import crash, metrics
-from ..runtime.loop import Stop, backoff, keep_trying
+from ..runtime.loop import Outage, Stop, keep_trying
 from .client import (
     END_OF_PARTITION,
     OFFSET_BEGINNING,
@@ -296,7 +296,7 @@ class Consuming:
         For use by the handler. Raises TemporaryError when stop is asked meanwhile: then the batch is read
         again by whoever comes next.
         """
-        attempt = 0
+        outage = Outage(self._what)
         while True:
             try:
                 result = work()
@@ -304,27 +304,18 @@ class Consuming:
             except Superseded:
                 raise
             except TemporaryError as exc:
-                attempt += 1
-                self._wait_paused(exc, attempt)
+                if self._client is None:
+                    raise
+                self._rest_paused(self._client, outage.failed(exc), exc)
         if self._paused and self._client is not None:
             self._client.resume(self._client.assignment())
             self._paused = False
             logger.info("The database of %s is back", self._what, extra={"action": "resumed"})
         return result
 
-    def _wait_paused(self, exc: TemporaryError, attempt: int) -> None:
-        client = self._client
-        if client is None:
-            raise exc
-        delay = max(0.1, backoff(attempt, 0.5, 10.0))
+    def _rest_paused(self, client: Consumer, delay: float, exc: TemporaryError) -> None:
+        """Wait with the partitions paused, but stay a member. Raises TemporaryError if stop is asked."""
         metrics.beat(self._what)
-        logger.warning(
-            "%s waits %.1f s: %s",
-            self._what,
-            delay,
-            exc,
-            extra={"action": "wait", "dependency": exc.dependency, "attempt": attempt},
-        )
         if not self._paused:
             client.pause(client.assignment())
             self._paused = True

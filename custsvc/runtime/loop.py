@@ -11,10 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
 
 from ..errors import ExitCode, TemporaryError
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Stop:
@@ -59,13 +62,70 @@ def backoff(attempt: int, base: float, cap: float, *, rng: Callable[[], float] =
     return float(rng() * min(cap, base * 2.0 ** min(attempt - 1, 64)))
 
 
+class Outage:
+    """Failures of a dependency that follow each other: each is logged, and the wait after it grows."""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        base: float = 0.5,
+        cap: float = 10.0,
+        least: float = 0.1,
+        level: int = logging.WARNING,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        """`what`: the name in the log of the work that fails. Times are in seconds."""
+        self._what = what
+        self._base = base
+        self._cap = cap
+        self._least = least
+        self._level = level
+        self._rng = rng
+        self.failures = 0
+
+    def failed(self, exc: TemporaryError) -> float:
+        """Log a failure; returns how many seconds to wait before the next try."""
+        self.failures += 1
+        delay = max(self._least, backoff(self.failures, self._base, self._cap, rng=self._rng))
+        logger.log(
+            self._level,
+            "%s waits %.1f s: %s",
+            self._what,
+            delay,
+            exc,
+            extra={"action": "wait", "dependency": exc.dependency, "attempt": self.failures},
+        )
+        return delay
+
+    def over(self) -> None:
+        """The work went well: the next failure is the first one again."""
+        self.failures = 0
+
+
+def insist(
+    work: Callable[[], T], outage: Outage, rest: Callable[[float], object], *, give_up: Callable[[], bool]
+) -> T:
+    """Run `work` until it goes well, with a `rest` after each failure.
+
+    Raises the TemporaryError after which `give_up` says so; other errors pass.
+    """
+    while True:
+        try:
+            return work()
+        except TemporaryError as exc:
+            if give_up():
+                raise
+            rest(outage.failed(exc))
+
+
 def keep_trying(work: Callable[[], None], stop: Stop, what: str, *, cap: float = 10.0) -> None:
     """Run `work` until stop is asked; where a dependency fails, wait with back-off and run it again.
 
-    Work that went well for a while before it failed starts the count anew. Other errors pass: waiting does
-    not mend them.
+    Work that went well for a while before it failed starts the count again. Other errors pass: waiting does
+    not repair them.
     """
-    attempt = 0
+    outage = Outage(what, cap=cap)
     while not stop.asked():
         started = time.monotonic()
         try:
@@ -73,13 +133,6 @@ def keep_trying(work: Callable[[], None], stop: Stop, what: str, *, cap: float =
         except TemporaryError as exc:
             if stop.asked():
                 return
-            attempt = 1 if time.monotonic() - started > 3 * cap else attempt + 1
-            delay = max(0.1, backoff(attempt, 0.5, cap))
-            logger.warning(
-                "%s waits %.1f s: %s",
-                what,
-                delay,
-                exc,
-                extra={"action": "wait", "dependency": exc.dependency, "attempt": attempt},
-            )
-            stop.wait(delay)
+            if time.monotonic() - started > 3 * cap:
+                outage.over()
+            stop.wait(outage.failed(exc))

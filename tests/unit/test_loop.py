@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from custsvc.errors import ConfigurationError, TemporaryError
-from custsvc.runtime.loop import Stop, backoff, keep_trying
+from custsvc.runtime.loop import Outage, Stop, backoff, insist, keep_trying
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,38 @@ def test_an_error_that_waiting_does_not_mend_ends_the_work() -> None:
 
     with pytest.raises(ConfigurationError):
         keep_trying(work, Stop(), "test")
+
+
+def test_the_waits_of_an_outage_grow_until_it_is_over() -> None:
+    outage, away = Outage("test", rng=lambda: 1.0), TemporaryError("away", dependency="kafka")
+
+    first = [outage.failed(away) for _ in range(3)]
+    outage.over()
+
+    assert first == [0.5, 1.0, 2.0]
+    assert outage.failed(away) == 0.5
+
+
+def test_what_is_insisted_on_is_done_once_it_can_be() -> None:
+    tries: list[int] = []
+    rests: list[float] = []
+
+    def work() -> str:
+        tries.append(1)
+        if len(tries) < 3:
+            raise TemporaryError("away", dependency="kafka")
+        return "done"
+
+    assert insist(work, Outage("test"), rests.append, give_up=lambda: False) == "done"
+    assert len(rests) == 2
+
+
+def test_what_is_insisted_on_is_given_up_where_the_caller_says_so() -> None:
+    outage = Outage("test")
+
+    def work() -> None:
+        raise TemporaryError("away", dependency="kafka")
+
+    with pytest.raises(TemporaryError, match="away"):
+        insist(work, outage, lambda _: None, give_up=lambda: outage.failures == 2)
+    assert outage.failures == 2

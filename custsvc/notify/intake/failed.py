@@ -16,7 +16,7 @@ from ...domain.customers import format_time
 from ...errors import TemporaryError
 from ...kafka.client import Publisher, Record
 from ...ports.ledger import Attempt, Ledger, Notification
-from ...runtime.loop import Stop, backoff
+from ...runtime.loop import Outage, Stop, insist
 
 logger = logging.getLogger(__name__)
 
@@ -39,25 +39,15 @@ class FailedTopic:
 
     def run(self, idle: float = 1.0) -> None:
         """Publish until stop is asked; an outage of Kafka or of the ledger is waited out."""
-        outages = 0
+        outage = Outage("The failed topic")
         while not self._stop.asked():
             try:
-                count = self.publish()
-                outages = 0
+                if not self.publish():
+                    self._stop.wait(idle)
+                outage.over()
             except TemporaryError as exc:
-                outages += 1
-                delay = max(0.1, backoff(outages, 0.5, 10.0))
                 if not self._stop.asked():
-                    logger.warning(
-                        "The failed topic waits %.1f s: %s",
-                        delay,
-                        exc,
-                        extra={"action": "wait", "dependency": exc.dependency},
-                    )
-                self._stop.wait(delay)
-                continue
-            if not count:
-                self._stop.wait(idle)
+                    self._stop.wait(outage.failed(exc))
 
     def publish(self) -> int:
         """Publish a batch of those not confirmed yet; returns how many."""
@@ -77,17 +67,9 @@ class FailedTopic:
         return len(ids)
 
     def _confirm(self, ids: list[str]) -> None:
-        """Kafka has them: say so, as often as it takes, or they would be published once more."""
-        attempt = 0
-        while True:
-            try:
-                self._ledger.published(ids)
-                return
-            except TemporaryError:
-                attempt += 1
-                if self._stop.asked():
-                    raise
-                self._stop.wait(max(0.1, backoff(attempt, 0.2, 5.0)))
+        """Record that Kafka has them, however often that takes, or they would be published once more."""
+        outage = Outage("The failed topic", base=0.2, cap=5.0)
+        insist(lambda: self._ledger.published(ids), outage, self._stop.wait, give_up=self._stop.asked)
 
 
 def _record(notification: Notification, attempts: list[Attempt]) -> Record:

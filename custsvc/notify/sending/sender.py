@@ -22,7 +22,7 @@ from ...domain.text import words
 from ...errors import CustsvcError, TemporaryError
 from ...ports.ledger import Notification, NotificationState, Settlement
 from ...runtime import crash
-from ...runtime.loop import Stop, backoff
+from ...runtime.loop import Outage, Stop, insist
 from ..channels.channel import BadMail, Channel, Outcome
 from .breaker import Breaker
 from .gate import Gate
@@ -100,7 +100,7 @@ class Sender:
         self._bell = bell or threading.Event()
         self._on_bad_address = on_bad_address
         self._rng = rng
-        self._outages = 0
+        self._outage = Outage("Sending", rng=rng)
         self.settled: Counter[str] = Counter()
 
     def run(self) -> None:
@@ -125,9 +125,9 @@ class Sender:
                 self._send_all(claimed)
             elif probing:
                 self._breaker.unused()
-            self._outages = 0
+            self._outage.over()
         except TemporaryError as exc:
-            self._wait_out(exc)
+            self._stop.wait(self._outage.failed(exc))
             return
         if not claimed:
             self._bell.wait(self._policy.idle)
@@ -140,14 +140,6 @@ class Sender:
         chosen = next((n for n in claimed if n.id not in suspects), claimed[0] if claimed else None)
         self._give_back([n for n in claimed if n is not chosen])
         return [chosen] if chosen else []
-
-    def _wait_out(self, exc: TemporaryError) -> None:
-        self._outages += 1
-        delay = max(0.1, backoff(self._outages, 0.5, 10.0, rng=self._rng))
-        logger.warning(
-            "Sending waits %.1f s: %s", delay, exc, extra={"action": "wait", "dependency": exc.dependency}
-        )
-        self._stop.wait(delay)
 
     def _send_all(self, claimed: list[Notification]) -> None:
         since = time.monotonic()
@@ -309,16 +301,14 @@ class Sender:
     def _insist(self, write: Callable[[], None]) -> int:
         """Write, however often it takes, a lease long at most; returns how often it took."""
         deadline = time.monotonic() + self._policy.lease
-        attempt = 1
-        while True:
-            try:
-                write()
-                return attempt
-            except TemporaryError:
-                if time.monotonic() > deadline or (self._stop.asked() and attempt > 5):
-                    raise
-                time.sleep(max(0.05, backoff(attempt, 0.1, 2.0, rng=self._rng)))
-                attempt += 1
+        # The senders log that the ledger is away; this is one of their steps.
+        outage = Outage("A step", base=0.1, cap=2.0, least=0.05, level=logging.DEBUG, rng=self._rng)
+
+        def give_up() -> bool:
+            return time.monotonic() > deadline or (self._stop.asked() and outage.failures >= 5)
+
+        insist(write, outage, time.sleep, give_up=give_up)
+        return outage.failures + 1
 
     def _tell(self, settlement: Settlement, *, ours: bool) -> None:
         notification, state = settlement.notification, settlement.state
