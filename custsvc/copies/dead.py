@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 from ..errors import BadEvent, TooManyBadRecords
 from ..kafka.client import Publisher, Record
 from ..kafka.consume import coordinates
-from ..kafka.record import Headers, headers_of
+from ..kafka.record import Headers, Message, headers_of
 from ..runtime.loop import Stop
 
 logger = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ class DeadLetters:
         self._limit = limit
         self._score = 0
 
-    def judge(self, message: Any, bad: BadEvent | None = None) -> None:
+    def judge(self, message: Message, bad: BadEvent | None = None) -> None:
         """Count a good record or a bad one. Raises TooManyBadRecords when it is one too many."""
         self._score = self._score + 1 if bad else max(0, self._score - 1)
         if self._score > self._limit:
@@ -61,7 +60,7 @@ class DeadLetters:
             logger.error("… and %d more", more, extra={"action": "dead_letter", "count": more})
 
 
-def dead_letter(message: Any, bad: BadEvent) -> Record:
+def dead_letter(message: Message, bad: BadEvent) -> Record:
     """The record's own bytes with the reason and its coordinates beside them."""
     about = {
         "reason": str(bad).encode(),

@@ -244,7 +244,7 @@ def _letter(message: Message, about: Mapping[str, str]) -> DeadLetter | None:
     )
 
 
-def _settle(found: dict[str, DeadLetter], message: Any, about: Mapping[str, str]) -> None:
+def _settle(found: dict[str, DeadLetter], message: Message, about: Mapping[str, str]) -> None:
     letter = found.get((message.key() or b"").decode("utf-8", "replace"))
     state = about[SETTLED]
     if letter is None or state not in get_args(State):

@@ -7,13 +7,11 @@ a topic that was made anew: what was on the old one and never read would be miss
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..config import Settings
 from ..domain.events import SOURCE_HEADER
 from ..errors import ConfigurationError, PositionLost
 from ..kafka import client as kafka
-from ..kafka.record import header
+from ..kafka.record import Message, header
 from ..ports.facts import Fact
 from ..ports.store import Store
 
@@ -45,7 +43,7 @@ class Origin:
         """Note that this copy misses something, until it is filled anew."""
         self._facts.keep(Fact.COPY_LOST + self._settings.topic_updates, str(loss))
 
-    def check(self, messages: list[Any]) -> None:
+    def check(self, messages: list[Message]) -> None:
         """Raise ConfigurationError where a batch comes from another source. Looks at both of its ends."""
         for message in messages[:1] + messages[-1:]:
             source = header(message, SOURCE_HEADER)

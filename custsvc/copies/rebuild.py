@@ -173,7 +173,7 @@ class Rebuild:
         # Offsets without a record, as compaction leaves them, are behind it too.
         shadow.apply([], self._topic, {part: high for part, (_, high) in marks.items()})
 
-    def _apply(self, shadow: Replica, messages: Sequence[Any]) -> None:
+    def _apply(self, shadow: Replica, messages: Sequence[Message]) -> None:
         self._check_stop()
         positions = {message.partition(): message.offset() + 1 for message in messages}
         shadow.apply(list(_readable(messages)), self._topic, positions)
@@ -241,12 +241,12 @@ def _as_event(row: Row) -> ReceivedEvent:
     return decode(event.payload, b"%d" % row.id)
 
 
-def _readable(messages: Sequence[Any]) -> Iterator[ReceivedEvent]:
+def _readable(messages: Sequence[Message]) -> Iterator[ReceivedEvent]:
     """The events among them; what cannot be read was put on the dead-letter topic by the running copy."""
     for message in messages:
-        if message.value() is None:
+        if (value := message.value()) is None:
             continue
         try:
-            yield decode(message.value(), message.key())
+            yield decode(value, message.key())
         except BadEvent as bad:
             logger.warning("A record is left out: %s", bad, extra={"action": "left_out"})

@@ -30,7 +30,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..config import BACKENDS, Settings
 from ..domain.events import ReceivedEvent, decode
@@ -38,6 +38,7 @@ from ..errors import BadEvent, ConfigurationError, Conflict, DataRefused, NewerS
 from ..kafka.client import Publisher, Record
 from ..kafka.consume import Consuming, Offsets, coordinates
 from ..kafka.reader import Reader
+from ..kafka.record import Message
 from ..kafka.tail import places_of
 from ..ports.facts import Fact
 from ..ports.replica import Applied, Positions, Replica
@@ -152,7 +153,7 @@ class Replicate:
                 )
                 self._careful = _CAREFUL
 
-    def _handle(self, messages: list[Any], offsets: Offsets) -> Callable[[], None]:
+    def _handle(self, messages: list[Message], offsets: Offsets) -> Callable[[], None]:
         """Decode a batch and bury what cannot be; returns the applying of the rest."""
         crash.point("replicate.taken")
         if self._origin is not None:
@@ -181,7 +182,7 @@ class Replicate:
             crash.point("replicate.buried")
         return partial(self._apply, self._replica.applying(events), positions, len(dead))
 
-    def _judged(self, message: Any, dead: list[Record]) -> ReceivedEvent | None:
+    def _judged(self, message: Message, dead: list[Record]) -> ReceivedEvent | None:
         """The event of a record; None for a tombstone, and for a bad one, which becomes a dead letter."""
         try:
             event = _read(message)
@@ -194,7 +195,7 @@ class Replicate:
         self._dead.judge(message)
         return event
 
-    def _handle_carefully(self, messages: list[Any], positions: Positions) -> Callable[[], None]:
+    def _handle_carefully(self, messages: list[Message], positions: Positions) -> Callable[[], None]:
         """Apply a batch, and bury what the database refuses too; returns the noting of its end."""
         dead: list[Record] = []
         read = [(message, self._judged(message, dead)) for message in messages]
@@ -205,7 +206,7 @@ class Replicate:
             dead.append(dead_letter(message, bad))
         return self._buried(dead, [], positions)
 
-    def _apply_now(self, read: Sequence[tuple[Any, ReceivedEvent]]) -> None:
+    def _apply_now(self, read: Sequence[tuple[Message, ReceivedEvent]]) -> None:
         events = [event for _, event in read]
         written, stale = self._consuming.insist(lambda: self._replica.apply(events, self._topic, {}))
         metrics.count("the copy", "written", written)
@@ -239,7 +240,7 @@ def sift(apply: Callable[[Sequence[T]], object], items: Sequence[T]) -> Iterator
         yield from sift(apply, items[half:])
 
 
-def _read(message: Any) -> ReceivedEvent | None:
+def _read(message: Message) -> ReceivedEvent | None:
     """The event of a record; None for a tombstone, which says nothing that a copy must do."""
     key, value = message.key(), message.value()
     if value is None:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from itertools import chain, repeat
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 from ..config import Settings
 from ..errors import PositionLost, Superseded, TemporaryError
@@ -38,14 +38,16 @@ from .client import (
     is_passing,
     watermarks,
 )
+from .client import Message as Arrived
 from .lag import Lags
+from .record import Message
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Offsets = Mapping[tuple[str, int], int]
 """Per topic and partition, the offset of the next record to read."""
-Handle = Callable[[list[Any], Offsets], Callable[[], None] | None]
+Handle = Callable[[list[Message], Offsets], Callable[[], None] | None]
 Positions = Callable[[str], Mapping[int, int]]
 
 _IDLE = 0.5
@@ -174,19 +176,21 @@ class Consuming:
         topics = zlib.crc32(" ".join(self._topics).encode())
         return {"group_instance_id": f"{self._settings.instance_id}-{topics:08x}"}
 
-    def _take(self, client: Consumer) -> tuple[list[Any], Offsets]:
+    def _take(self, client: Consumer) -> tuple[list[Message], Offsets]:
         """Up to a batch of records, and the ends that were reached.
 
         Waits for the first, then takes what is there already.
         """
-        messages: list[Any] = client.consume(1, _IDLE if self._left is None else _SOON)
-        if messages:
-            messages += client.consume(self._batch - 1, 0)
-        records = [message for message in messages if self._is_record(message)]
-        ends = [message for message in messages if is_end(message)] if len(records) < len(messages) else []
+        arrived = client.consume(1, _IDLE if self._left is None else _SOON)
+        if arrived:
+            arrived += client.consume(self._batch - 1, 0)
+        records = cast("list[Message]", [each for each in arrived if self._is_record(each)])
+        if len(records) == len(arrived):
+            return records, {}
+        ends = cast("list[Message]", [each for each in arrived if is_end(each)])
         return records, {(end.topic(), end.partition()): end.offset() for end in ends}
 
-    def _beyond(self, messages: Sequence[Any], ends: Offsets) -> Offsets:
+    def _beyond(self, messages: Sequence[Message], ends: Offsets) -> Offsets:
         """What follows these records, and ends that are further than what was read."""
         offsets = next_offsets(messages)
         self._read |= offsets
@@ -194,7 +198,7 @@ class Consuming:
         self._read |= further
         return offsets | further
 
-    def _is_record(self, message: Any) -> bool:
+    def _is_record(self, message: Arrived) -> bool:
         error = message.error()
         if error is None:
             return True
@@ -341,17 +345,17 @@ class Consuming:
             logger.warning("Offsets not committed: %s", exc, extra={"action": "commit_failed"})
 
 
-def next_offsets(messages: Sequence[Any]) -> dict[tuple[str, int], int]:
+def next_offsets(messages: Sequence[Message]) -> dict[tuple[str, int], int]:
     """Per topic and partition, the offset after the last of these records."""
     return {(message.topic(), message.partition()): message.offset() + 1 for message in messages}
 
 
-def is_end(message: Any) -> bool:
+def is_end(message: Arrived) -> bool:
     """Whether this is no record, but tells that a partition was read to its end."""
     error = message.error()
     return error is not None and error.code() == END_OF_PARTITION
 
 
-def coordinates(message: Any) -> str:
+def coordinates(message: Message) -> str:
     """`TOPIC partition 3 offset 17`, for a person to find the record."""
     return f"{message.topic()} partition {message.partition()} offset {message.offset()}"

@@ -15,10 +15,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..errors import CustsvcError
 from ..runtime import metrics
+from .record import Message
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class Lags:
             for where in partitions:
                 self._partitions.pop(where, None)
 
-    def taken(self, messages: Sequence[Any], offsets: Mapping[Where, int]) -> None:
+    def taken(self, messages: Sequence[Message], offsets: Mapping[Where, int]) -> None:
         """A batch is in hand, which leads to these offsets."""
         times: dict[Where, float] = {}
         for message in messages:

@@ -121,7 +121,7 @@ class Reader:
             messages = self._client.consume(1, wait)
             if messages:
                 messages += self._client.consume(at_once, 0)
-            yield [cast("Arrival", message) for message in messages if self._is_good(message)]
+            yield cast("list[Arrival]", [message for message in messages if self._is_good(message)])
 
     def _is_good(self, message: kafka.Message) -> bool:
         """Whether this is a record or an end; an error that passes is neither. Raises all other errors."""

@@ -13,14 +13,13 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from ...config import Settings
 from ...domain.events import decode, stated_time
 from ...errors import BadEvent, NewerSchema
 from ...kafka.client import Publisher, Record
 from ...kafka.consume import Consuming, Offsets, coordinates
-from ...kafka.record import place_of, sent_at
+from ...kafka.record import Message, place_of, sent_at
 from ...ports.ledger import Ledger, Notification
 from ...ports.recipients import Recipients
 from ...runtime.loop import Stop
@@ -102,7 +101,7 @@ class Intake:
         """Take records until stop is asked. Raises NewerSchema: going on would lose that mail."""
         self._consuming.run()
 
-    def _take_in(self, messages: list[Any], _offsets: Offsets) -> None:
+    def _take_in(self, messages: list[Message], _offsets: Offsets) -> None:
         """Bring a batch of records into the ledger; the loop of consumers commits their offsets after it."""
         batch = self.read(messages)
         if batch.old:
@@ -118,19 +117,19 @@ class Intake:
         for customer_id, version in batch.erased.items():
             self._forget(customer_id, version)
 
-    def read(self, messages: Sequence[Any]) -> Batch:
+    def read(self, messages: Sequence[Message]) -> Batch:
         """What these records call for. Writes nothing. Raises NewerSchema, with the record's coordinates."""
         batch = Batch()
         for message in messages:
             if message.topic() == self._settings.topic_notify:
                 self._read_request(message, batch)
-            elif message.value() is not None:
-                self._read_event(message, batch)
+            elif (value := message.value()) is not None:
+                self._read_event(message, value, batch)
         return batch
 
-    def _read_event(self, message: Any, batch: Batch) -> None:
+    def _read_event(self, message: Message, value: bytes, batch: Batch) -> None:
         try:
-            event = decode(message.value(), message.key())
+            event = decode(value, message.key())
         except BadEvent as exc:
             _log_bad(message, exc.reason_class, exc)
             return
@@ -142,7 +141,7 @@ class Intake:
         if self._add(rows, stated_time(event.event_ts), message, batch):
             batch.happened(message.partition(), event_time(event))
 
-    def _read_request(self, message: Any, batch: Batch) -> None:
+    def _read_request(self, message: Message, batch: Batch) -> None:
         try:
             asked = request.read(message.value())
         except request.BadRequest as exc:
@@ -151,7 +150,7 @@ class Intake:
             return
         self._add(of_request(asked, asked.id or request.own_id(message)), None, message, batch)
 
-    def _add(self, rows: list[Notification], stated: float | None, message: Any, batch: Batch) -> bool:
+    def _add(self, rows: list[Notification], stated: float | None, message: Message, batch: Batch) -> bool:
         """Add the rows of a record to the batch, suppressed and False if it is too old to be mailed.
 
         Old records come again when offsets are reset. Its age counts from the time that it states, else from
@@ -184,7 +183,7 @@ class Intake:
         )
 
 
-def _log_bad(message: Any, kind: str, reason: Exception) -> None:
+def _log_bad(message: Message, kind: str, reason: Exception) -> None:
     logger.error(
         "A record cannot be read: %s",
         reason,

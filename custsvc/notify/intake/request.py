@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from ...domain.text import body, is_one_line
-from ...kafka.record import place_of
+from ...kafka.record import Message, place_of
 from .plain import text_of
 
 _BODY_MAX = 200_000
@@ -66,7 +66,7 @@ def read(value: bytes | None) -> MailRequest:
     )
 
 
-def own_id(message: Any) -> str:
+def own_id(message: Message) -> str:
     """An id for a request without one: the same when it is read again, another in a topic made anew."""
     where = place_of(message)
     what = [*where.values(), message.timestamp()[1], (message.value() or b"").decode("utf-8", "replace")]
