@@ -59,14 +59,14 @@ def _unread(topic: Reader, marks: Marks, positions: Mapping[int, int]) -> dict[i
 
 @contextmanager
 def resending(settings: Settings, source: Store) -> Iterator[Callable[[Sequence[int]], object]]:
-    """A function that sends customers of the source again, for `verify` to mend a copy with."""
+    """A function that sends customers of the source again, for `verify` to repair a copy with."""
     with kafka.Publisher(settings) as publisher:
         replay = Replay(settings, source, publisher)
         yield lambda ids: replay.send(tuple(ids))
 
 
 def send_again(settings: Settings, source: Store, box: DeadLetterBox, letters: Sequence[DeadLetter]) -> None:
-    """Send dead letters to where they came from, and behind them the customers they tell of as they are now.
+    """Send dead letters to where they came from, and behind them their customers as they are now.
 
     What a copy has missed meanwhile comes with those. Raises Conflict where one was settled already.
     """
@@ -98,7 +98,7 @@ Steps = list[dict[str, Any]]
 
 
 def _questions(settings: Settings, store: Store) -> list[tuple[str, Callable[[], Steps]]]:
-    """What is asked of one server each, and what the answer tells of."""
+    """The questions, each to one server, by the name of what it answers."""
     return [
         ("outbox", lambda: _outbox(store)),
         ("consumers", lambda: _consumers(settings)),

@@ -1,9 +1,9 @@
-"""The loop of every consumer: take a batch, have it handled, commit exact offsets, go on.
+"""The loop of every consumer: take a batch, hand it to its handler, commit exact offsets, go on.
 
 A batch is committed only after its handler has returned and what that left to be done is done, which means
 its effects are durable. What it leaves runs beside the taking and handling of the next batch, one at a time
 and in order. So a batch may be in flight when partitions move: whoever has them next may handle it again, as
-after a crash, and its effects bear that. An outage of what the handler writes to is waited out with the
+after a crash, and its effects tolerate that. An outage of what the handler writes to is waited out with the
 partitions paused and the membership kept (`insist`); one of Kafka ends in a new start from the last commit.
 
 A consumer whose store knows its own positions reads from those; the offsets in the group are for tools that
@@ -78,7 +78,7 @@ class Consuming:
 
     `positions` says where to go on in a topic, per partition: that of a store which keeps them together with
     its data, and has to hold all of it. Without it the group's committed offsets count. `what` is how the
-    log calls this consumer. `before` runs each time it starts anew.
+    log calls this consumer. `before` runs at each start, also after an outage.
     """
 
     def __init__(
@@ -324,7 +324,7 @@ class Consuming:
             client.pause(client.assignment())
             self._paused = True
         # Paused partitions give nothing; the call serves heartbeats and rebalances. Should a partition that
-        # was just assigned give a record all the same, everything is read anew from the positions.
+        # was just assigned give a record all the same, everything is read again from the positions.
         if any(not is_end(message) for message in client.consume(1, delay)):
             raise exc
         if self._stop.asked():
@@ -351,7 +351,7 @@ def next_offsets(messages: Sequence[Message]) -> dict[tuple[str, int], int]:
 
 
 def is_end(message: Arrived) -> bool:
-    """Whether this is no record, but tells that a partition was read to its end."""
+    """Whether this is the end of a partition that was reached, and not a record."""
     error = message.error()
     return error is not None and error.code() == END_OF_PARTITION
 

@@ -1,10 +1,10 @@
 """The events as they come, for many watchers in one process: one consumer, and a ring of the newest events.
 
 They are read from Kafka, because there the relay has put them gap-free and in order per customer, for both
-databases alike, and because a place in the topic (an offset per partition) can be told to a client and be
-gone on from, on any process and after any restart. A watcher is a reader of the ring at its own speed; who
-is further behind than the ring reaches reads the topic until it has caught up. No watcher can hold up
-another, and memory does not grow with them.
+databases alike, and because a client can keep a place in the topic (an offset per partition) and go on from
+it, on any process and after any restart. A watcher reads the ring at its own speed; one that is further
+behind than the ring reaches reads the topic until it has caught up. No watcher can hold up another, and
+memory does not grow with them.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Feed:
             self._thread.start()
 
     def _begin(self) -> None:
-        """Collect from the end on. Who watches already is sent away, and comes back with its place."""
+        """Collect from the end on. Current watchers are closed; they reconnect with their place."""
         marks = self._marks()
         with self._changed:
             self._epoch += 1

@@ -22,7 +22,7 @@ _AT_ONCE: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A record on the topic: its place, and the event, or why it is none."""
+    """A record on the topic: its place, and the event, or why it is not an event."""
 
     partition: int
     offset: int

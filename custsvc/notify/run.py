@@ -178,7 +178,7 @@ class _Senders:
         return self._links.url(notification.customer_id)
 
     def _bounced(self, address: str, reason: str) -> None:
-        """No mail to an address that does not exist, for a while: servers think ill of who goes on."""
+        """Suppress an address that does not exist for a while: servers distrust senders that go on."""
         seconds = self._settings.notify_bounce_days * _DAY
         try:
             self._recipients.suppress(address_key(address), "bounce", detail=reason, seconds=seconds)

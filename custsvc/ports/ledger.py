@@ -76,7 +76,7 @@ class Notification:
     `id` is derived from (event, rule, recipient), so the same one is never queued twice; the Message-ID
     is derived from it. `channel` is `mail` or the name of another channel; `recipient` means what it means
     there. `spared` counts the attempts before a person had it sent again: they no longer use up its tries.
-    `entries` is what a digest tells of so far: from `first_version`, which never changes, up to `version`.
+    `entries` is what a digest reports so far: from `first_version`, which never changes, up to `version`.
     """
 
     id: str
@@ -102,7 +102,7 @@ class Notification:
 
     @property
     def order(self) -> int:
-        """Its place among the mails about its customer: the version of the first event it tells of."""
+        """Its place among the mails about its customer: the version of the first event it reports."""
         return self.version if self.first_version is None else self.first_version
 
     def __post_init__(self) -> None:
@@ -143,7 +143,7 @@ class Settlement:
 
 
 class Grown(NamedTuple):
-    """A digest as it is to be, and the version up to which it told when it was read."""
+    """A digest as it is to be, and the version up to which it reported when it was read."""
 
     notification: Notification
     was: int

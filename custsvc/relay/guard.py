@@ -1,6 +1,6 @@
 """What a relay makes sure of before it sends: the topic is the one it knows, and so is the database.
 
-The number of partitions decides where a customer's events go, so a topic that was changed or made anew
+The number of partitions decides where a customer's events go, so a topic that was changed or recreated
 would break their order without a word. It is remembered in the source, and a difference is refused.
 
 A database that was restored to an older state gives versions that were given before. So the last records of
@@ -90,7 +90,7 @@ def topic_problem(settings: Settings, facts: Facts) -> CustsvcError | None:
 
 
 def remember_limit(settings: Settings, facts: Facts, client: kafka.AdminClient) -> int:
-    """The most bytes the topic takes in one record, told to those who write events."""
+    """The most bytes the topic takes in one record; kept for the processes that write events."""
     limit = kafka.record_limit(client, settings.topic_updates)
     if facts.get(Fact.EVENT_LIMIT) != str(limit):
         facts.put(Fact.EVENT_LIMIT, str(limit))
@@ -144,7 +144,7 @@ def _is_ours(store: Store, event: ReceivedEvent, known: Known | None, row: Row |
 
 
 def fingerprint(doc: bytes) -> bytes:
-    """What tells one state of a customer from another."""
+    """A hash that differs for each state of a customer."""
     return blake2b(doc, digest_size=16).digest()
 
 

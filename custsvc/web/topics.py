@@ -35,7 +35,7 @@ class Found:
     value: bytes | None
 
     def json(self) -> dict[str, Any] | None:
-        """The value as a JSON object; None where it is none."""
+        """The value if it is a JSON object, else None."""
         try:
             value = orjson.loads(self.value or b"")
         except orjson.JSONDecodeError:

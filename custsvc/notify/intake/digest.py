@@ -1,8 +1,8 @@
-"""Digests: all that happens to a customer within a window becomes one notification at its end.
+"""Digests: all events of a customer within a window become one notification at its end.
 
-Its row is made by the first event and given more by the next ones, as long as nobody has begun to send it.
-What comes too late for that goes into a second one, and so on: their ids follow from that of the first.
-Events that come again change nothing: a row knows the version up to which it tells.
+The first event makes its row and the next ones are added to it, until a sender has begun with it. Events that
+come too late for that go into a second one, and so on: their ids follow from that of the first. Events that
+come again change nothing: a row holds the version up to which it reports.
 
 A window that is over when its events are taken in, as after an outage, waits a little for the rest of them.
 No clock puts a digest off for longer than its window lasts.
@@ -31,7 +31,7 @@ _EVENTS_MAX = 50
 # Seconds that a window which is over waits for more of its events after each of them: a tenth of the window.
 _GRACE_MIN: Final = 10.0
 _GRACE_MAX: Final = 300.0
-# Seconds after which what came too late for its digest is told at the latest.
+# Seconds after which events that came too late for their digest are mailed at the latest.
 _SECOND_MAX: Final = 3600.0
 # So many digests of a window are looked for at a time; nearly always there is one, or none yet.
 _LOOK_AHEAD: Final = 2
@@ -56,7 +56,7 @@ def window(event: ReceivedEvent, rule: Rule) -> tuple[str, dt.datetime]:
 
 
 def packed(shown: Mapping[str, Any]) -> str:
-    """What a row keeps of an event's values, to tell it together with later ones."""
+    """An event's values as a row keeps them, to be put together with those of later events."""
     changes = [dataclasses.astuple(change) for change in shown["changes"]]
     return orjson.dumps({**shown, "changes": changes}).decode()
 
@@ -160,7 +160,7 @@ class Digests:
         return found
 
     def _told(self, rows: list[Notification]) -> Notification | None:
-        """The last of these with a text that tells of all; None where their template cannot."""
+        """The last of these with a text about all of them; None where their template cannot make one."""
         last = rows[-1]
         if len(rows) == 1:
             return last
@@ -216,7 +216,7 @@ def _by_window(
 
 
 def _may_grow(there: Notification) -> bool:
-    """Whether nobody has begun to send it, and it still says what it tells of."""
+    """Whether no sender has begun with it, and it still has its entries."""
     return there.state == "queued" and there.attempts == 0 and there.entries is not None
 
 

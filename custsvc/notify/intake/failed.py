@@ -1,7 +1,7 @@
 """The failed topic: each mail that was given up goes there, and is marked only when Kafka has it.
 
 A record has the shape of a mail request, for the one recipient who got nothing, with the attempts and the
-reason beside it: who puts it on the notification topic again under a new id has it sent again.
+reason beside it: put on the notification topic again under a new id, it is sent again.
 """
 
 from __future__ import annotations

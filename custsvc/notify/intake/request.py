@@ -67,7 +67,7 @@ def read(value: bytes | None) -> MailRequest:
 
 
 def own_id(message: Message) -> str:
-    """An id for a request without one: the same when it is read again, another in a topic made anew."""
+    """An id for a request without one: the same when it is read again, another in a recreated topic."""
     where = place_of(message)
     what = [*where.values(), message.timestamp()[1], (message.value() or b"").decode("utf-8", "replace")]
     digest = hashlib.blake2b(orjson.dumps(what), digest_size=8).hexdigest()
