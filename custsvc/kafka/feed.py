@@ -244,6 +244,9 @@ class Feed:
 
     def _is_wanted(self) -> bool:
         with self._changed:
+            if self._thread is not threading.current_thread():
+                # It was idle a moment ago, and a watcher who came then has started another one.
+                return False
             idle = not self._watchers and time.monotonic() - self._last_watched > _IDLE
             if idle:
                 self._thread, self._next = None, {}
