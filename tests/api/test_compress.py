@@ -9,6 +9,8 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
+from tests.sizes import on_one
+
 from .conftest import ANN, Client
 
 LIST = "/api/customers/"
@@ -31,6 +33,7 @@ def plain(answer: TestResponse) -> bytes:
 
 
 @pytest.mark.parametrize("said", TAKES)
+@on_one("postgres")
 def test_who_takes_gzip_gets_the_same_in_less(client: Client, some: str, said: str) -> None:
     for path in (LIST, some, *EXPORTS, "/api/openapi.json", "/api/events/schema"):
         whole = client.get(path)
@@ -47,6 +50,7 @@ def test_who_takes_gzip_gets_the_same_in_less(client: Client, some: str, said: s
 
 
 @pytest.mark.parametrize("said", TAKES_NOT)
+@on_one("postgres")
 def test_who_does_not_take_it_gets_none(client: Client, some: str, said: str) -> None:
     for path in (LIST, some, *EXPORTS):
         answer = client.get(path, headers={"Accept-Encoding": said})
@@ -98,6 +102,7 @@ def test_pages_are_never_compressed_as_they_hold_the_token_of_their_forms(app: F
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZip"])
+@on_one("postgres")
 def test_a_body_in_gzip_is_what_it_decodes_to(client: Client, encoding: str) -> None:
     headers = {"Content-Encoding": encoding}
     body = gzip.compress(b'{"name": "Ada"}')
@@ -114,6 +119,7 @@ def test_a_body_in_gzip_is_what_it_decodes_to(client: Client, encoding: str) -> 
 
 @pytest.mark.parametrize("path", [LIST, "/api/customers/batch", "/api/customers/import"])
 @pytest.mark.parametrize("encoding", ["br", "deflate", "zstd", "gzip, gzip", "compress", "pack200-gzip"])
+@on_one("postgres")
 def test_a_body_in_another_encoding_is_415_and_told_what_is_taken(
     client: Client, path: str, encoding: str
 ) -> None:

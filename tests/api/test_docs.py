@@ -11,6 +11,7 @@ import pytest
 
 import custsvc.api
 from custsvc.http.codes import CODES
+from tests.sizes import on_one
 
 from .conftest import Client
 
@@ -52,6 +53,7 @@ class Page(HTMLParser):
 
 
 @pytest.mark.parametrize("path", PAGES)
+@on_one("postgres")
 def test_a_page_loads_only_what_the_package_has_and_holds_nothing_inline(path: str, stranger: Client) -> None:
     answer = stranger.get(path, headers={"Accept": "text/html"})
     page = Page(answer.text)
@@ -66,6 +68,7 @@ def test_a_page_loads_only_what_the_package_has_and_holds_nothing_inline(path: s
 
 
 @pytest.mark.parametrize("path", ["/api/docs", "/problems/", "/problems/validation"])
+@on_one("postgres")
 def test_the_policy_of_a_page_lets_nothing_else_in(path: str, stranger: Client) -> None:
     headers = stranger.get(path).headers
     policy = dict(part.strip().split(" ", 1) for part in headers["Content-Security-Policy"].split(";"))
@@ -90,6 +93,7 @@ def test_swagger_ui_is_there_with_its_licence() -> None:
 
 
 @pytest.mark.parametrize("code", CODES)
+@on_one("postgres")
 def test_every_problem_has_a_page_with_its_cause_and_its_cure(code: str, stranger: Client) -> None:
     about = CODES[code]
     page = stranger.get(f"/problems/{code}", headers={"Accept": "text/html,*/*"})

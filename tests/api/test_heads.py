@@ -6,6 +6,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from tests.sizes import on_one
+
 from .conftest import ANN, Client
 
 PATH = "/api/customers/"
@@ -23,6 +25,7 @@ def bare(app: Flask) -> FlaskClient:
 
 
 @pytest.mark.parametrize("header", READ)
+@on_one("postgres")
 def test_a_header_that_is_read_is_short(client: Client, header: str) -> None:
     long = client.patch(f"{PATH}7", json={"name": "B"}, headers={header: "a" * 2049})
     fits = client.get("/api/status", headers={header: "a" * 1000})
@@ -43,6 +46,7 @@ def test_a_list_of_tags_that_no_parser_likes_is_refused_and_changes_nothing(clie
 
 
 @pytest.mark.parametrize("path", [PATH, "/ui/sign-in", "/unsubscribe/x", "/livez", "/nowhere"])
+@on_one("postgres")
 def test_the_head_as_a_whole_is_short_on_every_path(stranger: Client, bare: FlaskClient, path: str) -> None:
     many = {f"X-Other-{number}": "a" * 1000 for number in range(20)}
 

@@ -17,6 +17,7 @@ from custsvc.http.problems import Problem
 from custsvc.ports.accounts import Role
 from custsvc.ports.store import Store
 from custsvc.serve import create_app
+from tests.sizes import on_one
 
 from .conftest import ANN, Client
 
@@ -130,6 +131,7 @@ def test_many_callers_do_not_share_a_limit(counts: str) -> None:
         ("127.0.0.1", 400),
     ],
 )
+@on_one("postgres")
 def test_only_trusted_names_of_hosts_are_served(
     settings: Settings, store: Store, make_key: Callable[[Role], str], host: str, status: int
 ) -> None:
@@ -145,6 +147,7 @@ def test_only_trusted_names_of_hosts_are_served(
 @pytest.mark.parametrize(
     "header", ["Host", "X-Forwarded-Host", "X-Forwarded-For", "Forwarded", "X-Forwarded-Proto"]
 )
+@on_one("postgres")
 def test_a_forged_host_is_reflected_nowhere(client: Client, header: str) -> None:
     """S12."""
     for answer in (
@@ -163,6 +166,7 @@ def test_a_forged_host_is_reflected_nowhere(client: Client, header: str) -> None
 
 @pytest.mark.parametrize("method", ["OPTIONS", "GET", "POST", "DELETE"])
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost"])
+@on_one("postgres")
 def test_no_answer_lets_another_origin_read_it(client: Client, method: str, origin: str) -> None:
     """S13."""
     headers = {

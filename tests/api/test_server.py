@@ -34,6 +34,7 @@ from custsvc.ports.accounts import Role
 from custsvc.ports.store import Store
 from custsvc.serve import create_app
 from custsvc.stores import open_store
+from tests.processes import run_custsvc
 
 from ..addresses import through
 from ..chaos.faultproxy import FaultProxy
@@ -76,15 +77,7 @@ class Serve:
 
     def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """A command that ends by itself."""
-        return subprocess.run(
-            self.command(*arguments),
-            env={**self.environ, **environ},
-            cwd=self._folder,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=False,
-        )
+        return run_custsvc(*arguments, env={**self.environ, **environ}, cwd=self._folder)
 
     def start(self, *arguments: str) -> Serve:
         with self.log.open("ab") as log:

@@ -50,7 +50,7 @@ class Pair:
         if self._server._account is not None:
             os.chown(self._standby, self._server._account.uid, self._server._account.gid)
         source = self._primary._replace(path="").geturl()
-        self._run("pg_basebackup", "-d", source, "-R", "-D", self._standby)
+        self._run("pg_basebackup", "-c", "fast", "-d", source, "-R", "-D", self._standby)
         where = f"-p {self._port} -c listen_addresses={ports.HOST} -c unix_socket_directories= "
         where += "-c max_prepared_transactions=5"
         self._control("start", "-o", where)

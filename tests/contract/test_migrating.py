@@ -24,6 +24,8 @@ from custsvc.stores.postgres.steps import Step, migrations, read
 from .conftest import Customers
 from .migrating import another_migrates, as_of
 
+pytestmark = pytest.mark.slow
+
 DEADLINE = 120.0
 postgres_only = pytest.mark.parametrize("backend", ["postgres"])
 

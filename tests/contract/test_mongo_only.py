@@ -33,6 +33,8 @@ from custsvc.stores.mongo.customers import MongoCustomers, customer_document, ev
 from custsvc.stores.mongo.lease import Lease
 from tests.addresses import changed
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from tests.chaos.faultproxy import FaultProxy
 

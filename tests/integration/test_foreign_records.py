@@ -28,7 +28,7 @@ from custsvc.ports.store import Store
 from custsvc.relay.guard import check_lineage
 from custsvc.relay.resync import resync
 from custsvc.runtime.loop import Stop
-from tests.sizes import sizes
+from tests.sizes import on_one, sizes
 
 from .conftest import Topic, Workers, until
 from .test_replicate import expected, history, record, rows
@@ -68,6 +68,7 @@ NOT_UTF8 = [b"\xff\xfe", b"ce_source\xc3", b"\x80", b"h\xed\xa0\x80"]
 
 
 @pytest.mark.parametrize("name", NOT_UTF8)
+@on_one("postgres")
 def test_a_header_with_a_name_that_is_not_utf8_ends_no_role(
     name: bytes, store: Store, settings: Settings, workers: Workers, topic: Topic
 ) -> None:
@@ -203,6 +204,7 @@ def produce_in_transactions(settings: Settings, *records: Record) -> None:
     producer.abort_transaction(60)
 
 
+@on_one("postgres")
 def test_marks_of_transactions_at_the_ends_hold_up_nobody(
     store: Store, settings: Settings, workers: Workers
 ) -> None:

@@ -1,7 +1,7 @@
 """Whatever mail servers and receivers answer: the role goes on, good neighbours pass, all is accounted for.
 
-Servers answer any bytes, in any order, after any delay, and break off anywhere; for a minute here, for an
-hour with `--long`. A failure names its seed.
+Servers answer any bytes, in any order, after any delay, and break off anywhere: for half a minute here,
+for an hour with `--long`. A failure names its seed.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def rows(number: int) -> list[Notification]:
 @pytest.mark.parametrize(
     "seconds",
     [
-        pytest.param(30, id="30s"),
+        pytest.param(15, id="15s"),
         pytest.param(1800, id="30min", marks=[pytest.mark.long, pytest.mark.timeout(3600)]),
     ],
 )

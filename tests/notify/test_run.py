@@ -27,7 +27,7 @@ from .conftest import PATIENT, Sink, late, mail, never
 from .role import LEASE, POLICY, created, lag, notify, process, records, running, until
 
 
-@sizes("events", 30, 5000)
+@sizes("events", 10, 5000)
 def test_each_event_is_mailed_once_though_it_is_delivered_ten_times(
     settings: Settings, publisher: Publisher, sink: Sink, ledger: Ledger, events: int
 ) -> None:

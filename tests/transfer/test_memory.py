@@ -17,6 +17,7 @@ import pytest
 
 from custsvc.ports.store import Store
 from custsvc.transfer.seed import seed_customers
+from tests.sizes import on_one
 
 MB = 2**20
 
@@ -92,6 +93,7 @@ def growth(server: Server, path: str) -> tuple[int, int]:
     return size, max(most) - before
 
 
+@on_one("postgres")
 def test_an_export_streams(server: Server, store: Store) -> None:
     seed_customers(store.customers, 30_000, 1)
     server.wait()

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
 from custsvc.cli import output
+from tests.processes import run_custsvc
 
 
-def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, cwd: Path, **environment: str) -> CompletedProcess[str]:
     ours = {name: value for name, value in os.environ.items() if not name.startswith("CUSTSVC_")}
-    return subprocess.run(
-        [sys.executable, "-m", "custsvc", *arguments],
-        env={**ours, "CUSTSVC_LOCAL": "never", **environment},
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run_custsvc(*arguments, env={**ours, "CUSTSVC_LOCAL": "never", **environment}, cwd=cwd)
 
 
 def test_an_error_is_one_line_with_the_fix_below_it_and_its_own_exit_code(tmp_path: Path) -> None:

@@ -249,6 +249,7 @@ def _commands() -> list[str]:
 
 
 @pytest.mark.parametrize("command", _commands())
+@pytest.mark.slow
 def test_every_command_refuses_a_wrong_option_with_exit_code_3(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:

@@ -15,6 +15,7 @@ from custsvc.ports.accounts import Role, User
 from custsvc.ports.store import Store
 from custsvc.serve import create_app
 from custsvc.stores import open_store
+from tests.sizes import on_one
 
 from .conftest import PASSWORD, Visitor
 
@@ -111,6 +112,7 @@ def sent(visitor: Visitor, key: str, path: str, method: str, headers: dict[str, 
 
 
 @pytest.mark.parametrize("signed_in", [True, False])
+@on_one("postgres")
 def test_no_other_method_changes_anything_on_any_route(
     app: Flask,
     store: Store,
@@ -184,6 +186,7 @@ FOREIGN_PAGES: list[dict[str, str]] = [
 
 
 @pytest.mark.parametrize("headers", FOREIGN_PAGES, ids=str)
+@on_one("postgres")
 def test_without_keys_no_page_of_another_site_changes_anything(
     unguarded: Flask, store: Store, written: Callable[[], str], headers: dict[str, str]
 ) -> None:
@@ -207,6 +210,7 @@ def test_without_keys_no_page_of_another_site_changes_anything(
     [{}, {"Origin": "http://localhost"}, {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}],
     ids=str,
 )
+@on_one("postgres")
 def test_without_keys_programs_and_our_own_pages_go_on_writing(
     unguarded: Flask, headers: dict[str, str]
 ) -> None:
@@ -225,6 +229,7 @@ def test_without_keys_programs_and_our_own_pages_go_on_writing(
         *("X-Client-IP", "X-Original-URL", "X-Envoy-External-Address", "Fastly-Client-IP", "Fly-Client-IP"),
     ],
 )
+@on_one("postgres")
 def test_without_keys_nothing_is_served_through_a_proxy(unguarded: Flask, header: str) -> None:
     client = unguarded.test_client()
     for _ in range(2):

@@ -19,6 +19,7 @@ from werkzeug.serving import make_server
 from custsvc.config import Settings
 from custsvc.ports.store import Store
 from custsvc.serve import create_app
+from tests.sizes import on_one
 
 from .conftest import Visitor, words
 
@@ -125,6 +126,7 @@ def test_who_comes_without_a_role_may_read(visitor: Visitor, provider: Provider)
     [{"nonce": "another"}, {"aud": "another"}, {"iss": "https://evil.example"}, {"exp": 1}, {"sub": None}],
     ids=lambda claims: next(iter(claims)),
 )
+@on_one("postgres")
 def test_a_token_for_something_else_signs_nobody_in(
     visitor: Visitor, provider: Provider, claims: dict[str, Any]
 ) -> None:
@@ -183,6 +185,7 @@ def test_an_answer_is_good_for_one_sign_in(visitor: Visitor, provider: Provider)
 @pytest.mark.parametrize(
     "query", ["state=é", "state=%00", "state=%ed%a0%80", "state=", "code=x", "error=é%00", "state=a&state=b"]
 )
+@on_one("postgres")
 def test_an_answer_that_no_provider_gives_is_refused(
     visitor: Visitor, provider: Provider, query: str
 ) -> None:
@@ -210,6 +213,7 @@ def test_an_answer_that_no_provider_gives_is_refused(
     ],
     ids=str,
 )
+@on_one("postgres")
 def test_a_token_that_is_not_clearly_for_us_and_of_somebody_signs_nobody_in(
     visitor: Visitor, provider: Provider, claims: dict[str, Any]
 ) -> None:
@@ -224,6 +228,7 @@ def test_a_token_that_is_not_clearly_for_us_and_of_somebody_signs_nobody_in(
 @pytest.mark.parametrize(
     "claims", [{"aud": ["custsvc"]}, {"aud": ["custsvc", "b"], "azp": "custsvc"}], ids=str
 )
+@on_one("postgres")
 def test_a_token_for_us_among_others_is_good(
     visitor: Visitor, provider: Provider, claims: dict[str, Any]
 ) -> None:
@@ -237,6 +242,7 @@ def test_a_token_for_us_among_others_is_good(
 @pytest.mark.parametrize(
     "role", [5, True, {"admin": 1}, [["admin"]], [None, 3], None, "god", ["god"], 1.5], ids=str
 )
+@on_one("postgres")
 def test_a_role_that_is_no_word_of_ours_is_the_least(visitor: Visitor, provider: Provider, role: Any) -> None:
     provider.claims = {"custsvc_role": role}
 
@@ -259,6 +265,7 @@ def test_a_role_that_is_no_word_of_ours_is_the_least(visitor: Visitor, provider:
     ],
     ids=str,
 )
+@on_one("postgres")
 def test_an_address_counts_only_where_the_provider_has_verified_it(
     visitor: Visitor, provider: Provider, store: Store, claims: dict[str, Any], name: str
 ) -> None:
