@@ -72,12 +72,13 @@ _INTERRUPTED = 11601
 # What the server says of itself and not of the data, so that it may be gone the next time.
 # https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
 _PASSING = frozenset(
-    {6, 7, 89, 202, 279, 9001}  # HostUnreachable, HostNotFound, NetworkTimeout …: the network
-    | {91, 94, 133, 134, 189, 282, 10107, 11600, 11602, 13435, 13436}  # ShutdownInProgress …: elections
-    | {24, 46, 112, 117, 225, 239, 246, 251, 267, 290}  # LockTimeout, WriteConflict, SnapshotTooOld …
-    | {43, 50, 136, 175, 237, 262, 286, _INTERRUPTED}  # CursorNotFound, MaxTimeMSExpired, CursorKilled …
-    | {64, 100, 365, 12586, 12587, 14031}  # UnsatisfiableWriteConcern, OutOfDiskSpace …: resources
-    | {63, 150, 13388}  # StaleShardVersion, StaleEpoch, StaleConfig
+    {6, 7, 89, 141, 145, 172, 173, 202, 230, 231, 279, 317, 384, 407, 9001}  # HostUnreachable …: the network
+    | {90, 91, 94, 133, 134, 135, 189, 216, 281, 282, 355, 10107, 11600, 11602, 13435, 13436}  # elections
+    | {24, 46, 107, 112, 117, 225, 226, 239, 246, 250, 251, 267, 272, 290, 356, 363}  # LockTimeout …
+    | {204, 205, 206, 209, 210, 211, 217, 228, 261}  # KeyNotFound, NoSuchSession …: after a restart
+    | {43, 50, 136, 143, 175, 221, 237, 262, 286, 314, _INTERRUPTED}  # CursorNotFound, MaxTimeMSExpired …
+    | {64, 100, 146, 208, 264, 365, 371, 402, 412, 433, 449, 12586, 12587, 14031}  # OutOfDiskSpace …
+    | {63, 149, 150, 203, 249, 343, 358, 391, 406, 13388}  # StaleShardVersion …: shards
 )
 
 
