@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from flask import Response
-
 from ..errors import CustsvcError, FieldError, ValidationError, VersionConflict, unknown_fields
-from ..http.messages import JSON, json_body, json_response, parameters
-from ..http.problems import Problem, problem_of
+from ..http.answer import Answer
+from ..http.messages import JSON, json_answer, json_body, parameters
+from ..http.problems import Problem, problem_of, told
+from ..http.request import Request
 from ..http.resource import POSITIONS_MAX, ApiResource, position_header
 from ..service.batch import OPERATIONS_MAX, BatchResult, Operation, Outcome
 
@@ -20,28 +20,28 @@ class CustomerBatch(ApiResource):
 
     body_max = 8 * 1024 * 1024
 
-    def post(self) -> Response:
-        parameters()
-        raw, atomic = _envelope(json_body(JSON))
+    def post(self, request: Request) -> Answer:
+        parameters(request)
+        raw, atomic = _envelope(json_body(request, JSON))
         must_match = self.services.settings.require_if_match
         operations = [_operation(each, must_match=must_match) for each in raw]
-        caller, customers = self.caller(), self.services.customers
+        caller, customers = self.caller(request), self.services.customers
 
-        def told(result: BatchResult) -> dict[str, Any]:
-            return _body(operations, result, atomic=atomic)
+        def tell(result: BatchResult) -> dict[str, Any]:
+            return _body(request, operations, result, atomic=atomic)
 
         body, replayed = customers.once_told(
             caller,
-            lambda: told(customers.batch(operations, caller, atomic=atomic, told=told)),
+            lambda: tell(customers.batch(operations, caller, atomic=atomic, told=tell)),
             lambda kept: kept,
         )
-        response = json_response(body)
+        answer = json_answer(body)
         changed = {each["id"]: each["version"] for each in body["results"] if each["error"] is None}
         if body["done"] and 0 < len(changed) <= POSITIONS_MAX:
-            response.headers.add(*position_header(changed))
+            answer.headers.append(position_header(changed))
         if replayed:
-            response.headers.add("Idempotency-Replayed", "true")
-        return response
+            answer.headers.append(("Idempotency-Replayed", "true"))
+        return answer
 
 
 def _envelope(body: Any) -> tuple[list[Any], bool]:
@@ -79,19 +79,21 @@ def _(exc: VersionRequired) -> Problem:
     return Problem(428, "if-match-required", str(exc))
 
 
-def _body(operations: list[Operation | CustsvcError], result: BatchResult, *, atomic: bool) -> dict[str, Any]:
+def _body(
+    request: Request, operations: list[Operation | CustsvcError], result: BatchResult, *, atomic: bool
+) -> dict[str, Any]:
     results = [
-        _result(index, operations[index], outcome, done=result.done)
+        _result(request, index, operations[index], outcome, done=result.done)
         for index, outcome in enumerate(result.outcomes)
     ]
     return {"atomic": atomic, "done": result.done, "results": results}
 
 
 def _result(
-    index: int, operation: Operation | CustsvcError, outcome: Outcome, *, done: bool
+    request: Request, index: int, operation: Operation | CustsvcError, outcome: Outcome, *, done: bool
 ) -> dict[str, Any]:
     customer_id = operation.id if isinstance(operation, Operation) else None
-    problem, version, status = _problem(outcome, done=done), None, 200
+    problem, version, status = _problem(request, outcome, done=done), None, 200
     if problem is not None:
         status = problem.status
     elif outcome.stored is not None:
@@ -102,11 +104,11 @@ def _result(
     return {"index": index, "status": status, "id": customer_id, "version": version, "error": error}
 
 
-def _problem(outcome: Outcome, *, done: bool) -> Problem | None:
+def _problem(request: Request, outcome: Outcome, *, done: bool) -> Problem | None:
     if isinstance(outcome.error, VersionConflict):
         return Problem(412, "version-mismatch", str(outcome.error))
     if outcome.error is not None:
-        return problem_of(outcome.error)
+        return told(outcome.error, request.id)
     if not done:
         return Problem(424, "batch-undone", "another operation of this atomic batch failed")
     return None

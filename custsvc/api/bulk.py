@@ -6,23 +6,24 @@ import tempfile
 from collections.abc import Mapping
 from typing import IO, Any, Final, cast
 
-from flask import Response, g, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from ..config import Settings
 from ..errors import FieldError
+from ..http.answer import Answer
 from ..http.lists import FILTERS, METADATA, fields_of, filter_of, sort_of
 from ..http.messages import (
     JSON,
     asked_hash,
     idempotency_key,
-    json_response,
+    json_answer,
     parameters,
     traceparent,
     unsupported_type,
     word_of,
 )
 from ..http.problems import Problem
+from ..http.request import Request
 from ..http.resource import ApiResource
 from ..service.customers import Caller
 from ..service.idempotency import Keyed
@@ -53,16 +54,16 @@ _BOOLEAN: Final = ("true", "false")
 class CustomerExport(ApiResource):
     """`/api/customers/export`"""
 
-    def get(self) -> Response:
-        given = parameters(*FILTERS, "sort", "fields", "format", prefix=METADATA)
+    def get(self, request: Request) -> Answer:
+        given = parameters(request, *FILTERS, "sort", "fields", "format", prefix=METADATA)
         where = filter_of(given)
         sort, descending = sort_of(given.get("sort", "id"))
         fields = fields_of(given["fields"]) if "fields" in given else None
-        fmt = _format(given)
+        fmt = _format(request, given)
         store = self.services.store.customers
         parts = self.services.streams.carried(
             lambda _: export.export(store, fmt, where, sort=sort, descending=descending, fields=fields),
-            *self.still_may(),
+            *self.still_may(request),
         )
         headers = [
             ("Cache-Control", "private, no-store"),
@@ -70,14 +71,13 @@ class CustomerExport(ApiResource):
             ("X-Accel-Buffering", "no"),
             ("Vary", "Accept"),
         ]
-        return Response(parts, 200, headers, content_type=_TYPE_OF[fmt])
+        return Answer(parts, 200, headers, _TYPE_OF[fmt])
 
 
-def _format(given: Mapping[str, str]) -> export.Format:
+def _format(request: Request, given: Mapping[str, str]) -> export.Format:
     if "format" in given:
         return cast(export.Format, word_of(given, "format", export.FORMATS, "json"))
-    media = request.accept_mimetypes.best_match(tuple(_MEDIA), default=JSON)
-    return _MEDIA[media]
+    return _MEDIA[request.preferred(tuple(_MEDIA), JSON)]
 
 
 class CustomerImport(ApiResource):
@@ -88,8 +88,8 @@ class CustomerImport(ApiResource):
         """As the settings say."""
         return settings.import_max_mb * 1024 * 1024
 
-    def post(self) -> Response:
-        given = parameters("on", "dry_run", "restore", "skip_errors", "plan", "empty", "metadata")
+    def post(self, request: Request) -> Answer:
+        given = parameters(request, "on", "dry_run", "restore", "skip_errors", "plan", "empty", "metadata")
         options = load.Options(
             on=cast(plan.Key, word_of(given, "on", plan.KEYS, "id")),
             restore=_flag(given, "restore"),
@@ -98,15 +98,15 @@ class CustomerImport(ApiResource):
             plan=given.get("plan"),
             meaning=_meaning(given),
         )
-        fmt = _IMPORTED.get(request.mimetype)
+        fmt = _IMPORTED.get(request.media_type)
         if fmt is None:
-            raise unsupported_type(NDJSON, CSV)
-        key = idempotency_key()
+            raise unsupported_type(request, NDJSON, CSV)
+        key = idempotency_key(request)
         services = self.services
         with tempfile.SpooledTemporaryFile(_IN_MEMORY) as file:
-            digest = self._receive(file)
-            keyed = Keyed(g.principal.id, key, digest) if key else None
-            caller = Caller(g.principal.name, g.request_id, traceparent(), keyed)
+            digest = self._receive(request, file)
+            keyed = Keyed(request.principal.id, key, digest) if key else None
+            caller = Caller(request.principal.name, request.id, traceparent(request), keyed)
 
             def source() -> rows.Reading:
                 file.seek(0)
@@ -118,20 +118,20 @@ class CustomerImport(ApiResource):
                 raise _refused(exc) from exc
             except load.PlanChanged as exc:
                 raise Problem(409, "plan-changed", str(exc)) from exc
-        answer = json_response(report.as_dict())
+        answer = json_answer(report.as_dict())
         if report.resumed:
-            answer.headers.add("Idempotency-Replayed", "true")
+            answer.headers.append(("Idempotency-Replayed", "true"))
         return answer
 
-    def _receive(self, file: Any) -> bytes:
+    def _receive(self, request: Request, file: Any) -> bytes:
         """Put the body into a file, piece by piece; returns the hash of the request."""
-        most = self.body_max(self.services.settings)
+        most = self.longest_body()
         too_large = Problem(
             413, "too-large", f"an import takes up to {most // 1024**2} MB; split the file into several"
         )
         if (request.content_length or 0) > most:
             raise too_large
-        digest = asked_hash()
+        digest = asked_hash(request)
         try:
             while piece := request.stream.read(_PIECE):
                 digest.update(piece)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import orjson
-from flask import Response
 
 from ..domain.customers import INT64_MAX, Fields, canonical_fields, merge_patch
 from ..errors import FieldError, NotFound, ValidationError, unknown_fields
+from ..http.answer import Answer
 from ..http.lists import (
     METADATA,
     PARAMETERS,
@@ -23,16 +23,17 @@ from ..http.lists import (
 from ..http.messages import (
     JSON,
     MERGE_PATCH,
-    customer_response,
-    etag_response,
+    customer_answer,
+    etag_answer,
     json_body,
     limit_of,
-    page_response,
+    page_answer,
     parameters,
     wants_minimal,
 )
 from ..http.preconditions import refuse_unsupported
 from ..http.problems import Problem, bad_parameter
+from ..http.request import Request
 from ..http.resource import ApiResource
 from ..ports.accounts import Role
 from ..ports.customers import CustomerStore, Page, Position
@@ -41,16 +42,17 @@ from ..ports.customers import CustomerStore, Page, Position
 class CustomerList(ApiResource):
     """`/api/customers/`"""
 
-    def get(self) -> Response:
-        given = parameters(*PARAMETERS, prefix=METADATA)
-        self.wait_for_copy()
+    def get(self, request: Request) -> Answer:
+        given = parameters(request, *PARAMETERS, prefix=METADATA)
+        self.wait_for_copy(request)
         asked = list_request(given, self.services.cursors)
         store = self.services.store.customers
         page = store.find(asked.query)
         count, exact = _counted(store, asked, page)
         docs = page.docs if asked.fields is None else only_fields(page.docs, asked.fields)
         following, preceding = neighbours(asked.query, page)
-        return page_response(
+        return page_answer(
+            request,
             docs,
             # An estimate need not know of what is on this very page.
             count=count if count is None or exact else max(count, page.count),
@@ -64,13 +66,13 @@ class CustomerList(ApiResource):
     def _cursor(self, end: Position | None, scope: str, *, backward: bool) -> str | None:
         return self.services.cursors.make(cursor_of(end, backward=backward), scope) if end else None
 
-    def post(self) -> Response:
-        parameters()
-        fields = canonical_fields(json_body(JSON))
-        caller = self.caller()
+    def post(self, request: Request) -> Answer:
+        parameters(request)
+        fields = canonical_fields(json_body(request, JSON))
+        caller = self.caller(request)
         stored, put = self.once(caller, lambda: self.services.customers.create(fields, caller))
         put["extra"].append(("Location", f"/api/customers/{stored.id}/"))
-        return customer_response(stored, 201, minimal=wants_minimal(), **put)
+        return customer_answer(stored, 201, minimal=wants_minimal(request), **put)
 
 
 def _counted(store: CustomerStore, asked: ListRequest, page: Page) -> tuple[int | None, bool]:
@@ -91,35 +93,37 @@ class OneCustomer(ApiResource):
 
     conditional: ClassVar[bool] = True
 
-    def get(self, customer_id: int) -> Response:
-        parameters()
-        self.wait_for_copy()
-        return self.conditional_response(self.services.customers.get(customer_id))
+    def get(self, request: Request, customer_id: int) -> Answer:
+        parameters(request)
+        self.wait_for_copy(request)
+        return self.conditional_answer(request, self.services.customers.get(customer_id))
 
-    def put(self, customer_id: int) -> Response:
-        parameters()
-        fields = canonical_fields(json_body(JSON))
-        return self._changed(customer_id, lambda _: fields)
+    def put(self, request: Request, customer_id: int) -> Answer:
+        parameters(request)
+        fields = canonical_fields(json_body(request, JSON))
+        return self._changed(request, customer_id, lambda _: fields)
 
-    def patch(self, customer_id: int) -> Response:
-        parameters()
-        patch = json_body(MERGE_PATCH, JSON)
-        return self._changed(customer_id, lambda fields: merge_patch(fields, patch))
+    def patch(self, request: Request, customer_id: int) -> Answer:
+        parameters(request)
+        patch = json_body(request, MERGE_PATCH, JSON)
+        return self._changed(request, customer_id, lambda fields: merge_patch(fields, patch))
 
-    def _changed(self, customer_id: int, edit: Callable[[Fields], Fields]) -> Response:
+    def _changed(self, request: Request, customer_id: int, edit: Callable[[Fields], Fields]) -> Answer:
         update = self.services.customers.update
         stored, put = self.write(
-            customer_id, lambda caller, expected: update(customer_id, edit, caller, expected=expected)
+            request,
+            customer_id,
+            lambda caller, expected: update(customer_id, edit, caller, expected=expected),
         )
-        return customer_response(stored, minimal=wants_minimal(), **put)
+        return customer_answer(stored, minimal=wants_minimal(request), **put)
 
-    def delete(self, customer_id: int) -> Response:
-        parameters()
+    def delete(self, request: Request, customer_id: int) -> Answer:
+        parameters(request)
         delete = self.services.customers.delete
         stored, put = self.write(
-            customer_id, lambda caller, expected: delete(customer_id, caller, expected=expected)
+            request, customer_id, lambda caller, expected: delete(customer_id, caller, expected=expected)
         )
-        return etag_response(stored, 204, **put)
+        return etag_answer(stored, 204, **put)
 
 
 class CustomerRestore(ApiResource):
@@ -127,13 +131,13 @@ class CustomerRestore(ApiResource):
 
     conditional: ClassVar[bool] = True
 
-    def post(self, customer_id: int) -> Response:
-        parameters()
+    def post(self, request: Request, customer_id: int) -> Answer:
+        parameters(request)
         restore = self.services.customers.restore
         stored, put = self.write(
-            customer_id, lambda caller, expected: restore(customer_id, caller, expected=expected)
+            request, customer_id, lambda caller, expected: restore(customer_id, caller, expected=expected)
         )
-        return customer_response(stored, minimal=wants_minimal(), **put)
+        return customer_answer(stored, minimal=wants_minimal(request), **put)
 
 
 class CustomerRevert(ApiResource):
@@ -141,13 +145,15 @@ class CustomerRevert(ApiResource):
 
     conditional: ClassVar[bool] = True
 
-    def post(self, customer_id: int) -> Response:
-        parameters()
-        version, revert = _version(json_body(JSON)), self.services.customers.revert
+    def post(self, request: Request, customer_id: int) -> Answer:
+        parameters(request)
+        version, revert = _version(json_body(request, JSON)), self.services.customers.revert
         stored, put = self.write(
-            customer_id, lambda caller, expected: revert(customer_id, version, caller, expected=expected)
+            request,
+            customer_id,
+            lambda caller, expected: revert(customer_id, version, caller, expected=expected),
         )
-        return customer_response(stored, minimal=wants_minimal(), **put)
+        return customer_answer(stored, minimal=wants_minimal(request), **put)
 
 
 def _version(body: Any) -> int:
@@ -168,13 +174,13 @@ class CustomerErase(ApiResource):
     conditional: ClassVar[bool] = True
     writing: ClassVar[Role] = "admin"
 
-    def post(self, customer_id: int) -> Response:
-        parameters()
+    def post(self, request: Request, customer_id: int) -> Answer:
+        parameters(request)
         erase = self.services.customers.erase
         stored, put = self.write(
-            customer_id, lambda caller, expected: erase(customer_id, caller, expected=expected)
+            request, customer_id, lambda caller, expected: erase(customer_id, caller, expected=expected)
         )
-        return customer_response(stored, minimal=wants_minimal(), **put)
+        return customer_answer(stored, minimal=wants_minimal(request), **put)
 
 
 class CustomerHistory(ApiResource):
@@ -182,13 +188,13 @@ class CustomerHistory(ApiResource):
 
     conditional: ClassVar[bool] = True
 
-    def get(self, customer_id: int) -> Response:
+    def get(self, request: Request, customer_id: int) -> Answer:
         if self.services.copy is not None:
             raise Problem(404, "not-found", "a copy keeps no history; ask the system of record")
-        given = parameters("at", "limit", "cursor")
+        given = parameters(request, "at", "limit", "cursor")
         if "at" in given:
-            return self._at(customer_id, given)
-        refuse_unsupported(conditional=False)
+            return self._at(request, customer_id, given)
+        refuse_unsupported(request, conditional=False)
         limit = limit_of(given)
         scope = f"history {customer_id}"
         before = self.services.cursors.read(given["cursor"], scope) if "cursor" in given else None
@@ -203,7 +209,8 @@ class CustomerHistory(ApiResource):
         cursor = None
         if has_more:
             cursor = self.services.cursors.make(orjson.loads(shown[-1])["version"], scope)
-        return page_response(
+        return page_answer(
+            request,
             b",".join(shown),
             # Versions have no gaps, so the newest one is also their number.
             count=newest.version if newest else None,
@@ -212,9 +219,9 @@ class CustomerHistory(ApiResource):
             following=cursor,
         )
 
-    def _at(self, customer_id: int, given: dict[str, str]) -> Response:
+    def _at(self, request: Request, customer_id: int, given: dict[str, str]) -> Answer:
         """The customer as it was at a time."""
         time = time_of(given, "at")
         if len(given) > 1 or time is None:
             raise bad_parameter("at", "goes with no other parameter: it asks for one state")
-        return self.conditional_response(self.services.customers.at(customer_id, time))
+        return self.conditional_answer(request, self.services.customers.at(customer_id, time))

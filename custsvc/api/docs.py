@@ -12,12 +12,13 @@ from importlib.resources import files
 from typing import Any, ClassVar, Final
 
 import orjson
-from flask import Response, request
 from markupsafe import Markup, escape
 from werkzeug.exceptions import NotFound
 
+from ..http.answer import Answer
 from ..http.codes import CODES
 from ..http.messages import JSON, parameters
+from ..http.request import Request
 from ..http.resource import ApiResource
 
 _POLICY: Final = (
@@ -48,8 +49,8 @@ class _About(ApiResource):
 class OpenApi(_About):
     """`/api/openapi.json`, and `/api/schema/` as the originals had it."""
 
-    def get(self) -> Response:
-        parameters()
+    def get(self, request: Request) -> Answer:
+        parameters(request)
         from .describe.openapi import openapi
 
         return _document(openapi(), JSON)
@@ -62,8 +63,8 @@ class Schema(OpenApi):
 class EventSchema(_About):
     """`/api/events/schema`: the JSON Schema of what goes to Kafka."""
 
-    def get(self) -> Response:
-        parameters()
+    def get(self, request: Request) -> Answer:
+        parameters(request)
         from .describe.events import event_schema_json
 
         return _document(event_schema_json(), _SCHEMA_JSON)
@@ -72,8 +73,8 @@ class EventSchema(_About):
 class AsyncApi(_About):
     """`/api/events/asyncapi.json`: the topics and what is on them."""
 
-    def get(self) -> Response:
-        parameters()
+    def get(self, request: Request) -> Answer:
+        parameters(request)
         from .describe.events import asyncapi_json
 
         return _document(asyncapi_json(), JSON)
@@ -82,28 +83,28 @@ class AsyncApi(_About):
 class Docs(_About):
     """`/api/docs`: Swagger UI."""
 
-    def get(self) -> Response:
-        parameters()
+    def get(self, request: Request) -> Answer:
+        parameters(request)
         return _page(_text("docs.html"))
 
 
 class DocsFile(_About):
     """`/api/docs/{name}`: what that page is made of."""
 
-    def get(self, name: str) -> Response:
-        parameters()
+    def get(self, request: Request, name: str) -> Answer:
+        parameters(request)
         if name not in _FILES:
             raise NotFound
         path, media = _FILES[name]
-        return Response(_bytes(path), 200, [_DAY], content_type=f"{media}; charset=utf-8")
+        return Answer(_bytes(path), 200, [_DAY], f"{media}; charset=utf-8")
 
 
 class ProblemIndex(_About):
     """`/problems/`: all problems there are."""
 
-    def get(self) -> Response:
-        parameters()
-        if not _wants_page():
+    def get(self, request: Request) -> Answer:
+        parameters(request)
+        if not _wants_page(request):
             return _document(orjson.dumps([_about(code) for code in CODES]), JSON)
         return _page(_problem_page(code="/problems", title="Problems of the API", problems=CODES))
 
@@ -111,11 +112,11 @@ class ProblemIndex(_About):
 class ProblemPage(_About):
     """`/problems/{code}`: what a problem means, its cause and its cure."""
 
-    def get(self, code: str) -> Response:
-        parameters()
+    def get(self, request: Request, code: str) -> Answer:
+        parameters(request)
         if code not in CODES:
             raise NotFound
-        if not _wants_page():
+        if not _wants_page(request):
             return _document(orjson.dumps(_about(code)), JSON)
         return _page(_problem_page(**_about(code)))
 
@@ -124,16 +125,16 @@ def _about(code: str) -> dict[str, Any]:
     return {"code": code, **CODES[code]._asdict()}
 
 
-def _wants_page() -> bool:
-    return request.accept_mimetypes.best_match(("text/html", JSON)) != JSON
+def _wants_page(request: Request) -> bool:
+    return request.preferred(("text/html", JSON), "") != JSON
 
 
-def _document(body: bytes, media: str) -> Response:
-    return Response(body, 200, [("Cache-Control", "no-cache")], content_type=media)
+def _document(body: bytes, media: str) -> Answer:
+    return Answer(body, 200, [("Cache-Control", "no-cache")], media)
 
 
-def _page(html: str) -> Response:
-    return Response(html, 200, _PAGE_HEADERS, content_type="text/html; charset=utf-8")
+def _page(html: str) -> Answer:
+    return Answer(html.encode(), 200, _PAGE_HEADERS, "text/html; charset=utf-8")
 
 
 def _problem_page(**about: Any) -> str:

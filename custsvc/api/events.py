@@ -7,12 +7,13 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import orjson
-from flask import Response, request
 
 from ..domain.customers import INT64_MAX
 from ..domain.events import APP_EVENT_TYPE
+from ..http.answer import Answer
 from ..http.messages import parameters, word_of
 from ..http.problems import Problem, bad_parameter, no_kafka
+from ..http.request import Request
 from ..http.resource import ApiResource
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ class EventStream(ApiResource):
 
     heartbeat = HEARTBEAT
 
-    def get(self) -> Response:
-        given = parameters("customer", "op", "from")
+    def get(self, request: Request) -> Answer:
+        given = parameters(request, "customer", "op", "from")
         # Not at the top: Kafka's client is not small, and most processes never need it.
         from ..kafka.feed import frames
 
@@ -45,19 +46,19 @@ class EventStream(ApiResource):
             raise no_kafka()
         feed = self.services.feed()
         with feed.watch():
-            place, lost = self._start(given)
+            place, lost = self._start(request, given)
         first = _RETRY + (_lost(place, lost) if lost else b"id: %b\n\n" % str(place).encode())
         events = self.services.streams.carried(
             lambda permit: chain((first,), frames(feed, place, wanted, permit, self.heartbeat)),
-            *self.still_may(),
+            *self.still_may(request),
         )
-        return Response(events, 200, _HEADERS, content_type=EVENT_STREAM)
+        return Answer(events, 200, _HEADERS, EVENT_STREAM)
 
-    def _start(self, given: dict[str, str]) -> tuple[Place, str]:
+    def _start(self, request: Request, given: dict[str, str]) -> tuple[Place, str]:
         feed = self.services.feed()
         from ..kafka.feed import Place
 
-        if last := request.headers.get("Last-Event-ID"):
+        if last := request.environ.get("HTTP_LAST_EVENT_ID"):
             if (place := Place.parse(last)) is None:
                 raise Problem(400, "bad-header", "Last-Event-ID must be the id of an event of this stream")
             return feed.resume(place)

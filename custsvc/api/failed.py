@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from flask import Response
-
 from ..errors import Conflict, NotFound
-from ..http.messages import json_response, limit_of, parameters, word_of
+from ..http.answer import Answer
+from ..http.messages import json_answer, limit_of, parameters, word_of
 from ..http.problems import no_kafka
+from ..http.request import Request
 from ..http.resource import ApiResource
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ _DEAD: Final = "dead-"
 class FailedList(ApiResource):
     """Both stages, or one."""
 
-    def get(self) -> Response:
-        given = parameters("stage", "limit")
+    def get(self, request: Request) -> Answer:
+        given = parameters(request, "stage", "limit")
         limit = limit_of(given)
         stages = (word_of(given, "stage", STAGES, "replicate"),) if "stage" in given else STAGES
         results: list[dict[str, Any]] = []
@@ -35,7 +35,7 @@ class FailedList(ApiResource):
         if "notify" in stages:
             results += self._notifications(limit - len(results))
             count += self.services.store.ledger.counts(["failed"]).get("failed", 0)
-        return json_response({"count": count, "results": results})
+        return json_answer({"count": count, "results": results})
 
     def _dead_letters(self) -> list[dict[str, Any]]:
         from ..copies.dead_letters import OPEN, as_row
@@ -55,8 +55,8 @@ class FailedList(ApiResource):
 class FailedRetry(ApiResource):
     """Sends one again."""
 
-    def post(self, entry_id: str) -> Response:
-        parameters()
+    def post(self, request: Request, entry_id: str) -> Answer:
+        parameters(request)
 
         def resend(box: DeadLetterBox) -> None:
             from ..copies.pipeline import send_again
@@ -70,9 +70,9 @@ class FailedRetry(ApiResource):
 class FailedDiscard(ApiResource):
     """Gives one up."""
 
-    def post(self, entry_id: str) -> Response:
-        parameters()
-        why = f"discarded by {self.caller().actor}"
+    def post(self, request: Request, entry_id: str) -> Answer:
+        parameters(request)
+        why = f"discarded by {self.caller(request).actor}"
         ledger = self.services.store.ledger
         return _settle(
             self,
@@ -89,17 +89,17 @@ def _settle(
     state: str,
     dead: Callable[[DeadLetterBox], object],
     notification: Callable[[], list[str]],
-) -> Response:
+) -> Answer:
     if entry_id.startswith(_DEAD):
         with _box(resource) as box:
             dead(box)
-        return json_response({"id": entry_id, "stage": "replicate", "state": state}, 202)
+        return json_answer({"id": entry_id, "stage": "replicate", "state": state}, 202)
     found = resource.services.store.ledger.find([entry_id])
     if not found:
         raise NotFound(f"nothing that failed has the id {entry_id}")
     if not notification():
         raise Conflict(f"notification {entry_id} is {found[0].state}, or a newer one went out since")
-    return json_response({"id": entry_id, "stage": "notify", "state": state}, 202)
+    return json_answer({"id": entry_id, "stage": "notify", "state": state}, 202)
 
 
 def _box(resource: ApiResource) -> DeadLetterBox:

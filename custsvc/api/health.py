@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from typing import Any, ClassVar
 
-from flask import Response
-
 from .. import __version__
 from ..errors import CustsvcError, TemporaryError
-from ..http.messages import json_response, parameters
+from ..http.answer import Answer
+from ..http.messages import json_answer, parameters
 from ..http.problems import NO_KAFKA
+from ..http.request import Request
 from ..http.resource import ApiResource
 
 logger = logging.getLogger(__name__)
@@ -21,8 +21,8 @@ class Live(ApiResource):
 
     public: ClassVar[bool] = True
 
-    def get(self) -> Response:
-        return json_response({"status": "ok"})
+    def get(self, _: Request) -> Answer:
+        return json_answer({"status": "ok"})
 
 
 class Ready(ApiResource):
@@ -30,20 +30,20 @@ class Ready(ApiResource):
 
     public: ClassVar[bool] = True
 
-    def get(self) -> Response:
+    def get(self, _: Request) -> Answer:
         self.services.store.ping(writing=not self.services.settings.read_only)
-        return json_response({"status": "ok"})
+        return json_answer({"status": "ok"})
 
 
 class Status(ApiResource):
     """`/api/status`: what waits at each step, as `custsvc status` shows it."""
 
-    def get(self) -> Response:
-        parameters()
+    def get(self, request: Request) -> Answer:
+        parameters(request)
         store = self.services.store
         depth = store.outbox.depth()
         found, problem = self._steps()
-        return json_response(
+        return json_answer(
             {
                 "version": __version__,
                 "backend": store.name,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response
-
 from ..domain.customers import format_time
 from ..errors import NotFound
-from ..http.messages import json_response, limit_of, parameters
+from ..http.answer import Answer
+from ..http.messages import json_answer, limit_of, parameters
+from ..http.request import Request
 from ..http.resource import ApiResource
 from ..notify.sending import view
 from ..ports.ledger import Attempt, Notification
@@ -18,12 +18,12 @@ from ..ports.store import Store
 class CustomerNotifications(ApiResource):
     """`/api/customers/{id}/notifications`: the newest first, each with its attempts."""
 
-    def get(self, customer_id: int) -> Response:
-        given = parameters("limit")
+    def get(self, request: Request, customer_id: int) -> Answer:
+        given = parameters(request, "limit")
         store = self.services.store
         if store.customers.get(customer_id) is None:
             raise NotFound(f"there is no customer {customer_id}")
-        return json_response({"results": notifications(store, customer_id, limit_of(given))})
+        return json_answer({"results": notifications(store, customer_id, limit_of(given))})
 
 
 def notifications(store: Store, customer_id: int, limit: int) -> list[dict[str, Any]]:

@@ -11,7 +11,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, Final
 
-from flask import Response, request
+from .answer import Answer
+from .request import Request
 
 # Shorter answers hardly fit into fewer packets, and nearly all answers about one customer are short.
 SHORTEST: Final = 1024
@@ -27,26 +28,25 @@ _TYPES: Final = frozenset(
 )
 
 
-def compress(response: Response) -> None:
+def compress(request: Request, answer: Answer) -> None:
     """Compress an answer that is not short, where the caller takes it."""
-    headers = response.headers
-    if response.mimetype not in _TYPES or "Content-Encoding" in headers:
+    media_type = (answer.header("Content-Type") or "").partition(";")[0]
+    if media_type not in _TYPES or answer.header("Content-Encoding"):
         return
-    vary = headers.get("Vary")
-    headers["Vary"] = f"{vary}, Accept-Encoding" if vary else "Accept-Encoding"
-    # Most callers that take none do not even send the header, and taking it apart costs.
-    said = request.environ.get("HTTP_ACCEPT_ENCODING")
-    if not said or request.accept_encodings.quality("gzip") <= 0:
+    vary = answer.header("Vary")
+    answer.put("Vary", f"{vary}, Accept-Encoding" if vary else "Accept-Encoding")
+    if not request.takes_coding("gzip"):
         return
-    body: Any = response.response
-    if isinstance(body, list):
-        response.set_data(gzip.compress(b"".join(body), _LEVEL, mtime=0))
+    if isinstance(answer.body, bytes):
+        answer.body = gzip.compress(answer.body, _LEVEL, mtime=0)
+        answer.put("Content-Length", str(len(answer.body)))
     else:
-        response.response = _Zipped(body)
-    headers["Content-Encoding"] = "gzip"
-    if headers.get("ETag", "").startswith('"'):
+        answer.body = _Zipped(answer.body)
+    answer.put("Content-Encoding", "gzip")
+    tag = answer.header("ETag")
+    if tag is not None and tag.startswith('"'):
         # Other bytes than those of the strong tag, of the same version.
-        headers["ETag"] = f"W/{headers['ETag']}"
+        answer.put("ETag", f"W/{tag}")
 
 
 class _Zipped(Iterator[bytes]):

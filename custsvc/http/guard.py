@@ -1,34 +1,32 @@
-"""What happens before any resource is called: a request id, and a principal with the role that is needed.
+"""What happens before any handler is called: a principal is found, and must have the role that is needed.
 
-A route is closed unless its view says otherwise, so one that somebody forgets about stays closed.
+A route is closed unless it says otherwise, so one that somebody forgets about stays closed.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from flask import current_app, g, request
-from werkzeug.exceptions import MethodNotAllowed, NotFound
+from werkzeug.exceptions import NotFound
 from werkzeug.sansio.utils import host_is_trusted
+from werkzeug.wsgi import get_host
 
-from ..accounts.keys import ANONYMOUS, KeyRing, Principal, is_loopback
+from ..accounts.keys import KeyRing, Principal, is_loopback
 from ..domain.events import new_event_id
 from ..ports.accounts import Role
 from .heads import check_head
 from .limit import Allowance, RateLimit
 from .problems import RETRY_AFTER, Problem, bad_parameter
+from .request import Request
 from .starting import Starting
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
-_PAGES: Final = "web."
-# Signing in to look at a copy, and out again, writes a session beside it and no customer.
-_SIGN_IN: Final = "web.signin_"
 PROBES: Final = ("/livez", "/readyz", "/metrics")
 # What needs no database.
 _ANSWERED_ALWAYS: Final = ("/livez", "/metrics")
-_SAFE: Final = ("GET", "HEAD", "OPTIONS")
+SAFE: Final = ("GET", "HEAD", "OPTIONS")
 # What proxies and tunnels add, and programs on this machine have no reason to.
 _FORWARDING: Final = (
     *("HTTP_X_FORWARDED", "HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_REAL_IP", "HTTP_X_CLIENT_IP"),
@@ -40,11 +38,29 @@ _FORWARDING: Final = (
 _harmless: set[str] = set()
 _HARMLESS_MAX: Final = 1000
 _OWN_SITES: Final = ("same-origin", "none")
-# Its page tells browsers not to say where they come from, and the signed link is the permission.
-_OPEN_TO_LINKS: Final = ("unsubscribe",)
 # In the environ of a request that was counted before its body was read.
 ALLOWANCE: Final = "custsvc.allowance"
 _CHALLENGE: Final = 'Bearer realm="custsvc"'
+
+
+class Way(NamedTuple):
+    """What the guard must know of a route and a method: the role it needs, None where no key is asked.
+
+    `is_page`: it asks for a sign-in of its own; a key opens none of them. `writes`: it may change a customer,
+    so a copy refuses it. `by_link`: a signed link is the permission, and its page tells browsers not to say
+    where they come from.
+    """
+
+    role: Role | None
+    is_page: bool = False
+    writes: bool = False
+    by_link: bool = False
+
+
+def request_id(environ: dict[str, Any]) -> str:
+    """The id of a request: the one it came with, if that is fit to be passed on, or a new one."""
+    given = environ.get("HTTP_X_REQUEST_ID")
+    return given if given and _REQUEST_ID.fullmatch(given) else new_event_id()
 
 
 class Guard:
@@ -66,42 +82,36 @@ class Guard:
         self._limit = limit
         self._starting = starting
         self._tries = tries
-        self._roles: dict[tuple[str, str], Role | None] = {}
 
-    def __call__(self) -> None:
-        """The hook before each request. Raises Problem 400, 401, 403, 431 or 503."""
+    def __call__(self, request: Request, way: Way | None) -> None:
+        """Let a request in, whose principal and allowance are known then. Without a way it leads nowhere.
+
+        Raises Problem 400, 401, 403, 405, 429, 431 or 503.
+        """
         environ = request.environ
-        context = g._get_current_object()  # each use of the proxy looks it up
-        given = environ.get("HTTP_X_REQUEST_ID")
-        context.request_id = given if given and _REQUEST_ID.fullmatch(given) else new_event_id()
-        context.principal = ANONYMOUS
         check_head(environ)
-        _check_text(environ)
-        if environ["REQUEST_METHOD"] != request.method and request.url_rule is not None:
-            # Methods are case-sensitive; Werkzeug would route `post` to what POST does.
-            raise MethodNotAllowed(sorted(request.url_rule.methods or ()))
+        _check_text(request)
         if self._starting is not None and environ["PATH_INFO"].rstrip("/") not in _ANSWERED_ALWAYS:
             _check_started(self._starting)
-        if self._read_only and not (request.endpoint or "").startswith(_SIGN_IN):
-            _check_reads(environ["REQUEST_METHOD"])
+        if self._read_only and way is not None and way.writes:
+            raise _read_only()
         if self._hosts:
-            _check_trusted(self._hosts)
+            _check_trusted(environ, self._hosts)
         if self._keys is None:
-            _check_host()
-            _check_sender(environ)
+            _check_host(environ)
+            _check_sender(environ, way)
             if self._limit is not None:
-                context.allowance = _counted(self._limit, address_of(environ))
+                request.allowance = _counted(self._limit, environ, address_of(environ))
             return
-        endpoint = request.endpoint
-        if endpoint is None:
-            return  # 404 and 405 are the same for everybody.
-        if endpoint.startswith(_PAGES):
-            return  # The pages ask for a sign-in of their own; a key opens none of them.
-        role = self._role(endpoint, environ["REQUEST_METHOD"])
-        if role is None:
+        # 404 and 405 are the same for everybody.
+        if way is None or way.is_page or way.role is None:
             return
+        self._check_key(self._keys, request, way.role)
+
+    def _check_key(self, keys: KeyRing, request: Request, role: Role) -> None:
+        environ = request.environ
         try:
-            context.principal = principal = principal_of(self._keys, environ)
+            request.principal = principal = principal_of(keys, environ)
         except Problem:
             # Whoever tries out keys has no key to be counted by.
             if self._limit is not None:
@@ -110,18 +120,9 @@ class Guard:
                 self._tries.check(f"tries of {address_of(environ)}")
             raise
         if self._limit is not None:
-            context.allowance = _counted(self._limit, f"key {principal.id}")
+            request.allowance = _counted(self._limit, environ, f"key {principal.id}")
         if not principal.may(role):
             raise Problem(403, "forbidden", f"this needs the role {role}; the key has {principal.role}")
-
-    def _role(self, endpoint: str, method: str) -> Role | None:
-        known = self._roles.get((endpoint, method), ...)
-        if known is not ...:
-            return known
-        view: Any = getattr(current_app.view_functions[endpoint], "view_class", None)
-        role: Role | None = view.role(method) if hasattr(view, "role") else "admin"
-        self._roles[endpoint, method] = role
-        return role
 
 
 def _check_started(starting: Starting) -> None:
@@ -130,29 +131,28 @@ def _check_started(starting: Starting) -> None:
         raise Problem(503, "dependency-down", reason, headers=[RETRY_AFTER], members=members)
 
 
-def _check_text(environ: dict[str, Any]) -> None:
+def _check_text(request: Request) -> None:
     """NUL is no character of any text of ours, and one of the databases can hold none.
 
     Raises NotFound for a path that holds one, Problem 400 for a parameter.
     """
-    if "\0" in environ["PATH_INFO"]:
+    if "\0" in request.environ["PATH_INFO"]:
         raise NotFound
-    if "%00" in environ.get("QUERY_STRING", ""):
-        for name, value in request.args.items(multi=True):
+    if "%00" in request.query_string:
+        for name, value in request.query:
             if "\0" in name or "\0" in value:
                 raise bad_parameter(name, "must be text, which holds no NUL")
 
 
-def _counted(limit: RateLimit, caller: str) -> Allowance:
+def _counted(limit: RateLimit, environ: dict[str, Any], caller: str) -> Allowance:
     """What the caller has left; a request is counted once, which may have been before its body was read."""
-    counted: Allowance | None = request.environ.get(ALLOWANCE)
+    counted: Allowance | None = environ.get(ALLOWANCE)
     return counted or limit.check(caller)
 
 
-def _check_reads(method: str) -> None:
-    if method not in _SAFE and request.endpoint is not None:
-        detail = "this is a copy, which only shows; write to the system of record"
-        raise Problem(405, "read-only", detail, headers=[("Allow", ", ".join(_SAFE))])
+def _read_only() -> Problem:
+    detail = "this is a copy, which only shows; write to the system of record"
+    return Problem(405, "read-only", detail, headers=[("Allow", ", ".join(SAFE))])
 
 
 def principal_of(keys: KeyRing, environ: dict[str, Any]) -> Principal:
@@ -184,25 +184,26 @@ def address_of(environ: dict[str, Any]) -> str:
     return f"address {environ.get('REMOTE_ADDR', '')}"
 
 
-def _host() -> str:
-    host = request.host.rpartition(":")[0] if not request.host.endswith("]") else request.host
-    return (host or request.host).lower()
+def _host(environ: dict[str, Any]) -> str:
+    whole = get_host(environ)
+    host = whole.rpartition(":")[0] if not whole.endswith("]") else whole
+    return (host or whole).lower()
 
 
-def _check_trusted(hosts: Sequence[str]) -> None:
+def _check_trusted(environ: dict[str, Any], hosts: Sequence[str]) -> None:
     # Probes come by address, and are told nothing of anybody.
-    if request.path.rstrip("/") not in PROBES and not host_is_trusted(_host(), hosts):
+    if environ["PATH_INFO"].rstrip("/") not in PROBES and not host_is_trusted(_host(environ), hosts):
         raise Problem(400, "untrusted-host", "the Host header is not one that this server is known by")
 
 
-def _check_host() -> None:
+def _check_host(environ: dict[str, Any]) -> None:
     # Without keys, a page in a browser could reach us through a name of its own that it points to
     # 127.0.0.1 (DNS rebinding). Its requests carry that name.
-    if not is_loopback(_host()):
+    if not is_loopback(_host(environ)):
         raise Problem(400, "untrusted-host", "without API keys only loopback names are served")
 
 
-def _check_sender(environ: dict[str, Any]) -> None:
+def _check_sender(environ: dict[str, Any], way: Way | None) -> None:
     """Without keys, refuse what a browser sends for another site's page, and what a proxy passes on.
 
     Whoever can make a request is taken for the owner of this machine; those two are sent for somebody else.
@@ -215,7 +216,7 @@ def _check_sender(environ: dict[str, Any]) -> None:
             raise Problem(403, "forbidden", f"{detail}; set CUSTSVC_AUTH=on")
     if len(_harmless) < _HARMLESS_MAX:
         _harmless.update(unknown)
-    if environ["REQUEST_METHOD"] in _SAFE or request.endpoint in _OPEN_TO_LINKS:
+    if environ["REQUEST_METHOD"] in SAFE or (way is not None and way.by_link):
         return
     if environ.get("HTTP_SEC_FETCH_SITE", "none") not in _OWN_SITES or not _is_own_origin(environ):
         raise Problem(
@@ -228,4 +229,4 @@ def _check_sender(environ: dict[str, Any]) -> None:
 
 def _is_own_origin(environ: dict[str, Any]) -> bool:
     origin = environ.get("HTTP_ORIGIN")
-    return origin is None or origin == f"{environ['wsgi.url_scheme']}://{request.host}"
+    return origin is None or origin == f"{environ['wsgi.url_scheme']}://{get_host(environ)}"

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, Final, cast
 
-from flask import Request, current_app
 from werkzeug.exceptions import RequestEntityTooLarge
-from werkzeug.utils import cached_property
+from werkzeug.sansio.utils import get_content_length
 from werkzeug.wsgi import LimitedStream
 
 from .problems import Problem
@@ -118,49 +117,25 @@ def _bad_gzip(why: str) -> Problem:
     return Problem(400, "bad-request", f"the body is not the gzip that its Content-Encoding says: {why}")
 
 
-def body_limit(endpoint: str | None) -> int:
-    """The longest body that a route takes, in bytes."""
-    view: Any = current_app.view_functions.get(endpoint or "")
-    view = getattr(view, "view_class", view)
-    limit = getattr(view, "body_max", BODY_MAX)
-    return int(limit(current_app.extensions["custsvc"].settings) if callable(limit) else limit)
-
-
-class BodyRequest(Request):
-    """A request whose body keeps the limit of its route however it is sent.
+def stream_of(environ: dict[str, Any], limit: int) -> IO[bytes]:
+    """The body of a request, decoded. Raises RequestEntityTooLarge for one of more than `limit` bytes.
 
     `custsvc serve` has taken it in before; on any other server it is done when somebody first reads it.
     """
-
-    @property
-    def max_content_length(self) -> int | None:
-        """The limit of the route."""
-        return body_limit(self.endpoint)
-
-    @max_content_length.setter
-    def max_content_length(self, _: int | None) -> None:
-        raise AttributeError("a route's limit is said where it is made, with `body_max` or `takes`")
-
-    @cached_property
-    def stream(self) -> IO[bytes]:
-        """The body, decoded."""
-        environ, limit = self.environ, self.max_content_length or 0
-        if TAKEN in environ:
-            return cast(IO[bytes], environ["wsgi.input"])
-        if (self.content_length or 0) > limit:
-            raise RequestEntityTooLarge
-        if environ.keys().isdisjoint(_ODD):
-            return cast(IO[bytes], LimitedStream(environ["wsgi.input"], self.content_length or 0))
-        raw, encoding = environ["wsgi.input"], encoding_of(environ)
-        if self.content_length is not None:
-            raw = LimitedStream(raw, self.content_length)
-        file, size = take(iter(lambda: raw.read(PIECE), b""), limit, encoding)
-        environ["wsgi.input"] = environ[TAKEN] = file
-        environ["CONTENT_LENGTH"] = str(size)
-        return file
-
-    def close(self) -> None:
-        """Give back the file that the body is in. Flask calls it when the request is done."""
-        super().close()
-        if (body := self.environ.get(TAKEN)) is not None:
-            body.close()
+    if TAKEN in environ:
+        return cast(IO[bytes], environ["wsgi.input"])
+    length = get_content_length(
+        http_content_length=environ.get("CONTENT_LENGTH"),
+        http_transfer_encoding=environ.get("HTTP_TRANSFER_ENCODING"),
+    )
+    if (length or 0) > limit:
+        raise RequestEntityTooLarge
+    if environ.keys().isdisjoint(_ODD):
+        return cast(IO[bytes], LimitedStream(environ["wsgi.input"], length or 0))
+    raw, encoding = environ["wsgi.input"], encoding_of(environ)
+    if length is not None:
+        raw = LimitedStream(raw, length)
+    file, size = take(iter(lambda: raw.read(PIECE), b""), limit, encoding)
+    environ["wsgi.input"] = environ[TAKEN] = file
+    environ["CONTENT_LENGTH"] = str(size)
+    return file

@@ -15,13 +15,14 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 import orjson
-from flask import Response, request
 
 from ..domain.customers import INT64_MAX, Stored
 from ..domain.strict_json import DuplicateKey, parse_json
 from ..errors import FieldError
 from ..service.idempotency import Keyed
+from .answer import Answer
 from .problems import Problem, bad_parameter
+from .request import Request
 
 JSON: Final = "application/json"
 MERGE_PATCH: Final = "application/merge-patch+json"
@@ -38,7 +39,7 @@ _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep",
 # -- parameters --------------------------------------------------------------------------------------------
 
 
-def parameters(*allowed: str, prefix: str | None = None) -> dict[str, str]:
+def parameters(request: Request, *allowed: str, prefix: str | None = None) -> dict[str, str]:
     """The query's parameters: those allowed, and any that begin with `prefix`.
 
     Raises Problem for another one, or one that is there twice.
@@ -46,7 +47,7 @@ def parameters(*allowed: str, prefix: str | None = None) -> dict[str, str]:
     if not request.query_string:
         return {}
     found: dict[str, str] = {}
-    for name, value in request.args.items(multi=True):
+    for name, value in request.query:
         if name not in allowed and not (prefix and name.startswith(prefix)):
             known = f"there are {', '.join(allowed)}" if allowed else "this path has none"
             detail = f"there is no parameter {name!r}; {known}"
@@ -78,22 +79,22 @@ def word_of(given: Mapping[str, str], name: str, words: Sequence[str], default: 
 # -- bodies ------------------------------------------------------------------------------------------------
 
 
-def unsupported_type(*types: str) -> Problem:
+def unsupported_type(request: Request, *types: str) -> Problem:
     """The problem of a body that is none of these types."""
     return Problem(
         415,
         "unsupported-media-type",
-        f"the body must be {' or '.join(types)}, its Content-Type is {request.mimetype or 'none'}",
+        f"the body must be {' or '.join(types)}, its Content-Type is {request.media_type or 'none'}",
         headers=[("Accept-Patch" if MERGE_PATCH in types else "Accept-Post", ", ".join(types))],
     )
 
 
-def json_body(*types: str) -> Any:
+def json_body(request: Request, *types: str) -> Any:
     """The request's body, parsed. Raises Problem for another type and for anything that is not JSON."""
-    if request.mimetype not in types:
-        raise unsupported_type(*types)
+    if request.media_type not in types:
+        raise unsupported_type(request, *types)
     try:
-        return parse_json(body().removeprefix(codecs.BOM_UTF8).decode())
+        return parse_json(request.data.removeprefix(codecs.BOM_UTF8).decode())
     except DuplicateKey as exc:
         raise Problem(400, "bad-json", f"an object of the body has the key {str(exc)!r} twice") from exc
     except UnicodeDecodeError as exc:
@@ -106,14 +107,9 @@ def json_body(*types: str) -> Any:
         raise Problem(400, "bad-json", "the body is nested too deeply") from exc
 
 
-def body() -> bytes:
-    """The request's body as it came."""
-    return request.get_data()
-
-
-def wants_minimal() -> bool:
+def wants_minimal(request: Request) -> bool:
     """Whether the caller asked for no body back (RFC 7240)."""
-    prefer = request.headers.get("Prefer")
+    prefer = request.environ.get("HTTP_PREFER")
     return bool(prefer) and any(
         part.strip().replace(" ", "").lower() == "return=minimal" for part in re.split("[,;]", prefer or "")
     )
@@ -123,25 +119,25 @@ _PRINTABLE: Final = re.compile(r"[\x21\x23-\x7e]{1,255}")
 _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-def keyed_request(principal: str) -> Keyed | None:
+def keyed_request(request: Request) -> Keyed | None:
     """The request under its Idempotency-Key, None where it has none. Raises Problem for a malformed key."""
-    key = idempotency_key()
+    key = idempotency_key(request)
     if key is None:
         return None
-    asked = asked_hash()
-    asked.update(body())
-    return Keyed(principal, key, asked.digest())
+    asked = asked_hash(request)
+    asked.update(request.data)
+    return Keyed(request.principal.id, key, asked.digest())
 
 
-def asked_hash() -> Any:
-    """A hash of what the request at hand asks, to which its body is yet to be added."""
+def asked_hash(request: Request) -> Any:
+    """A hash of what the request asks, to which its body is yet to be added."""
     path = request.environ["PATH_INFO"].rstrip("/")
-    return sha256(f"{request.method} {path}?{request.query_string.decode('latin-1')}\n".encode())
+    return sha256(f"{request.method} {path}?{request.query_string}\n".encode())
 
 
-def idempotency_key() -> str | None:
+def idempotency_key(request: Request) -> str | None:
     """The Idempotency-Key, None where there is none. Raises Problem for a malformed one."""
-    header = request.headers.get("Idempotency-Key")
+    header: str | None = request.environ.get("HTTP_IDEMPOTENCY_KEY")
     if header is None:
         return None
     key = header.strip()
@@ -158,9 +154,9 @@ _POSITION: Final = re.compile(r"([1-9][0-9]{0,18})-([1-9][0-9]{0,18})")
 _WAIT: Final = re.compile(r"wait=([0-9]{1,4}(?:\.[0-9]{1,3})?)", re.IGNORECASE)
 
 
-def min_position(most: int) -> dict[int, int]:
+def min_position(request: Request, most: int) -> dict[int, int]:
     """The versions of customers that X-Custsvc-Min-Position asks for, at most so many."""
-    parts = request.headers["X-Custsvc-Min-Position"].split(",")
+    parts = request.environ["HTTP_X_CUSTSVC_MIN_POSITION"].split(",")
     found = [_POSITION.fullmatch(part.strip()) for part in parts]
     wanted = {int(m[1]): int(m[2]) for m in found if m}
     if not all(found) or len(parts) > most or max(*wanted, *wanted.values()) > INT64_MAX:
@@ -168,14 +164,14 @@ def min_position(most: int) -> dict[int, int]:
     return wanted
 
 
-def prefer_wait() -> float:
+def prefer_wait(request: Request) -> float:
     """The seconds of `Prefer: wait=N` (RFC 7240); 0 where there is none."""
-    parts = re.split("[,;]", request.headers.get("Prefer", ""))
+    parts = re.split("[,;]", request.environ.get("HTTP_PREFER", ""))
     found = [m for part in parts if (m := _WAIT.fullmatch(part.replace(" ", "").replace('"', "")))]
     return float(found[0][1]) if found else 0.0
 
 
-def traceparent() -> str | None:
+def traceparent(request: Request) -> str | None:
     """The trace that the request belongs to (W3C Trace Context); a malformed header counts as none."""
     header = request.environ.get("HTTP_TRACEPARENT")
     return header if header and _TRACEPARENT.fullmatch(header) else None
@@ -184,26 +180,20 @@ def traceparent() -> str | None:
 # -- answers -----------------------------------------------------------------------------------------------
 
 
-def customer_response(
+def customer_answer(
     stored: Stored, status: int = 200, *, extra: Sequence[tuple[str, str]] = (), minimal: bool = False
-) -> Response:
+) -> Answer:
     """A customer as stored, with its entity tag; only the headers if `minimal`."""
     headers = [("ETag", f'"v{stored.version}"'), ("Last-Modified", last_modified(stored)), _CACHE, *extra]
     if minimal:
         headers.append(("Preference-Applied", "return=minimal"))
-        return _bodiless(204 if status == 200 else status, headers)
-    return Response(stored.doc, status, headers, content_type=JSON)
+        return Answer(b"", 204 if status == 200 else status, headers)
+    return Answer(stored.doc, status, headers, JSON)
 
 
-def etag_response(stored: Stored, status: int, *, extra: Sequence[tuple[str, str]] = ()) -> Response:
+def etag_answer(stored: Stored, status: int, *, extra: Sequence[tuple[str, str]] = ()) -> Answer:
     """No body, only which version it is: for 304 and 204."""
-    return _bodiless(status, [("ETag", f'"v{stored.version}"'), _CACHE, *extra])
-
-
-def _bodiless(status: int, headers: list[tuple[str, str]]) -> Response:
-    response = Response(None, status, headers)
-    del response.headers["Content-Type"]
-    return response
+    return Answer(b"", status, [("ETag", f'"v{stored.version}"'), _CACHE, *extra])
 
 
 def last_modified(stored: Stored) -> str:
@@ -215,7 +205,8 @@ def last_modified(stored: Stored) -> str:
     return f"{_DAYS[day.weekday()]}, {text[8:10]} {_MONTHS[day.month - 1]} {text[:4]} {text[11:]} GMT"
 
 
-def page_response(
+def page_answer(
+    request: Request,
     docs: bytes,
     *,
     count: int | None,
@@ -224,7 +215,7 @@ def page_response(
     given: dict[str, str],
     following: str | None,
     preceding: str | None = None,
-) -> Response:
+) -> Answer:
     """One page of a list, `docs` being the inside of its array. Its neighbours keep the parameters given.
 
     `following` and `preceding` are the cursors of the neighbours, None where there is none.
@@ -240,9 +231,9 @@ def page_response(
             headers.append(("Link", f'<{links[name]}>; rel="{relation}"'))
     estimated = {"count_estimated": True} if count_estimated else {}
     head = orjson.dumps({"count": count, **estimated, **links, "has_more": has_more})
-    return Response(b"".join((head[:-1], b',"results":[', docs, b"]}")), 200, headers, content_type=JSON)
+    return Answer(b"".join((head[:-1], b',"results":[', docs, b"]}")), 200, headers, JSON)
 
 
-def json_response(value: Any, status: int = 200) -> Response:
+def json_answer(value: Any, status: int = 200) -> Answer:
     """An answer that is no customer."""
-    return Response(orjson.dumps(value), status, [_CACHE], content_type=JSON)
+    return Answer(orjson.dumps(value), status, [_CACHE], JSON)

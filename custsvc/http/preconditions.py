@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from flask import request
 from werkzeug.http import parse_date
 
 from ..domain.customers import INT64_MAX, Stored
 from .problems import Problem
+from .request import Request
 
 # A list of entity tags, weak ones included. Each part takes all it can and gives nothing back, so that what
 # does not fit is seen at once.
@@ -68,32 +69,34 @@ class Preconditions:
 NONE: Final = Preconditions()
 
 
-def preconditions() -> Preconditions:
-    """Those of the request at hand; of a read only what guards it, as the rest answers 304.
+def preconditions(request: Request) -> Preconditions:
+    """Those of a request; of a read only what guards it, as the rest answers 304.
 
     Raises Problem for one that cannot be read: it must not be taken for none. If-Unmodified-Since counts
     only where there is no If-Match, as it is less exact.
     """
     environ = request.environ
-    if not any(name in environ for name in _HEADERS):
+    if environ.keys().isdisjoint(_HEADERS):
         return NONE
-    match = _versions("HTTP_IF_MATCH")
-    since = _date("HTTP_IF_UNMODIFIED_SINCE") if "HTTP_IF_UNMODIFIED_SINCE" in environ else None
+    match = _versions(environ, "HTTP_IF_MATCH")
+    since = _date(environ, "HTTP_IF_UNMODIFIED_SINCE") if "HTTP_IF_UNMODIFIED_SINCE" in environ else None
     if "HTTP_IF_MATCH" in environ:
         since = None
     if environ["REQUEST_METHOD"] in _SAFE or "HTTP_IF_NONE_MATCH" not in environ:
         return Preconditions(match, unmodified_since=since)
-    none_match = _versions("HTTP_IF_NONE_MATCH")
+    none_match = _versions(environ, "HTTP_IF_NONE_MATCH")
     return Preconditions(match, none_match, not_there=none_match is None, unmodified_since=since)
 
 
-def refuse_unsupported(*, conditional: bool) -> None:
-    """Raise Problem 501 for a precondition of the request at hand that its path cannot honour.
+def refuse_unsupported(request: Request, *, conditional: bool) -> None:
+    """Raise Problem 501 for a precondition of the request that its path cannot honour.
 
     Only one customer has validators (`conditional`). A read without them is never wrong to answer in full,
     so there only what guards counts.
     """
     environ = request.environ
+    if environ.keys().isdisjoint(_HEADERS):
+        return
     safe = environ["REQUEST_METHOD"] in _SAFE
     if conditional:
         names: tuple[str, ...] = () if safe else ("HTTP_IF_MODIFIED_SINCE",)
@@ -108,7 +111,7 @@ def refuse_unsupported(*, conditional: bool) -> None:
             )
 
 
-def not_modified(stored: Stored) -> bool:
+def not_modified(request: Request, stored: Stored) -> bool:
     """Whether the caller of a read has this already. If-Modified-Since counts only without If-None-Match."""
     environ = request.environ
     if "HTTP_IF_NONE_MATCH" in environ:
@@ -118,9 +121,9 @@ def not_modified(stored: Stored) -> bool:
     return since is not None and _changed_on(stored) <= since
 
 
-def _versions(name: str) -> frozenset[int] | None:
+def _versions(environ: Mapping[str, Any], name: str) -> frozenset[int] | None:
     """The versions of a header's tags; None where it is not there, or `*`."""
-    header = request.environ.get(name)
+    header = environ.get(name)
     if header is None or header.strip() == "*":
         return None
     if not _TAGS.fullmatch(header):
@@ -134,8 +137,8 @@ def _ours(header: str) -> frozenset[int]:
     return frozenset(int(m[1]) for m in tags if m and int(m[1]) <= INT64_MAX)
 
 
-def _date(name: str) -> dt.datetime:
-    date = parse_date(request.environ[name])
+def _date(environ: Mapping[str, Any], name: str) -> dt.datetime:
+    date = parse_date(environ[name])
     if date is None:
         detail = f"{_HEADERS[name]} must be a date as Mon, 23 Nov 2026 20:40:00 GMT"
         raise Problem(400, "bad-header", detail)

@@ -14,7 +14,6 @@ from functools import singledispatch
 from typing import Any, Final
 
 import orjson
-from flask import Response, g
 from werkzeug.exceptions import HTTPException
 
 from ..errors import (
@@ -29,6 +28,7 @@ from ..errors import (
     TemporaryError,
     ValidationError,
 )
+from .answer import Answer
 from .codes import CODES
 
 logger = logging.getLogger(__name__)
@@ -97,13 +97,13 @@ class Problem(Exception):
                 body.setdefault(_shortened(error.field, 100), []).append(error.message)
         return body | dict(self.members)
 
-    def response(self) -> Response:
-        """This problem as an answer to the request at hand."""
-        return Response(
-            _encode({**self.body(), "request_id": g.get("request_id")}),
+    def answer(self, request_id: str) -> Answer:
+        """This problem as the answer to a request."""
+        return Answer(
+            _encode({**self.body(), "request_id": request_id}),
             self.status,
             [("Cache-Control", "no-store"), *self.headers],
-            content_type="application/problem+json",
+            "application/problem+json",
         )
 
 
@@ -142,15 +142,26 @@ def no_kafka() -> Problem:
     return Problem(503, "dependency-down", NO_KAFKA, headers=[RETRY_AFTER], members=members)
 
 
-def answer(exc: Exception) -> Response:
-    """The answer to a request that ended in `exc`: the one place that turns errors into HTTP."""
-    return problem_of(exc).response()
+def told(exc: Exception, request_id: str) -> Problem:
+    """What a caller is told about `exc`; what is our fault is logged. Nothing else turns errors into HTTP."""
+    problem = problem_of(exc)
+    about = {"request_id": request_id}
+    match exc:
+        case DataRefused():
+            logger.warning("%s", exc, extra={"action": "data_refused", **about})
+        case TemporaryError():
+            about["dependency"] = exc.dependency
+            logger.warning("%s", exc, extra={"action": "dependency_down", **about})
+        case _ if problem.code == "internal":
+            action = {"action": "request_failed"}
+            logger.error("A request failed unexpectedly", exc_info=exc, extra={**action, **about})
+    return problem
 
 
 @singledispatch
 def problem_of(exc: Exception) -> Problem:
-    """What a caller is told about `exc`."""
-    logger.error("A request failed unexpectedly", exc_info=exc, extra=_about("request_failed"))
+    """The problem that `exc` is to a caller."""
+    del exc
     return Problem(500, "internal", _DETAILS[500])
 
 
@@ -166,7 +177,7 @@ def _(exc: ValidationError) -> Problem:
 
 @problem_of.register
 def _(exc: DataRefused) -> Problem:
-    logger.warning("%s", exc, extra=_about("data_refused"))
+    del exc
     return Problem(400, "validation", "a value of the request is none that the database can hold or look up")
 
 
@@ -198,7 +209,6 @@ def _(exc: KeyMismatch) -> Problem:
 
 @problem_of.register
 def _(exc: TemporaryError) -> Problem:
-    logger.warning("%s", exc, extra=_about("dependency_down") | {"dependency": exc.dependency})
     return Problem(
         503,
         "dependency-down",
@@ -216,7 +226,3 @@ def _(exc: HTTPException) -> Problem:
     return Problem(
         status, code, _DETAILS.get(status) or exc.description or CODES[code].title, headers=headers
     )
-
-
-def _about(action: str) -> dict[str, Any]:
-    return {"action": action, "request_id": g.get("request_id")}

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import orjson
-from flask import Response, g, request
-from flask_restful import Resource
 
 from ..accounts.keys import KeyRing
 from ..config import Settings
@@ -17,16 +15,19 @@ from ..errors import NotFound, VersionConflict
 from ..ports.accounts import Role
 from ..ports.store import Store
 from ..service.customers import Caller, CustomerService
+from .answer import Answer
 from .copy import Copy
 from .cursors import Cursors
 from .guard import sent_key
 from .intake import BODY_MAX
 from .limit import RateLimit
-from .messages import customer_response, etag_response, keyed_request, min_position, prefer_wait, traceparent
+from .messages import customer_answer, etag_answer, keyed_request, min_position, prefer_wait, traceparent
 from .preconditions import NONE, Preconditions, not_modified, preconditions, refuse_unsupported
 from .problems import Problem
+from .request import Request
 from .streams import BigAnswers, LazyFeed, Streams
 
+METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 # The changes told in a 412: more of them behind one's back is a customer to read anew anyway.
 _CHANGES_MAX = 100
@@ -59,13 +60,13 @@ def position_header(versions: Mapping[int, int]) -> tuple[str, str]:
     return "X-Custsvc-Position", ",".join(f"{each}-{version}" for each, version in versions.items())
 
 
-class ApiResource(Resource):  # type: ignore[misc]
-    """A resource. Reading needs the role read, anything else write; a subclass may ask for more.
+class ApiResource:
+    """A resource: its methods `get`, `post` … take a request, with what its path names, and give an answer.
 
-    `conditional` says that it is about one customer and honours preconditions; others refuse them.
+    Reading needs the role read, anything else write; a subclass may ask for more. `conditional` says that it
+    is about one customer and honours preconditions; others refuse them.
     """
 
-    init_every_request: ClassVar[bool] = False
     conditional: ClassVar[bool] = False
     public: ClassVar[bool] = False
     reading: ClassVar[Role] = "read"
@@ -83,16 +84,28 @@ class ApiResource(Resource):  # type: ignore[misc]
             return None
         return cls.reading if method in _SAFE else cls.writing
 
-    def dispatch_request(self, *args: Any, **kwargs: Any) -> Any:
-        refuse_unsupported(conditional=self.conditional)
-        return super().dispatch_request(*args, **kwargs)
+    @classmethod
+    def methods(cls) -> list[str]:
+        """The methods of HTTP that it answers."""
+        return [name for name in METHODS if hasattr(cls, name.lower())]
 
-    def caller(self) -> Caller:
-        """Who makes the request at hand, and under which idempotency key."""
-        principal = g.principal
-        return Caller(principal.name, g.request_id, traceparent(), keyed_request(principal.id))
+    def longest_body(self) -> int:
+        """The longest body it takes, in bytes."""
+        limit = type(self).body_max
+        return limit(self.services.settings) if callable(limit) else limit
 
-    def still_may(self) -> tuple[Callable[[], bool], str | None]:
+    def answer(self, request: Request, **named: Any) -> Answer:
+        """Answer a request; `named` is what its path names."""
+        refuse_unsupported(request, conditional=self.conditional)
+        name = "get" if request.method == "HEAD" else request.method.lower()
+        method: Callable[..., Answer] = getattr(self, name)
+        return method(request, **named)
+
+    def caller(self, request: Request) -> Caller:
+        """Who makes a request, and under which idempotency key."""
+        return Caller(request.principal.name, request.id, traceparent(request), keyed_request(request))
+
+    def still_may(self, request: Request) -> tuple[Callable[[], bool], str | None]:
         """How to ask later whether the caller still may read this, and who that is; None for anybody."""
         if self.services.settings.auth != "on":
             return lambda: True, None
@@ -102,37 +115,37 @@ class ApiResource(Resource):  # type: ignore[misc]
             principal = keys.principal(sent)
             return principal is not None and principal.may(role)
 
-        return may, f"key {g.principal.id}"
+        return may, f"key {request.principal.id}"
 
-    def wait_for_copy(self) -> None:
+    def wait_for_copy(self, request: Request) -> None:
         """On a copy: wait until it has what the request wants to see. Answers 504 `copy-behind`."""
-        if "X-Custsvc-Min-Position" in request.headers:
-            wanted = min_position(POSITIONS_MAX)
+        if "HTTP_X_CUSTSVC_MIN_POSITION" in request.environ:
+            wanted = min_position(request, POSITIONS_MAX)
             if self.services.copy is not None:
-                self.services.copy.wait(wanted, prefer_wait())
+                self.services.copy.wait(wanted, prefer_wait(request))
 
     def write(
-        self, customer_id: int, work: Callable[[Caller, int | None], Stored]
+        self, request: Request, customer_id: int, work: Callable[[Caller, int | None], Stored]
     ) -> tuple[Stored, dict[str, Any]]:
         """Do a write to a customer once, under the request's preconditions; answers 412 and 428.
 
         `work` gets the version to expect. Returns the customer, and what the answer is to be put with.
         """
-        if self.services.settings.require_if_match and "If-Match" not in request.headers:
+        if self.services.settings.require_if_match and "HTTP_IF_MATCH" not in request.environ:
             raise Problem(428, "if-match-required", 'send If-Match with the ETag you read, as "v3"')
-        asked = preconditions()
-        caller = self.caller()
+        asked = preconditions(request)
+        caller = self.caller(request)
         try:
             return self.once(caller, lambda: work(caller, self._expected(customer_id, asked)))
         except VersionConflict as exc:
             raise self._mismatch(exc, asked.match or frozenset()) from exc
 
-    def conditional_response(self, stored: Stored) -> Response:
+    def conditional_answer(self, request: Request, stored: Stored) -> Answer:
         """The customer, as the request's preconditions have it: 200, 304 or 412."""
-        asked = preconditions()
+        asked = preconditions(request)
         if asked.broken_by(stored):
             raise self._mismatch(_conflict(stored, asked), asked.match or frozenset())
-        return etag_response(stored, 304) if not_modified(stored) else customer_response(stored)
+        return etag_answer(stored, 304) if not_modified(request, stored) else customer_answer(stored)
 
     def once(self, caller: Caller, work: Callable[[], Stored]) -> tuple[Stored, dict[str, Any]]:
         """Do a write once. Returns the customer, and what the answer is to be put with."""

@@ -12,13 +12,13 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
-
-from flask import Response, request
+from typing import TYPE_CHECKING, Final
 
 from ..config import Settings
+from .answer import Answer
 from .permits import Ask, Permit, Permits, Revoked
 from .problems import Problem
+from .request import Request
 
 if TYPE_CHECKING:
     from ..kafka.feed import Feed
@@ -82,16 +82,15 @@ class BigAnswers:
     def __init__(self, most: int = 64) -> None:
         self._room = Streams(most)
 
-    def carry(self, response: Response) -> None:
+    def carry(self, request: Request, answer: Answer) -> None:
         """Have the answer carried if it is big. Raises Problem 503 where too many are under way."""
-        parts: Any = response.response
-        if not isinstance(parts, list) or sum(map(len, parts)) < BIG:
+        if not isinstance(answer.body, bytes) or len(answer.body) < BIG:
             return
-        whole = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
-        response.response = self._room.carried(
+        whole = memoryview(answer.body)
+        answer.body = self._room.carried(
             lambda _: (bytes(whole[start : start + _PIECE]) for start in range(0, len(whole), _PIECE)),
             lambda: True,
-            f"address {request.remote_addr}",
+            f"address {request.environ.get('REMOTE_ADDR')}",
         )
 
 

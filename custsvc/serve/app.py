@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from flask import Flask, Response, current_app, g, request
-from flask_restful import Api
-from werkzeug.exceptions import NotFound, RequestEntityTooLarge
+from flask import Flask, Response, g, request
+from flask_restful import Api, Resource
+from werkzeug.exceptions import MethodNotAllowed, NotFound, RequestEntityTooLarge
 from werkzeug.routing import BaseConverter, Rule
 
 from ..accounts.keys import ANONYMOUS, KeyRing, check_exposure
-from ..api import batch, bulk, customers, docs, events, failed, health, notifications, unsubscribe
+from ..api import unsubscribe
 from ..config import Settings
 from ..domain.customers import INT64_MAX
 from ..http.asked import ASK, Admitted, Asked
-from ..http.compress import SHORTEST, compress
 from ..http.copy import Copy
 from ..http.cursors import Cursors
-from ..http.guard import Guard
-from ..http.intake import BODY_MAX, BodyRequest, body_limit, encoding_of
+from ..http.framework import (
+    BodyRequest,
+    body_limit,
+    finished,
+    problem_response,
+    request_at_hand,
+    response_of,
+)
+from ..http.guard import SAFE, Guard, Way, request_id
+from ..http.intake import BODY_MAX, encoding_of
 from ..http.limit import TRIES, RateLimit
-from ..http.problems import Problem, answer
+from ..http.request import Request
 from ..http.resource import ApiResource, Services
 from ..http.starting import Starting
 from ..http.streams import BigAnswers, LazyFeed, Streams
@@ -34,47 +38,15 @@ from ..service.event_limit import EventLimit
 from ..service.leftovers import Leftovers
 from ..stores import open_store
 from ..web import add_pages
-from . import measure
+from .door import DirectDoor
+from .finish import Finish
+from .measure import observe
+from .routes import Route, routes
 
-logger = logging.getLogger(__name__)
-
-# Every route there is. Each path answers with and without a final slash.
-ROUTES: Final[tuple[tuple[str, type[ApiResource]], ...]] = (
-    ("/api/customers", customers.CustomerList),
-    ("/api/customers/export", bulk.CustomerExport),
-    ("/api/customers/import", bulk.CustomerImport),
-    ("/api/customers/<id:customer_id>", customers.OneCustomer),
-    ("/api/customers/<id:customer_id>/restore", customers.CustomerRestore),
-    ("/api/customers/<id:customer_id>/revert", customers.CustomerRevert),
-    ("/api/customers/<id:customer_id>/erase", customers.CustomerErase),
-    ("/api/customers/<id:customer_id>/history", customers.CustomerHistory),
-    ("/api/customers/batch", batch.CustomerBatch),
-    ("/api/customers/<id:customer_id>/notifications", notifications.CustomerNotifications),
-    ("/api/failed", failed.FailedList),
-    ("/api/failed/<entry_id>/retry", failed.FailedRetry),
-    ("/api/failed/<entry_id>/discard", failed.FailedDiscard),
-    ("/api/status", health.Status),
-    ("/api/openapi.json", docs.OpenApi),
-    ("/api/schema", docs.Schema),
-    ("/api/docs", docs.Docs),
-    ("/api/docs/<name>", docs.DocsFile),
-    ("/api/events/stream", events.EventStream),
-    ("/api/events/schema", docs.EventSchema),
-    ("/api/events/asyncapi.json", docs.AsyncApi),
-    ("/problems", docs.ProblemIndex),
-    ("/problems/<code>", docs.ProblemPage),
-    ("/metrics", measure.Metrics),
-    ("/livez", health.Live),
-    ("/readyz", health.Ready),
-)
-
-# The original services' paths, and what their answers say of them (RFC 9745, RFC 8288).
-ORIGINALS: Final[tuple[tuple[str, type[ApiResource]], ...]] = (
-    ("/customers", customers.CustomerList),
-    ("/customers/<id:customer_id>", customers.OneCustomer),
-)
-_DEPRECATION: Final = "@1795392000"
-_SUCCESSOR: Final = '</api/customers/>; rel="successor-version"'
+_PAGES: Final = "web."
+# Signing in to look at a copy, and out again, writes a session beside it and no customer.
+_SIGN_IN: Final = "web.signin_"
+_BY_LINK: Final = "unsubscribe"
 
 
 class _IdConverter(BaseConverter):
@@ -126,7 +98,7 @@ class _App(Flask):
         if (request.content_length or 0) > limit:
             raise RequestEntityTooLarge
         ask.admitted = self._sender(limit)
-        ask.allowance = g.get("allowance")
+        ask.allowance = request_at_hand().allowance
         return Response(status=204)
 
     def process_response(self, response: Response) -> Response:
@@ -149,6 +121,20 @@ class _Api(Api):  # type: ignore[misc]
         return original_handler(e)
 
 
+class _Adapter(Resource):  # type: ignore[misc]
+    """A handler of ours as a resource of Flask-RESTful."""
+
+    init_every_request = False
+
+    def __init__(self, handler: ApiResource) -> None:
+        self._handler = handler
+
+    def dispatch_request(self, **named: Any) -> Response:
+        asked = request_at_hand()
+        asked.body_max = self._handler.longest_body()
+        return response_of(self._handler.answer(asked, **named))
+
+
 def build(
     settings: Settings,
     store: Store | None = None,
@@ -161,9 +147,34 @@ def build(
     may work yet.
     """
     check_exposure(settings.auth, settings.http_host)
-    store = store or open_store(settings)
     limit = RateLimit(settings.rate_limit, limit_table) if settings.rate_limit else None
-    services = Services(
+    services = _services(settings, store or open_store(settings), limit, limit_table)
+    app = _App("custsvc", static_folder=None)
+    app.config.update(MAX_CONTENT_LENGTH=BODY_MAX, MAX_FORM_MEMORY_SIZE=BODY_MAX, MAX_FORM_PARTS=100)
+    app.extensions["custsvc"] = services
+    app.url_map.converters["id"] = _IdConverter
+    app.url_map.merge_slashes = False
+    guard = Guard(
+        services.keys if settings.auth == "on" else None,
+        read_only=settings.read_only,
+        hosts=[host.strip() for host in settings.trusted_hosts.split(",") if host.strip()],
+        limit=limit,
+        starting=starting,
+        tries=services.tries,
+    )
+    finish = Finish(services.big, limit)
+    _add_guard(app, guard, finish)
+    app.register_error_handler(Exception, problem_response)
+    served = list(routes(services))
+    _add_routes(app, served)
+    unsubscribe.add_to(app, services)
+    add_pages(app, services)
+    app.wsgi_app = DirectDoor(app.wsgi_app, served, guard, finish)  # type: ignore[method-assign]
+    return app
+
+
+def _services(settings: Settings, store: Store, limit: RateLimit | None, limit_table: str | None) -> Services:
+    return Services(
         settings=settings,
         store=store,
         customers=CustomerService(
@@ -181,93 +192,52 @@ def build(
         feed=LazyFeed(settings),
         copy=Copy(store.customers, settings.threads) if settings.read_only else None,
     )
-    app = _App("custsvc", static_folder=None)
-    app.config.update(MAX_CONTENT_LENGTH=BODY_MAX, MAX_FORM_MEMORY_SIZE=BODY_MAX, MAX_FORM_PARTS=100)
-    app.extensions["custsvc"] = services
-    app.url_map.converters["id"] = _IdConverter
-    app.url_map.merge_slashes = False
-    app.before_request(
-        Guard(
-            services.keys if settings.auth == "on" else None,
-            read_only=settings.read_only,
-            hosts=[host.strip() for host in settings.trusted_hosts.split(",") if host.strip()],
-            limit=limit,
-            starting=starting,
-            tries=services.tries,
-        )
+
+
+def _add_guard(app: Flask, guard: Guard, finish: Finish) -> None:
+    ways: dict[tuple[str, str], Way] = {}
+
+    def before() -> None:
+        environ = request.environ
+        g.asked = asked = Request(environ, request_id(environ))
+        g.request_id, g.principal = asked.id, asked.principal
+        rule, method = request.url_rule, asked.method
+        if method != request.method and rule is not None:
+            # Methods are case-sensitive; Werkzeug would route `post` to what POST does.
+            raise MethodNotAllowed(sorted(rule.methods or ()))
+        endpoint = request.endpoint
+        way = None
+        if endpoint is not None:
+            way = ways.get((endpoint, method))
+            if way is None:
+                way = ways[endpoint, method] = _way(app, endpoint, method)
+        guard(asked, way)
+        g.principal = asked.principal
+
+    def after(response: Response) -> Response:
+        asked, rule = request_at_hand(), request.url_rule
+        observe(asked, rule.rule if rule else None, response.status_code)
+        return finished(response, lambda answer: finish(asked, answer))
+
+    app.before_request(before)
+    app.after_request(after)
+
+
+def _way(app: Flask, endpoint: str, method: str) -> Way:
+    view: Any = getattr(app.view_functions[endpoint], "view_class", None)
+    return Way(
+        role=view.role(method) if hasattr(view, "role") else "admin",
+        is_page=endpoint.startswith(_PAGES),
+        writes=method not in SAFE and not endpoint.startswith(_SIGN_IN),
+        by_link=endpoint == _BY_LINK,
     )
-    if limit is not None:
-        app.after_request(partial(_tell_limit, limit))
-    app.after_request(_finish)
-    measure.observe(app)
-    app.register_error_handler(Exception, answer)
-    _add_routes(app, services)
-    unsubscribe.add_to(app, services)
-    add_pages(app, services)
-    return app
 
 
-def _add_routes(app: Flask, services: Services) -> None:
+def _add_routes(app: Flask, served: Sequence[Route]) -> None:
     api = _Api(app)
-    for prefix, routes in (("", ROUTES), ("original_", ORIGINALS)):
-        for path, resource in routes:
-            api.add_resource(
-                resource,
-                path,
-                path + "/",
-                endpoint=prefix + resource.__name__,
-                resource_class_kwargs={"services": services},
-            )
-    if logger.isEnabledFor(logging.DEBUG):
-        app.before_request(_start_clock)
-
-
-def _tell_limit(limit: RateLimit, response: Response) -> Response:
-    if "allowance" in g:
-        response.headers.extend(limit.headers(g.allowance))
-    return response
-
-
-def _start_clock() -> None:
-    g.started = time.perf_counter()
-
-
-def _finish(response: Response) -> Response:
-    """The headers of every answer, and its compression."""
-    parts: Any = response.response
-    if not isinstance(parts, list) or sum(map(len, parts)) >= SHORTEST:
-        response = _put_long(response)
-    headers = response.headers
-    headers.add("X-Request-Id", g.request_id)
-    headers.add("X-Content-Type-Options", "nosniff")
-    if request.environ["PATH_INFO"].startswith("/customers"):
-        headers.add("Deprecation", _DEPRECATION)
-        headers.add("Link", _SUCCESSOR)
-    if logger.isEnabledFor(logging.DEBUG):
-        _log(response)
-    return response
-
-
-def _put_long(response: Response) -> Response:
-    compress(response)
-    try:
-        current_app.extensions["custsvc"].big.carry(response)
-    except Problem as exc:
-        return exc.response()
-    return response
-
-
-def _log(response: Response) -> None:
-    started = g.get("started")
-    logger.debug(
-        "%s %s %d",
-        request.method,
-        request.path,
-        response.status_code,
-        extra={
-            "action": "request",
-            "request_id": g.request_id,
-            "actor": g.principal.name,
-            "ms": round((time.perf_counter() - started) * 1000, 2) if started else None,
-        },
-    )
+    for name, path, handler in served:
+        about = {"methods": handler.methods(), "role": handler.role, "body_max": handler.longest_body()}
+        resource = type(name, (_Adapter,), about)
+        api.add_resource(
+            resource, path, path + "/", endpoint=name, resource_class_kwargs={"handler": handler}
+        )

@@ -13,13 +13,14 @@ import time
 from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
-from flask import Flask, Response, g, request
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from .. import __version__
 from ..errors import CustsvcError
+from ..http.answer import Answer
+from ..http.request import Request
 from ..http.resource import ApiResource
 from ..ports.outbox import Depth
 from ..ports.store import Store
@@ -38,29 +39,21 @@ _SECONDS: Final = Histogram(
 _METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 
-def observe(app: Flask) -> None:
-    """Measure every request of the app."""
-    # The children by their labels: looking one up in the library costs more than the observation.
-    known: dict[tuple[str, str | None, int], Any] = {}
+# The children by their labels: looking one up in the library costs more than the observation.
+_known: dict[tuple[str, str | None, int], Any] = {}
+_KNOWN_MAX: Final = 5000
 
-    def start() -> None:
-        g.began = time.perf_counter()
 
-    def finish(response: Response) -> Response:
-        rule, method = request.url_rule, request.environ["REQUEST_METHOD"]
-        key = (method, rule.rule if rule else None, response.status_code)
-        child = known.get(key)
-        if child is None:
-            named = method if method in _METHODS else "other"
-            route = key[1].rstrip("/") if key[1] else "none"
-            child = known[key] = _SECONDS.labels(named, route, str(key[2]))
-            if len(known) > 5000:
-                known.clear()
-        child.observe(time.perf_counter() - g.began)
-        return response
-
-    app.before_request_funcs.setdefault(None, []).insert(0, start)
-    app.after_request(finish)
+def observe(request: Request, route: str | None, status: int) -> None:
+    """Count a request that was answered just now, at a route's pattern; None where it leads nowhere."""
+    key = (request.method, route, status)
+    child = _known.get(key)
+    if child is None:
+        method = request.method if request.method in _METHODS else "other"
+        if len(_known) > _KNOWN_MAX:
+            _known.clear()
+        child = _known[key] = _SECONDS.labels(method, route.rstrip("/") if route else "none", str(status))
+    child.observe(time.perf_counter() - request.began)
 
 
 class Metrics(ApiResource):
@@ -72,7 +65,7 @@ class Metrics(ApiResource):
         super().__init__(services)
         self._collector = _StoreCollector(services.store)
 
-    def get(self) -> Response:
+    def get(self, _: Request) -> Answer:
         registry = CollectorRegistry()
         if os.environ.get(METRICS_FOLDER):
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
@@ -81,12 +74,7 @@ class Metrics(ApiResource):
             body = generate_latest(REGISTRY)
         own = CollectorRegistry()
         own.register(self._collector)
-        return Response(
-            body + generate_latest(own),
-            200,
-            [("Cache-Control", "no-store")],
-            content_type=CONTENT_TYPE_LATEST,
-        )
+        return Answer(body + generate_latest(own), 200, [("Cache-Control", "no-store")], CONTENT_TYPE_LATEST)
 
 
 class _StoreCollector:

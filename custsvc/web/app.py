@@ -10,8 +10,9 @@ from werkzeug.exceptions import HTTPException
 from .. import __version__
 from ..http.asked import ASK
 from ..http.codes import CODES
+from ..http.framework import problem_response, request_at_hand
 from ..http.guard import ALLOWANCE, address_of
-from ..http.problems import Problem, answer, problem_of
+from ..http.problems import Problem, told
 from ..http.resource import Services
 from . import (
     customers,
@@ -72,7 +73,7 @@ def _home() -> Any:
 
 def _not_routed(exc: HTTPException) -> Response:
     """A path that leads nowhere: for pages a page, for the rest a problem."""
-    return error_page(exc) if request.path.startswith("/ui") else answer(exc)
+    return error_page(exc) if request.path.startswith("/ui") else problem_response(exc)
 
 
 def _before() -> Response | None:
@@ -105,7 +106,7 @@ def _count(browser: Browser) -> None:
     if limit is None or web().services.settings.auth != "on":
         return  # without sign-in it was counted with all other requests
     caller = f"session of {browser.session.subject}" if browser.session else address_of(request.environ)
-    g.allowance = request.environ.get(ALLOWANCE) or limit.check(caller)
+    request_at_hand().allowance = request.environ.get(ALLOWANCE) or limit.check(caller)
 
 
 def _after(response: Response) -> Response:
@@ -135,7 +136,7 @@ def _context() -> dict[str, Any]:
 
 def error_page(exc: Exception) -> Response:
     """What went wrong, as a page: the same words as the API's, and what to do."""
-    problem = problem_of(exc)
+    problem = told(exc, g.request_id)
     body = render_template(
         "error.html",
         problem=problem,

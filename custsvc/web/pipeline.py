@@ -13,7 +13,10 @@ from ..copies.verify import Report, remember, verify
 from ..domain.customers import format_time
 from ..domain.events import decode, stated_time
 from ..errors import BadEvent, CustsvcError, NewerSchema, NotFound
+from ..http.framework import request_at_hand, response_of
 from ..http.problems import NO_KAFKA
+from ..http.request import Request
+from ..http.resource import Services
 from ..stores import open_store
 from . import toast
 from .access import needs, route, services, still_may, web
@@ -80,22 +83,27 @@ def _event(record: Found) -> dict[str, Any] | None:
 class _PageStream(EventStream):
     """The API's stream of events, for a browser that is signed in: it ends with the session."""
 
-    def still_may(self) -> tuple[Callable[[], bool], str | None]:
+    def __init__(self, services: Services, place: str) -> None:
+        super().__init__(services)
+        self._place = place
+
+    def still_may(self, request: Request) -> tuple[Callable[[], bool], str | None]:
+        del request
         return still_may()
 
-    def _start(self, given: dict[str, str]) -> tuple[Place, str]:
+    def _start(self, request: Request, given: dict[str, str]) -> tuple[Place, str]:
         """From where the page ended, or, when the browser comes again, from where it was."""
         from ..kafka.feed import Place
 
-        begin = Place.parse((request.view_args or {})["place"])
-        if "Last-Event-ID" in request.headers or begin is None:
-            return super()._start(given)
+        begin = Place.parse(self._place)
+        if "HTTP_LAST_EVENT_ID" in request.environ or begin is None:
+            return super()._start(request, given)
         return self.services.feed().resume(begin)
 
 
-def stream(place: str) -> Response:  # noqa: ARG001 - _start reads it
+def stream(place: str) -> Response:
     """The events after `place`, as they come."""
-    return _PageStream(services()).get()
+    return response_of(_PageStream(services(), place).get(request_at_hand()))
 
 
 def way(customer_id: int) -> Any:

@@ -201,7 +201,17 @@ def install(servers: Any, all_databases: Callable[[str], Databases]) -> Callable
     return install
 
 
-def callers(installed: Installation, app: Flask) -> dict[str, Any]:
+Make = Callable[..., Flask]
+
+
+def by_flask(settings: Settings, store: Store) -> Flask:
+    """An app without its direct door: Flask-RESTful answers everything."""
+    app = create_app(settings, store)
+    app.wsgi_app = app.wsgi_app.flask  # type: ignore[method-assign, attr-defined]
+    return app
+
+
+def callers(installed: Installation, app: Flask, make: Make) -> dict[str, Any]:
     """Who asks: the roles, and the same person at installations that are configured otherwise."""
     keys = {}
     for role in ("read", "write", "admin"):
@@ -213,7 +223,7 @@ def callers(installed: Installation, app: Flask) -> dict[str, Any]:
         return stranger(method, path, headers=headers | {"X-Api-Key": keys["read"]}, **kwargs)
 
     def where(**changed: Any) -> Client:
-        return Client(create_app(installed.settings.replace(**changed), installed.store), keys["write"])
+        return Client(make(installed.settings.replace(**changed), installed.store), keys["write"])
 
     return {
         "reader": Client(app, keys["read"]),
@@ -228,12 +238,12 @@ def callers(installed: Installation, app: Flask) -> dict[str, Any]:
     }
 
 
-def told_by(installed: Installation, clock: Callable[[], dt.datetime]) -> Teller:
+def told_by(installed: Installation, clock: Callable[[], dt.datetime], make: Make) -> Teller:
     store = installed.store
-    app = create_app(installed.settings, store)
+    app = make(installed.settings, store)
     service: CustomerService = app.extensions["custsvc"].customers
     service._changes.clock = clock
-    tell = Teller(app, callers(installed, app))
+    tell = Teller(app, callers(installed, app, make))
     story.story(tell)
     with store.outbox.lead():
         traced = [event for event in store.outbox.read(1000).events if event.traceparent]
@@ -249,22 +259,31 @@ def told_by(installed: Installation, clock: Callable[[], dt.datetime]) -> Teller
     return tell
 
 
-def test_both_backends_tell_the_same_story_byte_for_byte(
+# Each backend by the direct door, as it is served; and one of them by Flask-RESTful.
+TELLERS: Final = {
+    "postgres": ("postgres", create_app),
+    "mongo": ("mongo", create_app),
+    "by Flask": ("postgres", by_flask),
+}
+
+
+def test_both_backends_and_both_doors_tell_the_same_story_byte_for_byte(
     install: Callable[[str], Any], fixed: Callable[[], Callable[[], dt.datetime]]
 ) -> None:
     told = {}
-    for backend in ("postgres", "mongo"):
+    for name, (backend, make) in TELLERS.items():
         with install(backend) as installed:
-            tell = told_by(installed, fixed())
-        told[backend] = [masked(line, installed.name) for line in tell.told]
+            tell = told_by(installed, fixed(), make)
+        told[name] = [masked(line, installed.name) for line in tell.told]
         # Every row of the contract was told; the page behind the link in mails has a test of its own.
         assert {each for each in tell.routes if each[1] != "HEAD"} == {
             each for each in NEEDED if not each[0].startswith("/unsubscribe")
         }
 
+    for other in ("mongo", "by Flask"):
+        for ours, theirs in zip(told["postgres"], told[other], strict=True):
+            assert ours == theirs, (other, ours.asked)
     codes = set()
-    for ours, theirs in zip(told["postgres"], told["mongo"], strict=True):
-        assert ours == theirs, ours.asked
     for asked, status, headers, body in told["postgres"]:
         if status >= 400 and body:
             problem = orjson.loads(body)

@@ -20,7 +20,7 @@ from custsvc.errors import ValidationError
 from custsvc.http.codes import CODES
 from custsvc.http.resource import ApiResource
 from custsvc.ports.accounts import Role
-from custsvc.serve.app import ORIGINALS, ROUTES
+from custsvc.serve.routes import ORIGINALS, ROUTES
 
 from .conftest import ANN, Client
 

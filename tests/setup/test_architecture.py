@@ -69,7 +69,7 @@ DRIVERS: Final = {
     "bson": "stores.mongo bench",
     "confluent_kafka": "kafka local",
     "flask": "http api web serve",
-    "flask_restful": "http serve",
+    "flask_restful": "serve",
     "werkzeug": "http api web serve",
     "granian": "serve",
     "prometheus_client": "runtime serve",
@@ -194,6 +194,19 @@ def test_the_plan_names_no_room_or_arrow_that_is_gone() -> None:
     planned = {(a, b) for a, rooms in MAY_IMPORT.items() for b in rooms.split()}
 
     assert planned - drawn.keys() == set()
+
+
+def test_the_handlers_of_the_api_know_no_framework() -> None:
+    users = {
+        name
+        for name, path in modules(ROOT).items()
+        if room_of(name) in ("http", "api")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("flask"))
+        or (isinstance(node, ast.Import) and any(each.name.startswith("flask") for each in node.names))
+    }
+
+    assert users == {"http.framework", "api.unsubscribe"}
 
 
 def test_the_environment_is_read_by_the_settings_and_handed_on_by_those_who_start_processes() -> None:

@@ -29,6 +29,7 @@ from custsvc.http.cursors import Cursors
 from custsvc.http.guard import principal_of
 from custsvc.http.heads import _LIMITS, HEAD_MAX
 from custsvc.http.preconditions import not_modified, preconditions
+from custsvc.http.request import Request
 from custsvc.notify.channels import bounce
 from custsvc.notify.channels.refusal import is_gone, reported_gone
 from custsvc.notify.channels.unsubscribe import UnsubscribeLinks
@@ -108,6 +109,11 @@ def _header(name: str, read: Callable[[], object]) -> Callable[[str], object]:
     return work
 
 
+def _asked(name: str, read: Callable[[Request], object]) -> Callable[[str], object]:
+    """The same where a handler reads it."""
+    return _header(name, lambda: read(Request(request.environ, "id")))
+
+
 def _form(text: str, kind: str) -> object:
     data = text.encode("utf-8", "replace")
     if kind.startswith("multipart"):
@@ -126,7 +132,7 @@ def _query(text: str) -> object:
     with APP.request_context(
         {**create_environ("/"), "QUERY_STRING": text.encode("utf-8", "replace").decode("latin-1")}
     ):
-        return request.args, request.query_string
+        return request.args, request.query_string, Request(request.environ, "id").query
 
 
 def _mail(text: str) -> object:
@@ -185,20 +191,23 @@ ADA = Customer(7, Fields("Ada"), False, 3, NOON, "me", NOON, "me")
 STORED = Stored(7, 3, False, ADA.encode())
 
 READERS: dict[str, Callable[[str], object]] = {
-    "If-Match": _header("If-Match", preconditions),
-    "If-None-Match": _header("If-None-Match", lambda: not_modified(STORED)),
-    "If-Unmodified-Since": _header("If-Unmodified-Since", preconditions),
-    "Prefer": _header("Prefer", lambda: (messages.wants_minimal(), messages.prefer_wait())),
-    "Idempotency-Key": _header("Idempotency-Key", messages.idempotency_key),
-    "traceparent": _header("traceparent", messages.traceparent),
-    "X-Custsvc-Min-Position": _header("X-Custsvc-Min-Position", lambda: messages.min_position(100)),
-    "Authorization": _header("Authorization", lambda: principal_of(KEYS, request.environ)),
-    "Accept": _header("Accept", lambda: request.accept_mimetypes.best),
-    "Accept-Encoding": _header("Accept-Encoding", lambda: request.accept_encodings.best),
+    "If-Match": _asked("If-Match", preconditions),
+    "If-None-Match": _asked("If-None-Match", lambda asked: not_modified(asked, STORED)),
+    "If-Unmodified-Since": _asked("If-Unmodified-Since", preconditions),
+    "Prefer": _asked("Prefer", lambda asked: (messages.wants_minimal(asked), messages.prefer_wait(asked))),
+    "Idempotency-Key": _asked("Idempotency-Key", messages.idempotency_key),
+    "traceparent": _asked("traceparent", messages.traceparent),
+    "X-Custsvc-Min-Position": _asked(
+        "X-Custsvc-Min-Position", lambda asked: messages.min_position(asked, 100)
+    ),
+    "Authorization": _asked("Authorization", lambda asked: principal_of(KEYS, asked.environ)),
+    "Accept": _asked("Accept", lambda asked: asked.preferred(("text/csv", "application/json"), "")),
+    "Accept-Encoding": _asked("Accept-Encoding", lambda asked: asked.takes_coding("gzip")),
     "Range": _header("Range", lambda: request.range),
-    "If-Modified-Since": _header("If-Modified-Since", lambda: not_modified(STORED)),
+    "If-Modified-Since": _asked("If-Modified-Since", lambda asked: not_modified(asked, STORED)),
     "Cookie": _header("Cookie", lambda: request.cookies),
     "Content-Type": _header("CONTENT_TYPE", lambda: (request.mimetype, request.mimetype_params)),
+    "Content-Type of a handler": _asked("CONTENT_TYPE", lambda asked: asked.media_type),
     "Host": _header("Host", lambda: request.host),
     "Cache-Control": _header("Cache-Control", lambda: request.cache_control),
     "query": _query,

@@ -1,0 +1,92 @@
+"""A request as the API's handlers see it: made from a WSGI environ, of no framework."""
+
+from __future__ import annotations
+
+import time
+from functools import cached_property
+from typing import IO, Any, Final
+from urllib.parse import parse_qsl
+
+import werkzeug.urls  # noqa: F401 - it registers the error handler `werkzeug.url_quote`
+from werkzeug.datastructures import Accept, MIMEAccept
+from werkzeug.http import parse_accept_header, parse_options_header
+from werkzeug.sansio.utils import get_content_length
+
+from ..accounts.keys import ANONYMOUS, Principal
+from .intake import BODY_MAX, stream_of
+from .limit import Allowance
+
+# What nearly all bodies are: it need not be taken apart.
+_JSON: Final = "application/json"
+
+
+class Request:
+    """One request. What must be parsed is parsed when somebody first asks for it.
+
+    The guard sets `principal` and `allowance`. `began` is a reading of `time.perf_counter`, `body_max` the
+    longest body that the route takes, in bytes. Headers are read from `environ` by their WSGI names, such as
+    HTTP_IF_MATCH.
+    """
+
+    def __init__(self, environ: dict[str, Any], request_id: str, body_max: int = BODY_MAX) -> None:
+        self.began = time.perf_counter()
+        self.environ = environ
+        self.id = request_id
+        self.method: str = environ["REQUEST_METHOD"]
+        self.body_max = body_max
+        self.principal: Principal = ANONYMOUS
+        self.allowance: Allowance | None = None
+
+    @property
+    def path(self) -> str:
+        """The path, decoded; it begins with one slash."""
+        path: str = self.environ["PATH_INFO"]
+        return "/" + path.encode("latin-1").decode(errors="replace").lstrip("/")
+
+    @property
+    def query_string(self) -> str:
+        """The query as it came, each byte a character."""
+        query: str = self.environ.get("QUERY_STRING", "")
+        return query
+
+    @cached_property
+    def query(self) -> list[tuple[str, str]]:
+        """The names and values of the query, in its order."""
+        text = self.query_string.encode("latin-1").decode()
+        return parse_qsl(text, keep_blank_values=True, errors="werkzeug.url_quote")
+
+    @property
+    def media_type(self) -> str:
+        """The type of the body without its parameters, in small letters; empty where none is named."""
+        named: str = self.environ.get("CONTENT_TYPE", "")
+        return named if named == _JSON else str(parse_options_header(named)[0]).lower()
+
+    @property
+    def content_length(self) -> int | None:
+        """The length of the body in bytes, None where it is not known before."""
+        environ = self.environ
+        return get_content_length(
+            http_content_length=environ.get("CONTENT_LENGTH"),
+            http_transfer_encoding=environ.get("HTTP_TRANSFER_ENCODING"),
+        )
+
+    @cached_property
+    def stream(self) -> IO[bytes]:
+        """The body, decoded. Raises RequestEntityTooLarge for a longer one than the route takes."""
+        return stream_of(self.environ, self.body_max)
+
+    @cached_property
+    def data(self) -> bytes:
+        """The whole body."""
+        return self.stream.read()
+
+    def preferred(self, media_types: tuple[str, ...], default: str) -> str:
+        """Which of these types the caller likes best."""
+        accepted = parse_accept_header(self.environ.get("HTTP_ACCEPT"), MIMEAccept)
+        return accepted.best_match(media_types, default=default) or default
+
+    def takes_coding(self, coding: str) -> bool:
+        """Whether an answer may be coded so."""
+        # Most callers that take none do not even send the header, and taking it apart costs.
+        said = self.environ.get("HTTP_ACCEPT_ENCODING")
+        return bool(said) and parse_accept_header(said, Accept).quality(coding) > 0

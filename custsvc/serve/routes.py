@@ -1,0 +1,61 @@
+"""Which handler answers at which path. Each path answers with and without a final slash."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from ..api import batch, bulk, customers, docs, events, failed, health, notifications
+from ..http.resource import ApiResource, Services
+from . import measure
+
+# Every route there is.
+ROUTES: Final[tuple[tuple[str, type[ApiResource]], ...]] = (
+    ("/api/customers", customers.CustomerList),
+    ("/api/customers/export", bulk.CustomerExport),
+    ("/api/customers/import", bulk.CustomerImport),
+    ("/api/customers/<id:customer_id>", customers.OneCustomer),
+    ("/api/customers/<id:customer_id>/restore", customers.CustomerRestore),
+    ("/api/customers/<id:customer_id>/revert", customers.CustomerRevert),
+    ("/api/customers/<id:customer_id>/erase", customers.CustomerErase),
+    ("/api/customers/<id:customer_id>/history", customers.CustomerHistory),
+    ("/api/customers/batch", batch.CustomerBatch),
+    ("/api/customers/<id:customer_id>/notifications", notifications.CustomerNotifications),
+    ("/api/failed", failed.FailedList),
+    ("/api/failed/<entry_id>/retry", failed.FailedRetry),
+    ("/api/failed/<entry_id>/discard", failed.FailedDiscard),
+    ("/api/status", health.Status),
+    ("/api/openapi.json", docs.OpenApi),
+    ("/api/schema", docs.Schema),
+    ("/api/docs", docs.Docs),
+    ("/api/docs/<name>", docs.DocsFile),
+    ("/api/events/stream", events.EventStream),
+    ("/api/events/schema", docs.EventSchema),
+    ("/api/events/asyncapi.json", docs.AsyncApi),
+    ("/problems", docs.ProblemIndex),
+    ("/problems/<code>", docs.ProblemPage),
+    ("/metrics", measure.Metrics),
+    ("/livez", health.Live),
+    ("/readyz", health.Ready),
+)
+
+# The original services' paths.
+ORIGINALS: Final[tuple[tuple[str, type[ApiResource]], ...]] = (
+    ("/customers", customers.CustomerList),
+    ("/customers/<id:customer_id>", customers.OneCustomer),
+)
+
+
+class Route(NamedTuple):
+    """A path with its handler, under the name by which the app knows it."""
+
+    name: str
+    path: str
+    handler: ApiResource
+
+
+def routes(services: Services) -> Iterator[Route]:
+    """All of them, each with a handler over these services."""
+    for prefix, table in (("", ROUTES), ("original_", ORIGINALS)):
+        for path, resource in table:
+            yield Route(prefix + resource.__name__, path, resource(services))
