@@ -36,7 +36,9 @@ _FORWARDING: Final = (
 )
 # Names of headers that were looked at already: nearly all requests have the same ones.
 _harmless: set[str] = set()
-_HARMLESS_MAX: Final = 1000
+# Values of Host that were seen to name this machine: nearly all requests say the same.
+_loopback: set[str] = set()
+_KNOWN_MAX: Final = 1000
 _OWN_SITES: Final = ("same-origin", "none")
 # In the environ of a request that was counted before its body was read.
 ALLOWANCE: Final = "custsvc.allowance"
@@ -199,7 +201,13 @@ def _check_trusted(environ: dict[str, Any], hosts: Sequence[str]) -> None:
 def _check_host(environ: dict[str, Any]) -> None:
     # Without keys, a page in a browser could reach us through a name of its own that it points to
     # 127.0.0.1 (DNS rebinding). Its requests carry that name.
-    if not is_loopback(_host(environ)):
+    said = environ.get("HTTP_HOST")
+    if said in _loopback:
+        return
+    if is_loopback(_host(environ)):
+        if said and len(_loopback) < _KNOWN_MAX:
+            _loopback.add(said)
+    else:
         raise Problem(400, "untrusted-host", "without API keys only loopback names are served")
 
 
@@ -214,7 +222,7 @@ def _check_sender(environ: dict[str, Any], way: Way | None) -> None:
             header = name.removeprefix("HTTP_").replace("_", "-").title()
             detail = f"the request came through a proxy ({header}), for which API keys are needed"
             raise Problem(403, "forbidden", f"{detail}; set CUSTSVC_AUTH=on")
-    if len(_harmless) < _HARMLESS_MAX:
+    if len(_harmless) < _KNOWN_MAX:
         _harmless.update(unknown)
     if environ["REQUEST_METHOD"] in SAFE or (way is not None and way.by_link):
         return

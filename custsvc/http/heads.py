@@ -34,6 +34,9 @@ _LIMITS: Final[dict[str, int]] = {
     "HTTP_COOKIE": COOKIES_MAX,
     **dict.fromkeys(_LISTS, HEAD_MAX),
 }
+_HEADERS: Final = ("HTTP_", "CONTENT_")
+# Names in environs that are no headers. A client names headers alone, so there are only so many of them.
+_no_headers: set[str] = set()
 # The request line's method and protocol, and what stands around a name and its value.
 _AROUND_LINE: Final = 24
 _AROUND_FIELD: Final = 4
@@ -42,12 +45,14 @@ _AROUND_FIELD: Final = 4
 def check_head(environ: Mapping[str, Any]) -> None:
     """Raises Problem 431 for a head that is too long, or a header in it."""
     size = _AROUND_LINE + len(environ.get("PATH_INFO", "")) + len(environ.get("QUERY_STRING", ""))
-    for name, value in environ.items():
-        if name.startswith(("HTTP_", "CONTENT_")):
-            length = len(value)
-            size += length + len(name) + _AROUND_FIELD
-            if length > FIELD_MAX and length > (most := _LIMITS.get(name, HEAD_MAX)):
-                raise _too_long(f"the header {_header(name)} is longer than {most:,} bytes")
+    for name in environ.keys() - _no_headers:
+        if not name.startswith(_HEADERS):
+            _no_headers.add(name)
+            continue
+        length = len(environ[name])
+        size += length + len(name) + _AROUND_FIELD
+        if length > FIELD_MAX and length > (most := _LIMITS.get(name, HEAD_MAX)):
+            raise _too_long(f"the header {_header(name)} is longer than {most:,} bytes")
     if size > HEAD_MAX:
         raise _too_long(f"the request's address and headers are longer than {HEAD_MAX:,} bytes")
 
