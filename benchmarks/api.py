@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 import limits
+import psutil
 import services
 
 from custsvc.bench import api, scratch
@@ -31,14 +32,16 @@ class Server:
     """One of those that take turns, and what was seen of it."""
 
     name: str
-    serve: Callable[[], AbstractContextManager[Target]]
+    serve: Callable[[], AbstractContextManager[tuple[Target, int]]]
     seen: dict[Kind, list[float]] = field(default_factory=dict)
+    # Processor time per request in microseconds, of all processes of the server.
+    cost: dict[Kind, list[float]] = field(default_factory=dict)
 
 
 def run(
     settings: Settings, plan: Plan, backends: list[Backend], say: Callable[[str], None]
 ) -> list[dict[str, Any]]:
-    """One row per backend and kind: each server's median, and custsvc's ratio to it."""
+    """One row per backend and kind: each server's medians, and custsvc's ratio to its rate."""
     return [row for backend in backends for row in _on(settings.replace(backend=backend), plan, say)]
 
 
@@ -67,18 +70,30 @@ def _on(settings: Settings, plan: Plan, say: Callable[[str], None]) -> Iterator[
         ratios = {
             name: round(rates["custsvc"] / rate, 2) for name, rate in rates.items() if name != "custsvc"
         }
-        yield {"backend": backend, "kind": kind, "rates": rates, "ratios": ratios, "bare": bare[kind]}
+        costs = {server.name: round(median(server.cost[kind])) for server in servers}
+        about = {"backend": backend, "kind": kind}
+        yield about | {"rates": rates, "ratios": ratios, "cpu_us": costs, "bare": bare[kind]}
 
 
 def _measure(server: Server, plan: Plan) -> None:
-    with server.serve() as target:
+    with server.serve() as (target, pid):
         for kind in KINDS:
             load(target, kind, customers=plan.customers, seconds=1)
+            before = _processor_time(pid)
             found = load(target, kind, customers=plan.customers, seconds=plan.seconds)
+            used = _processor_time(pid) - before
             server.seen.setdefault(kind, []).append(found.rate)
+            server.cost.setdefault(kind, []).append(used / found.requests * 1e6)
+
+
+def _processor_time(pid: int) -> float:
+    """Seconds of processor time, the system's included, that a process and those below it have used."""
+    process = psutil.Process(pid)
+    times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
 
 
 @contextmanager
-def _custsvc(settings: Settings) -> Iterator[Target]:
-    with api.served(settings) as (target, _):
-        yield target
+def _custsvc(settings: Settings) -> Iterator[tuple[Target, int]]:
+    with api.served(settings) as (target, role):
+        yield target, role.pid

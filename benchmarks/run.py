@@ -84,6 +84,7 @@ def _api_table(backend: str, rows: list[dict[str, Any]]) -> None:
         cells = [f"{row['rates']['custsvc']:,}"]
         cells += [f"{row['rates'][name]:,} ({row['ratios'][name]:g}×)" for name in names[1:]]
         table.add_row(row["kind"], *cells, f"{row['bare']:,}" if row["bare"] else "")
+        table.add_row("  µs of processor time", *(f"{row['cpu_us'][name]:,}" for name in names), "")
     Console(width=120).print(table)
 
 

@@ -71,8 +71,8 @@ ON_MONGO = (Peer("Eve", "eve", _GUNICORN, path="/customers", listing="?max_resul
 
 
 @contextmanager
-def served(peer: Peer, url: str) -> Iterator[Target]:
-    """The peer's server, with two workers, over the database at `url`."""
+def served(peer: Peer, url: str) -> Iterator[tuple[Target, int]]:
+    """The peer's server, with two workers, over the database at `url`; and the id of its main process."""
     port = ports.choose()
     program, *arguments = peer.command
     where = ["--bind", f"127.0.0.1:{port}"] if program == "gunicorn" else ["--port", str(port)]
@@ -84,7 +84,7 @@ def served(peer: Peer, url: str) -> Iterator[Target]:
     target = Target(peer.name, port, peer.path, peer.tail, peer.listing, peer.ids)
     try:
         wait_for(target)
-        yield target
+        yield target, process.pid
     finally:
         process.terminate()
         try:

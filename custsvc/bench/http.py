@@ -40,8 +40,9 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one run of wrk saw."""
+    """What one run of wrk saw: how many requests were answered, and how many a second."""
 
+    requests: int
     rate: float
     p50_ms: float
     p99_ms: float
@@ -81,7 +82,8 @@ def load(target: Target, kind: Kind, *, customers: int, seconds: float) -> Load:
     found = orjson.loads(lines[-1])
     if found["bad_status"] or found["broken"] or not found["requests"]:
         raise CustsvcError(f"{target.name} answered {kind} with errors: {found}")
-    return Load(round(found["requests"] / found["seconds"]), found["p50_ms"], found["p99_ms"])
+    requests = found["requests"]
+    return Load(requests, round(requests / found["seconds"]), found["p50_ms"], found["p99_ms"])
 
 
 def wait_for(target: Target, seconds: float = 60.0) -> None:
