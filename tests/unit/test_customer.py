@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 from custsvc.domain.customers import (
     Customer,
     Fields,
+    _checked_email,
+    _plain_email,
+    _Refused,
     canonical_fields,
     format_time,
     merge_patch,
@@ -277,3 +280,23 @@ def test_a_patch_asks_nothing_of_what_it_does_not_name() -> None:
 
     assert merge_patch(old, {"metadata": {"n": 2}}) == Fields("\u200e", "a@b", "\u2800", {"$x": 1, "n": 2})
     assert merge_patch(old, {"phone": "1"}) == Fields("\u200e", "a@b", "1", {"$x": 1, "n": None})
+
+
+# Parts of addresses, plain and odd, near each limit.
+LOCALS = st.text("aZ9_+-.", min_size=1, max_size=66) | st.text('a.@"( é', max_size=6)
+LABELS = st.text("aZ9-", min_size=1, max_size=65) | st.sampled_from(
+    ["xn--bcher-kva", "XN--", "bücher", "", "com"]
+)
+DOMAINS = st.lists(LABELS, min_size=1, max_size=5).map(".".join) | st.sampled_from(["localhost", "[1.2.3.4]"])
+
+
+@settings(max_examples=2000)
+@given(local=LOCALS, domain=DOMAINS)
+def test_the_quick_way_to_an_address_is_the_librarys(local: str, domain: str) -> None:
+    text = f"{local}@{domain}"[:254]
+    try:
+        checked = _checked_email(text)
+    except _Refused:
+        checked = None
+
+    assert _plain_email(text) in (checked, None)
