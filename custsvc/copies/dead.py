@@ -1,7 +1,7 @@
-"""Dead letters: records that can never be read go to a topic of their own, and a flood of them stops all.
+"""Dead letters: records that can never be read go to a topic of their own; too many of them stop the process.
 
-A dead letter has the original's key, value and headers, byte for byte, and beside them why it could not be
-read and where it was, so that it can be sent again to where it came from.
+A dead letter has the original's key, value and headers, byte for byte, with added headers for the reason and
+its coordinates, so that it can be sent again to where it came from.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _SHOWN = 10
 
 
 class DeadLetters:
-    """Buries what cannot be read, and judges whether it still is the exception.
+    """Dead-letters unreadable records, and stops when they are no longer the exception.
 
-    Each bad record adds one to a score and each good one takes one off. A score above `limit` means that the
-    topic is broken rather than a record, and going on would move everything to the dead-letter topic.
+    Each bad record adds one to a score, each good one subtracts one. A score above `limit` means that the
+    whole topic is broken, and going on would move all of it to the dead-letter topic.
     """
 
     def __init__(self, publisher: Publisher, topic: str, stop: Stop, limit: int) -> None:
@@ -36,7 +36,7 @@ class DeadLetters:
         self._score = 0
 
     def judge(self, message: Message, bad: BadEvent | None = None) -> None:
-        """Count a good record or a bad one. Raises TooManyBadRecords when it is one too many."""
+        """Count a good or a bad record. Raises TooManyBadRecords when the score exceeds the limit."""
         self._score = self._score + 1 if bad else max(0, self._score - 1)
         if self._score > self._limit:
             raise TooManyBadRecords(
@@ -47,7 +47,7 @@ class DeadLetters:
             )
 
     def bury(self, dead: Sequence[Record]) -> None:
-        """Put them on the dead-letter topic; they are there when this returns."""
+        """Send the records to the dead-letter topic; return when they are acknowledged."""
         self._publisher.send(self._topic, dead, give_up=self._stop.asked)
         for record in dead[:_SHOWN]:
             logger.error(
@@ -61,7 +61,7 @@ class DeadLetters:
 
 
 def dead_letter(message: Message, bad: BadEvent) -> Record:
-    """The record's own bytes with the reason and its coordinates beside them."""
+    """The record's own bytes, with the reason and its coordinates in added headers."""
     about = {
         "reason": str(bad).encode(),
         "class": bad.reason_class.encode(),

@@ -1,12 +1,12 @@
-"""Dead letters: records that a copy could not read, listed, sent again as they were, or given up.
+"""Dead letters: list the records that a copy could not read, send them again unchanged, or discard them.
 
-Everything about them is on the dead-letter topic itself, so it needs no database: the records, and marks of
-what became of each. A record that several copies could not read, or one copy twice, is one entry.
+The dead-letter topic itself holds all of it, so no database is needed: the records, and marks of what became
+of each. A record that several copies, or one copy repeatedly, could not read is one entry.
 
-To send one again is three steps: a mark that it is about to be, the record with its own key, bytes and
-headers on its own topic and partition, a mark that it was. Where the last one is missing, because the
-process was killed, the topic is searched for the record from the place that the first mark names, so the
-same command given again does not send it twice.
+Sending one again takes three steps: write a mark that it will be sent, send the record with its own key,
+bytes and headers to its own topic and partition, write a mark that it was sent. If the last mark is missing,
+because the process was killed, the same command searches the topic for the record from the offset that the
+first mark names, and so does not send it twice.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class DeadLetter:
     value: bytes | None
     headers: Headers
     why: str | None = None
-    # Where in its own topic it would be, if sending it again was begun.
+    # The offset in its own topic from which to search for it, if sending it again was begun.
     sent_from: int | None = None
 
     @property
@@ -60,7 +60,7 @@ class DeadLetter:
 
 
 class DeadLetterBox:
-    """The dead letters of an installation. Whoever opens it closes it (`with`)."""
+    """The dead letters of an installation. The caller closes it (`with`)."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -77,7 +77,7 @@ class DeadLetterBox:
         self.close()
 
     def all(self) -> list[DeadLetter]:
-        """Every entry that the topic still holds, in the order in which they were buried."""
+        """Every entry that the topic still holds, in the order in which they were dead-lettered."""
         found: dict[str, DeadLetter] = {}
         marks = []
         for message in self._read(self._topic):
@@ -92,16 +92,16 @@ class DeadLetterBox:
         return sorted(found.values(), key=lambda letter: letter.time)
 
     def find(self, ids: Sequence[str]) -> list[DeadLetter]:
-        """These entries. Raises NotFound that names those there are not."""
+        """These entries. Raises NotFound that names the missing ones."""
         known = {letter.id: letter for letter in self.all()}
         if missing := [each for each in ids if each not in known]:
             raise NotFound(f"there is no dead letter {', '.join(missing)}", fix="see custsvc failed list")
         return [known[each] for each in dict.fromkeys(ids)]
 
     def retry(self, letters: Sequence[DeadLetter]) -> int:
-        """Send those that are open to where they came from; returns how many were sent now.
+        """Send these open entries to where they came from; return how many were sent now.
 
-        Raises Conflict where one was settled already.
+        Raises Conflict if one was settled already.
         """
         _check_open(letters)
         there = self._sent_already([letter for letter in letters if letter.state == "retrying"])
@@ -119,7 +119,7 @@ class DeadLetterBox:
         return len(begun)
 
     def discard(self, letters: Sequence[DeadLetter], why: str) -> int:
-        """Give those that are open up; returns how many. Raises Conflict where one was settled already."""
+        """Discard these open entries; return how many. Raises Conflict if one was settled already."""
         _check_open(letters)
         with Publisher(self._settings) as publisher:
             self._mark(publisher, "discarded", letters, why)
@@ -146,7 +146,7 @@ class DeadLetterBox:
         return ends
 
     def _sent_already(self, letters: Sequence[DeadLetter]) -> set[str]:
-        """Those that are on their topic again, though no mark says so."""
+        """The ids of the entries that are on their topic again, although no mark says so."""
         found: set[str] = set()
         for topic in {letter.topic for letter in letters}:
             starts: dict[int, int] = {}
@@ -170,9 +170,9 @@ class DeadLetterBox:
 
 
 def customers_of(letters: Sequence[DeadLetter]) -> list[int]:
-    """The customers whose events these are, as far as they can be read by now.
+    """The customers of these events, as far as this version can read them.
 
-    To be sent as they are behind an old event: a compacted topic keeps what came last.
+    Their current state must follow an old event on the topic: a compacted topic keeps the last record.
     """
     found = set()
     for letter in letters:
@@ -203,7 +203,7 @@ def as_row(letter: DeadLetter) -> dict[str, Any]:
 
 def _as_it_was(letter: DeadLetter, ends: Mapping[tuple[str, int], int]) -> Record:
     record = Record(letter.key, letter.value, letter.headers)
-    # Its own partition, unless the topic was made anew with fewer.
+    # Its own partition, unless the topic was recreated with fewer.
     is_there = (letter.topic, letter.partition) in ends
     return record._replace(partition=letter.partition) if is_there else record
 
@@ -222,7 +222,7 @@ def _texts(headers: Headers) -> dict[str, str]:
 
 
 def _letter(message: Message, about: Mapping[str, str]) -> DeadLetter | None:
-    """None for what is no dead letter: anybody may write to a topic."""
+    """None if the record is not a dead letter: any client can write to the topic."""
     try:
         topic = about[PREFIX + "topic"]
         partition, offset = int(about[PREFIX + "partition"]), int(about[PREFIX + "offset"])

@@ -1,4 +1,4 @@
-"""What the metrics show of the last comparison of each copy."""
+"""The gauges of the last comparison of each copy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .verify import last_results
 
 
 def verify_gauges(store: Store) -> dict[str, float]:
-    """How the last comparison of each copy went, and when it was, in seconds since 1970."""
+    """The result of the last comparison of each copy, and its time as Unix time."""
     found: dict[str, float] = {}
     for last in last_results(store.facts):
         copy = last["copy"]

@@ -1,8 +1,8 @@
-"""Where a copy's events come from: one source, by one topic, for good.
+"""Where a copy's events come from: always the same source, through the same topic.
 
-A copy that took events of two sources would hold neither; one that took those of its own database would send
-a change round in circles. So the first source is remembered in the copy, and another one is refused. So is
-a topic that was made anew: what was on the old one and never read would be missing without a word.
+A copy that applied events of two sources would equal neither; one that applied events of its own database
+would send changes round in circles. So the copy remembers its first source, and refuses another one. It also
+refuses a recreated topic: unread events of the old one would be missing silently.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Origin:
         self._source: bytes | None = None
 
     def check_topic(self) -> None:
-        """Raise PositionLost where the topic is not the one that this copy was filled from.
+        """Raise PositionLost if the topic is not the one that this copy was filled from.
 
-        So too where it once was found to lack what the copy had to read next: it may have grown since, and
-        looks whole.
+        Raise it too if the topic once lacked the record that the copy had to read next: the topic may have
+        grown since, and then looks complete.
         """
         topic = self._settings.topic_updates
         topic_id, _ = kafka.layout(kafka.admin(self._settings), topic, self._settings.kafka_servers)
@@ -40,11 +40,11 @@ class Origin:
             raise PositionLost(loss)
 
     def remember_loss(self, loss: PositionLost) -> None:
-        """Note that this copy misses something, until it is filled anew."""
+        """Note that this copy lacks events, until it is rebuilt."""
         self._facts.keep(Fact.COPY_LOST + self._settings.topic_updates, str(loss))
 
     def check(self, messages: list[Message]) -> None:
-        """Raise ConfigurationError where a batch comes from another source. Looks at both of its ends."""
+        """Raise ConfigurationError if the first or last record of a batch comes from another source."""
         for message in messages[:1] + messages[-1:]:
             source = header(message, SOURCE_HEADER)
             if source is not None and source != self._source:
@@ -68,14 +68,14 @@ class Origin:
 
 
 def is_another_topic(settings: Settings, store: Store) -> bool:
-    """Whether the topic was made anew since the copy was filled from it; False where nobody knows."""
+    """Whether the topic was recreated since the copy was filled from it; False if that is unknown."""
     topic = settings.topic_updates
     topic_id, _ = kafka.layout(kafka.admin(settings), topic, settings.kafka_servers)
     return bool(topic_id) and store.facts.get(Fact.COPY_TOPIC + topic) not in (None, topic_id)
 
 
 def forget(settings: Settings, store: Store) -> None:
-    """The copy is filled anew: from whatever source and topic there are now."""
+    """Forget the old source and topic: the copy was rebuilt from the current ones."""
     store.facts.drop(Fact.COPY_OF)
     store.facts.drop(Fact.COPY_TOPIC + settings.topic_updates)
     store.facts.drop(Fact.COPY_LOST + settings.topic_updates)

@@ -1,4 +1,4 @@
-"""Where the pipeline is: what `verify` waits for and what `status` shows."""
+"""The progress of the pipeline: `verify` waits for it, and `status` shows it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from .dead_letters import DeadLetter, DeadLetterBox, customers_of
 from .replicate import group
 from .verify import Pipeline, last_results
 
-# The database's clock and ours may differ by this much before `verify` believes too early.
+# By how much the database's clock and ours may differ without `verify` ending its wait too early.
 _CLOCK_SLACK = 1.0
 
 
 @contextmanager
 def pipeline(settings: Settings, source: Store, copy: Store) -> Iterator[Pipeline]:
-    """The way from `source` to `copy`, for `verify`."""
+    """The pipeline from `source` to `copy`, for `verify`."""
     topic = settings.topic_updates
 
     def published(seconds: float) -> bool:
@@ -41,9 +41,9 @@ def pipeline(settings: Settings, source: Store, copy: Store) -> Iterator[Pipelin
 
 
 def readable_ends(topic: Reader, marks: Marks, positions: Mapping[int, int]) -> dict[int, int]:
-    """Per partition where reading from these positions ends: the position itself where no record follows.
+    """Per partition the offset at which reading from these positions ends: the position if no record follows.
 
-    An end may hold marks of transactions, which take offsets and are no records.
+    The end of a partition may hold transaction markers, which take offsets but are not records.
     """
     more = _unread(topic, marks, positions)
     return {
@@ -52,7 +52,7 @@ def readable_ends(topic: Reader, marks: Marks, positions: Mapping[int, int]) -> 
 
 
 def _unread(topic: Reader, marks: Marks, positions: Mapping[int, int]) -> dict[int, int]:
-    """The partitions with records behind these positions, and the time of the first in milliseconds."""
+    """The partitions with records after these positions, and the time of the first one in milliseconds."""
     ranges = {part: (max(positions.get(part, low), low), high) for part, (low, high) in marks.items()}
     return topic.first_times(ranges)
 
@@ -66,9 +66,9 @@ def resending(settings: Settings, source: Store) -> Iterator[Callable[[Sequence[
 
 
 def send_again(settings: Settings, source: Store, box: DeadLetterBox, letters: Sequence[DeadLetter]) -> None:
-    """Send dead letters to where they came from, and behind them their customers as they are now.
+    """Send dead letters to where they came from, followed by snapshots of their customers.
 
-    What a copy has missed meanwhile comes with those. Raises Conflict where one was settled already.
+    The snapshots bring what a copy has missed meanwhile. Raises Conflict if one was settled already.
     """
     box.retry(letters)
     if customers := customers_of(letters):
@@ -77,12 +77,12 @@ def send_again(settings: Settings, source: Store, box: DeadLetterBox, letters: S
 
 
 def steps(settings: Settings, store: Store) -> list[dict[str, Any]]:
-    """What waits at each step, in the order of the flow."""
+    """How much waits at each step, in the order of the flow."""
     return [step for _, ask in _questions(settings, store) for step in ask()]
 
 
 def known_steps(settings: Settings, store: Store) -> tuple[list[dict[str, Any]], list[CustsvcError]]:
-    """`steps`, as far as the servers that are asked answer, and why the others are not known."""
+    """`steps`, as far as the servers answer, and why the other numbers are unknown."""
     found: list[dict[str, Any]] = []
     problems: list[CustsvcError] = []
     for name, ask in _questions(settings, store):
@@ -98,7 +98,7 @@ Steps = list[dict[str, Any]]
 
 
 def _questions(settings: Settings, store: Store) -> list[tuple[str, Callable[[], Steps]]]:
-    """The questions, each to one server, by the name of what it answers."""
+    """The questions, each to one server, by the name of the number that it returns."""
     return [
         ("outbox", lambda: _outbox(store)),
         ("consumers", lambda: _consumers(settings)),
@@ -133,21 +133,21 @@ def _mails(store: Store) -> Steps:
 
 
 def _groups(settings: Settings) -> list[str]:
-    """The groups that consume events: every copy there is, and notify."""
+    """The groups that consume events: those of all copies, and of notify."""
     usual = [group(settings.other_backend), "custsvc-notify"]
-    # Held until the answer is there: a client that nobody holds is ended.
+    # Keep a reference until the answer arrives: an unreferenced client is destroyed.
     client = kafka.admin(settings)
     try:
         listed = client.list_consumer_groups(request_timeout=kafka.TIMEOUT).result()
     except kafka.KafkaException:
-        # The stand-in in memory does not know the question.
+        # The in-memory stand-in does not support this request.
         return usual
     copies = {each.group_id for each in listed.valid if each.group_id.startswith(group(""))}
     return [*sorted({usual[0], *copies}), usual[1]]
 
 
 def _checks(store: Store) -> list[dict[str, Any]]:
-    """How the last comparison of each copy went."""
+    """The result of the last comparison of each copy."""
     return [
         {
             "step": f"verify {last['copy']}",
@@ -167,7 +167,7 @@ def _parked(store: Store) -> list[dict[str, Any]]:
 
 
 def _loss(store: Store, topic: str) -> list[dict[str, Any]]:
-    """The partitions that have lost their end, until all of it is sent again."""
+    """The partitions that have lost their end, until all lost events are sent again."""
     loss = loss_of(store.facts, topic)
     if loss is None:
         return []

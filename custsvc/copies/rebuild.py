@@ -1,11 +1,11 @@
-"""Rebuild: fills a copy anew beside itself, proves the new one, and swaps it in while the old one serves.
+"""Rebuild: fills a new copy beside the old one, verifies it, and swaps it in while the old one serves.
 
-The new copy begins at the topic's ends as they were before the source was read: whatever is on the topic
-before them was committed, so it is in what is read, and what comes after is applied by version. So no
-snapshot needs to be held open, and reading the source may stop and go on. Without a source, where that is
-out of reach, it is filled from the compacted topic alone.
+The new copy starts at the topic's ends from before the source is read: events before them were committed, so
+the rows read contain them; events after them are applied by version. So no database snapshot must be held
+open, and reading the source can be interrupted and resumed. Without a reachable source, the copy is filled
+from the compacted topic alone.
 
-Killed at any point and given again, it goes on where it was; until the swap the old copy is not touched.
+Killed at any point and run again, it resumes where it stopped; the old copy stays untouched until the swap.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ logger = logging.getLogger(__name__)
 
 _PAGE = 5000
 _ACTOR = "custsvc rebuild"
-# Seconds for which the old copy is kept from going on; each try needs a small part of it.
+# Seconds for which the old copy is held; each try needs a small part of them.
 _HOLD = 6.0
 _TRIES = 10
 
 
 class Rebuild:
-    """Fills one copy anew. `progress` is told how many customers, without a source how many records."""
+    """Rebuilds one copy. `progress` receives the number of customers, or of records without a source."""
 
     def __init__(
         self,
@@ -71,10 +71,10 @@ class Rebuild:
         self._reader = Reader(settings)
 
     def run(self) -> Report | None:
-        """Fill, prove and swap; the proof's report, None where there is no source to prove it by.
+        """Fill, verify and swap; return the report of verify, None without a source.
 
-        Raises Conflict while another process does the same, CheckFailed where the new copy is not what the
-        source is, Stopped when stop is asked.
+        Raises Conflict while another process does the same, CheckFailed if the new copy differs from the
+        source, Stopped when stop is asked.
         """
         try:
             self._check_source()
@@ -96,7 +96,7 @@ class Rebuild:
             self._reader.close()
 
     def _check_source(self) -> None:
-        # An empty database, or another copy, would be taken for all there is.
+        # An empty database, or another copy, would be taken for the complete source.
         if self._source is not None and self._source.facts.get(Fact.ROLE) != "source":
             raise ConfigurationError(
                 f"the {self._source.name} database is no system of record",
@@ -106,10 +106,10 @@ class Rebuild:
     # -- filling --------------------------------------------------------------------------------------------
 
     def _begin(self) -> Replica:
-        """The shadow, as it was left or new, standing at a place of the topic that it can be filled from."""
+        """The shadow, resumed or new, at positions in the topic from which it can be filled."""
         replica = self._copy.replica
         shadow = replica.shadow()
-        # One that was killed may have left it held.
+        # A rebuild that was killed may have left the old copy held.
         replica.hold(0)
         known = self._remembered()
         if known["like"] == self._like() and self._can_go_on(shadow):
@@ -123,11 +123,11 @@ class Rebuild:
         return shadow
 
     def _like(self) -> list[str]:
-        """What a shadow is filled from, and by what: one that was begun otherwise is begun anew."""
+        """The source, topic and version that fill a shadow: if one differs, the rebuild starts again."""
         return [self._source.outbox.source() if self._source else "", self._topic, __version__]
 
     def _can_go_on(self, shadow: Replica) -> bool:
-        """Whether the topic still holds what the shadow has to read next."""
+        """Whether the topic still holds the records that the shadow has to read next."""
         positions, marks = shadow.positions(self._topic), self._marks()
         return set(positions) == set(marks) and all(
             low <= positions[part] <= high for part, (low, high) in marks.items()
@@ -155,7 +155,7 @@ class Rebuild:
             self._progress(len(rows))
 
     def _catch_up(self, shadow: Replica) -> None:
-        """Apply what the topic has more than the shadow, up to its ends as they are now."""
+        """Apply the events that the shadow lacks, up to the topic's current ends."""
         positions, marks = shadow.positions(self._topic), self._marks()
         if lost := [part for part, (low, _) in marks.items() if positions.get(part, 0) < low]:
             raise PositionLost(
@@ -170,7 +170,7 @@ class Rebuild:
                 self._apply(shadow, batch)
                 batch = []
         self._apply(shadow, batch)
-        # Offsets without a record, as compaction leaves them, are behind it too.
+        # The shadow has also passed offsets without a record, as compaction leaves them.
         shadow.apply([], self._topic, {part: high for part, (_, high) in marks.items()})
 
     def _apply(self, shadow: Replica, messages: Sequence[Message]) -> None:
@@ -206,7 +206,7 @@ class Rebuild:
         return report
 
     def _is_stranded(self) -> bool:
-        """Whether the old copy stands where the topic never was: it was made anew, or has lost its end."""
+        """Whether the old copy's positions are not on the topic: it was recreated, or has lost its end."""
         live, marks = self._copy.replica.positions(self._topic), self._marks()
         beyond = any(part not in marks or offset > marks[part][1] for part, offset in live.items())
         return beyond or is_another_topic(self._settings, self._copy)
@@ -214,7 +214,7 @@ class Rebuild:
     def _swap(self, shadow: Replica, *, anyway: bool) -> None:
         for _ in range(_TRIES):
             self._catch_up(shadow)
-            # What little came meanwhile is applied while the old copy stands still.
+            # The few events that came meanwhile are applied while the old copy is held.
             self._copy.replica.hold(_HOLD)
             self._catch_up(shadow)
             if self._copy.replica.swap(self._topic, anyway=anyway):
@@ -242,7 +242,7 @@ def _as_event(row: Row) -> ReceivedEvent:
 
 
 def _readable(messages: Sequence[Message]) -> Iterator[ReceivedEvent]:
-    """The events among them; what cannot be read was put on the dead-letter topic by the running copy."""
+    """The events among these records; the running copy has dead-lettered the unreadable ones."""
     for message in messages:
         if (value := message.value()) is None:
             continue

@@ -19,8 +19,8 @@ bytes, and its neighbours are applied.
     │           ▼ dead letters are on their topic
     └─────── APPLY           the positions in its last transaction; runs beside the next TAKE and DECODE
 
-TemporaryError from Kafka: wait with back-off, then CHECK. TemporaryError from the copy's database: APPLY is
-tried again, the partitions paused meanwhile. DataRefused from APPLY: CHECK, and the next 20 batches are
+TemporaryError from Kafka: wait with back-off, then CHECK. TemporaryError from the copy's database: try APPLY
+again, with the partitions paused meanwhile. DataRefused from APPLY: CHECK, and the next 20 batches are
 applied in parts, so that only what the database refuses becomes a dead letter. Superseded (the copy was
 rebuilt): CHECK, from the new positions.
 """
@@ -53,7 +53,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BATCH = 5000
-# Batches that are handled carefully from where the database refused one: what it refuses seldom comes alone.
+# After the database refused a batch, this many batches are handled carefully: refusals seldom come alone.
 _CAREFUL = 20
 
 
@@ -63,9 +63,9 @@ def group(copy: str) -> str:
 
 
 def claim(store: Store, copy: str) -> None:
-    """This database holds this copy, for good. Raises ConfigurationError where it holds another.
+    """Bind this database to this copy permanently. Raises ConfigurationError if it holds another copy.
 
-    Each name is a group of its own, and two groups would both believe that they have read all.
+    Each name has its own consumer group, and two groups would both assume that they have read everything.
     """
     holds = store.facts.keep(Fact.COPY, copy)
     if holds != copy:
@@ -78,7 +78,7 @@ def claim(store: Store, copy: str) -> None:
 def begin_at(settings: Settings, replica: Replica, start: str) -> None:
     """Let an empty copy begin at a place of the topic: `beginning`, `end`, a time, or how long ago.
 
-    Raises Conflict where the copy has begun already.
+    Raises Conflict if the copy has begun already.
     """
     topic = settings.topic_updates
     if replica.positions(topic):
@@ -144,8 +144,8 @@ class Replicate:
                 return self._consuming.run()
             except DataRefused as refused:
                 if self._careful:
-                    raise  # not of a record: it takes not even the positions
-                # A batch that is under way is kept as what is sent to the database. It is read again.
+                    raise  # not because of a record: it refuses even the positions
+                # The batch that is being applied is kept only in the database's form. It is read again.
                 logger.warning(
                     "The database of the copy refuses a batch, so it is handled record by record: %s",
                     refused,
@@ -154,7 +154,7 @@ class Replicate:
                 self._careful = _CAREFUL
 
     def _handle(self, messages: list[Message], offsets: Offsets) -> Callable[[], None]:
-        """Decode a batch and bury what cannot be; returns the applying of the rest."""
+        """Decode a batch, dead-letter the unreadable records; return a function that applies the rest."""
         crash.point("replicate.taken")
         if self._origin is not None:
             self._origin.check(messages)
@@ -166,7 +166,7 @@ class Replicate:
         dead: list[Record] = []
         messages.reverse()
         while messages:
-            # A record that was read is let go: what it holds is in its event, and takes as much memory again.
+            # Release each decoded record: its event holds the same data, so both would take twice the memory.
             message = messages.pop()
             event = self._judged(message, dead)
             if event is not None:
@@ -176,14 +176,14 @@ class Replicate:
     def _buried(
         self, dead: list[Record], events: list[ReceivedEvent], positions: Positions
     ) -> Callable[[], None]:
-        """Bury bad records, before the position moves past them; returns the applying of the rest."""
+        """Dead-letter bad records before the position passes them; return a function to apply the rest."""
         if dead:
             self._dead.bury(dead)
             crash.point("replicate.buried")
         return partial(self._apply, self._replica.applying(events), positions, len(dead))
 
     def _judged(self, message: Message, dead: list[Record]) -> ReceivedEvent | None:
-        """The event of a record; None for a tombstone, and for a bad one, which becomes a dead letter."""
+        """The event of a record; None for a tombstone and for a bad record, which becomes a dead letter."""
         try:
             event = _read(message)
         except BadEvent as bad:
@@ -196,7 +196,7 @@ class Replicate:
         return event
 
     def _handle_carefully(self, messages: list[Message], positions: Positions) -> Callable[[], None]:
-        """Apply a batch, and bury what the database refuses too; returns the noting of its end."""
+        """Apply a batch, dead-letter what the database refuses too; return a function to store positions."""
         dead: list[Record] = []
         read = [(message, self._judged(message, dead)) for message in messages]
         good = [(message, event) for message, event in read if event is not None]
@@ -226,7 +226,7 @@ class Replicate:
 
 
 def sift(apply: Callable[[Sequence[T]], object], items: Sequence[T]) -> Iterator[tuple[T, DataRefused]]:
-    """Apply all of these, in parts as big as the database takes; yields each one that it refuses, and why."""
+    """Apply all items, in parts as big as the database accepts; yield each refused one and its error."""
     if not items:
         return
     try:
@@ -241,7 +241,7 @@ def sift(apply: Callable[[Sequence[T]], object], items: Sequence[T]) -> Iterator
 
 
 def _read(message: Message) -> ReceivedEvent | None:
-    """The event of a record; None for a tombstone, which says nothing that a copy must do."""
+    """The event of a record; None for a tombstone, which requires nothing of a copy."""
     key, value = message.key(), message.value()
     if value is None:
         if key is None:

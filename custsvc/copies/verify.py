@@ -1,10 +1,10 @@
 """Verify: proves that a copy holds exactly what its source holds, while both go on changing.
 
-Both are compared in ranges of ids, by hashes of every byte that each database makes for itself; only where a
-range differs are its customers looked at. What differs is not yet wrong: the copy may be on its way. So the
-suspects are looked at again after the pipeline has passed the moment at which they were seen. Only what the
-pipeline has passed and still is not there, or is there with other content, is a difference; what it has not
-passed within the time given is behind.
+It compares ranges of ids by hashes of all bytes, which each database computes itself; it compares single
+customers only in a range that differs. A customer that differs is only a suspect: the copy may be behind. So
+verify looks at the suspects again after the pipeline has passed the moment at which they were seen. A
+customer that then is still missing or has other content is a difference; one that the pipeline has not
+reached within the time given is behind.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Difference:
 
 @dataclass(slots=True)
 class Report:
-    """What was found. `behind` are customers that the pipeline had not brought yet."""
+    """The result. `behind` are customers whose changes had not arrived by the pipeline yet."""
 
     compared: int = 0
     differences: list[Difference] = field(default_factory=list)
@@ -57,9 +57,9 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """How verify asks whether everything up to a moment has reached the copy.
+    """Tells verify whether everything up to a moment has reached the copy.
 
-    `published(seconds)`: every event older than that is on Kafka. `ends()`: the topic's end offsets.
+    `published(seconds)`: whether every event older than that is on Kafka. `ends()`: the topic's end offsets.
     `positions()`: those of the copy.
     """
 
@@ -76,7 +76,7 @@ def verify(
     patience: float = 30.0,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Report:
-    """Compare all customers. `patience` is how many seconds the copy gets to catch up with what was seen."""
+    """Compare all customers. `patience`: how many seconds the copy gets to catch up with the suspects."""
     started = time.monotonic()
     report = Report()
     suspects: dict[int, int] = {}
@@ -92,7 +92,7 @@ def verify(
 
 
 def _ranges(source: Contents, copy: Contents) -> Iterator[tuple[int, int | None, Digest, Digest]]:
-    """Ranges of ids as the source has them, the last one without an end, with both digests.
+    """Ranges of the source's ids, the last one open-ended, with both digests.
 
     The source is a range ahead, so that both databases work at the same time.
     """
@@ -107,8 +107,8 @@ def _ranges(source: Contents, copy: Contents) -> Iterator[tuple[int, int | None,
 
 
 def _suspects(source: Contents, copy: Contents, after: int, last: int | None) -> dict[int, int]:
-    """The customers of a range that are not the same, and the version that the source has of each."""
-    # The copy first: a copy that is only behind then never looks as if it were ahead.
+    """The customers of a range that differ, and the source's version of each."""
+    # Read the copy first: then a copy that is only behind never seems to be ahead.
     theirs = {row.id: row for row in _rows(copy, after, last)}
     ours = {row.id: row for row in _rows(source, after, last)}
     ids = [i for i in {**ours, **theirs} if ours.get(i) != theirs.get(i)]
@@ -126,7 +126,7 @@ def _rows(contents: Contents, after: int, last: int | None) -> Iterator[Row]:
 
 
 def _misplaced(source: Contents, copy: Contents, ids: Sequence[int]) -> list[int]:
-    """Those whose documents are the same, and what stands beside them to find them by is not."""
+    """The customers with equal documents but different columns (those by which they are found)."""
     found = []
     for some in batches(ids, _RANGE):
         ours, theirs = source.columns(some), copy.columns(some)
@@ -142,7 +142,7 @@ def _settle(
     deadline: float,
     report: Report,
 ) -> None:
-    """Look at the suspects again and again until each is equal, different for sure, or time is up."""
+    """Look at the suspects repeatedly until each is certainly equal or different, or time is up."""
     seen_at = time.monotonic()
     ends: dict[int, int] | None = None
     while True:
@@ -162,10 +162,10 @@ def _settle(
 def _look_again(
     source: Contents, copy: Contents, suspects: dict[int, int], *, passed: bool, report: Report
 ) -> dict[int, int]:
-    """The suspects that nothing can be said of yet. `passed`: the copy has had all that made them suspect."""
+    """The suspects still undecided. `passed`: the copy has passed all events up to when they were seen."""
     left: dict[int, int] = {}
     for ids in batches(sorted(suspects), _RANGE):
-        # The copy first: read this way round, a copy that is ahead of its source really is.
+        # Read the copy first: then a copy that seems to be ahead of its source really is.
         theirs = {row.id: row for row in copy.rows(ids)}
         ours = {row.id: row for row in source.rows(ids)}
         beside = _beside(source, copy, [i for i in ids if i in ours and ours[i] == theirs.get(i)])
@@ -185,12 +185,12 @@ def _look_again(
 
 
 def _beside(source: Contents, copy: Contents, ids: Sequence[int]) -> dict[int, list[str]]:
-    """Of those with the same document, the columns that are not the same."""
+    """The columns that differ, of customers with equal documents."""
     ours, theirs = source.columns(ids), copy.columns(ids)
     return {
         i: [f"{name} (column)" for name in a if a[name] != b[name]]
         for i in ids
-        # Another version is another moment: what was compared before is overwritten.
+        # Different versions were read at different moments: the earlier comparison is obsolete.
         if (a := ours.get(i)) and (b := theirs.get(i)) and a["version"] == b["version"] and a != b
     }
 
@@ -220,7 +220,7 @@ def _fields(ours: bytes, theirs: bytes) -> list[str]:
     return names or ["(the same values in other bytes)"]
 
 
-# -- mending -----------------------------------------------------------------------------------------------
+# -- repair ------------------------------------------------------------------------------------------------
 
 
 def repair(
@@ -231,11 +231,11 @@ def repair(
     *,
     patience: float = 30.0,
 ) -> None:
-    """Mend what differs: `resend` shows the copy these customers anew, by the way that all events take.
+    """Repair the differences: `resend` sends these customers to the copy again, by the usual pipeline.
 
-    What the copy has and the source has not is taken away. A row that claims a version as high as the
-    source's, or a higher one, would not be replaced by an event; it is marked to be. Both only where the row
-    still is as it was found. Marks in the report what is mended then.
+    A row that only the copy has is removed. A row with the source's version or a higher one would not be
+    replaced by an event, so it is marked for replacement. Both only if the row is unchanged since it was
+    found. Marks the repaired differences in the report.
     """
     for some in batches(report.differences, _RANGE):
         ids = [difference.customer_id for difference in some]
@@ -266,7 +266,7 @@ def _await_repair(
 
 
 def remember(facts: Facts, copy: str, report: Report, now: dt.datetime | None = None) -> None:
-    """Keep the result in the source, for those who ask how the last comparison went."""
+    """Store the result in the source, for `last_results`."""
     result = {
         "copy": copy,
         "time": format_time(now or utc_now()),

@@ -1,1 +1,1 @@
-"""From the outbox to Kafka, in order for each customer; and what follows when either was restored."""
+"""Sends the outbox to Kafka, in order for each customer; also recovery after either was restored."""

@@ -1,16 +1,16 @@
-"""Whether the topic still has what Kafka acknowledged: it may lose its end, and nobody would say so.
+"""Checks that the topic still has every record that Kafka acknowledged: a topic can lose its end silently.
 
-A Kafka that is restored to an older state, a leader that lacked the newest records, a machine that lost its
-power before the records were on its disk: the end is gone, and what is sent next takes its place. So three
-things are held against the topic.
+Kafka was restored to an older state, the new leader lacked the newest records, or a machine lost power before
+it wrote them to disk: the end of the topic is gone, and the next records take the same offsets. The relay
+detects this by three checks.
 
-- While a relay leads: no partition may end before the place that the acknowledged records lead to.
-- A mark that is renewed every few seconds and kept in the source: where each partition ended, and what its
-  last record was. Another record in that place was sent after a loss.
-- When a relay begins: what was sent after the mark, as the history of the source knows it.
+- While it leads: no partition may end before the offset that the acknowledged records lead to.
+- A mark, renewed every few seconds and kept in the source: where each partition ended, and the fingerprint of
+  its last record. A different record at that offset was sent after a loss.
+- When it begins to lead: the topic must have the events that the source's history says came after the mark.
 
-A record that retention or compaction took is no loss. What is sent again is decided by comparing the
-partition with the source (see `resend`).
+A record that retention or compaction removed is not a loss. `resend` compares the partition with the source
+to find which events to send again.
 """
 
 from __future__ import annotations
@@ -38,34 +38,34 @@ logger = logging.getLogger(__name__)
 
 # Seconds between two marks.
 _EVERY = 5.0
-# Seconds. A leader that was elected a moment ago may not know yet how far its log is good.
+# Seconds. A newly elected leader may not know its high watermark yet.
 _SETTLING = 3.0
-# Events that are looked at for what was sent after the mark.
+# How many of the newest events are searched for those sent after the mark.
 _NEWEST = 1000
-# Records before the mark that may be of events which were not known to be sent when it was made.
+# How many records before the mark may hold events that were not yet marked as sent when it was made.
 _BEFORE = 2000
 
 
 class Doubt(NamedTuple):
-    """Why a partition has lost something, and whether it still has all before the mark."""
+    """Why a partition seems to have lost records, and whether it still has all records before the mark."""
 
     why: str
     holds_mark: bool = False
 
 
 Doubts = Mapping[int, Doubt]
-"""The partitions of which something is gone."""
+"""The partitions that have lost records."""
 
 
 class Mark(NamedTuple):
-    """Where a partition ended, and what tells its last record; empty where there was none before the end."""
+    """Where a partition ended, and the fingerprint of its last record; empty if there was none."""
 
     end: int
     record: str
 
 
 class Marks(NamedTuple):
-    """The marks of all partitions, when they were made, and the event that was the last one sent then."""
+    """The marks of all partitions, when they were made, and the id of the last event sent by then."""
 
     time: float
     newest: str
@@ -83,7 +83,7 @@ class Marks(NamedTuple):
 
 
 class Acknowledged:
-    """What the leading relay knows of the ends of its topic. `look` may run beside the sending."""
+    """Tracks the ends of the leading relay's topic. `look` may run while the relay sends."""
 
     def __init__(self, settings: Settings, store: Store, client: kafka.AdminClient, partitions: int) -> None:
         self._topic = settings.topic_updates
@@ -92,15 +92,15 @@ class Acknowledged:
         self._admin = client
         self._partitions = partitions
         self._marked_on = time.monotonic()
-        # Each partition ends where it ended at some time, and as many records further as were acknowledged
-        # since. Only the sender counts, only a look sets where to count from.
+        # Each partition ends at least at `_from` plus the records acknowledged since (`_counted`). Only the
+        # sender changes `_counted`, only `look` changes `_from`.
         self._from = [0] * partitions
         self._counted = [0] * partitions
-        # Odd while something is being sent: then nobody can say where to count from.
+        # Odd while a batch is being sent: then `look` must not change `_from`.
         self._turn = 0
         known = store.facts.get(Fact.ACKNOWLEDGED + self._topic)
         self.marks = Marks.decoded(known) if known else Marks(time.time(), "", {})
-        # Of a log only single records are wanted, so it fetches as little as there is.
+        # It reads only single records of a partition, so it fetches as little as possible.
         self._reader = Reader(settings, fetch_message_max_bytes=1)
 
     def close(self) -> None:
@@ -109,17 +109,17 @@ class Acknowledged:
     # -- while it leads -------------------------------------------------------------------------------------
 
     def sending(self) -> None:
-        """Something is about to be sent."""
+        """Note that a batch is about to be sent."""
         self._turn |= 1
 
     def sent(self, counts: Mapping[int, int]) -> None:
-        """All of it was acknowledged: so many records of each partition."""
+        """Note that the batch was acknowledged: this many records of each partition."""
         for part, count in counts.items():
             self._counted[part] += count
         self._turn += 1
 
     def look(self) -> Doubts:
-        """What is gone from the topic; renews the marks now and then."""
+        """Return the partitions that have lost records; renew the marks every few seconds."""
         turn, least = self._turn, self._least()
         now, newest = time.time(), self._newest_sent() if self._is_due() else None
         ends = self._ends()
@@ -151,13 +151,13 @@ class Acknowledged:
     # -- marks ----------------------------------------------------------------------------------------------
 
     def renew(self) -> None:
-        """Take the topic as it is now, of which nothing is missing, for what there has to be."""
+        """Make new marks from the topic as it is now. Only when nothing is missing."""
         now, newest, ends = time.time(), self._newest_sent(), self._ends()
         self._from = [ends[part] - counted for part, counted in enumerate(self._counted)]
         self._mark(now, newest, ends, list(ends))
 
     def _mark(self, now: float, newest: str, ends: Mapping[int, int], moved: Iterable[int]) -> None:
-        """Make the marks of what moved. An idle relay writes nothing."""
+        """Make new marks of the partitions that moved. An idle relay writes nothing."""
         self._marked_on = time.monotonic()
         moved = list(moved)
         if not moved and self.marks.newest == newest:
@@ -172,15 +172,15 @@ class Acknowledged:
         return newest[0].event_id if newest else ""
 
     def _records(self, places: Mapping[int, int]) -> dict[int, str]:
-        """What tells the records in these places; partitions that have none there are left out."""
+        """The fingerprints of the records at these offsets; leaves out partitions without one."""
         ranges = {part: (offset, offset + 1) for part, offset in places.items()}
         return {message.partition(): _told(message) for message in self._reader.read(ranges)}
 
     def _others(self, parts: Iterable[int]) -> dict[int, Doubt]:
-        """Those of these partitions that have another record where the mark is.
+        """The partitions that have a different record at the mark.
 
-        One that is not there any more was taken by retention or compaction: a log that was cut and grew
-        again has no holes.
+        Retention or compaction removed a record that is missing: a log that was truncated and grew again has
+        no gaps.
         """
         marks = {part: self.marks.parts[part] for part in parts if part in self.marks.parts}
         places = {part: mark.end - 1 for part, mark in marks.items() if mark.record}
@@ -194,13 +194,13 @@ class Acknowledged:
     # -- when it begins, and when in doubt ------------------------------------------------------------------
 
     def begin(self, stop: Stop) -> Doubts:
-        """What is gone since a relay led last."""
+        """Return the partitions that have lost records since a relay last led."""
         self._from = [self._end(part) for part in range(self._partitions)]
         doubts = self.settled(stop)
         return {**self._unseen(doubts), **doubts}
 
     def settled(self, stop: Stop) -> Doubts:
-        """What is gone from the topic and stays so for a while. Only while nothing is sent."""
+        """Return the partitions that still lack records after some seconds. Only while nothing is sent."""
         deadline = time.monotonic() + _SETTLING
         while True:
             ends = self._ends()
@@ -219,7 +219,7 @@ class Acknowledged:
         }
 
     def least(self, part: int) -> int:
-        """Where a partition ended at least, when it was whole."""
+        """The offset that the end of the partition had at least reached before the loss."""
         return max(self._least()[part], self._end(part))
 
     def ends(self) -> Mapping[int, int]:
@@ -227,15 +227,15 @@ class Acknowledged:
         return self._ends()
 
     def _unseen(self, doubts: Doubts) -> dict[int, Doubt]:
-        """Partitions that do not have the last event that was sent to them after the mark.
+        """The partitions that lack the last event that was sent to them after the mark.
 
-        Of one that retention has cut behind its mark nothing can be said.
+        A partition whose log start is beyond its mark cannot be judged, and is left out.
         """
         newest = self._sent_since() if self.marks.parts else {}
         marks = self._reader.marks(list(newest))
         near = {p: (max(low, self._end(p) - _BEFORE), high) for p, (low, high) in marks.items()}
         wanted = {p: sent for p, sent in newest.items() if p not in doubts and marks[p][0] <= self._end(p)}
-        # A batch may have been long under way when the mark was made.
+        # A batch may have been in flight for long when the mark was made.
         for ranges in (near, marks):
             found = {p: ranges[p] for p in wanted}
             seen = highest(self._reader.read(found))
@@ -249,7 +249,7 @@ class Acknowledged:
         }
 
     def _sent_since(self) -> dict[int, Sent]:
-        """The last event that was sent to each partition after the mark, as the history has it."""
+        """The last event sent to each partition after the mark, according to the source's history."""
         newest: dict[int, Sent] = {}
         for sent in self._store.outbox.latest(_NEWEST):
             if sent.event_id == self.marks.newest:
@@ -259,7 +259,7 @@ class Acknowledged:
 
 
 def highest(messages: Iterable[Message]) -> dict[int, int]:
-    """The highest version of each customer among these records; what is no event is passed over."""
+    """The highest version of each customer among these records; skips records that are not events."""
     found: dict[int, int] = {}
     for message in messages:
         try:

@@ -1,4 +1,4 @@
-"""What the metrics of relay show of the outbox, and of a topic that lost its end."""
+"""The relay's gauges: the outbox, and the last time the topic lost its end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .loss import loss_of
 
 
 class OutboxGauges:
-    """What waits in the outbox. While its database is away it is what was known last, and grows older."""
+    """How many events wait in the outbox. During an outage of its database: the last known values, ageing."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -29,7 +29,7 @@ class OutboxGauges:
             return {}
         since = time.monotonic() - self._asked
         age = self._known.oldest_age + since if self._known.waiting else 0.0
-        # A relay that cannot lead, as without Kafka, reads nothing and knows nothing of what waits.
+        # A relay that cannot lead, as without Kafka, does not read the outbox, so its lag is set here.
         metrics.lag("relay", age)
         return {
             "custsvc_outbox_waiting": self._known.waiting,
@@ -39,7 +39,7 @@ class OutboxGauges:
 
 
 def loss_gauges(store: Store, topic: str) -> dict[str, float]:
-    """When the topic was found to have lost its end, in seconds since 1970, and what was sent again then."""
+    """When the relay found that the topic lost its end (Unix time), and how many events it sent again."""
     loss = loss_of(store.facts, topic)
     if loss is None:
         return {}

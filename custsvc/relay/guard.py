@@ -1,11 +1,11 @@
-"""What a relay makes sure of before it sends: the topic is the one it knows, and so is the database.
+"""Checks before the relay sends: neither the topic nor the database was replaced.
 
 The number of partitions decides where a customer's events go, so a topic that was changed or recreated
-would break their order without a word. It is remembered in the source, and a difference is refused.
+would break their order silently. The source remembers it, and the relay refuses a difference.
 
-A database that was restored to an older state gives versions that were given before. So the last records of
-each partition are looked up in it: each has to be an event that it knows, or one it has gone past. What it
-does not know was sent by a later state of it, or by another database.
+A database that was restored to an older state assigns the same versions a second time. So the relay looks up
+the last records of each partition in the database: each must be an event that it has, or one older than its
+current version. An unknown record was sent by a later state of this database, or by another database.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from ..stores.common.errors import restored
 
 logger = logging.getLogger(__name__)
 
-# Records of each partition that are looked up: those of a lost state are the last ones.
+# How many records of each partition are looked up: those of a lost state are the last ones.
 _TAIL = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What must not change about a topic. `id` is empty where the broker does not tell it."""
+    """What must not change about a topic. `id` is empty if the broker does not report it."""
 
     id: str
     partitions: int
@@ -47,9 +47,9 @@ class Layout:
 def check_topic(
     settings: Settings, facts: Facts, client: kafka.AdminClient | None = None, *, accept: bool = False
 ) -> Layout:
-    """The topic's layout, remembered at the first time and with `accept`.
+    """Return the topic's layout; remember it the first time, and with `accept`.
 
-    Raises ConfigurationError with the way out where it is not the one that is remembered.
+    Raises ConfigurationError with the fix if it differs from the remembered one.
     """
     topic = settings.topic_updates
     client = client or kafka.admin(settings)
@@ -57,7 +57,7 @@ def check_topic(
     name, value = f"{Fact.TOPIC}{topic}", orjson.dumps(asdict(now)).decode()
     if accept:
         facts.put(name, value)
-        # What was on another topic says nothing of this one.
+        # The facts about the old topic do not apply to this one.
         for about in (Fact.ACKNOWLEDGED, Fact.TOPIC_LOSS):
             facts.drop(about + topic)
         return now
@@ -79,7 +79,7 @@ def check_topic(
 
 
 def topic_problem(settings: Settings, facts: Facts) -> CustsvcError | None:
-    """What `check_topic` would raise, for those who only want to know. Remembers nothing new."""
+    """Return the error that `check_topic` would raise, or None. Does not remember a new topic."""
     if facts.get(f"{Fact.TOPIC}{settings.topic_updates}") is None:
         return None
     try:
@@ -90,7 +90,7 @@ def topic_problem(settings: Settings, facts: Facts) -> CustsvcError | None:
 
 
 def remember_limit(settings: Settings, facts: Facts, client: kafka.AdminClient) -> int:
-    """The most bytes the topic takes in one record; kept for the processes that write events."""
+    """Return the topic's record size limit in bytes; store it for the processes that write events."""
     limit = kafka.record_limit(client, settings.topic_updates)
     if facts.get(Fact.EVENT_LIMIT) != str(limit):
         facts.put(Fact.EVENT_LIMIT, str(limit))
@@ -98,7 +98,7 @@ def remember_limit(settings: Settings, facts: Facts, client: kafka.AdminClient) 
 
 
 def check_lineage(settings: Settings, store: Store) -> None:
-    """Raise ConfigurationError where the topic's last events are not from this state of this database."""
+    """Raise ConfigurationError if the topic's last events are not from this state of this database."""
     ours = store.outbox.source()
     unknown = _unknown(store, _tails(settings, _resynced(settings, store.facts)))
     if not unknown:
@@ -116,7 +116,7 @@ def check_lineage(settings: Settings, store: Store) -> None:
 
 
 def _unknown(store: Store, records: Sequence[tuple[ReceivedEvent, str]]) -> list[tuple[ReceivedEvent, str]]:
-    """Those that this database neither has nor has gone past."""
+    """The records that this database does not have, and that are not older than its current versions."""
     known = store.outbox.events([(event.customer_id, event.version) for event, _ in records])
     ids = sorted({event.customer_id for event, _ in records})
     rows = {row.id: row for row in store.contents.rows(ids)}
@@ -134,10 +134,10 @@ def _unknown(store: Store, records: Sequence[tuple[ReceivedEvent, str]]) -> list
 
 
 def _is_ours(store: Store, event: ReceivedEvent, known: Known | None, row: Row | None) -> bool:
-    """`row` is the customer as this database has it; None for a record that names another one."""
+    """`row` is the customer in this database; None for a record whose header names another source."""
     if known is not None and event.op != "snapshot":
         return known.event_id == event.id
-    # A history may have been cut; and a snapshot has no event of its own, so its content decides.
+    # The history may have been trimmed; and a snapshot has no event of its own, so compare its content.
     if row is None or row.version < event.version:
         return False
     return event.op != "snapshot" or is_as_sent(store, row, event.version, fingerprint(event.doc()))
@@ -149,9 +149,9 @@ def fingerprint(doc: bytes) -> bytes:
 
 
 def is_as_sent(store: Store, row: Row, version: int, sent: bytes) -> bool:
-    """Whether a customer was at `version` what a record with this fingerprint says it was.
+    """Whether the customer's state at `version` has this fingerprint.
 
-    True where that is not known any more: its history was cut, or blanked with the customer.
+    True if that state is no longer known: the history was trimmed, or the customer was erased.
     """
     doc = row.doc if row.version == version else _state_at(store, row.id, version)
     return doc is None or fingerprint(doc) == sent or blanked(doc) == doc
@@ -166,7 +166,7 @@ def _state_at(store: Store, customer_id: int, version: int) -> bytes | None:
 
 
 def remember_resync(settings: Settings, facts: Facts, ends: Mapping[int, int]) -> None:
-    """What is on the topic up to here was made good; it is not looked at again."""
+    """Remember that a resync repaired the records before these offsets; `check_lineage` skips them."""
     facts.put(
         Fact.RESYNCED + settings.topic_updates, orjson.dumps({str(k): v for k, v in ends.items()}).decode()
     )
@@ -178,7 +178,7 @@ def _resynced(settings: Settings, facts: Facts) -> dict[int, int]:
 
 
 def _tails(settings: Settings, resynced: Mapping[int, int]) -> list[tuple[ReceivedEvent, str]]:
-    """The last events of every partition, with the source that their header names."""
+    """The last events of every partition, each with the source that its header names."""
     with Reader(settings) as topic:
         ranges = {
             part: (max(low, high - _TAIL, resynced.get(part, 0)), high)
@@ -188,7 +188,7 @@ def _tails(settings: Settings, resynced: Mapping[int, int]) -> list[tuple[Receiv
 
 
 def _event(message: Message) -> tuple[ReceivedEvent, str] | None:
-    """The event and its source; None if the record names no source: anybody may write to a topic."""
+    """The event and its source; None if it is not an event or names no source: any client can write here."""
     source, value = header(message, SOURCE_HEADER), message.value()
     if source is None or value is None:
         return None

@@ -1,4 +1,4 @@
-"""The last time that a topic lost its end, as the source remembers it: for people to see."""
+"""The last time that a topic lost its end; kept in the source and shown to operators."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..ports.facts import Fact, Facts
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """When which partitions lost their end, how many events were sent again, and whether all were."""
+    """When and which partitions lost their end, how many events were sent again, and whether that is done."""
 
     time: str
     partitions: list[int]
@@ -22,7 +22,7 @@ class Loss:
 
     @property
     def seconds(self) -> float:
-        """When it was, in seconds since 1970."""
+        """The time of the loss as Unix time."""
         return dt.datetime.fromisoformat(self.time).timestamp()
 
     @property
@@ -38,16 +38,16 @@ class Loss:
 
 
 def loss_of(facts: Facts, topic: str) -> Loss | None:
-    """The last loss of this topic that was found; None where there was none."""
+    """The last known loss of this topic, or None."""
     found = facts.get(Fact.TOPIC_LOSS + topic)
     return Loss(**orjson.loads(found)) if found else None
 
 
 def new_loss(partitions: list[int]) -> Loss:
-    """A loss that is found now."""
+    """A loss found now."""
     return Loss(format_time(utc_now()), partitions)
 
 
 def remember(facts: Facts, topic: str, loss: Loss) -> None:
-    """Note it, durably."""
+    """Store the loss durably."""
     facts.put(Fact.TOPIC_LOSS + topic, orjson.dumps(asdict(loss)).decode())

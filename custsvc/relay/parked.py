@@ -1,8 +1,8 @@
-"""Customers whose event is bigger than the topic takes: they wait, and everybody else goes on.
+"""Parked customers: an event exceeds the topic's size limit, so they wait while all others go on.
 
-Such an event is refused at the write. One that got in all the same, as when the topic's limit was lowered,
-must not stop the rest. Its customer is parked from that version on, which is told as an error, and its
-events are sent from the history, in order, once the limit allows.
+Such an event is refused at the write. One that was stored anyway, because the topic's limit was lowered
+later, must not block the others. The relay parks its customer from that version on, logs an error, and sends
+the customer's events from the history, in order, once the limit allows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PAGE = 100
 
 
 class Parked(NamedTuple):
-    """A customer that waits: the first version not sent, and how big the biggest event is."""
+    """A waiting customer: the first version not sent, and the size of its biggest event."""
 
     customer_id: int
     version: int
@@ -33,7 +33,7 @@ class Parked(NamedTuple):
 
 
 class Parking:
-    """Who is parked, as remembered in the source."""
+    """The parked customers, kept in the source."""
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
@@ -43,14 +43,14 @@ class Parking:
         self._parked = {each.customer_id: each for each in parked(self._facts)}
 
     def keep_back(self, events: list[CustomerEvent], limit: int) -> list[CustomerEvent]:
-        """The events that can be sent; the others' customers are parked, durably, when this returns."""
+        """Return the events that can be sent; the customers of the others are parked, durably."""
         return [event for event in events if not self._is_kept_back(event, limit)]
 
     def _is_kept_back(self, event: CustomerEvent, limit: int) -> bool:
         waiting = self._parked.get(event.customer_id)
         size = len(event.payload) + AROUND
         if waiting is not None and event.version < waiting.version:
-            return False  # sent before, and sent again now
+            return False  # was sent before and is sent again now
         if waiting is None and size <= limit:
             return False
         if waiting is None or size > waiting.bytes:
@@ -72,25 +72,25 @@ class Parking:
         )
 
     def ready(self, customers: CustomerStore, limit: int) -> Iterator[tuple[Parked, list[CustomerEvent]]]:
-        """Those that may go now, each with its events from the first that was not sent on."""
+        """The customers that can be sent now, each with its events from the first unsent one on."""
         for waiting in list(self._parked.values()):
             if waiting.bytes <= limit:
                 yield waiting, history_from(customers, waiting.customer_id, waiting.version)
 
     def leave(self, parked: Parked) -> None:
-        """Its events are on Kafka."""
+        """Unpark a customer whose events are on Kafka."""
         self._facts.drop(f"{Fact.PARKED}{parked.customer_id}")
         del self._parked[parked.customer_id]
         logger.info("Customer %d is parked no more", parked.customer_id, extra={"action": "unparked"})
 
 
 def parked(facts: Facts) -> list[Parked]:
-    """Everybody who is parked."""
+    """All parked customers."""
     return [Parked(**orjson.loads(value)) for value in facts.all(Fact.PARKED).values()]
 
 
 def history_from(customers: CustomerStore, customer_id: int, version: int) -> list[CustomerEvent]:
-    """A customer's events from a version on, the oldest first."""
+    """A customer's events from this version on, oldest first."""
     found: list[CustomerEvent] = []
     before: int | None = None
     while payloads := customers.history(customer_id, limit=_PAGE, before_version=before):
@@ -103,7 +103,7 @@ def history_from(customers: CustomerStore, customer_id: int, version: int) -> li
 
 
 def _event(payload: bytes) -> CustomerEvent:
-    # Not by `decode`: the relay passes on what the source holds, also what a newer custsvc has written there.
+    # Not by `decode`: the relay also passes on events that a newer custsvc has written to the source.
     read = orjson.loads(payload)
     time = parse_time(read["event_ts"])
     return CustomerEvent(read["id"], read["customer_id"], read["version"], read["op"], time, payload)

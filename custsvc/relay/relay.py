@@ -2,10 +2,10 @@
 
 One relay leads per source, any number stand by. The leader reads a batch, sends every event, waits for every
 acknowledgement, and only then marks the batch as sent; the next batch is read, or even sent, meanwhile.
-Whatever breaks in between, a batch that is not marked is read and sent again: consumers drop repeats by
-version, and nothing is lost. A changed topic or a restored database would break the order of a customer's
-events without anybody noticing, so the relay refuses both (see `guard`). What Kafka loses of what it has
-acknowledged is noticed (see `acknowledged`) and sent again (see `resend`).
+After any failure in between, an unmarked batch is read and sent again: consumers drop repeats by version, and
+nothing is lost. A changed topic or a restored database would silently break the order of a customer's events,
+so the relay refuses both (see `guard`). If Kafka loses records that it has acknowledged, the relay notices it
+(see `acknowledged`) and sends them again (see `resend`).
 
     start ──► STAND BY ◄──┐ another relay leads: ask again every 0.5 s
                  │   └────┘
@@ -22,9 +22,9 @@ acknowledged is noticed (see `acknowledged`) and sent again (see `resend`).
     │            ▼ every record is acknowledged
     └───────── MARK
 
-TemporaryError in any state, as from a lost lock: wait with back-off, then STAND BY. A wish to stop is heard
-before READ, so the batch in hand is marked first. While sending, CHECK looks at the topic again every second;
-where the topic has lost its end, what is gone is sent again before the next SEND.
+TemporaryError in any state, as from a lost lock: wait with back-off, then STAND BY. The relay looks for a
+stop request before READ, so it marks the current batch first. While sending, CHECK looks at the topic every
+second; if the topic has lost its end, the lost events are sent again before the next SEND.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from .resend import Resend
 
 logger = logging.getLogger(__name__)
 
-# Events of a batch: at first, and at most. Not more of them than about so many bytes: a batch is in memory
+# Events in a batch: at first, and at most; then about how many bytes at most, because memory holds a batch
 # several times.
 _FIRST = 1500
 BATCH = 5000
@@ -59,25 +59,25 @@ _BYTES = 6_000_000
 _IDLE_FIRST = 0.002
 _IDLE_MOST = 0.1
 _STANDBY = 0.5
-# Seconds between two looks at the topic, and how old the last one may be when something is sent.
+# Seconds between two looks at the topic, and the greatest age of the last look when a batch is sent.
 _GUARD = 1.0
 _FRESH = 2.0
-# Seconds between two looks whether those that are parked may go.
+# Seconds between two checks whether parked customers can be sent.
 _PARKED = 30.0
 
 
 class _Watch:
-    """Looks at the topic once in a while, beside other work: what it finds is given at the next check."""
+    """Looks at the topic periodically in another thread; `check` returns what it found."""
 
     def __init__(self, aside: Executor, look: Callable[[], Doubts]) -> None:
         self._aside = aside
         self._look = look
         self._looking: Future[Doubts] | None = None
-        # When the last look began, and when the last one did whose result was taken.
+        # When the last look began, and when the last look whose result was taken began.
         self._began = self._seen = time.monotonic()
 
     def check(self, *, fresh: bool) -> Doubts:
-        """What was found since the last check; with `fresh` what there is to find now, or a moment ago."""
+        """Return what was found since the last check; with `fresh`, by a look of the last seconds."""
         entered = time.monotonic()
         if self._looking is None and entered - self._began > _GUARD:
             self._start()
@@ -94,7 +94,7 @@ class _Watch:
         self._looking = self._aside.submit(self._look)
 
     def _take(self) -> Doubts:
-        """Wait for the look that goes on."""
+        """Wait for the current look and return its result."""
         looking, self._looking = self._looking, None
         if looking is None:
             return {}
@@ -123,7 +123,7 @@ class Relay:
         self._marking: Future[None] | None = None
 
     def run(self) -> None:
-        """Lead or stand by until stop is asked. Raises ConfigurationError where going on is refused."""
+        """Lead or stand by until stop is asked. Raises ConfigurationError (see `guard`)."""
         keep_trying(self._lead, self._stop, "relay")
 
     def _lead(self) -> None:
@@ -149,7 +149,7 @@ class Relay:
         self._stop.wait(_STANDBY)
 
     def _begin(self) -> None:
-        """Make good what the topic lost since a relay led last."""
+        """Send again the events that the topic has lost since a relay last led."""
         resend = self._resend()
         if doubts := {**self._acknowledged.begin(self._stop), **resend.unfinished()}:
             resend.run(doubts)
@@ -174,8 +174,8 @@ class Relay:
     def _publish(self) -> None:
         idle, released = _IDLE_FIRST, -1000.0
         ahead = Batch()
-        # Beside the sending run: the next look at the topic, and the reading of the next batch or, where
-        # few wait, the marking of the one before.
+        # Two threads run beside the sending: one looks at the topic; the other reads the next batch or, if
+        # few events wait, marks the previous one.
         self._marking = None
         with ThreadPoolExecutor(2, "relay") as aside:
             watch = _Watch(aside, self._look)
@@ -204,18 +204,18 @@ class Relay:
             self._marked()
 
     def _pass_on(self, batch: Batch, aside: Executor) -> Batch:
-        """Publish a batch; returns what was read meanwhile of what comes next."""
+        """Publish a batch; return the events of the next one that were read meanwhile."""
         crash.point("relay.read")
         more = len(batch.events) >= self._most
         self._most = batch_after(batch.events)
         reading = None
         if more:
-            # What is read ahead of a batch has in it what was not marked before that.
+            # An event that was not marked before the read-ahead is read again by it.
             self._marked()
             reading = aside.submit(self._outbox.ahead, batch, self._most)
         self._send(self._parking.keep_back(batch.events, self._limit))
         crash.point("relay.acked")
-        # Never out of order: where the marking of one batch fails, those after it are sent again with it.
+        # Batches are marked in order: if marking one fails, those after it are sent again with it.
         self._marked()
         if reading:
             ahead = reading.result()
@@ -229,18 +229,18 @@ class Relay:
         crash.point("relay.saved")
 
     def _marked(self) -> None:
-        """Wait until the batch before is marked."""
+        """Wait until the previous batch is marked."""
         if self._marking is not None:
             marking, self._marking = self._marking, None
             marking.result()
 
     def _learn_limit(self) -> None:
-        """Learn how much the topic takes at once."""
+        """Read the topic's record size limit."""
         self._limit = remember_limit(self._settings, self._store.facts, self._admin)
         self._publisher.limit(self._limit)
 
     def _release(self) -> None:
-        """Send what the topic kept back so far, where it takes it now."""
+        """Send the events of parked customers if the topic's limit now allows them."""
         self._learn_limit()
         for parked, events in self._parking.ready(self._store.customers, self._limit):
             self._send(events)
@@ -254,16 +254,16 @@ class Relay:
         logger.debug("Published %d events", sent, extra={"action": "published", "count": sent})
 
     def _send_again(self, events: list[CustomerEvent]) -> int:
-        """Send what the topic has lost, as far as it takes it; returns how many."""
+        """Send lost events again, except those above the topic's limit; return how many were sent."""
         taken = self._parking.keep_back(events, self._limit)
         self._send(taken)
         metrics.count("relay", "resent", len(taken))
         return len(taken)
 
     def _records(self, events: Sequence[CustomerEvent], counts: Counter[int]) -> Iterator[Record]:
-        """The records of these events, as they are asked for; counts those of each partition."""
+        """Yield the records of these events; count the records of each partition."""
         for event in events:
-            # The partition is said, not left to the client: it would use new ones as soon as it sees them.
+            # Name the partition explicitly: the client would use added partitions as soon as it sees them.
             key = b"%d" % event.customer_id
             part = partition_of(key, self._partitions)
             counts[part] += 1
@@ -272,6 +272,6 @@ class Relay:
 
 
 def batch_after(events: Sequence[CustomerEvent]) -> int:
-    """How many events the next batch may have, so that with events like these it stays within its bytes."""
+    """How many events the next batch may have to stay within its bytes, if they are as big as these."""
     average = sum(len(event.payload) for event in events) / len(events)
     return max(1, min(BATCH, int(_BYTES / average)))

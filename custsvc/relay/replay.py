@@ -1,9 +1,9 @@
 """Replay: sends customers as they are again, for consumers that lost or never had them.
 
-What is sent are snapshot events at the customer's own version, so whoever has that version drops them. They
-must not stand between a customer's events, nor behind a newer one: a compacted topic keeps what came last.
-So a customer whose own event has not left the outbox is left to the relay, and one that changed while it was
-being sent is sent again at its new version.
+Replay sends snapshot events at the customer's current version, so a consumer that has that version drops
+them. A snapshot must not land between a customer's events, nor after a newer one: a compacted topic keeps the
+last record. So replay leaves a customer whose own event is still in the outbox to the relay, and sends a
+customer that changed meanwhile again at its new version.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ logger = logging.getLogger(__name__)
 
 _PAGE = 1000
 _ACTOR = "custsvc replay"
-# Seconds that the relay gets to bring what changed under our hands.
+# Seconds that the relay gets to send the events of customers that changed meanwhile.
 _PATIENCE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which customers: these ids, or all of them that were changed since a time (or ever)."""
+    """Which customers to send: these ids, or all that were changed since a time (or ever)."""
 
     ids: tuple[int, ...] | None = None
     since: dt.datetime | None = None
 
     @property
     def name(self) -> str:
-        """The same for the same selection, so that one that was cut off is recognised."""
+        """A name that is equal for equal selections, so that an interrupted replay is recognised."""
         what = [
             list(self.ids) if self.ids is not None else None,
             format_time(self.since) if self.since else None,
@@ -55,7 +55,7 @@ class Selection:
 
 @dataclass(slots=True)
 class Replayed:
-    """What was done: sent, and left to the relay because their own event is still on its way."""
+    """How many customers were sent, and how many were left to the relay: their own event is in the outbox."""
 
     sent: int = 0
     left_to_relay: int = 0
@@ -86,9 +86,9 @@ class Replay:
         self._source = ""
 
     def run(self, selection: Selection) -> Replayed:
-        """Send them all. One that was cut off goes on where it was; a page may be sent twice then.
+        """Send them all. An interrupted replay resumes where it stopped, and may send one page twice.
 
-        Raises ConfigurationError where the relay would refuse the topic, Stopped when stop is asked.
+        Raises ConfigurationError if the relay would refuse the topic, Stopped when stop is asked.
         """
         self._start()
         done = Replayed(resumed_after=self._resume(selection))
@@ -102,7 +102,7 @@ class Replay:
         return done
 
     def send(self, ids: Sequence[int]) -> Replayed:
-        """Send these once, without remembering how far it went."""
+        """Send these customers once, without remembering the progress."""
         self._start()
         done = Replayed()
         for page in self._pages(Selection(ids=tuple(ids)), 0):
@@ -155,16 +155,16 @@ class Replay:
             raise
 
     def _sendable(self, rows: Sequence[Row]) -> list[Row]:
-        """Those whose own event is on the topic, or is none of the history any more."""
+        """The rows whose own event is on the topic, or was trimmed from the history."""
         known = self._store.outbox.events([(row.id, row.version) for row in rows])
         return [row for row in rows if (event := known.get((row.id, row.version))) is None or event.sent]
 
     def _overtaken(self, sent: Sequence[Row]) -> list[Row]:
-        """Those whose newer event may stand before the one we just sent, as they are now.
+        """The customers, as they are now, whose newer event may precede our snapshot on the topic.
 
-        Whatever is written from here on goes out behind ours. So a customer that changes once more is done
-        with; one that does not has to wait until its event is out. Where it is not within a while, the relay
-        stands still, and will send it again after ours.
+        Events written from now on follow ours. So a customer that changes once more needs nothing further;
+        for the others, wait until their event is sent. If it is not sent within `_PATIENCE` seconds, the
+        relay is not running, and will send it after ours.
         """
         before = {row.id: row.version for row in sent}
         changed = [row for row in self._store.contents.rows(list(before)) if row.version > before[row.id]]

@@ -1,12 +1,12 @@
-"""Sending again what a topic lost, from the source's history, in order per customer.
+"""Sends events that a topic lost again, from the source's history, in order per customer.
 
-The partitions are read, and compared with all customers of the source: whoever has a version there that is
-not on the topic is sent again from the first one that is missing. What came after the loss counts as missing
-too, so that no version stands behind a later one for good: a compacted topic keeps what came last.
+It reads the partitions and compares them with all customers of the source: a customer with a version that the
+topic lacks is sent again from the first missing version on. Records after the loss count as missing too, so
+that a customer's newest version ends up last: a compacted topic keeps the last record.
 
-All of it is sent twice. The first time it fills the places of what was lost: a consumer that had read those
-takes no notice of them, for it goes on from its own position. The second time it is behind all that anybody
-can have read. Nothing else is sent meanwhile. Repeats are dropped by version, as ever.
+It sends all of them twice. The first pass fills the offsets of the lost records: a consumer that had read
+those offsets skips this pass, because it reads on from its own position. The second pass lies beyond every
+position that a consumer can have. Nothing else is sent meanwhile. Consumers drop repeats by version.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ logger = logging.getLogger(__name__)
 _ACTOR = "custsvc relay"
 _PAGE = 1000
 _BATCH = 1000
-# Records whose customers are held in memory at once.
+# How many records' customers are held in memory at once.
 _RECORDS = 500_000
-# Seconds before the last mark from which on a record may have come after the loss: clocks differ.
+# A record up to this many seconds older than the last mark may have come after the loss: clocks differ.
 _CLOCKS = 30.0
-# The places of what was lost are filled at most so often: what was lost may itself have been repeats.
+# Most passes to fill the lost offsets: the lost records may themselves have been repeats.
 _FILLS = 3
 
 
 class Resend:
-    """Brings a topic that may have lost its end to what the source has sent. Only the leader may."""
+    """Sends again what a topic that may have lost its end lacks. Only the leading relay may do this."""
 
     def __init__(
         self,
@@ -67,11 +67,11 @@ class Resend:
         self._stop = stop
         self._send = send
         self._still_leading = still_leading
-        # Per partition that retention has cut, how old its first record is; 0 for one that is whole.
+        # Per partition: the time of its first record if retention has removed older ones, else 0.
         self._oldest: dict[int, float] = {}
 
     def unfinished(self) -> Doubts:
-        """The partitions of a loss that was not made good to the end."""
+        """The partitions of a loss whose resend was not completed."""
         loss = loss_of(self._store.facts, self._topic)
         parts = loss.partitions if loss and not loss.done else []
         return {
@@ -79,9 +79,9 @@ class Resend:
         }
 
     def run(self, doubts: Doubts) -> int:
-        """Compare these partitions with the source and send again what they lack; returns how many events.
+        """Compare these partitions with the source and send again what they lack; return how many events.
 
-        Killed on the way, it is done again from the beginning by whoever leads next.
+        If the process dies meanwhile, the next leader starts again from the beginning.
         """
         told = "; ".join(f"partition {part}: {doubt.why}" for part, doubt in sorted(doubts.items()))
         loss = new_loss(sorted(doubts))
@@ -105,7 +105,7 @@ class Resend:
         return sent
 
     def _groups(self, parts: Iterable[int]) -> Iterator[list[int]]:
-        """These partitions, some at a time: as many as have so many records."""
+        """Split the partitions into groups of at most `_RECORDS` records (a larger one stands alone)."""
         group: list[int] = []
         records = 0
         for part, (low, high) in sorted(self._watermarks(list(parts)).items()):
@@ -133,14 +133,14 @@ class Resend:
         return self._pass(parts, known) if sent else 0
 
     def _on_topic(self, parts: Sequence[int], doubts: Doubts) -> dict[int, int]:
-        """The highest version of each customer that was in these partitions before the loss."""
+        """The highest version of each customer in these partitions before the loss."""
         with Reader(self._settings) as topic:
             marks = topic.marks(parts)
             dated = self._dated(topic.read(marks), marks)
             return highest(each for each in dated if self._is_old(each, doubts[each.partition()]))
 
     def _dated(self, messages: Iterable[Message], marks: Marks) -> Iterator[Message]:
-        """The same messages; notes how old the first is where retention has cut a partition."""
+        """Yield the same messages; note each partition's oldest time if retention has removed records."""
         for message in messages:
             part = message.partition()
             if part not in self._oldest:
@@ -148,7 +148,7 @@ class Resend:
             yield message
 
     def _is_old(self, message: Message, doubt: Doubt) -> bool:
-        """Whether a record was there before the loss. Of those that may not have been, none counts."""
+        """Whether a record certainly was there before the loss."""
         marks = self._acknowledged.marks
         mark = marks.parts.get(message.partition())
         if mark is not None and message.offset() >= mark.end:
@@ -156,7 +156,7 @@ class Resend:
         return doubt.holds_mark or message.timestamp()[1] / 1000 < marks.time - _CLOCKS
 
     def _pass(self, parts: Sequence[int], known: Mapping[int, int]) -> int:
-        """Send all that these partitions lack, once; returns how many events."""
+        """Send all events that these partitions lack, once; return how many."""
         sent = 0
         batch: list[CustomerEvent] = []
         for rows in self._rows():
@@ -181,7 +181,7 @@ class Resend:
     def _behind(
         self, rows: Sequence[Row], parts: Container[int], known: Mapping[int, int]
     ) -> list[tuple[Row, int]]:
-        """Those of which a version is missing that was sent, each with the first one that is."""
+        """The rows with a sent version that the topic lacks, each with the first missing version."""
         lacking = [
             (row, known.get(row.id, 0) + 1)
             for row in rows
@@ -190,17 +190,17 @@ class Resend:
             and (row.id in known or not self._is_dropped(row, part))
         ]
         events = self._store.outbox.events([(row.id, first) for row, first in lacking])
-        # One that waits in the outbox will come from there, and so will those after it.
+        # A version that waits in the outbox will be sent from there, as will those after it.
         waiting = {key for key, event in events.items() if not event.sent}
         return [(row, first) for row, first in lacking if (row.id, first) not in waiting]
 
     def _is_dropped(self, row: Row, part: int) -> bool:
-        """Whether a customer is not there because retention took it: it is older than what was kept."""
+        """Whether retention removed a customer: its last change is older than the oldest record kept."""
         oldest = self._oldest.get(part, 0.0) - _CLOCKS
         return oldest > 0 and _changed(row) < oldest
 
     def _events(self, row: Row, first: int) -> list[CustomerEvent]:
-        """What there is of a customer from this version on; where its history was cut, as it is now."""
+        """A customer's events from this version on; a snapshot stands in for trimmed history."""
         events = history_from(self._store.customers, row.id, first)
         if not events or events[-1].version < row.version:
             events.append(snapshot(row.id, row.version, row.doc, utc_now(), actor=_ACTOR))
@@ -208,5 +208,5 @@ class Resend:
 
 
 def _changed(row: Row) -> float:
-    """When a customer was changed last, in seconds since 1970."""
+    """When a customer was last changed, as Unix time."""
     return parse_time(orjson.loads(row.doc)["updated_on"]).timestamp()

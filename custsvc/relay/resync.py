@@ -1,10 +1,10 @@
-"""Resync: a source that was restored to an older state is made the newest again.
+"""Resync: makes a source that was restored to an older state the newest again.
 
-The topic and the copies hold versions that the source does not know any more, and whatever it writes next
-gets version numbers that were given before, which copies drop as repeats. So each customer that the topic
-knows better gets one more change at the source, above every version that was ever sent, with the state that
-the source has. What the topic has and the source has not is stored as deleted: its loss is known, and its
-id is not given again.
+The topic and the copies hold versions that the source has lost, and its next writes would reuse those version
+numbers, so copies would drop them as repeats. So the source writes one more change, with its own state, for
+each customer of which the topic has a newer or different version; the new version is above every version
+ever sent. It stores customers that only the topic has as deleted: their loss stays visible, and their ids are
+not reused.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ACTOR = "custsvc resync"
 
 
 class Sent(NamedTuple):
-    """The highest version of a customer on the topic; of a snapshot also what tells its content."""
+    """The highest version of a customer on the topic; for a snapshot also the fingerprint of its content."""
 
     version: int
     event_id: str
@@ -41,16 +41,16 @@ class Sent(NamedTuple):
 
 
 class Resynced(NamedTuple):
-    """How many customers got a new version, and how many were known to the topic only."""
+    """How many customers got a new version, and how many only the topic had."""
 
     changed: int
     lost: int
 
 
 def resync(settings: Settings, store: Store) -> Resynced:
-    """Make this source the newest state there is. May be run again after it was cut off.
+    """Make this source the newest state. It can be run again after an interruption.
 
-    Raises Conflict while a relay leads: it would send what has not been made good yet.
+    Raises Conflict while a relay leads: it would send versions that are not corrected yet.
     """
     store.outbox.adopt()
     with store.outbox.lead() as leading:
@@ -99,7 +99,7 @@ def _events(messages: Iterable[Message]) -> Iterable[ReceivedEvent]:
 
 
 def _compare(store: Store, sent: Mapping[int, Sent]) -> tuple[list[int], list[int]]:
-    """Those whose version on the topic the source does not have, and those it does not have at all."""
+    """The customers whose version on the topic the source lacks, and the customers it lacks entirely."""
     rows = {row.id: row for row in store.contents.rows(list(sent))}
     known = store.outbox.events([(i, each.version) for i, each in sent.items()])
     behind = []
@@ -111,14 +111,14 @@ def _compare(store: Store, sent: Mapping[int, Sent]) -> tuple[list[int], list[in
 
 
 def _is_other(store: Store, row: Row, known: Known | None, sent: Sent) -> bool:
-    """Whether the source has another change under the version that was sent."""
+    """Whether the source has a different change under the version that was sent."""
     if sent.snapshot is not None:
         return not is_as_sent(store, row, sent.version, sent.snapshot)
     return known is not None and known.event_id != sent.event_id
 
 
 def _raise(store: Store, customer_id: int, above: int) -> bool:
-    """Store the customer as it is at a version above that; False where there is no such customer."""
+    """Store the customer unchanged at a version above that; False if there is no such customer."""
     while True:
         before = store.customers.get(customer_id)
         if before is None:
@@ -138,7 +138,7 @@ def _raise(store: Store, customer_id: int, above: int) -> bool:
 
 
 def _bury(store: Store, topic: Reader, sent: Mapping[int, Sent], lost: Sequence[int]) -> None:
-    """Store as deleted what only the topic knows, with the state it had there last."""
+    """Store a customer that only the topic has as deleted, with its last state there."""
     wanted = {customer_id: sent[customer_id].version for customer_id in lost}
     for event in _events(topic.read(topic.marks())):
         if wanted.get(event.customer_id) != event.version:
