@@ -1,4 +1,4 @@
-"""What each role does with Kafka's topics, what the account may do, and the commands that allow it."""
+"""Kafka permissions: those that each role needs, those the account lacks, and the commands to grant them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..config import Settings
 from ..ports.rights import RoleName
 from . import client as kafka
 
-# By the setting that names a topic. What is read or written is described as well.
+# By the setting that names the topic. A role that reads or writes a topic also describes it.
 _TOPICS: Final[Mapping[RoleName, Mapping[str, str]]] = {
     "serve": {"topic_updates": "Read", "topic_dead": "Read"},
     "relay": {"topic_updates": "Read Write DescribeConfigs"},
@@ -26,7 +26,7 @@ _GROUPS: Final = "custsvc-"
 
 
 def needed(settings: Settings, role: RoleName) -> dict[str, list[str]]:
-    """What a role does with each topic that is there."""
+    """The operations that a role needs on each existing topic."""
     return {
         str(getattr(settings, setting)): [*operations.split(), "Describe"]
         for setting, operations in _TOPICS.get(role, {}).items()
@@ -34,9 +34,9 @@ def needed(settings: Settings, role: RoleName) -> dict[str, list[str]]:
 
 
 def lacking(settings: Settings, *, timeout: float = kafka.TIMEOUT) -> dict[RoleName, list[str]] | None:
-    """What the account may not do of what each role does: `Write on topic X`.
+    """The operations that each role needs and the account lacks: `Write on topic X`.
 
-    None where the broker does not tell. Topics that are not there, or not shown, are left out.
+    None if the broker does not report permissions. Leaves out missing and hidden topics.
     """
     names = {name for role in _TOPICS for name in needed(settings, role)}
     client = kafka.admin(settings)
@@ -73,7 +73,7 @@ def _word(name: str) -> str:
 
 
 def commands(settings: Settings, role: RoleName, account: str) -> list[str]:
-    """The commands that allow an account what a role does, where its topics are there, and nothing else."""
+    """The commands that grant an account exactly what a role needs on existing topics."""
     start = f"kafka-acls.sh --bootstrap-server BROKER --add --allow-principal User:{account}"
     found = [
         f"{start} {' '.join(f'--operation {each}' for each in operations)} --topic {topic}"

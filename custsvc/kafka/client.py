@@ -1,4 +1,4 @@
-"""Kafka: clients with safe settings, topics made explicitly, and delivery that is waited for."""
+"""Kafka: clients with safe settings, topics made explicitly, and delivery awaited."""
 
 from __future__ import annotations
 
@@ -41,30 +41,30 @@ from .errors import (
 )
 from .record import Headers
 
-# Seconds a call that a person waits for may take, and those of a worker that will try again anyway.
+# Seconds for a call that a person waits for, or of a worker that will try again anyway.
 TIMEOUT = 5.0
 
-# Seconds after which the first look is taken at what librdkafka tells of a call that has no answer.
+# Seconds without an answer after which we first look at the errors that librdkafka has reported.
 _REFUSED_AFTER = 2.0
 
-# Seconds for a question that some brokers cannot answer.
+# Seconds for a request that some brokers cannot answer.
 _ASIDE = 3.0
 _USUAL_LIMIT = 1_048_588
-# Bytes of one answer of a broker to a consumer, as they come over the network. A bigger record comes too.
+# Most bytes of one fetch response, as sent over the network. A bigger single record still arrives.
 _FETCH = 1_000_000
 
 _DAY_MS = 24 * 3600 * 1000
 _TOPIC_CONFIG: Mapping[str, str] = {"min.insync.replicas": "1"}
-# Consumers get every change for a week; older versions go within two, so that erased data goes as well.
+# The topic keeps every change for a week; compaction removes old versions, and erased data, within two.
 _UPDATES_CONFIG: Mapping[str, str] = {
     "cleanup.policy": "compact",
     "min.compaction.lag.ms": str(7 * _DAY_MS),
     "max.compaction.lag.ms": str(14 * _DAY_MS),
 }
-# Personal data of records that nobody could use: kept as long as mending takes, no longer.
+# Unreadable records hold personal data: keep them only as long as a repair takes.
 _FAILED_CONFIG: Mapping[str, str] = {"cleanup.policy": "delete", "retention.ms": str(14 * _DAY_MS)}
 
-# A partition that was just made, or has lost its leader, has one again in a moment.
+# A partition that is new, or has lost its leader, soon has one again.
 _LEADERLESS = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
@@ -80,7 +80,7 @@ _BY_KEY = -1
 
 
 class Record(NamedTuple):
-    """What is produced: the key decides the partition, and with it the order, unless one is given."""
+    """A record to produce: its key decides the partition, and so the order, unless one is given."""
 
     key: bytes | None
     value: bytes | None
@@ -110,10 +110,10 @@ def _common(settings: Settings) -> dict[str, Any]:
     return {
         "client.id": "custsvc",
         "socket.keepalive.enable": True,
-        # A broker that comes back is found within a second, not within ten.
+        # Reconnect to a broker within a second of its return, not within ten.
         "reconnect.backoff.max.ms": 1000,
-        # A cluster that says for a moment that it has no brokers, as one does that stood still, leaves a
-        # client without any. It asks the address again after this long, not after five minutes.
+        # A cluster that briefly reports no brokers, as after a freeze, leaves the client without any. The
+        # client asks the address again after this long, not after five minutes.
         "metadata.recovery.rebootstrap.trigger.ms": 10_000,
         "error_cb": partial(note, servers),
         "logger": librdkafka,
@@ -122,7 +122,7 @@ def _common(settings: Settings) -> dict[str, Any]:
 
 
 def check_options(settings: Settings) -> None:
-    """Raise ConfigurationError where an option of Kafka is wrong. Connects to nothing."""
+    """Raise ConfigurationError if a Kafka option is wrong. Connects to nothing."""
     trial = settings.replace(kafka=settings.kafka or "unset")
     kafka_options.check(settings, _common(trial), _consumer(trial, "custsvc"), _publisher(trial))
 
@@ -140,15 +140,15 @@ def consumer(settings: Settings, group: str, **options: Any) -> Consumer:
 def _consumer(settings: Settings, group: str, **options: Any) -> dict[str, Any]:
     common = _common(settings)
     return {
-        # A worker that died is replaced after this long.
+        # The group replaces a dead worker after this long.
         "session.timeout.ms": 10_000,
         "heartbeat.interval.ms": 2_000,
         "fetch.wait.max.ms": 100,
-        # What is fetched ahead is a role's memory. A whole answer of the broker may come on top of what
-        # is queued, and takes many times its size when unpacked; so small answers, asked for often.
+        # Prefetched records take up most of a role's memory. A whole response of the broker may come on top
+        # of the queue, and takes many times its size when unpacked; so fetch small responses often.
         "queued.max.messages.kbytes": 4_096,
         "queued.min.messages": 10_000,
-        # It may not be below the size of a message: where that was set, librdkafka finds one by itself.
+        # It must not be below message.max.bytes: where that is set, librdkafka chooses the value itself.
         **({} if "message.max.bytes" in common else {"fetch.max.bytes": _FETCH}),
         "fetch.queue.backoff.ms": 10,
         # What comes before this may be set by CUSTSVC_KAFKA_OPTIONS__…, what comes after may not.
@@ -177,13 +177,13 @@ def _publisher(settings: Settings) -> dict[str, Any]:
         **_common(settings),
         "enable.idempotence": True,
         "acks": "all",
-        # A record that fails must not be overtaken by a later one of the same customer.
+        # A later record of the same customer must not overtake one that failed.
         "enable.gapless.guarantee": True,
-        # Never give a record up: only the caller may, by `give_up`.
+        # Never give up a record: only the caller may, by `give_up`.
         "message.timeout.ms": 0,
         # The partition of a key is the one that Java's clients would choose.
         "partitioner": "murmur2_random",
-        # A call per acknowledgement would cost as much as all the rest of sending a record.
+        # A callback per acknowledgement would cost as much as the rest of sending a record.
         "delivery.report.only.error": True,
     }
 
@@ -191,8 +191,8 @@ def _publisher(settings: Settings) -> dict[str, Any]:
 class Publisher:
     """Produces records and waits until every one is acknowledged by all in-sync replicas.
 
-    Idempotent, so a retry inside librdkafka neither repeats nor reorders. After any delivery error the
-    producer is made anew; the caller sends its batch again.
+    Idempotent, so a retry inside librdkafka neither repeats nor reorders. After any delivery error it makes a
+    new producer; the caller sends its batch again.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -207,7 +207,7 @@ class Publisher:
         self._producer = kafka_options.make(Producer, config, self._options)
 
     def limit(self, most: int) -> None:
-        """Send at most so many bytes at once: what the topic takes."""
+        """Set the largest record size in bytes: the topic's limit."""
         wanted = {"message.max.bytes": most, "batch.size": min(most, 1_000_000)}
         if any(self._config.get(name) != value for name, value in wanted.items()):
             self._config |= wanted
@@ -216,17 +216,17 @@ class Publisher:
     def send(
         self, topic: str, records: Iterable[Record], *, give_up: Callable[[], bool] = lambda: False
     ) -> int:
-        """Send all and wait for all; returns how many.
+        """Send all records and wait for all acknowledgements; return how many were sent.
 
-        Raises TemporaryError when Kafka refused one, or when `give_up` said so: then any of them may be
-        on the topic, and all must be sent again.
+        Raises TemporaryError when Kafka refused one, or `give_up` returned true: then any of them may be on
+        the topic, and the caller must send all again.
         """
         sent = 0
         try:
             for record in records:
                 self._produce(topic, record, give_up)
                 sent += 1
-            # What is left is under way, or an error that nobody has looked at yet.
+            # The remaining records are in flight, or have an error that is not handled yet.
             while len(self._producer) and not self._errors:
                 self._poll(0.05, give_up)
             if self._errors:
@@ -254,13 +254,13 @@ class Publisher:
             raise TemporaryError("stopped while waiting for Kafka", dependency="kafka")
 
     def _renew(self) -> None:
-        """Drop what is under way and start with a producer that has no error behind it."""
+        """Drop the records in flight and start with a new producer."""
         self.close()
         self._start()
 
     def close(self) -> None:
-        # To drop what is in flight is a fatal error of a producer that promises no gaps. The client raises
-        # it into whatever runs, a callback even, and this producer is done for anyhow.
+        # Dropping records in flight is a fatal error for a gapless producer. The client raises it in whatever
+        # code runs, even in a callback; this producer is discarded anyway.
         with suppress(KafkaException, SystemError):
             self._producer.purge()
             self._producer.flush(1)
@@ -273,7 +273,7 @@ class Publisher:
 
 
 def ensure_topics(settings: Settings, *, timeout: float = 30.0) -> list[str]:
-    """Make the topics that are missing; returns their names. Safe when several roles do it at once."""
+    """Make the missing topics; return their names. Several roles may do this at once."""
     client = admin(settings)
     have = _topics(client, settings.kafka_servers, timeout)
     wanted = [
@@ -307,12 +307,12 @@ def _new(settings: Settings, name: str, partitions: int, config: Mapping[str, st
 
 
 def _topics(client: AdminClient, servers: str, timeout: float) -> Mapping[str, Any]:
-    """The topics there are."""
+    """The names of the existing topics."""
     return dict(metadata(client, servers, timeout).topics)
 
 
 def metadata(client: AdminClient, servers: str, timeout: float) -> ClusterMetadata:
-    """The brokers and topics there are. What is refused, and no waiting mends, is not tried for all the time.
+    """The existing brokers and topics. A permanent refusal ends it before the timeout.
 
     Raises TemporaryError or ConfigurationError.
     """
@@ -342,9 +342,9 @@ def topic_configs(client: AdminClient, names: Sequence[str], *, timeout: float) 
 
 
 def layout(client: AdminClient, topic: str, servers: str) -> tuple[str, int]:
-    """A topic's id, empty where the broker does not tell it, and how many partitions it has.
+    """A topic's id, empty if the broker does not report it, and its number of partitions.
 
-    Raises TemporaryError where there is no such topic: a broker that has just started may not know it yet.
+    Raises TemporaryError if there is no such topic: a broker that has just started may not know it yet.
     """
     try:
         future = client.describe_topics(TopicCollection([topic]), request_timeout=_ASIDE)[topic]
@@ -353,7 +353,7 @@ def layout(client: AdminClient, topic: str, servers: str) -> tuple[str, int]:
     except KafkaException as exc:
         if exc.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise _no_topic(topic, servers) from exc
-    # An old broker, or the stand-in in memory. The partitions are known all the same.
+    # An old broker, or the in-memory stand-in. The metadata still has the partitions.
     metadata = _topics(client, servers, TIMEOUT)
     if topic not in metadata or not metadata[topic].partitions:
         raise _no_topic(topic, servers)
@@ -367,7 +367,7 @@ def _no_topic(topic: str, servers: str) -> TemporaryError:
 
 
 def record_limit(client: AdminClient, topic: str) -> int:
-    """The most bytes that a topic takes at once; the broker's usual limit where it does not tell."""
+    """A topic's record size limit in bytes; the broker's usual limit if it does not report it."""
     try:
         configs = topic_configs(client, [topic], timeout=_ASIDE)
     except KafkaException:
@@ -376,7 +376,7 @@ def record_limit(client: AdminClient, topic: str) -> int:
 
 
 def ends_before(message: Any, end: int | None) -> bool:
-    """Whether a consumer that got this, a record or an end, has all that is before the offset `end`."""
+    """Whether a consumer that got this record or end of partition has everything before offset `end`."""
     if end is None:
         return False
     error = message.error()
@@ -386,7 +386,7 @@ def ends_before(message: Any, end: int | None) -> bool:
 
 
 def _wait_for_leaders(client: AdminClient, settings: Settings, names: list[str], timeout: float) -> None:
-    """A topic that was just made cannot be used until each partition has a leader."""
+    """Wait until each partition of a new topic has a leader: before that it cannot be used."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         have = _topics(client, settings.kafka_servers, timeout)
@@ -397,7 +397,7 @@ def _wait_for_leaders(client: AdminClient, settings: Settings, names: list[str],
 
 
 def partitions(client: Consumer, topic: str, servers: str, *, timeout: float = TIMEOUT) -> list[int]:
-    """The partitions of a topic. Raises ConfigurationError where there is no such topic."""
+    """The partitions of a topic. Raises ConfigurationError if there is no such topic."""
     with first_contact(client, servers):
         found = client.list_topics(topic, timeout=timeout).topics[topic]
     if found.error is not None or not found.partitions:
@@ -408,14 +408,14 @@ def partitions(client: Consumer, topic: str, servers: str, *, timeout: float = T
 
 
 def record_time(millis: int) -> dt.datetime:
-    """The time of a record. Any producer may write any number: one that is no time is the nearest that is."""
+    """The time of a record. Producers may write any number, so it is clamped to the valid range."""
     return dt.datetime.fromtimestamp(min(max(millis, 0), _LAST_MILLIS) / 1000, dt.UTC)
 
 
 def watermarks(
     client: Consumer, topic: str, parts: Sequence[int], servers: str, *, timeout: float = TIMEOUT
 ) -> dict[int, tuple[int, int]]:
-    """Per partition the offsets of the first record and of the next one to come."""
+    """Per partition the offsets of its first record and of its next record."""
     deadline = time.monotonic() + timeout
     found: dict[int, tuple[int, int]] = {}
     while len(found) < len(parts):
@@ -430,7 +430,7 @@ def watermarks(
 
 
 def committed(client: Consumer, topic: str, parts: Sequence[int], servers: str) -> dict[int, int]:
-    """Per partition the offset that the client's group has committed; those without one are left out."""
+    """Per partition the offset that the client's group has committed; leaves out partitions without one."""
     try:
         found = client.committed([TopicPartition(topic, part) for part in parts], timeout=TIMEOUT)
     except KafkaException as exc:
@@ -439,7 +439,7 @@ def committed(client: Consumer, topic: str, parts: Sequence[int], servers: str) 
 
 
 def ends(client: AdminClient, topic: str, parts: Sequence[int], servers: str) -> dict[int, int]:
-    """Per partition the offset of the next record to come, by one question to each broker."""
+    """Per partition the offset of its next record, by one request to each broker."""
     latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
     wanted = {TopicPartition(topic, part): latest for part in parts}
     deadline = time.monotonic() + TIMEOUT

@@ -1,14 +1,15 @@
-"""The loop of every consumer: take a batch, hand it to its handler, commit exact offsets, go on.
+"""The loop of every consumer: take a batch, hand it to its handler, commit exact offsets, repeat.
 
-A batch is committed only after its handler has returned and what that left to be done is done, which means
-its effects are durable. What it leaves runs beside the taking and handling of the next batch, one at a time
-and in order. So a batch may be in flight when partitions move: whoever has them next may handle it again, as
-after a crash, and its effects tolerate that. An outage of what the handler writes to is waited out with the
-partitions paused and the membership kept (`insist`); one of Kafka ends in a new start from the last commit.
+A batch is committed only after its handler and the function that the handler returned have finished, which
+means that its effects are durable. That function runs while the next batch is taken and handled; such
+functions run one at a time and in order. So a batch may be in flight when partitions move: their next owner
+may handle it again, as after a crash, and the effects tolerate that. During an outage of the handler's
+database the consumer waits with the partitions paused and its membership kept (`insist`); after an outage of
+Kafka it starts again from the last commit.
 
-A consumer whose store knows its own positions reads from those; the offsets in the group are for tools that
-show lag. A position that is not in the log any more never becomes a silent jump: a store that must hold
-everything stops there, another consumer says what it missed and goes on.
+A consumer whose store holds its own positions reads from those; its offsets in the group are only for tools
+that show lag. A position that is no longer in the log never becomes a silent jump: a store that must hold
+everything stops there; any other consumer logs the offsets that it missed and goes on.
 """
 
 from __future__ import annotations
@@ -53,14 +54,14 @@ Positions = Callable[[str], Mapping[int, int]]
 _IDLE = 0.5
 # Seconds.
 _SETTLING = 2.0
-# Seconds a question for the end of a partition may take, which nothing waits for but the end of the loop.
+# Seconds that a request for the end of a partition may take; only the end of the loop waits for it.
 _PATIENCE = 1.0
-# As long as a batch is in flight, for it is to be committed when it is done.
+# The same while a batch is in flight, to commit it soon after it is done.
 _SOON = 0.02
 
 
 class _Left(NamedTuple):
-    """What is left to do of a batch, as it is being done, and the offsets after it."""
+    """The rest of the work on a batch, its running future, and the offsets after the batch."""
 
     work: Callable[[], None]
     first: Future[None]
@@ -68,17 +69,17 @@ class _Left(NamedTuple):
 
 
 class Consuming:
-    """Consumes topics in a group and gives each batch to `handle`, whose list it is then.
+    """Consumes topics in a group and passes each batch to `handle`, which may modify the list.
 
-    With it go the offsets after the batch. One without records moves only those: past what is no record,
-    as the marks of transactions.
+    `handle` also gets the offsets after the batch. A batch without records only advances the offsets, past
+    offsets without a record such as transaction markers.
 
-    `handle` may return what is left to do, for another thread: it is done again for as long as it raises
-    TemporaryError, and before that of the next batch begins.
+    `handle` may return a function with the rest of the work, to run in another thread: it is called again
+    while it raises TemporaryError, and finishes before that of the next batch begins.
 
-    `positions` says where to go on in a topic, per partition: that of a store which keeps them together with
-    its data, and has to hold all of it. Without it the group's committed offsets count. `what` is how the
-    log calls this consumer. `before` runs at each start, also after an outage.
+    `positions` returns a topic's next offset per partition, for a store that keeps positions with its data
+    and must hold all of it. Without it the group's committed offsets count. `what` names this consumer in
+    the log. `before` runs at each start, also after an outage.
     """
 
     def __init__(
@@ -106,12 +107,12 @@ class Consuming:
         self._client: Consumer | None = None
         self._paused = False
         self._left: _Left | None = None
-        # How far each partition was read, so that an end which is further is noticed.
+        # How far each partition was read, to notice an end that is further.
         self._read: dict[tuple[str, int], int] = {}
         self._lags = Lags(what)
 
     def run(self) -> None:
-        """Consume until stop is asked. Raises PositionLost, and what `handle` raises but TemporaryError."""
+        """Consume until stop is asked. Raises PositionLost, and errors of `handle` but TemporaryError."""
         keep_trying(self._consume, self._stop, self._what)
 
     def _consume(self) -> None:
@@ -143,7 +144,7 @@ class Consuming:
             try:
                 left = self._handle(messages, offsets)
             finally:
-                # What came before is done and committed, whatever there is to say about this batch.
+                # Finish and commit the previous batch, even if this one fails.
                 self._finish(client)
             if left is None:
                 self._done(client, offsets)
@@ -152,7 +153,7 @@ class Consuming:
         self._finish(client)
 
     def _finish(self, client: Consumer) -> None:
-        """Wait until what was left of the batch before is done."""
+        """Wait for the rest of the work on the previous batch, and commit it."""
         if self._left is None:
             return
         (work, first, offsets), self._left = self._left, None
@@ -166,10 +167,10 @@ class Consuming:
         self._lags.dealt_with(offsets)
 
     def _membership(self) -> dict[str, str]:
-        """The lasting name, one for each choice of topics.
+        """The static membership's name, one for each set of topics.
 
-        Kafka hands a name that comes back what it had before, and does not look at what it asks for now: one
-        that follows another topic would be given the partitions of the old one.
+        Kafka gives a returning name its previous partitions, whatever it subscribes to now: a consumer of
+        another topic would get the partitions of the old one.
         """
         if not self._settings.instance_id:
             return {}
@@ -177,9 +178,9 @@ class Consuming:
         return {"group_instance_id": f"{self._settings.instance_id}-{topics:08x}"}
 
     def _take(self, client: Consumer) -> tuple[list[Message], Offsets]:
-        """Up to a batch of records, and the ends that were reached.
+        """Take up to a batch of records, and the ends of partitions that were reached.
 
-        Waits for the first, then takes what is there already.
+        Waits for the first record, then takes those that have already arrived.
         """
         arrived = client.consume(1, _IDLE if self._left is None else _SOON)
         if arrived:
@@ -191,7 +192,7 @@ class Consuming:
         return records, {(end.topic(), end.partition()): end.offset() for end in ends}
 
     def _beyond(self, messages: Sequence[Message], ends: Offsets) -> Offsets:
-        """What follows these records, and ends that are further than what was read."""
+        """The offsets after these records, and the ends that are beyond the offsets read."""
         offsets = next_offsets(messages)
         self._read |= offsets
         further = {where: end for where, end in ends.items() if end > self._read.get(where, 0)}
@@ -203,7 +204,7 @@ class Consuming:
         if error is None:
             return True
         if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-            # A new assignment looks at the positions, and says what is missing.
+            # A new assignment checks the positions, and reports the missing offsets.
             raise TemporaryError(
                 f"partition {message.partition()} of {message.topic()} does not hold the next record",
                 dependency="kafka",
@@ -221,7 +222,7 @@ class Consuming:
         for partition in assigned:
             by_topic.setdefault(partition.topic, []).append(partition)
         if strange := by_topic.keys() - set(self._topics):
-            # Its offsets would be taken for those of our own topic.
+            # Offsets of another topic would be taken for those of ours.
             raise TemporaryError(
                 f"the group {self._group} was given partitions of {', '.join(sorted(strange))}",
                 dependency="kafka",
@@ -259,7 +260,7 @@ class Consuming:
         return {each.partition: each.offset for each in committed if each.offset >= 0}
 
     def _gaps(self, client: Consumer, topic: str, known: Mapping[int, int]) -> dict[int, str]:
-        """Per partition whose log does not hold what comes next, what is missing."""
+        """For each partition whose log lacks the next record, a text that says what is missing."""
         marks = self._settled(client, topic, known)
         gaps: dict[int, str] = {}
         for part, (low, high) in marks.items():
@@ -272,9 +273,9 @@ class Consuming:
     def _settled(
         self, client: Consumer, topic: str, known: Mapping[int, int]
     ) -> Mapping[int, tuple[int, int]]:
-        """Where the log begins and ends. An end before a position is asked for again.
+        """Where the log begins and ends. Asks again while an end is before a position.
 
-        A leader that was elected a moment ago may not know yet how far its log is good.
+        A newly elected leader may not know its high watermark yet.
         """
         deadline = time.monotonic() + _SETTLING
         while True:
@@ -295,10 +296,10 @@ class Consuming:
     # -- outages --------------------------------------------------------------------------------------------
 
     def insist(self, work: Callable[[], T]) -> T:
-        """Run `work` until it goes well, waiting out TemporaryError with the partitions paused.
+        """Run `work` until it succeeds; on TemporaryError pause the partitions, wait and repeat.
 
-        For use by the handler. Raises TemporaryError when stop is asked meanwhile: then the batch is read
-        again by whoever comes next.
+        For use by the handler. Raises TemporaryError when stop is asked meanwhile: then the next consumer
+        reads the batch again.
         """
         outage = Outage(self._what)
         while True:
@@ -323,8 +324,8 @@ class Consuming:
         if not self._paused:
             client.pause(client.assignment())
             self._paused = True
-        # Paused partitions give nothing; the call serves heartbeats and rebalances. Should a partition that
-        # was just assigned give a record all the same, everything is read again from the positions.
+        # Paused partitions return no records; the call serves heartbeats and rebalances. If a newly assigned
+        # partition returns a record anyway, everything is read again from the positions.
         if any(not is_end(message) for message in client.consume(1, delay)):
             raise exc
         if self._stop.asked():
@@ -338,10 +339,10 @@ class Consuming:
             if self._positions is None:
                 client.commit(offsets=offsets, asynchronous=False)
             else:
-                # The store holds the positions; a commit that is lost costs the lag tools a moment of truth.
+                # The store holds the positions; after a lost commit lag tools are briefly wrong, no more.
                 client.commit(offsets=offsets, asynchronous=True)
         except KafkaException as exc:
-            # What is handled is handled: records that come again are recognised.
+            # The batch is done all the same: the store recognises records that come again.
             logger.warning("Offsets not committed: %s", exc, extra={"action": "commit_failed"})
 
 
@@ -351,7 +352,7 @@ def next_offsets(messages: Sequence[Message]) -> dict[tuple[str, int], int]:
 
 
 def is_end(message: Arrived) -> bool:
-    """Whether this is the end of a partition that was reached, and not a record."""
+    """Whether this is the event of a reached end of partition, and not a record."""
     error = message.error()
     return error is not None and error.code() == END_OF_PARTITION
 

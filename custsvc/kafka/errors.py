@@ -1,7 +1,7 @@
-"""Our errors for librdkafka's, with the true reason: a call that fails only says that no broker was reached.
+"""Translates librdkafka's errors into ours, with the true reason: a failed call only says "no broker".
 
-What kept it from one, a wrong password or certificate, librdkafka tells aside, whenever a client is polled.
-That is noted here by the address of the cluster, and told with the failure that comes next.
+librdkafka reports the reason, such as a wrong password or certificate, to an error callback when a client is
+polled. This module notes it by the cluster's address, and adds it to the next failure.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from confluent_kafka import KafkaError, KafkaException
 
 from ..errors import ConfigurationError, CustsvcError, TemporaryError
 
-# A broker that is away is worth a line now and then, not one for every try.
+# Log a broker that is away at most once in this many seconds, not at every try.
 _QUIET: Final = 10.0
-# What was told longer ago belongs to another failure.
+# An older report belongs to another failure.
 _RECENT: Final = 15.0
 _PROBE: Final = 3.0
 
 
 class _Seldom(logging.Filter):
-    """Lets each kind of message pass once in a while; the kind is how it begins.
+    """Lets each kind of message pass once in a while; the kind is its first characters.
 
-    That a property we chose is experimental is told at each start of librdkafka and is nobody's concern.
+    Drops librdkafka's warning, at each start, that a property we chose is experimental.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ _REFUSED: Final = (
     KafkaError._INVALID_ARG,
     KafkaError._SSL,
 )
-# How a call fails that has found no broker.
+# The errors of a call that has reached no broker.
 _AWAY: Final = (
     KafkaError._TRANSPORT,
     KafkaError._ALL_BROKERS_DOWN,
@@ -69,7 +69,7 @@ _AWAY: Final = (
 
 
 class _Told(NamedTuple):
-    """What librdkafka told of a cluster, and when."""
+    """An error that librdkafka reported about a cluster, and when."""
 
     error: KafkaError
     at: float
@@ -88,29 +88,29 @@ _spoken: dict[str, dict[str, str]] = {}  # the options of our clients, by the cl
 
 
 def spoken_to(servers: str, options: Mapping[str, str]) -> None:
-    """Note how our clients speak to a cluster. What it told of other options is no reason any more."""
+    """Note the options of our clients for a cluster. Drop its last error if they have changed."""
     if _spoken.get(servers, {}) != options:
         _told.pop(servers, None)
     _spoken[servers] = dict(options)
 
 
 def note(servers: str, error: KafkaError) -> None:
-    """Take in what librdkafka tells aside. It mends these by itself; they are only logged."""
+    """Note and log an error from librdkafka's callback. librdkafka recovers from these by itself."""
     _log(error)
     known = _told.get(servers)
     if error.code() == KafkaError._ALL_BROKERS_DOWN:
-        return  # says nothing of the reason
+        return  # does not name the reason
     if known is None or not known.is_recent or error.code() in _REFUSED or not known.is_refusal:
         _told[servers] = _Told(error, time.monotonic())
 
 
 END_OF_PARTITION: Final = KafkaError._PARTITION_EOF
-"""Not an error: a consumer has read all that there is. The event's offset is where the next record will be,
-which may be far behind the last one: an end may hold the marks of transactions, and nothing for a reader."""
+"""Not an error: a consumer has reached the end of a partition. The event's offset is that of the next record,
+which may be far beyond the last one: transaction markers take offsets but are not returned to a reader."""
 
 
 def is_passing(error: KafkaError) -> bool:
-    """Whether a consumer's error is one that librdkafka mends by itself: told, and no more."""
+    """Whether librdkafka recovers from a consumer's error by itself; logs such an error."""
     if error.code() == END_OF_PARTITION:
         return True
     if error.fatal() or error.code() in _REFUSED:
@@ -124,13 +124,13 @@ def _log(error: KafkaError) -> None:
 
 
 def refusal(servers: str) -> ConfigurationError | None:
-    """What was told of a cluster a moment ago, where no waiting mends it."""
+    """The error for a permanent refusal by the cluster that was reported in the last seconds, or None."""
     told = _told.get(servers)
     return _refused(servers, told.error.str()) if told and told.is_recent and told.is_refusal else None
 
 
 def failure(exc: KafkaException | KafkaError, servers: str) -> CustsvcError:
-    """Our error for one of librdkafka's."""
+    """Translate an error of librdkafka into ours."""
     error = exc.args[0] if isinstance(exc, KafkaException) else exc
     if error.code() in _REFUSED:
         return _refused(servers, error.str())
@@ -154,14 +154,14 @@ def _refused(servers: str, reason: str) -> ConfigurationError:
 
 
 def _plain(reason: str) -> str:
-    """Without the broker's name in front, which is the address again, and the state machine behind."""
+    """The reason without the broker's name at its beginning and the state machine's state at its end."""
     reason = re.sub(r"^\S+/(bootstrap|\d+): ", "", reason.strip())
     return re.sub(r" \(after \d+ms in state \w+\)", "", reason)
 
 
 @contextmanager
 def first_contact(client: Any, servers: str) -> Iterator[None]:
-    """Translate what the first call of a client raises, with the reason that waits in it to be told."""
+    """Translate the error of a client's first call, with the reason that its callback reports."""
     try:
         yield
     except KafkaException as exc:
@@ -172,13 +172,13 @@ def first_contact(client: Any, servers: str) -> Iterator[None]:
         raise found from exc
 
 
-# A broker that is spoken to in a wrong way hangs up without a word.
+# A broker that is spoken to by the wrong protocol closes the connection without an answer.
 
 
 def mismatch(servers: str) -> ConfigurationError | None:
-    """What is wrong with how our clients speak to a cluster that does not answer them; it is asked now.
+    """Probe a cluster that does not answer; return the error if our clients use the wrong protocol.
 
-    Twice: a broker that goes down in the middle hangs up as well.
+    It probes twice: a broker that goes down meanwhile closes the connection as well.
     """
     reason = _mismatch(servers, _protocol(servers))
     again = reason and _mismatch(servers, _protocol(servers))
@@ -190,7 +190,7 @@ def _protocol(servers: str) -> str:
 
 
 def _mismatch(servers: str, protocol: str) -> str | None:
-    """How the port wants to be spoken to, where that is not how `security.protocol` has it."""
+    """The protocol that the port speaks, if it differs from `security.protocol`."""
     tls, sasl = protocol.endswith("ssl"), protocol.startswith("sasl")
     for address in servers.split(","):
         host, _, port = address.rpartition("://")[2].strip().rpartition(":")
@@ -210,7 +210,7 @@ def _mismatch(servers: str, protocol: str) -> str | None:
 
 
 def _conversation(host: str, port: int, *, tls: bool) -> str | None:
-    """Ask for the versions it knows, which every broker tells, then for its topics: what comes of it."""
+    """Ask for the API versions, which every broker answers, then for the topics; return how that ended."""
     try:
         with (
             socket.create_connection((host, port), timeout=_PROBE) as plain,
@@ -227,7 +227,7 @@ def _conversation(host: str, port: int, *, tls: bool) -> str | None:
 
 def _wrapped(plain: socket.socket) -> ssl.SSLSocket:
     context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing secret is said
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # the probe sends no secrets
     return context.wrap_socket(plain)
 
 

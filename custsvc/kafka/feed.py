@@ -1,10 +1,10 @@
-"""The events as they come, for many watchers in one process: one consumer, and a ring of the newest events.
+"""A live feed of events for many watchers in one process: one consumer, and a ring of the newest events.
 
-They are read from Kafka, because there the relay has put them gap-free and in order per customer, for both
-databases alike, and because a client can keep a place in the topic (an offset per partition) and go on from
-it, on any process and after any restart. A watcher reads the ring at its own speed; one that is further
-behind than the ring reaches reads the topic until it has caught up. No watcher can hold up another, and
-memory does not grow with them.
+It reads events from Kafka, because the relay puts them there without gaps and in order per customer, for both
+databases alike, and because a client can keep a place in the topic (an offset per partition) and resume from
+it, on any process and after any restart. A watcher reads the ring at its own speed; a watcher that is behind
+the ring reads the topic until it has caught up. No watcher can delay another, and memory does not grow with
+their number.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ logger = logging.getLogger(__name__)
 
 RING: Final = 5000
 _RING_BYTES: Final = 8 * 1024 * 1024
-# The consumer goes when nobody has watched for so long.
+# Seconds without a watcher after which the consumer is closed.
 _IDLE: Final = 30.0
 _POLL: Final = 0.2
-# A watcher who may not any more is sent away after so long, also where nothing happens.
+# Seconds after which a watcher whose permission ended is disconnected, even if no event comes.
 _ASK_EVERY: Final = 1.0
 _BATCH: Final = 500
 _CE_TYPE: Final = re.compile(rb"custsvc\.customer\.([a-z]+)\.v\d+")
-# What has more digits is no id, and more than some thousand Python would not read.
+# A number with more digits is not an id, and Python refuses to parse some thousand digits.
 _CUSTOMER_ID: Final = re.compile(rb"\d{1,19}")
 _PLACE: Final = re.compile(r"\d{1,18}(?:\.\d{1,18}){0,9999}")
 
 
 class Place:
-    """Where a watcher is: the offset of the next record of each partition."""
+    """A watcher's position: the offset of the next record of each partition."""
 
     __slots__ = ("offsets",)
 
@@ -55,7 +55,7 @@ class Place:
 
     @classmethod
     def parse(cls, text: str) -> Place | None:
-        """The place that was written so; None for anything else."""
+        """Parse a place from that form; None for anything else."""
         if not _PLACE.fullmatch(text):
             return None
         return cls(dict(enumerate(map(int, text.split(".")))))
@@ -65,7 +65,7 @@ class Place:
 
 
 class Entry(NamedTuple):
-    """An event on the topic. `number` counts those of one process."""
+    """An event on the topic. `number` counts the events in this process."""
 
     number: int
     partition: int
@@ -76,11 +76,11 @@ class Entry(NamedTuple):
 
 
 class Closed(Exception):
-    """There will be no more events here: the process stops, or the topic is another one now."""
+    """The feed has ended: the process stops, or the topic was recreated."""
 
 
 class Feed:
-    """The newest events of the updates topic. Nothing is connected while nobody watches."""
+    """The newest events of the updates topic. It is connected only while there are watchers."""
 
     def __init__(self, settings: Settings, *, ring: int = RING) -> None:
         self._settings = settings
@@ -90,7 +90,7 @@ class Feed:
         self._ring: deque[Entry] = deque()
         self._ring_bytes = 0
         self._count = 0
-        # Per partition: where the ring begins, and what comes after its end.
+        # Per partition: the first offset in the ring, and the offset after its end.
         self._low: dict[int, int] = {}
         self._next: dict[int, int] = {}
         self._watchers = 0
@@ -103,7 +103,7 @@ class Feed:
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        """Events are collected within the block. Raises TemporaryError where Kafka does not answer."""
+        """Collect events within the block. Raises TemporaryError if Kafka does not answer."""
         with self._changed:
             self._watchers += 1
             starting = self._thread is None and not self._closed
@@ -144,20 +144,20 @@ class Feed:
             return topic.marks()
 
     def end(self) -> Place:
-        """After the newest event, as far as this process knows."""
+        """The place after the newest event known to this process."""
         with self._changed:
             self._wait_until_started()
             return Place(self._next)
 
     def beginning(self) -> Place:
-        """Before everything that the topic holds."""
+        """The place before everything that the topic holds."""
         return Place({part: low for part, (low, _) in self._marks().items()})
 
     def resume(self, place: Place) -> tuple[Place, str]:
-        """The place to go on from, and why it is not the one given; empty where it is.
+        """The place to resume from, and why it is not the given one; empty if it is.
 
-        Where records after it are gone, or it is of another topic, what is lost cannot be known: the place
-        is then before everything there is.
+        If records after the given place are gone, or it belongs to another topic, the lost events are
+        unknown: then it is the beginning of the topic.
         """
         marks = self._marks()
         low = Place({part: low for part, (low, _) in marks.items()})
@@ -170,10 +170,10 @@ class Feed:
         return place, ""
 
     def after(self, place: Place, number: int, patience: float) -> list[Entry] | None:
-        """Events after `place`, waiting for the first; empty when `patience` is over.
+        """Events after `place`; waits for the first, and returns none when `patience` is over.
 
-        `number` is that of the last entry the watcher saw, 0 at first. None where the ring does not reach
-        back to the place: then `catch_up` does. Raises Closed.
+        `number` is that of the last entry the watcher saw, 0 at first. None if the ring does not reach back
+        to the place: then use `catch_up`. Raises Closed.
         """
         with self._changed:
             self._wait_until_started()
@@ -205,7 +205,7 @@ class Feed:
         return found
 
     def catch_up(self, place: Place) -> Iterator[list[Entry]]:
-        """Events after `place` up to what is the end now, read from the topic in batches.
+        """Events after `place` up to the current end, read from the topic in batches.
 
         The newest record of a partition is never compacted away, so the end is always reached.
         """
@@ -238,14 +238,14 @@ class Feed:
                 logger.warning("The event stream starts anew: %s", exc, extra={"action": "position_lost"})
                 lost = True
             except (CustsvcError, kafka.KafkaException) as exc:
-                # The next round goes on from what was reached, so watchers only wait.
+                # The next round resumes from the offsets reached, so watchers only wait.
                 logger.warning("The event stream waits: %s", exc, extra={"action": "wait"})
                 time.sleep(1.0)
 
     def _is_wanted(self) -> bool:
         with self._changed:
             if self._thread is not threading.current_thread():
-                # It was idle a moment ago, and a watcher who came then has started another one.
+                # The feed was idle a moment ago, and a watcher who came then has started another collector.
                 return False
             idle = not self._watchers and time.monotonic() - self._last_watched > _IDLE
             if idle:
@@ -276,7 +276,7 @@ class Feed:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Watchers get Closed, now and from now on."""
+        """Raise Closed in all watchers, current and future."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -307,11 +307,10 @@ Wanted = Callable[[Entry], bool]
 def frames(
     feed: Feed, place: Place, wanted: Wanted, still: Callable[[], bool], beat: float
 ) -> Iterator[bytes]:
-    """The server-sent events after `place` that are wanted; a comment every `beat` seconds of silence.
+    """The wanted events after `place` as server-sent events; a comment after `beat` seconds of silence.
 
-    Each carries the place after it as its id, and a heartbeat does where events passed that were not
-    wanted. Ends when the feed is closed, or when `still` says no, which it is asked about once a second and
-    before events are sent.
+    Each event carries the place after it as its id, as does a heartbeat after unwanted events. Ends when the
+    feed is closed, or when `still` returns false; it is called once a second and before events are sent.
     """
     number, told = 0, str(place)
     beaten = time.monotonic()

@@ -1,9 +1,9 @@
 """How far a consumer is behind, per partition, in records and in seconds: also while a server is away.
 
-It asks for the ends of its partitions beside the work, so the count goes on where the work waits for a
-database. Where Kafka does not answer, the last known ends stay, and it is known how old they are. The age
-counts from the time of the oldest record that was taken and is not dealt with; where none is in hand, from
-when there was first seen to be one.
+It asks for the ends of its partitions in another thread, so the count goes on while the work waits for a
+database. If Kafka does not answer, it keeps the last known ends and their age. The lag in seconds counts from
+the time of the oldest record taken but not finished; without such a record, from when a new record was first
+noticed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .record import Message
 
 logger = logging.getLogger(__name__)
 
-# Seconds between two questions for the ends.
+# Seconds between two requests for the ends.
 _EVERY = 2.0
 
 Where = tuple[str, int]
@@ -33,7 +33,7 @@ Ask = Callable[[str, Sequence[int]], Mapping[int, tuple[int, int]]]
 
 @dataclass(slots=True)
 class _Partition:
-    """How far one partition is dealt with, and what is in hand: the offset after it and its oldest time."""
+    """How far one partition is done, and its batches in hand: the offset after each, its oldest time."""
 
     done: int
     end: int = 0
@@ -41,14 +41,14 @@ class _Partition:
     in_hand: deque[tuple[int, float]] = field(default_factory=deque)
 
     def seen(self, now: float) -> None:
-        """Note since when it is behind."""
+        """Note since when the partition is behind."""
         if self.end <= self.done:
             self.behind_since = None
         elif self.behind_since is None:
             self.behind_since = now
 
     def since(self) -> float | None:
-        """The time of the oldest record that is not dealt with, as far as it is known."""
+        """The time of the oldest unfinished record, as far as it is known."""
         return self.in_hand[0][1] if self.in_hand else self.behind_since
 
     def lag(self, now: float) -> metrics.Behind:
@@ -59,7 +59,7 @@ class _Partition:
 
 
 class Lags:
-    """What one consumer knows of the partitions that it has."""
+    """The lags of one consumer's partitions."""
 
     def __init__(self, loop: str) -> None:
         self._loop = loop
@@ -68,20 +68,20 @@ class Lags:
         self._known = time.monotonic()
 
     def assigned(self, positions: Mapping[Where, int]) -> None:
-        """These partitions are had now, and are dealt with up to here."""
+        """Note that these partitions were assigned, and are done up to these offsets."""
         with self._lock:
             for where, offset in positions.items():
                 known = self._partitions.get(where) or _Partition(offset)
                 self._partitions[where] = _Partition(offset, max(known.end, offset), known.since())
 
     def lost(self, partitions: Iterable[Where]) -> None:
-        """These are somebody else's now."""
+        """Note that these partitions were revoked."""
         with self._lock:
             for where in partitions:
                 self._partitions.pop(where, None)
 
     def taken(self, messages: Sequence[Message], offsets: Mapping[Where, int]) -> None:
-        """A batch is in hand, which leads to these offsets."""
+        """Note that a batch was taken that ends at these offsets."""
         times: dict[Where, float] = {}
         for message in messages:
             where = (message.topic(), message.partition())
@@ -97,7 +97,7 @@ class Lags:
                         partition.in_hand.append((offset, times[where]))
 
     def dealt_with(self, offsets: Mapping[Where, int]) -> None:
-        """All before these offsets is done."""
+        """Note that everything before these offsets is done."""
         now = time.time()
         with self._lock:
             for where, offset in offsets.items():
@@ -105,13 +105,13 @@ class Lags:
                     continue
                 partition.done = max(partition.done, offset)
                 while partition.in_hand and partition.in_hand[0][0] <= offset:
-                    # What comes next is younger, but nobody has seen by how much.
+                    # The next record is younger, but its time is not known yet.
                     partition.behind_since = partition.in_hand.popleft()[1]
                 partition.seen(now)
 
     @contextmanager
     def asking(self, ask: Ask) -> Iterator[None]:
-        """Ask for the ends now and then until the end of the block. What was in hand before is forgotten."""
+        """Ask for the ends periodically within the block. Forgets batches taken before."""
         stop = threading.Event()
         with self._lock:
             for partition in self._partitions.values():
@@ -150,7 +150,7 @@ class Lags:
         self._known = time.monotonic()
 
     def behind(self) -> metrics.Lag:
-        """Each partition's lag, and for how many seconds the ends are known."""
+        """Each partition's lag, and how many seconds ago the ends were read."""
         now = time.time()
         with self._lock:
             found = {where: partition.lag(now) for where, partition in self._partitions.items()}

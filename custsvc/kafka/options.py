@@ -1,6 +1,6 @@
-"""What may be set of librdkafka by `CUSTSVC_KAFKA_OPTIONS__…`, and clients made with it.
+"""The librdkafka options that `CUSTSVC_KAFKA_OPTIONS__…` may set, and clients made with them.
 
-librdkafka itself says what is wrong with an option; here that becomes an error that names the variable.
+librdkafka itself reports a wrong option; this module turns that into an error that names the variable.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..errors import ConfigurationError
 
 Client = TypeVar("Client", AdminClient, Consumer, Producer)
 
-# What the promises rest on, or what has a setting of its own: with the only value that is allowed.
+# Options that our guarantees rely on, or that have their own setting, with the only value allowed.
 _FIXED: Final[Mapping[str, tuple[str, str]]] = {
     "bootstrap.servers": ("", "set CUSTSVC_KAFKA"),
     "metadata.broker.list": ("", "set CUSTSVC_KAFKA"),
@@ -43,7 +43,7 @@ _COMPLAINTS: Final = (KafkaException, TypeError, ValueError, AttributeError)
 
 
 def check(settings: Settings, *configs: Mapping[str, Any]) -> None:
-    """Raise ConfigurationError where an option is wrong. Connects to nothing.
+    """Raise ConfigurationError if an option is wrong. Connects to nothing.
 
     `configs` are those of the clients that will be made.
     """
@@ -68,7 +68,7 @@ def variable(option: str) -> str:
 def make(
     kind: Callable[[dict[str, Any]], Client], config: Mapping[str, Any], options: Mapping[str, str]
 ) -> Client:
-    """A client of this kind. Raises ConfigurationError that names the option of ours which it cannot take."""
+    """Make a client of this kind. Raises ConfigurationError that names the option it refuses."""
     try:
         return kind(dict(config))
     except _COMPLAINTS as exc:
@@ -76,7 +76,7 @@ def make(
 
 
 def _wrong(reason: str, options: Mapping[str, str]) -> ConfigurationError:
-    """The same complaint about one option alone tells whose it is; else they do not fit together."""
+    """The option that alone causes the same error; if none does, the options contradict each other."""
     for name, value in options.items():
         try:
             Producer({name: value, "log_level": 0})

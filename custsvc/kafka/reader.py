@@ -1,4 +1,4 @@
-"""Reading a topic from a place to a place, or on from a place: without a group, and without commits.
+"""Reads a topic between two places, or from one place on: without a consumer group or commits.
 
 with Reader(settings) as topic:
     for record in topic.read(topic.marks()):
@@ -18,19 +18,19 @@ from ..errors import PositionLost, TemporaryError
 from . import client as kafka
 from .record import Arrival, Message
 
-# A consumer has to name a group. Nobody joins this one, and nothing is committed in it.
+# A consumer has to name a group. No client joins this one or commits in it.
 _GROUP: Final = "custsvc-reader-unused"
 _AT_ONCE: Final = 1000
 _LOST: Final = (kafka.KafkaError._AUTO_OFFSET_RESET, kafka.KafkaError.OFFSET_OUT_OF_RANGE)
 
 Marks = Mapping[int, tuple[int, int]]
-"""Per partition the offsets of its first record and of the next one to come."""
+"""Per partition the offsets of its first record and of its next record."""
 
 
 class Reader:
-    """A topic, by default that of the events, for one thread at a time. Whoever opens it closes it (`with`).
+    """A topic, by default that of the events, for one thread at a time. The caller closes it (`with`).
 
-    Raises TemporaryError where Kafka does not answer, ConfigurationError where there is no such topic.
+    Raises TemporaryError if Kafka does not answer, ConfigurationError if there is no such topic.
     """
 
     def __init__(self, settings: Settings, topic: str | None = None, **options: Any) -> None:
@@ -40,7 +40,7 @@ class Reader:
         self._client = kafka.consumer(settings, _GROUP, **options)
 
     def of(self, topic: str) -> Self:
-        """Another topic by the same connections, to be closed with this one."""
+        """A reader of another topic on the same connections; it is closed with this one."""
         other = copy(self)
         other.topic = topic
         return other
@@ -66,7 +66,7 @@ class Reader:
         return kafka.watermarks(self._client, self.topic, parts, self._servers)
 
     def at(self, millis: int, marks: Marks) -> dict[int, int]:
-        """Per partition the offset of its first record from this time on; where none came since, its end."""
+        """Per partition the offset of its first record at or after this time, or its end."""
         wanted = [kafka.TopicPartition(self.topic, part, millis) for part in marks]
         try:
             found = self._client.offsets_for_times(wanted, timeout=kafka.TIMEOUT)
@@ -79,8 +79,8 @@ class Reader:
     def read(self, ranges: Marks, *, timeout: float = 10.0) -> Iterator[Message]:
         """The records of these partitions from the first offset to before the second.
 
-        It tolerates offsets without a record, as compaction leaves them. Raises TemporaryError when nothing
-        comes for `timeout` seconds though not all is read.
+        It tolerates offsets without a record, as compaction leaves them. Raises TemporaryError if no record
+        comes for `timeout` seconds before the end.
         """
         left = {part: end for part, (start, end) in ranges.items() if start < end}
         with self._assigned({part: ranges[part][0] for part in left}):
@@ -92,10 +92,10 @@ class Reader:
                     del left[part]
 
     def first_times(self, ranges: Marks, *, timeout: float = 10.0) -> dict[int, int]:
-        """Those of these partitions that hold a record from the first offset to before the second.
+        """The partitions that hold a record from the first offset to before the second.
 
-        Each with the time of the first such record, in milliseconds since 1970. Marks of transactions take
-        offsets too, so where a partition ends is not where its last record is.
+        Each with the time of the first such record, in milliseconds since 1970. Transaction markers take
+        offsets too, so a partition may end beyond its last record.
         """
         left = {part: end for part, (start, end) in ranges.items() if start < end}
         found: dict[int, int] = {}
@@ -110,11 +110,10 @@ class Reader:
         return found
 
     def follow(self, starts: Mapping[int, int], *, wait: float, at_once: int) -> Iterator[list[Arrival]]:
-        """What these partitions hold from these offsets on, in batches, for as long as somebody asks.
+        """Yield what these partitions hold from these offsets on, in batches, without end.
 
         A batch has records and ends of partitions that were reached; it is empty after `wait` seconds of
-        silence. Raises PositionLost where the topic does not hold what comes next, if `auto_offset_reset` is
-        `error`.
+        silence. Raises PositionLost if the topic lacks the next record and `auto_offset_reset` is `error`.
         """
         self._assign(starts)
         while True:
@@ -124,7 +123,7 @@ class Reader:
             yield cast("list[Arrival]", [message for message in messages if self._is_good(message)])
 
     def _is_good(self, message: kafka.Message) -> bool:
-        """Whether this is a record or an end; an error that passes is neither. Raises all other errors."""
+        """Whether this is a record or an end; False for a passing error. Raises all other errors."""
         error = message.error()
         if error is None or error.code() == kafka.END_OF_PARTITION:
             return True
@@ -149,7 +148,7 @@ class Reader:
         self._client.assign([kafka.TopicPartition(self.topic, part, start) for part, start in starts.items()])
 
     def _while_any(self, left: Mapping[int, int], timeout: float) -> Iterator[Any]:
-        """What comes while any partition is `left`. Raises TemporaryError when nothing does for too long."""
+        """Yield what arrives while a partition is `left`. Raises TemporaryError after too long a silence."""
         deadline = time.monotonic() + timeout
         while left:
             messages = self._client.consume(_AT_ONCE, 0.05)

@@ -1,4 +1,4 @@
-"""What a record on Kafka says of itself, read with care: anybody may write to a topic, and anything."""
+"""Reads a Kafka record's metadata with care: any client may write anything to a topic."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, Final, Protocol, cast
 Headers = list[tuple[str, str | bytes | None]]
 
 LOST_HEADERS: Final = "dead_headers"
-"""Stands alone for headers that cannot be read, with the reason. As all of `dead_…` it is never sent back."""
+"""The only header of a record with unreadable headers: the reason. Like all `dead_…`, never sent back."""
 
 
 class Message(Protocol):
-    """A record as the client gives it."""
+    """A record as the client returns it."""
 
     def topic(self) -> str: ...
     def partition(self) -> int: ...
@@ -20,25 +20,25 @@ class Message(Protocol):
     def key(self) -> bytes | None: ...
     def value(self) -> bytes | None: ...
     def timestamp(self) -> tuple[int, int]:
-        """The kind of its time, 0 where it has none, and the time in milliseconds since 1970."""
+        """The type of the timestamp, 0 if there is none, and the time in milliseconds since 1970."""
 
 
 class Arrival(Message, Protocol):
-    """A record, or the end of a partition that was reached: then it has an error."""
+    """A record, or a reached end of partition: then it has an error."""
 
     def error(self) -> object | None: ...
 
 
-# The client returns something and sets an error too. A call that the interpreter has made short by then would
-# not look at that error, which comes up anywhere later; a call by `operator` always does.
+# The client returns something and also sets an error. A call that the interpreter has specialised does not
+# check that error, which then surfaces anywhere later; a call through `operator` always checks it.
 _headers: Final = operator.methodcaller("headers")
 
 
 def headers_of(message: Message) -> Headers:
-    """A record's headers, each a name and its bytes; `LOST_HEADERS` alone where they cannot be read.
+    """A record's headers, each a name and its bytes; only `LOST_HEADERS` if they are unreadable.
 
-    The client makes text of the names. Where one is not UTF-8 it fails, and what it gives when it is asked
-    again ends the process; so the headers are replaced at once.
+    The client decodes the names. It fails on one that is not UTF-8, and a second call crashes the process; so
+    the headers are replaced at once.
     """
     try:
         headers: Headers = list(_headers(message) or ())
@@ -49,21 +49,21 @@ def headers_of(message: Message) -> Headers:
 
 
 def header(message: Message, name: str) -> bytes | None:
-    """The bytes of the last header of this name; None where there is none, or it has no value."""
+    """The bytes of the last header with this name; None if there is none, or it has no value."""
     value = dict(headers_of(message)).get(name)
     return value if isinstance(value, bytes) else None
 
 
 def place_of(message: Message) -> dict[str, Any]:
-    """Where a record is: its `topic`, `partition` and `offset`, for logs and for records about it."""
+    """A record's coordinates, `topic`, `partition` and `offset`, for logs and for records about it."""
     return {"topic": message.topic(), "partition": message.partition(), "offset": message.offset()}
 
 
 def sent_at(message: Message) -> float | None:
-    """When a record was sent, in seconds since 1970, by its timestamp; None where it has none.
+    """When a record was sent, as Unix time, by its timestamp; None if it has none.
 
-    Timestamps are milliseconds. Some producers write seconds, microseconds or nanoseconds: as milliseconds
-    they would lie before 1973 or after 5138.
+    Timestamps are milliseconds. Some producers write seconds, microseconds or nanoseconds: read as
+    milliseconds these lie before 1973 or after 5138.
     """
     kind, stamp = message.timestamp()
     if kind == 0 or stamp <= 0:

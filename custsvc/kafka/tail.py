@@ -1,4 +1,4 @@
-"""Watching the updates topic: every record from a place to a place, without a group and without commits."""
+"""Watches the updates topic: every record between two places, without a consumer group or commits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from . import client as kafka
 from .reader import Marks, Reader
 from .record import Message
 
-# Seconds between two looks at whether to stop, and records taken at once.
+# Seconds between two checks for a stop request, and records taken at once.
 _WAIT: Final = 0.2
 _AT_ONCE: Final = 100
 
@@ -42,7 +42,7 @@ def watch(
 ) -> Iterator[Seen]:
     """Records from `start` (`beginning`, `end` or a time) as they come.
 
-    Ends at `until`, or with `leave_at_end` at what was the end when it began.
+    Ends at `until`, or with `leave_at_end` at the end of the topic as it was at the start.
     """
     with Reader(settings) as topic:
         marks = topic.marks()

@@ -1,4 +1,4 @@
-"""The topics as they are on the cluster: what `topics` shows and `doctor` judges."""
+"""The topics as they are on the cluster, for `topics` and `doctor`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ..config import Settings
 from . import client as kafka
 
-# What is worth telling of a topic's configuration.
+# The parts of a topic's configuration to show.
 SHOWN = ("cleanup.policy", "retention.ms", "min.insync.replicas", "max.message.bytes")
 
 
@@ -42,7 +42,7 @@ def purposes(settings: Settings) -> dict[str, str]:
 
 
 def describe(settings: Settings, *, timeout: float = kafka.TIMEOUT) -> Cluster:
-    """Our topics on the cluster. Raises TemporaryError or ConfigurationError where it does not answer."""
+    """Our topics on the cluster. Raises TemporaryError or ConfigurationError if it does not answer."""
     client = kafka.admin(settings)
     metadata = kafka.metadata(client, settings.kafka_servers, timeout)
     with kafka.first_contact(client, settings.kafka_servers):

@@ -1,6 +1,6 @@
-"""Mails about customers: intake writes down what is to be sent, senders send it, the ledger is between them.
+"""Mails about customers: intake writes mails to the ledger, senders send them from there.
 
-So a slow mail server never holds up Kafka, and a retry outlives the process. A mail is never sent twice by
-itself: the moment before a server is given the text is recorded, and whoever dies after it leaves a mail
-that is `unknown`, which is held and shown.
+So a slow mail server never delays the Kafka consumer, and a retry survives the process. No mail is sent twice
+automatically: the sender records `handing_over` just before it gives the text to the server. If it dies after
+that, the mail becomes `unknown`, and is held and shown.
 """

@@ -1,4 +1,4 @@
-"""What the metrics of notify show of the ledger."""
+"""The gauges of notify: the state of the ledger."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..runtime.metrics_server import Gauges, logger, together
 
 
 def notify_gauges(store: Store) -> Gauges:
-    """The numbers of the role."""
+    """All gauges of the role."""
     counts, stuck = Recently(store.ledger.counts), Recently(store.ledger.stuck)
     return together(WaitingMails(store), lambda: notification_gauges(counts, stuck))
 
@@ -21,13 +21,13 @@ def notify_gauges(store: Store) -> Gauges:
 def notification_gauges(
     counts: Callable[[], Mapping[str, int]], stuck: Callable[[], int]
 ) -> dict[str, float]:
-    """How many notifications are in each state, and how many wait without reason."""
+    """How many notifications are in each state, and how many are blocked wrongly."""
     states: dict[str, float] = {f"custsvc_notifications{{state={s}}}": n for s, n in counts().items()}
     return {**states, "custsvc_notifications_stuck": stuck()}
 
 
 class WaitingMails:
-    """How many mails wait, and how old the oldest is; while the ledger is away, what was known last."""
+    """How many mails wait, and the age of the oldest; during an outage of the ledger, the last values."""
 
     def __init__(self, store: Store) -> None:
         self._oldest = Recently(store.ledger.oldest)

@@ -1,4 +1,4 @@
-"""Trying rules and templates out before customers see them."""
+"""Tries out rules and templates before customers see them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .rules.templates import BUILT_IN
 
 
 def previews(settings: Settings, event: str | None, op: str | None) -> list[dict[str, Any]]:
-    """What an event, or a made-up one of this kind, would send. Raises NotFound, ConfigurationError."""
+    """The mails that an event, or a sample event, would send. Raises NotFound, ConfigurationError."""
     rules = load(settings)
     found = _sample(op) if op is not None else _stored(settings, event or "")
     links = UnsubscribeLinks(b"sample", settings.public_url) if settings.public_url else None
@@ -38,7 +38,7 @@ def previews(settings: Settings, event: str | None, op: str | None) -> list[dict
 
 
 def send_sample(settings: Settings, to: str, rule_name: str) -> Outcome:
-    """Send one made-up mail of a rule to an address, past the ledger."""
+    """Send one sample mail of a rule to an address, bypassing the ledger."""
     rules = load(settings)
     rule = next((each for each in rules.rules if each.name == rule_name), None)
     if rule is None:
@@ -62,7 +62,7 @@ def send_sample(settings: Settings, to: str, rule_name: str) -> Outcome:
 
 
 def copy_defaults(folder: Path) -> Iterator[Path]:
-    """Copy the built-in rules and templates; gives what was written. Raises Conflict where one is there."""
+    """Copy the built-in rules and templates; return the paths written. Raises Conflict if one exists."""
     wanted = (".toml", ".txt", ".html")
     files = [path.relative_to(BUILT_IN) for path in sorted(BUILT_IN.rglob("*")) if path.suffix in wanted]
     for path in files:

@@ -36,7 +36,7 @@ from .sending.upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
 
-# From the wish to stop to the end of the process; who manages processes gives them ten seconds.
+# Seconds from the stop request to the end of the process; process managers usually allow ten.
 _GRACE = 8.0
 _DAY = 86400.0
 
@@ -53,9 +53,9 @@ def run_notify(
 ) -> None:
     """Take events and mail requests in and send mails until stop is asked.
 
-    Raises ConfigurationError before anything is taken in, where a rule or a template is wrong. A thread that
-    dies ends the whole, with its error. Threads that still wait for a mail server or for Kafka after the
-    grace period are left behind; what they held is taken up by others when its lease is over.
+    Raises ConfigurationError, before it reads any record, if a rule or a template is wrong. If a thread dies,
+    the process ends with its error. Threads that still wait for a mail server or for Kafka after the grace
+    period are abandoned; other processes take over their mails when the leases end.
     """
     if not settings.smtp_url:
         raise ConfigurationError("the mail server's address is not set", fix="set CUSTSVC_SMTP_URL")
@@ -96,7 +96,7 @@ def run_notify(
 
 
 def policy_of(settings: Settings) -> Policy:
-    """How senders go about it, as it is set."""
+    """The senders' policy from the settings."""
     return Policy(
         settings.notify_tries,
         settings.notify_retry_base,
@@ -107,7 +107,7 @@ def policy_of(settings: Settings) -> Policy:
 
 
 def unsubscribe_links(settings: Settings, store: Store) -> UnsubscribeLinks | None:
-    """The maker of links, where there is an address that customers reach."""
+    """The maker of unsubscribe links, or None without a public address."""
     return UnsubscribeLinks(store.secret(), settings.public_url) if settings.public_url else None
 
 
@@ -119,13 +119,13 @@ def open_channel(config: ChannelConfig) -> Channel:
 
 
 def _upkeep(settings: Settings, store: Store, policy: Policy, stop: Stop) -> Upkeep:
-    # A row is what keeps an event from being mailed again, so it must outlive the events that are mailed.
+    # Its row prevents an event from being mailed again, so rows must be kept longer than events are mailed.
     keep = max(settings.notify_keep_days * _DAY, 2 * settings.notify_max_age)
     return Upkeep(store.ledger, stop, keep=keep, resend=policy.resend_unknown, every=policy.expire_every)
 
 
 class _Senders:
-    """The senders of a process, and what they share."""
+    """The senders of a process, and their shared objects."""
 
     def __init__(
         self,
@@ -178,7 +178,7 @@ class _Senders:
         return self._links.url(notification.customer_id)
 
     def _bounced(self, address: str, reason: str) -> None:
-        """Suppress an address that does not exist for a while: servers distrust senders that go on."""
+        """Suppress a nonexistent address for a while: servers distrust senders that keep using it."""
         seconds = self._settings.notify_bounce_days * _DAY
         try:
             self._recipients.suppress(address_key(address), "bounce", detail=reason, seconds=seconds)
@@ -195,7 +195,7 @@ def _run_threads(work: list[tuple[str, Callable[[], None]]], stop: Stop, bell: t
         except BaseException as exc:  # noqa: BLE001 - raised again in the main thread
             errors.append(exc)
         finally:
-            # Whatever ends one of them ends all.
+            # If one of the threads ends, all end.
             stop.ask()
 
     threads = [threading.Thread(target=guarded, args=(run,), name=name, daemon=True) for name, run in work]

@@ -1,4 +1,4 @@
-"""Opens a database by its word, `postgres` or `mongo`; nobody else asks which one it is."""
+"""Opens a database by its name, `postgres` or `mongo`; no other code asks which one it is."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _COPY_NAME = re.compile(r"[a-z][a-z0-9_]{0,29}")
 def open_store(settings: Settings, backend: Backend | None = None, copy: str | None = None) -> Store:
     """The database of these settings, not connected yet; `backend` overrides theirs. The caller closes it.
 
-    A `copy` with a name of its own has a place of its own on that server: in PostgreSQL a schema, in MongoDB
-    a database. One that is called as its backend is the database itself.
+    A `copy` with its own name has its own place on that server: in PostgreSQL a schema, in MongoDB a
+    database. A copy with its backend's name is the database itself.
     """
-    # Each driver takes 50 to 250 ms to import, and a role mostly needs one of them.
+    # Each driver takes 50 to 250 ms to import, and a role usually needs only one.
     backend = backend or settings.backend
     url = settings.url(backend)
     name = copy if copy != backend else None

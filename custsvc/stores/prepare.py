@@ -1,6 +1,6 @@
-"""What a role does with its database before it works: the schema is brought up to date, which may take long.
+"""Prepares a role's database before its work: migrates the schema, which may take long.
 
-It happens in a thread of its own, so that signals are heard and probes are answered meanwhile.
+This runs in its own thread, so that the process handles signals and answers probes meanwhile.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from ..ports.store import Store
 from ..ports.waiting import Waiting
 from ..runtime.loop import Stop
 
-# From the wish to stop to giving up on a server that still works at something: it finishes that alone.
+# Seconds after a stop request until we stop waiting for a busy server: it finishes its work alone.
 _GRACE: Final = 5.0
 
 
 class Preparing:
-    """A piece of work on a database that is done before anything else, and where it is with it.
+    """Work on a database that comes before anything else, and its progress.
 
-    `work` gets what to wait with. Calling this is a check of readiness: it raises until the work is done.
+    `work` gets a `Waiting`. Calling this object is a readiness check: it raises until the work is done.
     """
 
     def __init__(self, store: Store, work: Callable[[Waiting], object], stop: Stop) -> None:
@@ -39,7 +39,7 @@ class Preparing:
         return self
 
     def run(self) -> bool:
-        """Do it, while signals are heard; False where stop was asked. Raises what went wrong."""
+        """Do the work while signals are handled; False if stop was asked. Raises the work's error."""
         self.start()
         while self._thread.is_alive() and not self._stop.asked():
             self.join(0.2)
@@ -48,17 +48,17 @@ class Preparing:
         return self.is_done()
 
     def join(self, seconds: float) -> None:
-        """Wait, at most so long, until it is over."""
+        """Wait for the end of the work, for at most these seconds."""
         self._thread.join(seconds)
 
     def is_done(self) -> bool:
-        """Whether all is done. Raises what went wrong; to have been stopped is nothing wrong."""
+        """Whether the work is done. Raises its error, except Stopped."""
         if self._error is not None and not (isinstance(self._error, Stopped) and self._stop.asked()):
             raise self._error
         return self._done
 
     def __call__(self) -> None:
-        """Raises TemporaryError, with the reason, while it is not done."""
+        """Raise TemporaryError, with the reason, until the work is done."""
         if not self._done:
             raise TemporaryError(self.reason, dependency=self._store.name)
 

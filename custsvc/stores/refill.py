@@ -1,7 +1,7 @@
-"""Makes the terms and name keys of customers anew that an earlier version made, beside the role's own work.
+"""Makes again the terms and name keys of customers that an earlier version made, beside the role's own work.
 
-Once would do, were there no processes of an earlier release that still write while roles are replaced one by
-one. So it looks again, more and more seldom.
+Processes of an earlier release may still write while roles are replaced one by one, so it looks repeatedly,
+at growing intervals.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LONGEST_GAP: Final = 3600.0
 
 
 def refill_beside(store: Store, stop: Stop) -> threading.Thread:
-    """Refill in a thread of its own until stop is asked. It ends with the process, at any point."""
+    """Refill in another thread until stop is asked. The end of the process may interrupt it at any point."""
     thread = threading.Thread(target=_refill, args=(store, stop), name="refill", daemon=True)
     thread.start()
     return thread
@@ -41,7 +41,7 @@ def _refill(store: Store, stop: Stop) -> None:
         except TemporaryError as exc:
             logger.info("Refilling waits: %s", exc, extra={"action": "refill_waits"})
         except ConfigurationError as exc:
-            # Whoever only reads a copy may not write to it; who replicates it refills it.
+            # A role that only reads a copy may not write to it; replicate refills it.
             logger.info("Not refilling: %s", exc, extra={"action": "not_refilling"})
             return
         stop.wait(gap)

@@ -1,4 +1,4 @@
-"""How a role starts: it opens its database, answers probes, and brings the schema up to date."""
+"""How a role starts: it opens its database, answers probes, and migrates the schema."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def running(
     lists: bool = True,
     gauges: Callable[[Store], Gauges] = lambda _: dict,
 ) -> Iterator[Store | None]:
-    """The role's database, ready to work on; None if stop was asked before the schema was up to date.
+    """The role's database, ready for work; None if stop was asked before the schema was up to date.
 
     `backend`, `copy`: as for `open_store`. `lists`: as for `Store.migrate`.
     """

@@ -1,1 +1,1 @@
-"""How a notification leaves: mail over SMTP, chat, webhooks, and what their answers mean."""
+"""Channels for notifications: mail over SMTP, chat, webhooks; and the meaning of their answers."""

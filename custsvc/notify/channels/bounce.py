@@ -1,4 +1,4 @@
-"""Bounces: what a mail server writes back about a mail that it took and could not deliver (RFC 3464)."""
+"""Bounces: a mail server's report about a mail that it accepted but could not deliver (RFC 3464)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _REASON_MAX = 300
 
 @dataclass(frozen=True, slots=True)
 class Bounce:
-    """A recipient that a report is about; `is_final`: no later try will reach them."""
+    """A recipient in a report; `is_final`: no later try will reach them."""
 
     address: str
     reason: str
@@ -25,7 +25,7 @@ class Bounce:
 
 
 def read(report: bytes) -> list[Bounce]:
-    """The recipients of a delivery report; an empty list where the mail is none."""
+    """The recipients of a delivery report; an empty list if the mail is not a report."""
     message = email.message_from_bytes(report, policy=email.policy.compat32)
     return [
         bounce
@@ -37,7 +37,7 @@ def read(report: bytes) -> list[Bounce]:
 
 
 def _own_parts(message: Message) -> Iterator[Message]:
-    """The parts of a mail, but not those of the mail that it sends back, which may be a report too."""
+    """The parts of a mail, without those of the returned mail, which may be a report too."""
     yield message
     if message.get_content_maintype() == "multipart" and message.is_multipart():
         for part in message.get_payload():
@@ -60,7 +60,7 @@ def _bounce(fields: Message) -> Bounce | None:
         return None
     status = str(fields.get("Status", "")).strip()
     kind, _, diagnostic = str(fields.get("Diagnostic-Code", "")).partition(";")
-    # Only the words of a mail server are a reply whose beginning can be read.
+    # Only the diagnostic text of a mail server (smtp) is a reply that begins with a status code.
     reply = diagnostic.strip() if kind.strip().lower() == "smtp" else ""
     return Bounce(
         address, words(diagnostic or status, _REASON_MAX), refusal.reported_gone(status, _unfolded(reply))

@@ -1,4 +1,4 @@
-"""What every way to reach a recipient offers to the senders."""
+"""The interface of every channel to the senders."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ Result = Literal["sent", "deferred", "failed", "unknown", "down", "not-ours"]
 
 
 class BadMail(ValueError):
-    """The notification can never be sent as it is."""
+    """The notification, as it is, can never be sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an attempt ended: the result, the server's code where it gave one, its words or ours."""
+    """The result of an attempt, with the server's code if it gave one, and a text from the server or us."""
 
     result: Result
     code: int | None = None
     text: str = ""
-    # The server says that there is no such recipient, so that no other mail would reach them either.
+    # The server says that the recipient does not exist, so no other mail would reach them either.
     bad_address: bool = False
-    # Seconds that the other side asks to be left alone.
+    # The server asks for this many seconds without further tries.
     retry_after: float = 0.0
 
     def __post_init__(self) -> None:
-        # The one door by which the words of servers, receivers and libraries come in.
+        # All texts of servers, receivers and libraries enter the ledger and the log here, so clean them here.
         object.__setattr__(self, "text", words(self.text))
 
 
@@ -38,17 +38,17 @@ class Channel(Protocol):
     """One connection to a mail server, a webhook's receiver, a chat … Not for several threads at once."""
 
     def prepare(self, notification: Notification, now: dt.datetime) -> Any:
-        """What `send` takes. Raises BadMail for what can never be sent."""
+        """Make the argument of `send`. Raises BadMail for a notification that can never be sent."""
 
     def send(self, prepared: Any, hand_over: Callable[[], bool]) -> Outcome:
-        """Try to send. `hand_over` is called when nothing but the text is left to give; False ends the try.
+        """Try to send. Calls `hand_over` just before it gives the text to the server; False ends the try.
 
-        `down` means that the other side cannot be used now, whatever is sent; nothing was sent then. What
-        `hand_over` raises goes through, and nothing was sent either.
+        `down` means that the server cannot be used now, for any mail; nothing was sent then. An exception
+        from `hand_over` propagates; nothing was sent then either.
         """
 
     def close(self) -> None:
-        """Leave without a word."""
+        """Drop the connection without a protocol goodbye."""
 
     def quit(self) -> None:
-        """Take leave of the other side, if it answers at once."""
+        """Close the connection politely, if the server answers at once."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class AppriseChannel:
-    """The port `Channel` on what an Apprise URL names. Apprise tells whether it went well, not why not."""
+    """The port `Channel` on an Apprise URL. Apprise reports whether sending succeeded, not why it failed."""
 
     def __init__(self, name: str, url: str) -> None:
         self._apprise = _apprise(name, url)
@@ -33,7 +33,7 @@ class AppriseChannel:
         return Outcome("deferred", None, "Apprise could not deliver it")
 
     def close(self) -> None:
-        """Apprise keeps nothing open."""
+        """Do nothing: Apprise keeps no connection open."""
 
     def quit(self) -> None:
         self.close()
@@ -43,7 +43,7 @@ def _apprise(name: str, url: str) -> Apprise:
     with needs("channels"):
         from apprise import Apprise
 
-    # Apprise logs the URL with what is secret in it, so its errors are told in our words.
+    # Apprise logs the URL with its secrets, so report its errors in our words.
     found = Apprise()
     if not found.add(url):
         raise ConfigurationError(

@@ -1,8 +1,8 @@
-"""The line to one SMTP server: smtplib's client with answers that end, and in step with what was asked.
+"""The connection to one SMTP server: smtplib's client with bounded answers, each matched to its command.
 
-smtplib waits for each piece of an answer as long as for the whole, and reads on as long as lines come: a
-server that sends a byte now and then, or lines without end, would hold a sender for ever. And it takes what
-is there for the answer to the next command, whoever asked for it.
+smtplib applies its timeout to each piece of an answer, and reads on as long as lines come: a server that
+sends a byte now and then, or endless lines, would block a sender for ever. And it takes unrequested lines for
+the answer to the next command.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import ssl
 import time
 from typing import Any, Final
 
-# The longest answer, all its lines together. Nobody has more to say, and nobody reads more.
+# Most bytes of an answer, all its lines together.
 _ANSWER_MAX: Final = 65536
 
 
 class _Answers:
-    """Reads lines from a socket, as smtplib's `file`. Each answer has one deadline and a longest length."""
+    """Reads lines from a socket, as smtplib's `file`. Each answer has one deadline and a maximum length."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -28,7 +28,7 @@ class _Answers:
         self._left = 0
 
     def begin(self) -> None:
-        """An answer is waited for, as long as the socket's timeout says."""
+        """Start to wait for an answer, for at most the socket's timeout."""
         self._patience = self._sock.gettimeout() or 0.0
         self._until = time.monotonic() + self._patience
         self._left = _ANSWER_MAX
@@ -60,7 +60,7 @@ class _Answers:
             raise TimeoutError(f"no answer within {self._patience:g} s") from exc
 
     def unasked(self) -> bytes:
-        """What the server said without being asked. Raises OSError where it closed the connection."""
+        """The server's unrequested lines. Raises OSError if it closed the connection."""
         before = self._sock.gettimeout()
         try:
             self._sock.settimeout(0.0)
@@ -78,7 +78,7 @@ class _Answers:
 
 
 class Unasked(smtplib.SMTPServerDisconnected):
-    """The server said what nobody asked for."""
+    """The server sent an unrequested line."""
 
     def __init__(self, said: bytes) -> None:
         super().__init__(f"the server said what nobody asked for: {said[:200].decode('utf-8', 'replace')}")
@@ -86,12 +86,12 @@ class Unasked(smtplib.SMTPServerDisconnected):
 
     @property
     def code(self) -> int:
-        """The code that it begins with, or 0."""
+        """The code at the beginning of the line, or 0."""
         return int(self.said[:3]) if re.match(rb"[1-9][0-9]{2}[ -]", self.said) else 0
 
 
 class Line(smtplib.SMTP):
-    """A connection in clear text, or one that STARTTLS makes safe. Made, it has read the greeting."""
+    """A connection in clear text, or one secured by STARTTLS. The constructor reads the greeting."""
 
     def __init__(
         self, host: str, port: int, name: str, *, timeout: float, greeting: float, **options: Any
@@ -99,7 +99,7 @@ class Line(smtplib.SMTP):
         self._greeting: float | None = greeting
         super().__init__(host, port, local_hostname=name, timeout=timeout, **options)
         if self.sock is not None:
-            # The end of a text goes out by itself, and must not wait for what came before to be confirmed.
+            # The end of a text is a packet of its own, and must not wait for the ACK of the previous one.
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def getreply(self) -> tuple[int, bytes]:
@@ -120,14 +120,14 @@ class Line(smtplib.SMTP):
     def docmd(self, cmd: str, args: str = "") -> tuple[int, bytes]:
         answer = super().docmd(cmd, args)
         if cmd.upper() == "STARTTLS":
-            # What came with the answer came in clear text: somebody on the way may have written it.
+            # Data after this answer came in clear text: an attacker may have injected it.
             self.in_step()
         return answer
 
     def in_step(self) -> None:
-        """Raise Unasked where the server said what nobody asked for, as that it leaves.
+        """Raise Unasked if the server sent an unrequested line, such as a 421.
 
-        It would be taken for the answer to the next command, and the next one's for that of the one after.
+        It would be taken for the answer to the next command, and so on for all later ones.
         """
         if not isinstance(self.file, _Answers):
             return

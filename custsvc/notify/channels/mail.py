@@ -1,4 +1,4 @@
-"""Mail as a channel: a notification becomes bytes, the bytes go to one server."""
+"""Mail as a channel: composes a notification and sends it to one server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class MailChannel:
         sender: MailAddress,
         unsubscribe: Callable[[Notification], str | None] = lambda _: None,
     ) -> None:
-        """`unsubscribe` gives the address of one click for a mail that need not be wanted."""
+        """`unsubscribe` returns the unsubscribe link of a mail, for mails that can be unsubscribed from."""
         self._transport = transport
         self._sender = sender
         self._unsubscribe = unsubscribe

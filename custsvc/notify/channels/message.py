@@ -1,4 +1,4 @@
-"""From a notification to the bytes of a mail. A value can end up in the text, never in another header."""
+"""Turns a notification into the bytes of a mail. A value cannot add or change a header."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Mail:
 
 
 def sender_address(mail_from: str) -> MailAddress:
-    """The address mails come from. Raises ConfigurationError where it is not one."""
+    """The sender address of mails. Raises ConfigurationError if it is not an address."""
     try:
         return one_address(mail_from)
     except BadAddress as exc:
@@ -52,9 +52,9 @@ def message_id(notification_id: str, sender: MailAddress) -> str:
 def compose(
     notification: Notification, sender: MailAddress, now: dt.datetime, unsubscribe: str | None = None
 ) -> Mail:
-    """The mail of a notification, with the address of one click to unsubscribe where there is one.
+    """The mail of a notification, with the link for one-click unsubscribe if there is one.
 
-    Raises BadMail for an address or a subject that cannot be used.
+    Raises BadMail for an invalid address or subject.
     """
     try:
         recipient = one_address(notification.recipient)
@@ -68,12 +68,12 @@ def compose(
         ("To", _shown(recipient)),
         ("Date", format_datetime(now)),
         ("Message-ID", message_id(notification.id, sender)),
-        # RFC 3834: no out-of-office reply, and no loop of replies, may answer this.
+        # RFC 3834: no automatic reply may answer this mail.
         ("Auto-Submitted", "auto-generated"),
     ]
     if unsubscribe is not None:
         # RFC 2369, and RFC 8058: a mail program may post to it without asking. Never folded: not every mail
-        # program mends a link that is broken in two.
+        # program joins a folded link again.
         headers.append(("List-Unsubscribe", f"<{unsubscribe}>"))
         headers.append(("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"))
     utf8 = sender.needs_utf8 or recipient.needs_utf8
@@ -85,11 +85,11 @@ def compose(
     return Mail(sender, recipient, data)
 
 
-# Written here and not by `email`, which takes five times as long for the same bytes.
+# Written by hand: `email` takes five times as long for the same bytes.
 
 
 def _shown(address: MailAddress) -> str:
-    """An address in a header. In quotes, what looks like an encoded word is none (RFC 2047, 5)."""
+    """An address in a header. Text in quotes is never read as an encoded word (RFC 2047, 5)."""
     return f'"{address.local}"@{address.domain}' if "=?" in address.local else address.spec
 
 
@@ -100,8 +100,8 @@ def _header(name: str, value: str) -> str:
 
 
 def _subject(subject: str) -> bytes:
-    """The only header that may be folded: words beyond ASCII are encoded (RFC 2047), some to a line."""
-    # What looks like an encoded word is encoded as well, or mail programs would show what it stands for.
+    """The only header that may be folded: non-ASCII words are encoded (RFC 2047), a few per line."""
+    # Encode text that looks like an encoded word as well, or mail programs would decode it.
     plain = subject.isascii() and "=?" not in subject
     lines = [subject] if plain else Header(subject, "utf-8").encode(linesep="\n").split("\n ")
     if not all(map(is_one_line, lines)):
@@ -110,7 +110,7 @@ def _subject(subject: str) -> bytes:
 
 
 def _body(notification: Notification) -> bytes:
-    """What describes the text, and the text; and the HTML, where there is one, as an alternative to it."""
+    """The content headers and the text; with the HTML, if there is one, as an alternative part."""
     text = _part(notification.text, "plain")
     if notification.html is None:
         return text

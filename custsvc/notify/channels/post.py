@@ -1,7 +1,7 @@
 """One HTTP receiver: calls over a kept connection, each with a deadline, each answer read to its end.
 
-The client is urllib3, without proxies from the environment, redirects and retries. What it lacks is one
-deadline for a call as a whole: a receiver that sends a byte now and then would hold it for ever.
+The client is urllib3, without proxies from the environment, redirects and retries. It lacks a deadline for a
+whole call: a receiver that sends a byte now and then would block it for ever.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ...runtime.extras import needs
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, HTTPConnectionPool
 
-# What is read of an answer; a longer one costs the connection.
+# Bytes read of an answer; after a longer one the connection is closed.
 _ANSWER_MAX: Final = 65536
 # Statuses that have no body, whatever their headers say (RFC 9112, 6.3).
 _BODILESS: Final = (204, 304)
@@ -39,7 +39,7 @@ class NoAnswer(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a receiver said: status, words, and for how many seconds it wants to be left alone."""
+    """A receiver's answer: status, text, and how many seconds it asks us to wait."""
 
     status: int
     text: str
@@ -47,7 +47,7 @@ class Answer:
 
 
 class Receiver:
-    """A URL that is called. Not for several threads at once."""
+    """A URL to call. Not thread-safe."""
 
     def __init__(self, url: str, timeout: float) -> None:
         parts = urlsplit(url)
@@ -61,13 +61,13 @@ class Receiver:
         self._is_late = False
 
     def post(self, body: bytes, headers: dict[str, str]) -> Answer:
-        """Call it. Raises NoAnswer."""
+        """Send a POST request. Raises NoAnswer."""
         try:
             return self._call(body, headers)
         except Exception as exc:
             if self._is_new or self._is_late or not _was_closed(exc):
                 raise self._no_answer(exc) from exc
-        # Receivers close idle connections as they like; that says nothing about a new one.
+        # Receivers close idle connections at any time; a new connection may still work.
         try:
             return self._call(body, headers)
         except Exception as exc:
@@ -76,7 +76,7 @@ class Receiver:
     def close(self) -> None:
         """Close the connection. The next call makes another one."""
         self._pool.close()
-        # One that is closed takes no call any more.
+        # A closed pool accepts no further calls.
         self._pool = self._new_pool()
 
     def _no_answer(self, exc: Exception) -> NoAnswer:
@@ -96,7 +96,7 @@ class Receiver:
                 preload_content=False,
                 decode_content=False,
             )
-            # The status is there, and with it the outcome: no trouble with the rest changes it.
+            # The status decides the outcome: an error while reading the rest does not change it.
             text = _rest(response)
         return Answer(response.status, text, _seconds(response.headers.get("retry-after")))
 
@@ -115,7 +115,7 @@ class Receiver:
             self._unwatch()
 
     def _watch(self, sock: socket.socket, *, is_new: bool) -> None:
-        """Keep a way to cut this connection, also while TLS is being agreed on."""
+        """Keep a way to cut this connection, even during the TLS handshake."""
         self._unwatch()
         self._is_new = self._is_new or is_new
         self._watched = socket.socket(fileno=os.dup(sock.fileno()))
@@ -137,8 +137,8 @@ class Receiver:
 def _pool(
     scheme: str, host: str, port: int | None, timeout: float, watch: Callable[..., None]
 ) -> HTTPConnectionPool:
-    """One kept connection, which is shown to `watch` before each use."""
-    # Only those who call webhooks have it, and pay for it.
+    """A pool of one kept connection, which is passed to `watch` before each use."""
+    # Imported here: only installations with webhooks need it, and pay for it.
     with needs("channels"):
         import urllib3
 
@@ -163,7 +163,7 @@ def _pool(
 
 
 def _was_closed(exc: BaseException | None) -> bool:
-    """Whether a connection was closed by the other side, and not just silent or wrong."""
+    """Whether the receiver closed the connection, and was not just silent or wrong."""
     while exc is not None:
         if isinstance(exc, ConnectionError):
             return True
@@ -172,7 +172,7 @@ def _was_closed(exc: BaseException | None) -> bool:
 
 
 def _rest(response: BaseHTTPResponse) -> str:
-    """The words of an answer. Afterwards the connection is at its end, or closed."""
+    """The text of an answer. Afterwards the answer is read to its end, or the connection is closed."""
     headers = response.headers
     try:
         if response.status < 200 or response.status in _BODILESS:
@@ -191,7 +191,7 @@ def _rest(response: BaseHTTPResponse) -> str:
 
 
 def _seconds(retry_after: str | None) -> float:
-    """What Retry-After asks for: seconds, or a date; 0 where it is none of both."""
+    """The seconds that Retry-After asks for, as a number or a date; 0 if it is neither."""
     text = (retry_after or "").strip()
     if re.fullmatch(r"[0-9]{1,9}", text):
         return float(text)

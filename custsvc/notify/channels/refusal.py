@@ -1,8 +1,8 @@
-"""Whether a refusal says that the recipient does not exist: only then may it silence an address for weeks.
+"""Whether a refusal says that the recipient does not exist: only then may it suppress an address for weeks.
 
-Servers refuse for the sender, for policy, for a blocked client, for a full mailbox, all with 550. Only an
-enhanced status code (RFC 3463) tells them apart, and only at the beginning of the reply's text (RFC 2034):
-further on stand addresses of networks, numbers of rules and quotations.
+Servers use 550 to refuse a sender, a blocked client or a full mailbox, and for reasons of policy. Only an
+enhanced status code (RFC 3463) distinguishes these, and only at the beginning of the reply's text (RFC 2034):
+after it there may be network addresses, rule numbers and quotations that look alike.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 # No such mailbox, no such system, bad syntax, moved away, a domain without mail; and a disabled mailbox.
 GONE: Final = frozenset({"5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1"})
-# What a refusal of the sender may be about all the same: this mail's size or its need of UTF-8.
+# Codes with which a refusal of the sender is about this mail after all: its size or its need of UTF-8.
 ABOUT_THE_MAIL: Final = frozenset({"5.2.3", "5.3.4", "5.6.7"})
 
 _HEAD: Final = re.compile(r"[245]\.\d{1,3}\.\d{1,3}(?=$|[\s:;,<(]|\.(?:\s|$))", re.ASCII)
@@ -20,7 +20,7 @@ _REPLY: Final = re.compile(r"(\d{3})[ -]\s*(.*)", re.ASCII | re.DOTALL)
 
 
 def status(text: str) -> str | None:
-    """The enhanced status code at the beginning of a reply's text, where there is one."""
+    """The enhanced status code at the beginning of a reply's text, if any."""
     found = _HEAD.match(text.strip())
     return found[0] if found else None
 
@@ -28,7 +28,7 @@ def status(text: str) -> str | None:
 def is_gone(code: int | None, text: str) -> bool:
     """Whether an answer about a recipient says that no mail will ever reach them.
 
-    `text` has a line for each line of the reply; each that has a status must have the same.
+    `text` has a line for each line of the reply; all status codes in it must be equal.
     """
     if code is None or not 500 <= code < 600:
         return False
@@ -38,9 +38,9 @@ def is_gone(code: int | None, text: str) -> bool:
 
 
 def reported_gone(status_field: str, diagnostic: str) -> bool:
-    """The same of one recipient's part of a delivery report (RFC 3464).
+    """The same for one recipient's part of a delivery report (RFC 3464).
 
-    The status says it. Where that is the undefined 5.0.0, as Exim writes, the reply that is quoted does.
+    Its status decides. If that is the undefined 5.0.0, as Exim writes, the quoted reply decides.
     """
     told = status(status_field)
     if told not in (None, "5.0.0"):

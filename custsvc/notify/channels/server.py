@@ -1,4 +1,4 @@
-"""Where mails are handed over, as CUSTSVC_SMTP_URL says it, and how long each step may take."""
+"""The SMTP server of CUSTSVC_SMTP_URL, and how long each step may take."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where mails are handed over, and how."""
+    """The SMTP server, and how to connect to it."""
 
     scheme: str
     host: str
@@ -40,7 +40,7 @@ class Server:
         except BadAddress as exc:
             raise ConfigurationError(f"the mail server's name is wrong: {exc}", fix=_FIX) from exc
         if port == 0 or parts.path.strip("/") or parts.query or parts.fragment:
-            # A `#`, `?` or `/` in a password ends the address there.
+            # An unencoded `#`, `?` or `/` in a password ends the host part of the URL there.
             raise ConfigurationError(
                 "the mail server's address holds more than user, password, host and port",
                 fix="write / ? # @ : % in its password as %2F %3F %23 %40 %3A %25",
@@ -56,7 +56,7 @@ class Server:
 
 
 def _login(parts: SplitResult) -> tuple[str, str]:
-    """User and password as the server is told them. Raises ConfigurationError for what it cannot be told."""
+    """The decoded user and password. Raises ConfigurationError if they cannot be sent to the server."""
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     for what, text in (("user", user), ("password", password)):
         if not text.isascii() or not text.isprintable():
@@ -72,10 +72,10 @@ def _login(parts: SplitResult) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds to wait for each step, as RFC 5321 (4.5.3.2) has them; an answer must be whole by then."""
+    """Seconds for each step, from RFC 5321 (4.5.3.2); an answer must be complete by then."""
 
     connect: float = 30.0
-    # MAIL, and what the RFC names no time for: EHLO, STARTTLS, AUTH, RSET, NOOP.
+    # MAIL, and the commands without a time in the RFC: EHLO, STARTTLS, AUTH, RSET, NOOP.
     command: float = 300.0
     # The answer to the whole mail.
     data: float = 600.0
@@ -83,12 +83,12 @@ class Timeouts:
     recipient: float = 300.0
     # The answer to DATA, before the text.
     begin: float = 120.0
-    # Each piece of the text that the server is slow to take.
+    # Each piece of the text that the server is slow to accept.
     block: float = 180.0
 
     @classmethod
     def of(cls, settings: Settings) -> Timeouts:
-        """As they are set."""
+        """The timeouts from the settings."""
         return cls(
             connect=settings.smtp_connect_timeout,
             command=settings.smtp_mail_timeout,

@@ -1,8 +1,8 @@
-"""One SMTP server: a connection that is kept, one recipient per transaction, and each answer weighed.
+"""One SMTP server: a kept connection, one recipient per transaction, and the meaning of each answer.
 
-TLS is asked for unless the address says `smtp+plain`; a server that does not offer it gets no mail. A failure
-before the text was given to the server (`down`) leaves the mail as it was; one after that, without an answer,
-leaves it unknown (RFC 1047), and never is it sent again on a guess.
+TLS is required unless the URL says `smtp+plain`; a server that does not offer it gets no mail. A failure
+before the text was given to the server (`down`) leaves the mail as it was; a failure after that, without an
+answer, leaves it `unknown` (RFC 1047), and it is never sent again on a guess.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from .server import Server, Timeouts
 
 logger = logging.getLogger(__name__)
 
-# A kept connection is renewed after this many mails, and asked whether it still lives after so many seconds.
+# A kept connection is renewed after this many mails, and checked with NOOP after this many idle seconds.
 _MAILS_PER_CONNECTION = 100
 _IDLE = 5.0
-# ValueError: of a name that cannot be looked up, or of a challenge that is no base64.
+# ValueError: a host name that cannot be encoded, or a challenge that is not base64.
 _BROKEN: Final = (OSError, smtplib.SMTPException, ValueError)
 
 
 class _Down(Exception):
-    """The server cannot be used now, whatever the mail."""
+    """The server cannot be used now, for any mail."""
 
     def __init__(self, text: str, code: int | None = None) -> None:
         super().__init__(text)
@@ -44,7 +44,7 @@ class _Down(Exception):
 
 
 class SmtpTransport:
-    """Hands mails to one server. Not for several threads at once."""
+    """Hands mails to one server. Not thread-safe."""
 
     def __init__(self, server: Server, timeouts: Timeouts | None = None) -> None:
         self._server = server
@@ -54,9 +54,9 @@ class SmtpTransport:
         self._used_at = 0.0
 
     def send(self, mail: Mail, hand_over: Callable[[], bool]) -> Outcome:
-        """Try to send. `hand_over` is called just before the text is given; False from it ends the try.
+        """Try to send. Calls `hand_over` just before it gives the text to the server; False ends the try.
 
-        What it raises goes through, and nothing was sent then.
+        An exception from `hand_over` propagates, and nothing was sent then.
         """
         try:
             refused = self._offer(mail)
@@ -74,7 +74,7 @@ class SmtpTransport:
         return self._give(mail) if mine else Outcome("not-ours")
 
     def check(self) -> str | None:
-        """Connect, with TLS and login as for a mail, and leave; what is wrong, or None."""
+        """Connect, with TLS and login as for a mail, and quit; return the problem, or None."""
         try:
             self._connected()
         except (_Down, *_BROKEN) as exc:
@@ -84,13 +84,13 @@ class SmtpTransport:
         return None
 
     def close(self) -> None:
-        """Leave without a word; a transaction that is open is none then."""
+        """Drop the connection without QUIT; an open transaction is abandoned."""
         if self._smtp is not None:
             self._smtp.close()
             self._smtp = None
 
     def quit(self) -> None:
-        """Take leave of the server, if it answers at once."""
+        """Send QUIT, and wait for the answer only briefly."""
         if self._smtp is not None:
             with suppress(*_BROKEN):
                 self._ask(self._smtp, 1.0, "QUIT")
@@ -105,29 +105,29 @@ class SmtpTransport:
         _patience(smtp, seconds)
         return smtp.docmd(command, args)
 
-    # -- up to the hand-over: nothing is sent yet, so any failure may simply be tried again -----------------
+    # -- before the hand-over: nothing is sent yet, so it is safe to try again after any failure -------------
 
     def _offer(self, mail: Mail) -> Outcome | None:
-        """MAIL and RCPT; an Outcome where the server refuses this mail, None where it waits for the text."""
+        """Send MAIL and RCPT; return an Outcome if the server refuses this mail, None if it accepts them."""
         kept = self._smtp is not None
         try:
             return self._envelope(self._connected(), mail)
         except (OSError, smtplib.SMTPServerDisconnected):
-            # Servers close idle connections as they like; that says nothing about a new one.
+            # Servers close idle connections at any time; a new connection may still work.
             if not kept:
                 raise
             self.close()
             return self._envelope(self._connected(), mail)
 
     def _envelope(self, smtp: Line, mail: Mail) -> Outcome | None:
-        # Not smtplib's own commands: those parse the addresses anew, which are checked already.
+        # Not smtplib's own commands: those parse the addresses again, which are checked already.
         smtp.command_encoding = "utf-8" if mail.needs_utf8 else "ascii"
         if cannot := _cannot_take(smtp, mail):
             return Outcome("failed", None, cannot)
         from_ = f"FROM:<{mail.sender.spec}>{_options(smtp, mail)}"
         code, reply = self._ask(smtp, self._timeouts.command, "MAIL", from_)
         if 500 <= code < 600 and not _is_about_the_mail(code, reply):
-            # It refuses us or our sender address, so it would refuse every mail: none of them is at fault.
+            # It refuses us or our sender address, so it would refuse every mail: this mail is not the cause.
             raise _Down(f"{self._server.address} refuses the sender: {code} {words(reply)}", code)
         if not 200 <= code < 300:
             return self._refused(code, reply)
@@ -138,17 +138,17 @@ class SmtpTransport:
         return self._refused(code, reply, of_recipient=True)
 
     def _refused(self, code: int, reply: bytes, *, of_recipient: bool = False) -> Outcome:
-        """What a refusal before the text means. Raises _Down where it is of the server, not of the mail."""
+        """The outcome of a refusal before the text. Raises _Down if the refusal is not about this mail."""
         if code == 421:
             raise _Down(f"{self._server.address} closes: 421 {words(reply)}", code)
         if not 400 <= code < 600:
-            # Whatever it thinks that it answers, it is not what was asked.
+            # The code does not fit the command, so the answers are out of step.
             raise _Down(f"an answer of {self._server.address} makes no sense: {code} {words(reply)}")
         self._reset()
         return Outcome(verdict(code), code, words(reply), of_recipient and _is_gone(code, reply))
 
     def _reset(self) -> None:
-        """Make the connection fit for the next mail."""
+        """Reset the connection for the next mail."""
         if self._smtp is not None:
             try:
                 self._smtp.command_encoding = "ascii"
@@ -216,7 +216,7 @@ class SmtpTransport:
         except smtplib.SMTPNotSupportedError as exc:
             raise _Down(f"{server.address} cannot do what is asked: {exc}") from exc
 
-    # -- from the hand-over on: only an answer tells how it ended --------------------------------------------
+    # -- after the hand-over: only an answer shows how it ended ----------------------------------------------
 
     def _give(self, mail: Mail) -> Outcome:
         smtp = self._smtp
@@ -226,20 +226,20 @@ class SmtpTransport:
             code, reply = self._ask(smtp, self._timeouts.begin, "DATA")
             if code != 354:
                 return self._refused(code, reply, of_recipient=True)
-            # What it says before it has the text would be taken for the answer to the text.
+            # An unrequested line before the text would be taken for the answer to the text.
             smtp.in_step()
         except _Down as exc:
             self.close()
             return self._down(exc)
         except _BROKEN as exc:
-            # The server had no line of the text yet, so it cannot have taken the mail.
+            # The server has received no line of the text yet, so it cannot have accepted the mail.
             self.close()
             return Outcome("down", None, f"the connection broke before the text: {_words(exc)}")
         try:
             _patience(smtp, self._timeouts.block)
             text, end = _end_of_data(mail.data)
             smtp.send(text)
-            # What it says before the end is not the answer to the whole; without the end it takes nothing.
+            # An answer before the end of the text does not cover the mail; without that end none is accepted.
             smtp.in_step()
             smtp.send(end)
             crash.point("notify.gave-text")
@@ -258,27 +258,27 @@ class SmtpTransport:
         return self._answered(code, reply)
 
     def _answered(self, code: int, reply: bytes) -> Outcome:
-        """What the answer to the text means."""
+        """The outcome of the answer to the text."""
         if 200 <= code < 300:
             return Outcome("sent", code, words(reply))
         if code == 421:
-            # It did not take the mail, and takes none for now.
+            # It did not accept the mail, and accepts none for now.
             self.close()
             return Outcome("down", code, f"{self._server.address} closes: 421 {words(reply)}")
         if 400 <= code < 600:
-            # It was the only recipient, so a refusal of the text may be about them as well.
+            # There is only one recipient, so a refusal of the text may be about them as well.
             return Outcome(verdict(code), code, words(reply), _is_gone(code, reply))
         self.close()
         return Outcome("unknown", None, f"the answer after the text makes no sense: {code} {words(reply)}")
 
 
 def verdict(code: int) -> Literal["deferred", "failed"]:
-    """What a refusal means: 5yz is for good, all else may be different next time (RFC 5321, 4.2.1)."""
+    """The outcome of a refusal: 5yz is permanent, anything else is temporary (RFC 5321, 4.2.1)."""
     return "failed" if 500 <= code < 600 else "deferred"
 
 
 def _cannot_take(smtp: Line, mail: Mail) -> str | None:
-    """Why a server that says what it can do will not take this mail."""
+    """Why the server, by its EHLO extensions, will not accept this mail."""
     if mail.needs_utf8 and not smtp.has_extn("smtputf8"):
         return "the mail server takes no addresses beyond ASCII (SMTPUTF8)"
     said = smtp.esmtp_features.get("size", "")
@@ -296,7 +296,7 @@ def _options(smtp: Line, mail: Mail) -> str:
 
 
 def _is_about_the_mail(code: int, reply: bytes) -> bool:
-    """Whether a refusal of the sender is for what this mail is: too large, or in need of UTF-8."""
+    """Whether a refusal of the sender is about this mail: too large, or in need of UTF-8."""
     return code == 552 or refusal.status(reply.decode("utf-8", "replace")) in refusal.ABOUT_THE_MAIL
 
 
@@ -305,7 +305,7 @@ def _is_gone(code: int, reply: bytes) -> bool:
 
 
 def _end_of_data(data: bytes) -> tuple[bytes, bytes]:
-    """The text as it goes over the line, and its end: lines end in CRLF, dots at their begin are doubled."""
+    """The text as sent over the network, with its end: lines end in CRLF, leading dots are doubled."""
     ends = data.count(b"\r\n")
     if ends != data.count(b"\n") or ends != data.count(b"\r"):
         data = re.sub(rb"\r\n|\r|\n", b"\r\n", data)
@@ -317,7 +317,7 @@ def _end_of_data(data: bytes) -> tuple[bytes, bytes]:
 
 
 def _our_name() -> str:
-    # The full name may need DNS, which may hang; an address literal is as good to a server (RFC 5321, 4.1.3).
+    # The full host name may need DNS, which may hang; an address literal does as well (RFC 5321, 4.1.3).
     name = socket.gethostname()
     return name if "." in name and is_host(name) else "[127.0.0.1]"
 

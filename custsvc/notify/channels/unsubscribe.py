@@ -1,6 +1,6 @@
-"""The link that takes a customer off the list: signed, so that nobody can make one for somebody else.
+"""The unsubscribe link: signed, so that nobody can forge one for another customer.
 
-It holds the customer's number and nothing else, and never expires: a mail is read years later too.
+It holds only the customer's number, and never expires: a mail may be read years later.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ PATH = "/unsubscribe/"
 
 
 class BadLink(ValueError):
-    """The link was not made here, or was changed on its way."""
+    """The link was not made here, or was altered."""
 
 
 class UnsubscribeLinks:
-    """Makes and reads the links. `secret` is the database's, the same for all processes on it."""
+    """Makes and reads the links. `secret` is stored in the database, so all its processes share it."""
 
     def __init__(self, secret: bytes, public_url: str) -> None:
         self._signer = URLSafeSerializer(secret, salt="custsvc.unsubscribe")
         self._base = public_url.rstrip("/") + PATH
 
     def url(self, customer_id: int) -> str:
-        """The address that a customer's mails carry."""
+        """The unsubscribe link for a customer's mails."""
         return self._base + self.token(customer_id)
 
     def token(self, customer_id: int) -> str:
@@ -32,7 +32,7 @@ class UnsubscribeLinks:
         return token if isinstance(token, str) else token.decode()
 
     def customer(self, token: str) -> int:
-        """The customer of a token. Raises BadLink."""
+        """The customer's number in a token. Raises BadLink."""
         try:
             customer_id = self._signer.loads(token)
         except BadSignature as exc:

@@ -1,6 +1,6 @@
-"""Webhooks as a channel, signed as of Standard Webhooks (standardwebhooks.com).
+"""Webhooks as a channel, signed according to Standard Webhooks (standardwebhooks.com).
 
-A receiver drops what it had by `webhook-id`, so a call whose answer is lost is simply made again: there is no
+A receiver drops repeats by `webhook-id`, so a call whose answer is lost is simply made again: there is no
 hand-over to record, and no `unknown`.
 """
 
@@ -18,9 +18,9 @@ from .channel import BadMail, Outcome, Result
 from .post import Answer, NoAnswer, Receiver
 
 _TIMEOUT: Final = 15.0
-# What a receiver may say when the same call may go well later.
+# Statuses after which the same call may succeed later.
 _LATER: Final = (408, 409, 421, 425, 429)
-# What stands before a receiver that is not there, or says that it is not.
+# Statuses by which a gateway, or the receiver itself, says that the receiver is unavailable.
 _DOWN: Final = (502, 503, 504)
 
 
@@ -36,7 +36,7 @@ class WebhookChannel:
     """The port `Channel` on one receiver. Its notifications' texts are the bodies, as JSON."""
 
     def __init__(self, url: str, secret: str, *, timeout: float = _TIMEOUT) -> None:
-        """`timeout`: seconds that a call may take as a whole."""
+        """`timeout`: seconds for a whole call."""
         with needs("channels"):
             from standardwebhooks import Webhook
 
@@ -60,7 +60,7 @@ class WebhookChannel:
         )
 
     def send(self, prepared: Call, hand_over: Callable[[], bool]) -> Outcome:
-        del hand_over  # Made again rather than held: see above.
+        del hand_over  # Call again instead of holding it as unknown: see above.
         try:
             answer = self._receiver.post(prepared.body, prepared.headers)
         except NoAnswer as exc:
@@ -79,6 +79,6 @@ def _meaning(answer: Answer) -> Result:
         return "sent"
     if answer.status in _DOWN:
         return "down"
-    # A redirect is not followed: it would take the customer's data to where nobody said.
+    # Follow no redirect: it would send the customer's data to an address that nobody configured.
     is_final = 300 <= answer.status < 500 and answer.status not in _LATER
     return "failed" if is_final else "deferred"

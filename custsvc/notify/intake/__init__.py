@@ -8,7 +8,7 @@
       ▼                                        ├─► suppressed  older than CUSTSVC_NOTIFY_MAX_AGE
     failed topic ◄─────────────────────────────┴── failed      its template is broken, or no address
 
-`consumer.py` reads the records and writes the rows, `notifications.py` makes a row, `digest.py` puts the rows
-of a window together, `failed.py` brings failed mails to their topic. An erasure blanks all rows of its
-customer and discards those that wait. From `queued` on, `sending` moves a row.
+`consumer.py` reads the records and writes the rows, `notifications.py` makes a row, `digest.py` merges the
+rows of a window, `failed.py` sends failed mails to their topic. An erasure blanks all rows of its customer
+and discards those that wait. From `queued` on, `sending` moves a row.
 """

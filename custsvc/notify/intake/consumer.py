@@ -1,8 +1,8 @@
 """The consumer of intake: each batch of records becomes rows of the ledger.
 
-Its offsets are committed after the ledger has the rows durably; a record that comes again finds its rows
-there. A record that cannot be read is logged, and its neighbours go on: an event goes to the dead-letter
-topic by replicate, a mail request to the failed topic from here.
+Its offsets are committed after the ledger has the rows durably; a repeated record finds its rows there. An
+unreadable record is logged, and the others go on: replicate dead-letters an event, and this module sends a
+mail request to the failed topic.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ logger = logging.getLogger(__name__)
 
 GROUP = "custsvc-notify"
 BATCH = 500
-# Seconds that an event may take to get here.
+# Seconds that an event may take to arrive here.
 _ON_TIME = 2.0
 
 
 @dataclass(slots=True)
 class Batch:
-    """All that the records of a batch call for."""
+    """Everything that the records of a batch require."""
 
     rows: list[Notification] = field(default_factory=list)
     rejected: list[Record] = field(default_factory=list)
@@ -57,13 +57,13 @@ class Batch:
         self.newest[partition] = max(when, self.newest.get(partition, -math.inf))
 
     def behind(self) -> float:
-        """How many seconds the events lie back, of the partition that is furthest behind."""
+        """How many seconds old the newest events are, in the partition that is furthest behind."""
         late = time.time() - min(self.newest.values(), default=math.inf)
         return late if late > _ON_TIME else 0.0
 
 
 class Intake:
-    """Takes the records of both topics in. Start at `_take_in`: it is one batch from beginning to end."""
+    """Takes in the records of both topics. Start reading at `_take_in`: it handles one batch."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Intake:
         links: UnsubscribeLinks | None = None,
         bell: threading.Event | None = None,
     ) -> None:
-        """`bell` is rung when there are new mails to send."""
+        """`bell` is set when there are new mails to send."""
         self._settings = settings
         self._ledger = ledger
         self._recipients = recipients
@@ -98,11 +98,11 @@ class Intake:
         )
 
     def run(self) -> None:
-        """Take records until stop is asked. Raises NewerSchema: going on would lose that mail."""
+        """Take in records until stop is asked. Raises NewerSchema: going on would lose that mail."""
         self._consuming.run()
 
     def _take_in(self, messages: list[Message], _offsets: Offsets) -> None:
-        """Bring a batch of records into the ledger; the loop of consumers commits their offsets after it."""
+        """Write a batch of records to the ledger; the consumer loop commits their offsets after it."""
         batch = self.read(messages)
         if batch.old:
             self._log_old(batch.old)
@@ -113,12 +113,12 @@ class Intake:
         logger.debug("Queued %d mails", added, extra={"action": "queued", "count": added})
         if added:
             self._bell.set()
-        # After the rows: those of events before the erasure may have come in the same batch.
+        # After adding the rows: the batch may hold events from before the erasure.
         for customer_id, version in batch.erased.items():
             self._forget(customer_id, version)
 
     def read(self, messages: Sequence[Message]) -> Batch:
-        """What these records call for. Writes nothing. Raises NewerSchema, with the record's coordinates."""
+        """What these records require. Writes nothing. Raises NewerSchema, with the record's coordinates."""
         batch = Batch()
         for message in messages:
             if message.topic() == self._settings.topic_notify:
@@ -153,7 +153,7 @@ class Intake:
     def _add(self, rows: list[Notification], stated: float | None, message: Message, batch: Batch) -> bool:
         """Add the rows of a record to the batch, suppressed and False if it is too old to be mailed.
 
-        Old records come again when offsets are reset. Its age counts from the time that it states, else from
+        Old records come again when offsets are reset. The age counts from the record's stated time, else from
         its timestamp.
         """
         oldest = self._settings.notify_max_age

@@ -1,11 +1,11 @@
 """Digests: all events of a customer within a window become one notification at its end.
 
-The first event makes its row and the next ones are added to it, until a sender has begun with it. Events that
-come too late for that go into a second one, and so on: their ids follow from that of the first. Events that
-come again change nothing: a row holds the version up to which it reports.
+The first event makes the row, and later events are added to it until a sender has begun to send it. Events
+that come after that go into a second digest, and so on: their ids derive from the first one's. Repeated
+events change nothing: a row holds the version up to which it reports.
 
-A window that is over when its events are taken in, as after an outage, waits a little for the rest of them.
-No clock puts a digest off for longer than its window lasts.
+A window that is already over when its events arrive, as after an outage, waits a little for more of them. No
+clock difference delays a digest by more than the length of its window.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from .ids import notification_id
 logger = logging.getLogger(__name__)
 
 _EVENTS_MAX = 50
-# Seconds that a window which is over waits for more of its events after each of them: a tenth of the window.
+# After each event, a window that is over waits a tenth of its length for more: at least and at most seconds.
 _GRACE_MIN: Final = 10.0
 _GRACE_MAX: Final = 300.0
-# Seconds after which events that came too late for their digest are mailed at the latest.
+# Most seconds until events that came too late for their digest are mailed.
 _SECOND_MAX: Final = 3600.0
-# So many digests of a window are looked for at a time; nearly always there is one, or none yet.
+# How many digests of a window are looked up at once; nearly always there is one, or none yet.
 _LOOK_AHEAD: Final = 2
 
 
 def event_time(event: ReceivedEvent) -> float:
-    """When it happened, in seconds since 1970; where it does not say so, when the customer was changed."""
+    """When the event happened, as Unix time; if it does not say so, when the customer was changed."""
     stated = stated_time(event.event_ts)
     return parse_time(event.after["updated_on"]).timestamp() if stated is None else stated
 
 
 def window(event: ReceivedEvent, rule: Rule) -> tuple[str, dt.datetime]:
-    """The name of the event's window, and when it ends, but at most a window's length from now.
+    """The name of the event's window, and its end, which is at most a window's length from now.
 
-    The name is by the event's own time, so that it never differs.
+    The name depends only on the event's own time, so it is always the same.
     """
     number = int(event_time(event) // rule.digest)
     farthest = utc_now() + dt.timedelta(seconds=rule.digest)
@@ -56,13 +56,13 @@ def window(event: ReceivedEvent, rule: Rule) -> tuple[str, dt.datetime]:
 
 
 def packed(shown: Mapping[str, Any]) -> str:
-    """An event's values as a row keeps them, to be put together with those of later events."""
+    """An event's values as a row stores them, to merge them with those of later events."""
     changes = [dataclasses.astuple(change) for change in shown["changes"]]
     return orjson.dumps({**shown, "changes": changes}).decode()
 
 
 def together(entries: Iterable[str]) -> dict[str, Any]:
-    """The values of all: of each field the oldest old value and the newest new one, and all the events."""
+    """The merged values: for each field the oldest old value and the newest new one, and all events."""
     shown: dict[str, Any] = {}
     changes: dict[str, tuple[str, str]] = {}
     events: list[Any] = []
@@ -82,21 +82,21 @@ def together(entries: Iterable[str]) -> dict[str, Any]:
 
 
 class _Last(NamedTuple):
-    """The last digest of a window that is there, and the number of the next one."""
+    """The last existing digest of a window, and the number of the next one."""
 
     there: Notification | None
     next: int
 
 
 class _Plan(NamedTuple):
-    """Notifications to add, and digests to give more to."""
+    """Notifications to add, and digests to extend."""
 
     new: list[Notification]
     grown: list[Grown]
 
 
 class Digests:
-    """Puts notifications into the ledger, those of digests together with others of their windows."""
+    """Adds notifications to the ledger; merges those of digests with others of their windows."""
 
     def __init__(self, ledger: Ledger, rules: Rules) -> None:
         self._ledger = ledger
@@ -104,9 +104,9 @@ class Digests:
         self._rule = {rule.name: rule for rule in rules.rules}
 
     def add(self, rows: Iterable[Notification], behind: float = 0.0) -> int:
-        """Add all that a batch calls for, in one step; returns how many notifications are new.
+        """Add all notifications of a batch, in one step; return how many are new.
 
-        `behind`: seconds that the events lie back, so that the rest of a window comes so much later too.
+        `behind`: the age of the events in seconds; the rest of a window arrives that much later too.
         """
         singles, windows = _by_window(rows)
         added = 0
@@ -117,10 +117,10 @@ class Digests:
             except Overtaken as exc:
                 added += exc.added
 
-    # -- what is to be written ------------------------------------------------------------------------------
+    # -- what to write --------------------------------------------------------------------------------------
 
     def _plan(self, windows: Mapping[str, list[Notification]], behind: float) -> _Plan:
-        """What to write, by the ledger as it is now."""
+        """Decide what to write, given the ledger as it is now."""
         plan = _Plan([], [])
         for id_, last in self._last_of(windows).items():
             known = last.there.version if last.there else 0
@@ -130,7 +130,7 @@ class Digests:
         return plan
 
     def _plan_window(self, fresh: list[Notification], last: _Last, behind: float, plan: _Plan) -> None:
-        """Give these to the last digest of their window, else begin the next one."""
+        """Add these to the last digest of their window, or begin the next one."""
         there = last.there if last.there is not None and _may_grow(last.there) else None
         told = self._told(fresh if there is None else [there, *fresh])
         if told is None:
@@ -142,7 +142,7 @@ class Digests:
             plan.grown.append(Grown(dataclasses.replace(told, id=there.id, next_at=next_at), there.version))
 
     def _last_of(self, windows: Mapping[str, list[Notification]]) -> dict[str, _Last]:
-        """Per window the last of its digests."""
+        """The last digest of each window."""
         found = {id_: _Last(None, 1) for id_ in windows}
         open_ones = set(windows)
         while open_ones:
@@ -160,7 +160,7 @@ class Digests:
         return found
 
     def _told(self, rows: list[Notification]) -> Notification | None:
-        """The last of these with a text about all of them; None where their template cannot make one."""
+        """The last of these rows, with a text about all of them; None if their template fails."""
         last = rows[-1]
         if len(rows) == 1:
             return last
@@ -177,7 +177,7 @@ class Digests:
     # -- when ----------------------------------------------------------------------------------------------
 
     def _begun(self, told: Notification, first: Notification, last: _Last, behind: float) -> Notification:
-        """A new digest, the first of its window or one that follows."""
+        """A new digest, the first of its window or a later one."""
         if last.there is None:
             next_at = self._due(None, told, behind)
         else:
@@ -189,7 +189,7 @@ class Digests:
     def _due(self, there: Notification | None, row: Notification, behind: float) -> dt.datetime | None:
         """When a digest is due: at the end of its window, or a while after its last event.
 
-        Counted from its beginning, it is never longer than the window.
+        It is never later than a window's length after the digest was begun.
         """
         length, now = self._rule[row.rule].digest, utc_now()
         end = row.next_at or now
@@ -207,7 +207,7 @@ class Digests:
 def _by_window(
     rows: Iterable[Notification],
 ) -> tuple[list[Notification], dict[str, list[Notification]]]:
-    """Those of no digest, and the others by the id of the first digest of their window."""
+    """The notifications without a digest, and the others by the id of their window's first digest."""
     singles: list[Notification] = []
     windows: dict[str, list[Notification]] = {}
     for row in rows:
@@ -216,7 +216,7 @@ def _by_window(
 
 
 def _may_grow(there: Notification) -> bool:
-    """Whether no sender has begun with it, and it still has its entries."""
+    """Whether no sender has begun to send it, and it still has its entries."""
     return there.state == "queued" and there.attempts == 0 and there.entries is not None
 
 

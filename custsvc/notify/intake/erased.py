@@ -1,4 +1,4 @@
-"""A customer was erased: what was queued or sent for them, and to which addresses, is forgotten."""
+"""Forgets an erased customer: the content of their mails, and their suppressed addresses."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from ...ports.ledger import MailRecords
 from ...ports.recipients import Recipients
 from ...service.leftovers import forget_addresses
 
-# The newest rows say which addresses a customer had, and whether others have them.
+# How many of the newest rows show which addresses a customer had, and whether others have them.
 _LOOKED_AT = 1000
 
 
 def forget_customer(mails: MailRecords, recipients: Recipients | None, customer_id: int, version: int) -> int:
-    """Blank the customer's rows below this version; returns in how many. It may be done again.
+    """Blank the customer's rows below this version; return how many. It may be repeated.
 
-    Those rows say which addresses the customer had, so these leave the list of suppressed addresses first.
+    Those rows hold the customer's addresses, so first remove these from the list of suppressed addresses.
     """
     if recipients is not None:
         mine = {row.recipient for row in mails.recent(customer_id=customer_id, limit=_LOOKED_AT)}

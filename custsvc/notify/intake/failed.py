@@ -1,7 +1,7 @@
-"""The failed topic: each mail that was given up goes there, and is marked only when Kafka has it.
+"""The failed topic: each failed mail goes there, and is marked as published once Kafka acknowledges it.
 
-A record has the shape of a mail request, for the one recipient who got nothing, with the attempts and the
-reason beside it: put on the notification topic again under a new id, it is sent again.
+A record has the form of a mail request for the one recipient, with the attempts and the reason added: put on
+the notification topic again under a new id, it is sent again.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from ...runtime.loop import Outage, Stop, insist
 logger = logging.getLogger(__name__)
 
 _BATCH = 100
-# While one process waits for Kafka with them, no other shall send the same.
+# Seconds for which no other process may publish the same mails.
 LEASE = 120.0
 
 
 class FailedTopic:
-    """Brings failed mails from the ledger to the failed topic."""
+    """Publishes failed mails from the ledger to the failed topic."""
 
     def __init__(
         self, ledger: Ledger, publisher: Publisher, topic: str, stop: Stop, *, lease: float = LEASE
@@ -38,7 +38,7 @@ class FailedTopic:
         self._stop = stop
 
     def run(self, idle: float = 1.0) -> None:
-        """Publish until stop is asked; an outage of Kafka or of the ledger is waited out."""
+        """Publish until stop is asked; wait out outages of Kafka and the ledger."""
         outage = Outage("The failed topic")
         while not self._stop.asked():
             try:
@@ -50,14 +50,14 @@ class FailedTopic:
                     self._stop.wait(outage.failed(exc))
 
     def publish(self) -> int:
-        """Publish a batch of those not confirmed yet; returns how many."""
+        """Publish a batch of mails that are not confirmed yet; return how many."""
         failures = self._ledger.unpublished_failures(_BATCH, self._lease)
         if not failures:
             return 0
         ids = [notification.id for notification in failures]
         attempts = self._ledger.attempts(ids)
         records = [_record(notification, attempts.get(notification.id, [])) for notification in failures]
-        # Given up well before the lease ends: until then nobody else sends the same.
+        # Give up well before the lease ends: after it another process may publish the same mails.
         until = time.monotonic() + self._lease / 2
         self._publisher.send(
             self._topic, records, give_up=lambda: self._stop.asked() or time.monotonic() > until
@@ -67,7 +67,7 @@ class FailedTopic:
         return len(ids)
 
     def _confirm(self, ids: list[str]) -> None:
-        """Record that Kafka has them, however often that takes, or they would be published once more."""
+        """Record that Kafka has these mails; retry until stop is asked, or they are published again."""
         outage = Outage("The failed topic", base=0.2, cap=5.0)
         insist(lambda: self._ledger.published(ids), outage, self._stop.wait, give_up=self._stop.asked)
 
@@ -107,7 +107,7 @@ def _key(notification: Notification) -> bytes:
 
 
 def rejected(value: bytes | None, key: bytes | None, reason: str, place: dict[str, Any]) -> Record:
-    """The record on the failed topic of a mail request that nobody can read."""
+    """The record on the failed topic for an unreadable mail request."""
     text = (value or b"").decode("utf-8", "replace")
     about = {"request": text, "attempts": [], "reason": reason, **place}
     return Record(key, orjson.dumps(about), [("content-type", b"application/json")])

@@ -8,5 +8,5 @@ import orjson
 
 
 def notification_id(event_id: str, rule: str, recipient: str) -> str:
-    """The id that an event, a rule and a recipient always give."""
+    """The id for an event, a rule and a recipient: always the same."""
     return hashlib.blake2b(orjson.dumps([event_id, rule, recipient]), digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""From an event or a request to the rows of the ledger: who gets what, under an id that repeats with it."""
+"""Turns an event or a request into rows of the ledger, with ids that are the same on every read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REQUEST_RULE = "mail-request"
 def notifications_of(
     event: ReceivedEvent, rules: Rules, links: UnsubscribeLinks | None
 ) -> list[Notification]:
-    """The notifications that an event calls for: one for each rule that it matches and each recipient."""
+    """The notifications that an event requires: one for each matching rule and each recipient."""
     return [_of_event(event, rule, to, rules, links) for rule, to in rules.matches(event)]
 
 
@@ -32,13 +32,13 @@ def of_request(asked: MailRequest, event_id: str) -> list[Notification]:
     content = Content(asked.subject, asked.text, asked.html)
     key = one_line(event_id, _ID_MAX)
     if key != event_id:
-        # Two ids that differ only in what no line shows are two all the same.
+        # Ids that differ only in unprintable characters must stay different.
         key = f"{one_line(event_id, _ID_MAX // 2)}#{notification_id(event_id, '', '')}"
     return [_mail(key, None, 0, REQUEST_RULE, recipient, content) for recipient in asked.recipients]
 
 
 def too_old(row: Notification, max_age: float) -> Notification:
-    """A row that is kept with the reason but not mailed, as its record came in too late.
+    """The row as suppressed, with the reason: its record came too late to be mailed.
 
     A digest's row keeps its id: one that was sent before offsets were reset is not sent a second time.
     """
@@ -58,13 +58,13 @@ def _of_event(
     try:
         content = rules.templates.render(rule.template, shown)
     except BrokenTemplate as exc:
-        # Templates are checked at the start, but not against each customer's metadata. One that fails all the
-        # same fails this notification, where all can see it, and holds up no other.
+        # Templates are checked at the start, but not against each customer's metadata. A template that fails
+        # here makes this notification fail visibly, and does not delay others.
         content, problem = Content("", "", None), str(exc)
     if rule.channel != MAIL:
         return _to_channel(event, event_id, rule, rules, recipient, content, problem)
     made = _mail(event_id, event.customer_id, event.version, rule.name, recipient, content, problem)
-    # An erasure blanks the rows that were queued before it, so it joins none of them.
+    # An erasure blanks earlier rows, so its own notification must not join a digest.
     if not rule.digest or made.state != "queued" or event.op == "erased":
         return made
     name, end = window(event, rule)
@@ -81,7 +81,7 @@ def _to_channel(
     content: Content,
     problem: str | None,
 ) -> Notification:
-    """A row of another channel: a webhook carries the event itself, byte for byte; a chat gets the text."""
+    """A row for another channel: a webhook gets the event itself, byte for byte; a chat gets the text."""
     is_webhook = rules.channels[rule.channel].kind == "webhook"
     return Notification(
         id=notification_id(event_id, rule.name, recipient),
@@ -108,7 +108,7 @@ def _mail(
     content: Content,
     problem: str | None = None,
 ) -> Notification:
-    """A mail. One whose recipient is no address has failed already, where all can see it."""
+    """A mail. If its recipient is not an address, its state is `failed` from the start."""
     try:
         recipient = one_address(recipient).spec
     except BadAddress as exc:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-# A tag, or the begin of what is not shown. None of them can begin inside another.
+# A tag, or the start of a hidden part. None of them can begin inside another.
 _MARK: Final = re.compile(
     r"<!--|<(?P<hidden>script|style)(?=[\s/>])|<(?P<tag>/?[a-z][a-z0-9]*+)[^<>]*+>|<[^<>]*+>", re.IGNORECASE
 )
@@ -22,7 +22,7 @@ _NUMBER: Final = re.compile(r"&#(x?)0*+([0-9a-f]{8,}+|(?<=0000)[0-9a-f]*+);?", r
 
 
 def text_of(source: str) -> str:
-    """What an HTML text says: tags and hidden parts become a space, ends of paragraphs a line's."""
+    """The text of HTML: tags and hidden parts become a space, ends of paragraphs a line break."""
     return html.unescape(_NUMBER.sub(_short_number, "".join(_pieces(source)))).strip() + "\n"
 
 
@@ -36,7 +36,7 @@ def _pieces(source: str) -> Iterator[str]:
         yield "\n" if (mark["tag"] or "").lower() in _BREAKS else " "
         if not hidden:
             continue
-        # What was looked for in vain once is not looked for again.
+        # An end that was not found once is not searched for again.
         end = None if hidden in unended else _ENDS[hidden].search(source, at)
         if end is None:
             unended.add(hidden)
@@ -46,6 +46,6 @@ def _pieces(source: str) -> Iterator[str]:
 
 
 def _short_number(number: re.Match[str]) -> str:
-    """A character that is named by a number of very many digits, which Python refuses to read."""
+    """A numeric character reference; very many digits, which Python refuses to parse, are replaced."""
     digits = number[2]
     return f"&#{number[1]}{digits or 0};" if len(digits) < 8 else "\N{REPLACEMENT CHARACTER}"

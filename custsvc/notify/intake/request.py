@@ -28,7 +28,7 @@ class BadRequest(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class MailRequest:
-    """A mail request, its form checked. Its addresses are not: a bad one fails alone."""
+    """A mail request of valid form. Its addresses are unchecked: a bad one fails alone."""
 
     id: str | None
     recipients: tuple[str, ...]
@@ -67,7 +67,7 @@ def read(value: bytes | None) -> MailRequest:
 
 
 def own_id(message: Message) -> str:
-    """An id for a request without one: the same when it is read again, another in a recreated topic."""
+    """An id for a request without one: the same on every read, a different one in a recreated topic."""
     where = place_of(message)
     what = [*where.values(), message.timestamp()[1], (message.value() or b"").decode("utf-8", "replace")]
     digest = hashlib.blake2b(orjson.dumps(what), digest_size=8).hexdigest()

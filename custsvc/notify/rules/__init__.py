@@ -1,1 +1,1 @@
-"""Which event tells whom what: the file of rules, and the templates of mails."""
+"""Which event notifies whom of what: the rules file, and the mail templates."""

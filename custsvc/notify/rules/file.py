@@ -1,6 +1,6 @@
-"""The rules file: read and checked as a whole, so that what is wrong is told at start, with its line.
+"""The rules file: read and checked as a whole, so that errors are reported at start, with their line.
 
-`findings` gives all that is wrong, as `doctor` shows it; `load` gives the rules, or raises the first finding.
+`findings` returns all problems, as `doctor` shows them; `load` returns the rules, or raises the first one.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _CHANNEL_KEYS: Final = ("kind", "url", "url_file", "secret", "secret_file")
 _KINDS: Final = {"webhook": ("standardwebhooks", "urllib3"), "apprise": ("apprise",)}
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _DIGEST_MAX: Final = 7 * 86400
-# What a sample link stands for when templates are checked.
+# The sample unsubscribe link with which templates are checked.
 _SAMPLE_LINK: Final = "https://example.com/unsubscribe/sample"
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong: where, what, and what mends it."""
+    """One problem: where, what, and the fix."""
 
     file: str
     line: int | None
@@ -50,7 +50,7 @@ class Problem:
 
 
 class _Wrong(Exception):
-    """A value is wrong; `key` is where it stands."""
+    """A value is wrong; `key` locates it."""
 
     def __init__(self, key: str, problem: str, fix: str = "") -> None:
         super().__init__(problem)
@@ -59,7 +59,7 @@ class _Wrong(Exception):
 
 
 def load(settings: Settings) -> Rules:
-    """The rules that are set, or the built-in ones. Raises ConfigurationError with file and line."""
+    """The configured rules, or the built-in ones. Raises ConfigurationError with file and line."""
     reader = _read(_path(settings))
     if reader.problems:
         more = f" (and {len(reader.problems) - 1} more)" if len(reader.problems) > 1 else ""
@@ -68,7 +68,7 @@ def load(settings: Settings) -> Rules:
 
 
 def findings(settings: Settings) -> list[Problem]:
-    """All that is wrong with the rules and their templates."""
+    """All problems of the rules and their templates."""
     return _read(_path(settings)).problems
 
 
@@ -84,7 +84,7 @@ def _read(path: Path) -> _Reader:
 
 @dataclass
 class _Reader:
-    """Reads one file, and gathers what is wrong instead of stopping at it."""
+    """Reads one file, and collects problems instead of stopping at the first."""
 
     path: Path
     problems: list[Problem] = field(default_factory=list)
@@ -170,7 +170,7 @@ class _Reader:
                 fix = "pip install 'custsvc[channels]'"
                 raise _Wrong("kind", f"the package {package} is not installed", fix)
         url, secret = self._secret(given, "url"), self._secret(given, "secret")
-        # The address of a hook is a secret as a whole: who has it may post there.
+        # The whole URL of a hook is a secret: anyone who knows it can post there.
         redact.know_address(url)
         redact.know(url, secret, *(part for part in urlsplit(url).path.split("/") if len(part) >= 8))
         if not url:
@@ -238,7 +238,7 @@ class _Reader:
         )
 
     def _render(self, rule: Rule) -> None:
-        """Look at all of it, and make it with samples of what it is for, so that it does not fail later."""
+        """Check a template, and render it with sample events of its rule, so that it does not fail later."""
         self._templates.check(rule.template, values(sample.event(min(rule.ops))))
         for op in sorted(rule.ops):
             for bare in (False, True):

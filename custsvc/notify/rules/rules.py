@@ -1,4 +1,4 @@
-"""Which notifications an event calls for: for each, the rule, the recipient, the template and its values.
+"""Which notifications an event requires: for each, the rule, the recipient, the template and its values.
 
 Rules are data, read from a TOML file by `file`; nothing in them can fail when an event comes.
 """
@@ -59,7 +59,7 @@ def _same(found: Any, value: Any) -> bool:
     return isinstance(found, bool) is isinstance(value, bool) and bool(found == value)
 
 
-# What does not fit together is simply not so: no test can fail.
+# Values of different types do not match: a condition never raises.
 TESTS: Final[Mapping[str, Any]] = {
     "is": _same,
     "is_not": lambda found, value: not _same(found, value),
@@ -77,8 +77,8 @@ TESTS: Final[Mapping[str, Any]] = {
 class Rule:
     """Events with one of these ops call for a notification made from `template`.
 
-    `to` is CUSTOMER, PREVIOUS or addresses. `always`: sent to those who unsubscribed too. `digest`: seconds
-    in which one notification holds all that happened; 0: one for each event.
+    `to` is CUSTOMER, PREVIOUS or addresses. `always`: also sent to customers who unsubscribed. `digest`: the
+    window in seconds whose events share one notification; 0: one for each event.
     """
 
     name: str
@@ -92,7 +92,7 @@ class Rule:
     digest: float = 0.0
 
     def matches(self, event: ReceivedEvent) -> bool:
-        """Whether the event is one for this rule."""
+        """Whether this rule applies to the event."""
         return (
             event.op in self.ops
             and (not self.changed or bool(self.changed & changed_names(event)))
@@ -100,7 +100,7 @@ class Rule:
         )
 
     def recipients(self, event: ReceivedEvent) -> tuple[str, ...]:
-        """Who gets it; customers without an address get none."""
+        """The recipients; customers without an address are left out."""
         if self.channel != MAIL:
             return (self.channel,)
         if not isinstance(self.to, str):
@@ -112,7 +112,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class ChannelConfig:
-    """A way beside mail: its kind, and where and with what secret."""
+    """A channel other than mail: its kind, URL and secret."""
 
     name: str
     kind: str
@@ -122,14 +122,14 @@ class ChannelConfig:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """All that a rules file says."""
+    """The content of a rules file."""
 
     rules: tuple[Rule, ...]
     templates: Templates
     channels: Mapping[str, ChannelConfig] = field(default_factory=dict)
 
     def matches(self, event: ReceivedEvent) -> Iterator[tuple[Rule, str]]:
-        """The rules that call for a notification, each with a recipient."""
+        """The rules that apply to the event, each with a recipient."""
         for rule in self.rules:
             if rule.matches(event):
                 for recipient in rule.recipients(event):
@@ -137,12 +137,12 @@ class Rules:
 
     @property
     def always(self) -> frozenset[str]:
-        """The names of the rules that nobody unsubscribes from."""
+        """The names of the rules that cannot be unsubscribed from."""
         return frozenset(rule.name for rule in self.rules if rule.always)
 
 
 def changed_names(event: ReceivedEvent) -> set[str]:
-    """The fields that differ, `metadata` key by key too: `metadata.plan`."""
+    """The names of the fields that differ, `metadata` key by key: `metadata.plan`."""
     before, after = event.before or {}, event.after
     names = {name for name in EDITABLE if not same_json(before.get(name), after.get(name))}
     old, new = _object(before.get("metadata")), _object(after.get("metadata"))
@@ -161,7 +161,7 @@ def _field(event: ReceivedEvent, name: str) -> Any:
 
 
 def values(event: ReceivedEvent, unsubscribe_url: str = "") -> dict[str, Any]:
-    """What templates may show. Every text is one line, however it came."""
+    """The values for templates. Every text is made one line."""
     changes = field_changes(event)
     this = {"op": event.op, "version": event.version, "time": shown(event.after["updated_on"])}
     return {
@@ -177,7 +177,7 @@ def values(event: ReceivedEvent, unsubscribe_url: str = "") -> dict[str, Any]:
         "changes": changes[:_CHANGES_MAX],
         "more_changes": max(0, len(changes) - _CHANGES_MAX),
         "unsubscribe_url": unsubscribe_url,
-        # All that a digest tells of; one event else.
+        # All events of a digest; else the one event.
         "events": [{**this, "actor": shown(event.actor), "fields": [change.label for change in changes]}],
     }
 

@@ -1,4 +1,4 @@
-"""Events made up: what rules and templates are checked and shown with, before a customer is."""
+"""Sample events, to check and show rules and templates before a customer gets a mail."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BARE = Fields("Ada Lovelace", "ada@example.com")
 
 
 def event(op: str, *, bare: bool = False) -> ReceivedEvent:
-    """An event of this kind; `bare`: of a customer with a name and an address only."""
+    """A sample event of this kind; `bare`: of a customer with only a name and an address."""
     first = Customer(7, _BARE if bare else _FULL, False, 1, _NOW, "sample", _NOW, "sample")
     if op in ("created", "snapshot"):
         return _received(op, None, first)

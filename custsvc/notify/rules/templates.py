@@ -1,8 +1,8 @@
-"""Templates: NAME.txt, whose first line is the subject, and NAME.html where there is one.
+"""Templates: NAME.txt, whose first line is the subject, and an optional NAME.html.
 
-A name that a template uses and nobody gave is an error, not an empty place. In HTML every value is escaped,
-and the style sheet is written into the elements, as most mail programs know no other. What can be wrong with
-a template is found when it is checked, not when a mail is made.
+An undefined name in a template is an error, not an empty text. In HTML every value is escaped, and the styles
+are inlined into the elements, because most mail programs support nothing else. Errors in a template are found
+by a check at start, not when a mail is made.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ BUILT_IN: Final = Path(__file__).parent / "defaults"
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a mail says: its subject in one line, its text, and the same in HTML or None."""
+    """The content of a mail: its subject in one line, its text, and the same as HTML or None."""
 
     subject: str
     text: str
@@ -56,7 +56,7 @@ class BrokenTemplate(ConfigurationError):
 
 
 class Templates:
-    """The templates of a folder, and behind them the built-in ones."""
+    """The templates of a folder; the built-in ones are the fallback."""
 
     def __init__(self, folder: Path | None = None) -> None:
         loaders: list[BaseLoader] = [FileSystemLoader(folder)] if folder else []
@@ -73,17 +73,17 @@ class Templates:
         )
 
     def render(self, name: str, values: Mapping[str, Any]) -> Content:
-        """What a template makes of these values. Raises BrokenTemplate."""
+        """Render a template with these values. Raises BrokenTemplate."""
         subject, _, body = self._text(f"{name}.txt", values).partition("\n")
         return Content(
             one_line(subject.strip(), SUBJECT_MAX), body.lstrip("\n"), self._html(f"{name}.html", values)
         )
 
     def check(self, name: str, known: Collection[str]) -> None:
-        """Look at all of a template, also at what no sample reaches: raises BrokenTemplate for a name, a
-        filter, a test or another template that is not there."""
+        """Check all of a template, also parts that no sample reaches: raises BrokenTemplate for an undefined
+        name, filter, test or template."""
         trees = self._trees(f"{name}.txt") | self._trees(f"{name}.html", must_be=False)
-        # What one of them sets, those that it builds on may show.
+        # A name that one template sets is defined in the templates that it builds on.
         known = {
             *known,
             *(name for tree in trees.values() for name in _set_in(tree)),
@@ -94,7 +94,7 @@ class Templates:
                 raise BrokenTemplate(self._where(file), line, problem)
 
     def _trees(self, file: str, *, must_be: bool = True) -> dict[str, nodes.Template]:
-        """A template, and all that it includes, extends or imports by name."""
+        """A template, and all templates that it includes, extends or imports by name."""
         trees: dict[str, nodes.Template] = {}
         wanted = [_Reference(file, file, None, optional=not must_be)]
         for one in wanted:
@@ -116,7 +116,7 @@ class Templates:
         return trees
 
     def _where(self, file: str) -> str:
-        """The path of a template: this folder's, where it has one of this name, else the built-in one's."""
+        """The path of a template: in this folder if it exists there, else the built-in one."""
         own = self._folder / file if self._folder else None
         return str(own if own is not None and own.exists() else BUILT_IN / "templates" / file)
 
@@ -166,7 +166,7 @@ def _place(exc: BaseException) -> tuple[str | None, int | None]:
 
 
 class _Reference(NamedTuple):
-    """That a template names another one, and in which line; `optional` where it does without."""
+    """A template's reference to another one, and its line; `optional` if the other may be missing."""
 
     name: str
     by: str
@@ -182,7 +182,7 @@ def _references(file: str, tree: nodes.Template) -> Iterator[_Reference]:
 
 
 def _set_in(tree: nodes.Template) -> Iterator[str]:
-    """The names that a template gives a value to."""
+    """The names that a template assigns."""
     for name in tree.find_all(nodes.Name):
         if name.ctx != "load":
             yield name.name
@@ -193,14 +193,14 @@ def _set_in(tree: nodes.Template) -> Iterator[str]:
 def _unknown(
     tree: nodes.Template, known: Collection[str], environment: Environment
 ) -> Iterator[tuple[int, str]]:
-    """The lines at which a template uses what is not there."""
+    """The lines at which a template uses something undefined."""
     for used in tree.find_all(nodes.Filter):
         if used.name not in environment.filters:
             yield used.lineno, f"there is no filter '{used.name}'"
     for test in tree.find_all(nodes.Test):
         if test.name not in environment.tests:
             yield test.lineno, f"there is no test '{test.name}'"
-    # Last, as this does not bear what is asked for above.
+    # Last, because this fails on the problems that are reported above.
     strange = meta.find_undeclared_variables(tree) - set(known)
     for name in tree.find_all(nodes.Name):
         if name.ctx == "load" and name.name in strange:

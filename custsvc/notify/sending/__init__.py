@@ -1,22 +1,22 @@
 """From the ledger to a channel: claims, retries, gates, breakers and the journal.
 
-    intake ──► queued ◄──────── not tried: the other side is down, too many a minute, stop, the lease ran out
+    intake ──► queued ◄──────── not tried: the server is down, too many per minute, stop, the lease expired
                  │ claim
                  ▼
-              claimed ───────► suppressed   the gate refuses: address, wish, or too many an hour
-                 │ │ └───────► failed       the mail cannot be made, or is refused for good
-                 │ └─────────► deferred     refused for now: claimed again at its `next_at`
+              claimed ───────► suppressed   the gate refuses: bad address, unsubscribed, or too many per hour
+                 │ │ └───────► failed       the mail cannot be made, or is refused permanently
+                 │ └─────────► deferred     refused temporarily: claimed again at its `next_at`
                  │ hand over
                  ▼
             handing_over ────► sent         accepted
                    │ └───────► failed, deferred   as above, but refused after the text
-                   └─────────► unknown      no answer after the text, or the lease ran out
+                   └─────────► unknown      no answer after the text, or the lease expired
 
-A deferred one whose tries or days are used up is failed. With CUSTSVC_NOTIFY_ON_UNKNOWN=resend an unknown one
-is deferred, or queued where its lease ran out, and may arrive twice.
-A person moves them too: `retry` queues failed, unknown, suppressed and discarded ones again; `discard` gives
+A deferred mail whose tries or days are used up becomes failed. With CUSTSVC_NOTIFY_ON_UNKNOWN=resend an
+unknown mail becomes deferred, or queued if its lease expired, and may arrive twice.
+Operators move mails too: `retry` queues failed, unknown, suppressed and discarded ones again; `discard` gives
 up queued, deferred, failed and unknown ones.
 
-`sender.py` takes these steps, `journal.py` writes them down for all senders of a process, `upkeep.py` ends
-leases that ran out.
+`sender.py` takes these steps, `journal.py` writes them to the ledger for all senders of a process,
+`upkeep.py` handles expired leases.
 """

@@ -1,4 +1,4 @@
-"""The circuit breaker: after some failures in a row only one probe is let through now and then."""
+"""The circuit breaker: after some failures in a row it lets only one probe through periodically."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Final
 
 from .suspects import Suspects
 
-# So many mails must have failed: what breaks the connection may be one of them, over and over.
+# At least this many mails must have failed: a single mail may break the connection again and again.
 _WITNESSES: Final = 3
 
 
 class Breaker:
-    """Shared by all senders of one mail server."""
+    """The circuit breaker of one mail server, shared by all its senders."""
 
     def __init__(
         self, threshold: int = 5, probe_every: float = 30.0, *, clock: Callable[[], float] = time.monotonic
@@ -30,11 +30,11 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether the server is taken to be down."""
+        """Whether the server is considered down."""
         return self._failures >= self._threshold and len(self._failed) >= min(_WITNESSES, self._threshold)
 
     def wait(self) -> float:
-        """Seconds until a try is allowed. 0 allows one; where the circuit is open, it is the only probe."""
+        """Seconds until a try is allowed. 0 allows one; if the circuit is open, it is the only probe."""
         with self._lock:
             if not self.is_open:
                 return 0.0
@@ -45,14 +45,14 @@ class Breaker:
             return 0.0
 
     def unused(self) -> None:
-        """There was nothing to probe with: who comes next need not wait."""
+        """There was no mail to probe with: the next sender need not wait."""
         with self._lock:
             self._probe_at = min(self._probe_at, self._clock())
 
     def failed(self, mail: str | None = None, *, asked: float = 0.0) -> bool:
-        """The server was down for this mail; True when it is time to say so.
+        """Note that the server was down for this mail; True when the failures reach the threshold.
 
-        `asked`: seconds that it wants to be left alone.
+        `asked`: seconds that the server asks us to wait.
         """
         with self._lock:
             self._failures += 1
@@ -62,7 +62,7 @@ class Breaker:
             return self._failures == self._threshold
 
     def answered(self) -> bool:
-        """The server is there, whatever it said; True when that closed the circuit."""
+        """Note that the server answered, whatever the answer; True if that closed the circuit."""
         with self._lock:
             was_open = self._failures >= self._threshold
             self._failures = 0

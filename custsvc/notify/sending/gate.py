@@ -1,6 +1,6 @@
-"""What is looked at just before mails are sent: who wants none, who gets no more for now.
+"""The last checks before mails are sent: suppressed addresses, unsubscribed customers, rate limits.
 
-Looked at as late as possible, so that what somebody asked for a second ago holds for mails of an hour ago.
+They run as late as possible, so that a new unsubscription also applies to mails that have waited for an hour.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ MINUTE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Most mails to one recipient; 0 is no limit. Senders that work at once may go past them by a few."""
+    """Most mails to one recipient; 0 is no limit. Concurrent senders may exceed them slightly."""
 
     per_hour: int = 0
     per_minute: int = 0
 
 
 def address_key(address: str) -> str:
-    """The form of an address in the suppression list: nobody means another person by capitals."""
+    """The form of an address in the suppression list: upper and lower case are equal."""
     return address.strip().casefold()
 
 
 class Gate:
-    """Decides about claimed mails."""
+    """Decides which claimed mails must not be sent now."""
 
     def __init__(
         self, ledger: MailRecords, recipients: Recipients, limits: Limits, always: Collection[str] = ()
@@ -43,7 +43,7 @@ class Gate:
         self._always = frozenset(always)
 
     def refusals(self, claimed: Sequence[Notification]) -> dict[str, Settlement]:
-        """By id, how to settle those that must not be sent now."""
+        """The settlements, by id, of the mails that must not be sent now."""
         if not claimed:
             return {}
         refused = self._unwanted(claimed)
@@ -80,7 +80,7 @@ class Gate:
 
 
 def _beyond(claimed: Sequence[Notification], sent: dict[str, int], limit: int) -> list[Notification]:
-    """Those that would go past the limit, given what was sent and what comes before them here."""
+    """The mails that would exceed the limit, counting mails already sent and those before them here."""
     count = Counter(sent)
     beyond = []
     for n in claimed:

@@ -1,7 +1,7 @@
-"""What the senders of a process write into the ledger: many steps in one write, and leases kept alive.
+"""Writes the steps of all senders in a process to the ledger: many steps per write; also renews leases.
 
-Whoever comes while a write is under way leaves the step for the next one, which takes all that wait. So the
-cost of a commit is shared by as many mails as there are connections, and none waits for a timer.
+A sender that comes during a write leaves its step for the next write, which takes all waiting steps. So as
+many mails as there are senders share the cost of a commit, and none waits for a timer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ...runtime.loop import Stop
 logger = logging.getLogger(__name__)
 
 
-# How long an answer may wait for a write to go along with.
+# Seconds that a result may wait for another write to join.
 _SOON = 0.02
 _RETRY = 0.2
 _UNWRITABLE = "the answer cannot be written down; the log of that time tells why"
@@ -30,11 +30,11 @@ _UNWRITABLE = "the answer cannot be written down; the log of that time tells why
 
 @dataclass(slots=True, eq=False)
 class _Step:
-    """What one sender wants written, and the answer."""
+    """The step that one sender wants to write, and its result."""
 
     hand_overs: Sequence[Notification]
     settlements: Sequence[Settlement]
-    # Somebody waits for it; else it is written again until it went well.
+    # A sender waits for it; otherwise it is written again until it succeeds.
     is_awaited: bool = True
     done: bool = False
     error: Exception | None = None
@@ -46,7 +46,7 @@ class _Step:
 
 
 class Journal:
-    """One per process, shared by its senders."""
+    """The journal of a process, shared by its senders."""
 
     def __init__(self, ledger: Ledger, lease: float) -> None:
         self.lease = lease
@@ -58,34 +58,34 @@ class Journal:
         self._held: dict[str, Notification] = {}
 
     def claim(self, limit: int, channel: str) -> list[Notification]:
-        """As the ledger's, and the lease is kept alive until each is settled."""
-        # One at a time: those that look at once see the same mails, and all but one come back empty.
+        """Like the ledger's `claim`; the journal renews the leases until each mail is settled."""
+        # One at a time: concurrent claims see the same mails, and all but one come back empty.
         with self._claiming:
             claimed = self._ledger.claim(limit, self.lease, channel)
         self._held.update((notification.id, notification) for notification in claimed)
         return claimed
 
     def handing_over(self, notification: Notification) -> bool:
-        """As the ledger's, in one write with the steps of other senders."""
+        """Like the ledger's step, in one write with the steps of other senders."""
         return bool(self._advance(_Step([notification], [])).handed_over)
 
     def settle(self, *settlements: Settlement) -> set[str]:
-        """As the ledger's: those that were still ours. In one write with the steps of other senders."""
+        """Return the ids that were still ours, in one write with the steps of other senders."""
         settled = self._advance(_Step([], settlements)).settled
         self._let_go(settlements)
         return settled
 
     def settle_soon(self, settlement: Settlement) -> None:
-        """Settle with the next write, which comes in a moment; `flush` waits for it."""
+        """Settle with the next write, which comes soon; `flush` waits for it."""
         with self._joining:
             self._waiting.append(_Step([], [settlement], is_awaited=False))
 
     def flush(self) -> None:
-        """Write what waits. Where that fails, it goes on waiting, and the error is raised."""
+        """Write the waiting steps. If that fails, they go on waiting, and the error is raised."""
         self._advance(_Step([], []))
 
     def first_try(self, notification: Notification) -> dt.datetime | None:
-        """When it was first tried, since a person had it sent again; None where that cannot be told now."""
+        """When the mail was first tried (since the last manual retry); None if that is unknown now."""
         try:
             tries = self._ledger.attempts([notification.id]).get(notification.id, [])
         except TemporaryError:
@@ -93,23 +93,23 @@ class Journal:
         return next((t.tried_on for t in tries if t.number > notification.spared), None)
 
     def forget(self, notification: Notification) -> None:
-        """Let its lease run out."""
+        """Let the mail's lease expire."""
         self._held.pop(notification.id, None)
 
     def keep_alive(self, stop: Stop) -> None:
-        """Renew the leases of what is held, until stop is asked and nothing is held any more."""
+        """Renew the leases of all held mails, until stop is asked and none is held."""
         while not (stop.asked() and not self._held):
-            # While stopping, the wish to stop no longer wakes; the mails in hand are done soon.
+            # Once stop is asked, `wait` returns at once; the held mails are done soon.
             if stop.wait(self.lease / 4):
                 time.sleep(min(0.1, self.lease / 4))
             if held := list(self._held.values()):
                 try:
                     self._ledger.renew(held, self.lease)
                 except TemporaryError:
-                    continue  # The senders tell of it; the lease bears some that are missed.
+                    continue  # The senders log it; the lease tolerates some missed renewals.
 
     def write_soon(self, stop: Stop) -> None:
-        """Write what nobody came by to take along, until stop is asked and nothing waits any more."""
+        """Write steps that no other write has taken along, until stop is asked and none waits."""
         while not (stop.asked() and not self._waiting):
             time.sleep(_SOON)
             if self._waiting:
@@ -141,7 +141,7 @@ class Journal:
             self._failed(steps, exc)
             return
         except Exception as exc:  # noqa: BLE001 - told, and raised in the sender whose step it was
-            # Something in one of the steps cannot be written: it must not take the others along.
+            # One of the steps cannot be written: it must not make the others fail.
             if len(steps) > 1:
                 for step in steps:
                     self._write([step])
@@ -157,14 +157,14 @@ class Journal:
                 self._let_go(step.settlements)
 
     def _failed(self, steps: list[_Step], exc: Exception) -> None:
-        """The ledger did not take them: each sender that waits is told, the others are written again."""
+        """The write failed: each waiting sender gets the error, the other steps are written again."""
         for step in steps:
             step.error, step.done = exc, True
         with self._joining:
             self._waiting[:0] = [_Step([], s.settlements, False) for s in steps if not s.is_awaited]
 
     def _poisoned(self, step: _Step, exc: Exception) -> None:
-        """A step that can never be written fails alone; how a mail ended is written in our words then."""
+        """Fail a step that can never be written alone; then write its results with our own text."""
         logger.error(
             "A step cannot be written to the ledger: %s",
             words(f"{type(exc).__name__}: {exc}"),
@@ -177,7 +177,7 @@ class Journal:
             return
         step.error, step.done = exc, True
         if not step.is_awaited:
-            # Not even so. The lease runs out, and upkeep settles it.
+            # That failed too. The lease expires, and upkeep settles it.
             self._let_go(step.settlements)
 
     def _let_go(self, settlements: Sequence[Settlement]) -> None:

@@ -1,9 +1,9 @@
-"""The sender: claims notifications from the ledger, gives each to its channel, writes down how it ended.
+"""The sender: claims notifications from the ledger, sends each by its channel, records the result.
 
-The order of the steps is the promise. `handing_over` is committed before the text is given, so that a crash
-in between shows as `unknown` and not as a second mail; while the ledger is away no mail leaves. While the
-other side is down nothing counts as an attempt, and only now and then one connection is tried (`breaker`).
-The states are at the head of the package.
+The order of the steps is the guarantee. `handing_over` is committed before the text is sent, so that a crash
+in between leaves an `unknown` mail and not a second one; during an outage of the ledger no mail leaves. While
+the server is down no try counts as an attempt, and only one connection is tried periodically (`breaker`). The
+package docstring shows the states.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ _LOG = {
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How senders go about it. Times in seconds.
+    """The senders' policy. Times in seconds.
 
-    `give_up`: how long after its first try a mail is tried again. `lease`: how long a lost process keeps
-    what it had claimed; one that lives renews it. `patience`: how long a sender keeps a batch before it
-    gives the rest back to others.
+    `give_up`: how long after its first try a mail is tried again. `lease`: how long a dead process keeps the
+    mails that it claimed; a live one renews its leases. `patience`: how long a sender keeps a batch before it
+    gives the rest back for other senders.
     """
 
     tries: int
@@ -73,7 +73,7 @@ class Policy:
 
 
 class Sender:
-    """One thread's loop. Several of them, in as many processes as you like, share a ledger."""
+    """The loop of one sender thread. Any number of senders and processes share a ledger."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Sender:
         on_bad_address: Callable[[str, str], None] = lambda _address, _reason: None,
         rng: Callable[[], float] = random.random,
     ) -> None:
-        """`name` is the channel's; `on_bad_address` is told of recipients that do not exist."""
+        """`name` is the channel's; `on_bad_address` is called with recipients that do not exist."""
         self._name = name
         self._channel = channel
         self._journal = journal
@@ -104,7 +104,7 @@ class Sender:
         self.settled: Counter[str] = Counter()
 
     def run(self) -> None:
-        """Send what is due until stop is asked; then finish the mail in hand and give back the rest."""
+        """Send due mails until stop is asked; then finish the current mail and give back the rest."""
         try:
             while not self._stop.asked():
                 self.turn()
@@ -112,7 +112,7 @@ class Sender:
             self._channel.quit()
 
     def turn(self) -> None:
-        """One round: send a batch, or wait for mails, for the other side or for the ledger."""
+        """Do one round: send a batch, or wait for mails, for the server or for the ledger."""
         try:
             wait = self._breaker.wait()
             if wait:
@@ -134,7 +134,7 @@ class Sender:
             self._bell.clear()
 
     def _for_probe(self) -> list[Notification]:
-        """One mail to see whether the other side is back: if there is one, one that never met it down."""
+        """One mail to probe whether the server is back: preferably one that has met no outage."""
         suspects = self._breaker.suspects
         claimed = self._journal.claim(min(len(suspects) + 1, self._policy.batch), self._name)
         chosen = next((n for n in claimed if n.id not in suspects), claimed[0] if claimed else None)
@@ -155,7 +155,7 @@ class Sender:
                 if not self._send(left.pop(0), since):
                     break
         finally:
-            # Also where the ledger is away: then their leases run out.
+            # Also during an outage of the ledger: then their leases expire.
             self._give_back(left)
             self._insist(self._journal.flush)
             crash.point("notify.settled")
@@ -165,11 +165,11 @@ class Sender:
             self._settle(*(Settlement(n, "queued", n.reason, count_attempt=False) for n in left))
 
     def _send(self, notification: Notification, since: float) -> bool:
-        """Send one; False where the other side is down, so that the others need not be tried."""
+        """Send one mail; False if the server is down, so that the others need not be tried."""
         began = time.monotonic()
         try:
             prepared = self._channel.prepare(notification, dt.datetime.now(dt.UTC))
-        except Exception as exc:  # whatever is wrong with one mail must not stop the others
+        except Exception as exc:  # an error in one mail must not stop the others
             if not isinstance(exc, BadMail):
                 logger.exception("A mail could not be made", extra=_about(notification))
             reason = str(exc) if isinstance(exc, BadMail) else f"it cannot be made: {type(exc).__name__}"
@@ -180,7 +180,7 @@ class Sender:
             self._journal.forget(notification)
             logger.warning("A mail's lease ran out before it was sent", extra=_about(notification))
             return True
-        # By the ledger's clock: the time of the claim, and what has passed since.
+        # By the ledger's clock: the time of the claim, plus the time since.
         claimed_on = notification.updated_on or dt.datetime.now(dt.UTC)
         now = claimed_on + dt.timedelta(seconds=time.monotonic() - since)
         took = time.monotonic() - began
@@ -204,16 +204,16 @@ class Sender:
         try:
             return self._channel.send(prepared, hand_over)
         except TemporaryError:
-            # The hand-over may be noted although the answer was lost; nothing was sent, so take it back.
+            # The hand-over may be committed although the reply was lost; nothing was sent, so undo it.
             self._settle(Settlement(notification, "queued", notification.reason, count_attempt=False))
             raise
-        except Exception as exc:  # one mail that breaks the code must not stop the others
+        except Exception as exc:  # a bug that one mail triggers must not stop the others
             logger.exception("A mail could not be sent", extra=_about(notification))
             self._channel.close()
             return Outcome("unknown" if handed_over else "deferred", None, f"{type(exc).__name__}: {exc}")
 
     def _down(self, notification: Notification, outcome: Outcome, now: dt.datetime, took: float) -> bool:
-        """Wait until the other side is back; True where it is not down but for this mail alone."""
+        """Put the mail back, and let the breaker wait; True if only this mail is the cause, not an outage."""
         suspects, id_ = self._breaker.suspects, notification.id
         if suspects.down(id_):
             blamed = replace(
@@ -231,7 +231,7 @@ class Sender:
                 outcome.text,
                 extra={"action": "circuit_open", "channel": self._name},
             )
-        # Another mail is tried next: should this one be what breaks the connection, it holds up nobody.
+        # Try another mail next: if this one breaks the connection, it must not delay the others.
         wait = self._policy.retries.while_down(suspects.times(id_), outcome.retry_after, self._rng)
         due = now + dt.timedelta(seconds=wait)
         self._settle(Settlement(notification, "queued", outcome.text, due, count_attempt=False))
@@ -263,21 +263,21 @@ class Sender:
         if state != "deferred":
             self._breaker.suspects.forget(notification.id)
         settlement = Settlement(notification, state, reason, next_at, True, outcome.code, took)
-        # Not waited for: the write of the next hand-over, some sender's, takes it along.
+        # Not awaited: it is written together with the next hand-over of any sender.
         self._journal.settle_soon(settlement)
         self._tell(settlement, ours=True)
 
     def _next_try(
         self, notification: Notification, outcome: Outcome, now: dt.datetime, took: float
     ) -> float | None:
-        """Seconds until a mail is tried again; None where it is given up."""
+        """Seconds until a mail is tried again; None if it is given up."""
         tried = notification.attempts - notification.spared
         first = self._journal.first_try(notification) if tried > 1 else None
         since = took if first is None else (now - first) / dt.timedelta(seconds=1)
         return self._policy.retries.after(tried, since, outcome.retry_after, self._rng)
 
     def _settle(self, *settlements: Settlement) -> None:
-        """Write down how they ended, however often the ledger must be asked; a lease long at most."""
+        """Write these results to the ledger; retry for at most the length of a lease."""
         if not settlements:
             return
         ours: set[str] = set()
@@ -287,11 +287,11 @@ class Sender:
             self._forget(settlements)
             raise
         except Exception:  # noqa: BLE001 - the journal told of it
-            # What can never be written is left to its lease, and ends no sender.
+            # A result that can never be written is left to its lease, and does not end the sender.
             self._forget(settlements)
             return
         for settlement in settlements:
-            # After a lost answer the first try may have counted; then the second finds nothing to do.
+            # If the reply was lost, the first write may have succeeded; then the second finds nothing to do.
             self._tell(settlement, ours=settlement.notification.id in ours or tries > 1)
 
     def _forget(self, settlements: Sequence[Settlement]) -> None:
@@ -299,9 +299,9 @@ class Sender:
             self._journal.forget(settlement.notification)
 
     def _insist(self, write: Callable[[], None]) -> int:
-        """Write, however often it takes, a lease long at most; returns how often it took."""
+        """Write, and retry for at most the length of a lease; return the number of tries."""
         deadline = time.monotonic() + self._policy.lease
-        # The senders log that the ledger is away; this is one of their steps.
+        # Log only for debugging: the senders already log an outage of the ledger.
         outage = Outage("A step", base=0.1, cap=2.0, least=0.05, level=logging.DEBUG, rng=self._rng)
 
         def give_up() -> bool:

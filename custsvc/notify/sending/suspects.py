@@ -1,7 +1,7 @@
-"""Mails during whose try the other side went down: does it go down by itself, or by this mail?
+"""Mails during whose try the server went down: did it go down by itself, or because of this mail?
 
-One recipient whose name makes a server drop the connection looks like an outage. The others tell: a mail that
-met it down, and meets it down again though others passed in between, is to blame itself.
+A recipient whose name makes a server drop the connection looks like an outage. Other mails show the
+difference: a mail that met an outage twice, although others passed in between, is the cause itself.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-# Of more, the oldest are forgotten: they are mails of an outage then, and none of them is the cause.
+# Beyond this number the oldest are forgotten: then it is a real outage, and no mail is the cause.
 _MOST: Final = 10_000
 
 
 @dataclass(slots=True)
 class _Suspect:
     since: float
-    # How many mails had passed when it last met the other side down.
+    # How many mails had passed when this mail last met an outage.
     passed: int
     times: int = 0
 
 
 class Suspects:
-    """Shared by the senders of one channel in a process."""
+    """The suspected mails; shared by the senders of one channel in a process."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -40,18 +40,18 @@ class Suspects:
         return len(self._of)
 
     def passed(self, mail: str) -> None:
-        """The other side answered this mail, whatever it said."""
+        """Note that the server answered this mail, whatever the answer."""
         with self._lock:
             self._passed += 1
             self._of.pop(mail, None)
 
     def forget(self, mail: str) -> None:
-        """It is not tried any more."""
+        """Forget a mail that is not tried any more."""
         with self._lock:
             self._of.pop(mail, None)
 
     def down(self, mail: str) -> bool:
-        """The other side went down at this mail. True where it did before, and others passed since."""
+        """Note that this mail met an outage. True if it did so before, and others passed since."""
         with self._lock:
             known = mail in self._of
             suspect = self._of.setdefault(mail, _Suspect(self._clock(), self._passed))
@@ -62,11 +62,11 @@ class Suspects:
             return is_to_blame
 
     def times(self, mail: str) -> int:
-        """How often this mail met the other side down."""
+        """How often this mail met an outage."""
         suspect = self._of.get(mail)
         return suspect.times if suspect else 0
 
     def age(self, mail: str) -> float:
-        """Seconds since this mail first met the other side down."""
+        """Seconds since this mail first met an outage."""
         suspect = self._of.get(mail)
         return self._clock() - suspect.since if suspect else 0.0

@@ -1,4 +1,4 @@
-"""What keeps the ledger in order beside the senders: leases that ran out, waits without reason, old rows."""
+"""Maintains the ledger beside the senders: expired leases, mails blocked wrongly, old rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _AT_A_TIME = 5000
 
 
 class Upkeep:
-    """One thread per process; several do no harm."""
+    """The upkeep thread, one per process; several do no harm."""
 
     def __init__(
         self, ledger: Ledger, stop: Stop, *, keep: float, resend: bool = False, every: float = 5.0
@@ -32,7 +32,7 @@ class Upkeep:
         self._prune_at = 0.0
 
     def run(self) -> None:
-        """Go on until stop is asked. Outages are told by the senders, and waited out here."""
+        """Run until stop is asked. Waits out outages; the senders log them."""
         while not self._stop.asked():
             try:
                 self.turn()
@@ -41,7 +41,7 @@ class Upkeep:
             self._stop.wait(self._every)
 
     def turn(self) -> None:
-        """One round."""
+        """Do one round."""
         again, unknown = self._ledger.expire(resend=self._resend)
         if again:
             logger.warning("%d mails of a lost sender are queued again", again, extra={"action": "requeued"})

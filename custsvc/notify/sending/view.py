@@ -1,4 +1,4 @@
-"""Notifications as plain data: what the command line, the API and the web app show of them."""
+"""Notifications as plain data, for the command line, the API and the web app."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...ports.ledger import Attempt, MailRecords, Notification
 
 
 def with_attempts(ledger: MailRecords, notifications: Sequence[Notification]) -> list[dict[str, Any]]:
-    """These, each with its attempts; two queries, however many they are."""
+    """The notifications, each with its attempts; always one query for all attempts."""
     attempts = ledger.attempts([notification.id for notification in notifications])
     return [
         {**row(notification), "attempts": [attempt(each) for each in attempts.get(notification.id, [])]}
@@ -19,7 +19,7 @@ def with_attempts(ledger: MailRecords, notifications: Sequence[Notification]) ->
 
 
 def row(notification: Notification) -> dict[str, Any]:
-    """One notification without what it says; `tries` counts the attempts."""
+    """One notification without its content; `tries` counts the attempts."""
     return {
         "id": notification.id,
         "state": notification.state,
@@ -39,7 +39,7 @@ def row(notification: Notification) -> dict[str, Any]:
 
 
 def attempt(tried: Attempt) -> dict[str, Any]:
-    """One attempt."""
+    """One attempt as plain data."""
     return {
         "number": tried.number,
         "time": format_time(tried.tried_on),

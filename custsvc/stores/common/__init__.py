@@ -1,1 +1,1 @@
-"""What both databases share of their own: errors, pieces of many things, and single steps of many."""
+"""Code that both backends share: errors, batches, and single steps for bulk ledgers."""

@@ -1,4 +1,4 @@
-"""Many things in pieces of a size that a database takes."""
+"""Splits items into batches of a size that a database accepts."""
 
 from __future__ import annotations
 

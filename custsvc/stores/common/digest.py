@@ -1,4 +1,4 @@
-"""The bytes that stand for a customer in a digest, for backends that do not hash by themselves."""
+"""The bytes of a customer in a digest, for backends whose server cannot hash."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def line(
     updated_ms: int,
     doc: str,
 ) -> str:
-    """One customer. No field can hold the characters between them: control characters are refused."""
+    """The line of one customer. No field can hold the separators: control characters are refused."""
     email, phone = _NULL if email is None else email, _NULL if phone is None else phone
     return (
         f"{customer_id}\x1f{version}\x1f{deleted:d}\x1f{name}\x1f{email}\x1f{phone}"

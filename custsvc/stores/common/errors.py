@@ -19,7 +19,7 @@ def wrong_role(name: str, is_role: str) -> ConfigurationError:
 
 
 def restored(what: str) -> ConfigurationError:
-    """The error of a database that is not the one that events were sent from."""
+    """The error of a database that is not the state from which events were sent."""
     return ConfigurationError(
         what,
         fix="if it is the one to go on with, bring the topic and the copies to its state: "

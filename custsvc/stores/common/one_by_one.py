@@ -1,4 +1,4 @@
-"""Settling notifications one by one, where a database has no way to settle many."""
+"""Single steps of notifications, by the ledger's bulk steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ...ports.ledger import Advanced, Grown, Notification, NotificationState, Ov
 
 
 class OneByOne:
-    """The steps of a single notification, for a ledger that can take many."""
+    """The steps of a single notification, for a ledger with bulk steps."""
 
     def add(self, notifications: Sequence[Notification], grown: Sequence[Grown] = ()) -> int:
         raise NotImplementedError

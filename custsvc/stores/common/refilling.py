@@ -1,4 +1,4 @@
-"""Whether all customers' terms and keys are of this version: a fact of the database, looked up seldom."""
+"""Whether all customers' terms and keys are of this version: a fact of the database, read seldom."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LOOK_EVERY: Final = 2.0
 
 
 class Refilling:
-    """Where the refilling of a database's terms and keys is."""
+    """The progress of refilling a database's terms and keys."""
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
@@ -22,15 +22,15 @@ class Refilling:
         self._looked = float("-inf")
 
     def is_over(self) -> bool:
-        """Whether no customer has terms or a key of an earlier version. Once it is over it stays so."""
+        """Whether no customer has terms or a key of an earlier version. Once true, it stays true."""
         if not self._is_done and time.monotonic() - self._looked > _LOOK_EVERY:
             self._is_done = self._facts.get(Fact.TERMS_VERSION) == str(VERSION)
-            # Not before: who asks meanwhile must not take what is not known for what is not so.
+            # Set this last: a concurrent caller must not take an unknown state for "not over".
             self._looked = time.monotonic()
         return self._is_done
 
     def now(self, asked: CustomerFilter) -> CustomerFilter:
-        """The filter as it can be asked now: until it is over by what earlier versions made too."""
+        """The filter to use now: until the refilling is over it also matches earlier terms and keys."""
         if asked.earlier and self.is_over():
             asked = replace(asked, earlier=())
         if asked.name_prefix and not self.is_over():
@@ -38,7 +38,7 @@ class Refilling:
         return asked
 
     def note(self) -> None:
-        """All are of this version."""
+        """Note that all customers are of this version."""
         if not self.is_over():
             self._facts.put(Fact.TERMS_VERSION, str(VERSION))
             self._is_done = True

@@ -1,4 +1,4 @@
-"""Users, sessions and tries to sign in, in PostgreSQL."""
+"""Users, sessions and sign-in attempts, in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FIND_SESSION = Statement(
     "text",
     f"SELECT {_SESSION} FROM web_session WHERE id = $1",  # noqa: S608
 )
-# A window that has passed begins anew with this try.
+# If the window is over, this attempt begins a new one.
 _COUNT_TRY = """
 INSERT INTO sign_in_try AS t (key, count, since) VALUES (%(key)s, 1, %(now)s)
 ON CONFLICT (key) DO UPDATE SET

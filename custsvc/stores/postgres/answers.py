@@ -37,7 +37,7 @@ class PostgresAnswers:
         return None
 
     def _forget(self, principal: str, key: str, now: dt.datetime) -> None:
-        # Its place must be free for the answer to come.
+        # An expired answer must not block the key for a new one.
         with self._connections.cursor() as cursor:
             cursor.execute(
                 "DELETE FROM answer WHERE principal = %s AND key = %s AND created_on <= %s",
@@ -67,5 +67,5 @@ def answer_row(answer: Answer) -> tuple[Any, ...]:
 
 
 def is_key_taken(exc: psycopg2.Error) -> bool:
-    """Whether it is the key of an answer that is there twice."""
+    """Whether the error says that the idempotency key is taken."""
     return exc.diag.constraint_name == "answer_pkey"

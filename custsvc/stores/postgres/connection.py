@@ -22,7 +22,7 @@ from .deadline import deadlines
 logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 5
-# No statement may hold a worker for longer; bulk work raises it for its own transaction.
+# No statement may block a worker for longer; bulk work raises this for its own transaction.
 STATEMENT_TIMEOUT = 30
 # Longer, since the server should be the one to end it.
 ANSWER_TIMEOUT = STATEMENT_TIMEOUT + 5.0
@@ -43,7 +43,7 @@ _DEFAULTS: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
-# What a server says, at connect, that no waiting mends.
+# Errors at connect that waiting does not fix.
 _CONFIGURATION = re.compile(
     r"password authentication failed|no password supplied|(role|database) \"[^\"]*\" does not exist"
     r"|no pg_hba\.conf entry|invalid (dsn|connection option|URI|port|integer value)|certificate"
@@ -54,13 +54,13 @@ _CONFIGURATION = re.compile(
     r"|no such (database|user)|unsupported startup parameter"
 )
 
-# The classes of SQLSTATE that may be gone the next time: connections, conflicts, resources, locks, an
-# operator, the server's own system; and a server that is read-only or gave a transaction up.
+# The SQLSTATE classes of temporary errors: connections, conflicts, resources, locks, operator intervention,
+# the server's own system; and a server that is read-only or aborted a transaction.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _PASSING = ("08", "25006", "25P", "40", "53", "55", "57", "58")
-# A connection that lives, but to a server or a state where it can only fail: the next one may be better.
+# The connection works, but every statement on it will fail: a new one may be better.
 _WRONG = (errors.ReadOnlySqlTransaction, errors.InvalidSqlStatementName, errors.CannotConnectNow)
-# Addresses that a pooler was noticed at, and said so.
+# Addresses at which a pooler was detected and logged.
 _pooled: Final[set[str]] = set()
 _OF_DATA = (psycopg2.DataError, psycopg2.ProgrammingError, psycopg2.NotSupportedError)
 
@@ -92,11 +92,11 @@ class Connection(extensions.connection):
 
     @property
     def is_pooled(self) -> bool:
-        """Whether the session may be another one in the next transaction."""
+        """Whether the next transaction may run in another session."""
         return self.settings is not None
 
     def bring(self, settings: dict[str, str]) -> None:
-        """From now on the session may change with each transaction, and each begins with these settings."""
+        """Treat the connection as pooled: each transaction begins with these settings."""
         self.settings = (self.settings or {}) | settings
         self.brings = pooler.bringing(self.settings).as_string(self).encode()
         self.cursor_factory = pooler.PooledCursor
@@ -114,7 +114,7 @@ class Connection(extensions.connection):
                 self.prepared.add(statement.name)
                 return
             except errors.DuplicatePreparedStatement:
-                # Its first use failed, as for a key that was taken; what was prepared for it stays.
+                # The first execution failed, as for a taken key; the prepared statement remains.
                 self.prepared.add(statement.name)
         cursor.execute(statement.execute, params)
 
@@ -124,8 +124,8 @@ def connect(
 ) -> Connection:
     """A new connection in autocommit. Raises TemporaryError or ConfigurationError with the fix.
 
-    What the address sets itself counts, but for `schema`. A pooler is noticed; `pooled` says that there is
-    one which is not.
+    Settings in the address take precedence, except for `schema`. A pooler is detected; `pooled` says that
+    there is one which cannot be detected.
     """
     try:
         options = _options(url, schema)
@@ -144,7 +144,7 @@ def connect(
 
 def _open(url: str, name: str, options: str) -> Connection:
     given = extensions.parse_dsn(url)
-    # Of several hosts the one that takes writes: after a failover that is another one.
+    # Of several hosts use the one that accepts writes: after a failover that is another one.
     writable = {"target_session_attrs": "read-write"} if "," in given.get("host", "") else {}
     defaults = {name: value for name, value in (_DEFAULTS | writable).items() if name not in given}
     connection: Connection = psycopg2.connect(
@@ -164,17 +164,17 @@ def _options(url: str, schema: str | None) -> str:
 
 
 def _is_direct(connection: Connection) -> bool:
-    """Whether the server's process is the one that the connection was made with."""
+    """Whether the server process is the one that the connection reported at connect."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         return cursor.fetchone() == (connection.get_backend_pid(),)
 
 
 def _shared(connection: Connection, url: str, name: str, settings: dict[str, str]) -> Connection:
-    """A connection through a pooler. Raises ConfigurationError where that knows no transactions."""
+    """A connection through a pooler. Raises ConfigurationError if that pools by statement."""
     connection.bring(settings)
     if not _takes_transactions(connection):
-        # It hangs up without a word; so does one that is being stopped, but hardly twice.
+        # It closes the connection without an error; so does one that is being stopped, but hardly twice.
         connection = _open(url, name, "")
         connection.bring(settings)
         if not _takes_transactions(connection):
@@ -235,7 +235,7 @@ def _one_line(exc: BaseException) -> str:
 
 def temporary(cursor: extensions.cursor, table: str, like: str) -> None:
     """Make a table for the rows of this transaction."""
-    # Made once for a session; one that is shared is left as it was.
+    # Made once per session; a shared session is left unchanged.
     end = "DROP" if cursor.connection.is_pooled else "DELETE ROWS"  # type: ignore[attr-defined]
     cursor.execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS {table} ({like}) ON COMMIT {end}")
 
@@ -248,7 +248,7 @@ def translated(connection: Connection | None) -> Iterator[None]:
     except psycopg2.IntegrityError:
         raise
     except ValueError as exc:
-        # The driver refuses these before it sends them, with errors that are Python's.
+        # The driver refuses these values before it sends them, with Python's own errors.
         if isinstance(exc, UnicodeError) or "NUL (0x00)" in str(exc) or "digits" in str(exc):
             raise DataRefused("PostgreSQL cannot hold this data: NUL, or half a character") from exc
         raise
@@ -268,10 +268,10 @@ def translated(connection: Connection | None) -> Iterator[None]:
 
 
 def _failed(exc: psycopg2.Error, *, lost: bool) -> TemporaryError | DataRefused:
-    """Our error for one that is nothing else: its SQLSTATE says whether it passes."""
+    """Our error for any other error: its SQLSTATE shows whether it is temporary."""
     if lost:
         return ConnectionLost(f"PostgreSQL failed: {_one_line(exc)}", dependency="postgres")
-    # What has no SQLSTATE is the driver's own: of the connection, or of what was to be sent.
+    # An error without SQLSTATE is the driver's own: about the connection, or the values to send.
     passing = exc.pgcode.startswith(_PASSING) if exc.pgcode else not isinstance(exc, _OF_DATA)
     if passing:
         return TemporaryError(f"PostgreSQL failed: {_one_line(exc)}", dependency="postgres")
@@ -279,13 +279,13 @@ def _failed(exc: psycopg2.Error, *, lost: bool) -> TemporaryError | DataRefused:
 
 
 def refused(exc: psycopg2.Error) -> DataRefused:
-    """The error of data that this database does not take. It is logged, so it says no values."""
+    """The error for data that this database refuses. It is logged, so it contains no values."""
     reason = exc.diag.message_primary or type(exc).__name__
     return DataRefused(f"PostgreSQL refuses this data: {reason}")
 
 
 class Connections:
-    """One connection per lane, outside of lanes per thread, opened when needed and anew after it was lost."""
+    """One connection per lane, or per thread outside lanes; opened when needed, and again after a loss."""
 
     def __init__(self, url: str, schema: str | None = None) -> None:
         self.url = url
@@ -293,7 +293,7 @@ class Connections:
         self._local = threading.local()
         self._of_lane: dict[int, Connection] = {}
         self._all: weakref.WeakSet[Connection] = weakref.WeakSet()
-        # Somebody gives transactions other sessions, though a connection does not show it.
+        # A pooler changes sessions between transactions, although a connection does not show it.
         self._swapped = False
 
     def get(self) -> Connection:
@@ -310,7 +310,7 @@ class Connections:
         return connection
 
     def another(self, name: str) -> Connection:
-        """A connection that no thread has yet; the caller closes it."""
+        """A new connection that belongs to no thread; the caller closes it."""
         return connect(self.url, name, schema=self.schema, pooled=self._swapped)
 
     @contextmanager
@@ -350,14 +350,14 @@ class Connections:
             return cursor.fetchall() if cursor.description else []
 
     def read(self, statement: Statement, params: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """`run` for a statement that only reads: a lost connection is opened anew and it is read again."""
+        """`run` for a statement that only reads: after a lost connection it reconnects and reads again."""
         try:
             return self.run(statement, params)
         except ConnectionLost:
             return self.run(statement, params)
 
     def query(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """The rows of a statement that only reads, planned for these values; read again where it was lost."""
+        """The rows of a statement that only reads, planned for these values; repeated after a loss."""
         try:
             return self._query(sql, values)
         except ConnectionLost:

@@ -1,4 +1,4 @@
-"""All customers of a PostgreSQL database, compared where they are."""
+"""All customers of a PostgreSQL database; the server computes their digests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...domain.customers import INT64_MAX
 from ...ports.contents import Digest, Row
 from .connection import Connections
 
-# The bytes that stand for a customer in a digest; `custsvc.stores.common.digest` makes the same ones.
+# The bytes of a customer in a digest; `custsvc.stores.common.digest` makes the same ones.
 _LINE = r"""
     concat_ws(E'\x1f', id, version, deleted::int, name, coalesce(email, E'\x1e'), coalesce(phone, E'\x1e'),
         (extract(epoch FROM created_on) * 1000)::bigint, (extract(epoch FROM updated_on) * 1000)::bigint, doc)

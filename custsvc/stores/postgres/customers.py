@@ -71,7 +71,7 @@ def _update(name: str, types: str = "", keeping: str = "") -> Statement:
     )
 
 
-# A key that is taken is an error, never "do nothing": it undoes the whole statement.
+# A taken key is an error, never DO NOTHING: it must undo the whole statement.
 _KEEP = "INSERT INTO answer (principal, key, request, body, created_on)"
 _CREATE = _create("create_customer")
 _CREATE_KEYED = _create(
@@ -117,8 +117,8 @@ class PostgresCustomers(PostgresQueries):
             )
 
     def save(self, change: Change, answer: Answer | None = None) -> Stored:
-        # A write whose connection broke may have happened. Doing it again is safe: if it did happen, the
-        # version it expects is gone, and the event it left tells that it was ours.
+        # A write whose connection broke may have been committed. Repeating it is safe: if it was, the version
+        # that it expects is gone, and the stored event shows that the write was ours.
         try:
             saved = self._try_save(change, answer)
         except ConnectionLost:
@@ -193,7 +193,7 @@ class PostgresCustomers(PostgresQueries):
 
 @contextmanager
 def _atomic(connections: Connections) -> Iterator[Cursor]:
-    """A transaction with time for many rows. Raises KeyTaken, VersionConflict for what is there already."""
+    """A transaction with a timeout for many rows. Raises KeyTaken or VersionConflict for existing rows."""
     try:
         with connections.transaction() as cursor:
             cursor.execute(_BULK_TIMEOUT)
@@ -231,7 +231,7 @@ def _copy(cursor: Cursor, table: str, changes: Sequence[Change]) -> None:
 
 
 def _lock(cursor: Cursor, expected: dict[int, int]) -> None:
-    # In the order of id, so that two of these never wait for each other.
+    # In the order of id, so that two of these never deadlock.
     cursor.execute(
         "SELECT id, version FROM customer WHERE id = ANY(%s) ORDER BY id FOR UPDATE", (list(expected),)
     )

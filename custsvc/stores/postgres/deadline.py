@@ -1,9 +1,8 @@
-"""A client's own deadline for a statement: a server that hangs does not keep its own.
+"""A client-side deadline for statements, because a server that hangs does not enforce statement_timeout.
 
-PostgreSQL ends a statement that takes too long, unless PostgreSQL or the machine it is on hangs; then the
-driver waits for its answer for ever, and so does the caller. One thread of the process looks at the
-statements that are under way, and shuts the connection of one that is overdue: the driver sees a lost
-connection.
+PostgreSQL ends a statement that takes too long, unless PostgreSQL or its machine hangs; then the driver waits
+for an answer for ever, and so does the caller. One thread of the process watches the running statements, and
+shuts the connection of an overdue one: the driver sees a lost connection.
 """
 
 from __future__ import annotations
@@ -26,17 +25,17 @@ _GONE: Final = (0.0, -1)
 
 
 class Deadlines:
-    """The statements that are under way in this process."""
+    """The running statements of this process."""
 
     def __init__(self) -> None:
-        # By statement, when it is overdue and on which socket it waits. Whoever pops an entry decides.
+        # By statement: its deadline and its socket. The thread that pops an entry decides its outcome.
         self._waiting: dict[object, tuple[float, int]] = {}
         self._lock = threading.Lock()
         self._process = 0
 
     @contextmanager
     def within(self, connection: extensions.connection, seconds: float) -> Iterator[None]:
-        """Shut the connection, should the block not be through in time."""
+        """Shut the connection if the block does not finish in time."""
         if self._process != os.getpid():
             self._start()
         statement = object()
@@ -66,7 +65,7 @@ def _shut(number: int) -> None:
     logger.warning(
         "PostgreSQL does not answer a statement; its connection is closed", extra={"action": "cut"}
     )
-    # A copy of the socket's number: closing that one leaves the driver's own alone.
+    # A duplicate of the file descriptor: closing it leaves the driver's own open.
     with suppress(OSError), socket.socket(fileno=os.dup(number)) as copy:
         copy.shutdown(socket.SHUT_RDWR)
 

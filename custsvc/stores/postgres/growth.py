@@ -1,4 +1,4 @@
-"""How PostgreSQL is spoken to, and how its history grows."""
+"""The connection to PostgreSQL, and the growth of its history, for `doctor`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...ports.store import Growth, Link
 from ...runtime.links import elsewhere
 from .connection import Connections
 
-# The last so many changes say how fast they come.
+# The rate of changes is measured over this many of the last ones.
 _LATE: Final = 10_000
 _SIZE: Final = """
     SELECT pg_total_relation_size('customer_event'), greatest(reltuples, 0)::bigint
@@ -28,13 +28,13 @@ _FOLDER: Final = "SELECT setting FROM pg_settings WHERE name = 'data_directory'"
 
 
 def link(connections: Connections) -> Link:
-    """How it is spoken to."""
+    """How we are connected."""
     info = connections.get().info
     return Link((info.host or "",), bool(info.ssl_in_use))
 
 
 def growth(connections: Connections) -> Growth:
-    """How much the history takes, and how fast it grows."""
+    """The size of the history, and how fast it grows."""
     with connections.cursor() as cursor:
         cursor.execute(_SIZE)
         size, changes = cursor.fetchone() or (0, 0)

@@ -1,9 +1,9 @@
-"""The ledger in PostgreSQL: claims skip what others hold, and all times are the server's.
+"""The ledger in PostgreSQL: claims skip locked rows, and all times are the server's.
 
 The order per customer and recipient needs no lock. A claim takes a row only if its snapshot shows no older
-row that is not settled; settled is for good, so a snapshot that is behind can only make a mail wait. Rows
-that wait so are marked `blocked_by` and leave the index of due rows; the mark is taken off when the older
-row settles, or, where a process died in between, by a sweep.
+unsettled row; settled is final, so an old snapshot can only make a mail wait. Waiting rows are marked
+`blocked_by` and leave the index of due rows; the mark is removed when the older row settles, or by a sweep if
+a process died in between.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ VALUES %s ON CONFLICT (id) DO NOTHING RETURNING id
 """
 _ADD_ROW = "(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, coalesce(%s, now()))"
 
-# Of many rows always in this order: two that lock the same ones never wait for each other in a circle.
+# Always lock rows in this order: two processes that lock the same rows then never deadlock.
 _LOCK = "SELECT 1 FROM notification WHERE id = ANY(%s) ORDER BY id FOR UPDATE"
 _GROW = """
 UPDATE notification n
@@ -52,7 +52,7 @@ WHERE n.id = g.id AND n.state = 'queued' AND n.attempts = 0 AND n.version = g.wa
 """
 _GROW_ROW = "(%s, %s::bigint, %s::bigint, %s, %s, %s, %s, %s, %s::timestamptz)"
 
-# The columns that a claim gives to rows it takes and to rows that must wait are told apart by `older`.
+# A claim updates both rows that it takes and rows that must wait; `older` distinguishes them.
 _CLAIM = f"""
 WITH candidate AS MATERIALIZED (
     SELECT n.id, (
@@ -95,7 +95,7 @@ _UNBLOCK_BEHIND = _UNBLOCK.format(
     which="n.id IN (SELECT id FROM notification WHERE blocked_by = ANY(%s) ORDER BY id FOR UPDATE)"
 )
 
-# Those that wait without reason: for one that is settled, gone, of somebody else, or not before them.
+# Rows blocked wrongly: by a row that is settled, deleted, of another customer or recipient, or not older.
 _STUCK = f"""
 SELECT n.id FROM notification n
 WHERE n.blocked_by IS NOT NULL AND NOT EXISTS (
@@ -103,7 +103,7 @@ WHERE n.blocked_by IS NOT NULL AND NOT EXISTS (
     WHERE o.id = n.blocked_by AND o.state IN {_UNSETTLED} AND o.customer_id = n.customer_id
       AND o.recipient = n.recipient AND {_ORDER.format("o")} < {_ORDER.format("n")})
 """  # noqa: S608 - constants of this module
-# The first conditions are those of the index of due rows; one that is blocked is looked at when it is not.
+# The first conditions are those of the index of due rows; a blocked row is checked later.
 _FAR = """
 SELECT n.id FROM notification n
 WHERE n.channel = 'mail' AND n.state IN ('queued', 'deferred') AND n.blocked_by IS NULL
@@ -115,8 +115,8 @@ _SWEEP = f"UPDATE notification SET blocked_by = NULL WHERE id IN ({_STUCK} {_LOC
 _NEARER = f"UPDATE notification SET next_at = now() WHERE id IN ({_FAR} {_LOCKED})"  # noqa: S608 - as above
 _COUNT_STUCK = f"SELECT count(*) FROM ({_STUCK} UNION {_FAR}) AS stuck"  # noqa: S608 - as above
 
-# Rows of one sender only, and a renewal passes over locked ones: nobody waits for these, in whatever order
-# they are taken.
+# These rows belong to one sender, and a renewal skips locked rows: so no process waits for them, whatever the
+# order of locking.
 _ADVANCE = """
 WITH step AS (
     SELECT * FROM unnest(%(ids)s::text[], %(tokens)s::text[], %(states)s::text[], %(reasons)s::text[],
@@ -148,8 +148,8 @@ WITH step AS (
 SELECT id, state FROM moved
 """
 
-# A row that is locked is just taking its next step, which gives it a lease of its own. To wait for it could
-# end in a deadlock: steps of many rows take them in another order.
+# A locked row is just taking its next step, which renews its lease anyway. Waiting for it could deadlock:
+# steps of many rows lock them in another order.
 _RENEW = """
 WITH held AS MATERIALIZED (
     SELECT n.id FROM unnest(%(ids)s::text[], %(tokens)s::text[]) AS held(id, token)
@@ -160,8 +160,8 @@ UPDATE notification n SET lease_until = now() + make_interval(secs => %(lease)s)
 FROM held WHERE n.id = held.id
 """
 
-# An attempt that never reached the hand-over is given back; the token of the others stays, so that their
-# sender, should it live, can still say how it ended.
+# An attempt that never reached the hand-over is not counted; the other rows keep their token, so that their
+# sender, if it lives, can still record the result.
 _EXPIRE = """
 WITH expired AS (
     SELECT id, CASE WHEN state = 'claimed' OR %(resend)s THEN 'queued' ELSE 'unknown' END AS next, state
@@ -198,7 +198,7 @@ RETURNING {_COLUMNS}
 
 
 class PostgresLedger(PostgresRecords, OneByOne):
-    """The port `Ledger` on PostgreSQL: the queue; what people do with it is in `records`."""
+    """The port `Ledger` on PostgreSQL: the queue; operators' actions are in `records`."""
 
     def add(self, notifications: Sequence[Notification], grown: Sequence[Grown] = ()) -> int:
         digests = {n.id for n in notifications if n.entries is not None}
@@ -223,14 +223,14 @@ class PostgresLedger(PostgresRecords, OneByOne):
                 taken = [row for row in rows if row[1] is None]
                 waiting = [row[2] for row in rows if row[1] is not None]
                 if waiting:
-                    # Looked at after the mark was committed: either this sees that the older one has
-                    # settled meanwhile, or whoever settles it sees the mark.
+                    # Check after the mark was committed: either this statement sees that the older row has
+                    # settled meanwhile, or the process that settles it sees the mark.
                     cursor.execute(_UNBLOCK_THESE, (waiting,))
             claimed += taken
             if not waiting or len(claimed) == limit or (claimed and turn >= ENOUGH):
                 break
             look = limit if taken else LOOK_AT
-        # By the time they are due, then as they were added together.
+        # By due time, then in the order in which they were added.
         claimed.sort(key=lambda row: (row[13], row[0]))
         return [notification(row[2:]) for row in claimed]
 
@@ -242,7 +242,7 @@ class PostgresLedger(PostgresRecords, OneByOne):
         with self._connections.cursor() as cursor:
             cursor.execute(_ADVANCE, _step_columns(steps))
             moved = cursor.fetchall()
-            # A statement of its own: its snapshot must show what the one before committed.
+            # A separate statement: its snapshot must show what the previous one committed.
             if free := [id_ for id_, state in moved if state in SETTLED]:
                 cursor.execute(_UNBLOCK_BEHIND, (free,))
         return Advanced(
@@ -292,8 +292,8 @@ class PostgresLedger(PostgresRecords, OneByOne):
 
 
 def _add(cursor: extensions.cursor, notifications: Sequence[Notification]) -> set[str]:
-    """Insert those that are not there; returns the ids of these."""
-    # Sorted, so that two that add the same rows at once wait for each other in one order only.
+    """Insert the rows that do not exist yet; return their ids."""
+    # Sorted, so that two processes that add the same rows never deadlock.
     rows = sorted((n.id, at, n) for at, n in enumerate(notifications))
     if not rows:
         return set()
@@ -303,7 +303,7 @@ def _add(cursor: extensions.cursor, notifications: Sequence[Notification]) -> se
 
 
 def _grow(cursor: extensions.cursor, grown: Sequence[Grown]) -> None:
-    """Give digests their new content. Raises Overtaken where one of them is not as it was read."""
+    """Give digests their new content. Raises Overtaken if one of them has changed since it was read."""
     if not grown:
         return
     cursor.execute(_LOCK, ([n.id for n, _ in grown],))

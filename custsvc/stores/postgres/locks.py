@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from .connection import Connection, translated
 
-# A machine that is gone without a word must not hold the lock for hours.
+# A machine that vanished must not hold the lock for hours.
 _BEGIN: Final = """
     BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL tcp_keepalives_idle = {idle};
     SET LOCAL tcp_keepalives_interval = {interval}; SET LOCAL tcp_keepalives_count = {count}
@@ -18,10 +18,10 @@ _SOON: Final = _BEGIN.format(idle=2, interval=1, count=2)
 
 
 def try_lock(connection: Connection, key: str, values: Sequence[Any] = (), *, soon: bool = False) -> bool:
-    """Take the advisory lock of `key`, SQL with places for `values`; False at once where another has it.
+    """Take the advisory lock of `key`, SQL with placeholders for `values`; False at once if it is held.
 
-    It is one of the transaction that `connection` then stays in, which nobody waits for: it has no snapshot.
-    With `soon` a machine that is gone without a word loses it within seconds.
+    The lock belongs to a transaction in which `connection` then stays; it has no snapshot, so nothing waits
+    for it. With `soon` a machine that vanished loses the lock within seconds.
     """
     with translated(connection), connection.cursor() as cursor:
         cursor.execute(_SOON if soon else _CALM)

@@ -24,7 +24,7 @@ from .connection import Connection, Connections, Statement, address, translated
 from .locks import try_lock
 
 _LOCK = 0x63757374_00000002
-# Before every transaction there ever was: everything is new.
+# A snapshot before every transaction: everything is new.
 _BEGINNING = "3:3:"
 
 # A server that lost its reader without a word must notice within the promised take-over time. A cursor
@@ -81,7 +81,7 @@ _CURSOR = Statement(
     "boolean",
     "SELECT prev::text, target::text, last_seq FROM outbox_cursor WHERE only_one = $1",
 )
-# What neither `prev` nor the part of the window that is sent has shown.
+# The events visible neither in `prev` nor in the sent part of the window.
 _DEPTH = Statement(
     "outbox_depth",
     "pg_snapshot, pg_snapshot, bigint",
@@ -113,7 +113,7 @@ _EVENTS = Statement(
     """,
 )
 
-# Not further back than this: a history of which nothing is sent would be read whole.
+# Look back no further than this: a history of which nothing is sent would be read whole.
 _LATEST = Statement(
     "outbox_latest",
     "pg_snapshot, pg_snapshot, bigint, integer",
@@ -127,7 +127,7 @@ _LATEST = Statement(
 
 
 class _Cursor(NamedTuple):
-    """What is sent: all visible in `prev`, and of the window up to `target` all up to `last_seq`."""
+    """The sent events: all visible in `prev`, and in the window up to `target` all up to `last_seq`."""
 
     prev: str
     target: str | None
@@ -173,7 +173,7 @@ class PostgresOutbox:
         return bool(locked)
 
     def _load(self) -> None:
-        """Read the cursor's row, made or started anew where it means nothing in this cluster."""
+        """Read the cursor's row; make a new one if there is none or it is from another cluster."""
         with translated(self._connection), self._leading().cursor() as cursor:
             cursor.execute(
                 "SELECT seqcache FROM pg_sequence WHERE seqrelid = 'customer_event_seq_seq'::regclass"
@@ -213,7 +213,7 @@ class PostgresOutbox:
     def read(self, limit: int) -> Batch:
         batch = self._after(self._cursor, limit)
         if not batch.events:
-            # Not saved: windows without events may be looked through again.
+            # Not saved: windows without events may be read again.
             self._cursor = batch.token
         return batch
 
@@ -277,7 +277,7 @@ class PostgresOutbox:
         return Depth(waiting, max(float(age or 0), 0.0))
 
     def _saved(self) -> tuple[Any, ...]:
-        """The cursor as it is saved, for those who do not lead."""
+        """The saved cursor, for processes that do not lead."""
         (saved,) = self._connections.read(_CURSOR, (True,)) or [tuple(_Cursor(_BEGINNING, None, 0))]
         return saved
 

@@ -1,8 +1,8 @@
-"""Changes to the schema beside live traffic: nobody else waits for them for more than a moment.
+"""Changes the schema beside live traffic: no other statement waits for it for more than a moment.
 
-A statement that waits for a lock on a table keeps out everybody who comes after it, readers too. So a change
-waits for a fifth of a second, gives up its place in the queue, and tries again. An index is made without any
-such lock; one that a killed run left half-made is told from one that is being made.
+A statement that waits for a table lock blocks all later ones, readers too. So a change waits for a fifth of a
+second, gives up its place in the queue, and tries again. Indexes are made without such a lock; an index that
+a killed run left invalid is distinguished from one that is still being made.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _NAME: Final = "custsvc migrate"
 _TIMEOUTS: Final = "SET LOCAL lock_timeout = '200ms'; SET LOCAL statement_timeout = 0"
 _GAP: Final = 0.3
 _LONGEST_GAP: Final = 3.0
-# One process at a time. Not the lock of earlier releases, which wait for theirs in a statement: an index that
-# is made concurrently would wait for that statement's snapshot.
+# One process at a time. This is not the lock of earlier releases, which wait for theirs within a statement:
+# an index made concurrently would wait for that statement's snapshot.
 _ALONE: Final = "1668510580, hashtext('migrate ' || coalesce(%s, current_schema(), ''))"
 _IS_HELD: Final = "another process migrates this database"
-# Whoever holds a lock on one of our tables, the longest first.
+# The sessions that hold a lock on one of our tables, the longest transaction first.
 _HOLDERS: Final = """
     SELECT l.pid, a.application_name, extract(epoch FROM clock_timestamp() - a.xact_start)::float8
     FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -64,26 +64,26 @@ class Migrator:
         self._waiting = waiting
 
     def transaction(self, work: Callable[[Cursor], T]) -> T:
-        """Run `work` in a transaction, again and again while a lock cannot be had.
+        """Run `work` in a transaction; repeat while a lock is not available.
 
-        Raises TemporaryError, naming who holds it, when patience ends; Stopped when stop is asked.
+        Raises TemporaryError, naming the lock's holder, when patience ends; Stopped when stop is asked.
         """
         return self._patiently(lambda: self._once(work))
 
     def fill(self, some: Callable[[Cursor], int]) -> None:
-        """Fill `some` rows, each time in a transaction of their own, until there are none any more."""
+        """Fill `some` rows per transaction, repeatedly, until none is left."""
         while self.transaction(some) > 0:
             self._waiting.check()
 
     def concurrently(self, statement: str) -> None:
-        """Run a statement outside a transaction; one that makes an index until that is there, and valid."""
+        """Run a statement outside a transaction; repeat CREATE INDEX until the index is valid."""
         if index := _CREATE.match(statement):
             self._patiently(lambda: self._index(index["name"], index["table"], statement))
         else:
             self._patiently(lambda: self._alone(statement))
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """What a query finds."""
+        """The rows of a query."""
         with translated(self._connection), self._connection.cursor() as cursor:
             cursor.execute(sql, values)
             return cursor.fetchall()
@@ -105,18 +105,18 @@ class Migrator:
         if "search_path" in (self._connection.settings or {}):
             self._in_transaction(statement)
             return
-        # Nothing may come before it in its transaction.
+        # This must be the first statement of its transaction.
         alone = self._connection.cursor(cursor_factory=Cursor)
         with self._interruptible(), translated(self._connection), alone as cursor:
             if not self._connection.is_pooled:
-                # It waits for transactions that are open, as long as they are, and holds up nobody meanwhile.
+                # It waits for open transactions as long as they last, and blocks no other session meanwhile.
                 cursor.execute("SET lock_timeout = 0; SET statement_timeout = 0")
             cursor.execute(statement)
 
     def _in_transaction(self, statement: str) -> None:
-        """The same behind a pooler, where a schema can only be said within a transaction.
+        """The same behind a pooler, where search_path can only be set within a transaction.
 
-        Raises ConfigurationError for an index over rows: who writes would wait until it is made.
+        Raises ConfigurationError for an index on a non-empty table: writers would wait until it is made.
         """
         if _CREATE.match(statement):
             raise ConfigurationError(
@@ -141,7 +141,7 @@ class Migrator:
                 self._alone(statement)
 
     def _is_empty(self, table: str) -> bool:
-        # In a new database there is nobody to be spared, and no need to wait for the transactions of others.
+        # A new database has no other users, so there is no need to wait for their transactions.
         query = SQL("SELECT NOT EXISTS (SELECT FROM {})").format(Identifier(table))
         with translated(self._connection), self._connection.cursor() as cursor:
             cursor.execute(query)
@@ -166,7 +166,7 @@ class Migrator:
             gap = min(gap * 1.5, _LONGEST_GAP)
 
     def _holder(self) -> tuple[str, str]:
-        """Why a lock cannot be had, and what to do about it."""
+        """Why a lock is not available, and the fix."""
         for pid, program, age in self.rows(_HOLDERS):
             since = f" for {age:.0f} s" if age is not None else ""
             why = f"process {pid} of the server ({program or 'unknown'}) has a table in use{since}"
@@ -175,7 +175,7 @@ class Migrator:
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """Cancel what the server does within the block once stop is asked; then it raises Stopped."""
+        """Cancel the server's statement within the block once stop is asked; then raise Stopped."""
         if not self._waiting.interruptible:
             yield
             return
@@ -206,7 +206,7 @@ class Migrator:
 
 @contextmanager
 def migrator(connections: Connections, waiting: Waiting) -> Iterator[Migrator]:
-    """What may change the schema, once no other process does. Raises TemporaryError when patience ends."""
+    """A Migrator, once no other process has one. Raises TemporaryError when patience ends."""
     with closing(connections.another(_NAME)) as lock, closing(connections.another(_NAME)) as connection:
         _wait_for_turn(lock, connections.schema, waiting)
         yield Migrator(connection, waiting)

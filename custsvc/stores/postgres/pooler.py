@@ -1,9 +1,9 @@
 """PostgreSQL behind a pooler that gives each transaction another session, as PgBouncer does.
 
-Nothing lasts there beyond a transaction: no prepared statement, no setting, no temporary table, no lock of a
-session. So each transaction brings its settings along, in the round trip of its first statement, and
-statements go out as text. A pooler shows itself: the process id that it gives its client is not the server's.
-Nobody can ask for its mode, so all are treated alike; one that knows no transactions is refused.
+Nothing lasts there beyond a transaction: no prepared statement, setting, temporary table or session lock. So
+each transaction sends its settings along, in the round trip of its first statement, and statements are sent
+as text. A pooler is detected by its process id, which is not the server's. A client cannot ask for the
+pooler's mode, so all modes are treated alike; statement pooling is refused.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PLACE: Final = re.compile(r"\$(\d+)")
 
 
 def refuses_options(exc: psycopg2.Error) -> bool:
-    """Whether somebody at this address takes no settings at connect, which PostgreSQL does."""
+    """Whether the server at this address refuses settings at connect, which PostgreSQL itself accepts."""
     return bool(_NO_OPTIONS.search(str(exc)))
 
 
@@ -55,7 +55,7 @@ def settings_of(options: str) -> dict[str, str]:
 
 
 def bringing(settings: Mapping[str, str]) -> Composed:
-    """The statement that gives these settings to the transaction it is in."""
+    """The statement that applies these settings to its transaction."""
     each = SQL("set_config({}, {}, true)")
     calls = [each.format(Literal(name), Literal(value)) for name, value in settings.items()]
     return SQL("SELECT ") + SQL(", ").join(calls) + SQL("; ")
@@ -73,6 +73,6 @@ class PooledCursor(extensions.cursor):
 
 @cache
 def as_text(sql: str, types: str) -> str:
-    """A statement with `$1` … as one that the driver puts values into, by their number."""
+    """Turn a statement with `$1` … into one with the driver's placeholders, named by number."""
     names = [each.strip() for each in types.split(",")]
     return _PLACE.sub(lambda found: f"CAST(%({found[1]})s AS {names[int(found[1]) - 1]})", sql)

@@ -1,8 +1,8 @@
 """Reading customers from PostgreSQL: one, a page of a list, how many there are, the history of one.
 
-Documents are joined by the server: for a page of 100 that is a third of the cost of rows. A page starts
-where the index of its sort says, so it costs the same at any depth. What is asked with words or other
-filters goes out as text with its values, so that the planner knows how many rows they meet.
+The server joins the documents of a page: for 100 of them that is a third of the cost of rows. A page starts
+at its position in the sort's index, so it costs the same at any depth. Queries with words or other filters
+are sent as text with their values, so that the planner can estimate how many rows match.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class _Key(NamedTuple):
     type: str
 
 
-# What a page is sorted by: a field, or the name as it is written.
+# The order of a page: a field, or the name as it is written.
 _Order = SortField | Literal["written_name"]
 _KEYS: dict[_Order, _Key] = {
     "id": _Key("id", "bigint"),
-    # Those that a process of an earlier release wrote a moment ago have no key yet, and come first.
+    # Customers just written by a process of an earlier release have no key yet, and come first.
     "name": _Key("coalesce(name_key, '') COLLATE \"C\"", "text"),
     "written_name": _Key('name COLLATE "C"', "text"),
     "email": _Key("coalesce(email, '') COLLATE \"C\"", "text"),
@@ -48,12 +48,12 @@ _KEYS: dict[_Order, _Key] = {
     "updated_on": _Key("updated_on", "timestamptz"),
     "version": _Key("version", "bigint"),
 }
-# What lists and searches go by, which a copy that nobody lists does without. One for each order of a list;
-# text sorts by code points, as it does in MongoDB. The entries that wait to be merged into the index of terms
-# are kept few, because each search reads them all.
+# The indexes for lists and searches; a copy without lists does not have them. One for each order of a list;
+# text sorts by code points, as in MongoDB. The pending list of the index of terms is kept short, because each
+# search reads all of it.
 LIST_INDEXES: Final = {
     "customer_terms": "USING gin (terms) WITH (gin_pending_list_limit = 256)",
-    # `customer_name` is the one of earlier releases, of names as they are written.
+    # `customer_name` is the index of earlier releases, on names as they are written.
     "customer_name_key": f"({_KEYS['name'].sql}, id)",
     **{
         f"customer_{sort.removesuffix('_on')}": f"({key.sql}, id)"
@@ -63,7 +63,7 @@ LIST_INDEXES: Final = {
     "customer_email_key": "(custsvc_email_key(email)) WHERE email IS NOT NULL",
 }
 _DELETED: dict[Deleted, str] = {"exclude": "NOT deleted", "only": "deleted", "include": "true"}
-# A limit is part of the text, so that the plan is made for it; these are prepared, others are not.
+# The limit is part of the text, so that the planner knows it; only pages of these sizes are prepared.
 _PREPARED_LIMITS = frozenset((10, 20, 25, 50, 100, 200))
 
 _LOOKED_UP_FROM = 3
@@ -93,10 +93,11 @@ _EVENT_AT = Statement(
 )
 
 
-# In the planner's units. What costs this much is counted in some 20 ms: all of 300,000 customers.
+# In the planner's units. A count of this cost takes about 20 ms: all of 300,000 customers.
 _CHEAP: Final = 10_000.0
-# A word that the planner does not know it takes for one of 0.5 % of the customers, and walks the list until a
-# page is full: all of a million where nobody has it. So many are found by the index and sorted instead.
+# The planner assumes that 0.5 % of the customers have a word that it does not know, and walks the list until
+# a page is full: through all of a million if no customer has it. Up to this number of expected rows the query
+# uses the index of terms and sorts instead.
 _FEW: Final = 20_000
 
 
@@ -121,7 +122,7 @@ class PostgresQueries:
         return [Stored(row[0], row[1], row[2], row[3].encode()) for row in rows]
 
     def find(self, query: CustomerQuery) -> Page:
-        # Reading backward is reading the other way round, from the same place.
+        # Reading backward means the opposite order, from the same position.
         down = query.descending != query.backward
         after, order = query.after, self._order(query)
         if query.filter.is_plain and query.limit in _PREPARED_LIMITS:
@@ -144,7 +145,7 @@ class PostgresQueries:
         return Page(docs.encode(), count, _position(first_key, first_id), _position(last_key, last_id), more)
 
     def _order(self, query: CustomerQuery) -> _Order:
-        """By names as they are written while some have no key, and where a list began like that."""
+        """Sort by names as they are written while some have no key, and for lists that began that way."""
         if query.sort == "name" and not (
             is_name_key(query.after.key) if query.after else self.refilling.is_over()
         ):
@@ -160,9 +161,9 @@ class PostgresQueries:
         return int(count)
 
     def count_if_cheap(self, where: CustomerFilter) -> tuple[int, bool]:
-        # Not one statement that counts up to a bound: that bounds what is found, not what is read. Of a
-        # million customers one up to 10,000 took 0.8 ms where all met the filter, and 320 ms where none did
-        # and no index knew. The planner tells in 0.15 ms that both would be dear.
+        # Not a count with a LIMIT: that bounds the rows found, not the rows read. Of a million customers a
+        # count up to 10,000 took 0.8 ms if all matched the filter, and 320 ms if none did and no index
+        # helped. The planner reports in 0.15 ms that both would be expensive.
         rows, cost = self._planned(where)
         return (self.count(where), True) if cost <= _CHEAP else (rows, False)
 
@@ -177,7 +178,7 @@ class PostgresQueries:
         """The conditions of a filter, and their values."""
         where, values = _conditions(self.refilling.now(asked))
         if asked.email is not None:
-            # As they are spelled: of these the planner knows how many there are.
+            # The addresses as stored: the planner has statistics on these.
             spelled = [row[0] for row in self._connections.read(_SPELLED, ([email_key(asked.email)],))]
             where.append(f"{_KEYS['email'].sql} = ANY(%s)")
             values.append(spelled)
@@ -216,9 +217,9 @@ def _following(sort: _Order, down: bool) -> str:
 
 
 def _page_sql(sort: _Order, limit: int, down: bool, backward: bool, source: str) -> str:
-    """One row: the documents, how many, whether there are more, and the ends' keys and ids.
+    """SQL for one row: the documents, their number, whether there are more, and the ends' keys and ids.
 
-    One row more than the page is read; it tells that there are more.
+    It reads one row more than the page, to see whether there are more.
     """
     read, shown = _ordered(sort, down), _ordered(sort, down != backward)
     if sort == "id":
@@ -247,7 +248,7 @@ def _ordered(sort: _Order, down: bool) -> str:
 
 
 def _conditions(asked: CustomerFilter) -> tuple[list[str], list[Any]]:
-    """The conditions of a filter but that of the address, and their values."""
+    """The conditions of a filter, except that on the address, and their values."""
     where: list[str] = ["false"] if asked.nobody else [_DELETED[asked.deleted]]
     values: list[Any] = []
     for condition, query in _term_conditions(asked):
@@ -276,10 +277,10 @@ def _add_span(where: list[str], values: list[Any], column: str, span: TimeSpan) 
 
 
 def _term_conditions(asked: CustomerFilter) -> list[tuple[str, str]]:
-    """The conditions on terms, each with its tsquery: what is looked up in the index, and what is not.
+    """The conditions on terms, each with its tsquery: those that use the index, and those that do not.
 
-    A prefix of one or two characters begins so many words that the index is slower than to look at the
-    customers which the other words leave.
+    So many words begin with a given prefix of one or two characters that the index is slower than checking
+    the customers found by the other words.
     """
     required = [*(((word,),) for word in asked.words), *asked.phrases]
     looked_up = [_any_of(long) for ways in required if (long := _long(ways))]
@@ -293,12 +294,12 @@ def _term_conditions(asked: CustomerFilter) -> list[tuple[str, str]]:
     if not looked_up:
         looked_up, exact = exact, []
     conditions = [("terms @@ %s::tsquery", " & ".join(looked_up))] if looked_up else []
-    # Not a bare column, so that no index is used for it.
+    # An expression instead of the column, so that no index is used.
     return conditions + ([("strip(terms) @@ %s::tsquery", " & ".join(exact))] if exact else [])
 
 
 def _long(ways: tuple[Way, ...]) -> tuple[Way, ...]:
-    """The ways with those of their words that are looked up; none where one has no such word."""
+    """The ways, each with its words that use the index; none if one way has no such word."""
     long = tuple(tuple(word for word in way if len(word) >= _LOOKED_UP_FROM) for way in ways)
     return long if all(long) else ()
 

@@ -1,4 +1,4 @@
-"""Who gets no mail, in PostgreSQL."""
+"""Suppressed addresses and unsubscribed customers, in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .connection import Connections
 _COLUMNS = "address, reason, detail, created_on, expires_on"
 _LIVE = "(expires_on IS NULL OR expires_on > now())"
 
-# greatest() leaves null out, but null is the longest time.
+# greatest() ignores null, but null means "for ever".
 _SUPPRESS = """
 INSERT INTO notification_suppression AS s (address, reason, detail, expires_on)
 VALUES (%(address)s, %(reason)s, %(detail)s, now() + make_interval(secs => %(seconds)s))

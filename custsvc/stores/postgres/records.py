@@ -1,4 +1,4 @@
-"""What people and other parts ask of the ledger in PostgreSQL: lists, attempts, retries, old rows."""
+"""The ledger's records in PostgreSQL: lists, attempts, retries, old rows."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ COLUMNS = (
     "id, event_id, customer_id, version, rule, recipient, subject, text, html, state, attempts, next_at, "
     "reason, token, created_on, updated_on, channel, spared, entries, first_version"
 )
-# The place of a row among the mails about its customer; rows of older versions do not know their first event.
+# The order of a row among the mails about its customer; rows of older versions lack their first event.
 ORDER = "coalesce({0}.first_version, {0}.version)"
-# As SQL spells it: what is a constant there is found in the partial indexes of such rows.
+# Literal in the SQL text: only a constant lets the planner use the partial indexes of such rows.
 UNSETTLED_SQL = str(UNSETTLED)
 
 _RETRY = f"""
@@ -47,7 +47,7 @@ WHERE id = ANY(%(ids)s) AND state = ANY(%(states)s)
 RETURNING id
 """
 
-# What waited behind discarded rows need wait no more.
+# Rows that were blocked by discarded rows are free now.
 _UNBLOCK = "UPDATE notification SET blocked_by = NULL WHERE blocked_by = ANY(%s)"
 
 _FORGET = """
@@ -82,7 +82,7 @@ GROUP BY recipient
 
 
 class PostgresRecords:
-    """The half of the port `Ledger` that looks at rows as records."""
+    """The half of the port `Ledger` that treats rows as records."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
@@ -97,7 +97,7 @@ class PostgresRecords:
             return dict(cursor.fetchall())
 
     def oldest(self) -> dt.datetime | None:
-        # The first of each state in its index: a minimum over all of them would read all.
+        # Read the first row of each state from its index: a minimum over all states would read all rows.
         with self._connections.cursor() as cursor:
             cursor.execute(
                 "SELECT min(one.created_on) FROM unnest(%s) AS s (state), LATERAL (SELECT created_on "

@@ -1,4 +1,4 @@
-"""Terms and keys that an earlier version made, or a process of an earlier release that still runs."""
+"""Refills terms and keys made by an earlier version, or by a running process of an earlier release."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _ANY: Final = "SELECT EXISTS (SELECT FROM customer WHERE keyed IS DISTINCT FROM 
 
 
 class PostgresRefilling(Refilling):
-    """Where the refilling of a database's terms is."""
+    """The refilling of a database's terms, and its progress."""
 
     def __init__(self, connections: Connections) -> None:
         super().__init__(PostgresFacts(connections))
         self._connections = connections
 
     def run(self, waiting: Waiting) -> int:
-        """Refill what there is to refill; returns how many."""
+        """Refill all outdated customers; return how many."""
         refilled = 0
         while not self.note_if_over():
             waiting.check()
@@ -44,12 +44,12 @@ class PostgresRefilling(Refilling):
                 some = _refill_some(cursor)
             refilled += some
             if not some:
-                # Others hold what is left.
+                # Other transactions hold the remaining customers.
                 waiting.pause(0.2, "customers are being written")
         return refilled
 
     def note_if_over(self) -> bool:
-        """Whether there is nothing to refill; then that is noted."""
+        """Whether there is nothing left to refill; if so, note it."""
         with self._connections.cursor() as cursor:
             cursor.execute(_ANY)
             (any_left,) = cursor.fetchone() or (False,)

@@ -21,7 +21,7 @@ from .connection import Connections, refused, temporary
 from .contents import PostgresContents
 from .rows import CHANGEABLE, COPIED, copied_received
 
-# Bytes: each piece waits for the interpreter, which reads the next batch meanwhile.
+# Bytes per piece: sending each one needs the interpreter, which decodes the next batch meanwhile.
 _COPIED_AT_ONCE: Final = 1 << 20
 # The rows come sorted by id: unsorted batches of two processes deadlock, repeated ids are an error.
 _UPSERT = f"""
@@ -30,7 +30,7 @@ _UPSERT = f"""
         {", ".join(f"{name} = excluded.{name}" for name in CHANGEABLE)}
     WHERE excluded.version > c.version
 """  # noqa: S608 - constants of this module
-# Never back: a process that lost the partition meanwhile must not undo its successor's progress.
+# Positions never move back: a process that lost the partition must not undo its successor's progress.
 _POSITIONS = """
     INSERT INTO replica_position AS p (topic, part, next_offset) VALUES %s
     ON CONFLICT (topic, part) DO UPDATE SET next_offset = greatest(p.next_offset, excluded.next_offset)
@@ -38,7 +38,7 @@ _POSITIONS = """
 
 
 def _generation(cursor: Cursor) -> str:
-    """How often the copy was filled anew."""
+    """How often the copy was rebuilt."""
     cursor.execute("SELECT value FROM custsvc_meta WHERE key = 'generation'")
     (generation,) = cursor.fetchone() or ("0",)
     return str(generation)
@@ -46,7 +46,7 @@ def _generation(cursor: Cursor) -> str:
 
 @contextmanager
 def _no_exceptions() -> Iterator[None]:
-    """A row that breaks a rule which somebody else made for this table is refused like any other."""
+    """Treat a row that violates a constraint which others added to this table as refused data."""
     try:
         yield
     except psycopg2.IntegrityError as exc:
@@ -58,7 +58,7 @@ class PostgresReplica(PostgresContents):
 
     def __init__(self, connections: Connections, table: str = "customer") -> None:
         super().__init__(connections, table)
-        # Known from the beginning; None for a shadow, and for who never began.
+        # Set by `begin`; None for a shadow, and before that.
         self._generation: str | None = None
         self._prefix = shadow.PREFIX if table == shadow.TABLE else ""
 
@@ -112,7 +112,7 @@ class PostgresReplica(PostgresContents):
                 written = cursor.rowcount
             else:
                 cursor.execute(self._sql("LOCK TABLE {table} IN ROW EXCLUSIVE MODE"))
-            # The lock on the table keeps a swap out from here to the commit.
+            # From here to the commit the table lock prevents a swap.
             if generation not in (None, _generation(cursor)):
                 raise Superseded("the copy was filled anew meanwhile", dependency="postgres")
             moves = [(self._prefix + topic, part, offset) for part, offset in sorted(positions.items())]

@@ -1,4 +1,4 @@
-"""What an account may do in PostgreSQL, and the statements that allow a role no more than it needs."""
+"""An account's permissions in PostgreSQL, and the statements that grant a role exactly what it needs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WORDS: Final[Mapping[Doing, str]] = {
     "change": "UPDATE",
     "remove": "DELETE",
 }
-# Batches go through a table that lasts for a transaction.
+# Batches use temporary tables.
 _TEMPORARY: Final = ("serve", "replicate", "commands")
 _IDS: Final = "customer_id_seq"
 _SEQUENCE: Final[Mapping[RoleName, str]] = {"serve": "USAGE", "commands": "USAGE, UPDATE"}
@@ -29,7 +29,7 @@ _LACKING: Final = """
     UNION ALL SELECT 'TEMPORARY on the database'
     WHERE %s AND NOT has_database_privilege(current_database(), 'TEMPORARY')
 """
-# Who made the tables may change them.
+# The owner of the tables may change them.
 _MAY_MIGRATE: Final = """
     SELECT coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)
         AND coalesce((
@@ -43,7 +43,7 @@ def _needs(role: RoleName) -> list[Need]:
 
 
 def lacking(connections: Connections, role: RoleName) -> list[str]:
-    """What the account may not do of what a role does: `INSERT on customer`."""
+    """The permissions that a role needs and the account lacks: `INSERT on customer`."""
     wanted = [(each.table, _WORDS[each.doing]) for each in _needs(role)]
     wanted += [(_IDS, word) for word in _SEQUENCE.get(role, "").split(", ") if word]
     names, words = [list(each) for each in zip(*wanted, strict=True)]
@@ -62,7 +62,7 @@ def may_migrate(connections: Connections) -> bool:
 
 
 def grants(role: RoleName, account: str, *, database: str = "custsvc", schema: str = "public") -> list[str]:
-    """The statements that allow an account what a role does, and nothing else."""
+    """The statements that grant an account exactly what a role needs."""
     found = [f"GRANT USAGE ON SCHEMA {schema} TO {account};"]
     if role in _TEMPORARY:
         found.append(f"GRANT TEMPORARY ON DATABASE {database} TO {account};")

@@ -1,4 +1,4 @@
-"""How a customer stands in a row: `doc` is the truth, the other columns exist to be found by."""
+"""A customer as a row: `doc` is authoritative, the other columns exist for queries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COPIED: Final = (
 )
 TYPES: Final = "bigint, bigint, boolean, text, text, text, timestamptz, timestamptz, text, tsvector, text"
 _FILLED_AT_ONCE: Final = 1000
-# What a later version sets anew, out of a row `excluded` or `incoming` of the same columns.
+# The columns that a later version updates, from a row `excluded` or `incoming` of the same columns.
 CHANGEABLE: Final = tuple(name for name in COPIED.split(", ") if name not in ("id", "created_on"))
 
 
@@ -64,7 +64,7 @@ def copied_received(event: ReceivedEvent) -> str:
 
 
 def fill_terms(cursor: Cursor) -> int:
-    """Give terms to some customers that were stored before there were any; returns to how many."""
+    """Add terms to some customers that were stored before terms existed; return how many."""
     cursor.execute(
         "SELECT doc FROM customer WHERE terms IS NULL LIMIT %s FOR UPDATE SKIP LOCKED", (_FILLED_AT_ONCE,)
     )

@@ -1,7 +1,7 @@
 """The schema: which migrations a database has, and how it gets the others.
 
-They are applied in order, each step once, by one process at a time, beside live traffic: see `patient`. How
-many steps of one are done is kept with it, so what was killed goes on where it was.
+Migrations are applied in order, each step once, by one process at a time, beside live traffic: see `patient`.
+The number of finished steps is stored with each migration, so a killed run resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _NOTE: Final = """
     ON CONFLICT (number) DO UPDATE SET steps = excluded.steps, applied_on = now()
 """
 
-# What is known of each migration that a database has, by number.
+# The record of each migration that a database has, by number.
 Applied = dict[int, dict[str, Any]]
 
 
 def migrate(connections: Connections, *, lists: bool, waiting: Waiting) -> list[str]:
-    """Apply what is missing; returns the names of the files applied, and `list_indexes`.
+    """Apply missing migrations; return the names of the files applied, and `list_indexes`.
 
-    Where nothing is, it only reads: whoever may not change the schema need not be allowed to.
+    If none is missing, it only reads: then the account needs no right to change the schema.
     """
     missing = pending(connections)
     if not missing and not (lists and _missing_indexes(connections)):
@@ -75,9 +75,9 @@ def _not_allowed(exc: ConfigurationError, missing: list[str]) -> ConfigurationEr
 
 
 def index_lists(connections: Connections, waiting: Waiting) -> bool:
-    """Make the indexes that lists and searches go by, where they are missing; returns whether any was.
+    """Make the missing indexes for lists and searches; return whether any was missing.
 
-    Nobody waits meanwhile, neither who reads nor who writes.
+    Neither readers nor writers wait meanwhile.
     """
     if not _missing_indexes(connections):
         return False
@@ -88,7 +88,7 @@ def index_lists(connections: Connections, waiting: Waiting) -> bool:
 def pending(connections: Connections) -> list[str]:
     """The names of the files that `migrate` would apply.
 
-    Raises ConfigurationError where the schema is newer than this custsvc can go on over.
+    Raises ConfigurationError if the schema is newer than this custsvc can use.
     """
     applied = _applied(connections)
     _check_known(applied)
@@ -100,7 +100,7 @@ def _applied(connections: Connections) -> Applied:
         cursor.execute("SELECT to_regclass('custsvc_migration') IS NOT NULL")
         if not (cursor.fetchone() or (False,))[0]:
             return {}
-        # As JSON: an earlier release made it with fewer columns, a later one may with more.
+        # As JSON: an earlier release made the table with fewer columns, a later one may have more.
         cursor.execute("SELECT number, to_jsonb(m) FROM custsvc_migration m")
         return dict(cursor.fetchall())
 
@@ -134,7 +134,7 @@ def _prepare(cursor: Cursor, schema: str | None) -> None:
 
 
 def _apply(ours: Migrator, migration: Migration, waiting: Waiting) -> bool:
-    """Do the steps that are not done; returns whether there were any."""
+    """Do the missing steps; return whether there were any."""
     done = first = _done(dict(ours.rows("SELECT number, to_jsonb(m) FROM custsvc_migration m")), migration)
     for step in migration.steps[first:]:
         waiting.tell(f"{migration.name} is being applied")
@@ -153,7 +153,7 @@ def _do(ours: Migrator, migration: Migration, step: Step, done: int) -> None:
         ours.fill(partial(_fill_some, step))
 
     def note(cursor: Cursor) -> None:
-        # A process of an earlier release may have come first.
+        # A process of an earlier release may have applied it first.
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_EARLIER,))
         cursor.execute("SELECT number, to_jsonb(m) FROM custsvc_migration m")
         if _done(dict(cursor.fetchall()), migration) > done:
@@ -185,13 +185,13 @@ def _index_lists(ours: Migrator, missing: list[str]) -> bool:
         ours.concurrently(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON customer {LIST_INDEXES[name]}")
         crash.point("migrate.listing")
     if missing:
-        # Of what an index is made of the planner knows nothing before, and reads the whole table instead.
+        # Without statistics on the indexed expressions the planner would read the whole table instead.
         ours.concurrently("ANALYZE customer")
     return bool(missing)
 
 
 def _missing_indexes(connections: Connections) -> list[str]:
-    """Those of lists that are not there, or not whole."""
+    """The indexes for lists that are missing or invalid."""
     with connections.cursor() as cursor:
         cursor.execute(
             "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "

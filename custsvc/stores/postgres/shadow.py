@@ -1,8 +1,8 @@
-"""A second table that is filled while the copy goes on serving; its rows then take the place of the copy's.
+"""A second table that is filled while the copy goes on serving; its rows then replace the copy's rows.
 
-Not the tables change places but their contents, in one transaction and only where they differ. So the copy
-stays the table that it was, with its indexes, grants, views and triggers; and as a reader sees the old rows
-until the commit, nobody who reads ever waits.
+The swap exchanges the contents, not the tables: in one transaction, and only the rows that differ. So the
+copy's table keeps its indexes, grants, views and triggers; and readers see the old rows until the commit, so
+they never wait.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from .rows import COPIED
 TABLE: Final = "customer_shadow"
 PREFIX: Final = "shadow:"
 
-# A lock of its own for each copy of a database: a named one is a schema.
+# Each copy in a database has its own lock: a named copy is a schema.
 _ALONE = "1668510580, hashtext('rebuild ' || current_schema())"
-# Where the shadow has not come as far as the copy: to swap would take customers back.
+# Whether the shadow is behind the copy: then a swap would revert customers.
 _BEHIND = """
     SELECT EXISTS (
         SELECT FROM replica_position live LEFT JOIN replica_position filled
@@ -45,13 +45,13 @@ _WRITE = f"""
 
 @contextmanager
 def alone(connections: Connections) -> Iterator[bool]:
-    """Whether nobody else fills a shadow of this copy; the lock ends with the block, or the process."""
+    """Lock the filling of this copy's shadow; yields False if it is taken. Ends with the block or process."""
     with closing(connections.another("custsvc rebuild")) as connection:
         yield try_lock(connection, _ALONE)
 
 
 def make(connections: Connections) -> None:
-    """The shadow, as it was left. Nobody searches it, so it has no index but the one on the id."""
+    """The shadow, new or as it was left. It is never searched, so only its id is indexed."""
     with connections.cursor() as cursor:
         cursor.execute("CREATE TABLE IF NOT EXISTS customer_shadow (LIKE customer, PRIMARY KEY (id))")
 
@@ -67,7 +67,7 @@ def _drop(cursor: Cursor) -> None:
 
 
 def hold(connections: Connections, seconds: float) -> None:
-    """Nobody applies from here on, and what was being applied is done."""
+    """Stop all applying to the copy; batches that were being applied are finished on return."""
     with connections.transaction() as cursor:
         cursor.execute("LOCK TABLE customer IN EXCLUSIVE MODE")
         _supersede(cursor)
@@ -79,7 +79,7 @@ def hold(connections: Connections, seconds: float) -> None:
 
 
 def is_held(cursor: Cursor) -> bool:
-    """Whether the copy is about to be swapped. A hold ends by itself: whoever holds may be killed."""
+    """Whether the copy is held for a swap. A hold expires by itself: its process may be killed."""
     cursor.execute(
         "SELECT 1 FROM custsvc_meta WHERE key = 'hold' AND value::numeric > extract(epoch FROM now())"
     )
@@ -87,7 +87,7 @@ def is_held(cursor: Cursor) -> bool:
 
 
 def _supersede(cursor: Cursor) -> None:
-    """Whoever applies a batch looks at this within its transaction, and asks for the positions anew."""
+    """Raise the generation: each process that applies a batch checks it, and reads its positions again."""
     cursor.execute(
         "INSERT INTO custsvc_meta AS m (key, value) VALUES ('generation', '1') "
         "ON CONFLICT (key) DO UPDATE SET value = (m.value::bigint + 1)::text"
@@ -95,10 +95,10 @@ def _supersede(cursor: Cursor) -> None:
 
 
 def swap(connections: Connections, topic: str, *, anyway: bool) -> bool:
-    """Put the shadow's rows in the copy's place, with its positions; False where the copy is further."""
+    """Replace the copy's rows and positions by the shadow's; False if the copy is further."""
     names = {"topic": topic, "shadow": PREFIX + topic}
     with connections.transaction() as cursor:
-        # As long as it takes: nobody who reads waits, and who applies goes on afterwards.
+        # No timeout: readers do not wait, and processes that apply go on afterwards.
         cursor.execute("SET LOCAL statement_timeout = 0")
         cursor.execute("LOCK TABLE customer IN EXCLUSIVE MODE")
         cursor.execute(_BEHIND, names)

@@ -1,15 +1,15 @@
 """Migration files, read as steps.
 
-A line `-- @word` begins a step; what stands before the first of them is a transaction.
+A line `-- @word` begins a step; the text before the first such line is a transaction.
 
-- `@transaction`: all in one transaction, which never waits long for a lock (see `patient`). So it holds
-  nothing that reads or writes a table which may be big.
+- `@transaction`: all statements in one transaction, which never waits long for a lock (see `patient`). So it
+  must not read or write a table that may be big.
 - `@concurrently`: each statement by itself, outside a transaction: CREATE INDEX CONCURRENTLY.
 - `@fill`: one statement that fills some rows, repeated until it changes none, each time in its own
-  transaction. It picks only rows that are not filled, so it goes on where a killed run was.
-- `@terms`: the same for what SQL cannot work out, the terms of customers that have none. It has no SQL.
+  transaction. It selects only unfilled rows, so it resumes where a killed run stopped.
+- `@terms`: the same for the terms of customers without terms, which SQL cannot compute. It has no SQL.
 
-`-- @compatible` says that the release before goes on over the schema as this file leaves it.
+`-- @compatible` says that the previous release still works with the schema after this file.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def migrations() -> tuple[Migration, ...]:
 
 
 def read(number: int, name: str, text: str) -> Migration:
-    """The migration that a file's text holds. Raises ValueError for a mark that is none."""
+    """The migration in a file's text. Raises ValueError for an unknown `-- @word`."""
     first, *rest = _MARK.split(text)
     marks = ["transaction", *rest[::2]]
     if unknown := set(marks) - {"compatible", *get_args(Kind)}:
