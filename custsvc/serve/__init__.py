@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 def create_app(settings: Settings, store: Store | None = None) -> Flask:
-    """The WSGI application. Without `store`, the one of the settings; nothing connects before a request."""
-    # The server's main process imports this package and serves nothing: Flask is for its workers.
+    """The WSGI application. Without `store`, that of the settings; it connects at the first request."""
+    # The server's main process imports this package but serves nothing: only its workers need Flask.
     from ..serve.app import build
 
     return build(settings, store)

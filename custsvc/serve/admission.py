@@ -1,9 +1,8 @@
-"""Who sends a body is asked before the body is read: from the head alone, by the app itself.
+"""Checks the sender of a body before reading it: the app itself decides, from the head alone.
 
-The app is run as far as the view, with no body to read: its guard, or that of the pages, finds out who asks
-and whether they may, and anything it refuses is answered so. Else the answer is dropped, and the body read up
-to the limit of the route. For the writes that come most often, with a key that was read a moment ago, a look
-suffices.
+The app runs as far as the view, without a body: its guard, or that of the pages, authenticates and authorises
+the caller, and any refusal is sent as the answer. Otherwise the answer is dropped, and the body read up to
+the limit of the route. For the most frequent writes, with a recently verified key, a lookup suffices.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ if TYPE_CHECKING:
 
 _MOST: Final = re.compile(r"/(?:api/)?customers(?:/[1-9][0-9]{0,18})?/?")
 
-# Runs the app in a lane; False where none was to be had in time.
+# Runs the app in a lane; False if none was free in time.
 Brief = Callable[[Any, Any], bool]
 
 
 class _Answer:
-    """Stands for the server's side of a request, and keeps what the app answers."""
+    """A stand-in for the server's side of a request that records the app's answer."""
 
     def __init__(self) -> None:
         self._kept: tuple[int, Any, bytes] | None = None
@@ -55,7 +54,7 @@ class _Answer:
 
 
 def question(brief: Brief) -> Ask:
-    """The way to ask, `brief` being the way to run the app."""
+    """Make the function that asks the app, which it runs by `brief`."""
 
     def ask(proto: Any, scope: Any) -> Admitted | None:
         asked, answer = Asked(), _Answer()
@@ -71,7 +70,7 @@ def question(brief: Brief) -> Ask:
 
 
 def known(settings: Settings, keys: KeyRing) -> Known:
-    """Those whose key was read a moment ago, for a write to customers one by one."""
+    """Make the function that knows callers with a recently verified key, for writes to single customers."""
     is_open = settings.auth == "off"
 
     def look(scope: Any) -> Admitted | None:

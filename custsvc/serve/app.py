@@ -1,4 +1,4 @@
-"""Puts the app together: services, routes, the guard before them and the problems after them."""
+"""Builds the app: services, routes, the guard before them and the problem answers after them."""
 
 from __future__ import annotations
 
@@ -44,27 +44,27 @@ from .measure import observe
 from .routes import Route, routes
 
 _PAGES: Final = "web."
-# Signing in to look at a copy, and out again, writes a session beside it and no customer.
+# Signing in to a copy, and out again, writes a session but no customer.
 _SIGN_IN: Final = "web.signin_"
 _BY_LINK: Final = "unsubscribe"
 
 
 class _IdConverter(BaseConverter):
-    """A customer id in the path: decimal, as we write it. Anything else is no path of ours."""
+    """A customer id in the path: decimal, as we write it. Anything else is not one of our paths."""
 
     regex = "[1-9][0-9]{0,18}"
 
     def to_python(self, value: str) -> int:
         if int(value) > INT64_MAX:
-            raise NotFound  # Werkzeug's own refusal would turn into a 405 for some methods.
+            raise NotFound  # Werkzeug's own refusal would become a 405 for some methods.
         return int(value)
 
 
 class _Rule(Rule):
-    """A route that compiles its way to write addresses when it is first asked for one.
+    """A route that compiles its URL builder when it first builds a URL.
 
-    Werkzeug compiles two functions for each, which was four fifths of the time that making the app took,
-    and few of them are ever called.
+    Werkzeug compiles two functions for each route, which took four fifths of the time to make the app, and
+    few of them are ever called.
     """
 
     def _compile_builder(self, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
@@ -79,13 +79,13 @@ class _Rule(Rule):
 
 
 class _App(Flask):
-    """Flask without what costs each request and serves none here, and with the question before a body."""
+    """Flask without features that cost time and are unused here, and with the check before a body."""
 
     request_class = BodyRequest
     url_rule_class = _Rule
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        return func  # Nothing is async here, so nothing need be asked whether it is.
+        return func  # No view is async, so skip that check.
 
     def dispatch_request(self) -> Any:
         ask: Asked | None = request.environ.get(ASK)
@@ -115,7 +115,7 @@ class _App(Flask):
 
 
 class _Api(Api):  # type: ignore[misc]
-    """Flask-RESTful for routing only: errors stay Flask's, so that there is one way to answer them."""
+    """Flask-RESTful for routing only: Flask handles errors, so that there is one way to answer them."""
 
     def error_router(self, original_handler: Callable[[Exception], Any], e: Exception) -> Any:
         return original_handler(e)
@@ -143,7 +143,7 @@ def build(
 ) -> Flask:
     """The app over this store, or over that of the settings. Raises ConfigurationError.
 
-    `limit_table` is the file that the processes of a server count requests in; `starting` says whether they
+    `limit_table` is the file in which the processes of a server count requests; `starting` says whether they
     may work yet.
     """
     check_exposure(settings.auth, settings.http_host)
@@ -203,7 +203,7 @@ def _add_guard(app: Flask, guard: Guard, finish: Finish) -> None:
         g.request_id, g.principal = asked.id, asked.principal
         rule, method = request.url_rule, asked.method
         if method != request.method and rule is not None:
-            # Methods are case-sensitive; Werkzeug would route `post` to what POST does.
+            # Methods are case-sensitive; Werkzeug would route `post` like POST.
             raise MethodNotAllowed(sorted(rule.methods or ()))
         endpoint = request.endpoint
         way = None

@@ -1,15 +1,15 @@
-"""Bodies that do not come: nobody else waits for them, and nobody waits for ever.
+"""Slow bodies: other requests do not wait for them, and no thread waits for ever.
 
-Granian hands a request to a thread as soon as its head is there, and reading the body then waits for the
-client. So a body is read before its request takes one of the few lanes in which requests are worked on, by
-threads of which there are many more, and only after its sender was asked for (admission.py): of strangers
-nothing is read but the small forms that are for them.
+Granian hands a request to a thread as soon as its head has arrived, and reading the body then waits for the
+client. So a body is read before its request takes one of the few lanes, by threads of which there are many
+more, and only after its sender was checked (admission.py): of strangers only the small forms meant for them
+are read.
 
-A body has some seconds, and more as it comes; whatever is later is answered 408, and the client told that the
-connection closes. Its thread is free when the client, or the network for it, has closed it, and until then it
-counts among those that are waited for. Of these there are so many at most, and no caller may have more than a
-part of those that others leave, so there is always room for another caller. Beyond that a body is refused at
-once, and what needs no body goes on.
+A body has some seconds, and more as it arrives; a later one is answered 408, with `Connection: close`. Its
+thread is free once the client or the network has closed the connection, and until then the body counts as
+awaited. The number of awaited bodies is limited, and no caller may have more than a share of the room that
+others leave, so there is always room for another caller. Beyond that a body is refused at once, and requests
+without a body go on.
 """
 
 from __future__ import annotations
@@ -36,30 +36,30 @@ logger = logging.getLogger(__name__)
 Call = Callable[[Any, Any], Any]
 
 _LOOK_EVERY: Final = 0.2
-# A body may take a second longer for so many bytes of it that have come.
+# A body may take one second longer for this many bytes received.
 _SLOWEST: Final = 64 * 1024
 _BODILESS: Final = ("GET", "HEAD", "OPTIONS", "TRACE")
-# Of the room that others leave, what one caller may take.
+# The share of the room left by others that one caller may take.
 _SHARE: Final = 0.75
-# Of all the room, what strangers may take together, and each of them.
+# The shares of the whole room that strangers may take, together and each.
 _SHARE_OF_STRANGERS: Final = 0.25
 _SHARE_OF_STRANGER: Final = 1 / 16
 _STRANGERS: Final = "strangers"
-# What is read and dropped of a body that was refused.
+# Bytes of a refused body that are read and dropped.
 _LINGER: Final = 5.0
 _LINGER_BYTES: Final = 4 * 1024 * 1024
-# What all bodies that are waited for may take in temporary files.
+# Most bytes of all awaited bodies in temporary files.
 SPOOL_MAX: Final = 512 * 1024 * 1024
 
 
-# Tells at a look who sends a body; None for those that must be asked for.
+# Returns the sender of a body from memory; None if the app must be asked.
 Known = Callable[[Any], Admitted | None]
-# Gives None where it has answered the request itself, with what is wrong with its head. Raises Overloaded.
+# Returns None if it has answered the request itself, with a problem of its head. Raises Overloaded.
 Ask = Callable[[Any, Any], Admitted | None]
 
 
 def asking_most(most: int) -> int:
-    """How many requests may be asked about at once, where so many bodies are waited for."""
+    """How many requests may be checked at once, if at most this many bodies are awaited."""
     return max(most // 4, 4)
 
 
@@ -68,7 +68,7 @@ class Overloaded(Exception):
 
 
 class Room:
-    """How many bodies are waited for and how many bytes of them are kept, in all and by caller."""
+    """Counts awaited bodies and their spooled bytes, in total and by caller."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -81,7 +81,7 @@ class Room:
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        """Within, it is asked whose body one is. Raises Overloaded where too many are asked for."""
+        """Count a check of a sender within the block. Raises Overloaded if too many are running."""
         with self._lock:
             if self._asking >= asking_most(self._most):
                 raise Overloaded
@@ -93,7 +93,7 @@ class Room:
                 self._asking -= 1
 
     def claim(self, who: Admitted) -> None:
-        """One more is waited for. Raises Overloaded where there is no room, or its caller has too many."""
+        """Count one more awaited body. Raises Overloaded if there is no room, or its caller has too many."""
         with self._lock:
             if self._all >= self._most:
                 raise Overloaded
@@ -113,7 +113,7 @@ class Room:
             raise Overloaded
 
     def unclaim(self, who: Admitted) -> None:
-        """It is there, or will not be."""
+        """A body is no longer awaited: it has arrived, or failed."""
         with self._lock:
             self._all -= 1
             self._give(self._by, who.caller, 1)
@@ -121,7 +121,7 @@ class Room:
                 self._give(self._by, _STRANGERS, 1)
 
     def spool(self, caller: str, size: int) -> None:
-        """So many bytes are written to a file. Raises Overloaded."""
+        """Count bytes that are written to a file. Raises Overloaded."""
         with self._lock:
             mine = self._spooled.get(caller, 0)
             others = self._spooled_all - mine
@@ -131,7 +131,7 @@ class Room:
             self._spooled_all += size
 
     def unspool(self, caller: str, size: int) -> None:
-        """They are gone."""
+        """Discount bytes whose file is closed."""
         with self._lock:
             self._give(self._spooled, caller, size)
             self._spooled_all -= size
@@ -140,12 +140,12 @@ class Room:
     def _give(counter: Counter[str], name: str, count: int) -> None:
         counter[name] -= count
         if not counter[name]:
-            del counter[name]  # callers come and go without end
+            del counter[name]  # drop zero entries: the number of callers is unbounded
 
 
 @dataclass(eq=False, slots=True)
 class _Waiting:
-    """A request whose body is awaited. Whoever claims it first answers it, and nobody else does."""
+    """A request whose body is awaited. Only the thread that claims it first answers it."""
 
     proto: Any
     began: float
@@ -180,10 +180,10 @@ class _Spooled:
 
 
 class Bodies:
-    """Reads the bodies of a worker's requests before they are worked on, each within `timeout` seconds.
+    """Reads the bodies of a worker's requests before they are handled, each within `timeout` seconds.
 
-    At most `most` are waited for at once, for each of which the server needs a thread, and so it does for the
-    `asking_most` that are asked about. `dawdling` is told how many more are found to take their time.
+    At most `most` are awaited at once; the server needs a thread for each of them, and for each of the
+    `asking_most` checks of a sender. `dawdling` is called with the number of bodies newly found to be slow.
     """
 
     def __init__(
@@ -199,20 +199,20 @@ class Bodies:
         threading.Thread(target=self._watch, name="body-watch", daemon=True).start()
 
     def wrap(self, call: Call) -> Call:
-        """`call`, granian's way to run the application, with the body read."""
+        """Wrap `call`, granian's function that calls the application, to read the body first."""
 
         def run(proto: Any, scope: Any) -> Any:
             if scope.get("CONTENT_LENGTH", "0") == "0" and "HTTP_TRANSFER_ENCODING" not in scope:
                 return call(proto, scope)
             if scope["REQUEST_METHOD"] in _BODILESS:
-                _put(scope, BytesIO(), 0)  # nobody reads it, so nobody may wait for it either
+                _put(scope, BytesIO(), 0)  # no code reads it, so no thread may wait for it either
                 return call(proto, scope)
             return call(proto, scope) if self._read(proto, scope) else None
 
         return run
 
     def _read(self, proto: Any, scope: Any) -> bool:
-        """Whether the body is there now; if not, the request has been answered."""
+        """Whether the body has arrived; if not, the request has been answered."""
         try:
             who = self._known(scope)
             if who is None:
@@ -245,7 +245,7 @@ class Bodies:
         return False
 
     def _linger(self, proto: Any, scope: Any) -> None:
-        """Let a client that still sends get its answer: closed at once, the connection would be reset."""
+        """Read on, so that a client that still sends gets its answer: closing at once would reset it."""
         who = Admitted(f"address {scope['REMOTE_ADDR']}", 0, stranger=True)
         try:
             self._room.claim(who)
@@ -262,7 +262,7 @@ class Bodies:
             self._room.unclaim(who)
 
     def _take(self, who: Admitted, waiting: _Waiting, scope: Any) -> Callable[[Any], None] | None:
-        """Put the body into the scope; gives what is to be answered where that cannot be."""
+        """Put the body into the scope; return the problem to answer if that fails."""
         length, encoded = scope.get("CONTENT_LENGTH"), "HTTP_CONTENT_ENCODING" in scope
         if length is not None and int(length) <= IN_MEMORY and not encoded:
             size = int(length)
@@ -306,12 +306,12 @@ def _pieces(stream: Any, waiting: _Waiting) -> Iterator[bytes]:
     while piece := stream.read(PIECE):
         waiting.received += len(piece)
         if waiting.claimed:
-            return  # it has been answered that this took too long
+            return  # the request has been answered as too slow
         yield piece
 
 
 def _put(scope: Any, body: Any, size: int) -> None:
-    """Let the application find the body, plain and of known length."""
+    """Give the application the body, decoded and of known length."""
     scope["wsgi.input"] = body
     scope["CONTENT_LENGTH"] = str(size)
     scope[TAKEN] = None
@@ -335,7 +335,7 @@ def _answer_of(exc: Exception) -> Callable[[Any], None]:
 
 
 def _cut_off(proto: Any) -> None:
-    """The client has gone before its body was there: what came must not be taken for all of it."""
+    """The client has gone before its body was complete: the part received must not pass for all of it."""
     refuse(proto, "bad-request", ("connection", "close"))
 
 

@@ -1,4 +1,4 @@
-"""Has granian write long answers on threads of their own: no lane is held for as long as one takes."""
+"""Lets granian write long answers on other threads, so that none occupies a lane."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .bodies import Call
 
 
 class Carrier:
-    """Stands for the server's side of a request, and has a long answer written by a thread of its own."""
+    """A proxy for the server's side of a request that writes a long answer in its own thread."""
 
     __slots__ = ("_proto", "response_bytes")
 
@@ -31,9 +31,9 @@ class Carrier:
 def carry_streams(prepare: Callable[[Call], Call]) -> None:
     """Let granian's workers of this process write long answers on other threads.
 
-    `prepare` makes of granian's way to run the application the one that is to be taken.
+    `prepare` wraps granian's function that calls the application.
     """
-    from granian.server import mp as granian  # it offers no way of its own; a test tells when this breaks
+    from granian.server import mp as granian  # granian has no API for this; a test fails when it breaks
 
     mp: Any = granian
     original = mp._wsgi_call_wrap

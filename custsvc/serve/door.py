@@ -1,8 +1,8 @@
 """The direct door: answers the API's own routes before Flask sees a request.
 
-Flask and Flask-RESTful took more than half of the processor time of a small request. So the same handlers are
-asked here, with the same guard before them and the same problems after; a test compares both doors. Whatever
-this door does not know goes on to Flask: pages, HEAD and OPTIONS, paths that lead nowhere, a question whether
+Flask and Flask-RESTful took more than half of the processor time of a small request. So this door calls the
+same handlers, with the same guard before them and the same problem answers after them; a test compares both
+doors. It passes everything else on to Flask: pages, HEAD and OPTIONS, unknown paths, and the question whether
 a body may be read.
 """
 
@@ -43,7 +43,7 @@ class _Entry(NamedTuple):
 
 
 class DirectDoor:
-    """A WSGI application: the routes by the direct way, everything else by `flask`, which knows them, too."""
+    """A WSGI application: answers the API's routes directly, all else by `flask`, which has all routes."""
 
     def __init__(self, flask: Wsgi, routes: Iterable[Route], guard: Guard, finish: Finish) -> None:
         self.flask = flask

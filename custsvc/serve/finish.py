@@ -1,4 +1,4 @@
-"""What every answer is given before it leaves, whichever door it takes: compression, and some headers."""
+"""The last step for every answer, from either door: compression, and some headers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..http.streams import BigAnswers
 
 logger = logging.getLogger(__name__)
 
-# What answers on the original services' paths say of them (RFC 9745, RFC 8288).
+# Headers that mark the original services' paths as deprecated (RFC 9745, RFC 8288).
 _DEPRECATION: Final = "@1795392000"
 _SUCCESSOR: Final = '</api/customers/>; rel="successor-version"'
 _ORIGINAL: Final = "/customers"
@@ -30,7 +30,7 @@ class Finish:
         self._limit = limit
 
     def __call__(self, request: Request, answer: Answer) -> Answer:
-        """The answer as it leaves."""
+        """Return the finished answer."""
         if not isinstance(answer.body, bytes) or len(answer.body) >= SHORTEST:
             answer = self._put_long(request, answer)
         headers = answer.headers

@@ -1,14 +1,13 @@
-"""The lanes in which a worker's requests are worked on, and the queue before them.
+"""The lanes in which a worker handles requests, and the queue before them.
 
-There are few lanes, since more of them would only wait for each other. A request that finds all of them taken
-waits its turn in a queue that is bounded, in number and in time. What has waited too long is answered 503 by
-a thread that never works on a request itself: also when every lane hangs on a database that does not answer,
-callers are told so in time.
+There are few lanes, since more of them would only wait for each other. A request that finds no free lane
+waits in a queue that is bounded in length and time. A thread that never handles requests answers 503 to those
+that wait too long, so callers get an answer in time even when every lane hangs on a database.
 
-The server has more threads than lanes, for bodies that are awaited. A thread that could only bring a request
-into the queue does so once and then rests, and whoever has a lane takes the next: waking threads that find
-no lane cost up to 9 % of all requests. Those at rest are called when threads are missing: when bodies dawdle,
-and when the lanes do not get on, so that no request is left where nobody sees how long it waits.
+The server has more threads than lanes, because some wait for bodies. A thread that finds no lane queues its
+request and then rests, and a thread with a lane takes the next request from the queue: waking threads that
+find no lane cost up to 9 % of all requests. Resting threads are called when threads are missing: when bodies
+are slow, and when the lanes make no progress, so that every request gets into the queue and is timed.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ logger = logging.getLogger(__name__)
 _QUEUE_MAX: Final = 2048
 _LOOK_EVERY: Final = 0.25
 _RELIEF: Final = 4
-# Tells that the process lives, whatever its lanes do, and needs none.
+# Shows that the process lives, whatever its lanes do, and needs no lane.
 _ALIVE: Final = ("/livez", "/livez/")
 
 
 class _Turn:
-    """A thread that waits for a lane, for the short question that comes before a body."""
+    """A thread's wait for a lane, for the short check before a body is read."""
 
     __slots__ = ("_given", "lane")
 
@@ -48,7 +47,7 @@ class _Turn:
         self._given.set()
 
     def wait(self) -> int | None:
-        """The lane; None where there was none in time."""
+        """Wait for the lane; None if none was free in time."""
         self._given.wait()
         return self.lane
 
@@ -61,7 +60,7 @@ class _Request(NamedTuple):
 
 
 class Lanes:
-    """So many lanes; a request waits at most `patience` seconds for one."""
+    """`count` lanes; a request waits at most `patience` seconds for one."""
 
     def __init__(self, count: int, patience: float) -> None:
         self._patience = patience
@@ -75,7 +74,7 @@ class Lanes:
         threading.Thread(target=self._watch, name="queue-watch", daemon=True).start()
 
     def wrap(self, call: Call) -> Call:
-        """`call`, granian's way to run the application, in a lane."""
+        """Wrap `call`, granian's function that calls the application, to run in a lane."""
 
         def run(proto: Any, scope: Any) -> None:
             if scope["PATH_INFO"] in _ALIVE:
@@ -90,7 +89,7 @@ class Lanes:
         return run
 
     def brief(self, call: Call) -> Callable[[Any, Any], bool]:
-        """`call` in a lane, for a thread that does something else afterwards. False: there was no lane."""
+        """Wrap `call` for a thread that does something else afterwards. Returns False if it got no lane."""
 
         def run(proto: Any, scope: Any) -> bool:
             lane = self._turn()
@@ -110,7 +109,7 @@ class Lanes:
         return run
 
     def _go_on(self, call: Call, lane: int, mine: _Request | None) -> None:
-        """Do what waits for this lane, so that nobody need be woken."""
+        """Handle this request, then the queued ones in the same lane, without waking another thread."""
         here.lane = lane
         try:
             while mine is not None:
@@ -124,11 +123,11 @@ class Lanes:
     def _hand_over(self, call: Call, lane: int, following: _Request) -> None:
         try:
             threading.Thread(target=self._go_on, args=(call, lane, following), daemon=True).start()
-        except RuntimeError:  # no thread can be had
+        except RuntimeError:  # no thread can be started
             self._go_on(call, lane, following)
 
     def _turn(self) -> int | None:
-        """A lane for this very thread, which waits for it in the queue; None where there was none in time."""
+        """A lane for the current thread, which waits in the queue; None if none was free in time."""
         with self._lock:
             if self._free:
                 return self._free.pop()
@@ -139,8 +138,8 @@ class Lanes:
         return turn.wait()
 
     def relieve(self, count: int) -> None:
-        """Threads are missing, so many of them wait for bodies: those at rest are to take requests again."""
-        # More than are missing, as more bodies like these may be next in the server's queue.
+        """Wake resting threads to take requests, because `count` more threads wait for bodies."""
+        # Wake more than are missing: more slow bodies may be next in the server's queue.
         self._call(_RELIEF * count)
 
     def _call(self, count: int) -> None:
@@ -158,7 +157,7 @@ class Lanes:
         self._called.acquire()
 
     def _enter(self, proto: Any, scope: Any) -> int | None:
-        """A lane; None where the request has been put into the queue, or refused."""
+        """A free lane; None if the request was put into the queue, or refused."""
         with self._lock:
             if self._free:
                 return self._free.pop()
@@ -169,7 +168,7 @@ class Lanes:
         return None
 
     def _next(self, lane: int) -> _Request | None:
-        """The next in the queue; where there is none, the lane is free."""
+        """The next request in the queue; None if the lane was passed to a waiting thread, or set free."""
         with self._lock:
             self._done += 1
             if self._queue:
@@ -182,7 +181,7 @@ class Lanes:
             return None
 
     def _give_back(self, lane: int) -> None:
-        """The lane is free, though its request did not end as requests do."""
+        """Return the lane after a request that raised."""
         with self._lock:
             self._done += 1
             self._free.append(lane)
@@ -207,7 +206,7 @@ def _work(call: Call, proto: Any, scope: Any) -> None:
         call(proto, scope)
     except BaseException:
         # The app answers its own errors, so this is the server's: the client has gone, or memory is short.
-        # What means to end the thread ends the request alone: others may wait for this thread's lane.
+        # Even an exception that would end the thread ends only the request: others may wait for its lane.
         logger.exception("A request ended without an answer", extra={"action": "request_failed"})
     finally:
         _close_body(scope)

@@ -1,8 +1,8 @@
 """`/metrics` of the API: requests by route, method and status, over all of its processes; and the outbox.
 
 The processes of one server share files in a folder that the main process makes (prometheus-client's
-multiprocess mode), so any of them can answer for all. Routes are patterns, never paths: no label holds an
-id, a name or a key.
+multiprocess mode), so any of them can report for all. Routes are patterns, not paths: no label holds an id, a
+name or a key.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ..ports.outbox import Depth
 from ..ports.store import Store
 from ..runtime.metrics import METRICS_FOLDER
 
-# Counting a long backlog costs; nobody needs it more often.
+# Seconds between counts of the backlog: counting a long one is expensive.
 _DEPTH_GOOD: Final = 5.0
 
 _SECONDS: Final = Histogram(
@@ -39,13 +39,13 @@ _SECONDS: Final = Histogram(
 _METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 
-# The children by their labels: looking one up in the library costs more than the observation.
+# The metrics' children by label: the library's lookup costs more than the observation.
 _known: dict[tuple[str, str | None, int], Any] = {}
 _KNOWN_MAX: Final = 5000
 
 
 def observe(request: Request, route: str | None, status: int) -> None:
-    """Count a request that was answered just now, at a route's pattern; None where it leads nowhere."""
+    """Count an answered request under its route's pattern; None for an unknown path."""
     key = (request.method, route, status)
     child = _known.get(key)
     if child is None:
@@ -78,7 +78,7 @@ class Metrics(ApiResource):
 
 
 class _StoreCollector:
-    """What waits in the outbox, and whether the database answers."""
+    """Collects how many events wait in the outbox, and whether the database answers."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

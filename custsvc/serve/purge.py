@@ -1,4 +1,4 @@
-"""What is kept for a time is forgotten when that time is over, whether or not anybody comes by."""
+"""Deletes data whose retention time is over, whether or not there are requests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FIRST: Final = 5.0
 
 
 def purge(store: Store, settings: Settings) -> None:
-    """Forget files, reports, sessions, tries to sign in and answers that are older than they are kept."""
+    """Delete files, reports, sessions, sign-in attempts and answers whose retention time is over."""
     now = utc_now()
     Uploads(store.facts).purge()
     Jobs(store.facts).purge()
@@ -32,7 +32,7 @@ def purge(store: Store, settings: Settings) -> None:
 
 
 def keep_purging(store: Store, settings: Settings) -> threading.Thread:
-    """`purge` now and then, in a thread of its own. Several processes that do so are in nobody's way."""
+    """Run `purge` periodically, in another thread. Several processes may do so at once."""
 
     def run() -> None:
         time.sleep(_FIRST)

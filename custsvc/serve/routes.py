@@ -1,4 +1,4 @@
-"""Which handler answers at which path. Each path answers with and without a final slash."""
+"""The handler of each path. Each path answers with and without a final slash."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..api import batch, bulk, customers, docs, events, failed, health, notifica
 from ..http.resource import ApiResource, Services
 from . import measure
 
-# Every route there is.
+# All routes.
 ROUTES: Final[tuple[tuple[str, type[ApiResource]], ...]] = (
     ("/api/customers", customers.CustomerList),
     ("/api/customers/export", bulk.CustomerExport),
@@ -47,7 +47,7 @@ ORIGINALS: Final[tuple[tuple[str, type[ApiResource]], ...]] = (
 
 
 class Route(NamedTuple):
-    """A path with its handler, under the name by which the app knows it."""
+    """A path with its handler, and the endpoint name in the app."""
 
     name: str
     path: str
@@ -55,7 +55,7 @@ class Route(NamedTuple):
 
 
 def routes(services: Services) -> Iterator[Route]:
-    """All of them, each with a handler over these services."""
+    """All routes, each with a handler that uses these services."""
     for prefix, table in (("", ROUTES), ("original_", ORIGINALS)):
         for path, resource in table:
             yield Route(prefix + resource.__name__, path, resource(services))

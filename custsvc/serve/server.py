@@ -1,8 +1,8 @@
-"""Runs the API: granian, some processes of some threads each, on one port.
+"""Runs the API: granian, with several processes of several threads each, on one port.
 
-The main process serves nothing. It refuses what cannot work (an exposed port without keys, a taken port)
-before any worker starts, replaces a worker that crashed, and on SIGTERM lets the requests in hand finish.
-Each worker builds its own app after it was spawned, so no connection is ever shared between processes.
+The main process serves nothing. It refuses settings that cannot work (an exposed port without keys, a taken
+port) before any worker starts, replaces a crashed worker, and on SIGTERM lets current requests finish. Each
+worker builds its own app after it was spawned, so no connection is ever shared between processes.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ROLE: Final = "serve"
-# Requests in hand get this long to finish; the promise for the whole stop is ten seconds.
+# Seconds for current requests to finish; the whole stop must take at most ten.
 STOP_WITHIN: Final = 8
 # A client must send the head of its request within this time (also the next one on the same connection).
 _HEADER_TIMEOUT_MS: Final = 15_000
 # A longer head is refused (431) by granian; one between this and the app's own limit by the app.
 _HEAD_MAX: Final = 2 * HEAD_MAX
-# Connections a worker holds at once, idle ones included. More wait in the kernel's queue.
+# Most connections of a worker, idle ones included. More wait in the kernel's queue.
 _CONNECTIONS_MAX: Final = 2048
-# A client that takes nothing of an answer is cut off after so many times what a body may take.
+# A client that reads nothing of an answer is disconnected after this many times the body timeout.
 _STALLS: Final = 4
 _PARENT_CHECK: Final = 0.5
 _STOP_CHECK: Final = 0.2
@@ -66,15 +66,15 @@ _GRANIAN_LOG: Final = {
 
 
 def serve(settings: Settings, opening: Preparing | None = None) -> None:
-    """Serve until SIGTERM or SIGINT. Raises ConfigurationError before anything is started.
+    """Serve until SIGTERM or SIGINT. Raises ConfigurationError before it starts any process.
 
-    While the database is `opening`, probes are answered and other requests get 503 with the reason; it ends
-    if that fails.
+    While the database is `opening`, probes are answered and other requests get 503 with the reason; the
+    server ends if that fails.
     """
     check_exposure(settings.auth, settings.http_host)
     check_port(settings.http_host, settings.http_port)
     temporary.use()
-    # A fork would copy the locks that other threads of this process hold at that moment.
+    # Spawn, not fork: a fork would copy locks that other threads hold at that moment.
     multiprocessing.set_start_method("spawn", force=True)
     server = _Server(
         target="custsvc",
@@ -82,7 +82,7 @@ def serve(settings: Settings, opening: Preparing | None = None) -> None:
         port=settings.http_port,
         interface=Interfaces.WSGI,
         workers=settings.workers,
-        # They are started when they are needed: one for each body that is awaited, beside those that work.
+        # Threads start when needed: one for each awaited body, beside those that handle requests.
         blocking_threads=settings.threads + settings.slow_bodies + asking_most(settings.slow_bodies) + 1,
         blocking_threads_idle_timeout=600,
         backpressure=_CONNECTIONS_MAX,
@@ -93,7 +93,7 @@ def serve(settings: Settings, opening: Preparing | None = None) -> None:
         respawn_failed_workers=True,
         workers_kill_timeout=STOP_WITHIN,
     )
-    # The workers' counts go to files there, which their environment names.
+    # The workers write their counts to files in this folder, which their environment names.
     folder = tempfile.TemporaryDirectory(prefix="custsvc-metrics-")
     os.environ[METRICS_FOLDER] = folder.name
     server.stopping = stopping = Flag(1, Path(folder.name) / "stopping")
@@ -110,12 +110,12 @@ def serve(settings: Settings, opening: Preparing | None = None) -> None:
 
 
 class _Server(Granian):  # type: ignore[misc, valid-type]
-    """Granian, whose workers may end before it when a service manager stops them all: that is no failure."""
+    """Granian, but a worker that ends first, when a service manager stops all processes, is not a failure."""
 
     stopping: Flag
 
     def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
-        # Event streams never end by themselves, and a worker waits for the answers it has in hand.
+        # Event streams never end by themselves, and a worker waits for its current answers.
         self.stopping.raise_()
         super().signal_handler_interrupt(*args, **kwargs)
 
@@ -128,9 +128,9 @@ class _Server(Granian):  # type: ignore[misc, valid-type]
 
 
 def check_port(host: str, port: int) -> None:
-    """Raises ConfigurationError where the address cannot be listened on.
+    """Raise ConfigurationError if it is impossible to listen on the address.
 
-    The workers share the port, so they would also share that of another server of ours without a word.
+    The workers share the port, so they would also silently share that of another server of ours.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -160,9 +160,9 @@ def _cannot_listen(host: str, port: int, exc: OSError) -> ConfigurationError:
 
 
 def _load(settings: Settings, parent: int, stopping: Flag, starting: Starting, limit_table: str) -> Flask:
-    """The app of a worker, built in it."""
-    # Ctrl-C on a terminal reaches the whole group, and whoever stops first looks like a crash to the main
-    # process. So workers leave the group, and stop when the main process tells them.
+    """Build the app of a worker, in that worker."""
+    # Ctrl-C on a terminal reaches the whole process group, and a worker that stops first looks like a crash
+    # to the main process. So workers leave the group, and stop when the main process stops them.
     os.setpgid(0, 0)
     exit_with(parent)
     logs.set_up(settings.log_level, settings.log_format, ROLE)
@@ -199,7 +199,7 @@ def _close_streams(app: Flask, stopping: Flag) -> None:
 
 
 def exit_with(parent: int) -> None:
-    """End this process when `parent` ends, however that died: an orphan would hold the port."""
+    """End this process when `parent` ends for any reason: an orphan would hold the port."""
 
     def watch() -> None:
         while os.getppid() == parent:

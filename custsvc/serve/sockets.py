@@ -1,7 +1,7 @@
-"""What the kernel is told of a worker's connections: to end those whose other side is gone, or takes nothing.
+"""Socket options of a worker's connections: the kernel ends those whose client is gone, or reads nothing.
 
-Granian opens the listening socket and has no such options, but what is set on that socket holds for every
-connection that it accepts. So it is looked for among the files of the process, once it is there.
+Granian opens the listening socket and has no such options, but accepted connections inherit the options of
+that socket. So this module finds it among the process's open files, once it exists.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ logger = logging.getLogger(__name__)
 
 _LOOK_EVERY: Final = 0.1
 _LOOK_FOR: Final = 60.0
-# A client whose machine or network went away is known to be gone after two minutes.
+# TCP keepalive notices after two minutes that a client's machine or network is gone.
 _IDLE_S: Final = 60
 _PROBE_EVERY_S: Final = 15
 _PROBES: Final = 4
 
 
 def watch_connections(port: int, patience: float) -> None:
-    """End connections of this port, from now on, on which a client takes nothing for `patience` seconds."""
+    """End new connections to this port on which the client reads nothing for `patience` seconds."""
     threading.Thread(target=_tune, args=(port, patience), name="listener", daemon=True).start()
 
 
@@ -40,7 +40,7 @@ def _tune(port: int, patience: float) -> None:
 
 
 def _tune_one(fd: int, port: int, patience: float) -> bool:
-    """Whether this file was the listening socket, and knows what to do now."""
+    """Set the options if this file is the listening socket; return whether it is."""
     with suppress(OSError), socket.socket(fileno=os.dup(fd)) as listener:
         if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             return False

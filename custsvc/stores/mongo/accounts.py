@@ -1,4 +1,4 @@
-"""Users, sessions and tries to sign in, in MongoDB."""
+"""Users, sessions and sign-in attempts, in MongoDB."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .connection import Connection, Document, make_collection
 
 
 def create_accounts(database: Database[Document]) -> None:
-    """The migration of users, sessions and tries to sign in."""
+    """The migration of users, sessions and sign-in attempts."""
     for name in ("app_user", "web_session", "sign_in_try"):
         make_collection(database, name)
     database["web_session"].create_index([("subject", ASCENDING)])
@@ -95,7 +95,7 @@ class MongoSessions:
             self._tries.delete_many({"since": {"$lt": created_before}})
 
     def count_try(self, key: str, now: dt.datetime, window: float) -> int:
-        # A missing `since` is null, which is less than any time: the first try begins a window too.
+        # A missing `since` is null, which is less than any time: so the first attempt begins a window too.
         over = {"$lt": ["$since", now - dt.timedelta(seconds=window)]}
         step = {
             "count": {"$cond": [over, 1, {"$add": ["$count", 1]}]},

@@ -1,4 +1,4 @@
-"""Answers under idempotency keys in MongoDB. The server forgets them by itself when they are a day old."""
+"""Answers under idempotency keys in MongoDB. A TTL index deletes them when they are a day old."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class MongoAnswers:
                 return Answer(
                     principal, key, bytes(found["request"]), found["body"].encode(), found["created_on"]
                 )
-            # Its place must be free for the answer to come; the server's own cleaning is not that prompt.
+            # An expired answer must not block the key for a new one; the TTL monitor runs too rarely.
             self._answers.delete_one({"_id": found["_id"], "created_on": found["created_on"]})
             return None
 
@@ -49,7 +49,7 @@ class MongoAnswers:
             self.insert(answer, None)
 
     def insert(self, answer: Answer, session: ClientSession | None) -> None:
-        """Keep an answer, in the transaction of `session`. Raises KeyTaken, which ends it."""
+        """Store an answer, in the transaction of `session`. Raises KeyTaken, which aborts it."""
         try:
             self._answers.insert_one(_document(answer), session=session)
         except DuplicateKeyError as exc:

@@ -1,13 +1,13 @@
 """Events that customers carry: a write puts its event into the customer's own document, the relay moves it.
 
-One document is what MongoDB writes atomically without a transaction, and that is about twice as fast as a
-transaction over two. So a customer's change and its event are one write to one document, whose `outbox` holds
-the events that were not moved yet. Once they are published the relay puts them into `customer_event`, the
-history, and then takes them out of the customer. A crash between the two leaves an event in both places; its
-key, the customer and the version, tells that it is one.
+MongoDB writes one document atomically without a transaction, about twice as fast as a transaction over two.
+So a customer's change and its event are one write to one document, whose `outbox` holds the events that were
+not moved yet. Once they are published, the relay puts them into `customer_event`, the history, and then
+removes them from the customer. A crash between the two leaves an event in both places; its key, the customer
+and the version, identifies it.
 
-Whoever looks in both places looks at the customer first. An event that is not there any more has been durable
-in the history since before it went.
+A reader of both places must read the customer first: an event that is no longer there was durable in the
+history before it was removed.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from ...runtime import crash
 from ..common.batches import batches
 from .connection import Document
 
-# A customer that is changed without end while no relay runs must not grow without end: what goes beyond
-# this is written in a transaction, to the history at once.
+# A customer that is changed often while no relay runs must not grow without limit: beyond this number its
+# events are written to the history at once, in a transaction.
 MOST = 20
 
 _HAS_ROOM = f"outbox.{MOST - 1}"
 _CHUNK = 1000
-# Customers that are fetched at once: when each carries all it may, a batch of events.
+# Customers fetched at once: a batch of events if each carries as many as it may.
 _AT_ONCE = 250
 _WAITING: Document = {"outbox.pending": {"$gt": 0}}
 _BY_PENDING = "outbox.pending_1"
 
 
 def create_carried(database: Database[Document]) -> None:
-    """The migration of carried events: only customers that carry some are in the index."""
+    """The migration of carried events: its index holds only customers that carry events."""
     database["customer"].create_index(
         [("outbox.pending", ASCENDING)], name=_BY_PENDING, partialFilterExpression=_WAITING
     )
@@ -57,7 +57,7 @@ def update(customers: Collection[Document], customer: Document, event: Document,
 
 
 def without_key(document: Document) -> Document:
-    """What of a document may be set."""
+    """The fields of a document that may be set."""
     return {name: value for name, value in document.items() if name != "_id"}
 
 
@@ -81,9 +81,9 @@ def of_customers(customers: Collection[Document], ids: Sequence[int]) -> dict[tu
 
 
 def waiting(customers: Collection[Document], limit: int, session: ClientSession) -> list[Document]:
-    """At least `limit` carried events, where there are so many, of the customers that have waited longest.
+    """At least `limit` carried events, if there are as many, of the customers that have waited longest.
 
-    Always all that a customer carries, so that none of them is passed over.
+    Always all events that a customer carries, so that none is skipped.
     """
     found = customers.find(
         _WAITING,
@@ -106,7 +106,7 @@ def waiting(customers: Collection[Document], limit: int, session: ClientSession)
 def by_customers(
     customers: Collection[Document], ids: Iterable[int], session: ClientSession
 ) -> Iterator[Document]:
-    """All that these customers carry."""
+    """All events that these customers carry."""
     for some in batches(sorted(ids), _CHUNK):
         carrying = {"_id": {"$in": list(some)}, **_WAITING}
         for customer in customers.find(carrying, {"outbox": 1}, batch_size=_AT_ONCE, session=session):
@@ -116,7 +116,7 @@ def by_customers(
 def move(
     customers: Collection[Document], events: Collection[Document], published: Sequence[Document]
 ) -> None:
-    """Put these events into the history, then take them out of their customers. May be done twice."""
+    """Put these events into the history, then remove them from their customers. May be repeated."""
     for some in batches(published, _CHUNK):
         try:
             events.insert_many([{k: v for k, v in e.items() if k != "pending"} for e in some], ordered=False)
@@ -132,7 +132,7 @@ def move(
 def hand_over(
     customers: Collection[Document], events: Collection[Document], customer_id: int, session: ClientSession
 ) -> None:
-    """Put what a customer carries into the history, published or not, in the transaction of `session`."""
+    """Move a customer's events to the history, published or not, in the transaction of `session`."""
     found = customers.find_one({"_id": customer_id}, {"outbox": 1}, session=session)
     carrying = (found or {}).get("outbox", [])
     if carrying:
@@ -144,7 +144,7 @@ def hand_over(
 
 
 def _only_repeats(exc: BulkWriteError) -> bool:
-    """Whether all that went wrong is that events were there already, from a move that was cut off."""
+    """Whether the only errors are duplicate events, from an interrupted move."""
     errors = exc.details.get("writeErrors", [])
     return all(e["code"] == 11000 for e in errors) and not exc.details.get("writeConcernErrors")
 

@@ -1,4 +1,4 @@
-"""The connection to MongoDB: one client, what is durable, transactions, the driver's errors translated."""
+"""The connection to MongoDB: one client, durability, transactions, translation of the driver's errors."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ from .spoken import mismatch
 Document = dict[str, Any]
 T = TypeVar("T")
 
-# Seconds. No call holds a worker of the API for longer; bulk work and migrations set their own.
+# Seconds. No call blocks an API worker for longer; bulk work and migrations set their own timeout.
 CONNECT_TIMEOUT = 3.0
 TIMEOUT = 10.0
 BULK_TIMEOUT = 55.0  # the server ends a transaction after 60
-# For `pymongo.timeout`. None would mean the client's own, after which the server ends the making of an index.
+# For `pymongo.timeout`. None would mean the client's timeout, after which the server aborts an index build.
 UNLIMITED = 0.0
 
-# Seconds without a sign of life after which a transaction that is in the way is taken for a dead process's.
+# Seconds of inactivity after which a blocking transaction is taken for that of a dead process.
 ABANDONED = 2.0
 APP = "custsvc"
 
 DURABLE = WriteConcern("majority", j=True)
 COMMITTED = ReadConcern("majority")
-# Sees what was written a moment ago too, and answers when that is durable. For one document by its key.
+# A linearizable read: sees all earlier writes, and returns when they are durable. For one document by key.
 LATEST = ReadConcern("linearizable")
 SNAPSHOT = ReadConcern("snapshot")
 
-# What the client does unless the URL says otherwise.
+# Options of the client; the URL may override them.
 _OPTIONS: dict[str, Any] = {
     "appname": APP,
     "connectTimeoutMS": int(CONNECT_TIMEOUT * 1000),
@@ -53,23 +53,23 @@ _OPTIONS: dict[str, Any] = {
     "timeoutMS": int(TIMEOUT * 1000),
 }
 
-# How a server without replication says so, and how the driver does when a replica set was asked for. Not so
-# when no "replica set members match": then there is no primary at the moment.
+# The errors of a server without replication, and of the driver when the URL names a replica set. Not the
+# error that no "replica set members match": then there is no primary at the moment.
 _STANDALONE = re.compile(r"Transaction numbers are only allowed|to be a replica set member|named .* 'None'")
-# What no waiting mends: another name of the set, a certificate that is not trusted, a port without TLS.
+# Errors that waiting does not fix: a different set name, an untrusted certificate, a port without TLS.
 _MISTAKEN = re.compile(
     r"configured to connect to a replica set named|CERTIFICATE_VERIFY_FAILED|WRONG_VERSION_NUMBER"
     r"|certificate (required|unknown|has expired|verify failed)|unknown ca|(?i:hostname mismatch)"
 )
 _FIX_TLS = "correct CUSTSVC_MONGO_URL (replicaSet=, tls=, tlsCAFile=, tlsCertificateKeyFile=)"
-# What a server does that is spoken to in a way that it does not take, and one that is going down.
+# Errors of a server that is spoken to by the wrong protocol, and of one that is shutting down.
 _HUNG_UP = re.compile(r"connection closed|SSL handshake failed|EOF occurred|Connection reset|Broken pipe")
 _NAME_THE_SET = (
     "let CUSTSVC_MONGO_URL name the set, ?replicaSet=name without directConnection: it has a primary"
 )
 _REFUSED = frozenset({13, 18, 8000})  # Unauthorized, AuthenticationFailed, Atlas's own
 _INTERRUPTED = 11601
-# What the server says of itself and not of the data, so that it may be gone the next time.
+# Errors about the server, not the data, so they may be temporary.
 # https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
 _PASSING = frozenset(
     {6, 7, 89, 141, 145, 172, 173, 202, 230, 231, 279, 317, 384, 407, 9001}  # HostUnreachable …: the network
@@ -90,7 +90,7 @@ class Connection:
         self._url = url
         given = {name.lower() for name in re.findall(r"[?&]([^=&?]+)=", url)}
         options = {name: value for name, value in _OPTIONS.items() if name.lower() not in given}
-        # Whatever the address prefers: a secondary shows what was, and knows no transaction of the primary's.
+        # Whatever the URL prefers: a secondary is stale, and has no transactions of the primary.
         options["readPreference"] = "primary"
         codec: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC)
         with translated(self.address):
@@ -104,15 +104,14 @@ class Connection:
                 )
 
     def __getitem__(self, collection: str) -> Collection[Document]:
-        """A collection: writes are durable, reads see what is, and from this moment's primary."""
+        """A collection with durable writes, and reads of committed data from the current primary."""
         return self.database[collection]
 
     def transaction(self, work: Callable[[ClientSession], T], *, timeout: float = TIMEOUT) -> T:
         """Run `work` in a transaction until it is known to be committed, for at most `timeout` seconds.
 
-        `work` runs again after a write conflict, a lost connection or an end from outside. Where the answer
-        to a commit was lost too, it may run although it is committed already, and has to recognise what it
-        finds.
+        `work` runs again after a write conflict, a lost connection or an abort from outside. If the reply to
+        a commit was lost too, it may run although it is already committed, and must recognise its own writes.
         """
         look = time.monotonic() + ABANDONED
 
@@ -128,14 +127,14 @@ class Connection:
                 try:
                     return session.with_transaction(attempt, SNAPSHOT, DURABLE)
                 except OperationFailure as exc:
-                    # Ended as abandoned after all, in its commit too: the driver does not repeat that.
+                    # Another process aborted it as abandoned: the driver does not retry that.
                     if exc.code != _INTERRUPTED:
                         raise
 
     def patiently(self, write: Callable[[], T], *, timeout: float = TIMEOUT) -> T:
-        """Run one write, for at most `timeout` seconds once nothing abandoned holds it up any more.
+        """Run one write, for at most `timeout` seconds after abandoned transactions that block it are ended.
 
-        It may run twice, and has to recognise what it finds.
+        It may run twice, and must recognise its own writes.
         """
         with self.translated():
             try:
@@ -149,10 +148,10 @@ class Connection:
                 return write()
 
     def _end_abandoned(self) -> None:
-        """End transactions of ours in which nothing happens: those of processes that died in the middle.
+        """End inactive transactions of ours: those of processes that died in the middle.
 
-        The server would keep their locks for a minute. Should one be alive after all, as after a SIGSTOP, it
-        runs its transaction again. Needs no right but to see and end what the same user began.
+        The server would keep their locks for a minute. If such a process lives after all, as after a SIGSTOP,
+        it runs its transaction again. Needs only the right to see and end the same user's sessions.
         """
         idle: list[Document] = [
             {"$currentOp": {"allUsers": False, "idleSessions": True}},
@@ -177,7 +176,7 @@ class Connection:
     def check(self, *, writing: bool = False) -> None:
         """Return when the server answers and can do transactions; with `writing` when it is the primary.
 
-        Raises ConfigurationError for a secondary that is asked directly: it would answer with what was.
+        Raises ConfigurationError for a direct connection to a secondary: it would return stale data.
         """
         with self.translated():
             hello = self.database.command("hello")
@@ -191,7 +190,7 @@ class Connection:
             raise TemporaryError(f"MongoDB at {self.address} is not the primary", dependency="mongo")
 
     def keep(self, name: str, value: str) -> str:
-        """A fact about this database, made by whoever comes first: returns what is kept under `name`."""
+        """Store a fact about this database unless `name` exists; return the stored value."""
         with self.translated():
             fact = self["custsvc_meta"].find_one_and_update(
                 {"_id": name},
@@ -203,10 +202,10 @@ class Connection:
 
     @contextmanager
     def translated(self) -> Iterator[None]:
-        """Turn the driver's errors into ours; fail soon where no server is known.
+        """Turn the driver's errors into ours; fail soon if no server is known.
 
-        With an overall timeout the driver looks for a server until that has passed. So a call that would
-        begin with looking for one does so here, for a shorter time.
+        With an overall timeout the driver searches for a server until that has passed. So a call without a
+        known server searches here first, for a shorter time.
         """
         where = f"MongoDB at {self.address}"
         with translated(where):
@@ -240,7 +239,7 @@ def _client(url: str, options: Document) -> MongoClient[Document]:
         except ssl.SSLError as exc:
             reason = f"a file of tlsCAFile= or tlsCertificateKeyFile= holds no certificate, or no key ({exc})"
             raise errors.InvalidURI(reason) from exc
-        except (ValueError, UserWarning, OSError) as exc:  # such a file cannot be read, too
+        except (ValueError, UserWarning, OSError) as exc:  # also for a file that cannot be read
             raise errors.InvalidURI(str(exc)) from exc
 
 
@@ -252,12 +251,12 @@ def translated(where: str = "MongoDB") -> Iterator[None]:
     except PyMongoError as exc:
         raise translate(exc, where) from exc
     except (BSONError, OverflowError, UnicodeError) as exc:
-        # The driver refuses these before it sends them.
+        # The driver refuses these values before it sends them.
         raise DataRefused("MongoDB cannot hold this data: half a character, or too big a number") from exc
 
 
 def translate(exc: PyMongoError, where: str) -> CustsvcError:
-    """Our error for one of the driver's: what failed, and what to do where waiting does not mend it."""
+    """Our error for one of the driver's: what failed, and the fix if waiting does not help."""
     reason = _one_line(exc)
     if isinstance(exc, errors.InvalidURI | errors.ConfigurationError):
         return ConfigurationError(
@@ -296,13 +295,13 @@ def translate(exc: PyMongoError, where: str) -> CustsvcError:
             + (" (does that port speak TLS?)" if "SSL handshake failed" in reason else ""),
         )
     if not _is_passing(exc):
-        # It is logged, so it says no values: those of a key that is taken come last.
+        # It is logged, so it must not contain values: the message ends with those of the taken key.
         return DataRefused(f"{where} refuses this data: {reason.partition(' dup key')[0]}")
     return TemporaryError(f"{where} failed: {reason}", dependency="mongo")
 
 
 def _is_passing(exc: PyMongoError) -> bool:
-    """Whether the same call may work later, by the server's codes where it gave any."""
+    """Whether the same call may work later, according to the server's error codes, if any."""
     if exc.timeout or not isinstance(exc, OperationFailure):
         return True
     if any(map(exc.has_error_label, ("TransientTransactionError", "RetryableWriteError"))):
@@ -314,7 +313,7 @@ def _is_passing(exc: PyMongoError) -> bool:
 
 
 def no_replica_set(where: str) -> ConfigurationError:
-    """The error of a mongod that stands alone."""
+    """The error of a standalone mongod."""
     return ConfigurationError(
         f"{where} is not a replica set, so it has no transactions",
         fix="start mongod with --replSet rs0 and run rs.initiate()",
@@ -322,7 +321,7 @@ def no_replica_set(where: str) -> ConfigurationError:
 
 
 def no_schema() -> ConfigurationError:
-    """The error of a database that was never migrated, or lists without the indexes for it."""
+    """The error of a database that was never migrated, or that lacks the indexes for lists."""
     return ConfigurationError(
         "the database has no custsvc schema, an older one, or not the indexes of lists", fix="custsvc migrate"
     )
@@ -338,7 +337,7 @@ def address(url: str) -> str:
 
 
 def make_collection(database: Database[Document], name: str) -> None:
-    """Make a collection, unless a migration that was cut off has made it already."""
+    """Make a collection, unless an interrupted migration has made it already."""
     with suppress(errors.CollectionInvalid):
         database.create_collection(name)
 

@@ -1,4 +1,4 @@
-"""All customers of a MongoDB database. The server has no hash to offer, so they are hashed here."""
+"""All customers of a MongoDB database. The server cannot hash, so digests are computed here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...ports.contents import Digest, Row
 from ..common.digest import digest, line
 from .connection import BULK_TIMEOUT, Connection, Document
 
-# Times as milliseconds: what is hashed, and quicker than datetimes.
+# Times as milliseconds: the digest needs them, and they decode faster than datetimes.
 _MILLIS: CodecOptions[Document] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
 _FOUND_BY = ("name", "email", "phone", "created_on", "updated_on")
 _ALL = dict.fromkeys(("version", "deleted", *_FOUND_BY, "doc"), 1)

@@ -1,9 +1,9 @@
 """Writing customers to MongoDB: a write is one document, the customer with its event in it (see `carried`).
 
-The event's `_id` is (customer, version), so a try that did commit though its answer was lost is recognised,
-and a customer's history is a range of the primary index. The customer has a hybrid clock, `hlc`: never
-behind the wall clock, and higher with each version. The event takes it along as `pending` until it is sent,
-and that is the order in which the outbox gives events out. What one document cannot hold is a transaction.
+The event's `_id` is (customer, version), so a write that was committed although its reply was lost is
+recognised, and a customer's history is a range of the primary index. The customer has a hybrid clock, `hlc`:
+never behind the wall clock, and higher with each version. The event has it as `pending` until it is sent; the
+outbox returns events in that order. Writes that one document cannot hold use a transaction.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def create_customers(database: Database[Document]) -> None:
     """The migration of customers and ids."""
     make_collection(database, "customer")
     database["customer"].create_index([("deleted", ASCENDING), ("_id", ASCENDING)], name=BY_DELETED)
-    # Made here and never by a write: a counter that was lost must not begin at 1 again.
+    # Made here and never by a write: a lost counter must not begin at 1 again.
     database["counter"].update_one({"_id": "customer"}, {"$setOnInsert": {"next": Int64(1)}}, upsert=True)
 
 
@@ -100,7 +100,7 @@ class MongoCustomers(MongoQueries):
         return Stored(customer.id, customer.version, customer.deleted, change.doc, hlc)
 
     def _saved(self, change: Change, document: Document, event: Document) -> bool | None:
-        """Write the customer with its event in it. None where there is no room: it takes a transaction."""
+        """Write the customer with its event in it. None if there is no room: then use a transaction."""
         begun = time.monotonic()
         if self._carried(change.before, document, event) or self._is_stored(change, begun):
             return True
@@ -162,8 +162,8 @@ class MongoCustomers(MongoQueries):
 
         def work(session: ClientSession) -> None:
             self._write(plan, None, session)
-            # A relay that has read what the customer carries must find it in the history, scrubbed, and not
-            # put it there as it was.
+            # A relay that has read the carried events must find them scrubbed in the history, and not insert
+            # the originals.
             carried.hand_over(self._customers, self._events, customer.id, session)
             found = self._events.find({"_id": earlier}, {"payload": 1}, session=session)
             scrubbed = [
@@ -182,7 +182,7 @@ class MongoCustomers(MongoQueries):
         return Stored(customer.id, customer.version, customer.deleted, change.doc, plan.hlc[customer.id])
 
     def _committed(self, work: Callable[[ClientSession], None], *, timeout: float = TIMEOUT) -> bool:
-        """Run a transaction; False where it found another version, or an id that is taken."""
+        """Run a transaction; False if it found another version, or a taken id."""
 
         def attempt(session: ClientSession) -> None:
             try:
@@ -199,10 +199,10 @@ class MongoCustomers(MongoQueries):
         return True
 
     def _is_stored(self, change: Change, begun: float) -> bool:
-        """Whether this very change was committed, by a try of which we never got the answer."""
+        """Whether this very change was committed by an earlier write whose reply was lost."""
         event = change.event
         key = event_key(event.customer_id, event.version)
-        # What was waited for in vain may be there and not be durable yet: then this waits for it, or fails.
+        # After a timeout the write may exist but not be durable yet: then this read waits for that, or fails.
         concern = LATEST if time.monotonic() - begun >= ABANDONED else COMMITTED
         customers = self._customers.with_options(read_concern=concern)
         events = self._events.with_options(read_concern=concern)
@@ -216,14 +216,14 @@ class MongoCustomers(MongoQueries):
         if before is None:
             return _now_ms()
         if before.hint is None:
-            # Not from this store's get() or save(): only the row knows its clock.
+            # `before` is not from this store's get() or save(): only the document has its clock.
             current = self.get(before.id)
             return max((current.hint if current else 0) + 1, _now_ms())
         return max(int(before.hint) + 1, _now_ms())
 
 
 class _Plan:
-    """What a transaction of many changes writes: each customer's last state, and all events in order."""
+    """The writes of a transaction of many changes: each customer's last state, and all events in order."""
 
     def __init__(self, changes: Sequence[Change], next_hlc: Callable[[Stored | None], int]) -> None:
         self.hlc: dict[int, int] = {}
@@ -241,8 +241,8 @@ class _Plan:
             last[customer_id] = customer_document(change, hlc)
             self.events.append(event_document(change, hlc))
         self.new = [last[i] for i, change in first.items() if change.before is None]
-        # Set, not replaced: they go on carrying what they carry. In the order of id, so that two of these do
-        # not take turns at stopping each other.
+        # $set, not replace: the customers keep the events that they carry. In the order of id, so that two
+        # such transactions do not abort each other in turn.
         self.changed = [
             UpdateOne(
                 {"_id": Int64(i), "version": Int64(change.before.version)},

@@ -1,4 +1,4 @@
-"""How a customer stands in a document: `doc` is the truth, the other fields exist to be found by."""
+"""A customer as a document: `doc` is authoritative, the other fields exist for queries."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def plain_document(customer: Customer, doc: bytes) -> Document:
     """The document of a customer whose canonical JSON is `doc`."""
     f = customer.fields
     return {
-        # Int64 said aloud: a number's type must not depend on its size.
+        # Explicit Int64: a number's BSON type must not depend on its size.
         "_id": Int64(customer.id),
         "version": Int64(customer.version),
         "deleted": customer.deleted,
@@ -39,7 +39,7 @@ def plain_document(customer: Customer, doc: bytes) -> Document:
 
 
 def fill_terms(database: Database[Document]) -> None:
-    """Give terms to customers that were stored before there were any."""
+    """Add terms to customers that were stored before terms existed."""
     customers = database["customer"]
     while found := list(customers.find({"terms": {"$exists": False}}, {"doc": 1}, limit=_FILLED_AT_ONCE)):
         customers.bulk_write(

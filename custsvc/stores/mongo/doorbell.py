@@ -1,7 +1,7 @@
-"""A change stream that only says "look again"; the outbox itself is what is read.
+"""A change stream that only signals "look again"; the relay reads the outbox itself.
 
-So nothing depends on it: a stream that cannot be opened, or whose place fell out of the oplog, costs some
-milliseconds of delay and no event. It is opened while there is nothing to do, and closed at the first ring,
+So nothing depends on it: a stream that cannot be opened, or whose position fell out of the oplog, costs some
+milliseconds of delay and no event. It is opened while there is nothing to do, and closed at the first change,
 so that it costs a busy database nothing.
 """
 
@@ -20,9 +20,9 @@ from .connection import Connection, Document
 
 logger = logging.getLogger(__name__)
 
-# Seconds that one wait may take: a wish to stop is heard after it.
+# Most seconds of one wait: the caller looks for a stop request after it.
 WAIT = 0.5
-# A stream that failed is not opened again before this.
+# Seconds before a failed stream is opened again.
 _RETRY = 5.0
 _WRITES = ("insert", "update", "replace")
 
@@ -40,7 +40,7 @@ class Doorbell:
     def wait(self, seconds: float) -> None:
         """Return when something may have been written since the call before, or soon after `seconds`.
 
-        The call that opens the stream returns at once: what was written before is to be looked for first.
+        The call that opens the stream returns at once: the caller must first look for earlier writes.
         """
         try:
             if self._stream is None:

@@ -1,4 +1,4 @@
-"""How MongoDB is spoken to, and how its history grows."""
+"""The connection to MongoDB, and the growth of its history, for `doctor`."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pymongo.errors import OperationFailure
 from ...ports.store import Growth, Link
 from .connection import Connection, Document
 
-# The last so many changes say how fast they come.
+# The rate of changes is measured over this many of the last ones.
 _LATE: Final = 10_000
 _SIZE: Final[list[Document]] = [{"$collStats": {"storageStats": {}}}]
 
 
 def link(connection: Connection) -> Link:
-    """How it is spoken to."""
+    """How we are connected."""
     with connection.translated():
         nodes = tuple(host for host, _ in connection.client.nodes)
     return Link(nodes, connection.encrypted)
 
 
 def growth(connection: Connection) -> Growth:
-    """How much the history takes, and how fast it grows."""
+    """The size of the history, and how fast it grows."""
     events = connection["customer_event"]
     with connection.translated():
         (found,) = events.aggregate(_SIZE)
@@ -42,7 +42,7 @@ def growth(connection: Connection) -> Growth:
 
 
 def _free(connection: Connection) -> int | None:
-    """The server itself tells, who may ask it."""
+    """The server's free space, if the account may ask for it."""
     with suppress(OperationFailure, KeyError):
         stats = connection.database.command("dbStats")
         return int(stats["fsTotalSize"]) - int(stats["fsUsedSize"])

@@ -1,4 +1,4 @@
-"""A lock that ends by itself: a document with an owner and an end, by the server's clock."""
+"""A lock that expires by itself: a document with an owner and an end, by the server's clock."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class Lease:
-    """One lock of a collection. Holding it again needs a new one."""
+    """A lock in a collection. To hold it again, make a new Lease."""
 
     def __init__(self, connection: Connection, collection: str, name: str, seconds: float) -> None:
         self._connection = connection
@@ -47,13 +47,13 @@ class Lease:
         finally:
             stop.set()
             renewing.join()
-            # A server that is away ends the lease by itself.
+            # During an outage of the server the lease expires by itself.
             with suppress(PyMongoError), pymongo.timeout(self._seconds):
                 self._collection.delete_one({"_id": self._name, "owner": self._owner})
 
     def check(self) -> None:
         """Return while the lock is ours. Raises TemporaryError when another took it."""
-        # The thread renews well before this; it was late if this process, or the server, stood still.
+        # The thread renews well before this; it was late if this process or the server was suspended.
         if not self._lost and time.monotonic() - self._renewed > self._seconds / 2:
             with self._connection.translated():
                 self._renew()
@@ -61,7 +61,7 @@ class Lease:
             raise TemporaryError(f"the {self._name} lease was lost to another process", dependency="mongo")
 
     def _acquire(self) -> bool:
-        free = {"$lte": ["$until", "$$NOW"]}  # true where there is no `until` yet
+        free = {"$lte": ["$until", "$$NOW"]}  # true if there is no `until` yet
         with self._connection.translated(), pymongo.timeout(self._seconds):
             self._renewed = time.monotonic()
             lease = self._collection.find_one_and_update(

@@ -1,10 +1,9 @@
 """The ledger in MongoDB: each step is one conditional update, and all times are the server's (`$$NOW`).
 
-`due` is there only while a notification can be claimed, so its index holds nothing else. The order per
-customer and recipient needs no transaction. A claim takes one only if a read shows no older one that is not
-settled; settled is for good, so a read that is behind can only make a mail wait. Those that wait so are
-marked `blocked_by` and lose `due`; the mark is taken off when the older one settles, or, where a process
-died in between, by a sweep.
+`due` exists only while a notification can be claimed, so its index holds nothing else. The order per customer
+and recipient needs no transaction. A claim takes a notification only if a read shows no older unsettled one;
+settled is final, so a stale read can only make a mail wait. Waiting notifications are marked `blocked_by` and
+lose `due`; the mark is removed when the older one settles, or by a sweep if a process died in between.
 """
 
 from __future__ import annotations
@@ -65,11 +64,11 @@ _IS_DUE = {"due": {"$exists": True}, "$expr": {"$lte": ["$due", "$$NOW"]}}
 _LEASE_IS_OVER = {"lease_until": {"$exists": True}, "$expr": {"$lt": ["$lease_until", "$$NOW"]}}
 _UNCLAIMABLE = {"$unset": ["due"]}
 _UNBLOCKED: list[Document] = [{"$set": {"due": "$next_at"}}, {"$unset": ["blocked_by"]}]
-# What an upsert has just begun to make.
+# Matches only a document that an upsert is just inserting.
 _IS_NEW = {"$eq": [{"$type": "$created_on"}, "missing"]}
-# What a write of `add` that would insert a digest fails with: its key is taken, its key must not be changed.
+# The errors of a write of `add` that would insert a digest: duplicate key, immutable key.
 _NOT_AS_READ = (11000, 66)
-# Digests due later than any rule can mean.
+# Digests that are due later than any rule allows.
 _FAR: Document = {
     "channel": "mail",
     "due": {"$exists": True},
@@ -82,15 +81,15 @@ _AGAIN = {"state": "queued", "due": "$next_at", "updated_on": "$$NOW"}
 
 
 def create_notifications(database: Database[Document]) -> None:
-    """The collection of notifications with its indexes. Bears being run again."""
+    """The collection of notifications with its indexes. May be run again."""
     database[COLLECTION].create_indexes(_INDEXES)
 
 
 def create_notification_records(database: Database[Document]) -> None:
-    """Channels beside mail, and how many mails a recipient got lately."""
+    """The indexes for channels beside mail, and for a recipient's recent mails."""
     rows = database[COLLECTION]
     rows.update_many({"channel": {"$exists": False}}, {"$set": {"channel": "mail", "spared": 0}})
-    # Each channel has senders of its own, so that one that is down holds up no other.
+    # Each channel has its own senders, so that an outage of one does not delay the others.
     rows.create_indexes(
         [
             IndexModel(
@@ -110,9 +109,9 @@ def create_notification_records(database: Database[Document]) -> None:
 
 
 def create_notification_order(database: Database[Document]) -> None:
-    """The order of mails goes by the first event that each tells of.
+    """The indexes for the order of mails, by the first event that each reports.
 
-    The index `unsettled` of the order before stays: claims of an older version ask for it by name.
+    The index `unsettled` of the previous order stays: claims of an older version ask for it by name.
     """
     database[COLLECTION].create_indexes(
         [
@@ -131,11 +130,11 @@ def create_notification_order(database: Database[Document]) -> None:
 
 
 class MongoLedger(MongoRecords, OneByOne):
-    """The port `Ledger` on MongoDB: the queue; what people do with it is in `records`."""
+    """The port `Ledger` on MongoDB: the queue; operators' actions are in `records`."""
 
     def add(self, notifications: Sequence[Notification], grown: Sequence[Grown] = ()) -> int:
-        # One after the other, the first in order first: whoever sees one sees all that go before it, and what
-        # ends the write half-way, a crash or a digest that was overtaken, leaves out the last ones only.
+        # An ordered write: a reader that sees one notification sees all before it, and a crash or an
+        # overtaken digest that ends the write half-way omits only the last ones.
         position = {id(n): at for at, n in enumerate(notifications)}
         writes = [_grow(n, was) for n, was in sorted(grown, key=lambda each: each.notification.id)]
         writes += [_add(n, position[id(n)]) for n in sorted(notifications, key=attrgetter("order"))]
@@ -160,7 +159,7 @@ class MongoLedger(MongoRecords, OneByOne):
                 taken = self._take(ready[: limit - len(claimed)], lease)
                 self._block(older)
             claimed += taken
-            # Others may have taken all that was seen; then there may be more behind it.
+            # Other senders may have taken all notifications seen; then there may be more after them.
             got_all = not older and (claimed or not ready)
             if got_all or len(claimed) == limit or (claimed and turn >= ENOUGH):
                 break
@@ -174,7 +173,7 @@ class MongoLedger(MongoRecords, OneByOne):
         return list(due.sort(order).limit(limit).hint("due_of_channel"))
 
     def _older(self, found: list[Document]) -> dict[str, str]:
-        """Which of these must wait, and for which older one: the nearest below it that is not settled."""
+        """The notifications that must wait, each with the nearest older unsettled one."""
         older: dict[str, str] = {}
         oldest: list[Document] = []
         below: dict[tuple[int, str], Document] = {}
@@ -198,7 +197,7 @@ class MongoLedger(MongoRecords, OneByOne):
         return older | {waits: match["_id"] for waits, match in nearest.items()}
 
     def _first_unsettled(self, customer_ids: set[int]) -> dict[tuple[int, str], int]:
-        """The first in order that is not settled, by customer and recipient; read from the index alone."""
+        """The first unsettled notification per customer and recipient; read from the index alone."""
         stages: list[Document] = [
             {"$match": {"unsettled": True, "customer_id": {"$in": list(customer_ids)}}},
             {"$group": {"_id": ["$customer_id", "$recipient"], "first": {"$min": ORDER}}},
@@ -236,8 +235,8 @@ class MongoLedger(MongoRecords, OneByOne):
             ],
             ordered=False,
         )
-        # Looked at after the marks were written: either this sees that the older one has settled meanwhile,
-        # or whoever settles it sees the mark.
+        # Check after the marks were written: either this read sees that the older one has settled meanwhile,
+        # or the process that settles it sees the mark.
         self._unblock_behind(older.values())
 
     def advance(self, hand_overs: Sequence[Notification], settlements: Sequence[Settlement]) -> Advanced:
@@ -255,12 +254,12 @@ class MongoLedger(MongoRecords, OneByOne):
         )
 
     def _moved(self, steps: Sequence[tuple[Notification, str, UpdateOne]], mark: str) -> dict[str, str]:
-        """Take the steps; returns the new state of each that was taken."""
+        """Take the steps; return the new state for each step that succeeded."""
         with self._translated():
             done = self._rows.bulk_write([step for _, _, step in steps], ordered=False)
             if done.matched_count == len(steps):
                 return {n.id: state for n, state, _ in steps}
-            # A bulk write does not tell which of its filters matched; the mark does.
+            # A bulk write does not report which of its filters matched; the mark shows it.
             ids = [n.id for n, _, _ in steps]
             rows = self._rows.find({"_id": {"$in": ids}, "moved_by": mark}, {"state": 1})
             return {row["_id"]: row["state"] for row in rows}
@@ -276,7 +275,7 @@ class MongoLedger(MongoRecords, OneByOne):
 
     def expire(self, *, resend: bool = False) -> tuple[int, int]:
         with self._translated():
-            # It never reached the hand-over, so the attempt is given back.
+            # It never reached the hand-over, so the attempt is not counted.
             again = self._rows.update_many(
                 {"state": "claimed", **_LEASE_IS_OVER},
                 [
@@ -297,7 +296,7 @@ class MongoLedger(MongoRecords, OneByOne):
             "reason": literal(LOST_IN_HAND_OVER),
             "tries": _with_attempt("unknown", None, LOST_IN_HAND_OVER, 0.0),
         }
-        # The token of an unknown one stays, so that the sender, should it live, can still say how it ended.
+        # An unknown one keeps its token, so that its sender, if it lives, can still record the result.
         gone = ["lease", "lease_until", "token" if resend else "unsettled"]
         done = self._rows.update_many({"_id": {"$in": ids}, **over}, [{"$set": step}, {"$unset": gone}])
         self._unblock_behind(ids)
@@ -319,7 +318,7 @@ class MongoLedger(MongoRecords, OneByOne):
             return far + sum(map(len, self._wrongly_blocked()))
 
     def _wrongly_blocked(self) -> Iterator[list[Document]]:
-        """Those whose mark names one that is settled, gone, of somebody else, or not before them."""
+        """Notifications marked as blocked by one that is settled, deleted, of others, or not older."""
         fields = {"blocked_by": 1, "customer_id": 1, "recipient": 1, "first_version": 1, "version": 1}
         blocked = self._rows.find({"blocked_by": {"$exists": True}}, fields)
         while rows := list(islice(blocked, LOOK_AT)):
@@ -361,13 +360,13 @@ def _goes_before(older: Document | None, row: Document) -> bool:
 
 def _add(n: Notification, position: int) -> UpdateOne:
     new = {"$cond": [_IS_NEW, _new(n, position), "$$ROOT"]}
-    # A digest that is there already does not match, so it is inserted, and that is refused.
+    # An existing digest does not match, so the upsert inserts, which fails with a duplicate key.
     only_new: Document = {} if n.entries is None else {"created_on": {"$exists": False}}
     return UpdateOne({"_id": n.id, **only_new}, [{"$replaceWith": new}], upsert=True)
 
 
 def _grow(n: Notification, was: int) -> UpdateOne:
-    """Give a digest its new content. One that is not as it was read would be inserted: that is refused."""
+    """Give a digest its new content. If it has changed since it was read, the upsert fails."""
     due = n.next_at or "$next_at"
     step = {
         "version": n.version,
@@ -378,7 +377,7 @@ def _grow(n: Notification, was: int) -> UpdateOne:
         "html": literal(n.html),
         "entries": literal(n.entries),
         "next_at": due,
-        # One that waits for another mail is not due, whatever its time.
+        # A blocked one is not due, whatever its time.
         "due": {"$cond": [{"$eq": [{"$type": "$due"}, "missing"]}, "$$REMOVE", due]},
         "updated_on": "$$NOW",
     }
@@ -454,7 +453,7 @@ def _settle(s: Settlement, mark: str) -> UpdateOne:
 
 
 def _nearest_older(row: Document) -> list[list[Document]]:
-    """Pipelines that give at most one each: of the rows that know their first event, and of the others."""
+    """Pipelines with at most one result each: from rows with their first event, and from the others."""
     same = {"unsettled": True, "customer_id": row["customer_id"], "recipient": row["recipient"]}
     below = {"$lt": order(row)}
     found = {"waits": literal(row["_id"]), "first_version": 1, "version": 1}
@@ -475,7 +474,7 @@ def _nearest_older(row: Document) -> list[list[Document]]:
 
 
 def _with_attempt(state: str, code: int | None, text: str | None, duration: float) -> Document:
-    """The attempts with this one at the end; it replaces one of the same number."""
+    """The attempts with this one appended; it replaces one of the same number."""
     attempt = {
         "number": "$attempts",
         "tried_on": _from_now(-duration),

@@ -1,10 +1,10 @@
 """The outbox in MongoDB: events that are `pending`, in the order of their customers' hybrid clocks.
 
-There is no cursor to lose and none to run ahead of a slow transaction: whatever is pending is read, and
-exactly what was read is unmarked when it is sent. Most wait in the documents of their customers and are moved
-to the history then (see `carried`); those that were written in a transaction are in the history at once.
+There is no cursor that could be lost or overtake a slow transaction: the relay reads all pending events, and
+unmarks exactly those that it has read and sent. Most events wait in the documents of their customers and are
+moved to the history once sent (see `carried`); those written in a transaction are in the history at once.
 
-All are read from one snapshot, because a cursor that only promises committed data may meet version 3 of a
+All are read from one snapshot, because a cursor that only guarantees committed data may return version 3 of a
 customer and, having passed its place, miss version 2.
 """
 
@@ -35,18 +35,18 @@ from .connection import BULK_TIMEOUT, Connection, Document, make_collection
 from .doorbell import Doorbell
 from .lease import Lease
 
-# A stand-by takes over within this time of a leader's death.
+# A stand-by takes over within this many seconds after a leader's death.
 _LEASE = 3.0
-# From this wait on, in seconds, a change stream is worth what opening it costs.
+# For waits of at least this many seconds a change stream is worth the cost of opening it.
 _LONG = 0.1
-# Ids of one update: far below the 16 MB of a command, and short enough not to hold up other writers.
+# Ids per update: far below the 16 MB limit of a command, and short enough not to delay other writers.
 _CHUNK = 1000
 
-# A batch up to this size is read a second time along with what comes after it; to wait until a bigger one is
-# marked costs less.
+# A batch up to this size is read a second time along with the next events; for a bigger one it costs less to
+# wait until it is marked.
 _AHEAD = 500
 
-# How far back those are looked for that were sent last: a history that waits whole is not read whole.
+# How far back to search for the events sent last, so that an entirely unsent history is not read whole.
 _LATEST = 100_000
 
 _PENDING: Document = {"pending": {"$gt": 0}}
@@ -54,7 +54,7 @@ _BY_PENDING = "pending_1"
 
 
 def create_events(database: Database[Document]) -> None:
-    """The migration of events: only those that wait are in the index of those that wait."""
+    """The migration of events: a partial index holds only pending ones."""
     make_collection(database, "customer_event")
     database["customer_event"].create_index(
         [("pending", ASCENDING)], name=_BY_PENDING, partialFilterExpression=_PENDING
@@ -62,7 +62,7 @@ def create_events(database: Database[Document]) -> None:
 
 
 class _Read(NamedTuple):
-    """What a batch is made of: keys of events in the history, and events that customers carry."""
+    """The parts of a batch: keys of events in the history, and events that customers carry."""
 
     apart: list[Document]
     held: list[Document]
@@ -94,8 +94,8 @@ class MongoOutbox:
         return self._read(limit, frozenset())
 
     def ahead(self, batch: Batch, limit: int) -> Batch:
-        # What is not marked as sent is read again, and left out by its ids: clocks tell too little, for one
-        # customer's event may have become visible since that is older than what is known of another's.
+        # Events not yet marked as sent are read again, and left out by their ids. Their clocks do not
+        # suffice: an event may have become visible since that is older than known ones of another customer.
         if len(batch.events) > _AHEAD:
             return Batch()
         return self._read(limit + len(batch.events), {event.id for event in batch.events})
@@ -105,7 +105,7 @@ class MongoOutbox:
         with (
             self._connection.translated(),
             pymongo.timeout(BULK_TIMEOUT),
-            # One snapshot for both places: a version may be in one and the next in the other.
+            # One snapshot for both places: a version may be in one place, and the next version in the other.
             self._connection.client.start_session(snapshot=True) as session,
         ):
             apart = list(
@@ -123,10 +123,10 @@ class MongoOutbox:
             separate = {id(each) for each in apart}
             unread = _customers(each for each in found if id(each) in separate) - _customers(held)
             if unread and len(held) >= limit:
-                # These were not read, and may carry what comes before their events apart.
+                # These customers were not read, and may carry events that precede theirs in the history.
                 left = carried.by_customers(self._customers, unread, session)
                 found = nsmallest(limit, chain(found, left), key=_pending)
-        # What neither place has given yet comes, for each customer, after all of these.
+        # For each customer, the events that are still unread in either place follow all of these.
         found = [each for each in found if each["id"] not in known]
         return Batch(
             [_event(each) for each in found],
@@ -157,7 +157,7 @@ class MongoOutbox:
             self._doorbell.wait(seconds)
 
     def adopt(self) -> None:
-        """Each event says itself whether it waits."""
+        """Do nothing: each event itself says whether it is pending."""
 
     def events(self, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], Known]:
         ids = [
@@ -174,7 +174,7 @@ class MongoOutbox:
         return found | {key: Known(held[key], False) for key in held.keys() & wanted}
 
     def latest(self, limit: int) -> list[Sent]:
-        # The relay puts what it has sent into the history, so the order of insertion is that of sending.
+        # The relay inserts sent events into the history, so the order of insertion is that of sending.
         newest: list[Document] = [
             {"$limit": _LATEST},
             {"$match": {"pending": {"$exists": False}}},
@@ -196,7 +196,7 @@ class MongoOutbox:
 
     def source(self) -> str:
         if not self._source:
-            # Kept, as an account may be allowed less than the one before: its database is the same.
+            # Stored, because a later account may lack the permission to read it; the database is the same.
             system = self._replica_set()
             kept = self._connection.keep(Fact.SOURCE, system or uuid.uuid4().hex)
             name = system if len(kept) == len(system) else kept
@@ -204,7 +204,7 @@ class MongoOutbox:
         return self._source
 
     def _replica_set(self) -> str:
-        """The id of the replica set, made once at its initiation; empty where we may not ask."""
+        """The id of the replica set, made once at its initiation; empty if we may not read it."""
         with self._connection.translated():
             try:
                 answer = self._connection.client.admin.command("replSetGetConfig")

@@ -1,9 +1,9 @@
 """Reading customers from MongoDB: one, a page of a list, how many there are, the history of one.
 
-A page starts where an index says, so it costs the same at any depth. Which index that is, is decided here
-and not left to the server, which remembers for a word that is rare the plan that was good for a common one:
-a condition that few customers meet is looked up in its own index and what it gives is sorted; otherwise the
-list is walked in its order, and what does not fit is passed over.
+A page starts at its position in an index, so it costs the same at any depth. This module chooses the index,
+not the server, whose plan cache would use for a rare word the plan of a common one: a condition that few
+customers meet is looked up in its own index, and the result is sorted; otherwise the query walks the list in
+its order, and skips the customers that do not match.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ _DELETED: dict[Deleted, Document] = {
     "only": {"deleted": True},
     "include": {"deleted": {"$gte": False, "$lte": True}},
 }
-# As many customers are quickly sorted; where more meet a condition, a walk soon meets enough of them.
+# This many customers are sorted quickly; if more meet a condition, a walk soon fills a page.
 _FEW: Final = 3000
-# So many tell a share of 5 % to one point.
+# Sample size: it estimates a share of 5 % to within one percentage point.
 _DRAWN: Final = 500
-# Keys of an index that are counted in a few milliseconds.
+# This many index keys are counted in a few milliseconds.
 _CHEAP: Final = 5000
 
 _FIELDS: dict[SortField, str] = {
@@ -62,22 +62,22 @@ _FIELDS: dict[SortField, str] = {
     "updated_on": "updated_on",
     "version": "version",
 }
-# Sorted by without a hint: it has an index only where an earlier release made that.
+# Sorted by without a hint: only databases of an earlier release have an index on it.
 _WRITTEN_NAME: Final = "name"
-# What a customer may lack, who then comes first. Whom an earlier release wrote a moment ago has no key.
+# Fields that a customer may lack; it then sorts first. One just written by an earlier release has no key.
 _MAY_LACK: Final = ("name_key", "email")
-# What `_stored` needs.
+# The fields that `_stored` needs.
 _STORED: Final = {"version": 1, "deleted": 1, "doc": 1, "hlc": 1}
 _TERMS: Final = [("terms", ASCENDING), ("_id", ASCENDING)]
-# Finds an address in any case, and a few that are no more than alike.
+# Finds an address in any case, and also a few similar ones.
 _ANY_CASE: Final = Collation("en", strength=2)
 _BY_EMAIL_KEY: Final = IndexModel([("email", ASCENDING)], name="email_any_case", collation=_ANY_CASE)
 
 
 def index_lists(connection: Connection, waiting: Waiting) -> bool:
-    """Make the indexes that lists and searches go by, where they are missing; returns whether any was.
+    """Make the missing indexes for lists and searches; return whether any was missing.
 
-    Nobody who writes waits meanwhile.
+    Writers do not wait meanwhile.
     """
     if not (missing := missing_indexes(connection)):
         return False
@@ -95,7 +95,7 @@ def index_lists(connection: Connection, waiting: Waiting) -> bool:
 
 
 def missing_indexes(connection: Connection) -> list[IndexModel]:
-    """Those of lists that are not there."""
+    """The missing indexes for lists."""
     sorts = [IndexModel(_index(sort)) for sort in _FIELDS if sort != "id"]
     wanted = [IndexModel(_TERMS), *sorts, _BY_EMAIL_KEY]
     with connection.translated():
@@ -110,7 +110,7 @@ def _index(sort: SortField) -> list[tuple[str, int]]:
 
 
 class _Range(NamedTuple):
-    """A part of an index: from `start` on, and before `end`, where they are given."""
+    """A range of an index: from `start` on, and before `end`, if given."""
 
     keys: list[tuple[str, int]]
     start: tuple[Any, ...] | None
@@ -118,7 +118,7 @@ class _Range(NamedTuple):
 
 
 class _Few(NamedTuple):
-    """An index that leads to few, and the conditions with which it does."""
+    """An index that leads to few customers, and the conditions for it."""
 
     keys: list[tuple[str, int]]
     conditions: list[Document]
@@ -150,7 +150,7 @@ class MongoQueries:
         return sorted((_stored(each) for each in found), key=lambda stored: stored.id)
 
     def _by_emails(self, emails: Sequence[str], fields: Document) -> list[Document]:
-        """Those who have one of these addresses in any case."""
+        """The customers with one of these addresses in any case."""
         keys = {email_key(each) for each in emails}
         found = self._customers.find(
             {"email": {"$in": sorted(keys)}},
@@ -176,14 +176,14 @@ class MongoQueries:
         return Page(docs, len(page), first, last, more)
 
     def _field(self, query: CustomerQuery) -> str:
-        """What the list goes by: names as they are written while some have no key, and where it began so."""
+        """The sort field: names as written while some have no key, and for lists that began that way."""
         after = query.after
         if query.sort == "name" and not (is_name_key(after.key) if after else self.refilling.is_over()):
             return _WRITTEN_NAME
         return _FIELDS[query.sort]
 
     def _read(self, query: CustomerQuery, field: str) -> list[Document]:
-        """One customer more than the page, in the order of reading."""
+        """Read one customer more than the page, in the order of reading."""
         down = query.descending != query.backward
         limit = query.limit + 1
         if query.sort == "id" and query.filter.is_plain:
@@ -223,7 +223,7 @@ class MongoQueries:
         )
 
     def _few(self, asked: CustomerFilter) -> _Few | None:
-        """The index by which all who meet the filter are found, where one condition leaves only few."""
+        """The index that finds all matching customers, if only few meet one of the conditions."""
         if asked.nobody:
             return _Few(_index("id"), [{"_id": {"$in": []}}])
         if asked.email is not None:
@@ -241,7 +241,7 @@ class MongoQueries:
                 break
         if best is None:
             return None
-        # Only the best condition may be looked up: the others would be taken for it now and then.
+        # Only the best condition may use an index: the server would sometimes choose one of the others.
         others = [_unindexed(condition) for number, (_, condition) in enumerate(parts) if number != best]
         return _Few(parts[best][0].keys, [parts[best][1], *others, *_other_conditions(asked)])
 
@@ -278,9 +278,9 @@ class MongoQueries:
         return int(answer[0]["n"]) if answer else 0
 
     def _sample(self, where: CustomerFilter) -> int:
-        """About how many meet a filter, by the share of those that do.
+        """Estimate how many customers meet a filter, from a sample.
 
-        Some ids are drawn, which costs a few milliseconds; $sample takes fifty, whatever its size.
+        It draws random ids, which costs a few milliseconds; $sample takes fifty, whatever its size.
         """
         total = self._customers.estimated_document_count()
         newest = self._customers.find_one({}, {"_id": 1}, sort=[("_id", DESCENDING)])
@@ -291,7 +291,7 @@ class MongoQueries:
         there = self._customers.count_documents(drawn)
         if there >= len(ids) // 10:
             met = self._customers.count_documents({"$and": [drawn, *_conditions(where)]}, hint="_id_")
-        else:  # ids from elsewhere, far apart
+        else:  # sparse ids, imported from elsewhere
             there, met = min(_DRAWN, total), self._count_all(where, {"$sample": {"size": _DRAWN}})
         return int(total * met / max(there, 1))
 
@@ -320,7 +320,7 @@ class MongoQueries:
         return found[0] if found else None
 
     def _payloads(self, customer_id: int, newest: int, until: dt.datetime | None, limit: int) -> list[bytes]:
-        """The events up to a version and a time, newest first, with those that the customer carries."""
+        """The events up to a version and a time, newest first, including those that the customer carries."""
         where: Document = {"_id": {"$gte": event_key(customer_id, 0), "$lte": event_key(customer_id, newest)}}
         if until is not None:
             where["time"] = {"$lte": until}
@@ -382,7 +382,7 @@ def _following(query: CustomerQuery, field: str, down: bool) -> Document:
         return {"_id": {than: Int64(query.after.id)}}
     key = _key(query.sort, query.after)
     beyond: Document = {field: {than: key}}
-    if key is None:  # comparisons never go from null to text
+    if key is None:  # a comparison with null never matches text
         beyond = {field: {"$in": []}} if down else {field: {"$ne": None}}
     elif field in _MAY_LACK and down:
         beyond = {"$or": [beyond, {field: None}]}
@@ -390,7 +390,7 @@ def _following(query: CustomerQuery, field: str, down: bool) -> Document:
 
 
 def _walk(query: CustomerQuery, down: bool) -> _Range:
-    """The part of the sort's own index that the page can be in."""
+    """The range of the sort's own index in which the page lies."""
     part = _bounds_of_sort(query)
     if query.after is None:
         return part
@@ -412,7 +412,7 @@ def _bounds_of_sort(query: CustomerQuery) -> _Range:
 
 
 def _parts(asked: CustomerFilter) -> list[tuple[_Range, Document]]:
-    """For each condition of a filter the part of its index, and the condition by itself."""
+    """For each condition of a filter the range of its index, and the condition itself."""
     parts: list[tuple[_Range, Document]] = []
     for condition in _term_conditions(asked):
         parts.append((_Range(_TERMS, None, None), condition))
@@ -436,7 +436,7 @@ def _conditions(asked: CustomerFilter) -> list[Document]:
 
 
 def _other_conditions(asked: CustomerFilter) -> list[Document]:
-    """The conditions that are none of the parts, but that of the address."""
+    """The conditions that are not in `_parts`, except that on the address."""
     conditions = _exact_conditions(asked)
     for key, text in asked.metadata:
         terms = metadata_terms(key, text)
@@ -450,7 +450,7 @@ def _other_conditions(asked: CustomerFilter) -> list[Document]:
 
 
 def _unindexed(condition: Document) -> Document:
-    """The same condition, in words for which no index is used."""
+    """The same condition, written so that no index is used."""
     if "terms" not in condition:
         return condition
     asked = condition["terms"]
@@ -458,18 +458,18 @@ def _unindexed(condition: Document) -> Document:
 
 
 def _begins(word: str) -> Document:
-    return {"$regex": f"^{word}"}  # no character of a term means anything in a pattern
+    return {"$regex": f"^{word}"}  # terms hold no special characters of patterns
 
 
 def _ways(asked: CustomerFilter) -> list[tuple[Way, ...]]:
-    """What must hold, each of it in one of several ways."""
+    """The conditions that must all hold, each in one of several ways."""
     return [*(((word,),) for word in asked.words), *asked.phrases]
 
 
 def _term_conditions(asked: CustomerFilter) -> list[Document]:
-    """What can be looked up: of each way, where it has several words, the longest."""
+    """The conditions that can use an index: for each way its longest word."""
     if asked.earlier and (asked.words or asked.phrases):
-        # One condition that both those of this and of an earlier version's terms meet.
+        # One condition that matches both this version's terms and an earlier version's.
         best = max(_ways(asked), key=lambda ways: min(len(max(way, key=len)) for way in ways))
         return [_one_of((*best, asked.earlier))]
     return [*({"terms": _begins(word)} for word in asked.words), *map(_one_of, asked.phrases)]
@@ -480,7 +480,7 @@ def _one_of(ways: tuple[Way, ...]) -> Document:
 
 
 def _exact_conditions(asked: CustomerFilter) -> list[Document]:
-    """What `_term_conditions` leaves open, in words for which no index is used."""
+    """The conditions that `_term_conditions` leaves out, written so that no index is used."""
     if asked.earlier and (asked.words or asked.phrases):
         now = {"$and": [_some_way(ways) for ways in _ways(asked)]}
         return [{"$or": [now, _some_way((asked.earlier,))]}]
@@ -504,7 +504,7 @@ _RANKS: Final = ((MinKey, 0), (type(None), 1), (MaxKey, 3))
 
 
 def _less(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
-    """Whether `a` stands before `b` in an index: MinKey, null, values, MaxKey."""
+    """Whether `a` sorts before `b` in an index: MinKey, null, values, MaxKey."""
     for one, other in zip(a, b, strict=True):
         rank, other_rank = _rank(one), _rank(other)
         if rank != other_rank:

@@ -1,4 +1,4 @@
-"""Who gets no mail, in MongoDB."""
+"""Suppressed addresses and unsubscribed customers, in MongoDB."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class MongoRecipients:
         self, address: str, reason: str, *, detail: str | None = None, seconds: float | None = None
     ) -> None:
         new = None if seconds is None else {"$add": ["$$NOW", round(seconds * 1000)]}
-        # $max leaves null out, but null is the longest time.
+        # $max ignores null, but null means "for ever".
         longer = {
             "$cond": [
                 {"$or": [{"$eq": ["$expires_on", None]}, {"$eq": [new, None]}]},
@@ -60,7 +60,7 @@ class MongoRecipients:
             return [_suppression(row) for row in rows]
 
     def set_wanted(self, customer_id: int, rule: str, wanted: bool) -> None:
-        # A list, and no fields named after rules: those may hold a dot.
+        # A list, not fields named after rules: rule names may hold a dot.
         step = {"$pull": {"unwanted": rule}} if wanted else {"$addToSet": {"unwanted": rule}}
         with self._translated():
             self._preferences.update_one({"_id": customer_id}, step, upsert=True)

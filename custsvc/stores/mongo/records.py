@@ -1,4 +1,4 @@
-"""What people and other parts ask of the ledger in MongoDB: lists, attempts, retries, old rows."""
+"""The ledger's records in MongoDB: lists, attempts, retries, old rows."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from ...ports.ledger import (
 from .connection import Connection, Document
 
 COLLECTION = "notification"
-# The place of a row among the mails about its customer; rows of older versions do not know their first event.
+# The order of a row among the mails about its customer; rows of older versions lack their first event.
 ORDER: Document = {"$ifNull": ["$first_version", "$version"]}
 
 
 class MongoRecords:
-    """The half of the port `Ledger` that looks at rows as records."""
+    """The half of the port `Ledger` that treats rows as records."""
 
     def __init__(self, connection: Connection) -> None:
         self._translated = connection.translated
         self._rows = connection[COLLECTION]
 
     def counts(self, states: Sequence[str] = ()) -> dict[str, int]:
-        # Counting inside the index of states, one state at a time, reads no document.
+        # Counting one state at a time stays inside the index of states, and reads no document.
         with self._translated():
             counted = {
                 state: self._rows.count_documents({"state": state})
@@ -179,7 +179,7 @@ class MongoRecords:
             return self._rows.delete_many({"_id": {"$in": ids}, **wanted}).deleted_count if ids else 0
 
     def _unblock_behind(self, ids: Iterable[str]) -> None:
-        """Take off the marks that name these, as far as they are settled or gone."""
+        """Remove the `blocked_by` marks that name these notifications, if they are settled or deleted."""
         names = set(ids)
         if names:
             open_ones = self._rows.find({"_id": {"$in": list(names)}, "unsettled": True}, {"_id": 1})
@@ -198,13 +198,13 @@ def _retriable(redeliver: bool) -> Document:
 
 
 def order(row: Document) -> int:
-    """The place of a document among the mails about its customer."""
+    """The order of a document among the mails about its customer."""
     first = row.get("first_version")
     return int(row["version"] if first is None else first)
 
 
 def literal(value: str | None) -> dict[str, str | None]:
-    """Text as it is, though it begin with `$`."""
+    """The text as a literal, even if it begins with `$`."""
     return {"$literal": value}
 
 

@@ -1,4 +1,4 @@
-"""Terms and keys that an earlier version made, or a process of an earlier release that still runs."""
+"""Refills terms and keys made by an earlier version, or by a running process of an earlier release."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _FIELDS: Final = dict.fromkeys(("version", "name", "email", "phone", "doc"), 1)
 
 
 class MongoRefilling(Refilling):
-    """Where the refilling of a database's terms is."""
+    """The refilling of a database's terms, and its progress."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(MongoFacts(connection))
         self._connection = connection
 
     def run(self, waiting: Waiting) -> int:
-        """Refill what there is to refill; returns how many. It reads every customer once."""
+        """Refill all outdated customers; return how many. It reads every customer once."""
         customers = self._connection["customer"]
         refilled, last = 0, MinKey()
         with self._connection.translated(), pymongo.timeout(UNLIMITED):
             while found := list(
                 customers.find(
-                    # An earlier release leaves `keyed` behind when it writes.
+                    # An earlier release does not update `keyed` when it writes.
                     {"_id": {"$gt": last}, "$expr": {"$ne": ["$keyed", "$version"]}},
                     _FIELDS,
                     sort=[("_id", ASCENDING)],
@@ -51,7 +51,7 @@ class MongoRefilling(Refilling):
         return refilled
 
     def note_if_over(self) -> None:
-        """Note it where there is nothing to refill: in a database without customers."""
+        """Note the end of refilling in a database without customers."""
         with self._connection.translated():
             if self._connection["customer"].find_one({}, {"_id": 1}) is None:
                 self.note()
@@ -64,5 +64,5 @@ def _refilled(found: dict[str, Any]) -> UpdateOne:
         "name_key": name_key(name),
         "keyed": found["version"],
     }
-    # One that is written meanwhile has them by that.
+    # A customer that is written meanwhile gets them by that write.
     return UpdateOne({"_id": found["_id"], "version": found["version"]}, {"$set": made})

@@ -1,4 +1,4 @@
-"""What an account may do in MongoDB, and the role that allows no more than one of ours needs."""
+"""An account's permissions in MongoDB, and the MongoDB role that grants exactly what one of ours needs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _WORDS: Final[Mapping[Doing, str]] = {
 }
 # A customer carries its last events until the relay puts them into the history.
 _MORE: Final = {"relay": {"customer": "read change", "customer_event": "read add change"}}
-# Whether lists have their indexes is looked up at the start.
+# At the start we check whether lists have their indexes.
 _INDEXES: Final = {"customer": ["listIndexes"]}
-# To be woken by a change stream; without it the relay polls.
+# For the change stream that wakes the relay; without it the relay polls.
 _WOKEN: Final[RoleName] = "relay"
 _CHANGES: Final = ["changeStream", "find"]
 _SCHEMA: Final = ("createCollection", "createIndex", "dropIndex", "collMod", "insert", "update")
@@ -42,7 +42,7 @@ def privileges(role: RoleName, *, database: str = "custsvc") -> list[dict[str, A
 
 
 def lacking(connection: Connection, role: RoleName) -> list[str]:
-    """What the account may not do of what a role does: `insert on customer`."""
+    """The permissions that a role needs and the account lacks: `insert on customer`."""
     name = connection.database.name
     allowed = _allowed(connection)
     if allowed is None:
@@ -64,7 +64,7 @@ def may_migrate(connection: Connection) -> bool:
 
 
 def _allowed(connection: Connection) -> list[Document] | None:
-    """What the account may do; None where the server asks nobody who they are."""
+    """The account's permissions; None if the server has no access control."""
     with connection.translated():
         answer = connection.database.command({"connectionStatus": 1, "showPrivileges": True})
     info = answer["authInfo"]
@@ -90,6 +90,6 @@ def _lines(found: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def role_command(role: RoleName, name: str, *, database: str = "custsvc") -> str:
-    """What to say in mongosh to make a role of this name that allows what ours does, and nothing else."""
+    """The mongosh command that makes a role of this name with exactly the permissions of ours."""
     inner = ",\n".join(_lines(privileges(role, database=database)))
     return f'db.createRole({{"role": "{name}", "roles": [], "privileges": [\n{inner}\n]}})'

@@ -35,9 +35,9 @@ _IS_HELD = "another process migrates this database"
 
 
 class Migration(NamedTuple):
-    """One step. It may have been cut off half-way by a crash, so it must bear being run again.
+    """One step. A crash may interrupt it half-way, so it must tolerate being run again.
 
-    A `compatible` one leaves a schema that the release before goes on over.
+    After a `compatible` one the previous release still works with the schema.
     """
 
     number: int
@@ -55,7 +55,7 @@ def _create_api(database: Database[Document]) -> None:
     fill_terms(database)
 
 
-# In order, and never renumbered. A backend file brings its own function.
+# In order, and never renumbered. Each backend file defines its own function.
 MIGRATIONS = (
     Migration(1, "customers", create_customers),
     Migration(2, "events", create_events),
@@ -71,9 +71,9 @@ MIGRATIONS = (
 
 
 def migrate(connection: Connection, *, lists: bool, waiting: Waiting) -> list[str]:
-    """Apply what is missing; returns the names of the migrations applied, and `list_indexes`.
+    """Apply missing migrations; return the names of those applied, and `list_indexes`.
 
-    Where nothing is, it only reads: whoever may not change the schema need not be allowed to.
+    If none is missing, it only reads: then the account needs no right to change the schema.
     """
     connection.check()
     missing = pending(connection)
@@ -101,7 +101,7 @@ def _not_allowed(exc: ConfigurationError, missing: list[str]) -> ConfigurationEr
 
 @contextmanager
 def _lease(connection: Connection, waiting: Waiting) -> Iterator[Lease]:
-    """The lock of whoever migrates. Raises TemporaryError when patience ends, Stopped when stop is asked."""
+    """The migration lock. Raises TemporaryError when patience ends, Stopped when stop is asked."""
     deadline = time.monotonic() + waiting.patience
     while time.monotonic() < deadline:
         lease = Lease(connection, _COLLECTION, "lock", _LEASE)
@@ -119,7 +119,7 @@ def _lease(connection: Connection, waiting: Waiting) -> Iterator[Lease]:
 
 def _migrate(connection: Connection, lease: Lease, waiting: Waiting) -> list[str]:
     done = []
-    # An index over many documents takes its time.
+    # An index on many documents takes long.
     with connection.translated(), pymongo.timeout(UNLIMITED):
         applied = _applied(connection)
         for migration in MIGRATIONS:
@@ -145,7 +145,7 @@ def _migrate(connection: Connection, lease: Lease, waiting: Waiting) -> list[str
 def pending(connection: Connection) -> list[str]:
     """The names of the migrations that `migrate` would apply.
 
-    Raises ConfigurationError where the schema is newer than this custsvc can go on over.
+    Raises ConfigurationError if the schema is newer than this custsvc can use.
     """
     with connection.translated():
         applied = _applied(connection)
@@ -160,12 +160,12 @@ def pending(connection: Connection) -> list[str]:
 
 
 def require_schema(connection: Connection) -> None:
-    """Raise ConfigurationError where a migration is missing."""
+    """Raise ConfigurationError if a migration is missing."""
     if pending(connection):
         raise no_schema()
 
 
 def _applied(connection: Connection) -> dict[int, bool]:
-    """The migrations that a database has, and whether the release before goes on over each."""
+    """The migrations that a database has, and whether each is `compatible`."""
     found = connection[_COLLECTION].find({"_id": {"$type": "number"}})
     return {int(each["_id"]): bool(each.get("compatible")) for each in found}

@@ -1,8 +1,8 @@
 """A second collection that is filled while the copy goes on serving, and then takes its place.
 
-A rename is atomic, but no part of a transaction. So the copy is marked first: whoever applies a batch looks
-at the mark within its transaction and stops, and whoever begins anew finishes a swap that was cut off. Each
-shadow has a name of its own, so that a process which slept through the end of one swap does not rename the
+A rename is atomic, but cannot be part of a transaction. So the copy is marked first: a process that applies a
+batch sees the mark within its transaction and stops, and the next process to begin finishes an interrupted
+swap. Each shadow has a unique name, so that a process which was suspended during one swap does not rename the
 shadow of the next.
 """
 
@@ -30,11 +30,11 @@ _NO_SUCH_COLLECTION = 26
 
 @contextmanager
 def alone(connection: Connection) -> Iterator[bool]:
-    """Whether nobody else fills a shadow of this copy; the lock ends with the block, or after the process."""
+    """Lock the filling of this copy's shadow; yields False if it is taken. Ends with the block or process."""
     deadline = time.monotonic() + _LEASE + 1
     while True:
         with Lease(connection, "custsvc_meta", Fact.REBUILD_LEASE, _LEASE).held() as ours:
-            # That of a process which was killed ends soon.
+            # The lease of a killed process ends soon.
             if ours or time.monotonic() > deadline:
                 yield ours
                 return
@@ -42,8 +42,8 @@ def alone(connection: Connection) -> Iterator[bool]:
 
 
 def make(connection: Connection) -> str:
-    """The shadow, as it was left, with the copy's indexes; its name."""
-    # A swap that was cut off has its shadow still.
+    """Make the shadow, or keep it as it was left, with the copy's indexes; return its name."""
+    # An interrupted swap still has its shadow.
     finish(connection)
     name = connection.keep(Fact.SHADOW, f"customer_shadow_{uuid.uuid4().hex[:8]}")
     _copy_indexes(connection, name)
@@ -69,10 +69,10 @@ def drop(connection: Connection) -> None:
 
 
 def hold(connection: Connection, seconds: float) -> None:
-    """No batch that begins from here on is applied.
+    """Stop applying: no batch that begins from here on is applied.
 
-    One that has begun may still be. It is made of records that were on the topic by now, so a shadow which
-    then reads up to the topic's ends has them too.
+    A batch that has begun may still be applied. Its records are already on the topic, so a shadow that then
+    reads up to the topic's ends has them too.
     """
     after = {"$toString": {"$add": [{"$toLong": {"$ifNull": ["$value", "0"]}}, 1]}}
     with connection.translated():
@@ -86,7 +86,7 @@ def _until(seconds: float) -> dict[str, Any]:
 
 
 def is_held(connection: Connection) -> bool:
-    """Whether the copy is about to be swapped. A hold ends by itself: whoever holds may be killed."""
+    """Whether the copy is held for a swap. A hold expires by itself: its process may be killed."""
     with connection.translated():
         return connection["custsvc_meta"].find_one(_HELD) is not None
 
@@ -95,9 +95,9 @@ _HELD: Final[dict[str, Any]] = {"_id": Fact.GENERATION, "$expr": {"$gt": ["$unti
 
 
 def swap(connection: Connection, topic: str, *, anyway: bool) -> bool:
-    """Put the shadow in the copy's place, with its positions.
+    """Replace the copy by the shadow, with its positions.
 
-    False where the copy is further, or may come to be: where it is not held, or no longer.
+    False if the copy is further, or could become so because it is not held, or no longer.
     """
     meta = connection["custsvc_meta"]
     with connection.translated():
@@ -107,10 +107,10 @@ def swap(connection: Connection, topic: str, *, anyway: bool) -> bool:
         live, filled = positions(connection, topic), positions(connection, PREFIX + topic)
         if not anyway and any(offset > filled.get(part, 0) for part, offset in live.items()):
             return False
-        # Whoever lists the copy may have given it indexes since the shadow was made.
+        # A role with lists may have added indexes to the copy since the shadow was made.
         _copy_indexes(connection, str(shadow["value"]))
         before = str(held["value"])
-        # The point of no return, and only while nobody applies: from here on whoever comes finishes it.
+        # The point of no return, only while the copy is held: from here on the next process finishes it.
         marked = meta.update_one(
             {**_HELD, "value": before},
             {"$set": {"value": f"{_SWAPPING}{shadow['value']} {topic}", "before": before}},
@@ -123,7 +123,7 @@ def swap(connection: Connection, topic: str, *, anyway: bool) -> bool:
 
 
 def finish(connection: Connection) -> None:
-    """Do what is left of a swap that has begun; nothing where none has."""
+    """Finish a swap that has begun, if any."""
     with connection.translated():
         found = connection["custsvc_meta"].find_one({"_id": Fact.GENERATION})
         if found is None or not str(found["value"]).startswith(_SWAPPING):
@@ -133,7 +133,7 @@ def finish(connection: Connection) -> None:
         try:
             connection[name].rename("customer", dropTarget=True)
         except OperationFailure as exc:
-            # Renamed already, by us before we were cut off or by another process.
+            # Renamed already, by us before an interruption or by another process.
             if exc.code != _NO_SUCH_COLLECTION:
                 raise
     crash.point("rebuild.renamed")
@@ -156,7 +156,7 @@ def _move_positions(connection: Connection, mark: str, topic: str, session: Clie
 
 
 def positions(connection: Connection, topic: str) -> dict[int, int]:
-    """How far a copy is; with `PREFIX` before the topic, its shadow."""
+    """A copy's positions; those of its shadow with `PREFIX` before the topic."""
     return {
         int(each["_id"]["partition"]): int(each["next"])
         for each in connection["position"].find({"_id.topic": topic})

@@ -1,6 +1,6 @@
-"""How a MongoDB that hangs up without a word wants to be spoken to: the driver knows no reason.
+"""Finds the protocol of a MongoDB that closes connections silently: the driver reports no reason.
 
-Asked only after a connection failed. What the port itself shows is sure; an outage shows nothing.
+It probes only after a connection failed. The protocol that a port speaks is certain; an outage shows nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _REQUEST: Final = 1
 
 
 class Mismatch(NamedTuple):
-    """What is wrong with how a client speaks to a server; not `is_sure` where an outage looks alike."""
+    """A wrong protocol or certificate, as a reason; not `is_sure` if an outage looks the same."""
 
     reason: str
     is_sure: bool = True
@@ -34,9 +34,9 @@ _CERTIFICATE: Final = Mismatch(
 
 
 def mismatch(url: str) -> Mismatch | None:
-    """What is wrong with how a client with this address, which is a valid one, speaks to its hosts."""
+    """Probe the hosts of this valid URL; return how its protocol differs from theirs, or None."""
     if not url.startswith("mongodb://"):
-        return None  # the hosts are in the DNS, and TLS is what they speak
+        return None  # the hosts are in the DNS, and they speak TLS
     parsed = parse_uri(url)
     options = parsed["options"]
     tls = options.get("tls", False)
@@ -53,7 +53,7 @@ def mismatch(url: str) -> Mismatch | None:
 
 
 def _hangs_up_after_handshake(address: tuple[str, int], options: Mapping[str, Any]) -> bool | None:
-    """Whether it ends a TLS connection before a word was said, as over our certificate; None without TLS."""
+    """Whether the server closes TLS right after the handshake, as for a bad certificate; None without TLS."""
     with closing(socket.create_connection(address, timeout=_TIMEOUT)) as line:
         try:
             wrapped = _context(options).wrap_socket(line)
@@ -69,7 +69,7 @@ def _hangs_up_after_handshake(address: tuple[str, int], options: Mapping[str, An
 
 
 def _speaks_clear_text(address: tuple[str, int]) -> bool:
-    """Whether it answers a question that needs no sign-in."""
+    """Whether the server answers `hello` in clear text; that needs no sign-in."""
     body = struct.pack("<iB", 0, 0) + bson.encode({"hello": 1, "$db": "admin"})
     with closing(socket.create_connection(address, timeout=_TIMEOUT)) as line:
         try:
@@ -81,7 +81,7 @@ def _speaks_clear_text(address: tuple[str, int]) -> bool:
 
 
 def _context(options: Mapping[str, Any]) -> ssl.SSLContext:
-    """With our certificate, if there is one. The server's is not looked at: nothing secret is said."""
+    """With our certificate, if there is one. Does not verify the server's: the probe sends no secrets."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     if file := options.get("tlsCertificateKeyFile"):

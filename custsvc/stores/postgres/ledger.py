@@ -95,7 +95,7 @@ _UNBLOCK_BEHIND = _UNBLOCK.format(
     which="n.id IN (SELECT id FROM notification WHERE blocked_by = ANY(%s) ORDER BY id FOR UPDATE)"
 )
 
-# Rows blocked wrongly: by a row that is settled, deleted, of another customer or recipient, or not older.
+# Rows blocked wrongly: by a row that is settled, gone, of another customer or recipient, or not older.
 _STUCK = f"""
 SELECT n.id FROM notification n
 WHERE n.blocked_by IS NOT NULL AND NOT EXISTS (
@@ -103,7 +103,7 @@ WHERE n.blocked_by IS NOT NULL AND NOT EXISTS (
     WHERE o.id = n.blocked_by AND o.state IN {_UNSETTLED} AND o.customer_id = n.customer_id
       AND o.recipient = n.recipient AND {_ORDER.format("o")} < {_ORDER.format("n")})
 """  # noqa: S608 - constants of this module
-# The first conditions are those of the index of due rows; a blocked row is checked later.
+# The first conditions match the index of due rows; a blocked row is checked later.
 _FAR = """
 SELECT n.id FROM notification n
 WHERE n.channel = 'mail' AND n.state IN ('queued', 'deferred') AND n.blocked_by IS NULL
