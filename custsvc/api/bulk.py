@@ -32,7 +32,7 @@ from ..transfer import export, load, meaning, plan, rows
 NDJSON: Final = "application/x-ndjson"
 CSV: Final = "text/csv"
 _MEDIA: Final[dict[str, export.Format]] = {
-    JSON: "json",  # first: what is taken where anything will do
+    JSON: "json",  # first: the default if the caller accepts anything
     NDJSON: "ndjson",
     "application/ndjson": "ndjson",
     "application/jsonl": "ndjson",
@@ -46,7 +46,7 @@ _IMPORTED: Final[dict[str, rows.Format]] = {
     CSV: "csv",
 }
 _PIECE: Final = 65536
-# Up to here a body stays in memory, a longer one is written to a file that has no name.
+# A body up to this size stays in memory, a longer one is written to an unnamed file.
 _IN_MEMORY: Final = 1024 * 1024
 _BOOLEAN: Final = ("true", "false")
 
@@ -85,7 +85,7 @@ class CustomerImport(ApiResource):
 
     @staticmethod
     def body_max(settings: Settings) -> int:  # type: ignore[override]
-        """As the settings say."""
+        """The limit from the settings."""
         return settings.import_max_mb * 1024 * 1024
 
     def post(self, request: Request) -> Answer:
@@ -153,7 +153,7 @@ def _flag(given: Mapping[str, str], name: str) -> bool:
 
 
 def _refused(exc: load.ImportRefused) -> Problem:
-    """Nothing was imported: the same report as a dry run gives, as a problem."""
+    """The problem if nothing was imported, with the same report as a dry run."""
     wrong = [row for row in exc.report.rows() if row["errors"]]
     errors = [
         FieldError(f"rows[{row['row']}].{each['field']}".rstrip("."), each["code"], each["message"])

@@ -54,7 +54,7 @@ class CustomerList(ApiResource):
         return page_answer(
             request,
             docs,
-            # An estimate need not know of what is on this very page.
+            # The estimate may be lower than the number of customers on this page.
             count=count if count is None or exact else max(count, page.count),
             count_estimated=not exact,
             has_more=following is not None,
@@ -76,7 +76,7 @@ class CustomerList(ApiResource):
 
 
 def _counted(store: CustomerStore, asked: ListRequest, page: Page) -> tuple[int | None, bool]:
-    """How many match, as far as that was asked for, and whether that is exact."""
+    """The number of matching customers, if requested, and whether it is exact."""
     where = asked.query.filter
     if asked.counting == "none":
         return None, True
@@ -169,7 +169,7 @@ def _version(body: Any) -> int:
 
 
 class CustomerErase(ApiResource):
-    """`/api/customers/{id}/erase`: nothing personal is left of the customer, nor in its history."""
+    """`/api/customers/{id}/erase`: removes all personal data from the customer and its history."""
 
     conditional: ClassVar[bool] = True
     writing: ClassVar[Role] = "admin"
@@ -203,7 +203,7 @@ class CustomerHistory(ApiResource):
         newest = store.get(customer_id) if before is None else None
         if before is None and newest is None:
             raise NotFound(f"there is no customer {customer_id}")
-        # One more than asked for: its presence tells that there is another page.
+        # One more than requested: its presence shows that there is another page.
         events = store.history(customer_id, limit=limit + 1, before_version=before)
         shown, has_more = events[:limit], len(events) > limit
         cursor = None
@@ -212,7 +212,7 @@ class CustomerHistory(ApiResource):
         return page_answer(
             request,
             b",".join(shown),
-            # Versions have no gaps, so the newest one is also their number.
+            # Versions have no gaps, so the newest one is also their count.
             count=newest.version if newest else None,
             has_more=has_more,
             given=given,

@@ -1,7 +1,7 @@
-"""What the API says about itself: its documents, the page to read and try it, the pages of problems.
+"""The API's documentation: its documents, the page to read and try it, the pages of problems.
 
-None of it needs a key: it is about this software, not about anybody's data. All files come from the package,
-so the pages work offline, under a policy that lets nothing else in.
+None of it needs a key: it describes this software, and holds no personal data. All files come from the
+package, so the pages work offline, under a policy that allows nothing else.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PAGE_HEADERS: Final = (
 _DAY: Final = ("Cache-Control", "public, max-age=86400")
 _SCHEMA_JSON: Final = "application/schema+json"
 
-# The files of the docs' page, and of which type they are.
+# The files of the documentation page, with their types.
 _FILES: Final = {
     "swagger-ui-bundle.js": ("swagger/swagger-ui-bundle.js", "text/javascript"),
     "swagger-ui.css": ("swagger/swagger-ui.css", "text/css"),
@@ -89,7 +89,7 @@ class Docs(_About):
 
 
 class DocsFile(_About):
-    """`/api/docs/{name}`: what that page is made of."""
+    """`/api/docs/{name}`: the files of that page."""
 
     def get(self, request: Request, name: str) -> Answer:
         parameters(request)
@@ -100,7 +100,7 @@ class DocsFile(_About):
 
 
 class ProblemIndex(_About):
-    """`/problems/`: all problems there are."""
+    """`/problems/`: all problems."""
 
     def get(self, request: Request) -> Answer:
         parameters(request)
@@ -110,7 +110,7 @@ class ProblemIndex(_About):
 
 
 class ProblemPage(_About):
-    """`/problems/{code}`: what a problem means, its cause and its cure."""
+    """`/problems/{code}`: the meaning of a problem, its cause and its cure."""
 
     def get(self, request: Request, code: str) -> Answer:
         parameters(request)
@@ -146,7 +146,7 @@ def _problem_page(**about: Any) -> str:
 
 
 def _marked(text: str) -> Markup:
-    """Text with `code` and the paths in it set off."""
+    """Mark `code` and paths in a text as HTML."""
     html = re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text)))
     return Markup(html)  # noqa: S704 - escaped above
 

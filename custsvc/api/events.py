@@ -1,4 +1,4 @@
-"""Events over HTTP, as they happen: server-sent events that go on where a client left off."""
+"""A live stream of events over HTTP: server-sent events that resume where a client left off."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from ..kafka.feed import Entry, Place, Wanted
 
 EVENT_STREAM: Final = "text/event-stream"
-# Proxies and load balancers cut connections on which nothing comes for a minute or less.
+# Proxies and load balancers cut connections that are silent for a minute or less.
 HEARTBEAT: Final = 15.0
-# What a client waits before it comes back.
+# Milliseconds that a client waits before it reconnects.
 _RETRY: Final = b"retry: 2000\n\n"
 _HEADERS: Final = (
     ("Cache-Control", "no-store"),
@@ -37,7 +37,7 @@ class EventStream(ApiResource):
 
     def get(self, request: Request) -> Answer:
         given = parameters(request, "customer", "op", "from")
-        # Not at the top: Kafka's client is not small, and most processes never need it.
+        # Imported here: Kafka's client is not small, and most processes never need it.
         from ..kafka.feed import frames
 
         wanted = _wanted(given)
@@ -68,7 +68,7 @@ class EventStream(ApiResource):
 
 
 def _lost(place: Place, why: str) -> bytes:
-    """Told aloud: events after the client's place can no longer be had, and the stream begins anew."""
+    """Tell the client that events after its position are lost, and that the stream begins again."""
     return b"event: lost\nid: %b\ndata: %b\n\n" % (str(place).encode(), orjson.dumps({"reason": why}))
 
 

@@ -1,4 +1,4 @@
-"""What failed and waits for somebody: dead letters of the copies, and notifications that were given up."""
+"""Failures that wait for an operator: dead letters of the copies, and failed mails."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DEAD: Final = "dead-"
 
 
 class FailedList(ApiResource):
-    """Both stages, or one."""
+    """List the failures of both stages, or one."""
 
     def get(self, request: Request) -> Answer:
         given = parameters(request, "stage", "limit")
@@ -53,7 +53,7 @@ class FailedList(ApiResource):
 
 
 class FailedRetry(ApiResource):
-    """Sends one again."""
+    """Send one again."""
 
     def post(self, request: Request, entry_id: str) -> Answer:
         parameters(request)
@@ -68,7 +68,7 @@ class FailedRetry(ApiResource):
 
 
 class FailedDiscard(ApiResource):
-    """Gives one up."""
+    """Discard one."""
 
     def post(self, request: Request, entry_id: str) -> Answer:
         parameters(request)
@@ -103,7 +103,7 @@ def _settle(
 
 
 def _box(resource: ApiResource) -> DeadLetterBox:
-    # Not at the top: Kafka's client is not small, and most processes never need it.
+    # Imported here: Kafka's client is not small, and most processes never need it.
     from ..copies.dead_letters import DeadLetterBox
 
     if not resource.services.settings.kafka:

@@ -1,4 +1,4 @@
-"""Whether the process lives, whether it can work, and how it stands."""
+"""Liveness, readiness and status."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class Live(ApiResource):
-    """`/livez`: this process answers. It asks nobody else, so a database outage restarts nothing."""
+    """`/livez`: this process answers. It asks no other server, so a database outage restarts nothing."""
 
     public: ClassVar[bool] = True
 
@@ -26,7 +26,7 @@ class Live(ApiResource):
 
 
 class Ready(ApiResource):
-    """`/readyz`: the database answers, and takes writes where those are served. Otherwise 503."""
+    """`/readyz`: the database answers, and accepts writes if this app serves them. Otherwise 503."""
 
     public: ClassVar[bool] = True
 
@@ -54,7 +54,7 @@ class Status(ApiResource):
         )
 
     def _steps(self) -> tuple[list[dict[str, Any]], str | None]:
-        """The steps; without Kafka none of them, and why."""
+        """The steps; without Kafka none, and the reason."""
         if not self.services.settings.kafka:
             return [], NO_KAFKA
         from ..copies.pipeline import steps

@@ -1,4 +1,4 @@
-"""What was sent to a customer, from the ledger of notifications."""
+"""A customer's notifications, from the ledger."""
 
 from __future__ import annotations
 

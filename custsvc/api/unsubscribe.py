@@ -1,7 +1,7 @@
-"""The page behind the link in mails: a customer says which mails are not wanted, or wanted again.
+"""The page behind the link in mails: a customer unsubscribes from mails, or subscribes again.
 
-Opening it changes nothing, as mail programs and their guards open every link; only the button does, and the
-one-click POST of mail programs (RFC 8058). The signed link is the permission, so no key is asked.
+Opening it changes nothing, as mail programs and scanners open every link; only the button does, and the
+one-click POST of mail programs (RFC 8058). The signed link is the permission, so it needs no key.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Unsubscribe(MethodView):
         return _page("Unsubscribe", text, _FORM.format(wanted="no", label="Unsubscribe"))
 
     def post(self, token: str) -> Response:
-        """Unsubscribe, or with `wanted=yes` take it back."""
+        """Unsubscribe, or with `wanted=yes` subscribe again."""
         customer_id = self._customer(token)
         wanted = request.form.get("wanted") == "yes"
         self._recipients.set_wanted(customer_id, EVERY_RULE, wanted)

@@ -1,1 +1,1 @@
-"""What the API and the pages share: the guard, problems, lists, limits, bodies and long answers."""
+"""Shared by the API and the pages: the guard, problems, lists, limits, bodies and long answers."""

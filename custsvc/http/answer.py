@@ -1,11 +1,11 @@
-"""An answer as the API's handlers give it, of no framework."""
+"""An answer of the API's handlers, independent of any framework."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-# Answers of these have no body, and none of the headers that tell of one.
+# Answers with these statuses have no body, and no headers about one.
 _BODILESS: Final = (204, 304)
 
 
@@ -37,11 +37,11 @@ class Answer:
         return answer
 
     def header(self, name: str) -> str | None:
-        """The first value of a header, None where there is none."""
+        """The first value of a header, or None."""
         return next((value for known, value in self.headers if known == name), None)
 
     def put(self, name: str, value: str) -> None:
-        """Set a header, in the place of one that is there."""
+        """Set a header, replacing an existing one."""
         for place, (known, _) in enumerate(self.headers):
             if known == name:
                 self.headers[place] = (name, value)

@@ -1,4 +1,4 @@
-"""The question whether a request's body may be read, put to the app before anything of it is read."""
+"""The question to the app whether a request's body may be read, asked before any of it is read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ASK: Final = "custsvc.ask"
 
 
 class Admitted(NamedTuple):
-    """Who sends a body, and how long it may be. `stranger`: nobody signed in for it."""
+    """The sender of a body, and its longest length. `stranger`: the sender is not authenticated."""
 
     caller: str
     limit: int
@@ -17,7 +17,7 @@ class Admitted(NamedTuple):
 
 
 class Asked:
-    """The question, and the app's answer: `admitted` stays None where it refuses."""
+    """The question, and the app's answer: `admitted` stays None if it refuses."""
 
     __slots__ = ("admitted", "allowance")
 

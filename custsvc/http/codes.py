@@ -1,4 +1,4 @@
-"""Every problem there is: its code, status and title, and what its page says of cause and cure."""
+"""All problems: code, status, title, and the cause and cure for their pages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 
 class Code(NamedTuple):
-    """One kind of problem. `cause` and `cure` are for the person who met it."""
+    """One kind of problem. `cause` and `cure` are for the user who meets it."""
 
     status: int
     title: str

@@ -1,7 +1,7 @@
-"""Answers compressed with gzip, for callers that take it: JSON and exports, which shrink to a tenth.
+"""Compresses answers with gzip, for callers that accept it: JSON and exports, which shrink to a tenth.
 
-Pages are not: they hold a secret, the token of their forms, and what a caller sends; from the length of both
-compressed together the secret could be guessed (BREACH).
+Pages are not compressed: they hold a secret, the token of their forms, together with input of the caller;
+from the compressed length an attacker could guess the secret (BREACH).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TYPES: Final = frozenset(
 
 
 def compress(request: Request, answer: Answer) -> None:
-    """Compress an answer that is not short, where the caller takes it."""
+    """Compress an answer that is not short, if the caller accepts it."""
     media_type = (answer.header("Content-Type") or "").partition(";")[0]
     if media_type not in _TYPES or answer.header("Content-Encoding"):
         return
@@ -45,12 +45,12 @@ def compress(request: Request, answer: Answer) -> None:
     answer.put("Content-Encoding", "gzip")
     tag = answer.header("ETag")
     if tag is not None and tag.startswith('"'):
-        # Other bytes than those of the strong tag, of the same version.
+        # The bytes differ from those of the strong tag, the version does not.
         answer.put("ETag", f"W/{tag}")
 
 
 class _Zipped(Iterator[bytes]):
-    """The parts of a long answer, compressed; one that is cut off has no end here either."""
+    """The parts of a long answer, compressed; an interrupted answer gets no valid gzip end."""
 
     def __init__(self, parts: Any) -> None:
         self._parts = parts

@@ -1,8 +1,8 @@
 """Reading from a copy what was just written to its source: wait until the copy has it.
 
-A write tells its position: the customer and the version it made. A copy that is sent it back looks whether
-it has that version, and looks again until the caller's patience ends. So a reader sees its own writes on
-any copy, without the copy knowing anything of the source.
+A write returns its position: the customer and the new version. The client sends it to a copy, which checks
+repeatedly, until the caller's patience ends, whether it has that version. So a reader sees its own writes on
+any copy, and the copy needs no access to the source.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _LOOK_EVERY: Final = 0.02
 
 
 class Copy:
-    """The copy that an app serves. `threads` is how many requests its process works on at once."""
+    """The copy that an app serves. `threads`: how many requests its process handles at once."""
 
     def __init__(self, store: CustomerStore, threads: int) -> None:
         self._store = store
-        # One thread always stays free for those who do not wait.
+        # One thread always stays free for requests that do not wait.
         self._waiters = threading.BoundedSemaphore(max(threads - 1, 1))
 
     def wait(self, wanted: Mapping[int, int], patience: float) -> None:

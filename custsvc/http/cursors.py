@@ -1,4 +1,4 @@
-"""Cursors of lists: where a page ended, signed, and bound to the list it came from."""
+"""Cursors of lists: the end of a page, signed, and bound to its list."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from itsdangerous import BadData, URLSafeSerializer
 
 from .problems import Problem
 
-# A sort key may be the longest name there is, each character of it escaped.
+# A sort key may be the longest possible name, with each character escaped.
 _LONGEST: Final = 8000
 
 
 class Cursors:
-    """Makes and reads cursors. `secret` is asked once, at the first of them."""
+    """Makes and reads cursors. `secret` is called once, for the first of them."""
 
     def __init__(self, secret: Callable[[], bytes]) -> None:
         self._secret = secret
@@ -28,12 +28,12 @@ class Cursors:
         )
 
     def make(self, place: Any, scope: str) -> str:
-        """The cursor of a place, plain JSON, in the list that `scope` describes: sort, filters, subject."""
+        """The cursor of a place (plain JSON) in the list that `scope` describes: sort, filters, subject."""
         text = self._serializer.dumps([place, _hash(scope)])
         return text if isinstance(text, str) else text.decode()
 
     def read(self, text: str, scope: str) -> Any:
-        """The place. Raises Problem for a cursor of another list, or of nobody's."""
+        """The place in a cursor. Raises Problem for a cursor of another list, or a forged one."""
         try:
             place, of = self._serializer.loads(text[: _LONGEST + 1])
         except (BadData, ValueError, TypeError) as exc:

@@ -1,4 +1,4 @@
-"""Flask's side of a request: made into one of ours before a handler, and the answer into Flask's after it."""
+"""Converts Flask's request into ours before a handler, and our answer into Flask's after it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .request import Request
 
 
 def request_at_hand() -> Request:
-    """The request that Flask is working on, as the guard has seen it."""
+    """Flask's current request, as the guard has admitted it."""
     return cast(Request, g.asked)
 
 
 def response_of(answer: Answer) -> Response:
-    """The answer as Flask's."""
+    """Our answer as a response of Flask."""
     response = Response(answer.body, answer.status)
     response.headers.clear()
     response.headers.extend(answer.headers)
@@ -29,7 +29,7 @@ def response_of(answer: Answer) -> Response:
 
 
 def finished(response: Response, finish: Callable[[Answer], Answer]) -> Response:
-    """A response of Flask's, finished as answers are."""
+    """A response of Flask, with the same last step as our answers."""
     parts: Any = response.response
     body = b"".join(parts) if isinstance(parts, list) else parts
     answer = finish(Answer.of(body, response.status_code, list(response.headers)))
@@ -42,20 +42,20 @@ def finished(response: Response, finish: Callable[[Answer], Answer]) -> Response
 
 
 def problem_response(exc: Exception) -> Response:
-    """The answer to the request at hand, which ended in `exc`."""
+    """The response to the current request, which ended in `exc`."""
     request_id = request_at_hand().id
     return response_of(told(exc, request_id).answer(request_id))
 
 
 def body_limit(endpoint: str | None) -> int:
-    """The longest body that a route takes, in bytes."""
+    """The longest body that a route accepts, in bytes."""
     view: Any = current_app.view_functions.get(endpoint or "")
     view = getattr(view, "view_class", view)
     return int(getattr(view, "body_max", BODY_MAX))
 
 
 class BodyRequest(FlaskRequest):
-    """A request whose body keeps the limit of its route however it is sent."""
+    """A request that enforces the body limit of its route, however the body is sent."""
 
     @property
     def max_content_length(self) -> int | None:
@@ -72,7 +72,7 @@ class BodyRequest(FlaskRequest):
         return stream_of(self.environ, self.max_content_length or 0)
 
     def close(self) -> None:
-        """Give back the file that the body is in. Flask calls it when the request is done."""
+        """Close the file with the body. Flask calls this at the end of the request."""
         super().close()
         if (body := self.environ.get(TAKEN)) is not None:
             body.close()

@@ -1,6 +1,6 @@
-"""What happens before any handler is called: a principal is found, and must have the role that is needed.
+"""The guard before every handler: it finds the principal, who must have the required role.
 
-A route is closed unless it says otherwise, so one that somebody forgets about stays closed.
+A route is closed unless it says otherwise, so a forgotten one stays closed.
 """
 
 from __future__ import annotations
@@ -24,33 +24,32 @@ from .starting import Starting
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 PROBES: Final = ("/livez", "/readyz", "/metrics")
-# What needs no database.
+# Paths that need no database.
 _ANSWERED_ALWAYS: Final = ("/livez", "/metrics")
 SAFE: Final = ("GET", "HEAD", "OPTIONS")
-# What proxies and tunnels add, and programs on this machine have no reason to.
+# Headers that proxies and tunnels add; programs on this machine have no reason to.
 _FORWARDING: Final = (
     *("HTTP_X_FORWARDED", "HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_REAL_IP", "HTTP_X_CLIENT_IP"),
     *("HTTP_TRUE_CLIENT_IP", "HTTP_CF_", "HTTP_CDN_LOOP", "HTTP_X_CLUSTER_CLIENT_IP", "HTTP_FASTLY_"),
     *("HTTP_FLY_", "HTTP_X_ORIGINAL_", "HTTP_X_REWRITE_URL", "HTTP_X_ENVOY_", "HTTP_X_PROXYUSER_IP"),
     *("HTTP_X_AZURE_", "HTTP_X_REMOTE_", "HTTP_X_HOST", "HTTP_X_SCHEME", "HTTP_CLIENT_IP"),
 )
-# Names of headers that were looked at already: nearly all requests have the same ones.
+# Header names that were checked already: nearly all requests have the same ones.
 _harmless: set[str] = set()
-# Values of Host that were seen to name this machine: nearly all requests say the same.
+# Values of Host that are known to name this machine: nearly all requests have the same one.
 _loopback: set[str] = set()
 _KNOWN_MAX: Final = 1000
 _OWN_SITES: Final = ("same-origin", "none")
-# In the environ of a request that was counted before its body was read.
+# Set in the environ of a request that was counted before its body was read.
 ALLOWANCE: Final = "custsvc.allowance"
 _CHALLENGE: Final = 'Bearer realm="custsvc"'
 
 
 class Way(NamedTuple):
-    """What the guard must know of a route and a method: the role it needs, None where no key is asked.
+    """The guard's facts about a route and a method: the required role, None if it needs no key.
 
-    `is_page`: it asks for a sign-in of its own; a key opens none of them. `writes`: it may change a customer,
-    so a copy refuses it. `by_link`: a signed link is the permission, and its page tells browsers not to say
-    where they come from.
+    `is_page`: it has its own sign-in, and no key opens it. `writes`: it may change a customer, so a copy
+    refuses it. `by_link`: a signed link is the permission, and its page tells browsers to send no Referer.
     """
 
     role: Role | None
@@ -60,13 +59,13 @@ class Way(NamedTuple):
 
 
 def request_id(environ: dict[str, Any]) -> str:
-    """The id of a request: the one it came with, if that is fit to be passed on, or a new one."""
+    """The id of a request: the one it came with, if that is valid, or a new one."""
     given = environ.get("HTTP_X_REQUEST_ID")
     return given if given and _REQUEST_ID.fullmatch(given) else new_event_id()
 
 
 class Guard:
-    """Lets requests in, or not. `keys` None means that no key is asked, which only loopback may have."""
+    """Admits or refuses requests. `keys` None means that no key is needed, which only loopback may have."""
 
     def __init__(
         self,
@@ -86,7 +85,7 @@ class Guard:
         self._tries = tries
 
     def __call__(self, request: Request, way: Way | None) -> None:
-        """Let a request in, whose principal and allowance are known then. Without a way it leads nowhere.
+        """Admit a request, and set its principal and allowance. Without a `Way` its path is unknown.
 
         Raises Problem 400, 401, 403, 405, 429, 431 or 503.
         """
@@ -105,7 +104,7 @@ class Guard:
             if self._limit is not None:
                 request.allowance = _counted(self._limit, environ, address_of(environ))
             return
-        # 404 and 405 are the same for everybody.
+        # 404 and 405 need no key.
         if way is None or way.is_page or way.role is None:
             return
         self._check_key(self._keys, request, way.role)
@@ -115,7 +114,7 @@ class Guard:
         try:
             request.principal = principal = principal_of(keys, environ)
         except Problem:
-            # Whoever tries out keys has no key to be counted by.
+            # Count wrong keys by address: they belong to no caller.
             if self._limit is not None:
                 self._limit.check(address_of(environ))
             if self._tries is not None and sent_key(environ) is not None:
@@ -134,7 +133,7 @@ def _check_started(starting: Starting) -> None:
 
 
 def _check_text(request: Request) -> None:
-    """NUL is no character of any text of ours, and one of the databases can hold none.
+    """Refuse NUL: it is in no text of ours, and one of the databases cannot store it.
 
     Raises NotFound for a path that holds one, Problem 400 for a parameter.
     """
@@ -147,7 +146,7 @@ def _check_text(request: Request) -> None:
 
 
 def _counted(limit: RateLimit, environ: dict[str, Any], caller: str) -> Allowance:
-    """What the caller has left; a request is counted once, which may have been before its body was read."""
+    """The caller's allowance; a request is counted once, maybe already before its body was read."""
     counted: Allowance | None = environ.get(ALLOWANCE)
     return counted or limit.check(caller)
 
@@ -158,7 +157,7 @@ def _read_only() -> Problem:
 
 
 def principal_of(keys: KeyRing, environ: dict[str, Any]) -> Principal:
-    """Whose key a request holds. Raises Problem 401."""
+    """The owner of the request's key. Raises Problem 401."""
     key = sent_key(environ)
     if key is None:
         raise _unauthorized("send a key as `Authorization: Bearer KEY`", _CHALLENGE)
@@ -169,7 +168,7 @@ def principal_of(keys: KeyRing, environ: dict[str, Any]) -> Principal:
 
 
 def sent_key(environ: dict[str, Any]) -> str | None:
-    """The key that a request holds, None where it holds none."""
+    """The key of a request, or None."""
     authorization = environ.get("HTTP_AUTHORIZATION")
     if authorization is None:
         return environ.get("HTTP_X_API_KEY") or None
@@ -182,7 +181,7 @@ def _unauthorized(detail: str, challenge: str) -> Problem:
 
 
 def address_of(environ: dict[str, Any]) -> str:
-    """Whom a request without a key is counted for."""
+    """The address for which a request without a key is counted."""
     return f"address {environ.get('REMOTE_ADDR', '')}"
 
 
@@ -193,14 +192,14 @@ def _host(environ: dict[str, Any]) -> str:
 
 
 def _check_trusted(environ: dict[str, Any], hosts: Sequence[str]) -> None:
-    # Probes come by address, and are told nothing of anybody.
+    # Probes come by address, and their answers hold no personal data.
     if environ["PATH_INFO"].rstrip("/") not in PROBES and not host_is_trusted(_host(environ), hosts):
         raise Problem(400, "untrusted-host", "the Host header is not one that this server is known by")
 
 
 def _check_host(environ: dict[str, Any]) -> None:
-    # Without keys, a page in a browser could reach us through a name of its own that it points to
-    # 127.0.0.1 (DNS rebinding). Its requests carry that name.
+    # Without keys, a web page could reach us through its own host name, pointed to 127.0.0.1 (DNS rebinding).
+    # Its requests carry that name as Host.
     said = environ.get("HTTP_HOST")
     if said in _loopback:
         return
@@ -212,9 +211,9 @@ def _check_host(environ: dict[str, Any]) -> None:
 
 
 def _check_sender(environ: dict[str, Any], way: Way | None) -> None:
-    """Without keys, refuse what a browser sends for another site's page, and what a proxy passes on.
+    """Without keys, refuse requests that a browser sends for another site's page, and proxied ones.
 
-    Whoever can make a request is taken for the owner of this machine; those two are sent for somebody else.
+    Any local program that sends a request counts as the machine's owner; those two act for someone else.
     """
     unknown = environ.keys() - _harmless
     for name in unknown:

@@ -1,7 +1,7 @@
-"""How long the head of a request may be, and each header in it that somebody takes apart.
+"""Limits the length of a request's head, and of each header that is parsed.
 
-Every parser is linear. The limits keep what one request can cost small all the same, also in a library that
-reads a header before we do. They hold on every server; granian refuses heads that are much longer by itself.
+Every parser is linear. The limits still keep the cost of one request small, also in a library that reads a
+header before we do. They apply on every server; granian itself refuses much longer heads.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .problems import Problem
 
 HEAD_MAX: Final = 16 * 1024
 FIELD_MAX: Final = 2 * 1024
-# Browsers send all cookies of a host, those of its other services too.
+# Browsers send all cookies of a host, including those of its other services.
 COOKIES_MAX: Final = 8 * 1024
 # As long as the head is: a list of positions, and the place in a topic of many partitions.
 _LISTS: Final = ("HTTP_X_CUSTSVC_MIN_POSITION", "HTTP_LAST_EVENT_ID")
@@ -35,15 +35,15 @@ _LIMITS: Final[dict[str, int]] = {
     **dict.fromkeys(_LISTS, HEAD_MAX),
 }
 _HEADERS: Final = ("HTTP_", "CONTENT_")
-# Names in environs that are no headers. A client names headers alone, so there are only so many of them.
+# Names in environs that are not headers. A client can only add headers, so their number is limited.
 _no_headers: set[str] = set()
-# The request line's method and protocol, and what stands around a name and its value.
+# Bytes for the request line's method and protocol, and for the separators around a name and its value.
 _AROUND_LINE: Final = 24
 _AROUND_FIELD: Final = 4
 
 
 def check_head(environ: Mapping[str, Any]) -> None:
-    """Raises Problem 431 for a head that is too long, or a header in it."""
+    """Raise Problem 431 if the head or a header in it is too long."""
     size = _AROUND_LINE + len(environ.get("PATH_INFO", "")) + len(environ.get("QUERY_STRING", ""))
     for name in environ.keys() - _no_headers:
         if not name.startswith(_HEADERS):

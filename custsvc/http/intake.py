@@ -1,7 +1,7 @@
-"""How a body is taken in: up to the limit of its route, in memory while it is small, and decoded from gzip.
+"""Reads bodies: up to the limit of the route, in memory while small, and decoded from gzip.
 
-There is one limit per route. It holds for the bytes that come and for those they decode to, however the body
-is sent: with its length, in chunks, compressed. A longer body is a 413, another encoding a 415.
+There is one limit per route. It applies to the received and to the decoded bytes, however the body is sent:
+with its length, in chunks, compressed. A longer body is answered 413, another encoding 415.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from werkzeug.wsgi import LimitedStream
 
 from .problems import Problem
 
-# What a route takes that says nothing else.
+# The default limit of a route.
 BODY_MAX: Final = 1024 * 1024
-# A longer body is written to a file that has no name, so that many that come slowly take no memory.
+# A longer body is written to an unnamed file, so that many slow bodies take no memory.
 IN_MEMORY: Final = 64 * 1024
 PIECE: Final = 64 * 1024
-# Set in the environ of a request whose body was taken in before; it is then plain and of known length.
+# Set in the environ of a request whose body was read before; it is then decoded and of known length.
 TAKEN: Final = "custsvc.body"
-# Headers of a body that is more than so many bytes as they are.
+# Headers of a body that is not just plain bytes of known length.
 _ODD: Final = ("HTTP_TRANSFER_ENCODING", "HTTP_CONTENT_ENCODING")
 _GZIP: Final = ("gzip", "x-gzip")
-# zlib copies what follows a member, and a member of nothing is 20 bytes.
+# Bytes per call: zlib copies the data after each member, and an empty member has only 20 bytes.
 _FEED: Final = 16 * 1024
 _MEMBERS_MAX: Final = 4096
 
@@ -52,7 +52,7 @@ def take(
 ) -> tuple[IO[bytes], int]:
     """The body as a file at its beginning, and its length. Raises RequestEntityTooLarge, Problem 400.
 
-    `reserve` is told of the bytes before they are kept.
+    `reserve` is called with the number of bytes before they are stored.
     """
     if encoding:
         pieces = _decoded(_limited(pieces, limit), limit)
@@ -81,7 +81,7 @@ def _limited(pieces: Iterator[bytes], limit: int) -> Iterator[bytes]:
 
 
 def _decoded(pieces: Iterator[bytes], limit: int) -> Iterator[bytes]:
-    """What gzip made of the pieces; never more of it at once than a piece, and at most `limit` + 1 bytes."""
+    """The pieces decoded from gzip, in parts no longer than a piece, and at most `limit` + 1 bytes."""
     member, members, left = _member(), 1, limit + 1
     for piece in pieces:
         for start in range(0, len(piece), _FEED):
@@ -120,7 +120,7 @@ def _bad_gzip(why: str) -> Problem:
 def stream_of(environ: dict[str, Any], limit: int) -> IO[bytes]:
     """The body of a request, decoded. Raises RequestEntityTooLarge for one of more than `limit` bytes.
 
-    `custsvc serve` has taken it in before; on any other server it is done when somebody first reads it.
+    `custsvc serve` has read it before; on any other server it is read when it is first used.
     """
     if TAKEN in environ:
         return cast(IO[bytes], environ["wsgi.input"])

@@ -1,8 +1,8 @@
-"""How many requests one caller may make: the same for all processes of a server, forgotten when it stops.
+"""Limits the requests of each caller, across all processes of a server; reset when the server stops.
 
-The generic cell rate algorithm: of each caller only the time is kept at which all they used is given back
-(`tat`). A caller may use their whole minute at once, and gets it back evenly. The table is a file that all
-workers map into their memory, so a worker that crashed forgives nothing; the stop of the server forgives all.
+The generic cell rate algorithm: for each caller it stores only the time at which the allowance is full again
+(`tat`). A caller may use a whole minute's requests at once, and regains them evenly. The table is a file that
+all workers map into their memory, so it survives the crash of a worker, but not the stop of the server.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _SLOT: Final = struct.Struct("<Qd")
 _SLOTS: Final = 16384
 _PROBES: Final = 16
 WINDOW: Final = 60.0
-# Wrong keys and links that an address may try in a minute. Right ones are not counted, nor kept from it.
+# Wrong keys and links per minute and address. Right ones are neither counted nor refused.
 TRIES: Final = 120
 _SIZE: Final = _SLOT.size * (_SLOTS + _PROBES)
 
 
 class Allowance(NamedTuple):
-    """What a caller has left: whether this request may go on, how many more at once, and until when."""
+    """A caller's allowance: whether this request is allowed, how many more at once, and the time to reset."""
 
     allowed: bool
     left: int
@@ -47,7 +47,7 @@ def table(folder: str) -> BinaryIO:
 
 
 class RateLimit:
-    """At most `limit` requests a minute of each caller. `path` names a table that processes share."""
+    """At most `limit` requests per minute and caller. `path` names a table that processes share."""
 
     def __init__(
         self, limit: int, path: str | None = None, clock: Callable[[], float] = time.monotonic
@@ -59,7 +59,7 @@ class RateLimit:
         self._map = mmap.mmap(-1 if self._file is None else self._file, _SIZE)
 
     def check(self, caller: str) -> Allowance:
-        """Count a request of this caller. Raises Problem 429 where it is one too many."""
+        """Count a request of this caller. Raises Problem 429 if it exceeds the limit."""
         allowance = self._take(int.from_bytes(blake2b(caller.encode(), digest_size=8).digest()) | 1)
         if not allowance.allowed:
             seconds = max(math.ceil(allowance.retry_in), 1)
@@ -72,7 +72,7 @@ class RateLimit:
         return allowance
 
     def headers(self, allowance: Allowance) -> list[tuple[str, str]]:
-        """What an answer tells of the limit (the IETF's draft of RateLimit header fields)."""
+        """The headers about the limit (the IETF's draft of RateLimit header fields)."""
         return [
             ("RateLimit-Policy", f'"default";q={self.limit};w={WINDOW:.0f}'),
             ("RateLimit", f'"default";r={allowance.left};t={math.ceil(allowance.full_in)}'),
@@ -98,7 +98,7 @@ class RateLimit:
         return Allowance(allowed, left, used, 0.0 if allowed else following - now - WINDOW)
 
     def _find(self, caller: int, now: float) -> tuple[int, float]:
-        """The caller's place and time; a new one takes the place of whoever has been away longest."""
+        """The caller's slot and time; a new caller replaces the one that has been away longest."""
         oldest, oldest_tat = 0, math.inf
         for number in range(_PROBES):
             place = (caller % _SLOTS + number) * _SLOT.size

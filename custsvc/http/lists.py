@@ -1,4 +1,4 @@
-"""What a list is asked for, as query parameters: filters, sort, fields, count, and where a page starts."""
+"""The query parameters of a list: filters, sort, fields, count, and the start of a page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .messages import limit_of, word_of
 from .problems import Problem, bad_parameter
 
 Counting = Literal["exact", "estimated", "none"]
-# What nobody asked for: exact where that is cheap.
+# The default: exact if that is cheap.
 Counted = Counting | Literal["cheap"]
 
 METADATA: Final = "metadata."
@@ -42,7 +42,7 @@ _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|
 
 @dataclass(frozen=True, slots=True)
 class ListRequest:
-    """A page that somebody asked for. `scope` binds its cursors to this list, whatever the page."""
+    """A requested page. `scope` binds its cursors to this list, for all its pages."""
 
     query: CustomerQuery
     counting: Counted
@@ -70,10 +70,10 @@ def list_request(given: Mapping[str, str], cursors: Cursors) -> ListRequest:
 
 
 def filter_of(given: Mapping[str, str]) -> CustomerFilter:
-    """The filter that the parameters describe; those that are no filter are passed over.
+    """The filter that the parameters describe; other parameters are ignored.
 
-    Text of `q` without a single word is met by nobody; so is the beginning of a name that compares nothing.
-    Raises Problem for a filter that would filter nothing: whoever sends one means fewer customers, not all.
+    A `q` without any word matches no customer; neither does a name prefix without a comparable character.
+    Raises Problem for a filter that would filter nothing: its sender wants fewer customers, not all.
     """
     text, prefix = (_filtering(given, name, NAME_MAX) for name in ("q", "name__startswith"))
     where = CustomerFilter(
@@ -106,7 +106,7 @@ def sort_of(text: str) -> tuple[SortField, bool]:
 
 
 def fields_of(text: str) -> tuple[str, ...]:
-    """The fields that are wanted, in their canonical order."""
+    """The requested fields, in canonical order."""
     wanted = {name.strip() for name in text.split(",")}
     unknown = sorted(wanted.difference(FIELDS))
     if unknown:
@@ -115,16 +115,16 @@ def fields_of(text: str) -> tuple[str, ...]:
 
 
 def only_fields(docs: bytes, fields: tuple[str, ...]) -> bytes:
-    """The documents of a page with these fields alone."""
+    """The documents of a page reduced to these fields."""
     customers: list[dict[str, Any]] = orjson.loads(b"[" + docs + b"]")
     return orjson.dumps([{name: each[name] for name in fields} for each in customers])[1:-1]
 
 
 def neighbours(query: CustomerQuery, page: Page) -> tuple[Position | None, Position | None]:
-    """Where the page after this one and the one before it begin to be read; None where there is none.
+    """The positions from which to read the next and the previous page; None if there is no such page.
 
-    Whoever came by a cursor came from a page on the other side of it. A page that has become empty has no
-    ends, so the ways from it begin where it did itself, and take in the customer that the cursor names.
+    A request with a cursor came from a page on its other side, so that page exists. A page that has become
+    empty has no ends, so its neighbours begin where it began, and include the customer that the cursor names.
     """
     came, down = query.after, query.descending
     more, before = (came, page.has_more) if query.backward else (page.has_more, came)
@@ -134,12 +134,12 @@ def neighbours(query: CustomerQuery, page: Page) -> tuple[Position | None, Posit
 
 
 def _beside(place: Position, step: int) -> Position:
-    """The place right before or after a customer."""
+    """The position right before or after a customer."""
     return Position(place.key, min(place.id + step, INT64_MAX))
 
 
 def cursor_of(position: Position, *, backward: bool) -> list[Any]:
-    """What a cursor holds of a page's end."""
+    """The content of a cursor for a page's end."""
     return [position.key, position.id, int(backward)]
 
 
@@ -154,14 +154,14 @@ def _text(given: Mapping[str, str], name: str, longest: int) -> str | None:
     text = given.get(name)
     if text is None:
         return None
-    # Neither database takes NUL, and a lone surrogate is no text.
+    # Neither database accepts NUL, and a lone surrogate cannot be encoded.
     if len(text) > longest or "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
         raise bad_parameter(name, f"must be text of at most {longest} characters")
-    return normalized("NFC", text)  # as what is stored
+    return normalized("NFC", text)  # like the stored text
 
 
 def _filtering(given: Mapping[str, str], name: str, longest: int) -> str | None:
-    """A parameter that is text to find customers by."""
+    """A text parameter that filters customers."""
     text = _text(given, name, longest)
     if text is not None and not text.strip():
         raise _filters_nothing(name, "is empty, so it would filter nothing; leave it out for all customers")
@@ -186,7 +186,7 @@ def _email(text: str | None) -> str | None:
     try:
         return canonical_email(text) or text
     except ValidationError:
-        return text  # nobody has it
+        return text  # matches no customer
 
 
 def _span(given: Mapping[str, str], field: str) -> TimeSpan:
@@ -198,20 +198,20 @@ def _span(given: Mapping[str, str], field: str) -> TimeSpan:
 
 
 def time_of(given: Mapping[str, str], name: str) -> dt.datetime | None:
-    """A parameter that is a time: a date, or RFC 3339, UTC where it names no offset. Up to milliseconds."""
+    """A time parameter: a date, or RFC 3339, in UTC if it has no offset. Up to milliseconds."""
     text = given.get(name)
     if text is None:
         return None
     try:
         if not _TIME.fullmatch(text):
             raise ValueError(text)
-        # A plus that was not encoded arrives as a space.
+        # An unencoded plus arrives as a space.
         time = dt.datetime.fromisoformat(re.sub(r" (?=\d\d:\d\d$)", "+", text) if len(text) > 16 else text)
         time = time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)
     except OverflowError:
         time = _FIRST if text < "5" else _LAST
     except ValueError as exc:
         raise bad_parameter(name, "must be a time like 2026-11-23T20:40:00Z") from exc
-    # No customer is from before or after, and a millisecond more or an hour's offset must still be a time.
+    # No customer is from outside this range, and adding a millisecond or an offset must still be valid.
     time = min(max(time, _FIRST), _LAST)
     return time.replace(microsecond=time.microsecond // 1000 * 1000)

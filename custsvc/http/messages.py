@@ -1,6 +1,6 @@
-"""What a request says and how an answer is put: parameters, bodies, entity tags, pages.
+"""Reads requests and writes answers: parameters, bodies, entity tags, pages.
 
-Customers and events pass through as stored bytes. They are never decoded to be encoded again.
+Customers and events pass through as stored bytes. They are never decoded and encoded again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep",
 def parameters(request: Request, *allowed: str, prefix: str | None = None) -> dict[str, str]:
     """The query's parameters: those allowed, and any that begin with `prefix`.
 
-    Raises Problem for another one, or one that is there twice.
+    Raises Problem for an unknown or repeated one.
     """
     if not request.query_string:
         return {}
@@ -61,7 +61,7 @@ def parameters(request: Request, *allowed: str, prefix: str | None = None) -> di
 
 
 def limit_of(given: Mapping[str, str]) -> int:
-    """The page size asked for."""
+    """The requested page size."""
     text = given.get("limit", str(LIMIT_DEFAULT))
     if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= LIMIT_MAX:
         raise bad_parameter("limit", f"must be a number from 1 to {LIMIT_MAX}")
@@ -69,7 +69,7 @@ def limit_of(given: Mapping[str, str]) -> int:
 
 
 def word_of(given: Mapping[str, str], name: str, words: Sequence[str], default: str) -> str:
-    """A parameter that is one of some words."""
+    """A parameter whose value is one of these words."""
     value = given.get(name, default)
     if value not in words:
         raise bad_parameter(name, f"must be {', '.join(words[:-1])} or {words[-1]}")
@@ -80,7 +80,7 @@ def word_of(given: Mapping[str, str], name: str, words: Sequence[str], default: 
 
 
 def unsupported_type(request: Request, *types: str) -> Problem:
-    """The problem of a body that is none of these types."""
+    """The problem of a body of a type not in this list."""
     return Problem(
         415,
         "unsupported-media-type",
@@ -90,7 +90,7 @@ def unsupported_type(request: Request, *types: str) -> Problem:
 
 
 def json_body(request: Request, *types: str) -> Any:
-    """The request's body, parsed. Raises Problem for another type and for anything that is not JSON."""
+    """The request's body, parsed. Raises Problem for a wrong type and for invalid JSON."""
     if request.media_type not in types:
         raise unsupported_type(request, *types)
     try:
@@ -108,7 +108,7 @@ def json_body(request: Request, *types: str) -> Any:
 
 
 def wants_minimal(request: Request) -> bool:
-    """Whether the caller asked for no body back (RFC 7240)."""
+    """Whether the caller asked for an answer without a body (RFC 7240)."""
     prefer = request.environ.get("HTTP_PREFER")
     return bool(prefer) and any(
         part.strip().replace(" ", "").lower() == "return=minimal" for part in re.split("[,;]", prefer or "")
@@ -120,7 +120,7 @@ _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{
 
 
 def keyed_request(request: Request) -> Keyed | None:
-    """The request under its Idempotency-Key, None where it has none. Raises Problem for a malformed key."""
+    """The request with its Idempotency-Key, None without one. Raises Problem for a malformed key."""
     key = idempotency_key(request)
     if key is None:
         return None
@@ -130,19 +130,19 @@ def keyed_request(request: Request) -> Keyed | None:
 
 
 def asked_hash(request: Request) -> Any:
-    """A hash of what the request asks, to which its body is yet to be added."""
+    """A hash of the request without its body, which the caller adds."""
     path = request.environ["PATH_INFO"].rstrip("/")
     return sha256(f"{request.method} {path}?{request.query_string}\n".encode())
 
 
 def idempotency_key(request: Request) -> str | None:
-    """The Idempotency-Key, None where there is none. Raises Problem for a malformed one."""
+    """The Idempotency-Key, or None. Raises Problem for a malformed one."""
     header: str | None = request.environ.get("HTTP_IDEMPOTENCY_KEY")
     if header is None:
         return None
     key = header.strip()
     if len(key) > 2 and key[0] == key[-1] == '"':
-        key = key[1:-1]  # a string of RFC 8941, as the draft of the header has it
+        key = key[1:-1]  # a string as of RFC 8941, as the header's draft requires
     if not _PRINTABLE.fullmatch(key):
         raise Problem(
             400, "bad-header", "Idempotency-Key must be 1 to 255 printable characters without spaces"
@@ -155,7 +155,7 @@ _WAIT: Final = re.compile(r"wait=([0-9]{1,4}(?:\.[0-9]{1,3})?)", re.IGNORECASE)
 
 
 def min_position(request: Request, most: int) -> dict[int, int]:
-    """The versions of customers that X-Custsvc-Min-Position asks for, at most so many."""
+    """The versions of customers that X-Custsvc-Min-Position requires, at most this many."""
     parts = request.environ["HTTP_X_CUSTSVC_MIN_POSITION"].split(",")
     found = [_POSITION.fullmatch(part.strip()) for part in parts]
     wanted = {int(m[1]): int(m[2]) for m in found if m}
@@ -165,14 +165,14 @@ def min_position(request: Request, most: int) -> dict[int, int]:
 
 
 def prefer_wait(request: Request) -> float:
-    """The seconds of `Prefer: wait=N` (RFC 7240); 0 where there is none."""
+    """The seconds of `Prefer: wait=N` (RFC 7240); 0 without it."""
     parts = re.split("[,;]", request.environ.get("HTTP_PREFER", ""))
     found = [m for part in parts if (m := _WAIT.fullmatch(part.replace(" ", "").replace('"', "")))]
     return float(found[0][1]) if found else 0.0
 
 
 def traceparent(request: Request) -> str | None:
-    """The trace that the request belongs to (W3C Trace Context); a malformed header counts as none."""
+    """The trace of the request (W3C Trace Context); a malformed header is ignored."""
     header = request.environ.get("HTTP_TRACEPARENT")
     return header if header and _TRACEPARENT.fullmatch(header) else None
 
@@ -183,7 +183,7 @@ def traceparent(request: Request) -> str | None:
 def customer_answer(
     stored: Stored, status: int = 200, *, extra: Sequence[tuple[str, str]] = (), minimal: bool = False
 ) -> Answer:
-    """A customer as stored, with its entity tag; only the headers if `minimal`."""
+    """The answer with a customer as stored and its entity tag; only the headers if `minimal`."""
     headers = [("ETag", f'"v{stored.version}"'), ("Last-Modified", last_modified(stored)), _CACHE, *extra]
     if minimal:
         headers.append(("Preference-Applied", "return=minimal"))
@@ -192,13 +192,13 @@ def customer_answer(
 
 
 def etag_answer(stored: Stored, status: int, *, extra: Sequence[tuple[str, str]] = ()) -> Answer:
-    """No body, only which version it is: for 304 and 204."""
+    """An answer with the entity tag and no body, for 304 and 204."""
     return Answer(b"", status, [("ETag", f'"v{stored.version}"'), _CACHE, *extra])
 
 
 def last_modified(stored: Stored) -> str:
     """The HTTP date of `updated_on`, read from the document without parsing it."""
-    # The last one is the customer's own; one in the metadata stands before it.
+    # Search from the end: the metadata, which comes earlier, may hold the same name.
     start = stored.doc.rindex(_UPDATED_ON) + len(_UPDATED_ON)
     text = stored.doc[start : start + 19].decode()
     day = dt.date.fromisoformat(text[:10])
@@ -216,9 +216,9 @@ def page_answer(
     following: str | None,
     preceding: str | None = None,
 ) -> Answer:
-    """One page of a list, `docs` being the inside of its array. Its neighbours keep the parameters given.
+    """One page of a list; `docs` is the inside of its array. Links to its neighbours keep the parameters.
 
-    `following` and `preceding` are the cursors of the neighbours, None where there is none.
+    `following` and `preceding` are the neighbours' cursors, or None.
     """
     others = {k: v for k, v in given.items() if k != "cursor"}
     links = {
@@ -235,5 +235,5 @@ def page_answer(
 
 
 def json_answer(value: Any, status: int = 200) -> Answer:
-    """An answer that is no customer."""
+    """A JSON answer other than a customer."""
     return Answer(orjson.dumps(value), status, [_CACHE], JSON)

@@ -1,7 +1,7 @@
-"""Whether who takes a long answer still may: asked by the clock, as an answer may go on for days.
+"""Whether the reader of a long answer is still permitted: checked periodically, as an answer may last days.
 
-One thread per process asks for all of them, so that neither the number of streams nor how fast they flow
-costs connections to the database. An answer that may not go on is ended within a few seconds.
+One thread per process checks all of them, so that neither the number of streams nor their speed costs
+database connections. An answer whose permission ended is ended within a few seconds.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from ..errors import TemporaryError
 logger = logging.getLogger(__name__)
 
 ASK_EVERY: Final = 1.0
-# While the database does not say, an answer goes on for so long.
+# During an outage of the database an answer goes on for this many seconds.
 _BENEFIT_OF_DOUBT: Final = 60.0
 
 Ask = Callable[[], bool]
 
 
 class Revoked(Exception):
-    """Whoever takes the answer may not any more; what was sent is not all of it."""
+    """The reader's permission has ended; the answer is incomplete."""
 
 
 class Permit:
-    """The right to one long answer. Called, it tells whether that still holds; it is to be closed."""
+    """The permission for one long answer. Call it to see whether it still holds; close it at the end."""
 
     __slots__ = ("__weakref__", "_close", "_known_at", "_may", "ask")
 
@@ -43,7 +43,7 @@ class Permit:
         return self._may and time.monotonic() - self._known_at < _BENEFIT_OF_DOUBT
 
     def renew(self) -> None:
-        """Ask now."""
+        """Check the permission now."""
         try:
             self._may = self.ask()
             self._known_at = time.monotonic()
@@ -51,22 +51,22 @@ class Permit:
             logger.warning("Whether a stream may go on is not known: %s", exc, extra={"action": "wait"})
 
     def close(self) -> None:
-        """Nobody need ask any more."""
+        """Stop checking."""
         self._close(self)
 
 
 class Permits:
-    """The permits of a process, and the thread that asks for them while there are any."""
+    """The permits of a process, and the thread that checks them while there are any."""
 
     def __init__(self, every: float = ASK_EVERY) -> None:
         self._every = every
         self._lock = threading.Lock()
-        # Weakly, so that an answer dropped without being closed is not asked for until the process ends.
+        # Weak references, so that an answer that was dropped without close is not checked for ever.
         self._open: weakref.WeakSet[Permit] = weakref.WeakSet()
         self._running = False
 
     def issue(self, ask: Ask) -> Permit:
-        """A permit that holds now, and as long as `ask` says so."""
+        """A permit that holds now, and as long as `ask` returns true."""
         permit = Permit(ask, self._withdraw)
         with self._lock:
             self._open.add(permit)
@@ -94,5 +94,5 @@ class Permits:
         try:
             permit.renew()
         except Exception:
-            # The thread goes on for the others; this permit ends with its benefit of the doubt.
+            # The thread goes on for the others; this permit ends after `_BENEFIT_OF_DOUBT` seconds.
             logger.exception("Whether a stream may go on cannot be told", extra={"action": "permit_failed"})

@@ -1,8 +1,7 @@
-"""Preconditions of a request (RFC 9110, section 13): all that it holds are honoured, or it is refused.
+"""Preconditions of a request (RFC 9110, section 13): all of them are honoured, or the request is refused.
 
 A customer's validators are its entity tag, `"v3"`, and the time of its last change in whole seconds. The tag
-is taken back also in the forms that a server in between gives it when it compresses: weak, or with the name
-of the coding behind it.
+is also accepted in the forms that a compressing proxy gives it: weak, or with the coding's name appended.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from ..domain.customers import INT64_MAX, Stored
 from .problems import Problem
 from .request import Request
 
-# A list of entity tags, weak ones included. Each part takes all it can and gives nothing back, so that what
-# does not fit is seen at once.
+# A list of entity tags, weak ones included. The quantifiers are possessive, so a mismatch fails at once,
+# without backtracking.
 _TAG: Final = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 _TAGS: Final = re.compile(rf"[ \t]*+{_TAG}[ \t]*+(?:,[ \t]*+(?:{_TAG}[ \t]*+)?)*+")
 _ONE_TAG: Final = re.compile(_TAG)
@@ -38,9 +37,9 @@ _SAFE: Final = ("GET", "HEAD", "OPTIONS")
 
 @dataclass(frozen=True, slots=True)
 class Preconditions:
-    """What a request asks of the customer that it is about; None for what it does not ask.
+    """A request's preconditions on its customer; None for each that it does not have.
 
-    An empty set of versions stands for tags of which none is ours: no customer has one.
+    An empty set of versions stands for tags that are not ours: no customer has one.
     """
 
     match: frozenset[int] | None = None
@@ -50,12 +49,12 @@ class Preconditions:
 
     @property
     def version(self) -> int | None:
-        """The only version that will do, where nothing else is asked."""
+        """The only acceptable version, if there is no other precondition."""
         alone = self.none_match is None and not self.not_there and self.match and len(self.match) == 1
         return next(iter(self.match)) if alone and self.match else None
 
     def broken_by(self, stored: Stored) -> str | None:
-        """The header that rules a customer out, as it is now."""
+        """The header whose precondition the current customer fails."""
         if self.match is not None and stored.version not in self.match:
             return "If-Match"
         if self.unmodified_since is not None and _changed_on(stored) > self.unmodified_since:
@@ -70,10 +69,10 @@ NONE: Final = Preconditions()
 
 
 def preconditions(request: Request) -> Preconditions:
-    """Those of a request; of a read only what guards it, as the rest answers 304.
+    """The preconditions of a request; for a read only those that guard it, as the others lead to 304.
 
-    Raises Problem for one that cannot be read: it must not be taken for none. If-Unmodified-Since counts
-    only where there is no If-Match, as it is less exact.
+    Raises Problem for a malformed one: it must not be ignored. If-Unmodified-Since counts only without
+    If-Match, as it is less exact.
     """
     environ = request.environ
     if environ.keys().isdisjoint(_HEADERS):
@@ -91,8 +90,8 @@ def preconditions(request: Request) -> Preconditions:
 def refuse_unsupported(request: Request, *, conditional: bool) -> None:
     """Raise Problem 501 for a precondition of the request that its path cannot honour.
 
-    Only one customer has validators (`conditional`). A read without them is never wrong to answer in full,
-    so there only what guards counts.
+    Only a single customer has validators (`conditional`). A full answer to a read without validators is never
+    wrong, so there only the guarding preconditions count.
     """
     environ = request.environ
     if environ.keys().isdisjoint(_HEADERS):
@@ -112,7 +111,7 @@ def refuse_unsupported(request: Request, *, conditional: bool) -> None:
 
 
 def not_modified(request: Request, stored: Stored) -> bool:
-    """Whether the caller of a read has this already. If-Modified-Since counts only without If-None-Match."""
+    """Whether a reader already has this version. If-Modified-Since counts only without If-None-Match."""
     environ = request.environ
     if "HTTP_IF_NONE_MATCH" in environ:
         header = environ["HTTP_IF_NONE_MATCH"]
@@ -122,7 +121,7 @@ def not_modified(request: Request, stored: Stored) -> bool:
 
 
 def _versions(environ: Mapping[str, Any], name: str) -> frozenset[int] | None:
-    """The versions of a header's tags; None where it is not there, or `*`."""
+    """The versions of a header's tags; None if it is missing, or `*`."""
     header = environ.get(name)
     if header is None or header.strip() == "*":
         return None
@@ -146,5 +145,5 @@ def _date(environ: Mapping[str, Any], name: str) -> dt.datetime:
 
 
 def _changed_on(stored: Stored) -> dt.datetime:
-    """When the customer last changed, as Last-Modified tells it."""
+    """When the customer last changed, as in Last-Modified."""
     return stored.customer().updated_on.replace(microsecond=0)

@@ -1,8 +1,8 @@
 """Every answer that is not a success, as `application/problem+json` (RFC 9457).
 
-The shape is the same for all: type, title, status, detail, code, request_id, and for wrong input `errors`,
-whose fields stand at top level too, as the original services' clients read them. No trace, no SQL and no
-address of a server ever goes out; those are in the log, under the same request_id.
+All have the same form: type, title, status, detail, code, request_id, and for wrong input `errors`, whose
+fields are at top level too, as the original services' clients read them. No answer contains a trace, SQL or a
+server's address; those are in the log, under the same request_id.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _BY_STATUS: Final = {
     431: "head-too-large",
 }
 
-# What the framework says of these is about typing errors in a browser.
+# The framework's texts for these statuses are about typing errors in a browser.
 _DETAILS: Final = {
     404: "there is nothing at this path",
     405: "this path answers the methods that the Allow header names",
@@ -60,7 +60,7 @@ NO_KAFKA: Final = "this server was not told Kafka's address; start it with CUSTS
 
 
 class Problem(Exception):
-    """An answer that is a problem. `members` stand at its top level beside the usual ones."""
+    """An answer that is a problem. `members` are added at its top level."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Problem(Exception):
         self.members = members or {}
 
     def body(self) -> dict[str, Any]:
-        """This problem as an object of JSON."""
+        """This problem as a JSON object."""
         body: dict[str, Any] = {
             "type": f"/problems/{self.code}",
             "title": CODES[self.code].title,
@@ -115,7 +115,7 @@ def _encode(body: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps(body)
     except TypeError:
-        # Somebody's lone surrogate, quoted back at them.
+        # The text quotes a lone surrogate of the caller.
         return json.dumps(_cleaned(body), ensure_ascii=False).encode()
 
 
@@ -132,18 +132,18 @@ def _cleaned(value: Any) -> Any:
 
 
 def bad_parameter(name: str, message: str) -> Problem:
-    """A query parameter with a value that cannot be."""
+    """The problem of a query parameter with an invalid value."""
     return Problem(400, "validation", f"{name}: {message}", errors=[FieldError(name, "bad_value", message)])
 
 
 def no_kafka() -> Problem:
-    """What needs Kafka is asked of a server that was started without it, so waiting mends nothing."""
+    """The problem of a request that needs Kafka on a server without it: waiting does not help."""
     members = {"dependency": "kafka"}
     return Problem(503, "dependency-down", NO_KAFKA, headers=[RETRY_AFTER], members=members)
 
 
 def told(exc: Exception, request_id: str) -> Problem:
-    """What a caller is told about `exc`; what is our fault is logged. Nothing else turns errors into HTTP."""
+    """The problem answer for `exc`; logs our own faults. Only this function turns errors into HTTP."""
     problem = problem_of(exc)
     about = {"request_id": request_id}
     match exc:
@@ -160,7 +160,7 @@ def told(exc: Exception, request_id: str) -> Problem:
 
 @singledispatch
 def problem_of(exc: Exception) -> Problem:
-    """The problem that `exc` is to a caller."""
+    """The problem for `exc`."""
     del exc
     return Problem(500, "internal", _DETAILS[500])
 

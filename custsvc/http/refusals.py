@@ -1,4 +1,4 @@
-"""Problems answered before the app has seen the request: to who is too slow, or comes to a full house."""
+"""Problem answers before the app sees the request: to slow clients, or when the server is full."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .problems import Problem
 
 
 def refuse(proto: Any, code: str, *headers: tuple[str, str]) -> None:
-    """Answer the request at hand with this problem. `proto` is granian's side of the request."""
+    """Answer the current request with this problem. `proto` is granian's side of the request."""
     about = CODES[code]
     body = {
         "type": f"/problems/{code}",
@@ -27,7 +27,7 @@ def refuse(proto: Any, code: str, *headers: tuple[str, str]) -> None:
 
 
 def refuse_with(proto: Any, problem: Problem, *headers: tuple[str, str]) -> None:
-    """Answer the request at hand with a problem of the app's."""
+    """Answer the current request with a problem of the app."""
     _answer(proto, problem.status, {**problem.body(), "request_id": None}, (*problem.headers, *headers))
 
 

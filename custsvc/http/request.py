@@ -1,4 +1,4 @@
-"""A request as the API's handlers see it: made from a WSGI environ, of no framework."""
+"""A request for the API's handlers: made from a WSGI environ, independent of any framework."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ..accounts.keys import ANONYMOUS, Principal
 from .intake import BODY_MAX, stream_of
 from .limit import Allowance
 
-# What nearly all bodies are: it need not be taken apart.
+# The type of nearly all bodies: it needs no parsing.
 _JSON: Final = "application/json"
 
 
 class Request:
-    """One request. What must be parsed is parsed when somebody first asks for it.
+    """One request. Its parts are parsed at first use.
 
     The guard sets `principal` and `allowance`. `began` is a reading of `time.perf_counter`, `body_max` the
-    longest body that the route takes, in bytes. Headers are read from `environ` by their WSGI names, such as
-    HTTP_IF_MATCH.
+    longest body that the route accepts, in bytes. Headers are read from `environ` by their WSGI names, such
+    as HTTP_IF_MATCH.
     """
 
     def __init__(self, environ: dict[str, Any], request_id: str, body_max: int = BODY_MAX) -> None:
@@ -57,13 +57,13 @@ class Request:
 
     @property
     def media_type(self) -> str:
-        """The type of the body without its parameters, in small letters; empty where none is named."""
+        """The media type of the body without parameters, in small letters; empty if there is none."""
         named: str = self.environ.get("CONTENT_TYPE", "")
         return named if named == _JSON else str(parse_options_header(named)[0]).lower()
 
     @property
     def content_length(self) -> int | None:
-        """The length of the body in bytes, None where it is not known before."""
+        """The length of the body in bytes, None if it is not known beforehand."""
         environ = self.environ
         return get_content_length(
             http_content_length=environ.get("CONTENT_LENGTH"),
@@ -72,7 +72,7 @@ class Request:
 
     @cached_property
     def stream(self) -> IO[bytes]:
-        """The body, decoded. Raises RequestEntityTooLarge for a longer one than the route takes."""
+        """The body, decoded. Raises RequestEntityTooLarge for a longer one than the route accepts."""
         return stream_of(self.environ, self.body_max)
 
     @cached_property
@@ -81,12 +81,12 @@ class Request:
         return self.stream.read()
 
     def preferred(self, media_types: tuple[str, ...], default: str) -> str:
-        """Which of these types the caller likes best."""
+        """The one of these types that the caller prefers."""
         accepted = parse_accept_header(self.environ.get("HTTP_ACCEPT"), MIMEAccept)
         return accepted.best_match(media_types, default=default) or default
 
     def takes_coding(self, coding: str) -> bool:
-        """Whether an answer may be coded so."""
-        # Most callers that take none do not even send the header, and taking it apart costs.
+        """Whether the caller accepts this content coding."""
+        # Most callers without compression do not send the header, and parsing it is expensive.
         said = self.environ.get("HTTP_ACCEPT_ENCODING")
         return bool(said) and parse_accept_header(said, Accept).quality(coding) > 0

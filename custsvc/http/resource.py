@@ -1,4 +1,4 @@
-"""What all resources share: what they are built with, who may call them, and the guard of preconditions."""
+"""The base of all resources: their services, the required roles, and preconditions."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from .streams import BigAnswers, LazyFeed, Streams
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
-# The changes told in a 412: more of them behind one's back is a customer to read anew anyway.
+# Most changes listed in a 412: beyond that the client should read the customer again.
 _CHANGES_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the resources work with; one per app."""
+    """The services that the resources use; one object per app."""
 
     settings: Settings
     store: Store
@@ -45,33 +45,33 @@ class Services:
     streams: Streams
     big: BigAnswers
     feed: LazyFeed
-    # Of requests, where there is such a limit; and of keys and links that were wrong.
+    # The limit of requests, if configured; and that of wrong keys and links.
     limit: RateLimit | None
     tries: RateLimit
     copy: Copy | None = None
 
 
-# More of them do not fit into a header.
+# More positions do not fit into a header.
 POSITIONS_MAX: Final = 100
 
 
 def position_header(versions: Mapping[int, int]) -> tuple[str, str]:
-    """What a copy must have reached to show these customers at these versions, or later ones."""
+    """The header with the position that a copy must reach to show these customers at these versions."""
     return "X-Custsvc-Position", ",".join(f"{each}-{version}" for each, version in versions.items())
 
 
 class ApiResource:
-    """A resource: its methods `get`, `post` … take a request, with what its path names, and give an answer.
+    """A resource: its methods `get`, `post` … take a request and the path's parameters, and return an answer.
 
-    Reading needs the role read, anything else write; a subclass may ask for more. `conditional` says that it
-    is about one customer and honours preconditions; others refuse them.
+    Reading needs the role read, anything else write; a subclass may require more. `conditional` says that it
+    is about one customer and honours preconditions; other resources refuse them.
     """
 
     conditional: ClassVar[bool] = False
     public: ClassVar[bool] = False
     reading: ClassVar[Role] = "read"
     writing: ClassVar[Role] = "write"
-    # The longest body it takes, in bytes; a function of the settings where those say it.
+    # The longest body it accepts, in bytes; or a function of the settings.
     body_max: ClassVar[int | Callable[[Settings], int]] = BODY_MAX
 
     def __init__(self, services: Services) -> None:
@@ -79,34 +79,34 @@ class ApiResource:
 
     @classmethod
     def role(cls, method: str) -> Role | None:
-        """The role that a method needs; None where no key is asked."""
+        """The role that a method needs; None if it needs no key."""
         if cls.public:
             return None
         return cls.reading if method in _SAFE else cls.writing
 
     @classmethod
     def methods(cls) -> list[str]:
-        """The methods of HTTP that it answers."""
+        """The HTTP methods that it answers."""
         return [name for name in METHODS if hasattr(cls, name.lower())]
 
     def longest_body(self) -> int:
-        """The longest body it takes, in bytes."""
+        """The longest body it accepts, in bytes."""
         limit = type(self).body_max
         return limit(self.services.settings) if callable(limit) else limit
 
     def answer(self, request: Request, **named: Any) -> Answer:
-        """Answer a request; `named` is what its path names."""
+        """Answer a request; `named` are the path's parameters."""
         refuse_unsupported(request, conditional=self.conditional)
         name = "get" if request.method == "HEAD" else request.method.lower()
         method: Callable[..., Answer] = getattr(self, name)
         return method(request, **named)
 
     def caller(self, request: Request) -> Caller:
-        """Who makes a request, and under which idempotency key."""
+        """The caller of a request, with its idempotency key."""
         return Caller(request.principal.name, request.id, traceparent(request), keyed_request(request))
 
     def still_may(self, request: Request) -> tuple[Callable[[], bool], str | None]:
-        """How to ask later whether the caller still may read this, and who that is; None for anybody."""
+        """A function that says later whether the caller still may read, and the caller; None without keys."""
         if self.services.settings.auth != "on":
             return lambda: True, None
         keys, sent, role = self.services.keys, sent_key(request.environ) or "", self.reading
@@ -118,7 +118,7 @@ class ApiResource:
         return may, f"key {request.principal.id}"
 
     def wait_for_copy(self, request: Request) -> None:
-        """On a copy: wait until it has what the request wants to see. Answers 504 `copy-behind`."""
+        """On a copy: wait until it has the versions that the request requires. Answers 504 `copy-behind`."""
         if "HTTP_X_CUSTSVC_MIN_POSITION" in request.environ:
             wanted = min_position(request, POSITIONS_MAX)
             if self.services.copy is not None:
@@ -129,7 +129,7 @@ class ApiResource:
     ) -> tuple[Stored, dict[str, Any]]:
         """Do a write to a customer once, under the request's preconditions; answers 412 and 428.
 
-        `work` gets the version to expect. Returns the customer, and what the answer is to be put with.
+        `work` gets the version to expect. Returns the customer, and arguments for the answer.
         """
         if self.services.settings.require_if_match and "HTTP_IF_MATCH" not in request.environ:
             raise Problem(428, "if-match-required", 'send If-Match with the ETag you read, as "v3"')
@@ -141,14 +141,14 @@ class ApiResource:
             raise self._mismatch(exc, asked.match or frozenset()) from exc
 
     def conditional_answer(self, request: Request, stored: Stored) -> Answer:
-        """The customer, as the request's preconditions have it: 200, 304 or 412."""
+        """Answer with the customer, under the request's preconditions: 200, 304 or 412."""
         asked = preconditions(request)
         if asked.broken_by(stored):
             raise self._mismatch(_conflict(stored, asked), asked.match or frozenset())
         return etag_answer(stored, 304) if not_modified(request, stored) else customer_answer(stored)
 
     def once(self, caller: Caller, work: Callable[[], Stored]) -> tuple[Stored, dict[str, Any]]:
-        """Do a write once. Returns the customer, and what the answer is to be put with."""
+        """Do a write once. Returns the customer, and arguments for the answer."""
         stored, replayed = self.services.customers.once(caller, work)
         headers = [position_header({stored.id: stored.version})]
         if replayed:

@@ -1,4 +1,4 @@
-"""Whether the server may work yet, and why not: told by the main process, asked by its workers."""
+"""Whether the server may work yet, and why not: set by the main process, read by its workers."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ _LOOK_EVERY: Final = 0.2
 
 
 class Starting:
-    """A reason that all processes share; empty when there is none not to work."""
+    """A reason not to work yet, which all processes share; empty if there is none."""
 
     def __init__(self, dependency: str, path: Path | None = None) -> None:
         self.dependency = dependency
         self._reason = Shared(_REASON_MAX + 1, path)
 
     def tell(self, reason: str) -> None:
-        """From now on requests are refused for this reason."""
-        # A character that is cut in two is left out by whoever reads it.
+        """Refuse requests from now on, for this reason."""
+        # The reader drops a character that is cut in two.
         self._reason.value = reason.encode()[:_REASON_MAX]
 
     def reason(self) -> str:
-        """Why the server may not work yet; empty where it may."""
+        """Why the server may not work yet; empty if it may."""
         return self._reason.value.decode(errors="ignore")
 
 
 def follow(opening: Preparing, starting: Starting, give_up: Callable[[], None]) -> threading.Thread:
-    """Tell where `opening` is until it is done, in a thread of its own; `give_up` is called if it fails."""
+    """Report the progress of `opening`, in another thread; call `give_up` if it fails."""
     starting.tell(opening.reason)
 
     def run() -> None:

@@ -1,8 +1,8 @@
-"""Answers that take long: the stream of events, exports. They must not hold the threads that serve the API.
+"""Long answers: the stream of events, exports. They must not occupy the threads that serve the API.
 
-A WSGI server holds a thread for as long as an answer is written, and granian has few of them; four streams on
-four threads would end all service. So such an answer is carried by a thread of its own, and their number is
-bounded: one more than that is refused with 503.
+A WSGI server occupies a thread while it writes an answer, and granian has few of them; four streams on four
+threads would stop all service. So each long answer gets its own thread, and their number is limited: beyond
+it the app answers 503.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _RETRY_AFTER: Final = ("Retry-After", "5")
-# One caller may have one of so many parts of the room.
+# One caller may have at most one part in this many of the room.
 _PARTS: Final = 4
 BIG: Final = 256 * 1024
 _PIECE: Final = 64 * 1024
@@ -34,7 +34,7 @@ _thread = threading.local()
 
 
 class Streams:
-    """Room for so many long answers at once, of which one caller may take a part."""
+    """Limits the number of concurrent long answers, in total and per caller."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -46,10 +46,10 @@ class Streams:
     def carried(
         self, make: Callable[[Permit], Iterable[bytes]], ask: Ask, caller: str | None = None
     ) -> Iterator[bytes]:
-        """The parts that `make` gives, to be written by a thread of their own. Raises Problem 503.
+        """The parts from `make`, to be written by another thread. Raises Problem 503.
 
-        `make` is given the permit, which holds while `ask` says so; before each part it is looked at here,
-        too. Without a `caller` there is no limit but that of all.
+        `make` gets the permit, which holds while `ask` returns true; it is also checked here before each
+        part. Without a `caller` only the total limit applies.
         """
         with self._lock:
             if self.open >= self._most:
@@ -74,7 +74,7 @@ class Streams:
 
 
 class BigAnswers:
-    """Answers of much memory: written piece by piece, so that a slow reader holds a piece and no more.
+    """Large answers, written piece by piece, so that a slow reader occupies the memory of one piece only.
 
     At most `most` are written at once.
     """
@@ -83,7 +83,7 @@ class BigAnswers:
         self._room = Streams(most)
 
     def carry(self, request: Request, answer: Answer) -> None:
-        """Have the answer carried if it is big. Raises Problem 503 where too many are under way."""
+        """Write the answer in another thread if it is big. Raises Problem 503 if there are too many."""
         if not isinstance(answer.body, bytes) or len(answer.body) < BIG:
             return
         whole = memoryview(answer.body)
@@ -100,14 +100,14 @@ def _too_many(what: str) -> Problem:
 
 
 def takes_thread() -> bool:
-    """Whether this thread just made a long answer, to be written by another thread. Asking takes the note."""
+    """Whether this thread just made a long answer, to be written by another thread. Clears that note."""
     carry = getattr(_thread, "carry", False)
     _thread.carry = False
     return carry
 
 
 class LazyFeed:
-    """The process's feed of events, made when somebody first wants it: Kafka's client is not small."""
+    """The process's feed of events, made at its first use: Kafka's client is not small."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -134,7 +134,7 @@ class LazyFeed:
 
 
 class _Parts(Iterator[bytes]):
-    """Gives its place free when it ends or is closed, also where nobody ever took a part of it."""
+    """Frees its place when it ends or is closed, even if no part was ever read."""
 
     def __init__(
         self, make: Callable[[Permit], Iterable[bytes]], permit: Permit, release: Callable[[], None]
@@ -150,7 +150,7 @@ class _Parts(Iterator[bytes]):
                 self._parts = iter(self._make(self._permit))
             part = next(self._parts)
             if not self._permit():
-                # Not an end like others: whoever has the beginning must not take it for all.
+                # Not a normal end: the client must not take the part received for all of it.
                 raise Revoked("who takes it may not any more")
             return part
         except BaseException as exc:

@@ -1,1 +1,1 @@
-"""What every process has: its loop, metrics, logs, crash points, and how it is stopped."""
+"""Shared by all processes: the loop, metrics, logs, crash points, and stopping."""

@@ -1,4 +1,4 @@
-"""Answers that are worth their price: a slow question is not asked again at once."""
+"""Caches slow answers for a while."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-# So much longer than the asking took is an answer kept: those who ask every second cost a tenth of one core.
+# An answer is kept this many times as long as it took: frequent callers then cost a tenth of one core.
 _KEPT = 10.0
 
 

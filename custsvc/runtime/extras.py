@@ -1,4 +1,4 @@
-"""The optional packages: which extra of ours brings them, and the error where they are not installed."""
+"""The optional packages: the extra that installs them, and the error if they are missing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BRINGS: Final[dict[Extra, tuple[str, str, str]]] = {
 
 
 class NotInstalled(ConfigurationError):
-    """An optional package is needed, and is not there."""
+    """A required optional package is not installed."""
 
     def __init__(self, extra: Extra, package: str, *, instead: str = "") -> None:
         what, _, fix = _BRINGS[extra]
@@ -40,7 +40,7 @@ class NotInstalled(ConfigurationError):
 
 @contextmanager
 def needs(extra: Extra) -> Iterator[None]:
-    """Import what `extra` brings inside this block. Raises NotInstalled where a package is missing."""
+    """Import packages of `extra` inside this block. Raises NotInstalled if one is missing."""
     try:
         yield
     except ModuleNotFoundError as exc:
@@ -51,7 +51,7 @@ def needs(extra: Extra) -> Iterator[None]:
 
 
 def require(extra: Extra, *packages: str) -> None:
-    """Raise NotInstalled unless these packages of `extra`, or all of them, are there. Imports none."""
+    """Raise NotInstalled unless these packages of `extra`, or all of them, are installed. Imports none."""
     for package in packages or _BRINGS[extra][1].split():
         if find_spec(package) is None:
             raise NotInstalled(extra, package)

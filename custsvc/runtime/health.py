@@ -1,4 +1,4 @@
-"""Whether a role on this machine lives and can work, as its own `/livez` and `/readyz` tell."""
+"""The liveness and readiness of a role on this machine, by its own `/livez` and `/readyz`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ANSWER_MAX: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What one role answered. `reached` is False where nothing of ours listens."""
+    """The answer of one role. `reached` is False if none of ours listens."""
 
     role: str
     place: str
@@ -32,9 +32,9 @@ class Health:
 
 
 def examine(settings: Settings, role: str | None = None, *, timeout: float = 4.0) -> list[Health]:
-    """The health of a role; without a name that of each role which answers where these settings say.
+    """The health of a role; without a name that of each role that answers at the ports of these settings.
 
-    Raises ConfigurationError where a worker has no port to be asked on.
+    Raises ConfigurationError if a worker has no port for probes.
     """
     if role == SERVE:
         return [_ask(SERVE, settings.http_host, settings.http_port, timeout)]
@@ -69,7 +69,7 @@ def _ask(role: str, host: str, port: int, timeout: float) -> Health:
 
 
 def _get(host: str, port: int, path: str, timeout: float) -> tuple[int, dict[str, Any]]:
-    """Straight to that port, whatever proxy the environment names."""
+    """GET directly from that port, without the environment's proxies."""
     client = http.client.HTTPConnection(host, port, timeout=timeout)
     try:
         client.request("GET", path)
@@ -85,7 +85,7 @@ def _get(host: str, port: int, path: str, timeout: float) -> tuple[int, dict[str
 
 
 def _words(answer: dict[str, Any]) -> str:
-    """What a worker's status says, or a problem of the API, on one line."""
+    """A worker's status, or a problem of the API, as one line."""
     told = answer.get("detail") or answer.get("status")
     return " ".join(str(told).split())[:200] if isinstance(told, str) else ""
 
@@ -97,5 +97,5 @@ def _reason(exc: BaseException) -> str:
 
 
 def is_well(found: Sequence[Health]) -> bool:
-    """Whether every role that was asked is well."""
+    """Whether all these roles are healthy."""
     return not any(each.problem for each in found)

@@ -1,7 +1,7 @@
-"""In which lane a thread runs: a server works on a few requests at once, whichever of its threads has them.
+"""The lane in which a thread runs: a server handles a few requests at once, on any of its many threads.
 
-What is dear and can be used by one at a time, such as a connection to the database, is kept for the lane and
-not for the thread, of which there may be many more.
+An expensive resource for one user at a time, such as a database connection, belongs to the lane and not to
+the thread, of which there may be many more.
 """
 
 from __future__ import annotations

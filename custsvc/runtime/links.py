@@ -1,4 +1,4 @@
-"""What goes over a network in clear text: the links of the settings to machines that are not this one."""
+"""Finds clear-text connections: those of the settings to other machines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _KAFKA_CLEAR: Final = ("plaintext", "sasl_plaintext")
 
 
 def elsewhere(hosts: Iterable[str]) -> list[str]:
-    """Those of these hosts that are not this machine; a name that nobody knows is one of them."""
+    """The hosts that are not this machine; an unknown name counts as one of them."""
     return sorted({host for host in hosts if not _is_here(host)})
 
 
@@ -28,7 +28,7 @@ def _is_here(host: str) -> bool:
 
 
 def _is_ours(family: int, address: str | int) -> bool:
-    """Whether an address belongs to this machine: others cannot be listened at."""
+    """Whether an address belongs to this machine: it is impossible to listen on others."""
     with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
         probe.bind((address, 0))
         return True
@@ -36,7 +36,7 @@ def _is_ours(family: int, address: str | int) -> bool:
 
 
 def kafka_in_clear(settings: Settings) -> list[str]:
-    """The brokers of other machines that are spoken to in clear text."""
+    """The brokers on other machines with clear-text connections."""
     if not settings.kafka:
         return []
     told = settings.kafka_connection
@@ -47,6 +47,6 @@ def kafka_in_clear(settings: Settings) -> list[str]:
 
 
 def mail_in_clear(settings: Settings) -> list[str]:
-    """The mail server, where mails go to another machine in clear text."""
+    """The mail server, if mails go to another machine in clear text."""
     parts = urlsplit(settings.smtp_url)
     return elsewhere([parts.hostname or ""]) if parts.scheme == "smtp+plain" else []

@@ -1,8 +1,8 @@
 """Logging set-up for every role: one line per event on stderr, for people on a terminal, JSON elsewhere.
 
 A log call is a short sentence with lazy arguments, plus `extra` with a stable `action` word and the ids it
-is about. Controls and hidden characters are escaped in both forms, so that one event is always one line, and
-no secret of the settings is in any.
+is about. Control and hidden characters are escaped in both forms, so that one event is always one line; no
+line contains a secret of the settings.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class JsonFormatter(logging.Formatter):
 def _encoded(line: dict[str, Any]) -> str:
     try:
         return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-    except TypeError:  # half a character, or a number beyond 64 bits
+    except TypeError:  # a lone surrogate, or a number beyond 64 bits
         return json.dumps({str(name): value for name, value in line.items()}, default=str)
 
 

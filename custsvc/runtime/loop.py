@@ -1,4 +1,4 @@
-"""What every worker shares: how it is stopped, and how it waits out an outage."""
+"""Shared by all workers: stopping, and waiting out an outage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Stop:
-    """The wish to stop. The first SIGINT or SIGTERM is heard after the work in hand, a second one at once."""
+    """The stop request. The first SIGINT or SIGTERM takes effect after the current work, a second at once."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -33,12 +33,12 @@ class Stop:
         self._event.set()
 
     def wait(self, seconds: float) -> bool:
-        """Sleep, but not past the wish to stop; returns whether it is there."""
+        """Sleep until stop is asked, at most this long; return whether stop is asked."""
         return self._event.wait(seconds)
 
     @contextmanager
     def on_signals(self) -> Iterator[Stop]:
-        """Listen to SIGINT and SIGTERM within the block; the handlers before are put back after it."""
+        """Handle SIGINT and SIGTERM within the block; restore the previous handlers after it."""
         before = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield self
@@ -53,17 +53,17 @@ class Stop:
 
 
 def backoff(attempt: int, base: float, cap: float, *, rng: Callable[[], float] = random.random) -> float:
-    """Seconds before try `attempt` + 1: full jitter, so that a crowd that failed together spreads out.
+    """Seconds before try `attempt` + 1: full jitter, so that clients that failed together spread out.
 
     Between 0 and base × 2^(attempt - 1), never above `cap`. Source: "Exponential Backoff And Jitter",
     M. Brooker.
     """
-    # 2.0 ** 1024 is no float any more, and 64 doublings are past any cap.
+    # 2.0 ** 1024 overflows a float, and 64 doublings exceed any cap.
     return float(rng() * min(cap, base * 2.0 ** min(attempt - 1, 64)))
 
 
 class Outage:
-    """Failures of a dependency that follow each other: each is logged, and the wait after it grows."""
+    """Consecutive failures of a dependency: each is logged, and the wait after it grows."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Outage:
         self.failures = 0
 
     def failed(self, exc: TemporaryError) -> float:
-        """Log a failure; returns how many seconds to wait before the next try."""
+        """Log a failure; return how many seconds to wait before the next try."""
         self.failures += 1
         delay = max(self._least, backoff(self.failures, self._base, self._cap, rng=self._rng))
         logger.log(
@@ -99,16 +99,16 @@ class Outage:
         return delay
 
     def over(self) -> None:
-        """The work went well: the next failure is the first one again."""
+        """The work succeeded: the next failure counts as the first one again."""
         self.failures = 0
 
 
 def insist(
     work: Callable[[], T], outage: Outage, rest: Callable[[float], object], *, give_up: Callable[[], bool]
 ) -> T:
-    """Run `work` until it goes well, with a `rest` after each failure.
+    """Run `work` until it succeeds, with a `rest` after each failure.
 
-    Raises the TemporaryError after which `give_up` says so; other errors pass.
+    Raises the TemporaryError after which `give_up` returns true; other errors propagate.
     """
     while True:
         try:
@@ -120,10 +120,10 @@ def insist(
 
 
 def keep_trying(work: Callable[[], None], stop: Stop, what: str, *, cap: float = 10.0) -> None:
-    """Run `work` until stop is asked; where a dependency fails, wait with back-off and run it again.
+    """Run `work` until stop is asked; if a dependency fails, wait with back-off and run it again.
 
-    Work that went well for a while before it failed starts the count again. Other errors pass: waiting does
-    not repair them.
+    Work that ran well for a while before it failed resets the count. Other errors propagate: waiting does
+    not fix them.
     """
     outage = Outage(what, cap=cap)
     while not stop.asked():

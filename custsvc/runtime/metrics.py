@@ -1,7 +1,7 @@
-"""What a worker counts of itself: beats of its loops, events by result, how far it is behind.
+"""A worker's own counts: beats of its loops, events by result, its lag.
 
-Counting costs a dictionary's update and needs no library; `custsvc.runtime.metrics_server` shows it to
-Prometheus. Nothing here tells of a person: labels are names of loops, roles and results.
+Counting costs a dictionary update and needs no library; `custsvc.runtime.metrics_server` exports the counts
+to Prometheus. They hold no personal data: labels are names of loops, roles and results.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
-"""The variable that names the folder in which the processes of `serve` add up what they count."""
+"""The variable that names the folder in which the processes of `serve` sum up their counts."""
 
 _lock = threading.Lock()
 _beats: dict[str, float] = {}
@@ -24,7 +24,7 @@ _loops: Counter[str] = Counter()
 
 
 class Behind(NamedTuple):
-    """What is not dealt with yet: how many records, and how old the oldest is, in seconds."""
+    """Unfinished records: their number, and the age of the oldest in seconds."""
 
     records: int
     seconds: float
@@ -41,7 +41,7 @@ _followed: dict[str, Callable[[], Lag]] = {}
 
 
 class Snapshot(NamedTuple):
-    """What was counted. `silence` is each loop's seconds since its last beat."""
+    """All counts. `silence` is each loop's seconds since its last beat."""
 
     loops: dict[str, int]
     silence: dict[str, float]
@@ -51,33 +51,33 @@ class Snapshot(NamedTuple):
 
 
 def beat(loop: str) -> None:
-    """The loop went round once more."""
+    """Note that the loop did another round."""
     with _lock:
         _loops[loop] += 1
         _beats[loop] = time.monotonic()
 
 
 def count(loop: str, result: str, events: int = 1) -> None:
-    """So many events ended so: published, applied, stale, dead …"""
+    """Count events by result: published, applied, stale, dead …"""
     with _lock:
         _events[loop, result] += events
 
 
 def lag(loop: str, seconds: float) -> None:
-    """How old the newest event was that the loop has dealt with; 0 where it waits for the next one."""
+    """Set the age of the newest event that the loop has finished; 0 if it waits for the next one."""
     with _lock:
         _waiting.pop(loop, None)
         _lags[loop] = max(0.0, seconds)
 
 
 def waiting_since(loop: str, since: float) -> None:
-    """The oldest event in the loop's hands is of this time (seconds since 1970): its lag grows from it."""
+    """Set the time of the loop's oldest unfinished event (Unix time): its lag grows from it."""
     with _lock:
         _waiting[loop] = since
 
 
 def follow(loop: str, lag: Callable[[], Lag]) -> None:
-    """Ask this for the loop's lag from now on, whenever it is to be shown."""
+    """Call this for the loop's lag from now on, whenever it is shown."""
     with _lock:
         _followed[loop] = lag
 

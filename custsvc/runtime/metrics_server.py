@@ -1,4 +1,4 @@
-"""`/livez`, `/readyz` and `/metrics` of a worker, on a port of its own and on loopback by default."""
+"""`/livez`, `/readyz` and `/metrics` of a worker, on its own port, and on loopback by default."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from . import metrics
 
 logger = logging.getLogger(__name__)
 
-# A loop that has not gone round for so long hangs: it does so every second, in an outage too.
+# A loop without a round for this many seconds hangs: normally it beats every second, even in an outage.
 SILENCE: Final = 120.0
-# The check of what is done before the role works.
+# The name of the check that the role's preparation is done.
 SCHEMA: Final = "schema"
 Checks = Mapping[str, Callable[[], object]]
 Gauges = Callable[[], Mapping[str, float]]
@@ -28,8 +28,8 @@ Gauges = Callable[[], Mapping[str, float]]
 def serving(settings: Settings, role: str, checks: Checks, gauges: Gauges = dict) -> Iterator[int]:
     """Answer within the block, where a port is set; gives the port, or 0.
 
-    `checks` are what the role cannot work without, by name; each raises where it is not there. `gauges` gives
-    more numbers to show. A port that is taken is a warning: the work is more important.
+    `checks` are the role's dependencies by name; each raises if it is unavailable. `gauges` returns more
+    numbers to show. A taken port is only a warning: the work is more important.
     """
     if not settings.metrics_port:
         yield 0
@@ -90,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
                 check()
             except CustsvcError as exc:
                 logger.info("Not ready: %s", exc, extra={"action": "not_ready"})
-                # What a database says may name it; why the schema is not ready yet is our own words.
+                # A database's error may contain its address; why the schema is not ready is our own text.
                 down.append(f"{name} ({exc})" if name == SCHEMA else name)
         self._json(503 if down else 200, {"status": f"down: {', '.join(down)}" if down else "ok"})
 
@@ -111,11 +111,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        pass  # Those who watch ask every few seconds.
+        pass  # Monitoring asks every few seconds.
 
 
 def together(*sources: Gauges) -> Gauges:
-    """The numbers of all of these; without those of which what they ask is away."""
+    """The numbers of all these sources, except those whose server is away."""
 
     def gauges() -> dict[str, float]:
         found: dict[str, float] = {}
@@ -130,7 +130,7 @@ def together(*sources: Gauges) -> Gauges:
 
 
 def exposition(role: str, gauges: Gauges = dict) -> bytes:
-    """What was counted, as Prometheus reads it."""
+    """The counts in Prometheus's format."""
     from prometheus_client import CollectorRegistry, generate_latest
 
     registry = CollectorRegistry()
@@ -139,7 +139,7 @@ def exposition(role: str, gauges: Gauges = dict) -> bytes:
 
 
 def _partitions(behind: Mapping[str, metrics.Lag], family: Any) -> Iterator[Any]:
-    """How far each consumer is behind, by partition, and since when that is not known anew."""
+    """Each consumer's lag by partition, and the age of that knowledge."""
     labels = ["loop", "topic", "partition"]
     records = family("custsvc_lag_events", "Records not dealt with yet, by partition", labels=labels)
     seconds = family("custsvc_lag_oldest_seconds", "Age of the oldest of them, by partition", labels=labels)
@@ -192,7 +192,7 @@ class _Collector:
         yield from ProcessCollector(registry=None).collect()
 
     def _more(self, family: Any) -> Iterator[Any]:
-        """The role's own numbers; none of them while what they are asked of is away."""
+        """The role's own numbers; none while their server is away."""
         try:
             found = self._gauges()
         except CustsvcError as exc:

@@ -1,10 +1,10 @@
-"""Text of anybody's, shown on a terminal or written to a log: nothing in it steers, hides or reorders."""
+"""Makes untrusted text safe for terminals and logs: nothing in it controls, hides or reorders."""
 
 from __future__ import annotations
 
 from typing import Final
 
-# What ends a line, or reorders or hides text: for a terminal, or for who reads what it shows.
+# Characters that end a line, or reorder or hide text, on a terminal or for its reader.
 _UNSEEN: Final = (
     *(0x00AD, 0x061C, 0x180E, *range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2060, 0x2070)),
     *(0xFEFF, *range(0xFFF9, 0xFFFC), *range(0xE0000, 0xE0080)),
@@ -25,7 +25,7 @@ def _in_json(code: int) -> str:
 
 _LINE: Final = {code: _escape(code) for code in (*_CONTROLS, *_UNSEEN, *range(0xD800, 0xE000))}
 _LINES: Final = {code: escape for code, escape in _LINE.items() if code not in (0x09, 0x0A)}
-# JSON escapes the first 32 by itself; where they stand outside of strings, they end its lines.
+# JSON itself escapes the first 32 in strings; outside of strings they are its line breaks.
 _JSON: Final = {code: _in_json(code) for code in (*range(0x7F, 0xA0), *_UNSEEN)}
 
 
@@ -40,5 +40,5 @@ def lines(text: str) -> str:
 
 
 def json_text(text: str) -> str:
-    """JSON that means the same, without such characters."""
+    """Equivalent JSON without such characters."""
     return text if text.isascii() and "\x7f" not in text else text.translate(_JSON)

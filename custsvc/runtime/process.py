@@ -16,8 +16,8 @@ PARENT_PID = "CUSTSVC_PARENT_PID"
 def exit_with_parent(*, every_s: float = 0.5, grace_s: float = 10.0) -> threading.Thread | None:
     """Watch the process named by CUSTSVC_PARENT_PID, and end this one when it has died, even by kill -9.
 
-    The end is that of a SIGTERM; a process which is still there after `grace_s` is ended hard. Without the
-    variable nothing is watched and None is returned.
+    It ends by SIGTERM; if it still runs after `grace_s`, it is killed. Without the variable nothing is
+    watched and None is returned.
     """
     parent = os.environ.get(PARENT_PID, "")
     if not parent.isdigit():
@@ -30,8 +30,8 @@ def exit_with_parent(*, every_s: float = 0.5, grace_s: float = 10.0) -> threadin
 
 
 def _watch(parent: int, every_s: float, grace_s: float) -> None:
-    # A dead parent's children are given to another at once, while its pid may stay as a zombie for long; a
-    # process that is not its child has only the pid to go by.
+    # A dead parent's children get another parent at once, while its pid may stay as a zombie for long; a
+    # process that is not its child can only check the pid.
     is_child = os.getppid() == parent
     while os.getppid() == parent if is_child else _exists(parent):
         time.sleep(every_s)

@@ -1,7 +1,7 @@
-"""Some bytes that all processes of a server see, in a file that each of them maps into its memory.
+"""Bytes shared by all processes of a server, in a file that each of them maps into its memory.
 
-What multiprocessing shares needs a /dev/shm that can be written to, and its locks are held for ever by a
-process that was killed with them. Here whoever writes overwrites.
+The shared objects of multiprocessing need a writable /dev/shm, and a killed process holds their locks for
+ever. Here there are no locks: each write overwrites.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 class Shared:
-    """So many bytes, ended by a zero like a text in C. Without a path this process has them for itself."""
+    """Shared bytes, ended by a zero like a C string. Without a path they are private to this process."""
 
     def __init__(self, size: int, path: Path | None = None) -> None:
         self._size = size
@@ -37,7 +37,7 @@ class Shared:
 
 
 class Flag(Shared):
-    """One byte that is raised once."""
+    """One byte that can be set once."""
 
     def raise_(self) -> None:
         self._map[0] = 1

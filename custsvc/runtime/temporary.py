@@ -1,4 +1,4 @@
-"""Where short-lived files go. `serve` needs such a folder, every other role works without one."""
+"""The folder for temporary files. `serve` needs one, every other role works without."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _USUAL: Final = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - where to look, 
 
 
 def folder() -> str:
-    """The first folder that takes a file. Raises ConfigurationError where none does.
+    """The first folder that is writable. Raises ConfigurationError if none is.
 
-    Unlike `tempfile.gettempdir` it never falls back on the working directory, which is somebody's.
+    Unlike `tempfile.gettempdir` it never falls back on the working directory, which belongs to the user.
     """
     for candidate in _candidates():
         try:
@@ -33,7 +33,7 @@ def folder() -> str:
 
 
 def use() -> None:
-    """Make this process and those it starts put all their temporary files into `folder()`."""
+    """Make this process and its children put all temporary files into `folder()`."""
     tempfile.tempdir = os.environ["TMPDIR"] = folder()
 
 

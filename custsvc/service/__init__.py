@@ -1,1 +1,1 @@
-"""The use-cases of customers: one change, many in one request, requests sent twice, erasing."""
+"""The use-cases of customers: one change, many in one request, repeated requests, erasing."""

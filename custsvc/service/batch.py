@@ -1,8 +1,8 @@
-"""Many changes in one request: worked out in order against the customers as they are, stored in one step.
+"""Many changes in one request: computed in order from the current customers, stored in one step.
 
-Each operation sees what those before it did. What fails is left out, or, where the batch is atomic, keeps
-all of it from being done. Customers are read and written in bulk; where somebody else was faster, the whole
-batch is worked out again from a fresh read.
+Each operation sees the results of those before it. A failed operation is left out or, if the batch is atomic,
+prevents all of it. Customers are read and written in bulk; after a conflict with another writer the whole
+batch is computed again from a fresh read.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MEMBERS: Final = frozenset(("op", "id", "version", "customer"))
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation: what to do, to whom, expecting which version, with which fields or patch."""
+    """One operation: its kind, customer, expected version, and fields or patch."""
 
     op: Op
     id: int | None = None
@@ -39,7 +39,7 @@ class Operation:
 
     @classmethod
     def parse(cls, raw: Any) -> Operation:
-        """The operation that somebody sent, as parsed JSON. Raises ValidationError."""
+        """An operation from parsed JSON. Raises ValidationError."""
         if not isinstance(raw, dict):
             raise _wrong("", "not_an_object", "must be a JSON object")
         for name in raw:
@@ -65,7 +65,7 @@ def _wrong(field: str, code: str, message: str) -> ValidationError:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one operation came to: the customer, or the error. `created` tells a new one from a changed."""
+    """The result of one operation: the customer, or the error. `created`: the customer is new."""
 
     stored: Stored | None = None
     error: CustsvcError | None = None
@@ -81,7 +81,7 @@ class BatchResult:
 
 
 class Batch:
-    """Operations, each parsed or the error of parsing it, on behalf of one caller."""
+    """Operations of one caller, each parsed, or the error of parsing it."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class Batch:
         self._new_ids = list(store.new_ids(creates)) if creates else []
 
     def run(self, answer_of: Callable[[BatchResult], Answer | None]) -> BatchResult:
-        """Do it; `answer_of` its result is stored with it. Raises Conflict where others never let it."""
+        """Do the batch; store `answer_of` its result with it. Raises Conflict after too many conflicts."""
         for attempt in range(_ROUNDS):
             outcomes, changes = self._work_out()
             failed = any(outcome.error for outcome in outcomes)

@@ -1,7 +1,7 @@
-"""What a change is made of: a customer's next state with its event, out of the state there is now.
+"""Makes changes: a customer's next state with its event, from its current state.
 
-Nothing here reads or stores. Whoever does both (`customers.py` one at a time, `batch.py` many) asks for the
-change, stores it expecting the version it was made from, and asks anew where that one is gone.
+Nothing here reads or stores. The callers (`customers.py` for one, `batch.py` for many) store the change,
+expecting the version from which it was made, and make it again after a version conflict.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Edit = Callable[[Fields], Fields]
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks for a change, for the event and the customer's `created_by` and `updated_by`.
+    """The author of a change, for the event and the customer's `created_by` and `updated_by`.
 
     `keyed` is the request's idempotency key: its answer is stored together with the change.
     """
@@ -34,7 +34,7 @@ class Caller:
 
 
 def expected(customer_id: int, before: Stored | None, version: int | None) -> Stored:
-    """The customer, if there is one and it is at this version. Raises NotFound, VersionConflict."""
+    """The customer, if it exists and is at this version. Raises NotFound, VersionConflict."""
     if before is None:
         raise NotFound(f"there is no customer {customer_id}")
     if version is not None and before.version != version:
@@ -45,7 +45,7 @@ def expected(customer_id: int, before: Stored | None, version: int | None) -> St
 
 
 class Changes:
-    """Makes changes. None stands for one that would change nothing: it makes no version and no event."""
+    """Makes changes. Its methods return None if nothing would change: then there is no version or event."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Changes:
         return self._fitting(new_change("created", None, customer, **_who(caller)))
 
     def update(self, before: Stored, edit: Edit, caller: Caller) -> Change | None:
-        """Raises CustomerDeleted where there is nothing live to change."""
+        """Raise CustomerDeleted if the customer is not live."""
         if before.deleted:
             raise CustomerDeleted(f"customer {before.id} is deleted")
         old = before.customer()
@@ -92,7 +92,7 @@ class Changes:
         return self._change("restored", before, old, old.fields, caller, deleted=False)
 
     def erase(self, before: Stored, caller: Caller) -> Change:
-        """The event tells which fields were blanked, and not even in its `before` what they held."""
+        """The event names the blanked fields; not even its `before` holds their values."""
         old = before.customer()
         changed = old.fields.differing(ERASED)
         blank = Stored(before.id, before.version, before.deleted, blanked(before.doc), before.hint)
@@ -106,7 +106,7 @@ class Changes:
         return self._fitting(new_change(op, before, after, **_who(caller)))
 
     def _fitting(self, change: Change) -> Change:
-        """The change, if its event fits the topic: one that does not would never leave the database."""
+        """The change, if its event fits the topic: a bigger one would never leave the database."""
         size, limit = len(change.event.payload), self._event_limit()
         if size > limit:
             message = f"makes an event of {size:,} bytes, the topic takes {limit:,}"

@@ -1,8 +1,8 @@
 """The use-cases of customers: build the new state and its event, then one call to the store.
 
 An update is optimistic. It reads the current row (which is the event's `before`), builds `after`, and saves
-it expecting the version it read; no lock is held in between. Where the caller named no version, a conflict
-is simply tried again from a fresh read; where it did, the conflict is the caller's.
+it expecting the version it read; no lock is held in between. After a conflict it tries again from a fresh
+read; if the caller named a version, it raises the conflict instead.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = ["Caller", "CustomerService"]
 
 T = TypeVar("T")
 
-# A hot customer with 32 writers needs about as many rounds for the unluckiest of them.
+# With 32 writers to one customer, the unluckiest needs about this many rounds.
 _ROUNDS = 100
 
 
@@ -56,7 +56,7 @@ class CustomerService:
         event_limit: Callable[[], int] = lambda: EVENT_LIMIT,
         leftovers: Leftovers | None = None,
     ) -> None:
-        """`answers` is needed where callers have idempotency keys, `leftovers` where customers are erased."""
+        """`answers` is needed for idempotency keys, `leftovers` for erasing customers."""
         self._leftovers = leftovers
         self._store = store
         self._changes = Changes(clock, event_limit)
@@ -66,18 +66,18 @@ class CustomerService:
     # -- requests that may come twice
 
     def once(self, caller: Caller, work: Callable[[], Stored]) -> tuple[Stored, bool]:
-        """What `work`, a change by this caller, gives; or what it gave when the same request came before.
+        """The result of `work`, a change by this caller; or that of the same earlier request.
 
-        The second value tells whether it came before.
+        The second value says whether it is from an earlier request.
         """
         return self._idempotency.once(caller.keyed, work, self._replay)
 
     def once_told(self, caller: Caller, work: Callable[[], T], replay: Callable[[Any], T]) -> tuple[T, bool]:
-        """`once` for what is answered otherwise than with one customer: `replay` reads the answer kept."""
+        """`once` for answers other than one customer: `replay` reads the stored answer."""
         return self._idempotency.once(caller.keyed, work, replay)
 
     def answer(self, caller: Caller, body: dict[str, Any]) -> Answer | None:
-        """What a store has to keep of a request by this caller; None where it has no key."""
+        """The answer to store for a request by this caller; None without a key."""
         return caller.keyed.answer(body, self._clock()) if caller.keyed else None
 
     def _replay(self, body: dict[str, Any]) -> Stored:
@@ -98,7 +98,7 @@ class CustomerService:
         return stored
 
     def at(self, customer_id: int, time: dt.datetime) -> Stored:
-        """The customer as it was at a time, deleted or not. Raises NotFound where it was not there yet."""
+        """The customer as it was at a time, deleted or not. Raises NotFound if it did not exist yet."""
         event = self._store.event_at(customer_id, time)
         if event is None:
             raise NotFound(f"there was no customer {customer_id} then")
@@ -135,17 +135,17 @@ class CustomerService:
         )
 
     def delete(self, customer_id: int, caller: Caller, *, expected: int | None = None) -> Stored:
-        """Mark a customer deleted. One that is deleted already stays as it is."""
+        """Mark a customer deleted. A deleted one stays unchanged."""
         return self._save(customer_id, lambda before: self._changes.delete(before, caller), caller, expected)
 
     def restore(self, customer_id: int, caller: Caller, *, expected: int | None = None) -> Stored:
-        """Bring a deleted customer back as it was. One that is live stays as it is."""
+        """Restore a deleted customer as it was. A live one stays unchanged."""
         return self._save(customer_id, lambda before: self._changes.restore(before, caller), caller, expected)
 
     def revert(
         self, customer_id: int, version: int, caller: Caller, *, expected: int | None = None
     ) -> Stored:
-        """Give a live customer the fields that it had at a version. Raises ValidationError for no such."""
+        """Give a live customer its fields of an earlier version. Raises ValidationError if unknown."""
         events = self._store.history(customer_id, limit=1, before_version=version + 1)
         old = Customer.decode(after_of(events[0])) if events else None
         if old is None or old.version != version:
@@ -156,9 +156,9 @@ class CustomerService:
         return self.replace(customer_id, old.fields, caller, expected=expected)
 
     def erase(self, customer_id: int, caller: Caller, *, expected: int | None = None) -> Stored:
-        """Blank a customer's fields, all that its history holds of them, and what else names them.
+        """Blank a customer's fields and its history, and delete other data that names it.
 
-        Once is enough.
+        A repetition changes nothing.
         """
 
         def build(before: Stored) -> Change | None:
@@ -166,7 +166,7 @@ class CustomerService:
             return None if op_of(newest) == "erased" else self._changes.erase(before, caller)
 
         def store(change: Change, caller: Caller) -> Stored:
-            # Before, while the history still says by what the rest is found.
+            # Do this first, while the history still holds the addresses by which the rest is found.
             if self._leftovers is not None:
                 self._leftovers.forget(customer_id)
             return self._store.erase(change, scrubbed, self._answer_of(change, caller))
@@ -181,7 +181,7 @@ class CustomerService:
         atomic: bool,
         told: Callable[[BatchResult], dict[str, Any]],
     ) -> BatchResult:
-        """Do many operations; what `told` makes of the result is kept under the caller's key."""
+        """Do many operations; store `told` of the result under the caller's key."""
         batch = Batch(self._store, self._changes, operations, caller, atomic=atomic)
         return batch.run(lambda result: self.answer(caller, told(result)) if caller.keyed else None)
 
@@ -211,6 +211,6 @@ class CustomerService:
             try:
                 return (store or self._store_change)(change, caller)
             except VersionConflict:
-                # With a version to expect, the next round's read raises it with the state that won.
+                # With an expected version, the next round's read raises the conflict with the current state.
                 time.sleep(random.uniform(0, 0.001 * min(attempt, 20)))  # noqa: S311 - jitter, not a secret
         raise Conflict(f"customer {customer_id} is changed by too many at once; try again")

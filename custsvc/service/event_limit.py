@@ -1,4 +1,4 @@
-"""The most bytes of an event, as the relay has learned it from the topic."""
+"""The size limit of an event in bytes, which the relay has read from the topic."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from ..domain.events import EVENT_LIMIT
 from ..errors import TemporaryError
 from ..ports.facts import Fact, Facts
 
-# What the broker counts besides the value: key, headers, and what is around a batch.
+# Bytes that the broker counts besides the value: key, headers, and batch overhead.
 AROUND = 800
-# Seconds that an answer is good for.
+# Seconds for which an answer is kept.
 _GOOD = 30.0
 
 
 class EventLimit:
-    """Asks the source now and then; while it does not answer, what was known holds."""
+    """Asks the source periodically; during an outage the last known limit applies."""
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts

@@ -1,8 +1,8 @@
-"""Requests that may be sent twice: the second one gets the answer of the first and does nothing.
+"""Idempotent requests: a repeated request gets the answer of the first one and does nothing.
 
-The answer is stored by the same atomic step as the change it tells of, so there is never one without the
-other, whenever a process dies. It names the customer and version that came of the request and holds nothing
-else, so nothing of an erased customer stays behind in it.
+The answer is stored by the same atomic step as its change, so there is never one without the other, whenever
+a process dies. It holds only the resulting customer id and version, so it keeps no personal data of an erased
+customer.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _PRUNE_EVERY: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Keyed:
-    """A request under an Idempotency-Key: whose, and the hash of what it asks."""
+    """A request with an Idempotency-Key: its principal, and a hash of its content."""
 
     principal: str
     key: str
     request: bytes
 
     def answer(self, body: dict[str, Any], now: dt.datetime) -> Answer:
-        """What is kept of the request, for a store to save."""
+        """The answer record of the request, for a store to save."""
         return Answer(self.principal, self.key, self.request, orjson.dumps(body), now)
 
 
@@ -50,11 +50,11 @@ class Idempotency:
     def once(
         self, keyed: Keyed | None, work: Callable[[], T], replay: Callable[[dict[str, Any]], T]
     ) -> tuple[T, bool]:
-        """What `work` gives, or, of a request that was answered before, what `replay` makes of that answer.
+        """The result of `work`; for a request that was answered before, the result of `replay`.
 
-        The second value tells whether it is a replay. `work` has to store the answer with what it does.
-        Raises KeyMismatch where the key was used for another request, and InFlight while this process works
-        on it. Where another process does, the store makes one of them wait for the other.
+        The second value says whether it is a replay. `work` must store the answer together with its change.
+        Raises KeyMismatch if the key was used for another request, and InFlight while this process handles
+        it. If another process handles it, the store makes one of them wait for the other.
         """
         if keyed is None:
             return work(), False
@@ -68,7 +68,7 @@ class Idempotency:
             except TemporaryError:
                 raise
             except CustsvcError:
-                # Perhaps because the same request won meanwhile, in another process.
+                # Maybe another process has handled the same request meanwhile.
                 kept = self._find(keyed)
                 if kept is None:
                     raise

@@ -1,6 +1,6 @@
-"""What names people beside the customers: uploaded files, reports of their imports, addresses without mail.
+"""Personal data outside the customers: uploaded files, import reports, suppressed addresses.
 
-An erase forgets it just before it blanks the customer, so that an erase that returned has reached all of it.
+An erase deletes it just before it blanks the customer, so that a completed erase has covered all of it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from ..ports.customers import CustomerStore
 from ..ports.facts import Fact, Facts
 from ..ports.recipients import Recipients
 
-# Facts that hold what people uploaded, and what was told about it.
+# Facts that hold uploaded files, and reports about them.
 UPLOADS: Final = (Fact.UPLOAD, Fact.UPLOAD_PART, Fact.JOB, Fact.JOB_ONCE)
 _PAGE: Final = 100
 
 
 class Leftovers:
-    """What a database holds of people beside its customers and their events."""
+    """Personal data in a database outside its customers and their events."""
 
     def __init__(self, customers: CustomerStore, facts: Facts, recipients: Recipients) -> None:
         self._customers = customers
@@ -30,10 +30,10 @@ class Leftovers:
         self._recipients = recipients
 
     def forget(self, customer_id: int) -> None:
-        """Forget what may name a customer who is about to be erased.
+        """Delete data that may name a customer who is about to be erased.
 
-        Nobody can tell whom a file names, which may be of any kind and half read. So all files and reports
-        that are there go: they are kept for a day only, to be imported, and can be uploaded again.
+        It is impossible to know whom a file names: it may have any format and be half read. So all files and
+        reports are deleted: they are kept only for a day, for import, and can be uploaded again.
         """
         self._facts.put(Fact.ERASED_AT, repr(time.time()))
         for prefix in UPLOADS:
@@ -41,7 +41,7 @@ class Leftovers:
         forget_addresses(self._recipients, self._addresses_of_nobody_else(customer_id))
 
     def _addresses_of_nobody_else(self, customer_id: int) -> set[str]:
-        """The addresses that this customer ever had and no other customer has."""
+        """The addresses that this customer has ever had and no other customer has."""
         mine = self._addresses(customer_id)
         others = self._customers.get_by_emails(sorted(mine)) if mine else []
         taken = {(other.customer().fields.email or "").lower() for other in others if other.id != customer_id}
@@ -60,7 +60,7 @@ class Leftovers:
 
 
 def forget_addresses(recipients: Recipients, addresses: Iterable[str]) -> None:
-    """Forget that these get no mail, in each way in which that may be written down."""
+    """Remove these from the suppressed addresses, in each form in which they may be stored."""
     from ..domain.address import BadAddress, one_address
 
     for address in addresses:
@@ -72,5 +72,5 @@ def forget_addresses(recipients: Recipients, addresses: Iterable[str]) -> None:
 
 
 def erased_since(facts: Facts, moment: float) -> bool:
-    """Whether anybody was erased after `moment`, in seconds since 1970: reports of then say nothing."""
+    """Whether a customer was erased after `moment` (Unix time): earlier reports are then withheld."""
     return float(facts.get(Fact.ERASED_AT) or 0) >= moment

@@ -31,7 +31,7 @@ def event_schema() -> dict[str, Any]:
 
 
 def _open(schema: Any) -> Any:
-    """The schema without its locks: a reader must bear members that are added later."""
+    """The schema with additional members allowed: a reader must tolerate members that are added later."""
     if isinstance(schema, list):
         return [_open(each) for each in schema]
     if not isinstance(schema, dict):
