@@ -1,4 +1,4 @@
-"""API keys: how one is made, what is kept of it, and who a request is from.
+"""API keys: how they are made and stored, and how they identify the caller of a request.
 
 A key is `csk_<prefix>_<secret>` with 256 random bits. It is shown once; the database keeps its public
 prefix and the SHA-256 of the whole. Roles include the weaker ones: read < write < admin.
@@ -25,7 +25,7 @@ ROLES: Final[tuple[Role, ...]] = get_args(Role)
 _RANK: Final = {role: rank for rank, role in enumerate(ROLES)}
 NAME_MAX: Final = 100
 
-# How long a process may go on trusting what it read of a key: a revoked one dies within this time.
+# Seconds for which a process trusts a cached key: a revoked one stops working within this time.
 KEY_TTL: Final = 2.0
 _CACHED_MAX: Final = 4096
 
@@ -34,7 +34,7 @@ _KEY = re.compile(r"csk_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who makes a request. `name` becomes the actor of what they change, `id` tells namesakes apart."""
+    """The caller of a request. `name` becomes the actor of its changes, `id` distinguishes equal names."""
 
     name: str
     role: Role
@@ -117,7 +117,7 @@ class KeyRing:
         if cached is not None and cached[0] > now:
             return cached[1]
         key = self._keys.find(prefix)
-        # Made-up prefixes are remembered too, so somebody who tries them must not fill the memory.
+        # Unknown prefixes are cached too, so an attacker who tries many must not fill the memory.
         if len(self._cached) >= _CACHED_MAX:
             self._cached.clear()
         self._cached[prefix] = (now + self._ttl, key)

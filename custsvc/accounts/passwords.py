@@ -24,7 +24,7 @@ _N, _R, _P = 2**15, 8, 3
 
 
 def hash_password(password: str) -> str:
-    """What is stored of a password: `scrypt$N$r$p$salt$hash`."""
+    """The stored form of a password: `scrypt$N$r$p$salt$hash`."""
     salt = os.urandom(16)
     digest = _scrypt(password, salt, _N, _R, _P)
     return "$".join(("scrypt", str(_N), str(_R), str(_P), _text(salt), _text(digest)))

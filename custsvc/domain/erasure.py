@@ -1,4 +1,4 @@
-"""Erasing a customer: what of the record and of its history is personal is blanked, for good.
+"""Erasing a customer: blanks all personal data in the customer and its history, permanently.
 
 The customer stays, with its id and its versions, so copies and consumers hear of it like of any change. Its
 earlier events are rewritten in the same step. What had gone to Kafka before goes when the topic is compacted.
@@ -16,12 +16,12 @@ ERASED: Final = Fields(name="(erased)")
 
 
 def blanked(doc: bytes) -> bytes:
-    """A customer's canonical document without anything personal."""
+    """A customer's canonical document without personal data."""
     return orjson.dumps(_blanked(orjson.loads(doc)))
 
 
 def scrubbed(payload: bytes) -> bytes:
-    """An event without anything personal: whose it is, when it was and which fields changed stays."""
+    """An event without personal data: it keeps the customer id, the time and the names of changed fields."""
     event = orjson.loads(payload)
     for side in ("before_change", "after_change"):
         event[side] = _blanked(event[side])

@@ -15,8 +15,8 @@ from typing import Final
 from . import fold_table
 from .marks import normalized
 
-# What is stored depends on it: a change of the table, of the terms or of a name's key is a new version, and a
-# migration that stores them anew for all customers.
+# Stored data depends on it: a change of the table, the terms or the name keys needs a new version, and a
+# migration that stores them again for all customers.
 VERSION: Final = 3
 
 _KATAKANA: Final = (0x30A1, 0x30F6)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 from typing import Final, Literal
 
-# Letters with more marks than this are no writing: Unicode's stream-safe text has at most so many (UAX 15).
+# No real text has letters with more marks: Unicode's stream-safe text has at most this many (UAX 15).
 _RUN_MAX: Final = 30
 
 

@@ -70,7 +70,7 @@ def words_of(text: str) -> list[str]:
 
 
 def asked(text: str) -> Asked:
-    """What `text`, typed as a query, asks for."""
+    """The parsed query that `text` stands for."""
     plain = folded(text)
     words: set[str] = set()
     phrases: set[tuple[Way, ...]] = set()
@@ -96,7 +96,7 @@ def _add(ways: list[Way], words: set[str], phrases: set[tuple[Way, ...]]) -> Non
 
 
 def terms_of(name: str, email: str | None, phone: str | None, metadata: Mapping[str, Scalar]) -> list[str]:
-    """Everything a customer is found by, sorted, each once."""
+    """All terms of a customer, sorted, without duplicates."""
     terms = {_entry(key, value) for key, value in metadata.items()}
     for text in (name, email):
         if text:
@@ -110,7 +110,7 @@ def terms_of(name: str, email: str | None, phone: str | None, metadata: Mapping[
 
 
 def stored_terms(name: str, email: str | None, phone: str | None, doc: str) -> list[str]:
-    """`terms_of` a customer as it is stored, whatever its document has become behind our back."""
+    """`terms_of` a stored customer, even if another program has changed its document."""
     metadata: Any = None
     with suppress(orjson.JSONDecodeError, AttributeError):
         metadata = orjson.loads(doc).get("metadata")

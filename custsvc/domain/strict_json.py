@@ -1,4 +1,4 @@
-"""JSON as everything from outside is read: what parsers disagree about is refused.
+"""Parses JSON from outside: it refuses input on which parsers disagree.
 
 Not orjson: it turns an integer of more than 64 bits into a float, and so into another number, and of a key
 that is there twice it takes the last without a word. The hook that sees each object costs as much again as
@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 
 
 class DuplicateKey(ValueError):
-    """A JSON object has the same key twice, and nobody can tell which value is meant."""
+    """A JSON object has the same key twice, so it is unclear which value is meant."""
 
 
 def parse_json(text: str) -> Any:

@@ -1,4 +1,4 @@
-"""Text that came from outside, made fit for one line of a header, and for what a database can hold."""
+"""Cleans text from outside for a header line and for storage in a database."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def one_line(text: str, longest: int) -> str:
 
 
 def words(text: str | bytes, longest: int = 300) -> str:
-    """What another program said, for a person to read: one line of bounded length, whatever its bytes."""
-    # Cut first: it may have said a megabyte.
+    """A text from another program, for people: one line of bounded length, whatever its bytes."""
+    # Cut first: the text may be a megabyte long.
     said = text[: 8 * longest]
     if isinstance(said, bytes):
         said = said.decode("utf-8", "replace")

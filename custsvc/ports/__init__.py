@@ -1,1 +1,1 @@
-"""What a database must give, a file for each family; `stores` has it for PostgreSQL and MongoDB."""
+"""The interfaces of a database, one file per family; `stores` implements them twice."""

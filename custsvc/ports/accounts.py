@@ -26,7 +26,7 @@ class Keys(Protocol):
     """The API keys of a system of record."""
 
     def add(self, key: ApiKey) -> None:
-        """Store a key. Raises Conflict where the prefix is taken."""
+        """Store a key. Raises Conflict if the prefix is taken."""
 
     def find(self, prefix: str) -> ApiKey | None:
         """The key with this prefix, revoked and expired ones too."""
@@ -35,7 +35,7 @@ class Keys(Protocol):
         """Every key, the oldest first."""
 
     def revoke(self, prefix: str, now: dt.datetime) -> bool:
-        """Revoke a key for good; False where there is none that is live."""
+        """Revoke a key permanently; False if there is no live one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Users(Protocol):
     """The people who may sign in to the pages of a system of record."""
 
     def add(self, user: User) -> None:
-        """Store a user. Raises Conflict where the name is taken."""
+        """Store a user. Raises Conflict if the name is taken."""
 
     def find(self, name: str) -> User | None:
         """The user of this name, disabled ones too."""
@@ -62,17 +62,17 @@ class Users(Protocol):
         """Every user, in the order of their names."""
 
     def replace(self, user: User) -> bool:
-        """Give the user of this name these values; False where there is none."""
+        """Give the user of this name these values; False if there is none."""
 
     def remove(self, name: str) -> bool:
-        """Forget a user; False where there is none. Their sessions are the caller's to end."""
+        """Delete a user; False if there is none. The caller must end the user's sessions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A browser that is signed in. `id` is a hash of the token that the browser holds, never the token.
+    """A signed-in browser. `id` is a hash of the browser's token, never the token.
 
-    `subject` says by what it signed in: `user:NAME`, `key:PREFIX` or `oidc:SUBJECT`.
+    `subject` names how it signed in: `user:NAME`, `key:PREFIX` or `oidc:SUBJECT`.
     """
 
     id: str
@@ -84,7 +84,7 @@ class Session:
 
 
 class Sessions(Protocol):
-    """Who is signed in where, and who tried to: shared by all processes of `serve`."""
+    """Sessions and sign-in attempts, shared by all processes of `serve`."""
 
     def add(self, session: Session) -> None:
         """Store a session. Durable when it returns."""
@@ -96,22 +96,22 @@ class Sessions(Protocol):
         """Every session, expired ones too, the one that was used last first."""
 
     def seen(self, session_id: str, now: dt.datetime) -> None:
-        """Note that it was used. `seen_on` never goes back."""
+        """Note that the session was used. `seen_on` never goes back."""
 
     def remove(self, session_id: str) -> None:
-        """End a session; none there is fine."""
+        """End a session, if it exists."""
 
     def remove_of(self, subject: str) -> int:
-        """End all sessions of a subject; returns how many."""
+        """End all sessions of a subject; return how many."""
 
     def purge(self, created_before: dt.datetime) -> None:
-        """Forget sessions, and tries to sign in, that began before this."""
+        """Delete sessions and sign-in attempts that began before this."""
 
     def count_try(self, key: str, now: dt.datetime, window: float) -> int:
-        """Count one try under `key`; returns how many there were in a window of so many seconds.
+        """Count one attempt under `key`; return how many there were in a window of this many seconds.
 
-        Atomic: of many tries at once, each gets a number of its own.
+        Atomic: concurrent attempts get different numbers.
         """
 
     def forget_tries(self, key: str) -> None:
-        """Begin to count anew."""
+        """Reset the count."""

@@ -1,4 +1,4 @@
-"""The port of answers: what requests with an Idempotency-Key came to."""
+"""The port of answers: the results of requests with an Idempotency-Key."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ANSWER_KEPT: Final = dt.timedelta(hours=24)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a request with an Idempotency-Key came to: kept so that the same request, sent again, gets it.
+    """The result of a request with an Idempotency-Key, stored for repetitions of that request.
 
     `principal` and `key` name it, `request` is the hash of what was asked, `body` JSON of the caller's own.
     """
@@ -25,13 +25,13 @@ class Answer:
 
 
 class Answers(Protocol):
-    """Answers under idempotency keys, for a day; then it is as if they had never been."""
+    """Answers under idempotency keys; each is kept for a day."""
 
     def find(self, principal: str, key: str, now: dt.datetime) -> Answer | None:
-        """The answer kept under this key, if it is not a day old."""
+        """The answer stored under this key, if it is not a day old."""
 
     def add(self, answer: Answer) -> None:
-        """Keep the answer to a request that changed nothing. Raises KeyTaken where there is one."""
+        """Store the answer to a request that changed nothing. Raises KeyTaken if one exists."""
 
     def prune(self, now: dt.datetime) -> int:
-        """Forget answers that are a day old, some thousands at a time; returns how many."""
+        """Delete answers that are a day old, some thousands at a time; return how many."""

@@ -1,4 +1,4 @@
-"""The port of contents: all customers of a database, source or copy, read in ranges to be compared."""
+"""The port of contents: all customers of a database, source or copy, read in ranges for comparison."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Row(NamedTuple):
 
 
 class Digest(NamedTuple):
-    """What a range of customers holds: how many, the last id, and a hash of everything in them.
+    """The digest of a range of customers: their number, the last id, and a hash of all their content.
 
     Both backends hash the same bytes, those of the columns and of the document.
     """
@@ -36,7 +36,7 @@ class Contents(Protocol):
         """These customers, in the order of id; those that do not exist are left out."""
 
     def digest(self, after_id: int, *, limit: int | None = None, last_id: int | None = None) -> Digest:
-        """The digest of the customers after `after_id`: so many, or those up to `last_id`."""
+        """The digest of the customers after `after_id`: this many, or those up to `last_id`."""
 
     def columns(self, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
         """The versions, and what stands beside the documents to find by, in a form both backends share."""
@@ -44,8 +44,8 @@ class Contents(Protocol):
     def overwrite(self, rows: Sequence[Row]) -> int:
         """Let the next event of these customers replace them, whatever version they claim to have.
 
-        Only where a customer still is exactly as given; returns how many were.
+        Only customers that are still exactly as given; returns how many were.
         """
 
     def remove(self, rows: Sequence[Row]) -> int:
-        """Take these customers away, where they still are exactly as given; returns how many were."""
+        """Remove these customers if they are still exactly as given; return how many were."""

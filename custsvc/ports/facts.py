@@ -48,16 +48,16 @@ class Facts(Protocol):
         """The fact, or None."""
 
     def keep(self, name: str, value: str) -> str:
-        """The fact, made `value` where there was none: whoever comes first decides."""
+        """The fact; if there was none, it is set to `value`: the first caller decides."""
 
     def put(self, name: str, value: str) -> None:
         """Set the fact. Durable when it returns."""
 
     def drop(self, name: str) -> None:
-        """Forget the fact."""
+        """Delete the fact."""
 
     def drop_all(self, prefix: str) -> int:
-        """Forget the facts whose name begins so; returns how many."""
+        """Delete the facts whose name has this prefix; return how many."""
 
     def all(self, prefix: str) -> dict[str, str]:
-        """The facts whose name begins so."""
+        """The facts whose name has this prefix."""

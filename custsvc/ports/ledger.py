@@ -1,4 +1,4 @@
-"""The port of the ledger: notifications, how far each is, and what every attempt brought.
+"""The port of the ledger: notifications, their states, and the results of all attempts.
 
 These docstrings are the contract of both backends. The words for states that they and the senders share are
 here too, and how far a claim looks, so that they cannot differ.
@@ -24,29 +24,29 @@ NotificationState = Literal[
     "discarded",
 ]
 
-# A later mail to the same recipient about the same customer waits while one of these is before it. An
-# unknown one does not hold it back: it may have arrived, and only a person can tell.
+# A later mail to the same recipient about the same customer waits while an earlier one is in these states. An
+# unknown one does not block it: it may have arrived, and only an operator can find out.
 UNSETTLED: Final = ("queued", "claimed", "handing_over", "deferred")
 SETTLED: Final = ("sent", "failed", "unknown", "suppressed", "discarded")
-# What a person may have sent again, and what a person may give up.
+# The states in which an operator may have a mail sent again, and those in which he may discard it.
 RETRIABLE: Final = ("failed", "unknown", "suppressed", "discarded")
 DISCARDABLE: Final = ("queued", "deferred", "failed", "unknown")
-# What may go when it is old: nobody needs to look at it any more.
+# The states in which old rows may be deleted.
 PRUNABLE: Final = ("sent", "failed", "suppressed", "discarded")
-# A newer mail that is on its way or there: an older one would come after it.
+# The states of a newer mail that is under way or has arrived: an older one would arrive after it.
 AHEAD: Final = ("claimed", "handing_over", "sent")
 
-# A claim looks at this many at a time. Where nearly all must wait, it goes on for so many turns, or for a few
-# once it has some.
+# A claim looks at this many mails at a time. If nearly all are blocked, it goes on for this many rounds, or
+# only a few once it has some.
 LOOK_AT: Final = 500
 ROUNDS: Final = 40
 ENOUGH: Final = 2
-# Seconds. No digest is put off further: one that is was made by a clock that is wrong, in an older version.
+# Seconds. No digest is delayed further; a later one was made by an older version with a wrong clock.
 FARTHEST: Final = 8 * 86400.0
 
 ERASED: Final = "(erased)"
 
-# Two halves of one conversation: whoever died between them left a mail that may have arrived.
+# The reason for a lease that ended after the hand-over: the mail may have arrived.
 LOST_IN_HAND_OVER: Final = "the sender stopped while it handed the mail over; whether it arrived is not known"
 
 
@@ -62,7 +62,7 @@ def storable(text: str) -> str:
 
 
 def _clean(row: object, *names: str) -> None:
-    """Make text fields of a frozen row storable: no row may fail for what somebody else wrote."""
+    """Make the text fields of a frozen row storable: no row may fail because of foreign text."""
     for name in names:
         text = getattr(row, name)
         if text is not None and (clean := storable(text)) is not text:
@@ -71,12 +71,13 @@ def _clean(row: object, *names: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """One mail to one recipient because of one event: what to send, and how far it is.
+    """One mail to one recipient because of one event: its content and its state.
 
     `id` is derived from (event, rule, recipient), so the same one is never queued twice; the Message-ID
-    is derived from it. `channel` is `mail` or the name of another channel; `recipient` means what it means
-    there. `spared` counts the attempts before a person had it sent again: they no longer use up its tries.
-    `entries` is what a digest reports so far: from `first_version`, which never changes, up to `version`.
+    is derived from it. `channel` is `mail` or the name of another channel, which defines the meaning of
+    `recipient`. `spared` counts the attempts before an operator's retry: they no longer count against the
+    limit of tries. `entries` is the content of a digest so far: from `first_version`, which never changes, up
+    to `version`.
     """
 
     id: str
@@ -102,7 +103,7 @@ class Notification:
 
     @property
     def order(self) -> int:
-        """Its place among the mails about its customer: the version of the first event it reports."""
+        """Its order among the mails about its customer: the version of the first event that it reports."""
         return self.version if self.first_version is None else self.first_version
 
     def __post_init__(self) -> None:
@@ -111,7 +112,7 @@ class Notification:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try to send: when it began, how it ended, the mail server's code and words, and its duration."""
+    """One attempt to send: its start, result and duration, and the mail server's code and text."""
 
     number: int
     tried_on: dt.datetime
@@ -123,10 +124,10 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """How the try of a claimed notification ended.
+    """The result of an attempt for a claimed notification.
 
-    Counted, it is kept as an attempt; else the attempt is given back, as when the mail server was down for
-    all. `next_at` is when it is due again.
+    With `count_attempt` it is stored as an attempt; otherwise it is not counted, as when the mail server was
+    down for all mails. `next_at` is when the notification is due again.
     """
 
     notification: Notification
@@ -143,111 +144,110 @@ class Settlement:
 
 
 class Grown(NamedTuple):
-    """A digest as it is to be, and the version up to which it reported when it was read."""
+    """The new content of a digest, and the version up to which it reported when it was read."""
 
     notification: Notification
     was: int
 
 
 class Overtaken(Exception):
-    """A digest is not as it was read: somebody sends it, made it, or gave it more. Read it again."""
+    """A digest has changed since it was read: another process sends, made or extended it. Read it again."""
 
     def __init__(self, added: int = 0) -> None:
-        """`added`: how many other notifications were queued all the same."""
+        """`added`: how many other notifications were queued nevertheless."""
         super().__init__(added)
         self.added = added
 
 
 class Advanced(NamedTuple):
-    """Of the hand-overs and of the settlements asked for, those whose tokens were still the holder's."""
+    """The requested hand-overs and settlements that succeeded, because their tokens were still current."""
 
     handed_over: set[str]
     settled: set[str]
 
 
 class MailQueue(Protocol):
-    """Notifications on their way: a row's state moves only for the holder of its current token."""
+    """The queue of notifications: only the holder of a row's current token can change its state."""
 
     def add(self, notifications: Sequence[Notification], grown: Sequence[Grown] = ()) -> int:
-        """Queue those that are not there yet, by id; returns how many were new. Durable when it returns.
+        """Queue notifications with new ids; return how many were new. Durable when it returns.
 
-        One with `next_at` is not due before; one that is settled already is only kept. Digests in `grown`
-        get their new content, and the new time where one is given, as long as nobody has tried to send them.
+        One with `next_at` is not due before; one that is already settled is only stored. Digests in `grown`
+        get their new content, and the new time if given, as long as no attempt to send them was made.
 
-        It is one step to whoever claims: a mail of this call is never seen without those that go before it.
-        Raises Overtaken where a digest of `grown` is not as it was read, or one of `notifications` that has
-        entries is there already; nothing that goes after it is queued then.
+        A claim sees this as one step: it never sees a mail of this call without those that precede it.
+        Raises Overtaken if a digest of `grown` has changed since it was read, or one of `notifications` with
+        entries exists already; then no later notification is queued.
         """
 
     def revise(self, notification: Notification, version: int) -> bool:
-        """Give a digest that was at `version` this content; False where it is not as it was read."""
+        """Give a digest that was at `version` this content; False if it has changed since it was read."""
 
     def claim(self, limit: int, lease: float, channel: str = "mail") -> list[Notification]:
-        """Take due ones of a channel (queued, or deferred whose time has come) for `lease` seconds.
+        """Claim due notifications of a channel (queued, or deferred whose time has come) for `lease` seconds.
 
-        Each comes as claimed with a new token and `attempts` raised by one. Of one customer and recipient
-        only the first by `order` that is not settled is ever given out, so mails stay in order. Nobody
-        else gets the same ones.
+        Each is returned as claimed, with a new token and `attempts` raised by one. Of one customer and
+        recipient only the first unsettled one by `order` is ever returned, so mails stay in order. No other
+        caller gets the same ones.
         """
 
     def advance(self, hand_overs: Sequence[Notification], settlements: Sequence[Settlement]) -> Advanced:
-        """Record durably, in one write, which mails are about to be handed over and how others ended.
+        """Record durably, in one write, which mails are about to be handed over and the results of others.
 
-        A hand-over has the whole lease again. An unknown one may still be settled as sent or failed by the
-        sender that handed it over, when the answer came after its lease ran out.
+        A hand-over renews the whole lease. The sender that handed over an unknown one may still settle it as
+        sent or failed, if the answer came after its lease expired.
         """
 
     def handing_over(self, notification: Notification) -> bool:
         """Record durably that the mail is about to be handed over; False if the token is no longer ours."""
 
     def settle(self, notification: Notification, state: NotificationState, **how: Any) -> bool:
-        """Record how an attempt ended (`how`: as in Settlement); False if the token is no longer ours."""
+        """Record the result of an attempt (`how`: as in Settlement); False if the token is no longer ours."""
 
     def renew(self, notifications: Sequence[Notification], lease: float) -> None:
-        """Hold these for `lease` seconds from now, as far as they are still ours."""
+        """Renew the leases of those still ours, for `lease` seconds from now."""
 
     def expire(self, *, resend: bool = False) -> tuple[int, int]:
-        """Leases that ran out: claimed ones are queued again, those handing over become unknown.
+        """End expired leases: claimed ones are queued again, those handing over become unknown.
 
-        With `resend` those are queued again too, and may arrive twice. Returns how many of each: queued
-        again, unknown.
+        With `resend` the latter are queued again too, and may arrive twice. Returns the numbers of both:
+        queued again, unknown.
         """
 
     def sweep(self) -> int:
-        """Let those be claimed again that wait without reason; returns how many.
+        """Unblock notifications that are blocked wrongly; return how many.
 
-        A mail that waits for another one may do so only while that is not settled, and goes before it: so
-        there is no circle of mails that wait for each other. Digests due later than any rule can mean are
-        due at once.
+        A mail may be blocked only by an unsettled earlier one, so there is no cycle of blocked mails. Digests
+        that are due later than any rule allows become due at once.
         """
 
     def stuck(self) -> int:
-        """How many `sweep` would free: a few for a moment, while mails settle; else 0."""
+        """How many `sweep` would unblock: a few for a moment, while mails settle; else 0."""
 
     def unpublished_failures(self, limit: int, lease: float = 0.0) -> list[Notification]:
-        """Failed ones whose record on the failed topic is not confirmed yet.
+        """Failed notifications whose record on the failed topic is not confirmed yet.
 
-        With a `lease`, nobody else that asks for one is given them for as long.
+        With a `lease` in seconds, no other caller with a lease gets them for that time.
         """
 
     def published(self, ids: Sequence[str]) -> None:
-        """Their records on the failed topic are confirmed."""
+        """Note that their records on the failed topic are confirmed."""
 
 
 class MailRecords(Protocol):
-    """What became of each notification, for people to look up, send again, give up or forget."""
+    """The records of all notifications, for operators to look up, send again, discard or blank."""
 
     def counts(self, states: Sequence[str] = ()) -> dict[str, int]:
-        """How many are in each state, or in each of these; a state without any is left out.
+        """How many notifications are in each state, or in each of these; empty states are left out.
 
-        Of a million it takes a second or so; of a state that few are in, hardly any time.
+        Counting a million takes about a second; a state with few takes hardly any time.
         """
 
     def oldest(self) -> dt.datetime | None:
-        """Since when the oldest that is not settled is there; None where all are."""
+        """When the oldest unsettled notification was created; None if all are settled."""
 
     def find(self, ids: Sequence[str]) -> list[Notification]:
-        """These, in the order asked; unknown ids are left out."""
+        """The notifications with these ids, in this order; unknown ids are left out."""
 
     def recent(
         self,
@@ -260,40 +260,40 @@ class MailRecords(Protocol):
         since: dt.datetime | None = None,
         limit: int = 100,
     ) -> list[Notification]:
-        """Those that match all that is given, the newest first; `since` is about their creation."""
+        """The notifications that match all given arguments, newest first; `since`: created since then."""
 
     def attempts(self, ids: Sequence[str]) -> dict[str, list[Attempt]]:
         """The attempts of these notifications, the first one first; ids without any are left out."""
 
     def retry(self, ids: Sequence[str], *, out_of_order: bool = False, redeliver: bool = False) -> list[str]:
-        """Queue these again, due at once and with all tries before them; returns which.
+        """Queue these again, due at once and with all tries left; return which.
 
-        Only those in a state of RETRIABLE, and none that a newer mail of the same customer to the same
-        recipient has overtaken already, unless `out_of_order`. With `redeliver` also those that were sent
-        by another channel than mail, in whatever order.
+        Only those in a state of RETRIABLE, and none that a newer mail about the same customer to the same
+        recipient has already overtaken, unless `out_of_order`. With `redeliver` also those sent by a channel
+        other than mail, in any order.
         """
 
     def discard(self, ids: Sequence[str], reason: str) -> list[str]:
-        """Give these up for good without a word to the failed topic; returns which.
+        """Discard these permanently, without a record on the failed topic; return which.
 
-        Only those in a state of DISCARDABLE: one that a sender holds is left to it.
+        Only those in a state of DISCARDABLE: one that a sender holds stays with it.
         """
 
     def forget(self, customer_id: int, version: int) -> int:
-        """Blank what is personal in a customer's notifications below this version; returns in how many.
+        """Blank personal data in a customer's notifications below this version; return in how many.
 
-        Those that wait are discarded; how each ended stays known.
+        Waiting ones are discarded; the result of each is kept.
         """
 
     def sent_since(self, recipients: Sequence[str], seconds: float) -> dict[str, int]:
         """How many mails were sent to each of these in the last `seconds`."""
 
     def prune(self, seconds: float, limit: int = 5000) -> int:
-        """Delete those of PRUNABLE that were made and settled so long ago, failed ones only once published.
+        """Delete rows of PRUNABLE made and settled this many seconds ago, failed ones only once published.
 
-        Returns how many, at most `limit`; unknown ones stay until a person settles them.
+        Returns how many, at most `limit`; unknown ones stay until an operator settles them.
         """
 
 
 class Ledger(MailQueue, MailRecords, Protocol):
-    """The notifications of a database: the queue of those on their way, and the records of all."""
+    """The notifications of a database: the queue, and the records of all."""

@@ -11,7 +11,7 @@ from ..domain.events import CustomerEvent
 
 
 class Depth(NamedTuple):
-    """What waits in an outbox: how many events, and the age in seconds of the oldest (0 when none)."""
+    """How many events wait in an outbox, and the age in seconds of the oldest (0 if none)."""
 
     waiting: int
     oldest_age: float
@@ -44,22 +44,22 @@ class Outbox(Protocol):
     """The events that are not on Kafka yet, read gap-free and in order per customer."""
 
     def lead(self) -> AbstractContextManager[bool]:
-        """Try to become the one reader. True within the block when we are; at once False when another is.
+        """Try to become the only reader. True within the block if we are; False at once if another is.
 
-        Raises ConfigurationError where the database is a restored one, so that nobody can say what is sent.
+        Raises ConfigurationError if the database was restored, so that it is unknown which events were sent.
 
         Lost leadership shows as TemporaryError from `read` or `done`. Two readers at once, as after a
         network cut, only repeat events: neither loses one.
         """
 
     def read(self, limit: int) -> Batch:
-        """The next events, up to `limit`; empty when there are none. Without `done`, the same again."""
+        """The next events, up to `limit`; empty if there are none. Without `done`, the same ones again."""
 
     def ahead(self, batch: Batch, limit: int) -> Batch:
-        """The events after those of a `batch` that is not done yet; empty where that cannot be said yet.
+        """The events after those of a `batch` that is not done yet; empty if they are not known yet.
 
-        It is what `read` gives after `done(batch)`, or the beginning of it. May run beside the sending of
-        `batch` and beside `done(batch)`, in another thread.
+        They are those that `read` returns after `done(batch)`, or the first of them. May run in another
+        thread, beside the sending of `batch` and beside `done(batch)`.
         """
 
     def done(self, batch: Batch) -> None:
@@ -69,25 +69,25 @@ class Outbox(Protocol):
         """Return when there may be new events, at the latest soon after `seconds`."""
 
     def depth(self) -> Depth:
-        """What waits. Works without leadership."""
+        """The waiting events. Works without leadership."""
 
     def events(self, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], Known]:
         """The events with these (customer id, version); those that do not exist are left out.
 
-        An event that was sent a moment ago may still be shown as not sent.
+        An event that was just sent may still be shown as not sent.
         """
 
     def latest(self, limit: int) -> list[Sent]:
-        """The events that went out last, up to `limit`, in about the order in which they were sent.
+        """The events sent last, up to `limit`, in about the order in which they were sent.
 
-        The newest comes first. Where very many newer ones wait, some of these are left out.
+        The newest comes first. If very many newer ones wait, some of these are left out.
         """
 
     def adopt(self) -> None:
-        """This database was restored, and is the one to go on with: forget how far another one was sent.
+        """Continue with this restored database: forget which events another one has sent.
 
-        Everything whose sending is not known is read again.
+        Every event that is not known to be sent is read again.
         """
 
     def source(self) -> str:
-        """A URI that tells this database from any other: `urn:custsvc:postgres:<system id>`."""
+        """A URI that identifies this database: `urn:custsvc:postgres:<system id>`."""

@@ -1,4 +1,4 @@
-"""The port of recipients: which addresses get no mail, and what customers do not want."""
+"""The port of recipients: suppressed addresses, and mails from which customers unsubscribed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EVERY_RULE: Final = "*"
 
 @dataclass(frozen=True, slots=True)
 class Suppression:
-    """An address that gets no mail, why, and until when (None: for good)."""
+    """A suppressed address, the reason, and the end (None: for ever)."""
 
     address: str
     reason: str
@@ -23,27 +23,27 @@ class Suppression:
 
 
 class Recipients(Protocol):
-    """Who gets no mail: addresses that are suppressed, and what customers do not want."""
+    """Suppressed addresses, and the rules from which customers unsubscribed."""
 
     def suppress(
         self, address: str, reason: str, *, detail: str | None = None, seconds: float | None = None
     ) -> None:
-        """Send nothing to this address any more, for `seconds` or for good.
+        """Suppress this address for `seconds`, or for ever.
 
-        One that is suppressed already keeps the longer time; a later reason takes the place of the earlier.
+        An already suppressed one keeps the longer time; the later reason replaces the earlier.
         """
 
     def allow(self, address: str) -> bool:
-        """Take an address off the list; False where it was not on it."""
+        """Remove an address from the list; False if it was not on it."""
 
     def suppressed(self, addresses: Sequence[str]) -> dict[str, Suppression]:
-        """Those of these addresses that are suppressed now."""
+        """The addresses among these that are suppressed now."""
 
     def suppressions(self, limit: int = 1000) -> list[Suppression]:
-        """All that are suppressed now, the newest first."""
+        """All addresses that are suppressed now, the newest first."""
 
     def set_wanted(self, customer_id: int, rule: str, wanted: bool) -> None:
-        """Keep whether a customer wants the mails of a rule, or of EVERY_RULE."""
+        """Store whether a customer wants the mails of a rule, or of EVERY_RULE."""
 
     def unwanted(self, customer_ids: Sequence[int]) -> dict[int, set[str]]:
-        """The rules that these customers do not want; those who want all are left out."""
+        """The rules that these customers do not want; customers who want all are left out."""

@@ -11,7 +11,7 @@ from .contents import Contents
 
 
 class Applied(NamedTuple):
-    """What a batch did to the copy: customers written, and those it already had as new or newer."""
+    """The result of a batch: customers written, and those that the copy had as new or newer."""
 
     written: int
     stale: int
@@ -22,13 +22,13 @@ Positions = Mapping[int, int]
 
 
 class Replica(Contents, Protocol):
-    """A copy of the customers, kept by events. It knows how far it is."""
+    """A copy of the customers, maintained by events. It holds its positions."""
 
     def positions(self, topic: str) -> dict[int, int]:
-        """How far it is: the next offset to read, per partition that was ever read."""
+        """The next offset to read, for each partition that was ever read."""
 
     def begin(self, topic: str) -> dict[int, int]:
-        """`positions`, for one who goes on from there: what it applies is for the copy as it is now.
+        """`positions`, for a process that applies from there: its batches apply to the copy as it is now.
 
         Raises TemporaryError while the copy is held.
         """
@@ -38,34 +38,34 @@ class Replica(Contents, Protocol):
 
         Idempotent by version: any order, any repetition, from several processes at once ends at the
         highest version of each customer. Positions never go back, and never stand before their events'
-        effects are durable. Raises Superseded where the copy was swapped, or is held, since one began.
+        effects are durable. Raises Superseded if the copy was swapped or held since `begin`.
         """
 
     def applying(self, events: Sequence[ReceivedEvent]) -> Callable[[str, Positions], Applied]:
-        """`apply` in two steps: what needs no database is done now, and the call does the rest.
+        """`apply` in two steps: this encodes the events, and the returned function writes them.
 
-        It holds no event any more, may be called in another thread, and again where it failed.
+        That function holds no events, may run in another thread, and may be called again after a failure.
         """
 
     def rebuilding(self) -> AbstractContextManager[bool]:
-        """Whether nobody else fills a shadow of this copy, and nobody else can within the block."""
+        """Take the lock on filling a shadow of this copy within the block; yields whether it is ours."""
 
     def shadow(self) -> Replica:
-        """A second copy beside this one, with positions of its own; made if it is not there, else as left.
+        """A second copy beside this one, with its own positions; made if missing, else as it was left.
 
-        It takes no part in reading, and is swapped in or dropped by this one.
+        Readers do not see it; this copy swaps it in or drops it.
         """
 
     def drop_shadow(self) -> None:
-        """Throw the shadow away."""
+        """Delete the shadow."""
 
     def hold(self, seconds: float) -> None:
-        """Let nobody who began to follow this copy apply to it until it is swapped, at most for so long."""
+        """Stop all processes from applying to this copy until it is swapped, for at most these seconds."""
 
     def swap(self, topic: str, *, anyway: bool = False) -> bool:
-        """Put the shadow in the place of this copy, which is held, at once for every reader and writer.
+        """Replace this copy, which is held, by the shadow, atomically for every reader and writer.
 
-        Its positions come with it. False where this copy is further than the shadow: to swap would take
-        customers back. With `anyway` it does not matter where this copy is. A swap that is cut off by a
-        crash is either not done, or finished by whoever begins next.
+        The shadow's positions replace the copy's. False if this copy is further than the shadow: a swap would
+        revert customers. `anyway` ignores this copy's positions. A swap interrupted by a crash is either not
+        done, or finished by the next process that begins.
         """

@@ -1,8 +1,8 @@
-"""The ports: what custsvc asks of a database. These docstrings are the contract of both backends.
+"""The ports: the interface of a database. These docstrings are the contract of both backends.
 
-Every method raises TemporaryError (with `dependency`) when the database cannot be reached or refuses for
-now, and then the effect is either whole or absent. All of them may be called from several threads.
-Whoever opens a store closes it (`with`).
+Every method raises TemporaryError (with `dependency`) when the database is unreachable or refuses
+temporarily, and then the effect is either complete or absent. All of them are thread-safe. The caller that
+opens a store closes it (`with`).
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from .waiting import Waiting
 
 
 class Link(NamedTuple):
-    """How a database is spoken to: its hosts as they are named, and whether nobody can listen."""
+    """The connection to a database: its hosts as named in the settings, and whether it is encrypted."""
 
     hosts: tuple[str, ...]
     encrypted: bool
 
 
 class Growth(NamedTuple):
-    """What the history takes: bytes with its indexes, changes in it, and how many came in a day of late.
+    """The size of the history: bytes with its indexes, its changes, and recent changes per day.
 
-    `per_day` is None where too few came to tell; `free` are the bytes left on the server's disk, None where
-    that cannot be known from here.
+    `per_day` is None if there were too few changes; `free` are the free bytes on the server's disk, None if
+    unknown.
     """
 
     bytes: int
@@ -43,7 +43,7 @@ class Growth(NamedTuple):
 
 
 class Store(Protocol):
-    """One database, opened: the ports it offers."""
+    """An opened database, with its ports."""
 
     @property
     def name(self) -> str: ...
@@ -71,56 +71,56 @@ class Store(Protocol):
     def answers(self) -> Answers: ...
 
     def migrate(self, *, lists: bool = True, waiting: Waiting | None = None) -> list[str]:
-        """Bring the schema up to date beside live traffic, one process at a time; returns what was applied.
+        """Migrate the schema beside live traffic, one process at a time; return the migrations applied.
 
-        Nobody else waits for it for more than a moment. Killed at any point and run again, it ends as if it
-        had not been. Without `lists` it leaves out the indexes that lists and searches go by: see
-        `index_lists`. Where nothing is missing it only reads.
+        No other statement waits for it for more than a moment. It may be killed at any point and run again.
+        Without `lists` it leaves out the indexes for lists and searches: see `index_lists`. If nothing is
+        missing, it only reads.
 
         Raises ConfigurationError when the schema is newer than this custsvc and not compatible with it,
-        TemporaryError where `waiting` has no patience any more, Stopped when it is asked to stop.
+        TemporaryError when the patience of `waiting` ends, Stopped when stop is asked.
         """
 
     def index_lists(self, waiting: Waiting | None = None) -> bool:
-        """Make the indexes that lists and searches go by; returns whether any was missing.
+        """Make the indexes for lists and searches; return whether any was missing.
 
-        They are most of what a copy's writes cost, so it has none until somebody lists it. A user who may
-        not make any needs none where all are there.
+        They cause most of the cost of a copy's writes, so a copy has none until a role with lists uses it. If
+        all exist, the account needs no right to make them.
         """
 
     def refill(self, waiting: Waiting | None = None) -> int:
-        """Make the terms and name keys of customers anew that an earlier version made; returns of how many.
+        """Make again the terms and name keys that an earlier version made; return for how many.
 
-        It runs beside live traffic, a thousand customers at a time; killed and run again it goes on. Once
-        there are none, searches by `earlier` words end, and lists sort by name keys.
+        It runs beside live traffic, a thousand customers at a time; killed and run again it resumes. Once
+        none are left, searches by `earlier` words end, and lists sort by name keys.
         """
 
     def pending_migrations(self) -> list[str]:
-        """What `migrate` would apply. Changes nothing. Raises ConfigurationError as `migrate` does."""
+        """What `migrate` would apply. Changes nothing. Raises ConfigurationError like `migrate`."""
 
     def clock(self) -> float:
         """The database's time, in seconds since 1970."""
 
     def claim_role(self, role: Literal["source", "copy"]) -> None:
-        """Mark this database as system of record or as copy, for good.
+        """Mark this database as system of record or as copy, permanently.
 
-        Raises ConfigurationError when it is the other already: writes to a copy would be lost.
+        Raises ConfigurationError if it is already the other: writes to a copy would be lost.
         """
 
     def secret(self) -> bytes:
-        """32 random bytes, made at the first call and kept: the same for every process on this database."""
+        """32 random bytes, made at the first call and stored: the same for every process on this database."""
 
     def ping(self, *, writing: bool = False) -> None:
-        """Return when the database answers; with `writing` only when it takes writes."""
+        """Return when the database answers; with `writing` only when it accepts writes."""
 
     def link(self) -> Link:
-        """How this database is spoken to."""
+        """How we are connected to this database."""
 
     def growth(self) -> Growth:
-        """How much the history takes, and how fast it grows; at little cost."""
+        """The size of the history, and how fast it grows; a cheap query."""
 
     def lacking(self, role: RoleName) -> list[str]:
-        """What this account may not do of what a role does, in the database's words: `INSERT on customer`."""
+        """The permissions that a role needs and this account lacks, as the database names them."""
 
     def may_migrate(self) -> bool:
         """Whether this account may change the schema."""
