@@ -76,7 +76,7 @@ def make(
 
 
 def _wrong(reason: str, options: Mapping[str, str]) -> ConfigurationError:
-    """The option that alone causes the same error; if none does, the options contradict each other."""
+    """Name the option that causes the same error alone, in a producer; if none does, blame all of them."""
     for name, value in options.items():
         try:
             Producer({name: value, "log_level": 0})
