@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 # Far ahead: MongoDB itself forgets answers to keys that are a day old by its own clock.
 START = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
-WALK = 1000
+WALK = 2000
 BACKENDS = ("postgres", "mongo")
 
 

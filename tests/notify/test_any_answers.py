@@ -166,7 +166,7 @@ def rows(number: int) -> list[Notification]:
 @pytest.mark.parametrize(
     "seconds",
     [
-        pytest.param(15, id="15s"),
+        pytest.param(30, id="30s"),
         pytest.param(1800, id="30min", marks=[pytest.mark.long, pytest.mark.timeout(3600)]),
     ],
 )
