@@ -19,7 +19,7 @@ from custsvc.config import Settings
 from custsvc.notify.channels.server import Timeouts
 from custsvc.notify.run import run_notify
 from custsvc.notify.sending.sender import Policy
-from custsvc.ports.ledger import SETTLED, Ledger, Notification
+from custsvc.ports.ledger import Ledger, Notification
 
 from .conftest import mail
 from .role import running, until
@@ -27,6 +27,7 @@ from .scripted import DROP, Action, Asked, ScriptedHttp, ScriptedSmtp, chunked, 
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 RULES = '[channel.crm]\nkind = "webhook"\nurl = "{url}"\nsecret = "{secret}"\n'
+WAITING = ("queued", "deferred", "claimed", "handing_over")
 POLICY = Policy(8, 0.05, 0.5, idle=0.05, lease=60.0, expire_every=0.5, give_up=60.0)
 # Short, as most that is waited for here never comes; what is in time on this machine is in time by far.
 HASTY = Timeouts(connect=10, command=3, data=3, greeting=3, recipient=3, begin=3, block=10)
@@ -188,12 +189,13 @@ def test_no_answer_ends_the_role_and_everything_is_accounted_for(
     with running(lambda stop: run_notify(mine, stop, policy=POLICY, timeouts=HASTY)):
         until_ = time.monotonic() + seconds
         while time.monotonic() < until_:
-            ledger.add(rows(added))
-            added += 1
-            waiting = sum(ledger.counts(["queued", "deferred", "claimed", "handing_over"]).values())
-            time.sleep(0.1 if waiting < 100 else 1.0)
+            # No more than what is sent: what waits at the end is to be settled in time on any machine.
+            if sum(ledger.counts(WAITING).values()) < 100:
+                ledger.add(rows(added))
+                added += 1
+            time.sleep(0.1)
         mischief.is_over = True
-        until("all are settled", lambda: not set(ledger.counts()) - set(SETTLED), 300)
+        until("all are settled", lambda: not ledger.counts(WAITING), 300)
 
     counts = ledger.counts()
     assert sum(counts.values()) == 4 * added
@@ -204,6 +206,8 @@ def test_no_answer_ends_the_role_and_everything_is_accounted_for(
     assert len(found) == 4 * added
     # Good neighbours pass; what broke off after the text may be unknown, and is not sent again.
     good = Counter(row.state for name, row in found.items() if name.startswith("good"))
+    # One that met a moment in which nobody was answered, again and again, is given up after its minute.
+    assert good.pop("failed", 0) <= good.total() / 500
     assert set(good) <= {"sent", "unknown"}, good
     assert good["sent"] >= 0.9 * good.total()
     assert all(row.reason for row in found.values() if row.state != "sent")
