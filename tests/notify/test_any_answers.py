@@ -28,7 +28,7 @@ from .scripted import DROP, Action, Asked, ScriptedHttp, ScriptedSmtp, chunked, 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 RULES = '[channel.crm]\nkind = "webhook"\nurl = "{url}"\nsecret = "{secret}"\n'
 WAITING = ("queued", "deferred", "claimed", "handing_over")
-POLICY = Policy(8, 0.05, 0.5, idle=0.05, lease=60.0, expire_every=0.5, give_up=60.0)
+POLICY = Policy(8, 0.05, 0.5, idle=0.05, lease=60.0, expire_every=0.5, give_up=3600.0)
 # Short, as most that is waited for here never comes; what is in time on this machine is in time by far.
 HASTY = Timeouts(connect=10, command=3, data=3, greeting=3, recipient=3, begin=3, block=10)
 CODES = [
@@ -206,8 +206,6 @@ def test_no_answer_ends_the_role_and_everything_is_accounted_for(
     assert len(found) == 4 * added
     # Good neighbours pass; what broke off after the text may be unknown, and is not sent again.
     good = Counter(row.state for name, row in found.items() if name.startswith("good"))
-    # One that met a moment in which nobody was answered, again and again, is given up after its minute.
-    assert good.pop("failed", 0) <= good.total() / 500
     assert set(good) <= {"sent", "unknown"}, good
     assert good["sent"] >= 0.9 * good.total()
     assert all(row.reason for row in found.values() if row.state != "sent")
