@@ -117,6 +117,14 @@ def _bad_gzip(why: str) -> Problem:
     return Problem(400, "bad-request", f"the body is not the gzip that its Content-Encoding says: {why}")
 
 
+def length_of(environ: dict[str, Any]) -> int | None:
+    """The length of a body in bytes, None if it is not known beforehand."""
+    return get_content_length(
+        http_content_length=environ.get("CONTENT_LENGTH"),
+        http_transfer_encoding=environ.get("HTTP_TRANSFER_ENCODING"),
+    )
+
+
 def stream_of(environ: dict[str, Any], limit: int) -> IO[bytes]:
     """The body of a request, decoded. Raises RequestEntityTooLarge for one of more than `limit` bytes.
 
@@ -124,10 +132,7 @@ def stream_of(environ: dict[str, Any], limit: int) -> IO[bytes]:
     """
     if TAKEN in environ:
         return cast(IO[bytes], environ["wsgi.input"])
-    length = get_content_length(
-        http_content_length=environ.get("CONTENT_LENGTH"),
-        http_transfer_encoding=environ.get("HTTP_TRANSFER_ENCODING"),
-    )
+    length = length_of(environ)
     if (length or 0) > limit:
         raise RequestEntityTooLarge
     if environ.keys().isdisjoint(_ODD):

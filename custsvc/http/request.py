@@ -10,10 +10,9 @@ from urllib.parse import parse_qsl
 import werkzeug.urls  # noqa: F401 - it registers the error handler `werkzeug.url_quote`
 from werkzeug.datastructures import Accept, MIMEAccept
 from werkzeug.http import parse_accept_header, parse_options_header
-from werkzeug.sansio.utils import get_content_length
 
 from ..accounts.keys import ANONYMOUS, Principal
-from .intake import BODY_MAX, stream_of
+from .intake import BODY_MAX, length_of, stream_of
 from .limit import Allowance
 
 # The type of nearly all bodies: it needs no parsing.
@@ -64,11 +63,7 @@ class Request:
     @property
     def content_length(self) -> int | None:
         """The length of the body in bytes, None if it is not known beforehand."""
-        environ = self.environ
-        return get_content_length(
-            http_content_length=environ.get("CONTENT_LENGTH"),
-            http_transfer_encoding=environ.get("HTTP_TRANSFER_ENCODING"),
-        )
+        return length_of(self.environ)
 
     @cached_property
     def stream(self) -> IO[bytes]:
