@@ -111,7 +111,7 @@ _ANYWHERE = {
 
 
 def _hide_secrets() -> None:
-    """Print what nobody has caught as Python does, without the secrets that drivers put into their errors."""
+    """Print uncaught errors as Python does, without the secrets that drivers put into their messages."""
 
     def show(kind: type[BaseException], exc: BaseException | None, trace: TracebackType | None) -> None:
         text = "".join(traceback.format_exception(kind, exc, trace))
@@ -123,9 +123,9 @@ def _hide_secrets() -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line and exit. Errors of ours are one line with the fix; the rest is a bug."""
+    """Run the command line and exit. A CustsvcError prints its message and fix; any other error is a bug."""
     given = sys.argv[1:]
-    # What stands behind `--` is a command's own.
+    # Words after `--` belong to the command.
     end = given.index("--") if "--" in given else len(given)
     wanted = {_ANYWHERE[word] for word in given[:end] if word in _ANYWHERE}
     arguments = [word for word in given[:end] if word not in _ANYWHERE] + given[end:]
@@ -134,7 +134,7 @@ def main() -> NoReturn:
         os.environ["NO_COLOR"] = "1"
     _hide_secrets()
     try:
-        # Not `app(…)`, which puts a hook of Typer's own over ours.
+        # Not `app(…)`, which replaces our excepthook by Typer's.
         typer.main.get_command(app)(arguments)
     except CustsvcError as exc:
         if "debug" in wanted:

@@ -1,4 +1,4 @@
-"""`bench`: how fast custsvc is on servers of your own, beside the barest loops."""
+"""`bench`: measure custsvc on your own servers, beside loops that only move the same data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..bench.report import Measure
 
 app = typer.Typer(
-    help="Measure custsvc on your own servers, in databases and topics of its own, gone afterwards.\n\n"
+    help="Measure custsvc on your own servers, in its own databases and topics, deleted afterwards.\n\n"
     "Example: custsvc bench pipeline --events 50000",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -48,9 +48,9 @@ def pipeline(
     data_dir: DataDirOption = None,
     log_level: LogLevelOption = None,
 ) -> None:
-    """Measure seed, relay, replicate and latency, in both directions, beside the barest loops.
+    """Measure seed, relay, replicate and latency in both directions, beside loops that only move the data.
 
-    Nothing of yours is touched; the servers are kept busy for some minutes.
+    Your data is not touched; the servers are busy for some minutes.
 
     Example: custsvc bench pipeline --events 50000 -o json
     """
@@ -77,7 +77,7 @@ def api(
     data_dir: DataDirOption = None,
     log_level: LogLevelOption = None,
 ) -> None:
-    """Measure the API on both databases: get one, a list of 100, post and put, by 32 connections of wrk.
+    """Measure the API on both databases: GET of one, a list of 100, POST and PUT, by 32 connections of wrk.
 
     Example: custsvc bench api --seconds 10 -o json
     """

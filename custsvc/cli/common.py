@@ -1,4 +1,4 @@
-"""Options that several commands share, and how their settings are made."""
+"""Options that several commands share, and the settings made from them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ DataDirOption = Annotated[
 ]
 CopyOption = Annotated[
     str | None,
-    typer.Option("--copy", help="The copy's name; without it, that of its backend.", metavar="NAME"),
+    typer.Option("--copy", help="The copy's name; default: its backend.", metavar="NAME"),
 ]
 LogLevelOption = Annotated[
     str | None,
@@ -66,7 +66,7 @@ _SETTING_OF: dict[Server, str] = {
 
 
 class Talk:
-    """How much is said on stderr: as usual, `quiet` (warnings and errors only), or `verbose`."""
+    """How much goes to stderr: the usual, `quiet` (warnings and errors only), or `verbose`."""
 
     quiet = False
     verbose = False
@@ -87,7 +87,7 @@ def backend_named(name: str) -> Backend:
 
 
 def say(text: str) -> None:
-    """Talk to the person, on stderr, unless they want it quiet."""
+    """Print a message on stderr, unless --quiet."""
     if not Talk.quiet:
         typer.echo(text, err=True)
 
@@ -95,11 +95,10 @@ def say(text: str) -> None:
 def settings_for(
     role: str, needs: Iterable[Server | Literal["backend", "other"]], *, start: bool = True, **flags: Any
 ) -> Settings:
-    """The settings of a role, with an address for each server it needs, and logging set up.
+    """The settings of a role, with an address for each server it needs. Sets up logging.
 
-    `needs` names servers; `backend` and `other` stand for the databases chosen. Addresses that nobody gave
-    are those of the embedded servers of the data folder: joined where they run, and with `start` started
-    where they do not.
+    `needs` names servers; `backend` and `other` stand for the two databases. Addresses that are not set are
+    those of the data folder's embedded servers; with `start`, servers that do not run are started.
     """
     from ..runtime import logs
 
@@ -116,9 +115,9 @@ def settings_for(
 
 
 def load(flags: Mapping[str, Any]) -> Settings:
-    """The settings. A backend that nobody chose is the system of record of the data folder, if that has one.
+    """The settings. If no backend is chosen, it is the system of record of the data folder, if there is one.
 
-    The data folder has no say where the address of a database is set that is none of its own.
+    The data folder is ignored if a database address is set that is not the folder's own.
     """
     from ..config import BACKENDS, Settings
 
@@ -126,7 +125,7 @@ def load(flags: Mapping[str, Any]) -> Settings:
     if settings.kafka_options:
         from ..kafka.client import check_options
 
-        check_options(settings)  # whatever the command is, as any other setting that is wrong
+        check_options(settings)  # every command refuses a wrong setting, even one that it does not use
     if "backend" in settings.origins:
         return settings
     known = data_folder(settings)
@@ -139,7 +138,7 @@ def load(flags: Mapping[str, Any]) -> Settings:
 
 
 def claim_source(settings: Settings, store: Store) -> None:
-    """Mark this database as the system of record, in the database and in the data folder it is from."""
+    """Mark this database as the system of record, in the database and in its data folder."""
     store.claim_role("source")
     known = data_folder(settings)
     if known.source is None and known.url(store.name) == settings.url(cast("Backend", store.name)):
@@ -149,20 +148,20 @@ def claim_source(settings: Settings, store: Store) -> None:
 
 
 def expect_source(store: Store) -> None:
-    """Raise ConfigurationError where this database is a copy: what follows would take it for the truth."""
+    """Raise ConfigurationError if this database is a copy: the command would take it for the source."""
     from ..errors import ConfigurationError
     from ..ports.facts import Fact
 
     if store.facts.get(Fact.ROLE) == "copy":
         other = "mongo" if store.name == "postgres" else "postgres"
         raise ConfigurationError(
-            f"the {store.name} database is a copy, and this needs the system of record",
-            fix=f"say --backend {other}, or set CUSTSVC_BACKEND={other}",
+            f"the {store.name} database is a copy; this command needs the system of record",
+            fix=f"use --backend {other}, or set CUSTSVC_BACKEND={other}",
         )
 
 
 def data_folder(settings: Settings) -> Known:
-    """What the data folder remembers; nothing where it cannot be read, which is told when it is needed."""
+    """What the data folder remembers; nothing if it cannot be read: commands that need it report that."""
     from ..errors import ConfigurationError
     from ..local.state import Known
 
@@ -197,7 +196,7 @@ def _with_embedded(settings: Settings, missing: list[Server], *, start: bool) ->
     absent = [server for server in missing if "CUSTSVC_" + _SETTING_OF[server].upper() not in addresses]
     if absent:
         raise ConfigurationError(
-            f"{', '.join(absent)} does not run in {settings.data_dir}, and no address of it is set",
+            f"{', '.join(absent)} does not run in {settings.data_dir}, and its address is not set",
             fix=f"custsvc up, or set {', '.join('CUSTSVC_' + _SETTING_OF[s].upper() for s in absent)}",
         )
     return settings.replace(
@@ -206,7 +205,7 @@ def _with_embedded(settings: Settings, missing: list[Server], *, start: bool) ->
 
 
 def joined(settings: Settings) -> Settings:
-    """The settings, with the embedded servers that run standing in for addresses that nobody gave."""
+    """The settings, with the addresses of running embedded servers where none is set."""
     from ..errors import ConfigurationError
 
     missing = [setting for setting in _SETTING_OF.values() if not getattr(settings, setting)]
@@ -217,14 +216,14 @@ def joined(settings: Settings) -> Settings:
 
         addresses = LocalServers(settings.data_dir).env()
     except ConfigurationError:
-        return settings  # The embedded servers are not installed, or are somebody else's.
+        return settings  # The embedded servers are not installed, or belong to another user.
     return settings.replace(
         **{name: url for name in missing if (url := addresses.get("CUSTSVC_" + name.upper()))}
     )
 
 
 def go_ahead(verb: str, what: str, lines: Sequence[str], *, dry_run: bool, yes: bool) -> bool:
-    """Whether to change what `lines` name: shown only with --dry-run, asked for where a person can answer."""
+    """Whether to change what `lines` name. --dry-run only prints them; without --yes a person is asked."""
     if dry_run or not lines:
         for line in lines:
             typer.echo(line)
@@ -233,7 +232,7 @@ def go_ahead(verb: str, what: str, lines: Sequence[str], *, dry_run: bool, yes: 
     if not yes:
         if not sys.stdin.isatty():
             raise typer.BadParameter(
-                f"this would {verb} {len(lines)}; say --yes, or look first with --dry-run"
+                f"this would {verb} {len(lines)}; confirm with --yes, or look first with --dry-run"
             )
         typer.confirm(f"{verb} {len(lines)} {what}?", abort=True, err=True)
     return True
@@ -241,7 +240,7 @@ def go_ahead(verb: str, what: str, lines: Sequence[str], *, dry_run: bool, yes: 
 
 @contextmanager
 def working() -> Iterator[Stop]:
-    """The process of a role that works in batches: it hears signals, and ends with its supervisor."""
+    """Run a role that works in batches: it stops on signals, and ends with its supervisor."""
     from ..runtime.gc import spare_batches
     from ..runtime.loop import Stop
 
@@ -252,7 +251,7 @@ def working() -> Iterator[Stop]:
 
 
 def watch_parent() -> None:
-    """End with the supervisor that started this process, where there is one."""
+    """End this process when the supervisor that started it ends, if there is one."""
     if "CUSTSVC_PARENT_PID" in os.environ:
         from ..runtime.process import exit_with_parent
 

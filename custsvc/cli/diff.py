@@ -1,4 +1,4 @@
-"""One event for a person: a headline, and under it what changed, field by field."""
+"""Prints one event for a person: a headline, and below it the changed fields."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHOWN = ("name", "email", "phone", "metadata", "deleted")
 
 
 class Printer:
-    """Prints records of the updates topic, in colour where the terminal and NO_COLOR let it."""
+    """Prints records of the updates topic, in colour if the terminal and NO_COLOR allow it."""
 
     def __init__(self) -> None:
         self._console = Console(highlight=False, soft_wrap=True)

@@ -26,9 +26,9 @@ def doctor(
     data_dir: DataDirOption = None,
     log_level: LogLevelOption = "ERROR",
 ) -> None:
-    """Check this installation, and say for each thing that is wrong what mends it.
+    """Check this installation, and print a fix for each problem.
 
-    Takes the same way to each server as the roles do, and changes nothing. Exits 7 where a check failed.
+    Connects to each server as the roles do, and changes nothing. Exits 7 if a check failed.
 
     Example: custsvc doctor -o json
     """
@@ -39,7 +39,7 @@ def doctor(
 
 
 config = typer.Typer(
-    help="Settings: what is set, where it comes from, whether it works.",
+    help="Settings: their values, where each comes from, and whether its address works.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -47,7 +47,7 @@ config = typer.Typer(
 
 @config.command("show")
 def show_config(fmt: OutputOption = "table", data_dir: DataDirOption = None) -> None:
-    """Print every setting, its value and where that comes from. Secrets are masked.
+    """Print every setting, its value and where it comes from. Secrets are masked.
 
     Example: custsvc config show -o json
     """
@@ -62,7 +62,7 @@ def show_config(fmt: OutputOption = "table", data_dir: DataDirOption = None) -> 
 def check_config(
     backend: BackendOption = None, fmt: OutputOption = "table", data_dir: DataDirOption = None
 ) -> None:
-    """Try every address that is set, as a role would. Exits 7 where one does not work.
+    """Connect to every address that is set, as a role would. Exits 7 if one does not work.
 
     Example: custsvc config check
     """
@@ -77,7 +77,7 @@ topics = typer.Typer(help="Kafka's topics.", no_args_is_help=True, rich_markup_m
 
 @topics.command("list")
 def list_topics(fmt: OutputOption = "table", data_dir: DataDirOption = None) -> None:
-    """Show our topics: partitions, replication, what is kept.
+    """Show the topics of custsvc: partitions, replication, retention.
 
     Example: custsvc topics list
     """
@@ -102,15 +102,22 @@ def list_topics(fmt: OutputOption = "table", data_dir: DataDirOption = None) -> 
 def create_topics(
     partitions: Annotated[
         int | None,
-        typer.Option(help="Of the updates topic, for good.  [env: CUSTSVC_PARTITIONS]", min=1, metavar="N"),
+        typer.Option(
+            help="Partitions of the updates topic; they cannot be changed later.  [env: CUSTSVC_PARTITIONS]",
+            min=1,
+            metavar="N",
+        ),
     ] = None,
     replication: Annotated[
-        int | None, typer.Option(help="Copies of each.  [env: CUSTSVC_REPLICATION]", min=1, metavar="N")
+        int | None,
+        typer.Option(
+            help="Replication factor of each topic.  [env: CUSTSVC_REPLICATION]", min=1, metavar="N"
+        ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which are missing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the missing topics.")] = False,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Make the topics that are missing. Roles do it at their start too.
+    """Create the missing topics. Roles do this at their start too.
 
     Example: custsvc topics create --partitions 24 --replication 3
     """
@@ -125,8 +132,8 @@ def create_topics(
         from ..kafka.client import ensure_topics
 
         made = ensure_topics(settings)
-    word = "would make" if dry_run else "made"
-    say(f"{word} {', '.join(made)}" if made else "all topics are there")
+    word = "would create" if dry_run else "created"
+    say(f"{word} {', '.join(made)}" if made else "all topics exist")
 
 
 def _report(findings: Iterable[Finding], fmt: str, *, strict: bool = False) -> None:

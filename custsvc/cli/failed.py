@@ -1,4 +1,4 @@
-"""Commands over what failed: records that a copy could not read, and notifications that were given up."""
+"""`failed`: list, retry and discard the dead letters of copies and the failed mails of notify."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ StageOption = Annotated[
     str,
     typer.Option(
         "--stage",
-        help="replicate: records a copy could not read. notify: notifications given up.",
+        help="replicate: dead letters. notify: failed mails.",
         metavar="replicate|notify",
     ),
 ]
 IdsArgument = Annotated[list[str] | None, typer.Argument(help="Entries by id.", metavar="ID")]
-AllOption = Annotated[bool, typer.Option("--all", help="All that are open.")]
+AllOption = Annotated[bool, typer.Option("--all", help="All open entries.")]
 ClassOption = Annotated[
-    str | None, typer.Option("--class", help="Only those with this class of reason.", metavar="WORD")
+    str | None, typer.Option("--class", help="Only entries with this class of reason.", metavar="WORD")
 ]
 SinceOption = Annotated[
-    str | None, typer.Option("--since", help="Only those since: 2h, 3d, or a time.", metavar="TIME")
+    str | None, typer.Option("--since", help="Only entries since: 2h, 3d, or a time.", metavar="TIME")
 ]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say which they are.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only list the entries.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 _COLUMNS = ("id", "state", "class", "reason", "topic", "partition", "offset", "key", "bytes", "time")
 
 app = typer.Typer(
-    help="What failed and waits for somebody: look at it, send it again, or give it up.",
+    help="Dead letters and failed mails: list them, send them again, or discard them.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -49,12 +49,14 @@ def list_failed(
     stage: StageOption = "replicate",
     reason_class: ClassOption = None,
     since: SinceOption = None,
-    settled: Annotated[bool, typer.Option("--settled", help="Also what was sent again or given up.")] = False,
+    settled: Annotated[
+        bool, typer.Option("--settled", help="Also entries that were sent again or discarded.")
+    ] = False,
     fmt: OutputOption = "table",
     backend: BackendOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """List what failed.
+    """List dead letters or failed mails.
 
     Example: custsvc failed list --stage replicate -o ndjson
     """
@@ -75,7 +77,7 @@ def show(
     backend: BackendOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Show one entry with everything that is known of it.
+    """Show all that is known about one entry.
 
     Example: custsvc failed show dead-3fd0bc4f1c0a
     """
@@ -99,11 +101,13 @@ def export(
     stage: StageOption = "replicate",
     reason_class: ClassOption = None,
     since: SinceOption = None,
-    settled: Annotated[bool, typer.Option("--settled", help="Also what was sent again or given up.")] = False,
+    settled: Annotated[
+        bool, typer.Option("--settled", help="Also entries that were sent again or discarded.")
+    ] = False,
     backend: BackendOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Write what failed as NDJSON, with its own bytes in base64.
+    """Write the entries as NDJSON, with the records' bytes in base64.
 
     Example: custsvc failed export --stage replicate > dead.ndjson
     """
@@ -128,10 +132,10 @@ def retry(
     backend: BackendOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Send entries again: these ids, or all that are open.
+    """Send entries again: these ids, or all open ones.
 
-    A record goes to the topic and partition that it came from, with its own key, bytes and headers. A
-    customer whose event can be read by now is sent once more as it is, behind it; --backend is the source.
+    A record goes to the topic and partition that it came from, with its own key, bytes and headers. If the
+    event can be read now, its customer is sent after it as it is today; --backend is the source.
 
     Example: custsvc failed retry --all --class bad-json --dry-run
     """
@@ -152,7 +156,7 @@ def retry(
         settings = _settings(data_dir, "backend", backend=backend)
     with DeadLetterBox(settings) as box:
         sent = box.retry(letters)
-    say(f"{sent} of {len(letters)} sent again; {len(letters) - sent} were there already")
+    say(f"{sent} of {len(letters)} sent again; {len(letters) - sent} were on the topic already")
     if customers:
         _resend(settings, customers)
 
@@ -164,13 +168,13 @@ def discard(
     stage: StageOption = "replicate",
     reason_class: ClassOption = None,
     since: SinceOption = None,
-    reason: Annotated[str, typer.Option(help="Why; it is kept.")] = "discarded by hand",
+    reason: Annotated[str, typer.Option(help="The reason, stored with the entry.")] = "discarded by hand",
     dry_run: DryRunOption = False,
     yes: YesOption = False,
     backend: BackendOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Give entries up: these ids, or all that are open.
+    """Discard entries: these ids, or all open ones.
 
     Example: custsvc failed discard dead-3fd0bc4f1c0a --reason "a test of ours"
     """
@@ -203,7 +207,7 @@ def _checked(stage: str) -> str:
 
 
 def _is_notify(stage: str, ids: Sequence[str] | None) -> bool:
-    """Whether the ledger is meant: an id says so itself."""
+    """Whether the entries are failed mails; an id shows this by its prefix."""
     if ids:
         return not all(each.startswith("dead-") for each in ids)
     return _checked(stage) == "notify"
@@ -226,7 +230,7 @@ def _select(
     from ..kafka.tail import parse_time
 
     if not ids and not (everything or reason_class or since is not None):
-        raise typer.BadParameter("give ids, or --all and what narrows it", param_hint="ID")
+        raise typer.BadParameter("give ids, --all, --class or --since", param_hint="ID")
     oldest = parse_time(since) if since is not None else None
     with DeadLetterBox(settings) as box:
         found = box.find(ids) if ids else box.all()
@@ -250,7 +254,7 @@ def _resend(settings: Settings, customers: Sequence[int]) -> None:
 
     with open_store(settings) as source, resending(settings, source) as resend:
         resend(customers)
-    say(f"{len(customers)} customers sent as they are, behind their old events")
+    say(f"{len(customers)} customers sent as they are now, after their old events")
 
 
 def _whole(letter: DeadLetter) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`health`: one question to a role that runs here, as a container's health check asks it."""
+"""`health`: ask a role on this machine whether it is healthy, for health checks of containers."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ def health(
     role: Annotated[
         str | None,
         typer.Argument(
-            help="serve, relay, replicate or notify; without it, whichever answers.", metavar="[ROLE]"
+            help="serve, relay, replicate or notify; default: the one that answers.", metavar="[ROLE]"
         ),
     ] = None,
     port: Annotated[
         int | None,
         typer.Option(
             "--port",
-            help="Its port.  [env: CUSTSVC_HTTP_PORT of serve, CUSTSVC_METRICS_PORT of the others]",
+            help="The role's port.  [env: CUSTSVC_HTTP_PORT of serve, CUSTSVC_METRICS_PORT of the others]",
             min=1,
             max=65535,
         ),
     ] = None,
     timeout: Annotated[
-        float, typer.Option("--timeout", help="Seconds for each of its two answers.", min=0.1)
+        float, typer.Option("--timeout", help="Seconds to wait for each of its two answers.", min=0.1)
     ] = 4.0,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Ask a role on this machine whether it lives and can work: one line, and exit 0 or 7.
+    """Ask a role on this machine whether it runs and can work. Prints one line; exits 0 or 7.
 
-    serve is asked on its own port, the other roles on CUSTSVC_METRICS_PORT. A role that cannot reach its
-    database is not well.
+    serve answers on its own port, the other roles on CUSTSVC_METRICS_PORT. A role that cannot reach its
+    database is unhealthy.
 
     Example: custsvc health replicate --port 9000
     """

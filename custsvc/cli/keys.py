@@ -17,22 +17,21 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("prefix", "name", "role", "state", "created_on", "expires_on")
 
-app = typer.Typer(
-    help="API keys: who may use the API, and for what.", no_args_is_help=True, rich_markup_mode=None
-)
+app = typer.Typer(help="API keys: create, list and revoke them.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="Who it is for; stands in `updated_by` and in events.")],
-    role: Annotated[str, typer.Option(help="What it may do.", metavar="read|write|admin")] = "read",
+    name: Annotated[str, typer.Argument(help="The client's name; it appears in `updated_by` and in events.")],
+    role: Annotated[str, typer.Option(help="What the key allows.", metavar="read|write|admin")] = "read",
     expires: Annotated[
-        str | None, typer.Option(help="How long it lives, as 90d or 12h; for ever without.", metavar="TIME")
+        str | None,
+        typer.Option(help="How long it is valid, as 90d or 12h; default: forever.", metavar="TIME"),
     ] = None,
     backend: BackendOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Make a key and print it, this once: only a hash of it is kept.
+    """Create a key and print it. It cannot be shown again: the database keeps only its hash.
 
     Example: custsvc keys create billing --role write --expires 90d
     """
@@ -48,7 +47,7 @@ def create(
     with open_store(settings) as store:
         store.migrate()
         store.keys.add(key)
-    say(f"Key {key.prefix} of {key.name}, role {key.role}. It is shown only now:")
+    say(f"Key {key.prefix} of {key.name}, role {key.role}. It is shown only once:")
     typer.echo(text)
 
 
@@ -56,7 +55,7 @@ def create(
 def list_keys(
     fmt: OutputOption = "table", backend: BackendOption = None, data_dir: DataDirOption = None
 ) -> None:
-    """Show all keys, never their secrets.
+    """Show all keys without their secrets.
 
     Example: custsvc keys list -o json
     """
@@ -77,7 +76,7 @@ def revoke(
     backend: BackendOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Refuse a key from now on (within two seconds). There is no way back.
+    """Revoke a key for good. Every process refuses it within two seconds.
 
     Example: custsvc keys revoke 3f9a0c5be871
     """
@@ -95,7 +94,7 @@ def revoke(
 
 
 def _prefix_of(store: Store, wanted: str) -> str:
-    """The prefix of a key that was named by its prefix, its name, or (by mistake) its whole text."""
+    """The prefix of the key that `wanted` names: by prefix, by name, or (by mistake) by its whole text."""
     from ..errors import Conflict
 
     match = re.match(r"csk_([0-9a-f]{12})_", wanted)
@@ -104,7 +103,7 @@ def _prefix_of(store: Store, wanted: str) -> str:
         return match[1] if match else wanted
     named = [key.prefix for key in keys if key.name == wanted and key.revoked_on is None]
     if len(named) > 1:
-        raise Conflict(f"several keys are named {wanted}: {', '.join(named)}; name the prefix")
+        raise Conflict(f"several keys are named {wanted}: {', '.join(named)}; give the prefix")
     return named[0] if named else wanted
 
 

@@ -1,4 +1,4 @@
-"""The command that brings a database's schema up to date."""
+"""`migrate`: bring a database's schema up to date."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ def migrate(
     data_dir: DataDirOption = None,
     log_level: LogLevelOption = None,
 ) -> None:
-    """Bring the database's schema up to date, beside live traffic: nobody waits for it.
+    """Bring the database's schema up to date, without blocking live traffic.
 
-    Roles do it at their start too. Run it as the owner of the tables, and they need no right but to read and
-    write rows. It may be killed and run again.
+    Roles do this at their start too. If you run it as the owner of the tables, the roles need only the right
+    to read and write rows. It may be killed and run again.
 
     Example: custsvc migrate --backend postgres
     """
@@ -25,5 +25,5 @@ def migrate(
         done = store.migrate()
         refilled = store.refill()
     if refilled:
-        say(f"made the search terms and name keys of {refilled:,} customers anew")
+        say(f"recomputed the search terms and name keys of {refilled:,} customers")
     say("applied " + ", ".join(done) if done else "the schema is up to date")

@@ -1,4 +1,4 @@
-"""How results are printed: a table for people, JSON, NDJSON or CSV for programs; all of it on stdout."""
+"""Prints results on stdout: a table for people; JSON, NDJSON or CSV for programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FORMATS = ("table", "json", "ndjson", "csv")
 
 
 def checked(fmt: str, allowed: Sequence[str] = FORMATS) -> str:
-    """The format, or a usage error that names those there are."""
+    """The format, or a usage error that names the allowed ones."""
     if fmt not in allowed:
         raise typer.BadParameter(f"{fmt!r} is not one of {', '.join(allowed)}", param_hint="--output")
     return fmt
@@ -40,18 +40,18 @@ def rows(fmt: str, columns: Sequence[str], items: Iterable[Mapping[str, Any]]) -
 
 
 def _cell(value: Any) -> Any:
-    """A cell that no spreadsheet runs: what is printed holds what others wrote."""
+    """A CSV cell that no spreadsheet runs as a formula: the values come from outside."""
     return guarded(value) if isinstance(value, str) else value
 
 
 def write(line: bytes) -> None:
-    """One line of bytes to stdout, at once, so that a pipe behind it sees it."""
+    """Write one line to stdout and flush it, so that the reader of a pipe gets it at once."""
     sys.stdout.buffer.write(for_terminal(line, "json") + b"\n")
     sys.stdout.buffer.flush()
 
 
 def for_terminal(data: bytes, fmt: str) -> bytes:
-    """Bytes for stdout: as they are for a file or a program; to a terminal nothing goes that steers it."""
+    """Bytes for stdout: unchanged for a file or a program, without control characters for a terminal."""
     if not sys.stdout.isatty():
         return data
     text = data.decode("utf-8", "replace")
@@ -59,12 +59,12 @@ def for_terminal(data: bytes, fmt: str) -> bytes:
 
 
 def text(value: str) -> None:
-    """Text that came from outside, for a person."""
+    """Print text that came from outside, without control characters."""
     typer.echo(printable.lines(value))
 
 
 class _OfTerminal:
-    """What `csv` writes to, where a person reads it."""
+    """The file that `csv` writes to if stdout is a terminal."""
 
     def write(self, line: str) -> int:
         return sys.stdout.write(printable.lines(line))

@@ -1,4 +1,4 @@
-"""A progress bar on stderr, where there is a person to see it."""
+"""A progress bar on stderr, shown on a terminal only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .common import Talk
 
 @contextmanager
 def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A function to call with each step's size; shows rate and time left on a terminal only."""
+    """A function to call with each step's size; the bar shows the rate and the time left."""
     if Talk.quiet or not sys.stderr.isatty():
         yield lambda _: None
         return

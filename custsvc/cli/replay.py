@@ -1,4 +1,4 @@
-"""The command that sends customers again."""
+"""`replay`: send customers to the topic again."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def replay(
     since: Annotated[
         str | None,
         typer.Option(
-            "--since", help="Those changed since a time, or how long ago: 15m, 2h, 7d.", metavar="TIME"
+            "--since", help="Customers changed since a time, or in the last 15m, 2h, 7d.", metavar="TIME"
         ),
     ] = None,
     rate: Annotated[
-        float | None, typer.Option("--rate", help="At most so many a second.", min=0.1, metavar="N")
+        float | None, typer.Option("--rate", help="At most N customers a second.", min=0.1, metavar="N")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many would be sent.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the customers.")] = False,
     backend: BackendOption = None,
     fmt: OutputOption = "table",
     data_dir: DataDirOption = None,
@@ -39,8 +39,8 @@ def replay(
 ) -> None:
     """Send customers to the topic again, as they are now.
 
-    Copies that have them drop them; a consumer that lost or never had them gets them. One that was cut off
-    goes on where it was when the same command is given again. --backend is the source.
+    Copies that have them already ignore them; a consumer that lost or never had them gets them. An
+    interrupted replay goes on where it stopped when you give the same command again. --backend is the source.
 
     Example: custsvc replay --since 2h --rate 500
     """
@@ -74,6 +74,6 @@ def replay(
             work = Replay(settings, store, publisher, stop=stop, rate=rate, progress=progress)
             done = work.run(selection)
     if done.resumed_after:
-        say(f"went on after customer {done.resumed_after}")
+        say(f"resumed after customer {done.resumed_after}")
     columns = ("sent", "left_to_relay")
     output.rows(fmt, columns, [{"sent": done.sent, "left_to_relay": done.left_to_relay}])

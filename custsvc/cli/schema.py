@@ -1,4 +1,4 @@
-"""Prints the published contracts: the API's, the events', the topics'."""
+"""`schema`: print the published contracts of the API, the events and the topics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 
 class Contract(StrEnum):
-    """What can be printed."""
+    """The contracts that can be printed."""
 
     OPENAPI = "openapi"
     EVENTS = "events"

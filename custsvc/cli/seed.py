@@ -1,4 +1,4 @@
-"""The command that fills a database with made-up customers."""
+"""`seed`: fill a database with made-up customers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .common import BackendOption, DataDirOption, LogLevelOption, claim_source, 
 def seed(
     count: Annotated[int, typer.Argument(help="How many customers to make.", min=1, metavar="N")],
     seed_number: Annotated[
-        int, typer.Option("--seed", help="The same number makes the same customers.", metavar="S")
+        int, typer.Option("--seed", help="The same seed makes the same customers.", metavar="S")
     ] = 1,
     backend: BackendOption = None,
     data_dir: DataDirOption = None,

@@ -1,4 +1,4 @@
-"""The HTTP API's command."""
+"""`serve`: the HTTP API and the pages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..ports.waiting import Waiting
     from ..runtime.loop import Stop
 
-# Seconds for the database to become ready before the server listens all the same.
+# Seconds to wait for the database before the server listens without it.
 _SOON = 3.0
 
 
@@ -46,7 +46,7 @@ def serve(
     auth: Annotated[
         str | None,
         typer.Option(
-            help="on, or off: no API key is asked, loopback only.  [env: CUSTSVC_AUTH; default: on]",
+            help="on, or off: no API key needed, loopback only.  [env: CUSTSVC_AUTH; default: on]",
             metavar="on|off",
         ),
     ] = None,
@@ -61,8 +61,8 @@ def serve(
         bool | None,
         typer.Option(
             "--read-only/--no-read-only",
-            help="Serve the copy that --backend names: reads only. Makes the indexes that lists need, where "
-            "there are none.  [env: CUSTSVC_READ_ONLY]",
+            help="Serve the copy that --backend names, for reads only. Creates the indexes that lists need, "
+            "if they are missing.  [env: CUSTSVC_READ_ONLY]",
         ),
     ] = None,
     data_dir: DataDirOption = None,
@@ -71,7 +71,7 @@ def serve(
 ) -> None:
     """Serve the HTTP API.
 
-    It asks for API keys: make one with `custsvc keys create NAME --role write`.
+    Requests need an API key: create one with `custsvc keys create NAME --role write`.
 
     Example: custsvc serve --backend mongo --port 8080
     """
@@ -90,7 +90,7 @@ def serve(
         log_level=log_level,
         log_format=log_format,
     )
-    # Only the event stream and the status want Kafka: where it does not run, they say so.
+    # Only the event stream and the status need Kafka; without it they answer an error.
     settings = joined(settings)
     from ..accounts.keys import check_exposure
     from ..runtime.extras import require
@@ -107,7 +107,7 @@ def serve(
     stop = Stop()
     with open_store(settings) as store:
         opening = Preparing(store, partial(_open, settings, store, stop), stop).start()
-        # Mostly there is nothing to do, or it is soon done; what cannot work is then said before it listens.
+        # Usually the database is ready at once; an error is then reported before the server listens.
         opening.join(_SOON)
         try:
             server.serve(settings, None if opening.is_done() else opening)
@@ -121,7 +121,7 @@ def _open(settings: Settings, store: Store, stop: Stop, waiting: Waiting) -> Non
     from ..stores.refill import refill_beside
 
     if settings.read_only:
-        store.keys.all()  # a schema is there, and it is ours
+        store.keys.all()  # raises if the database has no schema of custsvc
         _index_lists(store, waiting)
     else:
         store.migrate(waiting=waiting)
@@ -132,14 +132,14 @@ def _open(settings: Settings, store: Store, stop: Stop, waiting: Waiting) -> Non
 
 
 def _index_lists(store: Store, waiting: Waiting) -> None:
-    """Who replicates makes no indexes for lists, and who only reads need not be allowed to make any."""
+    """Create the indexes that lists need: `replicate` makes none. This role may lack the right to."""
     from ..errors import ConfigurationError
 
     try:
         store.index_lists(waiting)
     except ConfigurationError as exc:
         raise ConfigurationError(
-            f"lists of a copy need indexes, which could not be made: {exc}",
+            f"lists of a copy need indexes, which could not be created: {exc}",
             fix=f"custsvc migrate --backend {store.name}, once, as the owner of the copy",
         ) from exc
 
@@ -149,7 +149,7 @@ def _warn_without_keys(store: Store) -> None:
 
     if not store.keys.all():
         logging.getLogger(__name__).warning(
-            "There is no API key yet, so every request is refused; make one: "
+            "There is no API key yet, so every request is refused; create one: "
             "custsvc keys create NAME --role write --backend %s",
             store.name,
             extra={"action": "no_keys"},

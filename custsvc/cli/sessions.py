@@ -1,4 +1,4 @@
-"""Sessions on the command line: who is signed in to the web app, and how to end that."""
+"""`sessions`: list and end the sessions of the web app."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _COLUMNS = ("id", "subject", "name", "role", "created_on", "seen_on")
 _ID = 16
 
 app = typer.Typer(
-    help="Sessions: who is signed in to the web app, by password, key or OpenID Connect.",
+    help="Sessions of the web app: users signed in by password, key or OpenID Connect.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -28,7 +28,7 @@ app = typer.Typer(
 def list_sessions(
     fmt: OutputOption = "table", backend: BackendOption = None, data_dir: DataDirOption = None
 ) -> None:
-    """Show all sessions, the one that was used last first.
+    """Show all sessions, the most recently used first.
 
     Example: custsvc sessions list -o json
     """
@@ -47,15 +47,15 @@ def revoke(
         ),
     ] = None,
     everybody: Annotated[bool, typer.Option("--all", help="End all sessions.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the sessions.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     backend: BackendOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """End sessions: those browsers have to sign in again, from their next request on.
+    """End sessions. Their browsers must sign in again at the next request.
 
-    Who may still sign in, can: disable or delete a user, revoke a key, or take somebody away at the OpenID
-    Connect provider first.
+    To keep a user out, first disable or delete the user, revoke the key, or remove the user at the OpenID
+    Connect provider.
 
     Example: custsvc sessions revoke oidc:2f6c1a --yes
     """

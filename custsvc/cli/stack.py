@@ -1,4 +1,4 @@
-"""`up`, `down`, `env`: the whole of custsvc on one machine, on embedded servers."""
+"""`up`, `down`, `env`: all of custsvc on one machine, on embedded servers."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ def up(
         typer.Option("--port", help="Port of the API.  [env: CUSTSVC_HTTP_PORT; default: 8000]"),
     ] = None,
     data_dir: DataDirOption = None,
-    ephemeral: Annotated[
-        bool, typer.Option("--ephemeral", help="Keep nothing: remove all data at the end.")
-    ] = False,
+    ephemeral: Annotated[bool, typer.Option("--ephemeral", help="Remove all data at the end.")] = False,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Run in the background; `custsvc down` stops it.")
     ] = False,
@@ -41,7 +39,8 @@ def up(
         bool, typer.Option("--servers-only", help="Run the servers without any role.")
     ] = False,
     without: Annotated[
-        list[str] | None, typer.Option("--without", help="Leave a role out; may be repeated.", metavar="ROLE")
+        list[str] | None,
+        typer.Option("--without", help="Do not run this role; may be repeated.", metavar="ROLE"),
     ] = None,
     copies: Annotated[
         list[str] | None,
@@ -51,7 +50,7 @@ def up(
     ] = None,
     seed: Annotated[
         int,
-        typer.Option("--seed", help="Write N customers first, where there are none yet.", min=0, metavar="N"),
+        typer.Option("--seed", help="Write N customers first if there are none yet.", min=0, metavar="N"),
     ] = 0,
     workers: Annotated[
         int | None,
@@ -61,10 +60,10 @@ def up(
 ) -> None:
     """Run everything on this machine: PostgreSQL, MongoDB, Kafka, a mail catcher and all roles.
 
-    The servers come with the package: no Docker, no root. Everything listens on 127.0.0.1 only. The API asks
-    for no sign-in; the databases and Kafka ask for the passwords that `custsvc env` prints. Data is kept in
-    the data folder. A server whose address is set (CUSTSVC_KAFKA …) is used, not started. Ctrl-C stops all
-    of it; a role or server that crashes is started again.
+    The servers come with the package: no Docker, no root. Everything listens on 127.0.0.1 only. The API needs
+    no sign-in; the databases and Kafka need the passwords that `custsvc env` prints. Data is kept in the data
+    folder. A server whose address is set (CUSTSVC_KAFKA …) is used, not started. Ctrl-C stops everything; a
+    role or server that crashes is started again.
 
     Example: custsvc up --seed 1000
     """
@@ -77,11 +76,11 @@ def up(
     code = _foreground(settings, ephemeral=ephemeral, counts=counts, seed=seed, quiet=detached)
     if code != 0:
         sys.stdout.flush()
-        os._exit(code)  # killed: nothing that still runs here is waited for
+        os._exit(code)  # a second signal: do not wait for threads that still run
 
 
 def down(data_dir: DataDirOption = None) -> None:
-    """Stop what `custsvc up` or a role started here: all roles, then all servers. Data is kept.
+    """Stop all roles and then all servers that `custsvc up` or a role started here. Data is kept.
 
     Example: custsvc down
     """
@@ -95,9 +94,9 @@ def env(
     data_dir: DataDirOption = None,
     output: Annotated[str, typer.Option("--output", "-o", help="sh or json.", metavar="FORMAT")] = "sh",
 ) -> None:
-    """Print the addresses of what runs here, passwords included, and the backend, as shell exports.
+    """Print the addresses of the servers, passwords included, and the backend, as shell exports.
 
-    An address of a server that does not run here is the one that is set, if any.
+    For a server that does not run here, the address is the one that is set, if any.
 
     Example: eval "$(custsvc env)"
     """
@@ -116,7 +115,7 @@ def env(
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """What another command needs to be told, by variable. Raises ConfigurationError if nothing is known."""
+    """The variables that another command needs. Raises ConfigurationError if no address is known."""
     from ..errors import ConfigurationError
 
     folder, backend = settings.data_dir, data_folder(settings).source
@@ -140,7 +139,7 @@ def _environment(settings: Settings) -> dict[str, str]:
 
 
 def _counts(without: list[str], copies: list[str]) -> dict[str, int]:
-    """How often each role runs."""
+    """The number of processes of each role."""
     counts = dict.fromkeys(ROLES, 1)
     for word in copies:
         name, _, number = word.partition("=")
@@ -150,7 +149,7 @@ def _counts(without: list[str], copies: list[str]) -> dict[str, int]:
             )
         if name == "serve" and int(number) > 1:
             raise typer.BadParameter(
-                "serve has one port; give it more processes by --workers", param_hint="--copies"
+                "serve has one port; use --workers to give it more processes", param_hint="--copies"
             )
         counts[name] = int(number)
     for name in without:
@@ -162,11 +161,13 @@ def _counts(without: list[str], copies: list[str]) -> dict[str, int]:
 
 def _check_seed(seed: int, counts: Mapping[str, int]) -> None:
     if seed and "serve" not in counts:
-        raise typer.BadParameter("needs serve, which tells whether there are customers", param_hint="--seed")
+        raise typer.BadParameter(
+            "needs serve, which reports whether there are customers", param_hint="--seed"
+        )
 
 
 def _servers(settings: Settings, *, ephemeral: bool) -> LocalServers:
-    """The embedded servers that are needed: those of which no address is set."""
+    """The embedded servers for all addresses that are not set."""
     from ..local import LocalServers
 
     given = {
@@ -198,7 +199,7 @@ def _specs(settings: Settings, counts: Mapping[str, int]) -> list[RoleSpec]:
 def _role_env(settings: Settings, role: str) -> dict[str, str]:
     env = {"CUSTSVC_BACKEND": settings.backend, "CUSTSVC_DATA_DIR": str(settings.data_dir.absolute())}
     if role == "notify":
-        # So that the links in the mails that are caught lead somewhere.
+        # So that links in the caught mails work.
         env["CUSTSVC_PUBLIC_URL"] = settings.public_url or f"http://localhost:{settings.http_port}"
     return {**env, "CUSTSVC_AUTH": "off"} if role == "serve" else env
 
@@ -253,7 +254,7 @@ def _detach(settings: Settings, *, ephemeral: bool, counts: Mapping[str, int], s
 
 
 def _talk(text: str) -> None:
-    """Say it while somebody listens: a closed terminal or pipe must not keep anything from being stopped."""
+    """Say it, unless stderr is closed: a closed terminal or pipe must not prevent the shutdown."""
     with contextlib.suppress(OSError):
         say(text)
 
@@ -271,7 +272,7 @@ def _check_port(port: int) -> None:
 
 
 def _is_empty(port: int) -> bool:
-    """Whether there is no customer yet, not even a deleted one."""
+    """Whether there are no customers, not even deleted ones."""
     from ..local.roles import get_json
 
     page: dict[str, Any] = get_json(f"http://{HOST}:{port}/api/customers/?limit=1&deleted=include&count=none")
@@ -286,7 +287,7 @@ def _seed_spec(settings: Settings, customers: int) -> RoleSpec:
 
 
 def _banner(info: Mapping[str, str], env: Mapping[str, str], servers: LocalServers, how: str) -> None:
-    """What runs where, on stdout; passwords are shown by `custsvc env` only."""
+    """Print the addresses on stdout; only `custsvc env` shows passwords."""
     from rich.console import Console
     from rich.text import Text
 
@@ -312,5 +313,5 @@ def _banner(info: Mapping[str, str], env: Mapping[str, str], servers: LocalServe
 
 
 def _short(path: Path) -> str:
-    """Relative to here where it is below here."""
+    """The path, relative to the working directory if it is below it."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,4 +1,4 @@
-"""The command that shows what waits at each step."""
+"""`status`: how many events wait at each step."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ def status(
     data_dir: DataDirOption = None,
     log_level: LogLevelOption = None,
 ) -> None:
-    """Show what waits at each step: the outbox, and every consumer of the events.
+    """Show how many events wait at each step: in the outbox, and for every consumer.
 
-    Where a server does not answer, the rest is shown all the same, and the exit code says so.
+    If a server does not answer, the other steps are still shown, and the exit code reports the failure.
 
     Example: custsvc status -o json
     """

@@ -1,4 +1,4 @@
-"""The command that shows the events on the topic."""
+"""`tail-events`: show the events on the topic."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def tail_events(
         ),
     ] = None,
     count: Annotated[
-        int | None, typer.Option("--count", "-n", help="Stop after so many.", min=1, metavar="N")
+        int | None, typer.Option("--count", "-n", help="Stop after N events.", min=1, metavar="N")
     ] = None,
     leave: Annotated[bool, typer.Option("--exit", help="Stop at the end instead of waiting.")] = False,
     fmt: Annotated[str, typer.Option("--output", "-o", help="text or ndjson.", metavar="FORMAT")] = "text",
@@ -78,7 +78,7 @@ def _is_wanted(seen: Seen, customer: int | None, op: str | None) -> bool:
 
 
 def _as_line(seen: Seen) -> bytes:
-    """The event's own bytes with its place in front; a record that is no event as its problem."""
+    """The event's own bytes after its place; for a record that is not an event, the problem instead."""
     import orjson
 
     place = {"partition": seen.partition, "offset": seen.offset, "timestamp_ms": seen.timestamp_ms}

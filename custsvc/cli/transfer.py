@@ -1,4 +1,4 @@
-"""Customers in bulk on the command line: export and import."""
+"""`export` and `import`: customers in bulk."""
 
 from __future__ import annotations
 
@@ -29,12 +29,10 @@ if TYPE_CHECKING:
     from ..transfer.load import Report
     from ..transfer.rows import Reading
 
-FileArgument = Annotated[str, typer.Argument(help="A file, or - for the pipe.", metavar="FILE")]
+FileArgument = Annotated[str, typer.Argument(help="A file, or - for stdin or stdout.", metavar="FILE")]
 FormatOption = Annotated[
     str | None,
-    typer.Option(
-        "--format", help="csv, ndjson or json; without it, the file's name decides.", metavar="NAME"
-    ),
+    typer.Option("--format", help="csv, ndjson or json; default: by the file's name.", metavar="NAME"),
 ]
 _SUFFIXES = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".json": "json"}
 
@@ -43,7 +41,7 @@ def export_(
     file: FileArgument,
     fmt: FormatOption = None,
     q: Annotated[
-        str | None, typer.Option("--q", help="Only those with these words.", metavar="WORDS")
+        str | None, typer.Option("--q", help="Only customers with these words.", metavar="WORDS")
     ] = None,
     deleted: Annotated[
         str, typer.Option("--deleted", help="exclude, include or only.", metavar="WHICH")
@@ -74,7 +72,7 @@ def export_(
     if q is not None:
         where = where.asking(asked(q))
     with open_store(settings) as store, _opened(file, "wb") as out:
-        # Until it is whole the file has another name, so that nobody takes a part of it for all.
+        # An incomplete file has another name, so that nobody takes it for the whole.
         with bar("exporting", store.customers.count(where)) as progress:
             for part in export(store.customers, cast(Format, chosen), where, progress=progress):
                 out.write(output.for_terminal(part, chosen) if file == "-" else part)
@@ -85,12 +83,12 @@ def import_(
     file: FileArgument,
     fmt: FormatOption = None,
     on: Annotated[
-        str, typer.Option("--on", help="id or email: by what a row finds its customer.", metavar="FIELD")
+        str, typer.Option("--on", help="id or email: the field that finds a row's customer.", metavar="FIELD")
     ] = "id",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
-    restore: Annotated[bool, typer.Option("--restore", help="Bring back deleted customers.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
+    restore: Annotated[bool, typer.Option("--restore", help="Restore deleted customers.")] = False,
     skip_errors: Annotated[
-        bool, typer.Option("--skip-errors", help="Import the rows that are right.")
+        bool, typer.Option("--skip-errors", help="Import the valid rows, skip the others.")
     ] = False,
     empty: Annotated[
         str,
@@ -105,22 +103,22 @@ def import_(
         ),
     ] = "replace",
     plan: Annotated[
-        str | None, typer.Option("--plan", help="Only if it is this plan, as a dry run named it.")
+        str | None, typer.Option("--plan", help="Import only if the plan is this one, named by a dry run.")
     ] = None,
     key: Annotated[
         str | None,
-        typer.Option("--key", help="A name for this import: cut off, it goes on from there.", metavar="TEXT"),
+        typer.Option("--key", help="A name for this import: run again with it, it resumes.", metavar="TEXT"),
     ] = None,
     output_fmt: OutputOption = "table",
     backend: BackendOption = None,
     data_dir: DataDirOption = None,
     log_level: LogLevelOption = None,
 ) -> None:
-    """Create and change customers from a file, CSV or NDJSON: all of it, or nothing where a row is wrong.
+    """Create and change customers from a CSV or NDJSON file: all rows, or none if one is wrong.
 
     A row without the key field is a new customer; a field that a row does not have stays as it is. A row with
-    a version changes its customer only at that version, and is a conflict otherwise. Exits 7 when rows are
-    wrong, 8 when some were left out.
+    a version changes its customer only at that version, and is a conflict otherwise. Exits 7 if rows are
+    wrong, 8 if some were skipped.
 
     Example: custsvc import customers.csv --dry-run -o table
     """
@@ -193,7 +191,7 @@ def _conclude(report: Report) -> None:
     lines = report.lines
     say(f"{lines.rows:,} lines of rows, {lines.heading:,} of the heading, {lines.empty:,} empty")
     if report.counts["trashed"]:
-        say("some rows are of deleted customers: --restore brings those back")
+        say("some rows are of deleted customers: --restore restores them")
     if report.dry_run and report.counts["error"]:
         raise typer.Exit(ExitCode.CHECK_FAILED)
     if report.wrong:
@@ -209,7 +207,7 @@ def _format(file: str, given: str | None, allowed: tuple[str, ...]) -> str:
 
 @contextmanager
 def _whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file that gets its name when it is complete; what is there under that name stays until then."""
+    """A file that gets its name when it is complete; until then a file of that name stays unchanged."""
     if path.exists() and not path.is_file():
         with path.open("wb") as device:  # a pipe or /dev/null
             yield device
@@ -228,7 +226,7 @@ def _whole(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _opened(file: str, mode: str) -> Iterator[IO[bytes]]:
-    """The file, or the pipe; one that is read can be read again from its beginning."""
+    """The file, or stdin or stdout. A source can be read again from its beginning."""
     try:
         if file != "-" and mode == "wb":
             with _whole(Path(file)) as opened:
@@ -246,5 +244,5 @@ def _opened(file: str, mode: str) -> Iterator[IO[bytes]]:
         if exc.filename not in (file, f"{file}.part"):
             raise
         raise ConfigurationError(
-            f"cannot open {file} ({exc.strerror})", fix="name a file that is there"
+            f"cannot open {file} ({exc.strerror})", fix="name a file that exists"
         ) from exc

@@ -1,4 +1,4 @@
-"""Users on the command line: who may sign in to the web app."""
+"""`users`: the users who may sign in to the web app."""
 
 from __future__ import annotations
 
@@ -17,25 +17,23 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("name", "role", "state", "created_on")
 
-NameArgument = Annotated[str, typer.Argument(help="The name to sign in with, as ann or ann@example.org.")]
+NameArgument = Annotated[str, typer.Argument(help="The user's name, as ann or ann@example.org.")]
 PasswordStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from the first line of stdin.")
 ]
 
-app = typer.Typer(
-    help="Users: who may sign in to the web app, and for what.", no_args_is_help=True, rich_markup_mode=None
-)
+app = typer.Typer(help="Users of the web app, with their roles.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command()
 def create(
     name: NameArgument,
-    role: Annotated[str, typer.Option(help="What they may do.", metavar="read|write|admin")] = "write",
+    role: Annotated[str, typer.Option(help="The user's role.", metavar="read|write|admin")] = "write",
     password_stdin: PasswordStdin = False,
     backend: BackendOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Make a user. The password is asked for; where there is no terminal, one is made up and printed once.
+    """Create a user. Asks for the password; without a terminal it generates one and prints it once.
 
     Example: custsvc users create ann --role write
     """
@@ -50,7 +48,7 @@ def create(
     password, made_up = _password(from_stdin=password_stdin)
     with _store(backend, data_dir) as store:
         store.users.add(User(name, hash_password(password), role, utc_now()))
-    say(f"User {name}, role {role}." + (" The password is shown only now:" if made_up else ""))
+    say(f"User {name}, role {role}." + (" The password is shown only once:" if made_up else ""))
     if made_up:
         typer.echo(password)
 
@@ -72,11 +70,11 @@ def list_users(
 @app.command()
 def disable(
     name: NameArgument,
-    enable: Annotated[bool, typer.Option("--enable", help="Let them in again.")] = False,
+    enable: Annotated[bool, typer.Option("--enable", help="Let the user sign in again.")] = False,
     backend: BackendOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Sign a user out everywhere and refuse them from now on (within two seconds).
+    """Sign a user out everywhere, and refuse every later sign-in (within two seconds).
 
     Example: custsvc users disable ann
     """
@@ -96,7 +94,7 @@ def passwd(
     backend: BackendOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Give a user another password, and sign them out everywhere.
+    """Change a user's password, and sign the user out everywhere.
 
     Example: custsvc users passwd ann
     """
@@ -107,7 +105,7 @@ def passwd(
         password, made_up = _password(from_stdin=password_stdin)
         store.users.replace(replace(user, password=hash_password(password)))
         store.sessions.remove_of(f"user:{user.name}")
-    say(f"{user.name} has another password" + (", shown only now:" if made_up else ""))
+    say(f"{user.name} has a new password" + (", shown only once:" if made_up else ""))
     if made_up:
         typer.echo(password)
 
@@ -115,11 +113,11 @@ def passwd(
 @app.command()
 def role(
     name: NameArgument,
-    role: Annotated[str, typer.Argument(help="What they may do.", metavar="read|write|admin")],
+    role: Annotated[str, typer.Argument(help="The new role.", metavar="read|write|admin")],
     backend: BackendOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Give a user another role, and sign them out everywhere.
+    """Change a user's role, and sign the user out everywhere.
 
     Example: custsvc users role ann admin
     """
@@ -137,7 +135,7 @@ def role(
 
 @app.command()
 def delete(name: NameArgument, backend: BackendOption = None, data_dir: DataDirOption = None) -> None:
-    """Forget a user, and sign them out everywhere. What they changed keeps their name.
+    """Delete a user, and sign the user out everywhere. Customers keep the name in `updated_by`.
 
     Example: custsvc users delete ann
     """
@@ -167,7 +165,7 @@ def _user(store: Store, name: str) -> User:
 
 
 def _password(*, from_stdin: bool) -> tuple[str, bool]:
-    """The password, and whether it was made up here."""
+    """The password, and whether it was generated here."""
     import secrets
 
     from ..accounts.passwords import checked_password

@@ -1,4 +1,4 @@
-"""The command that compares a copy with its source."""
+"""`verify`: compare a copy with its source."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ def verify(
         typer.Option("--copy-backend", help="The copy's database, if not the other one.", metavar="NAME"),
     ] = None,
     wait: Annotated[
-        float, typer.Option("--wait", help="Seconds the copy gets to catch up.", min=0, metavar="SECONDS")
+        float,
+        typer.Option("--wait", help="Seconds to wait for the copy to catch up.", min=0, metavar="SECONDS"),
     ] = 30.0,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Mend what differs: those customers are sent to the copy again.")
+        bool, typer.Option("--repair", help="Send the customers that differ to the copy again.")
     ] = False,
     fmt: OutputOption = "table",
     data_dir: DataDirOption = None,
@@ -43,8 +44,8 @@ def verify(
 ) -> None:
     """Prove that the copy holds exactly what its source holds, byte for byte.
 
-    --backend is the source. Works while both change. Exits 0 when they are identical, 7 when customers
-    differ (and --repair did not mend them), 8 when the copy is only behind.
+    --backend is the source. Works while both change. Exits 0 if they are identical, 7 if customers differ
+    (and --repair did not repair them), 8 if the copy is only behind.
 
     Example: custsvc verify --repair -o json
     """

@@ -1,4 +1,4 @@
-"""The roles between the databases: relay and replicate."""
+"""`relay` and `replicate`: the roles between the databases."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..runtime.loop import Stop
     from ..runtime.metrics_server import Gauges
 
-# What --source calls the topic.
+# The value of --source that means the topic.
 _TOPIC = "topic"
 
 
@@ -35,15 +35,13 @@ def relay(
         bool,
         typer.Option(
             "--resync",
-            help="This database was restored from a backup and is the one to go on with: raise what was lost "
-            "above every version that was sent, then relay.",
+            help="Use this database after its restore from a backup: give every customer that lost changes a "
+            "version above all versions sent, then relay.",
         ),
     ] = False,
     accept_topic: Annotated[
         bool,
-        typer.Option(
-            "--accept-topic", help="Take the topic as it is now, with other partitions or made anew."
-        ),
+        typer.Option("--accept-topic", help="Accept a topic that was created again or has other partitions."),
     ] = False,
     data_dir: DataDirOption = None,
     log_level: LogLevelOption = None,
@@ -51,9 +49,9 @@ def relay(
 ) -> None:
     """Bring every event from the database to Kafka, in order per customer.
 
-    Start as many as you like: one leads, the others take over when it dies. It refuses a topic whose
-    partitions were changed and a database that was restored to an older state, as both would break the
-    order of events without a word.
+    Start as many as you like: one leads, and another takes over when it dies. The relay refuses a topic whose
+    partitions were changed and a database that was restored to an older state, as both would silently break
+    the order of events.
 
     Example: custsvc relay --backend mongo
     """
@@ -109,15 +107,15 @@ def replicate(
         bool,
         typer.Option(
             "--rebuild",
-            help="Fill the copy anew beside itself, prove it, swap it in, and exit. The old one serves on.",
+            help="Fill a new copy beside the old one, prove it, swap it in, and exit. The old one serves on.",
         ),
     ] = False,
     source: Annotated[
         str | None,
         typer.Option(
             "--source",
-            help="What to rebuild from: postgres or mongo, if the source is not the other one; or topic, "
-            "where the source is out of reach: the topic alone, without a proof.",
+            help="What to rebuild from: postgres or mongo, if the source is not the other one; topic, if the "
+            "source cannot be reached: from the topic alone, without a proof.",
             metavar="NAME",
         ),
     ] = None,
@@ -125,7 +123,7 @@ def replicate(
         str | None,
         typer.Option(
             "--instance-id",
-            help="This process's own lasting name: a quick restart then moves no partitions.  "
+            help="A lasting name of this process, so that a quick restart moves no partitions.  "
             "[env: CUSTSVC_INSTANCE_ID]",
             metavar="NAME",
         ),
@@ -136,13 +134,13 @@ def replicate(
 ) -> None:
     """Keep the other database identical to the system of record, from the events on Kafka.
 
-    --backend is the copy's database; without it, the one that CUSTSVC_BACKEND is not. Start as many as the
-    topic has partitions: they share them. A copy with a name of its own (--copy) has its own consumer group
-    and its own place: a schema in PostgreSQL, a database in MongoDB.
+    --backend is the copy's database; default: the one that CUSTSVC_BACKEND does not name. Start up to as many
+    as the topic has partitions: they share them. A copy with its own name (--copy) has its own consumer group
+    and its own schema in PostgreSQL or database in MongoDB.
 
-    A copy that lost its place, or may be wrong, is filled anew with --rebuild: beside itself, from the
-    source, proven against it and swapped in. Until then the old one serves, and whoever follows it goes on
-    with the new one. It exits when that is done, and may be stopped and started again.
+    --rebuild replaces a copy that lost its position or may be wrong: it fills a new copy from the source,
+    proves it against the source and swaps it in. Until then the old copy serves; its replicate processes then
+    go on with the new one. --rebuild exits when it is done, and may be stopped and started again.
 
     Example: custsvc replicate --backend mongo --copy search
     """
@@ -185,7 +183,7 @@ def replicate(
 
 
 def _databases(backend: str | None, source: str | None, *, rebuild: bool) -> tuple[Any, ...]:
-    """Those a copy needs: its own; and to be filled from the source, that one."""
+    """The databases that a copy needs: its own, and for a rebuild from the source, the source."""
     if source and not rebuild:
         raise typer.BadParameter("is for --rebuild", param_hint="--source")
     copy, other = ("backend", "other") if backend else ("other", "backend")

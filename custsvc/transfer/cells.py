@@ -1,7 +1,7 @@
 """CSV files as spreadsheets really write them: their heading, and then their rows.
 
-A row that cannot be read is an error of that row. A quote that is not closed is the file's: it swallows the
-lines after it, so nobody can tell which rows were meant, and the file is refused with the quote's line.
+A row that cannot be read is an error of that row. An unclosed quote is an error of the file: it swallows the
+lines after it, so that the rows cannot be told apart. The file is refused with the quote's line.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from .lines import Lines
 from .row import METADATA, BadFile, Row, RowError, Tally, bad_file, shown
 from .sheet import unguarded
 
-# What Excel writes above the heading, so that it knows the delimiter itself.
+# The line that Excel writes above the heading to name the delimiter.
 _SEPARATOR: Final = re.compile(rb'"?sep=([,;\t|])"?\s*')
 _QUOTED: Final = re.compile(rb'"[^"]*"')
-# What Python's reader says of a file that ends within quotes.
+# The error of Python's reader for a file that ends within quotes.
 _ENDED: Final = "unexpected end of data"
 
 
 class Table:
-    """A CSV file, read from its beginning. Raises ValidationError for what is wrong with the whole file."""
+    """A CSV file, read from its beginning. Raises ValidationError for errors of the whole file."""
 
     def __init__(self, source: IO[bytes], tally: Tally) -> None:
         self._lines = Lines(source)
         self._tally = tally
-        self._number = 0  # of the line that the reader was given last
+        self._number = 0  # of the last line given to the reader
         self._begun = 1
-        self._signs: list[int] = []  # how many delimiters each line of the row at hand has
+        self._signs: list[int] = []  # the number of delimiters in each line of the current row
         self._is_utf8 = True
         first, self._delimiter = self._first()
         texts = self._texts(chain(first, self._lines))
@@ -42,7 +42,7 @@ class Table:
         self.heading = self._heading(first[0])
 
     def rows(self, fields: Sequence[str]) -> Iterator[Row]:
-        """The rows; `fields` has the field of each column in its place, "" for one that is left out."""
+        """The rows. `fields` names the field of each column in order, "" for a column to skip."""
         while True:
             self._begun, self._signs, self._is_utf8 = self._number + 1, [], True
             try:
@@ -61,7 +61,7 @@ class Table:
                 self._tally.empty += taken
 
     def _first(self) -> tuple[list[bytes], str]:
-        """The heading's first line with what was read to judge it, and the delimiter."""
+        """The heading's first line, with the line after it if that was read too, and the delimiter."""
         line = next(self._lines, b"")
         if found := _SEPARATOR.fullmatch(line):
             self._number += 1
@@ -70,7 +70,7 @@ class Table:
             return [line], _delimiter(line)
         second = next(self._lines, b"")
         if second.endswith(b"\n") and second.count(b'"') % 2 == 0:
-            message = "the file's first line holds a carriage return, which ends no other line; take it out"
+            message = "the file's first line has a carriage return, which ends no other line; remove it"
             raise bad_file("no_heading", message)
         return [line, second], _delimiter(line)
 
@@ -98,7 +98,7 @@ class Table:
             yield text
 
     def _unread(self, exc: csv.Error) -> Row:
-        """The row that the reader stumbled over; raises where the fault is not this line's alone."""
+        """The error of the row that the reader refused; raises if the error is not of this line alone."""
         if self._number > self._begun or str(exc) == _ENDED:
             raise self._unclosed() from exc
         message = f"is not CSV: {exc}; a quote within a quoted cell is written twice"
@@ -109,13 +109,13 @@ class Table:
     def _unclosed(self) -> BadFile:
         return bad_file(
             "unclosed_quote",
-            f"in line {self._begun} a quote opens that is not closed where its cell ends; close it, or take "
-            "it out",
+            f"in line {self._begun} a quote opens that is not closed at the end of its cell; close it, or "
+            "remove it",
         )
 
     def _row(self, fields: Sequence[str], cells: Sequence[str], taken: int) -> Row:
         if taken > 1 and (len(cells) != len(fields) or self._swallows(fields, cells)):
-            # The lines that the quotes took in are more likely rows of their own.
+            # The lines within the quotes are probably rows.
             raise self._unclosed()
         if len(cells) != len(fields):
             message = f"has {len(cells)} cells, the heading has {len(fields)}"
@@ -126,7 +126,7 @@ class Table:
         return _row(self._begun, fields, cells)
 
     def _swallows(self, fields: Sequence[str], cells: Sequence[str]) -> bool:
-        """Whether a cell that may hold no line break has one, and each line by itself looks like a row."""
+        """Whether a cell that must not have a line break has one, and each of its lines looks like a row."""
         alone = len(fields) > 1 and all(count == len(fields) - 1 for count in self._signs)
         return alone and any(
             "\n" in cell or "\r" in cell
@@ -154,7 +154,7 @@ def _row(number: int, fields: Sequence[str], cells: Sequence[str]) -> Row:
 
 
 def _delimiter(line: bytes) -> str:
-    """Spreadsheets write commas, semicolons or tabs, as their country has it."""
+    """The delimiter: spreadsheets write commas, semicolons or tabs, depending on their locale."""
     bare = _QUOTED.sub(b"", line)
     return max(",;\t", key=lambda sign: bare.count(sign.encode()))
 
@@ -163,7 +163,7 @@ def _delimiter(line: bytes) -> str:
 
 
 def field_of(column: str) -> str | None:
-    """The field that a column of this name is for; None where nobody can tell."""
+    """The field of a column with this name; None if no field matches."""
     name = column.strip()
     if name.startswith(METADATA) and len(name) > len(METADATA):
         return name
@@ -172,9 +172,9 @@ def field_of(column: str) -> str | None:
 
 
 def fields_of(heading: Sequence[str], chosen: Sequence[str] | None = None) -> list[str]:
-    """The field of each column, in its place: as chosen, else as its heading says.
+    """The field of each column in order: the chosen one, else the one that its heading names.
 
-    Raises ValidationError for columns that nobody knows, and for two of one field.
+    Raises ValidationError for unknown columns, and for two columns of one field.
     """
     if chosen is not None and len(chosen) != len(heading):
         raise bad_file("other_columns", f"the file has {len(heading)} columns, {len(chosen)} were chosen")
@@ -188,7 +188,7 @@ def fields_of(heading: Sequence[str], chosen: Sequence[str] | None = None) -> li
             errors.append(FieldError(name, "unknown_column", f"is not a field of a customer ({known})"))
         elif field and first.setdefault(field, place) != place:
             message = (
-                f"is the second column for {field}: columns {first[field] + 1} and {place + 1}; leave one out"
+                f"is the second column for {field}: columns {first[field] + 1} and {place + 1}; remove one"
             )
             errors.append(FieldError(name, "duplicate_column", message))
     if errors:

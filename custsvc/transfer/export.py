@@ -1,10 +1,10 @@
 """Export: all customers of a filter, page after page, in constant memory.
 
-A page is a read of its own, so nothing is held open while a slow reader takes its time, and a connection
-that breaks costs a page and not the export. A database that stays away, or hangs, ends it: what was written
-so far is not the whole then, and the writer must let that be seen. Documents go out as the bytes that are
-stored; only CSV needs them parsed. Each customer comes once as it is at that moment; with another sort than
-`id`, one that is changed meanwhile may move and be met twice or not at all.
+Each page is a separate read: a slow reader holds no cursor open, and a broken connection costs one page, not
+the export. If the database stays away or hangs, the export raises; the caller must mark the file as
+incomplete. Documents are written as their stored bytes; only CSV parses them. Each customer appears once, as
+it is when its page is read; sorted by anything but `id`, a customer that changes meanwhile may move and
+appear twice or not at all.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ logger = logging.getLogger(__name__)
 Format = Literal["csv", "ndjson", "json"]
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 _PAGE: Final = 200
-# A database that is away for a moment does not end an export of an hour.
+# A short outage of the database does not end an export of an hour.
 _TRIES: Final = 5
 _PATIENCE: Final = 60.0
 
-# Documents of a page are joined by commas. A quote within a text is always escaped, and documents hold no
-# array, so this can be nothing but the seam between two of them.
+# Commas join the documents of a page. Quotes within texts are always escaped, and documents hold no array, so
+# these bytes occur only between two documents.
 _SEAM: Final = b'},{"id":'
 _LINE: Final = b'}\n{"id":'
 
@@ -45,9 +45,9 @@ def export(
     fields: Sequence[str] | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Iterator[bytes]:
-    """The parts of a file with these customers; CSV, NDJSON, or a JSON array.
+    """The parts of a file with these customers: CSV, NDJSON, or a JSON array.
 
-    Raises TemporaryError where the database does not answer: the file is incomplete then.
+    Raises TemporaryError if the database does not answer; the file is then incomplete.
     """
     query = CustomerQuery(_PAGE, where, sort, descending)
     if fmt == "csv":

@@ -1,4 +1,4 @@
-"""The lines of a file, whoever wrote it: ended by LF, CR LF or CR, with or without a byte order mark."""
+"""The lines of a file, ended by LF, CR LF or CR, with or without a byte order mark."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import IO, Final
 
 from .row import bad_file
 
-# A customer is at most some 150 kB; a longer line holds something else.
+# A customer has at most about 150 kB; a longer line is not a customer.
 LINE_MAX: Final = 1_000_000
 _BLOCK: Final = 65536
 _UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class Lines(Iterator[bytes]):
-    """The lines with their ends. `number` is that of the line given last, which begins at 1.
+    """The lines with their line ends. `number` is the number of the last line; the first has number 1.
 
-    Raises ValidationError where the file as a whole cannot be read as lines of UTF-8.
+    Raises ValidationError if the file is not lines of UTF-8.
     """
 
     def __init__(self, source: IO[bytes]) -> None:
@@ -33,14 +33,14 @@ class Lines(Iterator[bytes]):
 
 
 def is_cut_off(line: bytes) -> bool:
-    """Whether a line has no end, as only the last one of a file may."""
+    """Whether a line has no line end; only the last line of a file may lack it."""
     return not line.endswith((b"\n", b"\r"))
 
 
 def _first(line: bytes) -> bytes:
     # Text in UTF-16 begins with its mark, or has a zero byte in its first character.
     if line.startswith(_UTF_16) or b"\0" in line[:2]:
-        raise bad_file("bad_utf8", "is not UTF-8 but perhaps UTF-16; save it as UTF-8")
+        raise bad_file("bad_utf8", "is not UTF-8, perhaps UTF-16; save it as UTF-8")
     return line.removeprefix(codecs.BOM_UTF8)
 
 
@@ -48,7 +48,7 @@ def _pieces(source: IO[bytes]) -> Iterator[bytes]:
     rest = b""
     while block := source.read(_BLOCK):
         pieces = (rest + block).splitlines(keepends=True)
-        # A carriage return that ends a block may be the first half of a line's end.
+        # A carriage return at the end of a block may be the first half of CR LF.
         rest = b"" if pieces[-1].endswith(b"\n") else pieces.pop()
         yield from pieces
         if len(rest) > LINE_MAX:

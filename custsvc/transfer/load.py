@@ -1,11 +1,11 @@
-"""Import: the whole file is planned, the plan is checked, and then that very plan is applied.
+"""Import: plan the whole file, check the plan, then apply exactly that plan.
 
-The file is read twice, so memory stays flat. Between the two readings others may have changed customers; a
-row whose plan is another one by then is not applied but reported as a conflict, and every write names the
-version it was planned for. Rows go in chunks, each one transaction with its events.
+The file is read twice, so memory stays flat. If a customer changed between the two reads so that the plan of
+its row differs, the row is reported as a conflict and not applied; every write names the version it was
+planned for. Rows are applied in chunks, each in one transaction with its events.
 
-With an idempotency key each chunk leaves its answer in the same transaction. The same request sent again,
-after a crash or a lost connection, passes over the chunks that are done and goes on with the rest.
+With an idempotency key, each chunk stores its answer in the same transaction. The same request sent again,
+after a crash or a lost connection, skips the chunks that are done and applies the rest.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from .plan import ACTIONS, Key, Planned, Planner
 from .row import Row, RowError, Tally
 from .rows import Reading
 
-# What a report shows of its rows; what is wrong comes before what is not.
+# The most rows in a report; rows with errors take precedence.
 SHOWN: Final = 1000
 _ROUNDS: Final = 20
 _WRONG: Final = ("error", "conflict")
 _CHANGED_MEANWHILE: Final = RowError(
-    "", "changed_meanwhile", "the customer was changed after the plan was made; nothing was done to it"
+    "", "changed_meanwhile", "the customer was changed after the plan was made; the row was not applied"
 )
 
 Source = Callable[[], Reading]
@@ -44,7 +44,7 @@ Source = Callable[[], Reading]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a file is to be imported. `plan`, where given, is the plan it must be, as a dry run told it."""
+    """How to import a file. `plan`: import only if the plan has this name, reported by a dry run."""
 
     on: Key = "id"
     restore: bool = False
@@ -56,10 +56,10 @@ class Options:
 
 @dataclass(slots=True)
 class Report:
-    """What an import does or did: how many rows of each action, the plan's name, and rows to look at.
+    """What an import does or did: the number of rows of each action, the plan's name, and some rows.
 
-    Each row is in one of the counts, each line of the file in one of `lines`. `resumed` is how many rows an
-    earlier try of the same request had done already.
+    Each row is in one of the counts, each line of the file in one of `lines`. `resumed` is the number of rows
+    that an earlier try of the same request applied.
     """
 
     dry_run: bool
@@ -112,7 +112,7 @@ class ImportRefused(CustsvcError):
 
 
 class PlanChanged(Conflict):
-    """The plan is another one than that which was shown; nothing was imported."""
+    """The plan differs from the one that was shown; nothing was imported."""
 
 
 def load(
@@ -125,10 +125,10 @@ def load(
     clock: Callable[[], dt.datetime] = utc_now,
     seen: Callable[[Planned], None] = lambda _: None,
 ) -> Report:
-    """Import the rows that `source` gives, which is asked twice. `seen` gets each row once, as it ended.
+    """Import the rows of `source`, which is called twice. `seen` gets each row once, with its result.
 
-    Raises ImportRefused, PlanChanged, KeyMismatch, and ValidationError where the file itself is wrong:
-    then nothing was done.
+    Raises ImportRefused, PlanChanged, KeyMismatch, and ValidationError for a file that cannot be read; in all
+    these cases nothing was imported.
     """
     work = _Load(store, options, caller, answers, clock)
     report = work.plan(source, seen if options.dry_run else lambda _: None)
@@ -156,7 +156,7 @@ class _Load:
         self._answers = answers
         self._clock = clock
         self._keyed: Keyed | None = caller.keyed if answers is not None and not options.dry_run else None
-        # The rows' signatures by chunk; None for one that an earlier try has done.
+        # The rows' signatures by chunk; None for a chunk that an earlier try applied.
         self._signatures: list[bytes | None] = []
         self._plan = ""
 
@@ -203,7 +203,7 @@ class _Load:
     def _apply(
         self, number: int, rows: Sequence[Row], chunk: list[Planned], signatures: bytes
     ) -> tuple[list[Planned], dict[str, Any] | None]:
-        """The rows as they ended; or none of them, and the answer of who did them at the same time."""
+        """The rows with their results; or no rows, and the answer of another process that applied them."""
         for _ in range(_ROUNDS):
             ended = [_as_planned(row, signatures, at) for at, row in enumerate(chunk)]
             ended, changes = self._changes(ended)
@@ -219,7 +219,7 @@ class _Load:
                 return [], self._done(number)
             except VersionConflict:
                 chunk = self._planner.again(rows)
-        raise Conflict("too many others change the same customers; the rows before are imported, try again")
+        raise Conflict("others keep changing the same customers; the rows before are imported, try again")
 
     def _changes(self, rows: list[Planned]) -> tuple[list[Planned], list[Change]]:
         new = sum(row.action == "create" for row in rows)
@@ -271,7 +271,7 @@ class _Load:
 
 
 def _chunk_key(keyed: Keyed, number: int) -> str:
-    # A client's key has no spaces, so no other request can have this one.
+    # A client's key has no spaces, so no other request can have this key.
     return f"{keyed.key} import {number}"
 
 
@@ -280,7 +280,7 @@ def _name(signatures: bytes) -> bytes:
 
 
 def _as_planned(row: Planned, signatures: bytes, at: int) -> Planned:
-    """The row, if it still is what the plan says; a conflict otherwise."""
+    """The row if its plan is unchanged, else a conflict."""
     size = len(signatures) and len(row.signature())
     if signatures[at * size : (at + 1) * size] == row.signature():
         return row

@@ -1,4 +1,4 @@
-"""What the fields of a row mean for its customer: what they replace, what they leave, what they guard."""
+"""What the fields of a row mean for its customer: replace, keep, or apply only at a version."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ METADATA_RULES: Final[tuple[Metadata, ...]] = get_args(Metadata)
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """How rows are to be read.
+    """How rows change customers.
 
-    `empty` says whether an empty cell, or null or "" in NDJSON, clears the customer's field or leaves it.
+    `empty` says whether an empty cell, or null or "" in NDJSON, clears the customer's field or keeps it.
     `metadata` says whether a row's metadata object replaces that of the customer, or is merged into it as
-    PATCH does (RFC 7396: null takes a key away, keys that are not named stay).
+    PATCH does (RFC 7396: null removes a key, other keys stay).
     """
 
     empty: Empty = "clear"
     metadata: Metadata = "replace"
 
     def fields(self, raw: Mapping[str, Any], old: Fields | None) -> Fields:
-        """The fields of a row over those of its customer. `metadata.KEY` sets one entry, null removes it.
+        """The customer's fields after the row. `metadata.KEY` sets one entry, null removes it.
 
         Raises ValidationError.
         """
@@ -49,7 +49,7 @@ class Meaning:
 
 
 def _without_nulls(metadata: Mapping[str, Any], *patches: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata without the keys that a patch removes; a null of its own is a value."""
+    """The metadata without the keys that a patch removes; a null that no patch sets is a value."""
     gone = {key for patch in patches for key in patch if metadata[key] is None}
     return {key: value for key, value in metadata.items() if key not in gone}
 
@@ -59,7 +59,7 @@ def _is_empty(value: Any) -> bool:
 
 
 def guarded_version(raw: Mapping[str, Any]) -> int | RowError | None:
-    """The version of its customer that a row was made from; None where it does not say."""
+    """The customer's version that a row was made from; None if the row names none."""
     value = raw.get("version")
     if _is_empty(value):
         return None
@@ -71,9 +71,9 @@ def guarded_version(raw: Mapping[str, Any]) -> int | RowError | None:
 
 
 def conflict(version: int, current: int) -> RowError:
-    """Why a row that was made from another version than the customer has now is not applied."""
+    """The error of a row that was made from another version than the customer has now."""
     message = (
-        f"the customer is at version {current}, the row was made from version {version}; nothing is done to "
-        "it: export it again, or take the version out of the row to overwrite what is there"
+        f"the customer is at version {current}, the row was made from version {version} and is not applied; "
+        "export it again, or remove the version from the row to overwrite the customer"
     )
     return RowError("version", "version_mismatch", message, str(version))

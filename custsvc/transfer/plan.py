@@ -1,4 +1,4 @@
-"""What each row of an import would do, before it is done: create, update, nothing, restore, an error."""
+"""Plans an import: each row would create, update or restore a customer, do nothing, or is an error."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ CHUNK: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What a row does. `before` is the customer it is about, `fields` what that is to have then.
+    """The plan of a row. `before` is its customer now, `fields` are that customer's fields afterwards.
 
-    `id` is that of a customer that was made or changed. `trashed` is a row whose customer is deleted, where
-    restoring was not asked for: nothing is done.
-    `conflict` is a row that would overwrite what it has not seen: its `version` is not the customer's, or
-    somebody changed the customer after the plan was made. Nothing is done.
+    `id` is the id of the customer that was created or changed. `trashed`: the customer is deleted, and the
+    import does not restore; the row is skipped.
+    `conflict`: the row would overwrite a change that its author has not seen, because its `version` is not
+    the customer's, or the customer changed after the plan was made; the row is skipped.
     """
 
     number: int
@@ -42,7 +42,7 @@ class Planned:
     id: int | None = None
 
     def signature(self) -> bytes:
-        """What makes two plans of a row the same."""
+        """A hash that is equal for equal plans of a row."""
         about = (
             self.action,
             self.before and (self.before.id, self.before.version),
@@ -63,10 +63,10 @@ class Planned:
 
 
 class Planner:
-    """Plans rows against the customers there are now.
+    """Plans rows against the current customers.
 
-    `on` says by which field a row finds its customer. A row without it is a new customer; one whose id
-    nobody has is an error, because ids are never chosen from outside. A field that a row does not have stays.
+    `on` is the field by which a row finds its customer. A row without it is a new customer; a row with an
+    unknown id is an error, because only the database assigns ids. A field that a row does not have stays.
     A row with a `version` changes its customer only at that version.
     """
 
@@ -80,13 +80,13 @@ class Planner:
         self._seen: dict[int | str, int] = {}
 
     def chunks(self, rows: Iterable[Row]) -> Iterator[tuple[list[Row], list[Planned]]]:
-        """Rows with their plans, some hundred at a time. A key may be in a file only once."""
+        """Rows with their plans, CHUNK at a time. A key may occur in a file only once."""
         found = iter(rows)
         while chunk := list(islice(found, CHUNK)):
             yield chunk, self.again(chunk)
 
     def again(self, rows: Sequence[Row]) -> list[Planned]:
-        """The plan of these rows as it is now."""
+        """Plan these rows again, against the customers as they are now."""
         keys = [self._key(row) for row in rows]
         good = [key for key in keys if key is not None and not isinstance(key, RowError)]
         known = self._known(good)
@@ -104,7 +104,7 @@ class Planner:
         return found
 
     def _key(self, row: Row) -> int | str | RowError | None:
-        """What the row finds its customer by; None for a new one."""
+        """The value by which the row finds its customer; None for a new customer."""
         if row.error is not None:
             return row.error
         value = row.raw.get(self._on)
@@ -117,7 +117,7 @@ class Planner:
             key = email_key(key)
         first = self._seen.setdefault(key, row.number)
         if first != row.number:
-            return RowError(self._on, "duplicate_row", f"is in row {first} already", shown(value))
+            return RowError(self._on, "duplicate_row", f"is already in row {first}", shown(value))
         return key
 
     def _row(
@@ -136,7 +136,7 @@ class Planner:
             before = next(iter(alike), None)
             if before is None and self._on == "id":
                 return _wrong(
-                    row, "id", "unknown_id", "is the id of no customer; leave it empty to create", key
+                    row, "id", "unknown_id", "no customer has this id; leave it empty to create one", key
                 )
         old = before.customer() if before else None
         version = guarded_version(row.raw)
@@ -160,7 +160,7 @@ class Planner:
 
 
 def _guarded(planned: Planned, version: int | None) -> Planned:
-    """The plan, or a conflict where it would overwrite a version that the row was not made from."""
+    """The plan, or a conflict if the row was made from another version of the customer."""
     before = planned.before
     if version is None or before is None or planned.action not in ("update", "restore"):
         return planned

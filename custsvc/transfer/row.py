@@ -1,4 +1,4 @@
-"""One row of a file: its fields, or what is wrong with it; and what is wrong with a file as a whole."""
+"""One row of a file: its fields or its error; and errors of the whole file."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ BadFile = ValidationError
 
 
 def bad_file(code: str, message: str) -> ValidationError:
-    """The error of a file that is wrong as a whole: nothing of it is imported, whatever may be skipped."""
+    """An error of the whole file: no row is imported, even with `skip_errors`."""
     return BadFile([FieldError("file", code, message)])
 
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """What is wrong with a row: the field, a code, a sentence, and the value that it is about."""
+    """An error of a row: the field, a code, a sentence, and the offending value."""
 
     field: str
     code: str
@@ -37,7 +37,7 @@ class RowError:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: the line it begins at, and its fields, or why there are none."""
+    """One row: the number of its first line, and its fields or its error."""
 
     number: int
     raw: dict[str, Any]
@@ -46,7 +46,7 @@ class Row:
 
 @dataclass(slots=True)
 class Tally:
-    """Where the lines of a file went: each line is counted in exactly one of these."""
+    """The lines of a file by kind; each line is counted once."""
 
     heading: int = 0
     empty: int = 0
@@ -66,18 +66,18 @@ def row_error(error: FieldError, raw: Mapping[str, Any]) -> RowError:
 
 
 def shown(value: Any) -> str | None:
-    """A value as an error shows it: as JSON but for text, and never long."""
+    """A value as an error shows it: text as it is, other values as JSON, shortened."""
     if value is None:
         return None
     if isinstance(value, str):
         return _text(value)
     try:
         return _text(json.dumps(value, ensure_ascii=False, default=str))
-    except RecursionError:  # writing goes deeper than reading
+    except RecursionError:  # `dumps` recurses deeper than `loads`
         return "…"
 
 
 def _text(text: str, longest: int = _SHOWN) -> str:
-    """Text that every answer can hold: without lone surrogates, and not long."""
+    """Text without lone surrogates, which JSON cannot hold, shortened to `longest` characters."""
     text = text[: longest + 1].encode("utf-8", "replace").decode()
     return text if len(text) <= longest else text[: longest - 1] + "…"

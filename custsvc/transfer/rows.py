@@ -1,8 +1,8 @@
-"""The rows of a file that somebody wants imported: NDJSON or CSV, read line by line.
+"""The rows of a file to import, NDJSON or CSV, read line by line.
 
-A row that cannot be read is an error of that row, with its line, its field and its value; the others go on.
-What is wrong with the whole file (a column that nobody knows, a quote that swallows rows, too many rows, an
-end in the middle) ends it. Every line is accounted for: it is of a row, of the heading, or empty.
+A row that cannot be read is an error of that row, with its line, field and value; reading goes on. An error
+of the whole file (an unknown column, a quote that swallows rows, too many rows, a line cut off) ends the
+reading. Every line is counted: it is part of a row, part of the heading, or empty.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROWS_MAX: Final = 500_000
 
 
 class Reading(Iterator[Row]):
-    """The rows of a file, and in `lines` where its lines went so far."""
+    """The rows of a file; `lines` counts the lines read so far by kind."""
 
     def __init__(self, rows: Iterator[Row], lines: Tally, most: int) -> None:
         self.lines = lines
@@ -40,9 +40,9 @@ class Reading(Iterator[Row]):
 def read(
     source: IO[bytes], fmt: Format, columns: Sequence[str] | None = None, *, most: int = ROWS_MAX
 ) -> Reading:
-    """The rows of a file. `columns` has the field of each column of CSV, in its place, "" for none.
+    """The rows of a file. `columns` names the field of each CSV column in order, "" for a column to skip.
 
-    Raises ValidationError for what is wrong with the whole file, as it is come upon.
+    Raises ValidationError for an error of the whole file, when the reading reaches it.
     """
     tally = Tally()
     if fmt == "ndjson":
@@ -72,12 +72,12 @@ def _objects(source: IO[bytes], tally: Tally) -> Iterator[Row]:
         tally.rows += 1
         row = _object(lines.number, line)
         if row.error and is_cut_off(line) and _ends_early(line):
-            raise bad_file("cut_off", f"the file ends in the middle of line {row.number}; get all of it")
+            raise bad_file("cut_off", f"the file ends in the middle of line {row.number}; send all of it")
         yield row
 
 
 def _ends_early(line: bytes) -> bool:
-    """Whether a line that is not JSON would be, if there were more of it."""
+    """Whether a line that is not JSON is the beginning of a JSON object."""
     text = line.decode(errors="ignore").strip()
     if not text.startswith("{"):
         return False
@@ -98,7 +98,7 @@ def _object(number: int, line: bytes) -> Row:
     except DuplicateKey as exc:
         return _unread(number, "duplicate_key", f"has the key {str(exc)!r} twice", line)
     except (ValueError, RecursionError) as exc:
-        reason = exc.msg if isinstance(exc, json.JSONDecodeError) else "a number or its depth is not ours"
+        reason = exc.msg if isinstance(exc, json.JSONDecodeError) else "a number is too big or it is too deep"
         return _unread(number, "bad_json", f"is not JSON: {reason}", line)
     if not isinstance(raw, dict):
         return _unread(number, "not_an_object", "is not a JSON object", line)

@@ -1,4 +1,4 @@
-"""Made-up customers: the same ones for the same seed number on every machine, written in bulk with events."""
+"""Made-up customers, equal for equal seeds on every machine, written in bulk with their events."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..domain.customers import Customer, Fields, utc_now
 from ..domain.events import new_change
 from ..ports.customers import CustomerStore
 
-# In one transaction: larger ones are a little faster, until MongoDB's cache cannot hold them any more.
+# Customers per transaction: more are a little faster, until MongoDB's cache cannot hold them.
 _BATCH = 1000
 _ACTOR = "seed"
 
@@ -29,12 +29,12 @@ _LAST = (
 _CITIES = ("Aarhus", "Bogotá", "Cairo", "Dakar", "Genève", "Jakarta", "Kraków", "Lima", "Osaka", "Toronto")
 _TIERS = ("bronze", "silver", "gold")
 
-# A mail address takes what is left of a letter without its marks; the rest would not be plain ASCII.
+# Letters that NFKD does not reduce to ASCII, for mail addresses.
 _ASCII = str.maketrans({"ø": "o", "ı": "i", "ł": "l", "Ø": "O", "ß": "ss"})
 
 
 def made_up(count: int, seed: int) -> Iterator[Fields]:
-    """`count` customers, already in canonical form. The first ones do not depend on how many are asked."""
+    """`count` customers in canonical form. A larger `count` only appends customers."""
     rng = random.Random(seed)  # noqa: S311 - made-up data
     plain = {name: _plain(name) for name in (*_FIRST, *_LAST)}
     for number in range(1, count + 1):
@@ -56,7 +56,7 @@ def _plain(name: str) -> str:
 def seed_customers(
     store: CustomerStore, count: int, seed: int, *, progress: Callable[[int], None] = lambda _: None
 ) -> int:
-    """Write `count` new customers with their events; returns how many. Batches already written stay."""
+    """Write `count` new customers with their events; returns `count`. After an error earlier batches stay."""
     fields = made_up(count, seed)
     written = 0
     while written < count:

@@ -1,11 +1,11 @@
-"""CSV cells that no spreadsheet takes for a formula, and that come back as they were.
+"""CSV cells that no spreadsheet runs as a formula, and that import reads back unchanged.
 
-A cell that begins with `= + - @` (or the full-width forms of these), a tab or a line break is run as a
-formula by spreadsheets, whoever wrote it into the database. A spreadsheet whose country separates cells by
-semicolons or tabs, or that ends a row at every line break, splits our cells there and sees more beginnings.
-So each such sign at a beginning gets an apostrophe in front. So that reading takes away exactly what writing
-added, a text that has apostrophes before such a sign gets one more. In metadata, which is JSON, the sign is
-written as an escape of JSON, which reads back as the sign.
+Spreadsheets run a cell that begins with `= + - @` (or their full-width forms), a tab or a line break as a
+formula, and anybody may have written it into the database. A spreadsheet whose locale separates cells by
+semicolons or tabs, or that ends a row at every line break, splits our cells there, so more places are the
+beginning of a cell. `guarded` puts an apostrophe before each such sign at a beginning; if apostrophes stand
+there already it puts one more, so that `unguarded` removes exactly what was added. In metadata, which is
+JSON, the sign becomes a JSON escape.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ COLUMNS: Final = (
     *("id", "name", "email", "phone", "metadata", "deleted", "version"),
     *("created_on", "created_by", "updated_on", "updated_by"),
 )
-# Spreadsheets fold the full-width forms into the plain ones.
+# Spreadsheets treat the full-width forms as the plain ones.
 _SIGNS: Final = "=+\\-@\uff1d\uff0b\uff0d\uff20"
-# What may stand between the beginning of a cell and a formula in it.
+# Characters that may precede a formula at the beginning of a cell.
 _LEAD: Final = r'(?:[^\S\t\r\n]|")*'
-# The whole cell, or what is left of it after a place where spreadsheets split.
+# The beginning of the cell, or a place in it where spreadsheets split.
 _BEGINNING: Final = r"(?:\A|(?<=[;\t\r\n]))"
 _FORMULA: Final = re.compile(rf"({_BEGINNING}{_LEAD})('*[{_SIGNS}])|\A('*[\t\r\n])")
 _ESCAPED: Final = re.compile(rf"({_BEGINNING}{_LEAD})'('*[{_SIGNS}])|\A'('*[\t\r\n])")
@@ -34,7 +34,7 @@ _IN_JSON: Final = re.compile(rf"(;{_LEAD}'*)([{_SIGNS}])")
 
 
 def guarded(text: str) -> str:
-    """The cell of a text."""
+    """The text as a cell that is no formula."""
     return _FORMULA.sub(lambda found: f"{found[1] or ''}'{found[2] or found[3]}", text)
 
 
@@ -67,5 +67,5 @@ def _cell(name: str, value: Any) -> str:
 
 
 def _json(value: dict[str, Any]) -> str:
-    # A line break or tab within JSON is escaped already; a semicolon stands only in its texts and keys.
+    # JSON escapes line breaks and tabs already; semicolons occur only in its strings.
     return _IN_JSON.sub(lambda found: f"{found[1]}\\u{ord(found[2]):04x}", orjson.dumps(value).decode())

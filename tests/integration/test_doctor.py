@@ -122,7 +122,7 @@ def test_topics_that_are_missing_are_named_and_made(servers: Any, tmp_path: Path
     made = run("topics", "create", "--partitions", "2", cwd=tmp_path, **environment)
     after = run("topics", "list", "-o", "json", cwd=tmp_path, **environment)
 
-    assert planned.stderr == made.stderr.replace("made", "would make", 1)
+    assert planned.stderr == made.stderr.replace("created", "would create", 1)
     assert [t["partitions"] for t in json.loads(before.stdout)] == [0, 0, 0, 0]
     assert json.loads(after.stdout)[0]["partitions"] == 2
 

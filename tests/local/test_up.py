@@ -121,7 +121,7 @@ def test_a_folder_whose_system_of_record_is_mongodb_knows_it(folder: Path) -> No
     assert "(system of record)" in parts["mongo"]
     assert "(copy)" in parts["postgres"]
     assert wrong.returncode == 3
-    assert "fix: say --backend mongo" in wrong.stderr
+    assert "fix: use --backend mongo" in wrong.stderr
     assert custsvc(folder, "down").returncode == 0
     assert custsvc(folder, "config", "show").stdout.count("mongo") >= 1
 

@@ -106,7 +106,7 @@ def test_one_that_a_newer_mail_overtook_is_passed_over_and_told(
     ledger.settle(newer, "sent")
 
     done = run("retry", failed, fails=ExitCode.PARTLY_DONE)
-    assert "a newer mail of the customer went out since" in done.output
+    assert "a newer mail of the customer was sent since" in done.output
 
     run("retry", failed, "--out-of-order")
     assert ledger.counts() == {"queued": 1, "sent": 1}

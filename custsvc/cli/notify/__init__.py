@@ -1,4 +1,4 @@
-"""The role that sends notifications, and the commands about them, a file for each family of commands."""
+"""`notify`: the role that sends notifications, and the commands about them, one file per family."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OnUnknownOption = Annotated[
     str | None,
     typer.Option(
         "--on-unknown",
-        help="A mail that may have arrived: hold it for a person, or resend it under the same Message-ID.  "
+        help="For a mail that may have arrived: hold it for a person, or resend it, same Message-ID.  "
         "[env: CUSTSVC_NOTIFY_ON_UNKNOWN; default: hold]",
         metavar="hold|resend",
     ),
@@ -49,10 +49,10 @@ def notify(
     log_level: LogLevelOption = None,
     log_format: LogFormatOption = None,
 ) -> None:
-    """Tell customers about their changes, and send the mails that other services ask for.
+    """Notify customers of their changes, and send the mails that other services request.
 
-    Without a command this is the role itself. --backend is the database of the ledger. Start as many as you
-    like: they share the work.
+    Without a command this runs the role. --backend is the database of the ledger. Start as many as you like:
+    they share the work.
 
     Example: custsvc notify --backend mongo
     """

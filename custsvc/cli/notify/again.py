@@ -1,4 +1,4 @@
-"""Sending notifications again, and giving them up: `notify retry` and `discard`."""
+"""`notify retry` and `discard`: send notifications again, or give them up."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _AT_ONCE = 500
 
 IdsArgument = Annotated[list[str] | None, typer.Argument(help="Notifications' ids.", metavar="[ID]...")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say which they are.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only list the notifications.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
@@ -27,7 +27,7 @@ def retry(
     rule: RuleOption = None,
     since: SinceOption = None,
     out_of_order: Annotated[
-        bool, typer.Option("--out-of-order", help="Also where a newer mail of the customer went out since.")
+        bool, typer.Option("--out-of-order", help="Also if a newer mail of the customer was sent since.")
     ] = False,
     redeliver: Annotated[
         bool, typer.Option("--redeliver", help="Also webhooks that were delivered.")
@@ -39,7 +39,7 @@ def retry(
 ) -> None:
     """Send notifications again: these ids, or all of a state (failed, unknown, suppressed, discarded).
 
-    Exits 8 where some could not be queued.
+    Exits 8 if some could not be queued.
 
     Example: custsvc notify retry --state failed --since 2h --dry-run
     """
@@ -61,7 +61,7 @@ def discard(
     state: StateOption = None,
     rule: RuleOption = None,
     since: SinceOption = None,
-    reason: Annotated[str, typer.Option(help="Why; it is kept.")] = "discarded by hand",
+    reason: Annotated[str, typer.Option(help="The reason, stored with them.")] = "discarded by hand",
     dry_run: DryRunOption = False,
     yes: YesOption = False,
     backend: BackendOption = None,
@@ -69,7 +69,7 @@ def discard(
 ) -> None:
     """Give notifications up for good: these ids, or all of a state (queued, deferred, failed, unknown).
 
-    Exits 8 where some could not be discarded.
+    Exits 8 if some could not be discarded.
 
     Example: custsvc notify discard --state unknown --reason "asked them, it arrived"
     """
@@ -87,7 +87,7 @@ def _chosen(
     from ...errors import NotFound
 
     if bool(ids) == bool(state):
-        raise typer.BadParameter("give ids, or --state and what else narrows it")
+        raise typer.BadParameter("give ids or --state; --rule and --since narrow --state")
     if not ids:
         return ledger.recent(state=checked_state(state), rule=rule, since=time_of(since), limit=1_000_000)
     found = ledger.find(ids)
@@ -100,7 +100,7 @@ def _chosen(
 
 def _in_parts(chosen: Sequence[Notification], act: Callable[[list[str]], Iterable[str]]) -> set[str]:
     done: set[str] = set()
-    # The oldest first: a mail that goes out again must not overtake an older one.
+    # The oldest first, so that no mail overtakes an older one.
     ids = [each.id for each in reversed(chosen)]
     for start in range(0, len(ids), _AT_ONCE):
         done.update(act(ids[start : start + _AT_ONCE]))
@@ -114,7 +114,7 @@ def _go_ahead(verb: str, chosen: Sequence[Notification], *, dry_run: bool, yes: 
 
 def _why_not(each: Notification) -> str:
     if each.state in ("failed", "unknown", "suppressed", "discarded"):
-        return ", and a newer mail of the customer went out since (--out-of-order sends it all the same)"
+        return ", and a newer mail of the customer was sent since (--out-of-order sends it anyway)"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Options that several of these commands share, and the ledger that they open."""
+"""Options that several commands of `notify` share, and the ledger that they open."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ RulesOption = Annotated[
     str | None,
     typer.Option(
         "--rules",
-        help="TOML file of rules; the built-in ones without.  [env: CUSTSVC_NOTIFY_RULES]",
+        help="TOML file of rules; default: the built-in rules.  [env: CUSTSVC_NOTIFY_RULES]",
         metavar="FILE",
     ),
 ]
-StateOption = Annotated[str | None, typer.Option(help="Only those in this state.", metavar="STATE")]
-RuleOption = Annotated[str | None, typer.Option(help="Only those of this rule.", metavar="NAME")]
+StateOption = Annotated[str | None, typer.Option(help="Only notifications in this state.", metavar="STATE")]
+RuleOption = Annotated[str | None, typer.Option(help="Only notifications of this rule.", metavar="NAME")]
 SinceOption = Annotated[
-    str | None, typer.Option(help="Only those made since: 2h, 3d, or a time as 2026-11-23.", metavar="TIME")
+    str | None, typer.Option(help="Only those queued since: 2h, 3d, or a time as 2026-11-23.", metavar="TIME")
 ]
 
 
 @contextmanager
 def opened(backend: str | None, data_dir: Path | None) -> Iterator[Store]:
-    """The database of the ledger, its schema up to date."""
+    """The database of the ledger, with its schema up to date."""
     from ...stores import open_store
 
     settings = settings_for("notify", ("backend",), backend=backend, data_dir=data_dir)
@@ -50,7 +50,7 @@ def opened_ledger(backend: str | None, data_dir: Path | None) -> Iterator[MailRe
 
 
 def checked_state(state: str | None) -> str | None:
-    """The state that was asked for, or a usage error."""
+    """The state, or a usage error."""
     from ...ports.ledger import SETTLED, UNSETTLED
 
     if state is not None and state not in (*UNSETTLED, *SETTLED):

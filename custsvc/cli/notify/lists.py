@@ -1,4 +1,4 @@
-"""Looking notifications up: `notify list`, `show` and `unknown`."""
+"""`notify list`, `show` and `unknown`: look notifications up."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from .common import RuleOption, SinceOption, StateOption, checked_state, opened_
 
 _COLUMNS = ("id", "state", "customer_id", "version", "rule", "recipient", "tries", "created_on", "reason")
 
-CustomerOption = Annotated[int | None, typer.Option(help="Only those about this customer.", metavar="ID")]
-ToOption = Annotated[str | None, typer.Option("--to", help="Only those to this address.", metavar="ADDRESS")]
+CustomerOption = Annotated[
+    int | None, typer.Option(help="Only notifications about this customer.", metavar="ID")
+]
+ToOption = Annotated[
+    str | None, typer.Option("--to", help="Only notifications to this address.", metavar="ADDRESS")
+]
 
 
 def list_notifications(
@@ -21,9 +25,9 @@ def list_notifications(
     customer: CustomerOption = None,
     to: ToOption = None,
     rule: RuleOption = None,
-    event: Annotated[str | None, typer.Option(help="Only those of this event.", metavar="ID")] = None,
+    event: Annotated[str | None, typer.Option(help="Only notifications of this event.", metavar="ID")] = None,
     since: SinceOption = None,
-    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=100_000)] = 50,
+    limit: Annotated[int, typer.Option(help="At most N notifications.", min=1, max=100_000)] = 50,
     fmt: OutputOption = "table",
     backend: BackendOption = None,
     data_dir: DataDirOption = None,
@@ -57,7 +61,7 @@ def show(
     backend: BackendOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Show one notification: what it says, and how each attempt ended.
+    """Show one notification: its text, and how each attempt ended.
 
     Example: custsvc notify show 3fd0bc4f1c0a4c0f9a54d6b1d7f1a9e2 -o json
     """
@@ -82,17 +86,15 @@ def show(
 
 
 def unknown(
-    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=100_000)] = 50,
+    limit: Annotated[int, typer.Option(help="At most N mails.", min=1, max=100_000)] = 50,
     fmt: OutputOption = "table",
     backend: BackendOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Show the mails of which nobody knows whether they arrived, and how to settle them.
+    """Show the mails that may or may not have arrived, and how to settle them.
 
     Example: custsvc notify unknown -o json
     """
     list_notifications(state="unknown", limit=limit, fmt=fmt, backend=backend, data_dir=data_dir)
     if fmt == "table":
-        say(
-            "It arrived: custsvc notify discard ID. It did not, or twice is no harm: custsvc notify retry ID."
-        )
+        say("If it arrived: custsvc notify discard ID. If not, or if twice is fine: custsvc notify retry ID.")

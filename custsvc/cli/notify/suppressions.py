@@ -1,4 +1,4 @@
-"""Addresses that get no mail: `notify suppressions`."""
+"""`notify suppressions`: addresses that get no mail."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from .. import output
 from ..common import BackendOption, DataDirOption, OutputOption, say, settings_for
 from .common import opened
 
-app = typer.Typer(help="Addresses that get no mail, and why.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Addresses that get no mail.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("list")
 def list_suppressions(
-    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 1000,
+    limit: Annotated[int, typer.Option(help="At most N addresses.", min=1)] = 1000,
     fmt: OutputOption = "table",
     backend: BackendOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Show the addresses that get no mail now, the newest first.
+    """Show the addresses that get no mail, the newest first.
 
     Example: custsvc notify suppressions list -o csv
     """
@@ -46,23 +46,25 @@ def list_suppressions(
 def add_suppressions(
     addresses: Annotated[list[str], typer.Argument(help="Addresses.")],
     reason: Annotated[
-        str, typer.Option(help="Why.", metavar="manual|bounce|complaint|unsubscribe")
+        str, typer.Option(help="The reason.", metavar="manual|bounce|complaint|unsubscribe")
     ] = "manual",
-    detail: Annotated[str | None, typer.Option(help="What else is known; it is kept.")] = None,
+    detail: Annotated[str | None, typer.Option(help="A remark, stored with the address.")] = None,
     days: Annotated[
-        float | None, typer.Option(help="For how many days; for good without.", min=0.001)
+        float | None, typer.Option(help="For how many days; default: for good.", min=0.001)
     ] = None,
     backend: BackendOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Send nothing to these addresses any more.
+    """Suppress these addresses: they get no mail.
 
     Example: custsvc notify suppressions add ada@example.com --reason complaint --days 90
     """
     from ...notify.sending.gate import address_key
 
     if reason not in ("manual", "bounce", "complaint", "unsubscribe"):
-        raise typer.BadParameter(f"{reason!r} is no reason", param_hint="--reason")
+        raise typer.BadParameter(
+            f"{reason!r} is not manual, bounce, complaint or unsubscribe", param_hint="--reason"
+        )
     seconds = None if days is None else days * 86400
     with opened(backend, data_dir) as store:
         for address in _checked_addresses(addresses):
@@ -76,7 +78,7 @@ def remove_suppressions(
     backend: BackendOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Send to these addresses again. Exits 5 where one was not suppressed.
+    """Send to these addresses again. Exits 5 if one was not suppressed.
 
     Example: custsvc notify suppressions remove ada@example.com
     """
@@ -95,9 +97,9 @@ def add_bounced(
     backend: BackendOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Suppress the recipients that a mail server's delivery report (RFC 3464) says do not exist.
+    """Suppress the recipients that do not exist according to a mail server's delivery report (RFC 3464).
 
-    Let the mail server pipe what comes to the sender's address into it.
+    Let the mail server pipe mails to the sender's address into this command.
 
     Example: custsvc notify suppressions bounced < report.eml
     """
@@ -115,9 +117,9 @@ def add_bounced(
                 seconds = settings.notify_bounce_days * 86400
                 key = address_key(each.address)
                 store.recipients.suppress(key, "bounce", detail=each.reason, seconds=seconds)
-            say(f"{each.address}: {'suppressed' if each.is_final else 'left as it is'} ({each.reason})")
+            say(f"{each.address}: {'suppressed' if each.is_final else 'not suppressed'} ({each.reason})")
     if not found:
-        say("This is no report of a mail that could not be delivered.")
+        say("This is not a report of a mail that could not be delivered.")
 
 
 def _checked_addresses(addresses: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Trying rules out before customers see them: `notify preview`, `test` and `init`."""
+"""`notify preview`, `test` and `init`: try rules before customers get their mails."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def preview(
         str | None, typer.Argument(help="An event's id, or CUSTOMER or CUSTOMER.VERSION.")
     ] = None,
     sample: Annotated[
-        str | None, typer.Option("--sample", help="An event made up: created, updated …", metavar="OP")
+        str | None, typer.Option("--sample", help="A made-up event: created, updated …", metavar="OP")
     ] = None,
     rules: RulesOption = None,
     html: Annotated[bool, typer.Option("--html", help="Show the HTML instead of the text.")] = False,
@@ -26,7 +26,7 @@ def preview(
     backend: BackendOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Show what an event would send, and send nothing.
+    """Show the notifications of an event without sending them.
 
     Example: custsvc notify preview --sample updated --rules notify.toml
     """
@@ -45,7 +45,7 @@ def preview(
         output.text(f"Rule: {each['rule']}\nTo: {each['recipient']}\nSubject: {each['subject']}\n")
         output.text((each["html"] or "") if html else each["text"])
     if not found:
-        say("No rule sends anything for it.")
+        say("No rule sends a notification for this event.")
 
 
 def test(
@@ -54,9 +54,9 @@ def test(
     rules: RulesOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Send one mail of a rule, made up, to an address, and say what the mail server answered.
+    """Send a made-up mail of a rule to an address, and print the mail server's answer.
 
-    It takes the way of all mails, but leaves nothing in the ledger. Exits 7 where it was not taken.
+    It is sent as all mails are, but not stored in the ledger. Exits 7 if the mail server refused it.
 
     Example: custsvc notify test you@example.com
     """
@@ -71,9 +71,9 @@ def test(
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(help="Where to; it is made.", file_okay=False)],
+    folder: Annotated[Path, typer.Argument(help="The folder; it is created.", file_okay=False)],
 ) -> None:
-    """Copy the built-in rules and templates to a folder, to be changed there. Overwrites nothing.
+    """Copy the built-in rules and templates to a folder, for you to change. Overwrites nothing.
 
     Example: custsvc notify init notify && export CUSTSVC_NOTIFY_RULES=notify/notify.toml
     """
