@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import orjson
 
-from ..domain.customers import INT64_MAX, Fields, canonical_fields, merge_patch
+from ..domain.customers import INT64_MAX, canonical_fields, merge_patch
 from ..errors import FieldError, NotFound, ValidationError, unknown_fields
 from ..http.answer import Answer
 from ..http.lists import (
@@ -100,20 +99,23 @@ class OneCustomer(ApiResource):
 
     def put(self, request: Request, customer_id: int) -> Answer:
         parameters(request)
-        fields = canonical_fields(json_body(request, JSON))
-        return self._changed(request, customer_id, lambda _: fields)
-
-    def patch(self, request: Request, customer_id: int) -> Answer:
-        parameters(request)
-        patch = json_body(request, MERGE_PATCH, JSON)
-        return self._changed(request, customer_id, lambda fields: merge_patch(fields, patch))
-
-    def _changed(self, request: Request, customer_id: int, edit: Callable[[Fields], Fields]) -> Answer:
-        update = self.services.customers.update
+        fields, replace = canonical_fields(json_body(request, JSON)), self.services.customers.replace
         stored, put = self.write(
             request,
             customer_id,
-            lambda caller, expected: update(customer_id, edit, caller, expected=expected),
+            lambda caller, expected: replace(customer_id, fields, caller, expected=expected),
+        )
+        return customer_answer(stored, minimal=wants_minimal(request), **put)
+
+    def patch(self, request: Request, customer_id: int) -> Answer:
+        parameters(request)
+        patch, update = json_body(request, MERGE_PATCH, JSON), self.services.customers.update
+        stored, put = self.write(
+            request,
+            customer_id,
+            lambda caller, expected: update(
+                customer_id, lambda fields: merge_patch(fields, patch), caller, expected=expected
+            ),
         )
         return customer_answer(stored, minimal=wants_minimal(request), **put)
 

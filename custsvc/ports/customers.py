@@ -9,6 +9,7 @@ from typing import Final, Literal, NamedTuple, Protocol
 
 from ..domain.customers import Stored
 from ..domain.events import Change
+from ..domain.replacing import Replacement
 from ..domain.search import Asked, Way
 from .answers import Answer
 
@@ -143,6 +144,14 @@ class CustomerStore(Protocol):
         where the version is another (for a new customer: where the id is taken). A connection lost on the
         way is resolved here: the answer is what really happened, or TemporaryError where the database
         stays away and nobody can know. Durable when it returns.
+        """
+
+    def replace(self, new: Replacement) -> Stored | None:
+        """`save` for new fields of a customer that was not read: the database composes the event.
+
+        None, with nothing stored, where the caller must read the customer to know what to do: it is not
+        there, is deleted, is at another version or has these fields already; the event would be too big; or
+        this store has no such step for it.
         """
 
     def save_many(self, changes: Sequence[Change], answer: Answer | None = None) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from ..domain.customers import EDITABLE, Customer, Fields, Stored, utc_now
 from ..domain.erasure import ERASED, blanked
 from ..domain.events import EVENT_LIMIT, Change, new_change
+from ..domain.replacing import Replacement, replacement
 from ..errors import CustomerDeleted, FieldError, NotFound, ValidationError, VersionConflict
 from .idempotency import Keyed
 
@@ -78,6 +79,19 @@ class Changes:
         if fields == old.fields:
             return None
         return self._change("updated", before, old, fields, caller, deleted=False)
+
+    def replacement(
+        self, customer_id: int, fields: Fields, caller: Caller, expected: int | None
+    ) -> Replacement:
+        """`update` to these fields, for a customer that was not read."""
+        return replacement(
+            customer_id,
+            fields,
+            self.clock(),
+            expected=expected,
+            event_limit=self._event_limit(),
+            **_who(caller),
+        )
 
     def delete(self, before: Stored, caller: Caller) -> Change | None:
         if before.deleted:

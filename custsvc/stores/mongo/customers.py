@@ -21,6 +21,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from ...domain.customers import Stored
 from ...domain.events import Change
+from ...domain.replacing import Replacement
 from ...errors import VersionConflict
 from ...ports.answers import Answer
 from ...runtime import crash
@@ -126,6 +127,9 @@ class MongoCustomers(MongoQueries):
         found = {"_id": before.id, "version": Int64(before.version)}
         with self._connection.translated():
             return self._customers.find_one(found, {"_id": 1}) is not None
+
+    def replace(self, new: Replacement) -> Stored | None:  # noqa: ARG002 - of the port
+        return None  # an update pipeline cannot parse JSON: it would take the document apart by patterns
 
     def save_many(self, changes: Sequence[Change], answer: Answer | None = None) -> None:
         if not changes and answer is None:

@@ -13,12 +13,14 @@ from psycopg2.extras import execute_values
 
 from ...domain.customers import Stored, format_time
 from ...domain.events import Change, CustomerEvent
+from ...domain.replacing import Replacement
 from ...errors import KeyTaken, VersionConflict
 from ...ports.answers import Answer
 from . import copying
 from .answers import ADD_ANSWER, answer_row, is_key_taken
 from .connection import ConnectionLost, Connections, Statement, temporary
 from .queries import PostgresQueries
+from .replacing import replace
 from .rows import CHANGEABLE, COPIED, TYPES, copied_customer, customer_row
 
 # Ids are leased in blocks, so that a POST is one round trip; a process that ends wastes the rest.
@@ -126,6 +128,9 @@ class PostgresCustomers(PostgresQueries):
         if not saved:
             raise VersionConflict(f"customer {change.after.id} is not at version {change.after.version - 1}")
         return Stored(change.after.id, change.after.version, change.after.deleted, change.doc)
+
+    def replace(self, new: Replacement) -> Stored | None:
+        return replace(self._connections, new)
 
     def _save_again(self, change: Change, answer: Answer | None) -> bool:
         try:
