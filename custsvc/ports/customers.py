@@ -146,12 +146,12 @@ class CustomerStore(Protocol):
         stays away and nobody can know. Durable when it returns.
         """
 
-    def replace(self, new: Replacement) -> Stored | None:
+    def replace(self, new: Callable[[], Replacement]) -> Stored | None:
         """`save` for new fields of a customer that was not read: the database composes the event.
 
         None, with nothing stored, where the caller must read the customer to know what to do: it is not
         there, is deleted, is at another version or has these fields already; the event would be too big; or
-        this store has no such step for it.
+        this store has no such step for it (then it does not call `new`).
         """
 
     def save_many(self, changes: Sequence[Change], answer: Answer | None = None) -> None:

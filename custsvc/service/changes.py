@@ -70,7 +70,9 @@ class Changes:
         )
         return self._fitting(new_change("created", None, customer, **_who(caller)))
 
-    def update(self, before: Stored, edit: Edit, caller: Caller) -> Change | None:
+    def update(
+        self, before: Stored, edit: Edit, caller: Caller, now: dt.datetime | None = None
+    ) -> Change | None:
         """Raise CustomerDeleted if the customer is not live."""
         if before.deleted:
             raise CustomerDeleted(f"customer {before.id} is deleted")
@@ -78,16 +80,16 @@ class Changes:
         fields = edit(old.fields)
         if fields == old.fields:
             return None
-        return self._change("updated", before, old, fields, caller, deleted=False)
+        return self._change("updated", before, old, fields, caller, deleted=False, now=now)
 
     def replacement(
-        self, customer_id: int, fields: Fields, caller: Caller, expected: int | None
+        self, customer_id: int, fields: Fields, caller: Caller, expected: int | None, now: dt.datetime
     ) -> Replacement:
         """`update` to these fields, for a customer that was not read."""
         return replacement(
             customer_id,
             fields,
-            self.clock(),
+            now,
             expected=expected,
             event_limit=self._event_limit(),
             **_who(caller),
@@ -114,9 +116,17 @@ class Changes:
         return new_change("erased", blank, after, changed=changed, **_who(caller))
 
     def _change(
-        self, op: str, before: Stored, old: Customer, fields: Fields, caller: Caller, *, deleted: bool
+        self,
+        op: str,
+        before: Stored,
+        old: Customer,
+        fields: Fields,
+        caller: Caller,
+        *,
+        deleted: bool,
+        now: dt.datetime | None = None,
     ) -> Change:
-        after = old.changed_to(fields=fields, deleted=deleted, now=self.clock(), by=caller.actor)
+        after = old.changed_to(fields=fields, deleted=deleted, now=now or self.clock(), by=caller.actor)
         return self._fitting(new_change(op, before, after, **_who(caller)))
 
     def _fitting(self, change: Change) -> Change:

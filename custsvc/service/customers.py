@@ -116,12 +116,20 @@ class CustomerService:
         self, customer_id: int, fields: Fields, caller: Caller, *, expected: int | None = None
     ) -> Stored:
         """Give a live customer these fields; the same fields make no version and no event."""
+        changes, now = self._changes, self._changes.clock()
         if caller.keyed is None:
-            stored = self._store.replace(self._changes.replacement(customer_id, fields, caller, expected))
+            stored = self._store.replace(
+                lambda: changes.replacement(customer_id, fields, caller, expected, now)
+            )
             if stored is not None:
                 crash.point("save.stored")
                 return stored
-        return self.update(customer_id, lambda _: fields, caller, expected=expected)
+        return self._save(
+            customer_id,
+            lambda before: changes.update(before, lambda _: fields, caller, now),
+            caller,
+            expected,
+        )
 
     def update(
         self,

@@ -52,7 +52,7 @@ def raw_sql(database_url: str) -> Iterator[Callable[..., None]]:
 def _replacement(
     stored: Stored, fields: Fields, *, expected: int | None = None, caller: Caller | None = None
 ) -> Replacement:
-    return CHANGES.replacement(stored.id, fields, caller or Caller("me"), expected)
+    return CHANGES.replacement(stored.id, fields, caller or Caller("me"), expected, LATER)
 
 
 def _without_id(event: bytes) -> bytes:
@@ -81,7 +81,7 @@ def test_the_event_is_that_of_a_customer_that_was_read(
     fields, caller = canonical_fields(after), Caller(actor, request_id, None)
     change = CHANGES.update(old, lambda _: fields, caller)
 
-    new = store.customers.replace(_replacement(old, fields, caller=caller))
+    new = store.customers.replace(lambda: _replacement(old, fields, caller=caller))
 
     if change is None:
         assert new is None
@@ -96,7 +96,7 @@ def test_the_row_is_found_as_one_that_was_saved(store: Store, customers: Custome
     old = customers.add("Ada", email="ada@example.org", phone="0044 20 7946")
     fields = Fields("Zo\u00eb", email="Zoe@example.org", phone="555 123", metadata={"city": "Bonn"})
 
-    new = store.customers.replace(_replacement(old, fields))
+    new = store.customers.replace(lambda: _replacement(old, fields))
 
     assert new is not None
     wanted = [
@@ -129,9 +129,9 @@ def test_nothing_is_stored_where_the_customer_must_be_read(
         _replacement(live, live.customer().fields),
         _replacement(newer, Fields("Grace")),
         _replacement(foreign, Fields("Grace")),
-        small.replacement(live.id, Fields("Grace" * 50), Caller("me"), None),
+        small.replacement(live.id, Fields("Grace" * 50), Caller("me"), None, LATER),
     ):
-        assert store.customers.replace(new) is None, new
+        assert store.customers.replace(lambda new=new: new) is None, new
     assert backdoor.dump() == stored
 
 
@@ -141,7 +141,7 @@ def test_writers_at_once_make_versions_without_a_gap(
     one = customers.add()
 
     def write(of: Store, name: str) -> list[Stored | None]:
-        return [of.customers.replace(_replacement(one, Fields(f"{name} {n}"))) for n in range(30)]
+        return [of.customers.replace(lambda n=n: _replacement(one, Fields(f"{name} {n}"))) for n in range(30)]
 
     results = at_once(
         *(
@@ -162,10 +162,10 @@ def test_a_replacement_whose_connection_breaks_happens_at_most_once(
     lost: Any, proxied: Store, proxy: FaultProxy, store: Store, customers: Customers
 ) -> None:
     one = customers.add()
-    assert proxied.customers.replace(_replacement(one, Fields("First"))) is not None
+    assert proxied.customers.replace(lambda: _replacement(one, Fields("First"))) is not None
 
     proxy.lose(lost, b"Second")
-    new = proxied.customers.replace(_replacement(one, Fields("Second")))
+    new = proxied.customers.replace(lambda: _replacement(one, Fields("Second")))
 
     assert proxy.left == 0
     if lost == "request":

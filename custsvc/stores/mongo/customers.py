@@ -128,7 +128,7 @@ class MongoCustomers(MongoQueries):
         with self._connection.translated():
             return self._customers.find_one(found, {"_id": 1}) is not None
 
-    def replace(self, new: Replacement) -> Stored | None:  # noqa: ARG002 - of the port
+    def replace(self, new: Callable[[], Replacement]) -> Stored | None:  # noqa: ARG002 - of the port
         return None  # an update pipeline cannot parse JSON: it would take the document apart by patterns
 
     def save_many(self, changes: Sequence[Change], answer: Answer | None = None) -> None:

@@ -129,8 +129,8 @@ class PostgresCustomers(PostgresQueries):
             raise VersionConflict(f"customer {change.after.id} is not at version {change.after.version - 1}")
         return Stored(change.after.id, change.after.version, change.after.deleted, change.doc)
 
-    def replace(self, new: Replacement) -> Stored | None:
-        return replace(self._connections, new)
+    def replace(self, new: Callable[[], Replacement]) -> Stored | None:
+        return replace(self._connections, new())
 
     def _save_again(self, change: Change, answer: Answer | None) -> bool:
         try:
