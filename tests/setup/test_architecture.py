@@ -49,6 +49,7 @@ MAY_IMPORT: Final[dict[str, str]] = {
     ),
     "serve": "errors config domain ports runtime stores service accounts http api web",
     "doctor": "errors config ports runtime stores kafka relay notify.rules notify.channels",
+    "client": "errors",
     "bench": ("errors config domain ports stores.postgres stores.mongo stores service transfer kafka local"),
     "cli": (
         "redact errors config domain ports runtime stores service accounts transfer kafka relay "
@@ -75,6 +76,7 @@ DRIVERS: Final = {
     "prometheus_client": "runtime serve",
     "typer": "cli",
     "rich": "cli",
+    "httpx": "client",
     "smtplib": "notify.channels",
     "apprise": "notify.channels",
     "urllib3": "notify.channels",

@@ -1,0 +1,62 @@
+"""A typed client of the API: calls that are repeated until they are answered, and done once.
+
+>>> from custsvc.client import Client
+>>> with Client("http://localhost:8000", key) as customers:
+...     ann = customers.create("Ann Lee", email="ann@example.org")
+...     customers.update(ann.id, {"phone": "+49 30 1234"}, version=ann.version)
+
+It needs httpx and nothing of the server. docs/client.md has it all.
+"""
+
+from __future__ import annotations
+
+from .client import Client
+from .errors import (
+    ApiError,
+    Busy,
+    Conflict,
+    CopyBehind,
+    Deleted,
+    EventsLost,
+    Invalid,
+    KeyReused,
+    NotFound,
+    NotPermitted,
+    Refused,
+    ServerFailed,
+    Unavailable,
+    VersionMismatch,
+)
+from .latest import Latest
+from .models import Customer, Event, Filters, Operation, Page, Result
+from .positions import Positions
+from .retry import Retry
+from .stream import EventStream
+
+__all__ = [
+    "ApiError",
+    "Busy",
+    "Client",
+    "Conflict",
+    "CopyBehind",
+    "Customer",
+    "Deleted",
+    "Event",
+    "EventStream",
+    "EventsLost",
+    "Filters",
+    "Invalid",
+    "KeyReused",
+    "Latest",
+    "NotFound",
+    "NotPermitted",
+    "Operation",
+    "Page",
+    "Positions",
+    "Refused",
+    "Result",
+    "Retry",
+    "ServerFailed",
+    "Unavailable",
+    "VersionMismatch",
+]
