@@ -1,4 +1,4 @@
-"""What every page works with, and which role each needs."""
+"""The services that every page uses, and the role that each page needs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXTENSION: Final = "custsvc.web"
 _SAFE: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 _ROLES: Final = "page_roles"
 _ACTS: Final = "page_acts"
-# What strangers may send: a name and a password, or a key.
+# The most bytes of a form without sign-in: a name and a password, or a key.
 _SMALL: Final = 16 * 1024
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -37,7 +37,7 @@ class Web:
 
 
 def web() -> Web:
-    """Of the app at hand."""
+    """The `Web` of the current app."""
     return cast(Web, current_app.extensions[EXTENSION])
 
 
@@ -46,26 +46,26 @@ def services() -> Services:
 
 
 def caller() -> Caller:
-    """Who makes the change at hand."""
+    """The user who makes the current request."""
     return Caller(g.principal.name, g.request_id)
 
 
 def still_may(role: Role = "read") -> tuple[Callable[[], bool], str | None]:
-    """How to ask later whether the browser still may do this, and whose it is; None for anybody."""
+    """A check for later whether the user still has the role; and the user's name for limits, or None."""
     browser = g.browser
     if browser.session is None:
-        return lambda: True, None  # nobody signs in here
+        return lambda: True, None  # auth is off
     return web().browsers.permit(browser, role), f"session of {browser.session.subject}"
 
 
 def anybody(view: View) -> View:
-    """Marks a page that is shown without a sign-in. All others are closed."""
+    """Mark a page that needs no sign-in. All others need one."""
     view.__dict__[_ROLES] = None
     return takes(_SMALL)(view)
 
 
 def needs(role: Role) -> Callable[[View], View]:
-    """Marks a page that needs this role. Without, reading needs read and anything else write."""
+    """Mark a page that needs this role. By default GET needs read, other methods need write."""
 
     def mark(view: View) -> View:
         view.__dict__[_ROLES] = role
@@ -75,7 +75,7 @@ def needs(role: Role) -> Callable[[View], View]:
 
 
 def takes(size: int) -> Callable[[View], View]:
-    """Marks a page whose form may be so many bytes long."""
+    """Mark a page whose form may have up to `size` bytes."""
 
     def mark(view: View) -> View:
         view.__dict__["body_max"] = size
@@ -85,18 +85,18 @@ def takes(size: int) -> Callable[[View], View]:
 
 
 def acts(view: View) -> View:
-    """Marks a page whose GET changes something, as a protocol of others wants it. It takes no HEAD."""
+    """Mark a page whose GET changes something, as OpenID Connect requires. It accepts no HEAD."""
     view.__dict__[_ACTS] = True
     return view
 
 
 def acts_on_get(endpoint: str) -> bool:
-    """Whether the page is marked so."""
+    """Whether the page is marked by `acts`."""
     return bool(getattr(current_app.view_functions.get(endpoint), _ACTS, False))
 
 
 def role_of(endpoint: str, method: str) -> Role | None:
-    """The role that a page needs; None where everybody may see it."""
+    """The role that a page needs; None if it needs no sign-in."""
     view = current_app.view_functions.get(endpoint)
     default: Role = "read" if method in _SAFE else "write"
     if view is None:

@@ -1,4 +1,4 @@
-"""Puts the pages together: the blueprint, what happens before and after each page, and its errors."""
+"""Puts the pages together: the blueprint, the steps before and after each page, and error pages."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from .browser import Browser
 
 BLUEPRINT: Final = "web"
 
-# Address, name, and where else its tab is the current one.
+# Address, name, and a second address at which the tab is the current one.
 _NAV: Final = (
     ("/ui/customers", "Customers", "/ui/import"),
     ("/ui/activity", "Activity", "/ui/activity"),
@@ -44,7 +44,7 @@ _NAV: Final = (
 )
 _PLAIN: Final = frozenset(("web.static_asset", "web.favicon"))
 _CURES: Final = {
-    403: "Ask somebody with a higher role, or sign in as somebody else.",
+    403: "Ask a user with a higher role, or sign in as another user.",
     404: "It may have been moved, or the address may have been mistyped.",
     503: "Nothing was changed. Try again in a moment.",
 }
@@ -72,12 +72,12 @@ def _home() -> Any:
 
 
 def _not_routed(exc: HTTPException) -> Response:
-    """A path that leads nowhere: for pages a page, for the rest a problem."""
+    """Answer an unknown path: below /ui with an error page, elsewhere with a problem."""
     return error_page(exc) if request.path.startswith("/ui") else problem_response(exc)
 
 
 def _before() -> Response | None:
-    """Who asks, whether they may, and whether an unsafe request comes from a page of ours."""
+    """Find the user, check the role, and check that an unsafe request comes from one of our pages."""
     security.read_head_as_get()
     if request.endpoint in _PLAIN:
         return None
@@ -92,7 +92,7 @@ def _before() -> Response | None:
         if not browser.principal.may(needed):
             detail = f"this needs the role {needed}; you have {browser.principal.role}"
             raise Problem(403, "forbidden", detail)
-    # The form comes last: nobody who may not send it has it read.
+    # Last, so that the form of a user without the role is never read.
     if ASK not in request.environ:
         security.check_fields()
         security.check_token(browser)
@@ -101,7 +101,7 @@ def _before() -> Response | None:
 
 
 def _count(browser: Browser) -> None:
-    """Count the page for whoever is signed in, else for the address, where requests are limited."""
+    """Count the request for the signed-in user, else for the address, if requests are limited."""
     limit = web().services.limit
     if limit is None or web().services.settings.auth != "on":
         return  # without sign-in it was counted with all other requests
@@ -117,7 +117,7 @@ def _after(response: Response) -> Response:
 
 
 def _context() -> dict[str, Any]:
-    """What every page may use."""
+    """The variables of every template."""
     browser = g.get("browser")
     settings = web().services.settings
     principal = browser.principal if browser else None
@@ -135,7 +135,7 @@ def _context() -> dict[str, Any]:
 
 
 def error_page(exc: Exception) -> Response:
-    """What went wrong, as a page: the same words as the API's, and what to do."""
+    """An error as a page: the API's words for it, and what the user can do."""
     problem = told(exc, g.request_id)
     body = render_template(
         "error.html",

@@ -1,7 +1,8 @@
-"""The browser at the other end: its cookie, who is signed in on it, and its CSRF token.
+"""The browser that sent a request: its cookie, its signed-in user, and its CSRF token.
 
-Each browser holds one random token in a cookie. Signed in, the token's hash names a session in the database;
-before, it only seals forms. Signing in and out always gives a new token, so that nobody can plant theirs.
+Each browser has a random token in a cookie. After sign-in, the token's hash is the id of a session in the
+database; before it, the token only seals forms. Sign-in and sign-out always give a new token, so that an
+attacker cannot plant a known one (session fixation).
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from ..http.resource import Services
 from ..ports.accounts import Role, Session
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{43}")
-# A session's last use is written at most so often, and who it belongs to is read at most so often.
+# Seconds between two writes of a session's last use, and between two reads of its user's role.
 _NOTE_EVERY: Final = 60.0
 _TRUST: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Browser:
-    """Who asks. `principal` is None where nobody is signed in though somebody must be."""
+    """The sender of a request. `principal` is None if a sign-in is required and missing."""
 
     token: str
     csrf: str
@@ -42,7 +43,7 @@ class Browser:
 
 
 class Browsers:
-    """Tells browsers apart, signs them in and out."""
+    """Finds the browser of a request; signs browsers in and out."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -59,7 +60,7 @@ class Browsers:
         return self._settings.auth == "on"
 
     def of_request(self) -> Browser:
-        """The browser that sent the request at hand."""
+        """The browser that sent the current request."""
         token = request.cookies.get(cookie_name(), "")
         if not _TOKEN.fullmatch(token):
             return self._new(None if self.signs_in else ANONYMOUS)
@@ -70,7 +71,7 @@ class Browsers:
         return Browser(token, self._csrf(token), principal, session if principal else None)
 
     def permit(self, browser: Browser, role: Role) -> Callable[[], bool]:
-        """A question for later, outside of any request: whether the browser still is of somebody who may."""
+        """A check for later, outside of any request: whether the browser's user still has the role."""
         token = browser.token
 
         def may() -> bool:
@@ -81,7 +82,7 @@ class Browsers:
         return may
 
     def sign_in(self, subject: str, principal: Principal) -> Browser:
-        """A new session, under a token that nobody had before."""
+        """A new session, under a new token."""
         now = utc_now()
         browser = self._new(principal)
         session = Session(_id(browser.token), subject, principal.name, principal.role, now, now)
@@ -91,12 +92,12 @@ class Browsers:
         return replace(browser, session=session)
 
     def sign_out(self, browser: Browser) -> Browser:
-        """End the session; the browser gets a new token that means nothing."""
+        """End the session; the browser gets a new token without a session."""
         self._sessions.remove(_id(browser.token))
         return self._new(None if self.signs_in else ANONYMOUS)
 
     def keep(self, browser: Browser, response: Response) -> None:
-        """Have the browser hold its token, where it does not yet."""
+        """Set the cookie if the browser does not have it yet."""
         if browser.is_new:
             response.set_cookie(
                 cookie_name(),
@@ -119,7 +120,7 @@ class Browsers:
         return hmac.new(self._secret, b"csrf:" + token.encode(), hashlib.sha256).hexdigest()
 
     def _live(self, token: str) -> Session | None:
-        """The session, which was used now."""
+        """The session of a token; writes that it was used now."""
         session, now = self._session(token), utc_now()
         if session is None:
             return None
@@ -142,7 +143,7 @@ class Browsers:
         return session
 
     def _principal(self, session: Session) -> Principal | None:
-        """Who the session is of, as they are now: a user who was disabled or a key revoked is nobody."""
+        """The session's user with the current role; None for a disabled user or a revoked key."""
         kind, _, name = session.subject.partition(":")
         if kind == "key":
             return self._services.keys.by_prefix(name)
@@ -166,11 +167,11 @@ def _id(token: str) -> str:
 
 
 def is_secure() -> bool:
-    """Whether the browser reached us by TLS, by itself or through the proxy that public_url tells of."""
+    """Whether the browser uses TLS, to this server or to the proxy at public_url."""
     services: Services = current_app.extensions["custsvc"]
     return request.is_secure or services.settings.public_url.startswith("https://")
 
 
 def cookie_name() -> str:
-    """`__Host-` pins a cookie to this very host; browsers take it over TLS only."""
+    """The cookie's name: `__Host-` pins it to this host, but browsers accept that over TLS only."""
     return "__Host-custsvc" if is_secure() else "custsvc"

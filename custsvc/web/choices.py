@@ -1,4 +1,4 @@
-"""What somebody chose on the second step of an import: the field of each column, and how rows are read."""
+"""The choices of the second step of an import: the field of each column, and how rows are read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..transfer.row import METADATA
 
 # A column that becomes an entry of the metadata, under its heading.
 ENTRY: Final = "metadata.*"
-# What a column may be, beside an entry of the metadata and left out.
+# The fields that a column may be, besides an entry of the metadata.
 COLUMNS: Final = ("id", "version", *EDITABLE)
 
 Word = TypeVar("Word", bound=str)
@@ -24,7 +24,7 @@ Word = TypeVar("Word", bound=str)
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """The choices, as the form has them: `columns` by place, "" for one that is left out."""
+    """The choices of the form. `columns` names the field of each column in order, "" for a skipped one."""
 
     columns: list[str]
     on: Key = "email"
@@ -34,12 +34,12 @@ class Choices:
 
     @classmethod
     def guessed(cls, heading: Sequence[str]) -> Choices:
-        """Those that a heading suggests, before anybody chose."""
+        """The choices that a heading suggests."""
         return cls([_guess(column) for column in heading])
 
     @classmethod
     def of_form(cls, form: MultiDict[str, str], heading: Sequence[str]) -> Choices:
-        """Those that the form was sent with. What a script leaves out is as the heading suggests."""
+        """The choices of a sent form; for columns missing in it, those that the heading suggests."""
         guesses = [_guess(column) for column in heading]
         return cls(
             [form.get(f"column-{place}", guess) for place, guess in enumerate(guesses)],
@@ -50,7 +50,7 @@ class Choices:
         )
 
     def fields(self, heading: Sequence[str]) -> list[str]:
-        """The field of each column of the file, in its place."""
+        """The field of each column of the file, in order."""
         return [
             METADATA + key_of(column, place) if chosen == ENTRY else chosen
             for place, (column, chosen) in enumerate(zip(heading, self.columns, strict=True))

@@ -1,4 +1,4 @@
-"""The list of customers, and what can be done with many of them at once."""
+"""The list of customers, and actions on several of them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def index() -> Any:
 
 
 def bulk() -> Any:
-    """Delete or restore the customers that were chosen."""
+    """Delete or restore the chosen customers."""
     ids = _ids()
     action = request.form.get("action", "")
     back = _back()
@@ -51,7 +51,7 @@ def bulk() -> Any:
 
 @needs("read")
 def export_list() -> Any:
-    """All that a list shows, on all its pages, as a file; or the customers that were chosen."""
+    """All pages of a list as a file, or the chosen customers."""
     ids = _ids()
     if request.method == "POST" and not ids:
         toast.put("Choose some customers first.", kind="bad")
@@ -83,13 +83,13 @@ def _changed(change: Any, customer_id: int) -> bool:
 
 
 def _ids() -> list[int]:
-    """The customers that a form names, each once."""
+    """The ids in a form, each once."""
     texts = ",".join(request.form.getlist("ids")).split(",")
     found = [int(text) for text in texts if re.fullmatch(r"[1-9][0-9]{0,17}", text)]
     return list(dict.fromkeys(found))[:_MANY]
 
 
 def _back() -> str:
-    """The list that the form was on."""
+    """The address of the list that the form was on."""
     path = request.form.get("back", "")
     return path if path.startswith(listing.PATH) and path.isprintable() else listing.PATH

@@ -1,4 +1,4 @@
-"""Dead letters: records that no copy could read, shown with the reason, sent again or given up."""
+"""The page of dead letters: shows them with their reason, sends them again or discards them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def add_routes(blueprint: Blueprint) -> None:
 
 
 def index() -> Any:
-    """Those that wait for a person, or all with `state=all`."""
+    """The open dead letters, or with `state=all` all of them."""
     from ..copies.dead_letters import OPEN
 
     letters, problem = [], None
@@ -46,7 +46,7 @@ def index() -> Any:
 
 @needs("write")
 def change() -> Any:
-    """Send the chosen ones to where they came from again, or give them up."""
+    """Send the chosen records again to where they came from, or discard them."""
     ids = [each for each in request.form.getlist("ids") if len(each) <= 200][:_SHOWN]
     if not ids:
         toast.put("Choose some records first.", kind="bad")
@@ -54,12 +54,12 @@ def change() -> Any:
     try:
         toast.put(once.answer(lambda: {"text": _changed(ids)})["text"])
     except (Conflict, NotFound):
-        toast.put("Somebody else has dealt with one of them meanwhile. Look again.", kind="bad")
+        toast.put("Another user has handled one of them meanwhile. Look again.", kind="bad")
     return redirect(_PATH, 303)
 
 
 def _changed(ids: list[str]) -> str:
-    """Does it, and tells of how many."""
+    """Send or discard the records; the message for the user."""
     from ..copies.pipeline import send_again
 
     with _box() as box:
@@ -72,7 +72,7 @@ def _changed(ids: list[str]) -> str:
 
 
 def _box() -> Any:
-    # Not at the top: Kafka's client is not small, and most processes never need it.
+    # Imported here because Kafka's client is big and most processes never need it.
     from ..copies.dead_letters import DeadLetterBox
 
     if not services().settings.kafka:

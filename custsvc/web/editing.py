@@ -1,4 +1,4 @@
-"""Making and changing a customer, and bringing together what two people changed at the same time."""
+"""Create and edit a customer, and merge the edits of two users."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def edit(customer_id: int) -> Any:
 
 @needs("write")
 def resolve(customer_id: int) -> Any:
-    """The choices made on a conflict: applied to the version that they were made for, or shown again."""
+    """Apply the choices of a conflict, or show it again if the customer has changed since."""
     base_version, seen = _version("base"), _version("version")
     if (before := once.done()) is not None:
         return _saved(before, seen, [])
@@ -92,7 +92,7 @@ def _save(customer_id: int, opened: int, fields: Fields, form: CustomerForm) -> 
 
 
 def _merged(current: Stored, base_version: int, mine: Fields, picks: dict[str, str]) -> Any:
-    """Save what goes together with `current`; ask about the rest."""
+    """Merge with `current` and save, or ask about the clashes."""
     base = customer_at(current.id, base_version).fields
     result = merge(base, current.customer().fields, mine, picks)
     if result.clashes:
@@ -121,12 +121,12 @@ def _ask(current: Stored, base_version: int, mine: Fields, result: Merge) -> str
 
 
 def _kind(name: str, value: Any) -> str:
-    """The kind of a metadata value, by which a text that looks like a number is told from the number."""
+    """The kind of a metadata value, which distinguishes the text "12" from the number 12."""
     return kind_of(value) if name not in FIELDS and value is not ABSENT else ""
 
 
 def _mine(base: Fields) -> Fields:
-    """What somebody had typed before the conflict, as the page kept it. Raises ValidationError."""
+    """The user's fields from before the conflict, which the page has kept. Raises ValidationError."""
     try:
         body: dict[str, Any] = dict(parse_json(request.form.get("mine", "")).items())
         changed = {n: body[n] for n in EDITABLE if n in body and not same_json(body[n], getattr(base, n))}
@@ -149,9 +149,9 @@ def _saved(stored: Stored, before: int, taken: list[str]) -> Any:
 
 
 def _checked(form: CustomerForm, before: Fields | None = None) -> Fields | None:
-    """The customer that a form describes; None where something is wrong, which the form then tells.
+    """The fields of a form; None if it has errors, which the form then shows.
 
-    What was not touched since the form was opened on `before` stays as it is, byte for byte.
+    Fields that the user did not touch keep their bytes in `before`.
     """
     body = form.body(before)
     if body is None:
@@ -192,7 +192,7 @@ def customer_at(customer_id: int, version: int) -> Customer:
 
 
 def label(name: str) -> str:
-    """What people call a field: `E-mail`, or the metadata's own key."""
+    """The label of a field: `E-mail`, or the metadata key."""
     return FIELDS.get(name) or name.removeprefix("metadata.")
 
 
@@ -206,7 +206,7 @@ def _stored(customer_id: int) -> Stored:
 def _version(name: str) -> int:
     text = request.form.get(name, "")
     if not re.fullmatch(r"[1-9][0-9]{0,18}", text) or int(text) > INT64_MAX:
-        raise ValidationError([FieldError(name, "bad_value", "is no version; open the customer again")])
+        raise ValidationError([FieldError(name, "bad_value", "is not a version; open the customer again")])
     return int(text)
 
 

@@ -1,4 +1,4 @@
-"""The form of a customer: from a customer to what is shown, and from what was sent to a customer's body."""
+"""The form of a customer: shows a customer's fields, and reads a sent form as a customer's body."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ..errors import FieldError
 KINDS: Final = {"text": "Text", "number": "Number", "bool": "Yes or no", "null": "Empty"}
 _YES: Final = frozenset(("yes", "true", "1", "on"))
 _NO: Final = frozenset(("no", "false", "0", "off"))
-# As JSON writes them: so nobody has to guess what a comma in one means.
+# Numbers as JSON writes them, since a comma may mean thousands or decimals.
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,400})(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,4})?")
 
 
 @dataclass(slots=True)
 class Pair:
-    """One metadata entry as it stands in the form. `was` is the key of the stored one it was opened from."""
+    """One metadata entry of the form. `was` is the key of the stored entry, "" for a new one."""
 
     key: str = ""
     value: str = ""
@@ -35,21 +35,21 @@ class Pair:
 
     @property
     def name(self) -> str:
-        """The key that is meant. A space that slipped in is none, but one that is stored stays."""
+        """The key without spaces around it, unless the stored key has them."""
         return self.key if self.key == self.was else self.key.strip()
 
     @property
     def lines(self) -> int:
-        """How many lines the value has."""
+        """The number of lines of the value."""
         return len(one_line_end(self.value).split("\n"))
 
     def is_blank(self) -> bool:
         return not self.name and not self.value.strip()
 
     def meant(self, stored: Mapping[str, Scalar]) -> Scalar:
-        """The value that the entry means; a stored one that was not touched is that, byte for byte.
+        """The value that the entry means. A stored value that the user did not touch keeps its bytes.
 
-        Raises ValueError with what would be right.
+        Raises ValueError, which says what is allowed.
         """
         if self.was not in stored:
             return _scalar(self)
@@ -58,13 +58,13 @@ class Pair:
         if kind == self.kind and one_line_end(text) == one_line_end(self.value):
             return before
         value = _scalar(self)
-        # The browser's form has one way to end a line; the text keeps its own, where it has one.
+        # Browsers send one kind of line end; keep the kind of the stored text.
         return value.replace("\n", "\r\n") if isinstance(value, str) and _is_crlf(text) else value
 
 
 @dataclass(slots=True)
 class CustomerForm:
-    """What the form shows: the values as typed, and by field what is wrong with them."""
+    """The values as typed, and the errors by field."""
 
     name: str = ""
     email: str = ""
@@ -90,9 +90,9 @@ class CustomerForm:
         return cls(form.get("name", ""), form.get("email", ""), form.get("phone", ""), used)
 
     def body(self, before: Fields | None = None) -> dict[str, Any] | None:
-        """What the form changes of the customer it was opened from, or all that it has, to check and store.
+        """The fields that the form changes in `before`, or all fields of a new customer, not yet checked.
 
-        None where an entry is not of its own kind, which `errors` tells.
+        None if the value of an entry is not of its kind; `errors` then has the reason.
         """
         stored = before.metadata if before else {}
         metadata: dict[str, Scalar] = {}
@@ -112,7 +112,7 @@ class CustomerForm:
         return {**body, "metadata": metadata}
 
     def refuse(self, errors: Sequence[FieldError]) -> None:
-        """Take up what a check found."""
+        """Show the errors of a check at their fields."""
         by_key = {pair.name: pair for pair in self.pairs}
         for error in errors:
             name, _, key = error.field.partition(".")
@@ -124,19 +124,19 @@ class CustomerForm:
 
     @property
     def count(self) -> int:
-        """How many things are wrong."""
+        """The number of errors."""
         other = sum(len(found) for name, found in self.errors.items() if name != "metadata")
         marked = sum(bool(pair.wrong) for pair in self.pairs)
         return other + (marked or len(self.errors.get("metadata", ())))
 
 
 def kind_of(value: Scalar) -> str:
-    """What people call the kind of a metadata value."""
+    """The label of a metadata value's kind."""
     return KINDS[_as_text(value)[1]]
 
 
 def one_line_end(text: str) -> str:
-    """The text with every line ended alike, as a browser makes it before anybody sees it."""
+    """The text with all line ends as LF, as browsers do in forms."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -156,7 +156,7 @@ def _as_text(value: Scalar) -> tuple[str, str]:
 
 
 def _scalar(pair: Pair) -> Scalar:
-    """The value that an entry means. Raises ValueError with what would be right."""
+    """The value that an entry means. Raises ValueError, which says what is allowed."""
     text = pair.value.strip()
     if pair.kind == "null":
         if text:

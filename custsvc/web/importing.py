@@ -26,7 +26,7 @@ from .uploads import Upload, Uploads
 from .words import FIELDS
 
 LARGEST: Final = 10 * 1024 * 1024
-# Shorter than answers are kept, by which a plan that is sent twice is done once.
+# Less than the life of idempotency answers, which apply a plan sent twice only once.
 _PLAN_KEPT: Final = 20 * 3600.0
 _COLUMN_NAMES: Final = {**FIELDS, "id": "Id", "version": "Version, which guards newer changes"}
 
@@ -55,7 +55,7 @@ def add_routes(blueprint: Blueprint) -> None:
 @takes(LARGEST + 64 * 1024)
 @needs("write")
 def upload() -> Any:
-    """The first step: which file."""
+    """The first step: choose a file."""
     if request.method == "GET":
         return render_template("import/upload.html", largest=LARGEST, error=None)
     file = request.files.get("file")
@@ -89,7 +89,7 @@ def _format(name: str, content: bytes) -> Format:
 
 @needs("write")
 def mapping(upload_id: str) -> Any:
-    """The second step: which column is what, and by what a row finds its customer."""
+    """The second step: the field of each column, and the field by which a row finds its customer."""
     kept = _upload(upload_id)
     heading = _heading(kept.fmt, _uploads().content(kept))
     if request.method == "GET":
@@ -105,7 +105,7 @@ def mapping(upload_id: str) -> Any:
 
 
 def _chosen_before(kept: Upload, heading: list[str]) -> Choices:
-    """The choices of the plan that somebody comes back from, else those that the heading suggests."""
+    """The choices of the plan that the user comes back from, else those that the heading suggests."""
     job = web().jobs.find(request.args.get("plan", ""))
     if job is None or job.get("upload") != kept.id:
         return Choices.guessed(heading)
@@ -113,7 +113,7 @@ def _chosen_before(kept: Upload, heading: list[str]) -> Choices:
 
 
 def _options(choices: Choices, *, dry_run: bool) -> Options:
-    """Wrong rows are left out: the page has shown which, and asked."""
+    """The options of the import. It skips wrong rows: the page has shown them and asked."""
     return Options(
         on=choices.on,
         restore=choices.restore,
@@ -143,13 +143,13 @@ def _mapping_page(kept: Upload, heading: list[str], choices: Choices, error: str
 
 @needs("write")
 def plan(upload_id: str, job_id: str) -> Any:
-    """The third step: what would happen."""
+    """The third step: show the plan."""
     return _job_page("import/plan.html", upload_id, job_id, WORDS)
 
 
 @needs("write")
 def apply(upload_id: str, job_id: str) -> Any:
-    """The plan that was shown, and no other, is done."""
+    """Apply exactly the plan that was shown."""
     kept, shown = _upload(upload_id), _job(job_id, upload_id)
     report = shown.get("result")
     if report is None or not report["dry_run"]:
@@ -171,13 +171,13 @@ def apply(upload_id: str, job_id: str) -> Any:
 
 
 def _keyed(plan_id: str, plan: str) -> Keyed:
-    """A plan is done once, whoever presses the button how often: each part of it has its answer kept."""
+    """The key under which each chunk of a plan is applied only once, however often the button is pressed."""
     return Keyed("pages", f"plan-{plan_id}", hashlib.sha256(plan.encode()).digest())
 
 
 @needs("write")
 def result(upload_id: str, job_id: str) -> Any:
-    """The last step: how each row ended."""
+    """The last step: show the result of each row."""
     return _job_page("import/result.html", upload_id, job_id, DONE)
 
 

@@ -1,4 +1,4 @@
-"""Work that outlives a request: done by a thread, told of in the database, so any process can show it."""
+"""Jobs that outlive a request: a thread works and stores its state in the database, for all processes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ..service.leftovers import erased_since
 logger = logging.getLogger(__name__)
 
 _TELL_EVERY: Final = 0.3
-# A job that says nothing for so long has died with its process.
+# A job without a report for this long has died with its process.
 _SILENT: Final = 30.0
 _KEPT: Final = 86400.0
-# Between a claim and the start of its job there is next to nothing.
+# The longest time between a claim and the start of its job.
 _STARTS_WITHIN: Final = 2.0
 
-# Kinds whose results tell of customers.
+# Kinds whose results name customers.
 _NAMING: Final = ("import", "import-plan")
 
 Progress = Callable[[int, int | None], None]
@@ -37,9 +37,9 @@ class Jobs:
         self._facts = facts
 
     def claim(self, name: str) -> tuple[str, bool]:
-        """The id of the one job that does what `name` names, and whether it is for the caller to start.
+        """The id of the only job named `name`, and whether the caller must start it.
 
-        One that failed, or whose process died, is to be started again: it must be able to go on.
+        A job that failed or whose process died is started again, so jobs must be able to resume.
         """
         mine = secrets.token_hex(8)
         job_id = self._facts.keep(f"{Fact.JOB_ONCE}{name}", mine)
@@ -59,7 +59,7 @@ class Jobs:
         job_id: str | None = None,
         **about: Any,
     ) -> str:
-        """Begin; returns the id. `work` is given a function to tell how far it is, done of total."""
+        """Start a job; returns its id. `work` gets a function that reports its progress: done, total."""
         job_id = job_id or secrets.token_hex(8)
         job: dict[str, Any] = {
             "id": job_id,
@@ -78,7 +78,7 @@ class Jobs:
         return job_id
 
     def find(self, job_id: str) -> dict[str, Any] | None:
-        """The job as it stands. One whose process died is `lost`."""
+        """The job's current state: `lost` if its process died."""
         text = self._facts.get(f"{Fact.JOB}{job_id}") if job_id.isalnum() else None
         if text is None:
             return None
@@ -88,7 +88,7 @@ class Jobs:
         return job
 
     def last(self, kind: str) -> dict[str, Any] | None:
-        """The job of this kind that was started last."""
+        """The last started job of this kind."""
         job_id = self._facts.get(f"{Fact.LAST_JOB}{kind}")
         return self.find(job_id) if job_id else None
 
@@ -105,21 +105,21 @@ class Jobs:
         try:
             result = work(progress)
             if "rows" in result and erased_since(self._facts, job["begun"]):
-                result = {**result, "rows": []}  # they may name who was erased meanwhile
+                result = {**result, "rows": []}  # they may name a customer who was erased meanwhile
             job |= {"state": "done", "result": result}
         except CustsvcError as exc:
             job |= {"state": "failed", "error": str(exc)}
         except Exception:
             logger.exception("A job of the pages failed", extra={"action": "job_failed", "job": job["id"]})
-            job |= {"state": "failed", "error": "it failed unexpectedly; the log has the reason"}
+            job |= {"state": "failed", "error": "unexpected failure; the log has the reason"}
         job["ended"] = time.time()
         try:
             self._put(job)
         except CustsvcError as exc:
-            logger.warning("The end of a job could not be kept: %s", exc, extra={"action": "job_untold"})
+            logger.warning("Cannot store the end of a job: %s", exc, extra={"action": "job_untold"})
 
     def purge(self) -> None:
-        """Forget jobs of yesterday, but for the last of each kind that names no customer."""
+        """Delete jobs older than a day, except the last job of each kind that names no customers."""
         last = self._facts.all(Fact.LAST_JOB)
         kept = {job_id for name, job_id in last.items() if name.removeprefix(Fact.LAST_JOB) not in _NAMING}
         for name, text in self._facts.all(Fact.JOB).items():

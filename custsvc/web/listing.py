@@ -1,7 +1,7 @@
-"""The list of customers as its address tells it: search, filters, sort and page.
+"""The list of customers that an address asks for: search, filters, sort and page.
 
-The address has the words of the API's list, and three of its own: `state` for the tabs, `key` and `value` for
-a metadata entry. What is wrong in it is told on the page, beside a list without it.
+The address has the parameters of the API's list, and three more: `state` for the tabs, `key` and `value` for
+a metadata entry. If a parameter is wrong, the page shows the error and the list without filters.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NEWEST: Final = "-updated_on"
 
 @dataclass(slots=True)
 class Listing:
-    """One page of the list, and the ways from it."""
+    """One page of the list, and the links from it."""
 
     given: dict[str, str]
     state: str
@@ -46,7 +46,7 @@ class Listing:
 
     @property
     def filters(self) -> int:
-        """How many filters besides the search are set."""
+        """The number of filters besides the search."""
         return sum(bool(self.given.get(name)) for name in FILTERS if name != "value")
 
     @property
@@ -55,7 +55,7 @@ class Listing:
 
     @property
     def summary(self) -> str:
-        """What the page shows, in words."""
+        """How many customers the page shows, in words."""
         if self.is_first and self.next is None:
             return plural(len(self.rows), "customer")
         if self.total is not None:
@@ -63,11 +63,11 @@ class Listing:
         return f"{plural(len(self.rows), 'customer')} on this page"
 
     def href(self, **changes: str | None) -> str:
-        """The address of this list with some of it changed, from its first page on."""
+        """The address of the first page of this list, with some parameters changed."""
         return href({**self.given, "cursor": None, **changes})
 
     def export(self, fmt: str) -> str:
-        """Where all that this list shows, on all its pages, can be had as a file."""
+        """The address of the file with all pages of this list."""
         query = {name: value for name, value in self.given.items() if name not in ("cursor", "limit")}
         return f"{PATH}/export?{urlencode({**query, 'format': fmt})}"
 
@@ -78,7 +78,7 @@ def href(given: Mapping[str, str | None]) -> str:
 
 
 def api_parameters(given: Mapping[str, str]) -> dict[str, str]:
-    """The same list in the API's words."""
+    """The parameters of the same list in the API."""
     query = {name: given[name] for name in _PASSED_ON if given.get(name)}
     if given.get("key") or given.get("value"):
         query[METADATA + given.get("key", "")] = given.get("value", "")
@@ -88,7 +88,7 @@ def api_parameters(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def of_request() -> Listing:
-    """The page that the request at hand asks for."""
+    """The page that the current request asks for."""
     given = {name: value.strip() for name, value in request.args.items() if value.strip()}
     try:
         asked, problem = list_request(api_parameters(given), services().cursors), None

@@ -1,4 +1,4 @@
-"""Mails: how each notification stands, those that need a person, and what the mail catcher of `up` caught."""
+"""The pages of mails: the state of each notification, and the mails caught by the mail catcher of `up`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .words import plural
 _SHOWN: Final = 100
 _STATES: Final = ("queued", "deferred", "sent", "failed", "unknown", "suppressed", "discarded")
 
-# A mail is somebody else's page: it may style itself, and nothing more.
+# The HTML of a mail is not ours: it may use styles, and nothing more.
 _MAIL_POLICY: Final = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox; frame-ancestors 'self'"
 )
@@ -65,7 +65,7 @@ def change() -> Any:
 
 
 def _changed(ids: list[str]) -> str:
-    """Does it, and tells of how many."""
+    """Send or give up the mails; the message for the user."""
     if request.form.get("action") == "discard":
         done = services().store.ledger.discard(ids, "given up by hand on the pages")
         return f"Gave up {plural(len(done), 'mail')}.{_rest(ids, done)}"
@@ -75,14 +75,14 @@ def _changed(ids: list[str]) -> str:
 
 def _rest(ids: list[str], done: list[str]) -> str:
     left = len(ids) - len(done)
-    return f" {plural(left, 'other')} could not be, as they stand now." if left else ""
+    return f" {plural(left, 'other')} could not be: their state does not allow it." if left else ""
 
 
-# -- what the catcher caught -------------------------------------------------------------------------------
+# -- caught mails ------------------------------------------------------------------------------------------
 
 
 def _folder() -> Any:
-    """The catcher's mailbox, where mails go to one on this machine; else None."""
+    """The mailbox of the mail catcher on this machine; None if mails go to another server."""
     settings = services().settings
     if not settings.smtp_url.startswith("smtp+plain://127.0.0.1:"):
         return None
@@ -116,7 +116,7 @@ def one(mail_id: str) -> Any:
 
 
 def html(mail_id: str) -> Response:
-    """The mail's own page, without scripts, links out or anything of ours in reach."""
+    """The HTML of a mail, isolated: no scripts, no requests to other sites, no access to our pages."""
     body = _caught(mail_id)[1].get_body(("html",))
     content = body.get_content() if body else ""
     response = Response(content, content_type="text/html; charset=utf-8")

@@ -1,7 +1,6 @@
-"""Two people changed one customer: what goes together by itself, and what somebody must choose.
+"""Merges two edits of one customer, and finds the fields that the user must choose.
 
-Pure data. A customer is laid out flat, each metadata key being a field of its own, so that two people who
-set different keys are in nobody's way.
+Pure data. Each metadata key counts as a field, so that two users who set different keys do not clash.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ _META: Final = "metadata."
 
 
 class _Absent:
-    """The value of a metadata key that is not there, which null is not."""
+    """The value of a missing metadata key, as distinct from null."""
 
     def __repr__(self) -> str:
         return "absent"
@@ -27,7 +26,7 @@ ABSENT: Final = _Absent()
 
 @dataclass(frozen=True, slots=True)
 class Clash:
-    """A field that both changed, to different values."""
+    """A field that both users changed, to different values."""
 
     name: str
     base: Any
@@ -37,7 +36,7 @@ class Clash:
 
 @dataclass(slots=True)
 class Merge:
-    """What a merge came to: the values that stand, the clashes, and the fields that came from the others."""
+    """The result of a merge: the merged values, the clashes, and the fields taken from `theirs`."""
 
     values: dict[str, Any]
     clashes: list[Clash] = field(default_factory=list)
@@ -49,13 +48,13 @@ class Merge:
 
 
 def flat(fields: Fields) -> dict[str, Any]:
-    """`name`, `email`, `phone` and `metadata.KEY`, in the order in which people read them."""
+    """`name`, `email`, `phone` and `metadata.KEY`, in the order of the page."""
     values: dict[str, Any] = {"name": fields.name, "email": fields.email, "phone": fields.phone}
     return values | {_META + key: value for key, value in fields.metadata.items()}
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The body of a customer, from what `flat` made."""
+    """The body of a customer, from values as `flat` returns them."""
     body = {name: value for name, value in values.items() if not name.startswith(_META)}
     body["metadata"] = {
         name.removeprefix(_META): value
@@ -66,10 +65,10 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merge(base: Fields, theirs: Fields, mine: Fields, picks: Mapping[str, str] | None = None) -> Merge:
-    """Bring `theirs` and `mine` together, both made from `base`.
+    """Merge `theirs` and `mine`, both edited from `base`.
 
-    Where only one of them changed a field, that change stands. Where both did, `picks` says whose: `mine` or
-    `theirs`; without a pick it is a clash, and theirs stands for the time being.
+    A field that only one of them changed gets that change. For a field that both changed, `picks` names
+    `mine` or `theirs`; without a pick the field is a clash and has the value of `theirs` until then.
     """
     old, a, b = flat(base), flat(theirs), flat(mine)
     result = Merge({})

@@ -1,7 +1,7 @@
-"""The live picture of the pipeline: what waits at each step, since when, and how much goes through.
+"""The live picture of the pipeline: how much waits at each step, for how long, and the rates.
 
-One thread per process looks once a second, as long as somebody watches, so that neither a crowd of watchers
-nor a server that does not answer costs more than that one thread. Rates are differences of what was seen.
+One thread per process looks once a second while a page is open, so that neither many watchers nor a server
+that does not answer costs more than this thread. Rates are differences between looks.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 _EVERY: Final = 1.0
 _WATCHED: Final = 15.0
 _FIRST: Final = 3.0
-# Rates are taken over so many seconds.
+# Seconds over which rates are computed.
 _SPAN: Final = 10.0
 
 Health = Literal["good", "busy", "bad", "unknown"]
@@ -33,7 +33,7 @@ Health = Literal["good", "busy", "bad", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of the flow as people see it."""
+    """One step of the pipeline as the page shows it."""
 
     name: str
     what: str
@@ -46,14 +46,14 @@ class Step:
 
 @dataclass(slots=True)
 class Picture:
-    """All steps, and when they were looked at (of time.time())."""
+    """All steps, and the time of the look (as of time.time())."""
 
     steps: list[Step] = field(default_factory=list)
     seen_at: float = 0.0
 
 
 class Monitor:
-    """Looks at the pipeline while somebody watches."""
+    """Looks at the pipeline while a page shows it."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -88,7 +88,7 @@ class Monitor:
                     self._lock.notify_all()
                 time.sleep(max(0.1, _EVERY - (time.monotonic() - begun)))
         except Exception:
-            logger.exception("The picture of the pipeline ended", extra={"action": "monitor_ended"})
+            logger.exception("The monitor of the pipeline failed", extra={"action": "monitor_ended"})
         finally:
             if self._probe is not None:
                 self._probe.close()
@@ -150,14 +150,14 @@ class Monitor:
             self._counters.popleft()
 
     def _rate(self, name: str) -> float | None:
-        """Per second, over the last seconds; None before there are two looks."""
+        """The rate per second over the last _SPAN seconds; None before the second look."""
         points = [(at, counters[name]) for at, counters in self._counters if name in counters]
         if len(points) < 2 or points[-1][0] - points[0][0] < _EVERY / 2:
             return None
         return max(0.0, (points[-1][1] - points[0][1]) / (points[-1][0] - points[0][0]))
 
     def _behind(self, name: str, waiting: int) -> float:
-        """For how many seconds something has waited there without a break."""
+        """The seconds since the step was last empty."""
         if waiting == 0:
             self._behind_since.pop(name, None)
             return 0.0
@@ -201,7 +201,7 @@ class Monitor:
         ends, positions = seen.get("ends"), seen.get("copy")
         if ends is None or positions is None:
             health: Health = "bad" if problem else "unknown"
-            return Step(name, what, health, None, "behind", (), problem or "nothing is known of a copy")
+            return Step(name, what, health, None, "behind", (), problem or "no copy is known")
         behind = sum(max(0, end - positions.get(part, 0)) for part, end in ends.items())
         since = self._behind("copy", behind)
         facts = (("Behind for", ("seconds", since)), ("Rate", ("rate", self._rate("copy"))))
@@ -227,7 +227,7 @@ class Monitor:
 
 
 def _health(waiting: int, seconds: float) -> Health:
-    """Something on its way is fine; what stands for a while is not."""
+    """Waiting is normal for 2 s; after 30 s it is bad."""
     return "good" if waiting == 0 or seconds < 2 else "busy" if seconds < 30 else "bad"
 
 

@@ -1,8 +1,8 @@
-"""Signing in through an OpenID Connect provider, where one is configured.
+"""Sign-in through an OpenID Connect provider, if one is configured.
 
-The authorization code flow with PKCE, state and nonce. What must be remembered on the way is in a signed
-cookie of this browser, so any process can finish what another began. A token counts only if this provider
-signed it, for this client, for this very sign-in.
+The authorization code flow with PKCE, state and nonce. These are kept in a signed cookie of the browser, so
+that any process can finish a sign-in that another began. A token is accepted only if this provider signed it,
+for this client and this sign-in.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ _COOKIE: Final = "custsvc_oidc"
 _PATH: Final = "/ui/sign-in/oidc"
 _WITHIN: Final = 600
 _TIMEOUT: Final = 3.0
-# For all that one step of a sign-in asks of the provider.
+# Seconds for all requests to the provider in one step of a sign-in.
 _DEADLINE: Final = 5.0
 _METADATA_KEPT: Final = 3600.0
-# Never `none`, and never one that would take the client's secret for a key.
+# Never `none`, and no HMAC, whose key would be the client's secret.
 _ALGORITHMS: Final = ("RS256", "PS256", "ES256", "EdDSA", "RS384", "RS512", "ES384", "ES512")
 
 
 class SignInRefused(CustsvcError):
-    """The provider's answer is not one that can be believed."""
+    """The provider's answer is not trusted."""
 
 
 def add_routes(blueprint: Blueprint) -> None:
@@ -82,7 +82,7 @@ def begin() -> Any:
 @acts
 @anybody
 def callback() -> Any:
-    """The browser is back with a code: ask the provider who it is."""
+    """The browser is back with a code: ask the provider for the user."""
     try:
         seal = _seal()
         back, answer = _callback_address(), request.args.to_dict()
@@ -113,18 +113,18 @@ def _seal() -> dict[str, str]:
     try:
         seal: dict[str, str] = _serializer().loads(request.cookies.get(_COOKIE, ""), max_age=_WITHIN)
     except BadData as exc:
-        raise SignInRefused("the browser began no sign-in, or too long ago") from exc
+        raise SignInRefused("the browser started no sign-in, or too long ago") from exc
     return seal
 
 
 def _check_answer(seal: Mapping[str, str], answer: Mapping[str, str]) -> None:
-    """Whether the answer is of this sign-in, and is here for the first time. Raises SignInRefused."""
+    """Check that the answer belongs to this sign-in and was not used before. Raises SignInRefused."""
     state = answer.get("state", "").encode("utf-8", "replace")
     if not secrets.compare_digest(state, seal["state"].encode()):
         raise SignInRefused("the answer belongs to another sign-in")
     if tried_too_often(None):
         raise SignInRefused("too many sign-ins from this address; wait 15 minutes")
-    # Counted in the database, so that each process knows of all uses.
+    # In the database, so that every process sees all uses.
     used = hashlib.sha256(state).hexdigest()
     if services().store.sessions.count_try(f"oidc:{used}", utc_now(), 2.0 * _WITHIN) > 1:
         raise SignInRefused("the answer was used before")
@@ -136,7 +136,7 @@ def _callback_address() -> str:
 
 
 def _principal(settings: Settings, claims: Mapping[str, Any]) -> Principal:
-    """Who the claims are of. The strongest role that they name counts, else the one of the settings."""
+    """The user that the claims name, with the highest role that they name, else the role of the settings."""
     found = claims.get(settings.oidc_role_claim)
     named: list[Any] = found if isinstance(found, list) else [found]
     roles = [role for role in ROLES if role in named]
@@ -145,7 +145,7 @@ def _principal(settings: Settings, claims: Mapping[str, Any]) -> Principal:
 
 
 def _name(claims: Mapping[str, Any]) -> str:
-    """What the person is called in what they change: never an address that nobody has verified as theirs."""
+    """The user's name in `updated_by` and in events: never an address that the provider has not verified."""
     email, called = claims.get("email"), claims.get("preferred_username")
     is_verified = claims.get("email_verified") is True or claims.get("email_verified") == "true"
     found = email if is_verified else called
@@ -154,10 +154,10 @@ def _name(claims: Mapping[str, Any]) -> str:
 
 
 def _subject(claims: Mapping[str, Any]) -> str:
-    """Who it is at the provider. Raises SignInRefused."""
+    """The user's id at the provider. Raises SignInRefused."""
     subject = claims.get("sub")
     if not isinstance(subject, str) or not 0 < len(subject) <= 255 or not subject.isprintable():
-        raise SignInRefused("the token does not say whose it is")
+        raise SignInRefused("the token names no user (sub)")
     return subject
 
 
@@ -171,14 +171,14 @@ class Provider:
         self._new_session = OAuth2Session
         self._settings = settings
         self._lock = threading.Lock()
-        # Whoever asks the provider waits in a lane of the API, so only few may.
+        # A request that waits for the provider occupies a lane, so only a quarter of them may.
         self._slots = threading.Semaphore(max(1, settings.threads // 4))
         self._known: tuple[float, dict[str, Any], Any] | None = None
 
     def ask(self, question: Callable[[Provider], T]) -> T:
-        """The answer to a question that asks the provider, which has a few seconds to answer.
+        """Ask the provider, with a deadline of _DEADLINE seconds.
 
-        Raises SignInRefused where it does not, and at once where others wait for it already.
+        Raises SignInRefused after that, and at once if too many requests wait for the provider already.
         """
         if not self._slots.acquire(blocking=False):
             raise SignInRefused("others wait for the provider, which is slow; try again in a moment")
@@ -187,12 +187,12 @@ class Provider:
         def work() -> None:
             try:
                 answer.set_result(question(self))
-            except Exception as exc:  # noqa: BLE001 - raised again by who waits
+            except Exception as exc:  # noqa: BLE001 - raised again by `answer.result`
                 answer.set_exception(exc)
             finally:
                 self._slots.release()
 
-        # In a thread of its own: a provider that sends a byte a second keeps within every timeout of a read.
+        # A thread, since a provider that sends a byte a second never exceeds the timeout of a read.
         threading.Thread(target=work, name="oidc", daemon=True).start()
         try:
             return answer.result(_DEADLINE)
@@ -200,7 +200,7 @@ class Provider:
             raise SignInRefused(f"the provider did not answer within {_DEADLINE:g} s") from exc
 
     def address(self, seal: Mapping[str, str], callback_address: str) -> str:
-        """Where the browser is sent to sign in."""
+        """The address to which the browser is sent to sign in."""
         address, _ = self._session(callback_address).create_authorization_url(
             self._metadata()[0]["authorization_endpoint"],
             state=seal["state"],
@@ -212,7 +212,7 @@ class Provider:
     def claims(
         self, seal: Mapping[str, str], callback_address: str, answer: Mapping[str, str]
     ) -> dict[str, Any]:
-        """What the provider says of who signed in. Raises SignInRefused."""
+        """The provider's claims about the signed-in user. Raises SignInRefused."""
         from authlib.integrations.base_client import OAuthError
         from requests import RequestException
 
@@ -227,7 +227,7 @@ class Provider:
         except (RequestException, OAuthError, ValueError) as exc:
             raise SignInRefused(f"the provider gave no token: {exc}") from exc
         if not isinstance(token, dict):
-            raise SignInRefused("the provider gave something else than a token")
+            raise SignInRefused("the provider's answer is not a token")
         return self._checked(str(token.get("id_token", "")), seal["nonce"])
 
     def _checked(self, id_token: str, nonce: str) -> dict[str, Any]:
@@ -249,15 +249,15 @@ class Provider:
             self._check_party(token.claims)
         except (JoseError, ValueError, TypeError) as exc:
             self._known = None  # the provider may have new keys
-            raise SignInRefused(f"the token is not to be believed: {exc}") from exc
+            raise SignInRefused(f"the token is not valid: {exc}") from exc
         return dict(token.claims)
 
     def _check_party(self, claims: Mapping[str, Any]) -> None:
-        """A token for several audiences, or that names who asked for it, must name us. Raises ValueError."""
+        """A token with several audiences or an `azp` must have our client id as `azp`. Raises ValueError."""
         audience, ours = claims.get("aud"), self._settings.oidc_client_id
         is_shared = isinstance(audience, list) and len(audience) > 1
         if ("azp" in claims or is_shared) and claims.get("azp") != ours:
-            raise ValueError("it was made for another client (azp)")
+            raise ValueError("it was issued to another client (azp)")
 
     def _session(self, callback_address: str) -> Any:
         settings = self._settings
@@ -283,7 +283,7 @@ class Provider:
                     keys = KeySet.import_key_set(_json(metadata["jwks_uri"]))
                     _check_endpoints(metadata)
                 except (requests.RequestException, KeyError, ValueError, TypeError) as exc:
-                    raise SignInRefused(f"{issuer} does not answer as a provider does: {exc}") from exc
+                    raise SignInRefused(f"{issuer} does not answer like a provider: {exc}") from exc
                 if str(metadata.get("issuer", "")).rstrip("/") != issuer:
                     raise SignInRefused(f"{issuer} says that it is {metadata.get('issuer')}")
                 self._known = (time.monotonic(), metadata, keys)

@@ -1,8 +1,8 @@
-"""Forms that are sent twice do their work once: the second gets the answer of the first.
+"""A form that is sent twice takes effect once: the second request gets the answer of the first.
 
 A browser sends a form again on a double click without JavaScript, on Back and Submit, on a reload. So every
-form of a page has a key of its own, and what it changed is kept under that key and what was sent. A form that
-was changed before it is sent again asks for something else, and gets it.
+form has a key, and its answer is stored under that key and a hash of the sent fields. A form whose fields
+were changed before it is sent again takes effect again.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from .access import caller, services
 FIELD: Final = "once"
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]{16,64}")
 _LEFT_OUT: Final = frozenset((FIELD, "csrf"))
-# The first of two that come at the same time is over by then, or the second says that it is not.
+# Seconds that the second of two simultaneous requests waits for the first; then it fails with InFlight.
 _WAIT: Final = 10.0
 
 T = TypeVar("T")
 
 
 def new_key() -> str:
-    """The key of a form that is put on a page."""
+    """A new key for a form."""
     return secrets.token_urlsafe(18)
 
 
 def change(work: Callable[[Caller], Stored], part: str = "") -> Stored:
-    """The customer that `work`, one change by this caller, gives, or gave when the form was sent before.
+    """The customer that `work` returns, or returned when the form was sent before. `work` is one change.
 
-    `part` tells the changes of one form apart.
+    `part` distinguishes several changes of one form.
     """
     who = _keyed(part)
     stored, _ = _patiently(lambda: services().customers.once(who, lambda: work(who)))
@@ -53,7 +53,7 @@ class _NotDone(CustsvcError):
 
 
 def done() -> Stored | None:
-    """The customer that the form gave when it was sent before; None where it was not."""
+    """The customer that the form returned when it was sent before; None if it was not."""
 
     def not_yet(_: Caller) -> Stored:
         raise _NotDone
@@ -65,7 +65,7 @@ def done() -> Stored | None:
 
 
 def answer(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `work` gives, which is JSON, or gave when the form was sent before."""
+    """The JSON that `work` returns, or returned when the form was sent before."""
     who = _keyed("")
 
     def kept() -> dict[str, Any]:
@@ -80,19 +80,19 @@ def answer(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _keyed(part: str) -> Caller:
-    """The caller, and the form that is being sent under its key; a form of a script may have none."""
+    """The caller, with the form's key as idempotency key; a form sent by a script may have none."""
     key = request.form.get(FIELD, "")
     if not _KEY.fullmatch(key):
         return caller()
     fields = [(name, values) for name, values in request.form.lists() if name not in _LEFT_OUT]
     sent = sha256(orjson.dumps([request.path, fields, part])).digest()
-    # No client's key has a space, so no request of the API can have this one.
+    # A client's key has no spaces, so no request of the API can have this key.
     keyed = Keyed(g.principal.id or f"page:{g.principal.name}", f"page {key} {sent.hex()[:32]}", sent)
     return replace(caller(), keyed=keyed)
 
 
 def _patiently(work: Callable[[], T]) -> T:
-    """`work`, once a request that does the same at the same time is over. Raises InFlight."""
+    """The result of `work`, waiting for a simultaneous request with the same key. Raises InFlight."""
     deadline = time.monotonic() + _WAIT
     while True:
         try:

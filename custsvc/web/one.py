@@ -1,4 +1,4 @@
-"""One customer: what it is, how it became so, and where its last change is now."""
+"""The page of one customer: its fields, its changes, and how far its last change has travelled."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def revert(customer_id: int) -> Any:
     try:
         stored = once.change(lambda who: services().customers.revert(customer_id, to, who, expected=expected))
     except VersionConflict:
-        toast.put("It was changed meanwhile, so nothing was taken back. Look at it first.", kind="bad")
+        toast.put("It was changed meanwhile, so nothing was reverted. Look at it first.", kind="bad")
         return redirect(path, 303)
     if stored.version == expected:
         toast.put(f"It already is as it was at version {to}.")
@@ -84,5 +84,5 @@ def _expected() -> int | None:
 
 
 def _number(text: str) -> int | None:
-    """A version as our pages write one; None for anything else."""
+    """A version number; None for any other text."""
     return int(text) if re.fullmatch(r"[1-9][0-9]{0,17}", text) else None

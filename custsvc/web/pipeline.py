@@ -1,4 +1,4 @@
-"""The pipeline: its live picture, the events as they come, what is stuck, and the proof of the copy."""
+"""The pages of the pipeline: its live picture, the stream of events, and the proof of the copy."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def picture() -> Any:
 
 
 def activity() -> Any:
-    """The newest events; the script goes on from there with the stream."""
+    """The newest events; the page's script continues with the stream after them."""
     events, problem, place = [], None, ""
     try:
         if services().settings.kafka:
@@ -67,7 +67,7 @@ def activity() -> Any:
 
 
 def _event(record: Found) -> dict[str, Any] | None:
-    """What the page shows of an event of the topic; None of what is none: records there are from anybody."""
+    """What the page shows of an event; None if the record is not an event: anybody may write to the topic."""
     from ..kafka.client import record_time
 
     try:
@@ -81,7 +81,7 @@ def _event(record: Found) -> dict[str, Any] | None:
 
 
 class _PageStream(EventStream):
-    """The API's stream of events, for a browser that is signed in: it ends with the session."""
+    """The API's stream of events for a signed-in browser; it ends with the session."""
 
     def __init__(self, services: Services, place: str) -> None:
         super().__init__(services)
@@ -92,7 +92,7 @@ class _PageStream(EventStream):
         return still_may()
 
     def _start(self, request: Request, given: dict[str, str]) -> tuple[Place, str]:
-        """From where the page ended, or, when the browser comes again, from where it was."""
+        """Start after the page's last event; after a reconnect, after the last event received."""
         from ..kafka.feed import Place
 
         begin = Place.parse(self._place)
@@ -107,7 +107,7 @@ def stream(place: str) -> Response:
 
 
 def way(customer_id: int) -> Any:
-    """Where the last change of a customer is: the outbox, Kafka, the copy."""
+    """How far the last change of a customer has travelled: the outbox, Kafka, the copy."""
     stored = services().store.customers.get(customer_id)
     if stored is None:
         raise NotFound(f"there is no customer {customer_id}")

@@ -1,4 +1,4 @@
-"""Asks Kafka and the copy where they are, on connections that stay open while somebody watches."""
+"""Reads positions from Kafka and the copy, on connections that stay open while a page shows them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NOTIFY: str = "custsvc-notify"
 
 
 class Probe:
-    """Used by one thread. Closed by whoever made it."""
+    """For one thread. Its creator must close it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -39,7 +39,7 @@ class Probe:
         return {part: high for part, (_, high) in self._reader.marks(self._parts).items()}
 
     def copy_positions(self) -> dict[int, int] | None:
-        """Where the copy says it is, else where its consumer group does; None where nobody says."""
+        """The positions stored in the copy, else those of its consumer group; None if neither is known."""
         if self._copy is None:
             try:
                 self._copy = open_store(self._settings, self._settings.other_backend)

@@ -1,4 +1,4 @@
-"""What protects the pages: the origin and token of unsafe requests, and the headers of every answer."""
+"""Protects the pages: checks the origin and token of unsafe requests, and sets security headers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .browser import Browser, is_secure
 
 _SAFE: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 
-# Nothing is allowed but what comes from here. The images in style sheets are data.
+# Only content of this origin. Images in style sheets are data: URLs.
 CSP: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "font-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -31,14 +31,14 @@ _HEADERS: Final = (
 )
 _HSTS: Final = "max-age=31536000"
 FORM: Final = "application/x-www-form-urlencoded"
-# More than any page has. Taken apart, a field of four bytes is one of hundreds.
+# More fields than any page has. Parsed, a field of 4 bytes takes hundreds of bytes of memory.
 _FIELDS_MAX: Final = 2000
 
 
 def read_head_as_get() -> None:
-    """Show HEAD to the views as the GET it asks about; the answer is sent without its body.
+    """Turn HEAD into GET for the views; the server sends the answer without its body.
 
-    So no view can take it for the other method that it handles. Answers 405 where also GET changes something.
+    So no view treats HEAD as POST. Answers 405 for a page whose GET changes something.
     """
     if request.method == "HEAD":
         if acts_on_get(request.endpoint or ""):
@@ -47,19 +47,19 @@ def read_head_as_get() -> None:
 
 
 def check_fields() -> None:
-    """Refuse a form of very many fields before it is taken apart: anybody may send one. Answers 413.
+    """Refuse a form with very many fields before it is parsed. Answers 413.
 
-    That of another type has its limit in the app's MAX_FORM_PARTS.
+    The app's MAX_FORM_PARTS limits multipart forms.
     """
     if request.mimetype == FORM and request.get_data().count(b"&") >= _FIELDS_MAX:
         raise RequestEntityTooLarge
 
 
 def check_site() -> None:
-    """Refuse an unsafe request that does not come from a page of ours. Raises Problem 403.
+    """Refuse an unsafe request that does not come from one of our pages. Raises Problem 403.
 
-    Two proofs are asked for, since each has gaps: what the browser says of the request's origin, and the
-    token that only our pages hold (`check_token`).
+    Two proofs are needed, since each has gaps: the browser's headers about the request's origin, and the
+    token that only our pages have (`check_token`).
     """
     if request.method in _SAFE:
         return
@@ -70,7 +70,7 @@ def check_site() -> None:
 
 
 def check_token(browser: Browser) -> None:
-    """Refuse an unsafe request without the token of a page of ours. Raises Problem 403."""
+    """Refuse an unsafe request without the token of one of our pages. Raises Problem 403."""
     if request.method in _SAFE:
         return
     token = request.headers.get("X-Csrf-Token") or request.form.get("csrf", "")
@@ -81,12 +81,12 @@ def check_token(browser: Browser) -> None:
 
 
 def check_text() -> None:
-    """Refuse a form that holds NUL, which is no character of any text of ours. Raises Problem 400."""
+    """Refuse a form with a NUL character, which PostgreSQL cannot store. Raises Problem 400."""
     if request.method in _SAFE:
         return
     for name, value in request.form.items(multi=True):
         if "\0" in name or "\0" in value:
-            raise bad_parameter(name, "must be text, which holds no NUL")
+            raise bad_parameter(name, "must be text without NUL characters")
 
 
 def _is_ours(origin: str) -> bool:
@@ -98,7 +98,7 @@ def _is_ours(origin: str) -> bool:
 
 
 def add_headers(response: Response) -> None:
-    """The headers of every page; one that set its own keeps it."""
+    """Add the security headers, except those that the page has set."""
     for name, value in _HEADERS:
         response.headers.setdefault(name, value)
     if is_secure():

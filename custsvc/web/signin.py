@@ -1,7 +1,7 @@
-"""Signing in, with a name and password or an API key, and out.
+"""Sign-in with a name and password or with an API key, and sign-out.
 
-Tries are counted before a password is looked at, by account and by address, in the database: so many at once
-do not get more of them, and neither does who asks another process.
+Tries are counted in the database, by account and by address, before the password is checked. So neither
+simultaneous requests nor requests to another process get more tries.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from . import toast
 from .access import anybody, route, services, web
 
 _WINDOW: Final = 900.0
-# The one at which the answer is no, whatever it is.
+# This try and all later ones in the window are refused without a check.
 _TRIES: Final = 10
 _TRIES_OF_ADDRESS: Final = 100
 
-_WRONG: Final = "That is not a name and password we know."
+_WRONG: Final = "The name or the password is wrong."
 _WRONG_KEY: Final = "That is not a valid API key."
 _TOO_MANY: Final = "Too many tries. Wait 15 minutes, then try again."
 
@@ -34,7 +34,7 @@ def add_routes(blueprint: Blueprint) -> None:
 
 
 def asked_to_sign_in() -> Response:
-    """The answer to who has to sign in first: the way there, and back to the page afterwards."""
+    """Redirect to the sign-in, which leads back to the page."""
     back = request.full_path.rstrip("?") if request.method == "GET" else "/ui/customers"
     target = f"/ui/sign-in?next={quote(back, safe='/')}"
     if request.headers.get("HX-Request"):
@@ -69,7 +69,7 @@ def sign_out() -> Any:
 
 
 def next_page() -> str:
-    """Where to go afterwards: a page of ours, and nothing that a browser would read as another site."""
+    """The page after the sign-in: one of ours, never an address that a browser takes for another site."""
     path = request.values.get("next", "")
     is_ours = path.startswith("/ui/") and not path.startswith("/ui/sign-") and path.isprintable()
     return path if is_ours and "\\" not in path else "/ui/customers"
@@ -83,7 +83,7 @@ def _page(error: str | None, by: str) -> str:
 
 
 def _oidc_name() -> str:
-    """What the button of the OpenID Connect provider says; empty where there is none."""
+    """The label of the OpenID Connect provider's button; empty if there is no provider."""
     settings = services().settings
     return settings.oidc_name if settings.oidc_issuer else ""
 
@@ -110,7 +110,7 @@ def _by_key() -> tuple[str, Principal] | str:
 
 
 def tried_too_often(account: str | None) -> bool:
-    """Count one more try to sign in; whether there were too many, for this account or from this address."""
+    """Count a try to sign in; whether this account or this address has had too many."""
     sessions, now = services().store.sessions, utc_now()
     address = f"address:{request.remote_addr or 'unknown'}"
     if sessions.count_try(address, now, _WINDOW) >= _TRIES_OF_ADDRESS:
@@ -119,5 +119,5 @@ def tried_too_often(account: str | None) -> bool:
 
 
 def _short(name: str) -> str:
-    """A key of bounded length that says nothing of who it is."""
+    """A key of fixed length that does not reveal the name."""
     return hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()

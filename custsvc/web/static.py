@@ -1,4 +1,4 @@
-"""Style sheets and scripts, under addresses that change with their content: browsers may keep them."""
+"""Style sheets and scripts, at addresses that change with their content, so that browsers may cache them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def add_routes(blueprint: Blueprint) -> None:
 def _content(name: str) -> tuple[bytes, str]:
     """The bytes of a file and their hash.
 
-    Raises FileNotFoundError, which is not remembered: anybody may ask for names without end.
+    Raises FileNotFoundError, which is not cached: anybody may ask for any number of names.
     """
     file = files(__package__) / "static"
     for part in name.split("/"):
@@ -34,13 +34,13 @@ def _content(name: str) -> tuple[bytes, str]:
         file = file / part
     try:
         content = file.read_bytes()
-    except (OSError, ValueError) as exc:  # a folder, or a name that no file can have
+    except (OSError, ValueError) as exc:  # a folder, or a name with NUL
         raise FileNotFoundError(name) from exc
     return content, hashlib.sha256(content).hexdigest()[:12]
 
 
 def address(name: str) -> str:
-    """Where a page finds a file."""
+    """The address of a file."""
     return f"/ui/static/{name}?v={_content(name)[1]}"
 
 

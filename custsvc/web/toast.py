@@ -1,4 +1,4 @@
-"""The short message after an action, carried over the redirect in a signed cookie, with its undo."""
+"""The short message after an action, with its undo, carried over the redirect in a signed cookie."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def put(
     label: str = "Undo",
     link: tuple[str, str] | None = None,
 ) -> None:
-    """Show `text` on the next page; `undo` is the address that a press on the button posts `fields` to."""
+    """Show `text` on the next page; its button posts `fields` to the address `undo`."""
     message: dict[str, Any] = {"text": text, "kind": kind, "undo": undo, "fields": fields, "label": label}
     message["link"] = list(link) if link else None
     value = _serializer().dumps(message)
@@ -51,7 +51,7 @@ def put(
 
 
 def take() -> dict[str, Any] | None:
-    """The message for this page, which is then gone."""
+    """The message for this page; it is shown once."""
     if "toast" in g:
         return g.toast  # type: ignore[no-any-return]
     g.toast = None

@@ -1,4 +1,4 @@
-"""Looking into Kafka for the pages: the newest records, and where one customer's last change is."""
+"""Reads Kafka for the pages: the newest records, and the record of a customer's last change."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ..kafka.reader import Marks, Reader
 from ..kafka.record import Message
 
 _PATIENCE: Final = 2.0
-# The clocks of the database, of us and of Kafka may differ by so much.
+# Seconds by which the clocks of the database, this process and Kafka may differ.
 _CLOCKS: Final = 60.0
 _LOOK_AT: Final = 50_000
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A record as it lies on a topic."""
+    """A record of a topic."""
 
     partition: int
     offset: int
@@ -44,14 +44,14 @@ class Found:
 
 
 class Newest(NamedTuple):
-    """The newest records of a topic, the last one first, and the place after them as the stream takes it."""
+    """The newest records of a topic, the last one first, and the place after them for the event stream."""
 
     records: list[Found]
     place: str
 
 
 def newest(settings: Settings, topic: str, count: int) -> Newest:
-    """The newest records of a topic. Raises ConfigurationError where there is no such topic."""
+    """The newest records of a topic. Raises ConfigurationError if the topic does not exist."""
     with Reader(settings, topic) as reader:
         marks = reader.marks()
         last = {part: (max(low, high - count), high) for part, (low, high) in marks.items()}
@@ -61,7 +61,7 @@ def newest(settings: Settings, topic: str, count: int) -> Newest:
 
 
 def where_is(settings: Settings, customer_id: int, version: int, event_ts: str) -> Found | None:
-    """The record of this version of a customer; None where the relay has not brought it yet."""
+    """The record of this version of a customer; None if the relay has not sent it yet."""
     key = str(customer_id).encode()
     since = int((parse_time(event_ts).timestamp() - _CLOCKS) * 1000)
     with Reader(settings) as topic:
@@ -76,9 +76,9 @@ def where_is(settings: Settings, customer_id: int, version: int, event_ts: str) 
 
 
 def _read(topic: Reader, ranges: Marks) -> Iterator[Found]:
-    """The records of these ranges, as long as patience lasts."""
+    """The records of these ranges that arrive within _PATIENCE seconds."""
     deadline = time.monotonic() + _PATIENCE
-    # Where nothing comes any more, what came is all there is to show.
+    # On a timeout, show the records read so far.
     with suppress(TemporaryError):
         for message in islice(topic.read(ranges, timeout=_PATIENCE), _LOOK_AT):
             if time.monotonic() > deadline:

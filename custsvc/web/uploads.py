@@ -1,4 +1,4 @@
-"""Files that were uploaded to be imported: kept in the database for a day, so any process can go on."""
+"""Files uploaded for import, stored in the database for a day, so that any process can continue."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import orjson
 from ..ports.facts import Fact, Facts
 from ..transfer.rows import Format
 
-# A fact is a short text; a file is many of them.
+# A fact is a short text, so a file is stored as several.
 _PART: Final = 512 * 1024
 _KEPT: Final = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file as it was uploaded."""
+    """An uploaded file."""
 
     id: str
     name: str
@@ -41,7 +41,7 @@ class Uploads:
         upload_id = secrets.token_hex(12)
         parts = [content[start : start + _PART] for start in range(0, len(content), _PART)]
         upload = Upload(upload_id, name, fmt, len(content), len(parts), time.time())
-        # First, so that parts are found and purged also where this process dies among them.
+        # First, so that `purge` finds the parts even if this process dies while it stores them.
         self._facts.put(f"{Fact.UPLOAD}{upload_id}", orjson.dumps(asdict(upload)).decode())
         for number, part in enumerate(parts):
             self._facts.put(f"{Fact.UPLOAD_PART}{upload_id}.{number}", base64.b64encode(part).decode())
@@ -52,12 +52,12 @@ class Uploads:
         return Upload(**orjson.loads(text)) if text else None
 
     def content(self, upload: Upload) -> bytes:
-        """All of the file."""
+        """The content of the file."""
         names = (f"{Fact.UPLOAD_PART}{upload.id}.{number}" for number in range(upload.parts))
         return b"".join(base64.b64decode(self._facts.get(name) or "") for name in names)
 
     def purge(self) -> None:
-        """Forget what is older than a day."""
+        """Delete files older than a day."""
         for name, text in self._facts.all(Fact.UPLOAD).items():
             upload: dict[str, Any] = orjson.loads(text)
             if time.time() - upload["at"] > _KEPT:

@@ -1,4 +1,4 @@
-"""How values are put for people: times, numbers, fields."""
+"""Formats values for people: times, numbers, fields."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def parsed(time: dt.datetime | str) -> dt.datetime:
 
 
 def ago(time: dt.datetime | str | None, now: dt.datetime | None = None) -> Markup:
-    """How long ago, the exact time beside it for who points at it, and for the script that keeps it true."""
+    """How long ago, with the exact time as a tooltip and for the script that updates the text."""
     if time is None:
         return Markup('<span class="none">never</span>')
     at = parsed(time)
@@ -67,12 +67,12 @@ def relative(since: dt.timedelta) -> str:
 
 
 def number(value: float | None) -> str:
-    """`1,234,567`; a dash where there is none."""
+    """`1,234,567`; a dash for None."""
     return "–" if value is None else f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
 
 
 def seconds(value: float | None) -> str:
-    """A span for people: `0 s`, `1.4 s`, `3 min`, `2 h`."""
+    """A duration: `0 s`, `1.4 s`, `3 min`, `2 h`."""
     if value is None:
         return "–"
     if value < 0.05:
@@ -85,7 +85,7 @@ def seconds(value: float | None) -> str:
 
 
 def shown(value: Any) -> Markup:
-    """A field's value; where there is none, that."""
+    """A field's value, or the word "none"."""
     if value is None or value in ("", {}):
         return Markup('<span class="none">none</span>')
     if isinstance(value, bool):
@@ -96,14 +96,14 @@ def shown(value: Any) -> Markup:
 
 
 def rate(value: float | None) -> str:
-    """So many per second."""
+    """A rate: `12/s`, `0.5/s`."""
     if value is None:
         return "–"
     return f"{value:,.0f}/s" if value >= 10 or value == 0 else f"{value:.1f}/s"
 
 
 def fact(value: Any) -> str:
-    """A fact of a step: a pair of how it is put, and the value; or words."""
+    """A fact of a step: a text, or a pair of the filter's name and the value."""
     if isinstance(value, str):
         return value
     kind, number_ = value
@@ -111,7 +111,7 @@ def fact(value: Any) -> str:
 
 
 def moment(value: float | None) -> Markup:
-    """How long ago, of a time in seconds."""
+    """How long ago a time was, given in seconds as of time.time()."""
     return ago(None if value is None else dt.datetime.fromtimestamp(value, dt.UTC))
 
 

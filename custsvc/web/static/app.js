@@ -1,4 +1,4 @@
-// What the pages gain from a script. Without it everything still works: forms post, links lead on.
+// The pages work without this script; it adds comfort.
 "use strict";
 
 const on = (type, selector, handler) =>
@@ -15,10 +15,10 @@ const isDark = () =>
 on("click", "[data-theme-toggle]", () => {
   const next = isDark() ? "light" : "dark";
   document.documentElement.dataset.theme = next;
-  try { localStorage.setItem("custsvc-theme", next); } catch (e) { /* it holds for this page only */ }
+  try { localStorage.setItem("custsvc-theme", next); } catch (e) { /* storage is off: the theme holds for this page only */ }
 });
 
-// -- times stay true while a page is open --
+// -- update relative times while a page is open --
 const UNITS = [[31536000, "year"], [2592000, "month"], [86400, "day"], [3600, "hour"], [60, "minute"]];
 
 function relative(seconds) {
@@ -40,7 +40,7 @@ setInterval(() => {
   }
 }, 10000);
 
-// -- toasts go by themselves, unless somebody is at them --
+// -- hide toasts after 10 s, unless they have the pointer or the focus --
 function watchToast(toast) {
   let left;
   const start = () => { left = setTimeout(() => toast.remove(), 10000); };
@@ -52,7 +52,7 @@ function watchToast(toast) {
 document.querySelectorAll("[data-toast]").forEach(watchToast);
 on("click", "[data-toast-close]", (button) => button.closest("[data-toast]").remove());
 
-// -- menus close where anybody expects it --
+// -- close menus on a click outside and on Escape --
 document.addEventListener("click", (event) => {
   for (const menu of document.querySelectorAll("details.menu[open]"))
     if (!menu.contains(event.target)) menu.open = false;
@@ -65,14 +65,14 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// -- "/" goes to the search --
+// -- "/" focuses the search --
 document.addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.ctrlKey || event.metaKey || /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName)) return;
   const search = document.querySelector("[data-search]");
   if (search) { event.preventDefault(); search.focus(); search.select(); }
 });
 
-// -- choosing many --
+// -- selection in lists --
 function countChosen() {
   const boxes = [...document.querySelectorAll("[data-choose]")];
   const chosen = boxes.filter((box) => box.checked);
@@ -98,7 +98,7 @@ on("click", "[data-choose-none]", () => {
   countChosen();
 });
 
-// -- a form that is being sent is not sent again --
+// -- do not send a form again while it is being sent --
 document.addEventListener("submit", (event) => {
   const form = event.target;
   if (form.dataset.sent) { event.preventDefault(); return; }
@@ -109,10 +109,10 @@ document.addEventListener("submit", (event) => {
 });
 addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach((form) => delete form.dataset.sent));
 
-// -- a filter that changes asks at once --
+// -- send a filter when it changes --
 on("change", "[data-auto]", (field) => field.form.requestSubmit());
 
-// -- an address holds only what was asked for --
+// -- leave empty fields out of the address --
 on("submit", "form[data-tidy]", (form) => {
   for (const field of form.elements) if (field.name && !field.value) field.disabled = true;
   setTimeout(() => { for (const field of form.elements) field.disabled = false; });
@@ -136,7 +136,7 @@ on("click", "[data-drop-pair]", (button) => {
   (next.querySelector?.("input") || next).focus();
 });
 
-// -- what a person typed is not lost by a slip --
+// -- warn before leaving a form with unsaved input --
 let dirty = false;
 on("input", "form[data-guard]", () => { dirty = true; });
 on("submit", "form", () => { dirty = false; });

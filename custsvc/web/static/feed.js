@@ -1,4 +1,4 @@
-// The live list of changes. What comes is put in as text, never as markup.
+// The live list of changes. Values are inserted as text, never as markup.
 "use strict";
 
 (() => {

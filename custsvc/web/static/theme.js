@@ -1,4 +1,4 @@
-// Before anything is painted: the theme that was chosen here, else that of the system.
+// Set the chosen theme before the first paint; without a choice the system's theme holds.
 (function () {
   var chosen = null;
   try { chosen = localStorage.getItem("custsvc-theme"); } catch (e) { /* storage is off: the system's theme */ }
