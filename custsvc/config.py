@@ -1,8 +1,8 @@
-"""Settings: what can be set, where a value comes from, and the only reader of the environment.
+"""Settings, their sources, and the only reader of the environment.
 
-A value is taken from the command line's flag, else the environment (`CUSTSVC_…`, or the file named by
-`CUSTSVC_…_FILE`), else `.env`, else `custsvc.toml`, else the originals' own variable names (with one
-warning), else the default. An unknown `CUSTSVC_` name is an error that names the nearest known one.
+A value comes from the command line's flag, else the environment (`CUSTSVC_…`, or the file named by
+`CUSTSVC_…_FILE`), else `.env`, else `custsvc.toml`, else the original services' variables (with one warning),
+else the default. An unknown `CUSTSVC_` name is an error that names the nearest known one.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _TEST_PREFIX = PREFIX + "TEST_"
 
 _OPTIONS = "kafka_options"
 _NO_PORT = re.compile(r":(?!//)(?!\d*(?:,|$))[^,]*")
-# Properties of librdkafka that end as the name of a secret's file would.
+# Properties of librdkafka that end in .file and do not name the file of a secret.
 _OPTIONS_OF_FILES = frozenset(
     {"sasl.oauthbearer.assertion.private.key.file", "sasl.oauthbearer.assertion.jwt.template.file"}
 )
 
-# The environment names of the original services, so that their deployments go on working.
+# The variables of the original services, so that their deployments keep working.
 _ORIGINAL_NAMES = {
     "MICROSERVICES_KafkaService__Servers": "KAFKA",
     "MICROSERVICES_KafkaService__Topic": "TOPIC_UPDATES",
@@ -53,7 +53,7 @@ def _setting(default: Any, doc: str, *, secret: bool = False) -> Any:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Settings:
-    """Everything a role can be told. `Settings.load()` reads it; tests construct it."""
+    """All settings of a role. `Settings.load()` reads them; tests construct them."""
 
     backend: Backend = _setting("postgres", "Database of this role: postgres or mongo")
     postgres_url: str = _setting("", "postgresql://user:password@host:port/database", secret=True)
@@ -66,43 +66,44 @@ class Settings:
     )
     topic_updates: str = _setting("MICROSERVICE-CUSTOMER-UPDATES", "Topic of customer events")
     topic_notify: str = _setting("MICROSERVICE-CUSTOMER-EMAIL-NOTIFICATION", "Topic of mail requests")
-    topic_failed: str = _setting("MICROSERVICE-CUSTOMER-EMAIL-NOTIFICATION-FAILED", "Topic of mails given up")
-    topic_dead: str = _setting("MICROSERVICE-CUSTOMER-UPDATES-DEAD", "Topic of records a copy cannot read")
+    topic_failed: str = _setting("MICROSERVICE-CUSTOMER-EMAIL-NOTIFICATION-FAILED", "Topic of failed mails")
+    topic_dead: str = _setting("MICROSERVICE-CUSTOMER-UPDATES-DEAD", "Topic of dead letters")
     partitions: int = _setting(12, "Partitions of the updates topic when it is created")
     replication: int = _setting(1, "Replication factor of topics when they are created")
     instance_id: str = _setting(
-        "", "This process's own lasting name in its consumer group: a quick restart moves no partitions"
+        "",
+        "A lasting name of this process in its consumer group, so that a quick restart moves no partitions",
     )
     max_bad_records: int = _setting(
-        1000, "A copy stops when it has met so many more unreadable records than readable ones"
+        1000, "A copy stops when it has read N more unreadable records than readable ones"
     )
-    http_host: str = _setting("127.0.0.1", "Address the API listens on")
-    http_port: int = _setting(8000, "Port the API listens on")
+    http_host: str = _setting("127.0.0.1", "Address on which the API listens")
+    http_port: int = _setting(8000, "Port on which the API listens")
     workers: int = _setting(2, "Worker processes of the API")
     threads: int = _setting(4, "Threads of each API worker, and its database connections")
-    streams: int = _setting(64, "Event streams and exports that each API worker has open at most")
+    streams: int = _setting(64, "Most open event streams and exports of each API worker")
     import_max_mb: int = _setting(64, "Largest file that POST /api/customers/import takes, in megabytes")
-    auth: Literal["on", "off"] = _setting("on", "off: no API key is asked; loopback only")
+    auth: Literal["on", "off"] = _setting("on", "off: no API key needed; loopback only")
     session_idle: float = _setting(7200.0, "Seconds without use after which a browser is signed out")
     session_max: float = _setting(43200.0, "Seconds after which a browser is signed out in any case")
-    body_timeout: float = _setting(15.0, "Seconds within which a request's body must come (408)")
-    slow_bodies: int = _setting(256, "Bodies that each process waits for at once (more are answered 503)")
+    body_timeout: float = _setting(15.0, "Seconds within which a request's body must arrive (408)")
+    slow_bodies: int = _setting(256, "Most bodies that each process waits for at once (more get 503)")
     queue_timeout: float = _setting(
         10.0, "Seconds that a request waits while all threads are busy before it is refused (503)"
     )
-    oidc_issuer: str = _setting(
-        "", "OpenID Connect provider that signs people in, as https://login.example.org"
+    oidc_issuer: str = _setting("", "OpenID Connect provider for sign-in, as https://login.example.org")
+    oidc_client_id: str = _setting("", "This service's client id at the provider")
+    oidc_client_secret: str = _setting("", "The client's secret at the provider", secret=True)
+    oidc_name: str = _setting("single sign-on", "Name of the provider on the sign-in button")
+    oidc_role_claim: str = _setting("custsvc_role", "Claim of a token with the role: read, write or admin")
+    oidc_role: Literal["read", "write", "admin"] = _setting(
+        "read", "Role for users whose token lacks that claim"
     )
-    oidc_client_id: str = _setting("", "This service's client id at that provider")
-    oidc_client_secret: str = _setting("", "Its secret there", secret=True)
-    oidc_name: str = _setting("single sign-on", "What the button of that sign-in says it continues with")
-    oidc_role_claim: str = _setting("custsvc_role", "Claim of its tokens that holds read, write or admin")
-    oidc_role: Literal["read", "write", "admin"] = _setting("read", "Role of who comes without that claim")
     trusted_hosts: str = _setting(
-        "", "Names of this server, with commas, .example.org for all below; other Hosts are refused (400)"
+        "", "Host names of this server, comma-separated, .example.org with subdomains; others get 400"
     )
-    rate_limit: int = _setting(0, "Requests a minute of one API key; more are refused (429). 0: no limit")
-    read_only: bool = _setting(False, "Serve a copy: its customers are shown, writes are refused (405)")
+    rate_limit: int = _setting(0, "Most requests a minute of one API key; more get 429. 0: no limit")
+    read_only: bool = _setting(False, "Serve a copy: answer reads, refuse writes (405)")
     require_if_match: bool = _setting(False, "Refuse a write to a customer without If-Match (428)")
     smtp_url: str = _setting(
         "", "smtp://user:password@host:port (STARTTLS), smtps://…, smtp+plain://… (clear text)", secret=True
@@ -115,42 +116,40 @@ class Settings:
     smtp_data_timeout: float = _setting(120.0, "Seconds to wait for the answer to DATA")
     smtp_block_timeout: float = _setting(180.0, "Seconds within which the mail server must take the text")
     smtp_end_timeout: float = _setting(
-        600.0, "Seconds to wait for the answer to the text; then it is unknown"
+        600.0, "Seconds to wait for the answer to the text; after that the mail is unknown"
     )
     notify_tries: int = _setting(100, "Attempts before a mail is given up")
     notify_retry_base: float = _setting(10.0, "Seconds before the first retry of a mail; doubles each time")
     notify_retry_cap: float = _setting(14400.0, "Most seconds between two attempts of a mail")
-    notify_retry_days: float = _setting(5.0, "Days after its first attempt that a mail is given up")
+    notify_retry_days: float = _setting(5.0, "Days after its first attempt when a mail is given up")
     notify_max_age: float = _setting(86400.0, "Events older than this many seconds are never mailed")
-    notify_rules: str = _setting("", "TOML file of notification rules; without it, the built-in ones")
+    notify_rules: str = _setting("", "TOML file of notification rules; default: the built-in rules")
     notify_cap: int = _setting(
         100, "Most mails to one recipient in an hour; more are suppressed and counted (0: no cap)"
     )
-    notify_rate: int = _setting(
-        0, "Most mails to one recipient in a minute; more wait for their turn (0: no limit)"
-    )
+    notify_rate: int = _setting(0, "Most mails to one recipient in a minute; more wait (0: no limit)")
     notify_on_unknown: Literal["hold", "resend"] = _setting(
-        "hold", "A mail that may have arrived: hold it for a person, or send it again"
+        "hold", "For a mail that may have arrived: hold it for a person, or resend it"
     )
     notify_connections: int = _setting(4, "Connections to the mail server, per process")
-    notify_bounce_days: float = _setting(30.0, "Days that an address which a server refused gets no mail")
+    notify_bounce_days: float = _setting(30.0, "Days that an address refused by a mail server gets no mail")
     notify_keep_days: float = _setting(
-        90.0, "Days that settled notifications are kept; unknown ones stay until somebody settles them"
+        90.0, "Days that settled notifications are kept; unknown ones stay until a person settles them"
     )
     public_url: str = _setting(
-        "", "Address at which browsers reach this, for links in mails; https:// makes cookies Secure"
+        "", "Address of this service for browsers, for links in mails; https:// makes cookies Secure"
     )
     metrics_host: str = _setting("127.0.0.1", "Address of a worker's /livez, /readyz and /metrics")
-    metrics_port: int = _setting(0, "Port of a worker's /livez, /readyz and /metrics; 0 for none")
+    metrics_port: int = _setting(0, "Port of a worker's /livez, /readyz and /metrics; 0: none")
     data_dir: Path = _setting(Path(".custsvc"), "Data folder of the embedded servers")
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
     log_format: Literal["auto", "text", "json"] = _setting("auto", "auto: text on a terminal, JSON elsewhere")
 
-    # Where each value came from, for `config show`.
+    # The source of each value, for `config show`.
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """From now on nothing that these settings keep secret is said anywhere."""
+        """Register the secrets of these settings with `redact`."""
         for name, found in FIELDS.items():
             value = getattr(self, name)
             if isinstance(value, Mapping):
@@ -170,7 +169,7 @@ class Settings:
     ) -> Settings:
         """Read all sources. `flags` maps field names to values; None there means "not given".
 
-        Raises ConfigurationError naming the source, the value and what would be right.
+        Raises ConfigurationError, which names the source, the value and what is allowed.
         """
         from dotenv import dotenv_values
 
@@ -188,7 +187,7 @@ class Settings:
         for origin, source in sources:
             for name, raw in source.items():
                 value = _convert(name, raw, origin)
-                # One option overrides the same one of an earlier source, and leaves the others.
+                # An option overrides only the same option of an earlier source.
                 values[name] = {**values.get(name, {}), **value} if name == _OPTIONS else value
                 origins[name] = origin
         settings = cls(**values, origins=origins)
@@ -201,15 +200,15 @@ class Settings:
         return dataclasses.replace(self, **changes)
 
     def url(self, backend: Backend) -> str:
-        """The address of a backend. Raises ConfigurationError with the variable to set."""
+        """The address of a backend. Raises ConfigurationError, which names the variable to set."""
         value = self.postgres_url if backend == "postgres" else self.mongo_url
         return value or _missing(f"{backend.upper()}_URL", f"the address of the {backend} database")
 
     @property
     def kafka_connection(self) -> dict[str, str]:
-        """What each client of Kafka is told: the brokers, how to sign in there, and `kafka_options`.
+        """The properties of every Kafka client: the brokers, the sign-in, and `kafka_options`.
 
-        Raises ConfigurationError where no address is set, or none that can be read.
+        Raises ConfigurationError if the address is missing or cannot be parsed.
         """
         address = self.kafka or _missing("KAFKA", "Kafka's address")
         try:
@@ -239,7 +238,7 @@ def env_name(name: str) -> str:
 
 
 def describe(settings: Settings) -> list[dict[str, str]]:
-    """Each setting as its variable, its value and where that came from. Secrets are masked."""
+    """The variable, value and origin of each setting. Secrets are masked."""
     return [
         {
             "setting": env_name(name),
@@ -307,8 +306,8 @@ def _from_environment(environ: Mapping[str, str], origin: str) -> dict[str, Any]
             values[name.removesuffix("_FILE").lower()] = _read_secret(variable, text)
         elif name in ("KAFKA_OPTIONS", "KAFKA_OPTIONS_FILE"):
             raise ConfigurationError(
-                f"{variable} in the {origin} does not say which option it is",
-                fix="give each its own variable, as CUSTSVC_KAFKA_OPTIONS__SASL_USERNAME",
+                f"{variable} in the {origin} does not name an option",
+                fix="set a variable for each option, as CUSTSVC_KAFKA_OPTIONS__SASL_USERNAME",
             )
         elif name not in _OTHER_NAMES:
             raise _unknown(variable, f"the {origin}", [env_name(f) for f in FIELDS])
@@ -332,7 +331,7 @@ def _unknown(name: str, where: str, known: Any) -> ConfigurationError:
     near = difflib.get_close_matches(name, known, n=1)
     return ConfigurationError(
         f"unknown setting {name} in {where}",
-        fix=f"did you mean {near[0]}?" if near else "see `custsvc config show` for the names there are",
+        fix=f"did you mean {near[0]}?" if near else "see `custsvc config show` for all names",
     )
 
 
@@ -387,7 +386,7 @@ _WORDS: dict[str, tuple[str, ...]] = {
 
 
 def _convert(name: str, raw: Any, origin: str) -> Any:
-    """The value of a setting from its text. Raises ConfigurationError that says what would be right."""
+    """The value of a setting from its text. Raises ConfigurationError, which says what is allowed."""
     default = FIELDS[name].default
     if name == _OPTIONS:
         return _options(raw, origin)
@@ -420,7 +419,7 @@ def _check_kafka(address: str, origin: str) -> None:
 
 
 def _wrong_kafka(address: str, origin: str, why: ValueError) -> ConfigurationError:
-    # Behind a colon that leads to no port there may be a password.
+    # A text after a colon that is not a port may be a password.
     shown = redact.MASK if "@" in address else repr(_NO_PORT.sub(f":{redact.MASK}", address))
     return ConfigurationError(
         f"{env_name('kafka')} is {shown} ({origin}): {why}",
@@ -430,7 +429,7 @@ def _wrong_kafka(address: str, origin: str, why: ValueError) -> ConfigurationErr
 
 
 def _options(raw: Any, origin: str, prefix: str = "") -> dict[str, str]:
-    """librdkafka's properties from a table: `sasl.username = …` in TOML is a table in a table."""
+    """librdkafka's properties from a table; TOML reads `sasl.username = …` as a nested table."""
     if not isinstance(raw, Mapping):
         raise ConfigurationError(
             f"kafka_options in {origin} is not a table",
@@ -453,7 +452,7 @@ def _options(raw: Any, origin: str, prefix: str = "") -> dict[str, str]:
 
 
 def _option(name: str) -> str:
-    """The property's own name. Only one has an underscore."""
+    """The name of a property. Only `log_level` has an underscore."""
     return name.lower().replace("_", ".").replace("log.level", "log_level")
 
 

@@ -1,7 +1,7 @@
 """One tree of errors. The branch says what a caller can do; the message says what failed and the fix.
 
-`CustsvcError.fix` is the sentence or command that mends it; the command line prints it on a line of its
-own. Drivers' exceptions are translated at the adapter (`stores/`, `kafka/`, `notify/`), nowhere else.
+`CustsvcError.fix` is a sentence or command that repairs the failure; the command line prints it on its own
+line. Only the adapters (`stores/`, `kafka/`, `notify/`) translate drivers' exceptions.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .redact import redact
 
 
 class ExitCode:
-    """What the process tells its caller. Part of the command line's contract."""
+    """The exit codes of the process. Part of the command line's contract."""
 
     OK = 0
     UNEXPECTED = 1
@@ -34,7 +34,7 @@ class CustsvcError(Exception):
     exit_code: ClassVar[int] = ExitCode.UNEXPECTED
 
     def __init__(self, message: str | None = None, *, fix: str | None = None) -> None:
-        # Messages repeat what drivers say, and those repeat addresses with their passwords.
+        # Messages quote drivers, whose messages may contain addresses with passwords.
         super().__init__(redact(message or self.__doc__ or ""))
         self.fix = redact(fix) if fix else fix
 
@@ -59,15 +59,15 @@ class TemporaryError(CustsvcError):
 
 
 class DataRefused(CustsvcError):
-    """The database cannot take this data, now or later; other data it can."""
+    """The database cannot store this data, now or later; it can store other data."""
 
 
-# A body of a megabyte can be wrong in a hundred thousand places; nobody reads more than some.
+# The most errors reported for one input: a body of a megabyte can have a hundred thousand.
 ERRORS_MAX: Final = 100
 
 
 class FieldError:
-    """One thing wrong with one field of the input."""
+    """One error of one field of the input."""
 
     __slots__ = ("code", "field", "message")
 
@@ -84,7 +84,7 @@ class FieldError:
 
 
 def unknown_fields(names: Iterable[Any], known: Container[str], message: str) -> list[FieldError]:
-    """An error for each name that is none of those known, up to as many as anybody reads."""
+    """An error for each name that is not known, up to ERRORS_MAX."""
     unknown = (name for name in names if name not in known)
     return [FieldError(str(name), "unknown_field", message) for name in islice(unknown, ERRORS_MAX)]
 
@@ -118,8 +118,8 @@ class Conflict(CustsvcError):
 class VersionConflict(Conflict):
     """The customer is not at the version that was expected.
 
-    `current` is the stored state, as a `custsvc.domain.customers.Stored`, or None where the store did not
-    read it.
+    `current` is the stored state, as a `custsvc.domain.customers.Stored`, or None if the store did not read
+    it.
     """
 
     def __init__(self, message: str | None = None, *, current: Any = None) -> None:
@@ -128,7 +128,7 @@ class VersionConflict(Conflict):
 
 
 class KeyTaken(Conflict):
-    """The idempotency key has an answer already."""
+    """The idempotency key already has an answer."""
 
 
 class InFlight(Conflict):
@@ -165,22 +165,22 @@ class CheckFailed(CustsvcError):
 
 
 class TooManyBadRecords(CustsvcError):
-    """So many records cannot be read that the topic, not a record, is broken."""
+    """So many records cannot be read that the whole topic must be broken."""
 
     exit_code = ExitCode.CHECK_FAILED
 
 
 class Stopped(CustsvcError):
-    """Asked to stop before all was done; the same command goes on."""
+    """Stopped before all was done; run the same command again to go on."""
 
     exit_code = ExitCode.PARTLY_DONE
 
 
 class Superseded(TemporaryError):
-    """The copy was filled anew meanwhile: read on from its new positions."""
+    """The copy was rebuilt meanwhile: read on from its new positions."""
 
 
 class PositionLost(CustsvcError):
-    """The topic no longer holds the events after the position that was reached."""
+    """The topic no longer holds the events after the copy's position."""
 
     exit_code = ExitCode.CHECK_FAILED

@@ -1,6 +1,6 @@
-"""Kafka's address in one setting: `[user:password@]host:port[,host:port]`, and what a client makes of it.
+"""Kafka's address in one setting, `[user:password@]host:port[,host:port]`, and its client properties.
 
-User and password stand once, before the first broker, percent-encoded as in any URL. Pure: connects to
+User and password occur once, before the first broker, percent-encoded as in any URL. Pure: connects to
 nothing, and imports no client.
 """
 
@@ -16,12 +16,12 @@ _ADDRESS: Final = re.compile(rf"(?:(?P<protocol>{_PROTOCOL})://)?(?:(?P<login>[^
 _BROKER: Final = re.compile(
     rf"(?:{_PROTOCOL}://)?(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_.-]+)(?::(?P<port>\d{{1,5}}))?"
 )
-# What a login may not hold as it is: it would end it, or begin something else.
+# Characters that user and password must encode.
 _SIGNS: Final = re.compile(r"[,/?#\s]|%(?![0-9A-Fa-f]{2})")
 
 
 class KafkaAddress(NamedTuple):
-    """Where the brokers are, as librdkafka is told it, and who signs in there, in clear."""
+    """The brokers in librdkafka's form, and the user and password for the sign-in, decoded."""
 
     servers: str
     protocol: str | None = None
@@ -30,21 +30,21 @@ class KafkaAddress(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> KafkaAddress:
-        """The parts of an address. Raises ValueError that says what it must be, and shows nothing of it."""
+        """Parse an address. Raises ValueError, which says what is allowed and shows nothing of the text."""
         found = _ADDRESS.fullmatch(text)
         if found is None:
-            raise ValueError("a user must stand once, before the first broker (a @ in a password is %40)")
+            raise ValueError("a user must occur once, before the first broker (write @ in a password as %40)")
         servers, protocol, login = found["servers"], found["protocol"], found["login"]
         _check_brokers(servers)
         if login is None:
             return cls(text, protocol)
         user, colon, password = login.partition(":")
-        # A protocol is that of every broker, so the list goes on saying it.
+        # The protocol applies to every broker, so it stays in the list.
         servers = f"{protocol}://{servers}" if protocol else servers
         return cls(servers, protocol, _decoded(user), _decoded(password) if colon else None)
 
     def options(self) -> dict[str, str]:
-        """librdkafka's properties for signing in so; none where neither a user nor a protocol is named."""
+        """librdkafka's properties for the sign-in; empty without a user and a protocol."""
         options = {"security.protocol": self.protocol} if self.protocol else {}
         if self.user is None:
             return options
@@ -54,13 +54,13 @@ class KafkaAddress(NamedTuple):
 
 
 def connection(address: str, options: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What every client of this Kafka needs, as librdkafka's properties; `options` override the address.
+    """librdkafka's properties for every client of this Kafka; `options` override the address.
 
-    Raises ValueError that says what is wrong with the address, or with both together.
+    Raises ValueError, which says what is wrong with the address, or with address and options together.
     """
     parsed, options = KafkaAddress.parse(address), dict(options or {})
     own = parsed.options()
-    if "sasl.mechanisms" in options:  # its other name
+    if "sasl.mechanisms" in options:  # an alias of sasl.mechanism
         own.pop("sasl.mechanism", None)
     told = {"bootstrap.servers": parsed.servers, **own, **options}
     if parsed.user is not None:
@@ -69,7 +69,7 @@ def connection(address: str, options: Mapping[str, str] | None = None) -> dict[s
 
 
 def _check_sign_in(told: Mapping[str, str]) -> None:
-    """A user who is named signs in: nothing that was given may be left unused in silence."""
+    """Check that a given user and password are used. Raises ValueError."""
     protocol = told["security.protocol"].upper()
     if not protocol.startswith("SASL_"):
         raise ValueError(f"it names a user, but with security.protocol {protocol} nobody signs in")
@@ -91,7 +91,7 @@ def _decoded(text: str) -> str:
     try:
         decoded = unquote(text, errors="strict")
     except UnicodeDecodeError as exc:
-        raise ValueError("a user or password is no UTF-8 when decoded") from exc
+        raise ValueError("a decoded user or password is not UTF-8") from exc
     if not decoded.isprintable() or not decoded:
-        raise ValueError("a user or password is empty, or holds a sign that cannot be printed")
+        raise ValueError("a user or password is empty, or has an unprintable character")
     return decoded

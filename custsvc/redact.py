@@ -1,8 +1,8 @@
-"""Keeps secrets out of everything that is said: errors, logs, tracebacks, `config show`.
+"""Keeps secrets out of all output: errors, logs, tracebacks, `config show`.
 
-Drivers repeat what they were given in their messages, whole or in pieces, decoded or as it was typed. So it
-is not left to each message to leave them out: all secrets of the settings are known here, in each form in
-which they turn up, and whatever goes out goes through `redact`.
+Drivers quote addresses in their messages, whole or in pieces, decoded or as typed. So messages cannot omit
+secrets by themselves: this module knows all secrets of the settings, in each form in which they may occur,
+and all output goes through `redact`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 MASK: Final = "***"
 
-# Shorter ones, and words that stand everywhere, are hidden only where they stand as a secret does.
+# Shorter secrets, and everyday words, are masked only in the place of a secret, as in `:secret@`.
 _SHORTEST: Final = 5
 _EVERYDAY: Final = frozenset(
     "custsvc postgres postgresql mongo mongodb kafka admin localhost password secret token error".split()
 )
-# Where a driver takes an address apart at the wrong place, it names a piece.
+# A driver that splits an address at the wrong place quotes a piece of the secret.
 _APART: Final = re.compile(r"[@:/?#%\s]+")
 _SECRET_NAME: Final = re.compile(
     r"password|passwd|secret|token|jaas|key\.pem|oauthbearer\.config|authmechanismproperties", re.IGNORECASE
@@ -40,7 +40,7 @@ _pattern: re.Pattern[str] | None = None
 
 
 def redact(text: str) -> str:
-    """`text` without any secret that is known, or that stands in it as one does."""
+    """`text` without known secrets, API keys and passwords in URLs."""
     if _pattern is not None:
         text = _pattern.sub(_mask, text)
     if "csk_" in text:
@@ -49,7 +49,7 @@ def redact(text: str) -> str:
 
 
 def masked(text: str) -> str:
-    """An address without its secrets; what is no address but holds one is masked as a whole."""
+    """An address without its secrets; another text with a secret is masked as a whole."""
     if "://" not in text and (is_secret_pair(text) or not text):
         return MASK if text else text
     text = re.sub(r"([?&])([^=&?]*+)=[^&]*+", _parameter, text)
@@ -61,17 +61,17 @@ def masked(text: str) -> str:
 
 
 def is_secret_pair(text: str) -> bool:
-    """Whether it is libpq's other form of an address, `host=… password=…`, with a secret in it."""
+    """Whether the text is a libpq connection string, `host=… password=…`, with a secret."""
     return any(_SECRET_NAME.search(name) for name, _ in _DSN.findall(text))
 
 
 def know(*texts: str) -> None:
-    """Never say these secrets."""
+    """Mask these secrets from now on."""
     _add(form for text in texts for form in _forms_of(text))
 
 
 def know_address(*texts: str) -> None:
-    """Never say what these addresses hold of secrets: URLs, lists of hosts, libpq's `name=value` pairs."""
+    """Mask the secrets of these addresses: URLs, lists of hosts, libpq's `name=value` pairs."""
     for text in texts:
         for user, secret in _secrets_in(text):
             if secret not in (user, unquote(user)):
@@ -80,7 +80,7 @@ def know_address(*texts: str) -> None:
 
 
 def know_options(options: Mapping[str, str]) -> None:
-    """Never say the values of these options that are secrets by their names."""
+    """Mask the values of those options whose names mark them as secrets."""
     for name, value in options.items():
         if is_secret_name(name):
             know(value)
@@ -89,7 +89,7 @@ def know_options(options: Mapping[str, str]) -> None:
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether an option or a parameter of this name holds a secret."""
+    """Whether an option or parameter with this name holds a secret."""
     return _SECRET_NAME.search(name) is not None
 
 
@@ -103,21 +103,21 @@ def _add(forms: Iterable[str]) -> None:
 
 
 def _however_escaped(form: str) -> str:
-    """A pattern of a text that may be quoted in a text that is quoted in another one."""
+    """A pattern for a text that may be escaped several times."""
     return "".join(_ESCAPED.get(char) or re.escape(char) for char in form)
 
 
 def _secrets_in(address: str) -> Iterator[tuple[str, str]]:
-    """The user and the secret of each place of an address that can hold one."""
+    """The user and the secret at each place of an address that can have one."""
     if "://" not in address and _PAIRS.match(address):
         for name, value in _DSN.findall(address):
             if is_secret_name(name):
                 yield "", value.strip("'").replace("\\'", "'").replace("\\\\", "\\")
         if "@" not in address:
-            return  # else it may be a list of hosts, and the pair is a name with = in it
+            return  # with @ it may be a list of hosts, and the "pair" a name that contains =
     rest = address.partition("://")[2] or address
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    # A secret that was not encoded may hold the signs that end what it stands in.
+    # An unencoded secret may contain the characters that end the authority.
     holder = authority if "@" in authority else rest
     several = [part for part in address.split(",") if "@" in part]
     for part in several if len(several) > 1 else [holder]:
@@ -130,7 +130,7 @@ def _secrets_in(address: str) -> Iterator[tuple[str, str]]:
 
 
 def _forms_of(secret: str) -> Iterator[str]:
-    """The forms in which a secret turns up: as typed, decoded, encoded, quoted, in pieces."""
+    """The forms in which a secret may occur: as typed, decoded, encoded, quoted, in pieces."""
     texts = {secret, unquote(secret), unquote_plus(secret)}
     for text in texts:
         written = {text, *_quoted(text), html.escape(text)}
@@ -154,21 +154,21 @@ def _pieces(secret: str) -> Iterator[str]:
     parts, whole = [part for part in _APART.split(secret) if part], [secret]
     if parts != whole:
         yield from parts
-    # What a driver takes for the host: all behind the first sign that ends a password.
+    # What a driver takes for the host: all after the first character that ends a password.
     for number, char in enumerate(secret):
         if char in "@/?#":
             yield secret[number + 1 :] + "@"
 
 
 def _together(user: str, secret: str) -> Iterator[str]:
-    """How a name and its secret are sent to a server, should somebody log that."""
+    """The base64 forms in which a name and its secret are sent to a server."""
     name, word = unquote(user), unquote(secret)
     for pair in (f"{name}:{word}", f"\0{name}\0{word}"):
         yield base64.b64encode(pair.encode("utf-8", "replace")).decode()
 
 
 def _mask(found: re.Match[str]) -> str:
-    """The mask, between the signs that only told a short secret from a word."""
+    """The mask, within the characters that marked a short secret."""
     begin = re.match(r"""\\?["':]?""", found[0])
     end = re.search(r"""(?:\\?["']|@)?$""", found[0])
     return (begin[0] if begin else "") + MASK + (end[0] if end else "")
@@ -184,7 +184,7 @@ def _address(word: re.Match[str]) -> str:
 
 def _without_password(before: str) -> str:
     user, sign, password = before.partition(":")
-    if not sign or _PORT.match(password):  # a host with its port, and an @ further on
+    if not sign or _PORT.match(password):  # a host and port, with an @ later in the text
         return before
     return f"{user}:{MASK}"
 

@@ -1,1 +1,1 @@
-"""What is wrong with this installation, and the command that repairs it."""
+"""Finds what is wrong with this installation, and names the command that repairs it."""

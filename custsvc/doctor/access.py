@@ -1,4 +1,4 @@
-"""Doctor, about access: what each role may do, what goes over a network in clear text, how the disk fills."""
+"""Checks of doctor: the rights of each role, unencrypted connections, and the growth of the history."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FULL_SOON: Final = 30.0
 
 
 def rights(store: Store, settings: Settings) -> Iterator[Finding]:
-    """Whether this account may do what the roles on this database do."""
+    """Whether this account has the rights that the roles on this database need."""
     backend = store.name
     for role in _OF_SOURCE if backend == settings.backend else _OF_COPY:
         missing = store.lacking(role)
@@ -32,17 +32,17 @@ def rights(store: Store, settings: Settings) -> Iterator[Finding]:
         yield Finding("ok", f"{backend} rights of migrate", "this account may change the schema")
     else:
         command = f"custsvc migrate --backend {backend}"
-        detail = f"this account may not: after an upgrade run {command} with one that may"
+        detail = f"this account may not change the schema: after an upgrade run {command} as its owner"
         yield Finding("ok", f"{backend} rights of migrate", detail)
 
 
 def kafka_rights(settings: Settings) -> Iterator[Finding]:
-    """Whether this account may do what the roles do with the topics."""
+    """Whether this account has the rights that the roles need on the topics."""
     from ..kafka import acls
 
     lacking = acls.lacking(settings)
     if lacking is None:
-        yield Finding("ok", "kafka rights", "the broker does not tell them")
+        yield Finding("ok", "kafka rights", "the broker does not report them")
         return
     for role, missing in lacking.items():
         if missing:
@@ -53,7 +53,7 @@ def kafka_rights(settings: Settings) -> Iterator[Finding]:
 
 
 def link(store: Store) -> Iterator[Finding]:
-    """Whether others can listen to what a database is told."""
+    """Whether the connection to a database on another host is unencrypted."""
     hosts, encrypted = store.link()
     if not encrypted and (others := elsewhere(hosts)):
         backend: Backend = "postgres" if store.name == "postgres" else "mongo"
@@ -63,7 +63,7 @@ def link(store: Store) -> Iterator[Finding]:
 
 
 def links(settings: Settings) -> Iterator[Finding]:
-    """Whether others can listen to what goes to Kafka and to the mail server."""
+    """Whether the connections to Kafka and the mail server on other hosts are unencrypted."""
     if others := kafka_in_clear(settings):
         fix = "set CUSTSVC_KAFKA_OPTIONS__SECURITY_PROTOCOL to SSL or SASL_SSL"
         yield _in_clear("kafka", others, fix)
@@ -72,23 +72,23 @@ def links(settings: Settings) -> Iterator[Finding]:
 
 
 def _in_clear(what: str, hosts: list[str], fix: str) -> Finding:
-    detail = f"customers go in clear text over the network to {', '.join(hosts)}"
+    detail = f"customers are sent in clear text over the network to {', '.join(hosts)}"
     return Finding("warning", f"{what} link", detail, fix)
 
 
 def growth(store: Store) -> Iterator[Finding]:
-    """How the history grows, and when the disk is full."""
+    """The growth of the history, and the days until the disk is full."""
     try:
         found = store.growth()
     except ConfigurationError:
-        yield Finding("ok", f"{store.name} growth", "this account may not ask for it")
+        yield Finding("ok", f"{store.name} growth", "this account may not read it")
         return
     days = days_left(found)
     detail = f"the history takes {_size(found.bytes)}"
     if found.changes:
         detail += f", {found.bytes / found.changes:,.0f} bytes a change"
     if found.per_day:
-        detail += f"; of late {found.per_day:,.0f} changes a day"
+        detail += f"; recently {found.per_day:,.0f} changes a day"
     if days is None:
         yield Finding("ok", f"{store.name} growth", detail)
         return
@@ -99,7 +99,7 @@ def growth(store: Store) -> Iterator[Finding]:
 
 
 def days_left(found: Growth) -> float | None:
-    """Days until the disk is full if it goes on so; None where that cannot be told."""
+    """Days until the disk is full at the current rate; None if unknown."""
     if found.free is None or not found.changes or not found.per_day:
         return None
     return found.free / (found.bytes / found.changes * found.per_day)

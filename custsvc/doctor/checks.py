@@ -1,7 +1,7 @@
-"""Doctor: what is wrong with this installation, and the command that mends it.
+"""Checks of doctor: each reports what is wrong with this installation, and the command that repairs it.
 
-Each check takes the way that a role takes, with the same settings, so what works here works there. A check
-never changes anything and never raises: what it meets is its finding.
+A check connects as the roles do, with the same settings, so that a server which works here works for them. A
+check never changes anything and never raises: it reports errors as findings.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LOSS_IS_NEWS = 7 * 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check has found: `detail` says what is so, `fix` what mends it."""
+    """The result of a check: `detail` describes it, `fix` is the command or sentence that repairs it."""
 
     level: Level
     check: str
@@ -40,7 +40,7 @@ class Finding:
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Every check, one after the other; each finding as soon as it is there."""
+    """Run every check; yields each finding at once."""
     yield from addresses(settings)
     yield from _rules(settings)
     yield from _files()
@@ -48,7 +48,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 
 def addresses(settings: Settings) -> Iterator[Finding]:
-    """Whether each server that the settings name answers, and is fit for its part."""
+    """Whether each server of the settings answers, and is configured for its purpose."""
     for backend, part in ((settings.backend, "system of record"), (settings.other_backend, "copy")):
         yield from _guarded(backend, lambda b=backend, p=part: _database(settings, b, p))  # type: ignore[misc]
     yield from _guarded("kafka", lambda: _kafka(settings))
@@ -117,7 +117,7 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
     yield Finding("ok", "kafka", f"{cluster.brokers} broker{several} at {settings.kafka_servers}")
     missing = [topic.name for topic in cluster.topics if not topic.partitions]
     if missing:
-        yield Finding("warning", "topics", f"not made yet: {', '.join(missing)}", "custsvc topics create")
+        yield Finding("warning", "topics", f"not created yet: {', '.join(missing)}", "custsvc topics create")
     for topic in cluster.topics:
         if topic.partitions:
             yield from _topic(settings, topic, cluster.brokers)
@@ -131,30 +131,30 @@ def _topic(settings: Settings, topic: Topic, brokers: int) -> Iterator[Finding]:
     holds = f"{topic.partitions} partitions, replication {topic.replication}"
     wrong: list[Finding] = []
     if topic.name == settings.topic_updates and topic.config.get("cleanup.policy") != "compact":
-        detail = f"{holds}; not compacted, so a new copy misses what has gone from it"
+        detail = f"{holds}; not compacted, so a new copy lacks the customers whose records have expired"
         wrong.append(Finding("warning", name, detail, "set its cleanup.policy to compact"))
     if topic.name in (settings.topic_dead, settings.topic_failed) and _keeps_for_ever(topic):
-        detail = "keeps for ever what nobody could use, personal data among it"
+        detail = "keeps dead letters or failed mails forever, including personal data"
         wrong.append(Finding("warning", name, detail, "set its retention.ms, say to 1209600000 (14 days)"))
     wrong += [Finding("warning", name, detail, fix) for detail, fix in _promises(settings, topic)]
     if brokers > 1 and topic.replication < 2:
         fix = "raise its replication factor to 3 (kafka-reassign-partitions), set CUSTSVC_REPLICATION=3"
-        wrong.append(Finding("warning", name, "is on one broker only: with that one it is lost", fix))
+        wrong.append(Finding("warning", name, "is on one broker only, and lost with that broker", fix))
     yield from wrong or [Finding("ok", name, holds)]
 
 
 def _promises(settings: Settings, topic: Topic) -> Iterator[tuple[str, str]]:
-    """What of a topic's configuration breaks a promise: what happens, and what to set."""
+    """The parts of a topic's configuration that break a promise: the consequence, and what to set."""
     config = topic.config
     if config.get("unclean.leader.election.enable") == "true":
-        detail = "a broker that lacks the newest records may become the leader: then they are lost"
+        detail = "a broker that lacks the newest records may become the leader, and the records are lost"
         yield detail, "set its unclean.leader.election.enable to false"
     enough = _number(config, "min.insync.replicas", 1)
     if topic.replication > 1 and enough < 2:
-        detail = "takes a record that only one broker has: with that one it is lost"
+        detail = "accepts a record that only one broker has, and that is lost with the broker"
         yield detail, "set its min.insync.replicas to 2"
     if enough > topic.replication:
-        detail = f"wants {enough} brokers in step and is on {topic.replication}: it takes no record"
+        detail = f"needs {enough} brokers in sync but is on {topic.replication}: it accepts no record"
         yield detail, f"set its min.insync.replicas to {max(1, topic.replication - 1)}"
     if topic.name == settings.topic_updates and config.get("cleanup.policy") == "compact":
         yield from _compaction(config)
@@ -166,7 +166,7 @@ def _compaction(config: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         detail = "a consumer that is away for less than a week may miss changes"
         yield detail, f"set its min.compaction.lag.ms to {least} (7 days)"
     if _number(config, "max.compaction.lag.ms", 2**63 - 1) > most:
-        detail = "what was erased may stay on it for longer than 14 days"
+        detail = "erased personal data may stay on it for longer than 14 days"
         yield detail, f"set its max.compaction.lag.ms to {most} (14 days)"
 
 
@@ -176,7 +176,7 @@ def _number(config: Mapping[str, str], name: str, default: int) -> int:
 
 
 def _layout(settings: Settings) -> Iterator[Finding]:
-    """Whether the updates topic still is the one that the source has published to."""
+    """Whether the updates topic is still the one that the source published to."""
     if not settings.kafka or not getattr(settings, f"{settings.backend}_url"):
         return
     from ..relay.guard import topic_problem
@@ -191,9 +191,7 @@ def _layout(settings: Settings) -> Iterator[Finding]:
     if problem is not None:
         yield Finding("failed", "topic layout", str(problem), problem.fix)
     if loss is not None and (not loss.done or loss.age < _LOSS_IS_NEWS):
-        fix = (
-            "fill each copy that stopped anew: custsvc replicate --rebuild" if loss.done else "custsvc relay"
-        )
+        fix = "rebuild each copy that stopped: custsvc replicate --rebuild" if loss.done else "custsvc relay"
         yield Finding("warning", "topic end", str(loss), fix)
 
 
@@ -203,7 +201,7 @@ def _keeps_for_ever(topic: Topic) -> bool:
 
 def _mail(settings: Settings) -> Iterator[Finding]:
     if not settings.smtp_url:
-        yield _unset("mail server", "smtp_url", "nobody is told of changes by mail")
+        yield _unset("mail server", "smtp_url", "no mails are sent about changes")
         return
     from ..notify.channels.server import Server, Timeouts
     from ..notify.channels.smtp import SmtpTransport
@@ -215,28 +213,28 @@ def _mail(settings: Settings) -> Iterator[Finding]:
         yield Finding("failed", "mail server", refused, fix)
         return
     how = {"smtp": "STARTTLS", "smtps": "TLS", "smtp+plain": "clear text"}[server.scheme]
-    yield Finding("ok", "mail server", f"{server.address} takes mails ({how})")
+    yield Finding("ok", "mail server", f"{server.address} accepts mails ({how})")
 
 
 def _mails(store: Store) -> Iterator[Finding]:
-    """Whether each mail that waits in the ledger does so for a reason."""
+    """Whether each waiting mail in the ledger has a reason to wait."""
     stuck = store.ledger.stuck()
     if stuck:
-        # Right after a mail has settled, the one behind it waits without reason for a moment.
+        # The mail after one that has just settled waits for a moment without a reason.
         time.sleep(1.0)
         stuck = min(stuck, store.ledger.stuck())
     if stuck:
-        detail = f"{stuck} wait for a mail that is not before them, or for a time that is too far off"
+        detail = f"{stuck} wait for a mail that does not precede them, or for a time too far in the future"
         yield Finding("warning", "mails", detail, "run custsvc notify: it frees them within a minute")
     else:
-        yield Finding("ok", "mails", "each that waits has a reason to")
+        yield Finding("ok", "mails", "each waiting mail has a reason to wait")
 
 
 def _rules(settings: Settings) -> Iterator[Finding]:
-    """Rules and templates of notifications, made with samples of all they are for."""
+    """Whether all rules and templates of notifications work with sample events."""
     from ..notify.rules import file as rulefile
 
-    name = settings.notify_rules or "the built-in ones"
+    name = settings.notify_rules or "the built-in rules"
     problems = rulefile.findings(settings)
     for problem in problems:
         yield Finding("failed", "notification rules", str(problem), problem.fix)
@@ -245,10 +243,10 @@ def _rules(settings: Settings) -> Iterator[Finding]:
 
 
 def _files() -> Iterator[Finding]:
-    """Files with secrets in them that others on this machine can read."""
+    """Files with secrets that all users of this machine can read."""
     for path in (Path(".env"), Path("custsvc.toml")):
         if path.is_file() and path.stat().st_mode & stat.S_IROTH and _holds_secret(path):
-            detail = "holds secrets, and everybody on this machine can read it"
+            detail = "has secrets, and all users of this machine can read it"
             yield Finding("warning", f"file {path}", detail, f"chmod 600 {path}")
 
 
@@ -258,10 +256,10 @@ def _holds_secret(path: Path) -> bool:
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:
-    """Room for the embedded servers, where there are any."""
+    """The free disk space for the embedded servers, if there are any."""
     if not settings.data_dir.is_dir():
         return
     free = shutil.disk_usage(settings.data_dir).free
     level: Level = "ok" if free > _DISK_MIN else "warning"
-    fix = None if level == "ok" else f"free some room; the data is in {settings.data_dir}"
+    fix = None if level == "ok" else f"free disk space; the data is in {settings.data_dir}"
     yield Finding(level, "disk", f"{free / 1024**3:,.1f} GiB free at {settings.data_dir}", fix)

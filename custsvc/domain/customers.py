@@ -1,8 +1,8 @@
 """The customer: pure data and its one canonical form.
 
-Two databases can hold byte-identical copies only if there is one way to write a customer down. That way is
-`encode()`: fixed field order, no spaces, UTC times in whole milliseconds, NFC text. A write encodes once;
-GET bodies, events, copies and `verify` pass those bytes on untouched.
+Two databases can hold byte-identical copies only if a customer has exactly one encoding. That is `encode()`:
+fixed field order, no spaces, UTC times in whole milliseconds, NFC text. A write encodes once; GET bodies,
+events, copies and `verify` use those bytes unchanged.
 """
 
 from __future__ import annotations
@@ -34,31 +34,31 @@ METADATA_KEYS_MAX = 50
 METADATA_KEY_MAX = 40
 METADATA_VALUE_MAX = 500
 
-# What a caller may set, in canonical order; everything else about a customer is the server's.
+# The fields that a caller may set, in canonical order; the server sets all others.
 EDITABLE = ("name", "email", "phone", "metadata")
 SERVER_OWNED = ("id", "version", "deleted", "created_on", "created_by", "updated_on", "updated_by")
 _KNOWN = frozenset((*EDITABLE, *SERVER_OWNED))
 _TOO_MANY_KEYS = f"must have at most {METADATA_KEYS_MAX} keys"
 _UNKNOWN = f"is not a field of a customer ({', '.join(EDITABLE)})"
 
-# What no reader sees: Unicode's Default_Ignorable_Code_Point, and two signs that are drawn as nothing.
+# Any visible character: no white space, no Default_Ignorable_Code_Point of Unicode, no blank signs.
 _SEEN: Final = re.compile(
     "[^\\s\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164"
     "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d159\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
-# Marks that reorder or hide text: they make one customer look like another.
+# Marks that reorder or hide text, so that one customer can look like another.
 _HIDDEN = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200B, 0x2060, 0xFEFF)))
 
 
 def same_json(a: Any, b: Any) -> bool:
-    """Whether two values are written alike. Python's == takes 1, 1.0 and true for one value."""
+    """Whether two values have the same JSON. In Python 1, 1.0 and true are equal."""
     try:
         return orjson.dumps(a) == orjson.dumps(b)
     except TypeError:
-        return False  # what cannot be written, a number too long or half a character, is not stored anywhere
+        return False  # a number too long or a lone surrogate: such values are never stored
 
 
-# What a copied value has around it: white space and marks. No joiners: some scripts end words in them.
+# Removed from both ends of a value: white space and marks, but no joiners, which end words in some scripts.
 _EDGES: Final = "".join(
     [
         *(chr(code) for code in range(0x3001) if chr(code).isspace()),
@@ -70,9 +70,9 @@ _EDGES: Final = "".join(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fields:
-    """What a caller says about a customer, already in canonical form (`canonical_fields` makes it).
+    """The fields that a caller may set, in canonical form (see `canonical_fields`).
 
-    Two are equal where their canonical bytes are.
+    Two are equal if their canonical bytes are.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Fields:
         return isinstance(other, Fields) and not self.differing(other)
 
     def differing(self, other: Fields) -> list[str]:
-        """The names of the fields that are not the same in both, in canonical order."""
+        """The names of the fields that differ, in canonical order."""
         names = [name for name in ("name", "email", "phone") if getattr(self, name) != getattr(other, name)]
         return names if same_json(self.metadata, other.metadata) else [*names, "metadata"]
 
@@ -130,7 +130,7 @@ class Customer:
 
     @classmethod
     def decode(cls, doc: bytes | str) -> Customer:
-        """The customer of its canonical JSON. Only for documents of our own stores: nothing is checked."""
+        """Parse canonical JSON without checks. Only for documents of our own stores."""
         d = orjson.loads(doc)
         return cls(
             id=d["id"],
@@ -144,7 +144,7 @@ class Customer:
         )
 
     def changed_to(self, *, fields: Fields, deleted: bool, now: dt.datetime, by: str) -> Customer:
-        """The next version of this customer. `updated_on` never goes back, whatever the clock says."""
+        """The next version of this customer. `updated_on` never goes back, even if the clock does."""
         return replace(
             self,
             fields=fields,
@@ -157,9 +157,9 @@ class Customer:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A customer as a store holds it: the canonical bytes, and what is asked most of them.
+    """A customer as a store holds it: the canonical bytes, and the fields that are read most.
 
-    `hint` is the store's own note on the row (MongoDB's hybrid clock); callers hand it back untouched.
+    `hint` is the store's own note on the row (MongoDB's hybrid clock); callers pass it back unchanged.
     """
 
     id: int
@@ -173,37 +173,37 @@ class Stored:
 
 
 def utc_now() -> dt.datetime:
-    """Now, in the whole milliseconds that both databases can hold."""
+    """The current time in whole milliseconds, which both databases can store."""
     now = dt.datetime.now(dt.UTC)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
 def format_time(time: dt.datetime) -> str:
-    """`2026-11-23T20:40:00.123Z`; sorts as text as it does as time."""
+    """`2026-11-23T20:40:00.123Z`; these texts sort in the order of their times."""
     return time.isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def parse_time(text: str) -> dt.datetime:
-    """The time that `format_time` wrote. Raises ValueError for anything else."""
+    """Parse a time written by `format_time`. Raises ValueError for anything else."""
     if len(text) != 24 or text[-1] != "Z":
         raise ValueError(f"{text!r} is not a time like 2026-11-23T20:40:00.123Z")
     return dt.datetime.fromisoformat(text[:-1]).replace(tzinfo=dt.UTC)
 
 
-# -- canonical form of what callers send -----------------------------------------------------------------
+# -- canonical form of input -----------------------------------------------------------------------------
 
 
 def canonical_fields(raw: Any) -> Fields:
-    """The canonical form of a customer that somebody sent, as parsed JSON.
+    """The canonical form of a customer from parsed JSON.
 
-    The server's own fields are ignored, so that a client may send back what it got. Raises ValidationError
-    with one entry per wrong field; of unknown ones not more than anybody reads.
+    Ignores the fields that the server sets, so that a client may send back what it got. Raises
+    ValidationError with one entry per wrong field, but with at most ERRORS_MAX unknown fields.
     """
     return Fields(**_checked(raw, EDITABLE))
 
 
 def _checked(raw: Any, names: Iterable[str]) -> dict[str, Any]:
-    """The canonical form of these fields of a body; all that is wrong with the body at once."""
+    """The canonical form of these fields of a body. Raises ValidationError with all errors at once."""
     if not isinstance(raw, dict):
         raise ValidationError([FieldError("", "not_an_object", "the body must be a JSON object")])
     errors = unknown_fields(raw, _KNOWN, _UNKNOWN)
@@ -219,7 +219,7 @@ def _checked(raw: Any, names: Iterable[str]) -> dict[str, Any]:
 
 
 def canonical_email(text: str) -> str | None:
-    """An address as it is stored; None for an empty one. Raises ValidationError."""
+    """The canonical form of an address; None for an empty one. Raises ValidationError."""
     try:
         return _email(text)
     except _Refused as refused:
@@ -227,10 +227,10 @@ def canonical_email(text: str) -> str | None:
 
 
 def email_key(address: str) -> str:
-    """What addresses that differ in nothing but case have in common.
+    """A key that is equal for addresses that differ only in case.
 
-    Letter by letter, so ß and ss are two addresses; those of the Latin, Greek, Cyrillic and Armenian scripts,
-    whose cases both databases know. PostgreSQL's function `custsvc_email_key` is the same.
+    Maps single letters, so ß and ss stay different; only Latin, Greek, Cyrillic and Armenian letters, whose
+    cases both databases know. PostgreSQL's function `custsvc_email_key` does the same.
     """
     return address.lower() if address.isascii() else address.translate(_small_letters())
 
@@ -243,7 +243,7 @@ def _small_letters() -> dict[int, str]:
 
 
 def _small(char: str) -> str:
-    """The letter's simple case folding; none where that is no letter, or one of ASCII for ſ."""
+    """The letter's simple case folding; "" if that is not a letter, and for ſ, which would become ASCII."""
     folded = char.casefold() if len(char.casefold()) == 1 else char.lower()
     is_other = len(folded) != 1 or unicodedata.category(char) == "Mn" or char in "ſẛ"
     return "" if is_other else folded
@@ -252,7 +252,7 @@ def _small(char: str) -> str:
 def merge_patch(fields: Fields, patch: Any) -> Fields:
     """`fields` with an RFC 7396 merge patch applied: null removes, metadata is merged key by key.
 
-    What the patch does not name stays as it is stored, also where it would no longer be taken.
+    Fields that the patch does not name stay unchanged, even if today's checks would refuse them.
     """
     named = _named(patch)
     if isinstance(patch.get("metadata"), dict):
@@ -261,7 +261,7 @@ def merge_patch(fields: Fields, patch: Any) -> Fields:
 
 
 def edited(fields: Fields, body: Any) -> Fields:
-    """`fields` with those that a body names in their place, metadata as a whole; the others stay."""
+    """`fields` with the fields of a body in their place, metadata as a whole; the others stay."""
     return replace(fields, **_named(body))
 
 
@@ -270,7 +270,7 @@ def _named(body: Any) -> dict[str, Any]:
 
 
 def _merged_metadata(old: Mapping[str, Scalar], patch: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """`old` with the entries of a patch: null removes its own key, and nothing else."""
+    """`old` with the entries of a patch; null removes a key."""
     merged = {**old, **{key: value for key, value in patch.items() if value is not None}}
     for key, value in patch.items():
         if value is None:
@@ -288,7 +288,7 @@ class _Refused(ValueError):
 
 
 def _trimmed(value: Any, longest: int) -> str:
-    """Text as `_text` takes it, without what nobody sees around it; empty where all of it cannot be seen."""
+    """`_text` without invisible characters at its ends; "" if it has no visible character."""
     text = _text(value.strip(_EDGES) if isinstance(value, str) else value, longest).strip(_EDGES)
     return text if _SEEN.search(text) else ""
 
@@ -319,7 +319,7 @@ def _name(value: Any) -> str:
         raise _Refused("required", "is required")
     text = _trimmed(value, NAME_MAX)
     if not text:
-        raise _Refused("required", "must hold something that can be seen")
+        raise _Refused("required", "must have a visible character")
     return text
 
 
@@ -333,9 +333,9 @@ def _email(value: Any) -> str | None:
 
 
 def _plain_email(text: str) -> str | None:
-    """What the library makes of nearly all addresses, at a tenth of the price; None for any other.
+    """The library's result for nearly all addresses, at a tenth of its cost; None for any other address.
 
-    It spends most of its time on the domain, and most customers have one of a few.
+    The library spends most of its time on the domain, and most customers share a few, which are cached.
     """
     local, _, domain = text.rpartition("@")
     if len(local) > _LOCAL_MAX or not _PLAIN_LOCAL.fullmatch(local) or not domain.isascii():
@@ -343,7 +343,7 @@ def _plain_email(text: str) -> str | None:
     try:
         name = _email_domain(domain)
     except _Refused:
-        return None  # what is wrong is said of the whole address
+        return None  # `_checked_email` reports the error for the whole address
     return f"{local}@{name}" if name.isascii() else None
 
 
@@ -364,7 +364,7 @@ def _checked_email(text: str) -> str:
 def _email_validator() -> Any:
     import email_validator
 
-    # Contact data, not a promise that mail arrives: a@firma.local is an address within a firm.
+    # Contact data need not be reachable from here: a@firma.local is an address within a firm.
     email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
     return email_validator
 
@@ -387,11 +387,11 @@ def _metadata(value: Any) -> dict[str, Scalar]:
         field = f"metadata.{raw_key if isinstance(raw_key, str) else '?'}"
         try:
             key = _text(raw_key, METADATA_KEY_MAX)
-            # MongoDB and query strings both give these a meaning of their own.
+            # These have a special meaning in MongoDB and in query strings.
             if not key or key.startswith("$") or "." in key:
-                raise _Refused("bad_key", "keys must not be empty, hold a dot or begin with $")
+                raise _Refused("bad_key", "keys must not be empty, contain a dot or begin with $")
             if not _SEEN.search(key):
-                raise _Refused("bad_key", "keys must hold something that can be seen")
+                raise _Refused("bad_key", "keys must have a visible character")
             if key in found:
                 raise _Refused("duplicate_key", "is there twice")
             found[key] = _metadata_value(item)

@@ -1,7 +1,7 @@
 """Erasing a customer: blanks all personal data in the customer and its history, permanently.
 
-The customer stays, with its id and its versions, so copies and consumers hear of it like of any change. Its
-earlier events are rewritten in the same step. What had gone to Kafka before goes when the topic is compacted.
+The customer stays, with its id and its versions, so copies and consumers get the erasure like any change. Its
+earlier events are rewritten in the same step. Its events on Kafka go when the topic is compacted.
 """
 
 from __future__ import annotations

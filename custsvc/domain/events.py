@@ -1,8 +1,8 @@
-"""Customer events: what goes to Kafka, byte for byte, and how it is read back.
+"""Customer events: encodes them for Kafka, and checks and decodes records.
 
-An event is encoded once, by the write, around the canonical bytes of the customer before and after. The
-value is one JSON object with the original services' fields (`id event_ts app_event_type before_change
-after_change`) and ours; the headers are CloudEvents 1.0 in binary mode.
+A write encodes its event once, around the canonical bytes of the customer before and after. The value is one
+JSON object with the original services' fields (`id event_ts app_event_type before_change after_change`) and
+ours; the headers are CloudEvents 1.0 in binary mode.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from .customers import (
 
 SCHEMA: Final = 1
 
-# Bytes of an event that any topic takes unless somebody lowered its limit.
+# The most bytes of an event that fits any topic with the default limit.
 EVENT_LIMIT: Final = 1_000_000
 
-# The originals' numbers. Restored and erased are changes; a snapshot shows a customer as if new.
+# The original services' numbers. Restored and erased count as updated, a snapshot as created.
 APP_EVENT_TYPE: Final = {
     "created": 100,
     "snapshot": 100,
@@ -45,7 +45,7 @@ APP_EVENT_TYPE: Final = {
     "deleted": 300,
 }
 
-# The header that says which database an event is from.
+# The header that names the database of an event.
 SOURCE_HEADER: Final = "ce_source"
 
 _AFTER = b',"after_change":{'
@@ -65,7 +65,7 @@ class CustomerEvent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A customer's next state with its event: what a store saves in one atomic step."""
+    """A customer's next state with its event; a store saves both in one atomic step."""
 
     before: Stored | None
     after: Customer
@@ -83,7 +83,7 @@ def new_change(
     traceparent: str | None = None,
     changed: list[str] | None = None,
 ) -> Change:
-    """The change from `before` to `after`, its event encoded around both documents' bytes."""
+    """The change from `before` to `after`, with its encoded event."""
     doc = after.encode()
     event_id = new_event_id()
     head = orjson.dumps(
@@ -108,7 +108,7 @@ def new_change(
 
 
 def snapshot(customer_id: int, version: int, doc: bytes, now: dt.datetime, *, actor: str) -> CustomerEvent:
-    """The event that shows a customer as it is, for consumers that missed how it came to be so."""
+    """An event with the customer's current state, for consumers that missed earlier events."""
     event_id = new_event_id()
     head = orjson.dumps(
         {
@@ -129,7 +129,7 @@ def snapshot(customer_id: int, version: int, doc: bytes, now: dt.datetime, *, ac
 
 
 def changed_fields(before: Stored | None, after: Customer) -> list[str]:
-    """The names of the fields that differ; where there is no before, of those that have a value."""
+    """The names of the fields that differ; without `before`, of the fields that have a value."""
     if before is None:
         return [name for name in EDITABLE if getattr(after.fields, name) not in (None, {})]
     names = after.fields.differing(before.customer().fields)
@@ -137,7 +137,7 @@ def changed_fields(before: Stored | None, after: Customer) -> list[str]:
 
 
 def new_event_id() -> str:
-    """A UUID of version 7 (RFC 9562): sorts by time, so an index of them stays compact."""
+    """A UUID of version 7 (RFC 9562), which sorts by time and so keeps its index compact."""
     millis = time.time_ns() // 1_000_000
     noise = int.from_bytes(os.urandom(10), "big")
     value = (millis & (1 << 48) - 1) << 80 | 0x7 << 76 | (noise >> 62 & 0xFFF) << 64
@@ -151,17 +151,17 @@ _CONTENT_TYPE: Final = ("content-type", b"application/json")
 
 
 def op_of(payload: bytes) -> str:
-    """What an event of our own tells of, out of its payload."""
+    """The op of our own event's payload."""
     return str(orjson.loads(payload)["op"])
 
 
 def after_of(payload: bytes) -> bytes:
-    """The canonical bytes of the customer after the change, out of the payload of an event of our own."""
+    """The canonical bytes of the customer after the change, from our own event's payload."""
     return payload[payload.rindex(_AFTER) + len(_AFTER) - 1 : -1]
 
 
 def headers(event: CustomerEvent, source: str) -> list[tuple[str, str | bytes | None]]:
-    """The CloudEvents 1.0 headers (binary mode) of an event. `source` says which database it is from."""
+    """The CloudEvents 1.0 headers (binary mode) of an event. `source` names its database."""
     event_id, customer_id, _, op, time, _, traceparent = event
     trace = [("traceparent", traceparent.encode())] if traceparent else []
     return [
@@ -176,11 +176,11 @@ def headers(event: CustomerEvent, source: str) -> list[tuple[str, str | bytes | 
     ]
 
 
-# -- reading what came from Kafka: untrusted input ---------------------------------------------------------
+# -- decoding records of Kafka: untrusted input ------------------------------------------------------------
 
 
 class ReceivedEvent(NamedTuple):
-    """An event read from the topic, checked. `after` is parsed; `doc()` are its bytes."""
+    """A checked event from the topic. `after` is parsed; `doc()` gives its bytes."""
 
     id: str
     op: str
@@ -196,9 +196,9 @@ class ReceivedEvent(NamedTuple):
 
     @property
     def before(self) -> dict[str, Any] | None:
-        """`before_change`, of which a foreign producer may leave fields out; None where it is no customer.
+        """`before_change`; a foreign producer may leave fields out of it. None if it is not a customer.
 
-        It is checked only here: a copy has no use for it.
+        It is checked only here, since copies do not use it.
         """
         said = self.said_before
         if said is None or any(type(said.get(name)) not in types for name, types in _BEFORE.items()):
@@ -207,11 +207,11 @@ class ReceivedEvent(NamedTuple):
         return None if is_deep and not _can_be_written(said) else said
 
     def doc(self) -> bytes:
-        """The canonical bytes of `after_change`, as they stand in the record.
+        """The canonical bytes of `after_change`, as in the record.
 
-        orjson writes what orjson wrote and read again byte for byte, so in our own layout nothing need be
-        looked for. Where there is more than we know, it is the last member; a foreign producer's layout is
-        brought into ours.
+        orjson reproduces its own output byte for byte, so with our own fields the parsed value is encoded
+        again. With fields that we do not know, the bytes are cut out, as the last member of the record; a
+        foreign producer's layout is converted to ours.
         """
         if tuple(self.after) == _NAMES:
             return orjson.dumps(self.after)
@@ -226,9 +226,9 @@ class ReceivedEvent(NamedTuple):
 
 
 def stated_time(event_ts: str) -> float | None:
-    """The time that an event states, in seconds since 1970; None where it states none that can be read.
+    """The time in an event, in seconds since 1970; None if it cannot be read.
 
-    Ours are in UTC and to the millisecond; a foreign producer may write another zone, or anything at all.
+    Ours are in UTC with milliseconds; a foreign producer may write another zone or any text.
     """
     try:
         time = dt.datetime.fromisoformat(event_ts)
@@ -238,7 +238,7 @@ def stated_time(event_ts: str) -> float | None:
 
 
 def newest(events: Iterable[ReceivedEvent]) -> list[ReceivedEvent]:
-    """Of each customer the event of the highest version, in the order of their ids."""
+    """The event with the highest version of each customer, by customer id."""
     found: dict[int, ReceivedEvent] = {}
     for event in events:
         known = found.get(event.customer_id)
@@ -248,9 +248,10 @@ def newest(events: Iterable[ReceivedEvent]) -> list[ReceivedEvent]:
 
 
 def decode(value: bytes, key: bytes | None) -> ReceivedEvent:
-    """Read a record's value. Everything is checked: any producer may write to a topic.
+    """Decode a record's value. Checks everything, since any producer may write to a topic.
 
-    Raises BadEvent with a reason for what can never be read, NewerSchema for what a newer custsvc wrote.
+    Raises BadEvent, with the reason, for a record that is not an event, and NewerSchema for an event of a
+    newer custsvc.
     """
     event = _json_object(value)
     if tuple(event) != _MEMBERS or tuple(map(type, event.values())) not in _EVENT_SHAPES:
@@ -272,13 +273,13 @@ def decode(value: bytes, key: bytes | None) -> ReceivedEvent:
         raise BadEvent("bad-field", "changed is not a list of field names")
     after = _customer(after, may_hold_nul=b"\\u0000" in value)
     if after["id"] != customer_id or after["version"] != version:
-        raise BadEvent("bad-field", "after_change is not the customer and version the event is about")
+        raise BadEvent("bad-field", "after_change has another id or version than the event")
     return ReceivedEvent(
         event_id, op, customer_id, version, changed, event_ts, actor, request_id, before, after, value
     )
 
 
-# The members of an event, each with the types that it may have.
+# The members of an event with their types.
 _EVENT: Final[dict[str, tuple[type, ...]]] = {
     "id": (str,),
     "event_ts": (str,),
@@ -293,7 +294,7 @@ _EVENT: Final[dict[str, tuple[type, ...]]] = {
     "before_change": (dict, type(None)),
     "after_change": (dict,),
 }
-# What stands for a member that a foreign producer leaves out. Nobody needs its `app_event_type`.
+# Defaults of members that a foreign producer leaves out. `app_event_type` is not used.
 _LEFT_OUT: Final[dict[str, Any]] = {
     "id": "",
     "event_ts": "",
@@ -304,12 +305,12 @@ _LEFT_OUT: Final[dict[str, Any]] = {
     "before_change": None,
 }
 _MEMBERS: Final = tuple(_EVENT)
-# The types of an event in our own order of members: what nearly every record has, seen at one glance.
+# The possible types of the members in our own order: one look-up checks nearly every record.
 _EVENT_SHAPES: Final = frozenset(itertools.product(*_EVENT.values()))
 
 
 def _in_our_layout(event: dict[str, Any]) -> dict[str, Any]:
-    """An event with just our members in our order. Raises BadEvent for what is missing or of a wrong type."""
+    """An event with only our members, in our order. Raises BadEvent for missing members and wrong types."""
     _check_schema(event.get("schema", SCHEMA))
     ours = {name: event.get(name) for name in _MEMBERS} | {"app_event_type": 0}
     for name, default in _LEFT_OUT.items():
@@ -361,11 +362,11 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
 
 
 _NAMES: Final = tuple(_TYPES)
-# What a customer is compared by; all of it may be missing.
+# The fields that are compared in `before_change`; each may be missing.
 _BEFORE: Final = {name: (*_TYPES[name], type(None)) for name in ("name", "email", "phone", "metadata")}
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _TEXT: Final = frozenset({str})
-# The types of a customer in our own order of fields: what nearly every record has, seen at one glance.
+# The possible types of a customer's fields in our own order: one look-up checks nearly every record.
 _SHAPES: Final = frozenset(itertools.product(*_TYPES.values()))
 
 
@@ -378,10 +379,10 @@ def _customer(customer: Any, *, may_hold_nul: bool) -> dict[str, Any]:
                 raise BadEvent("bad-field", f"after_change.{name} is missing or of the wrong type")
     _check_sizes(customer)
     if may_hold_nul:
-        # Neither database can hold NUL in text. JSON has but one way to write it.
+        # Neither database can store NUL in text. JSON has only one escape for it.
         for name in _TYPES:
             if type(customer[name]) is str and "\0" in customer[name]:
-                raise BadEvent("bad-field", f"after_change.{name} holds NUL")
+                raise BadEvent("bad-field", f"after_change.{name} contains NUL")
     for name in ("created_on", "updated_on"):
         if not _is_time(customer[name]):
             raise BadEvent("bad-field", f"after_change.{name} is not a time like 2026-11-23T20:40:00.123Z")
@@ -389,7 +390,7 @@ def _customer(customer: Any, *, may_hold_nul: bool) -> dict[str, Any]:
 
 
 def _check_sizes(customer: dict[str, Any]) -> None:
-    """What is longer than a customer can be may fit no index; what is nested too deep is no JSON again."""
+    """Refuse longer fields than a customer can have, which may not fit an index, and too deep nesting."""
     metadata = customer["metadata"]
     if (
         len(customer["name"]) <= NAME_MAX
@@ -409,7 +410,7 @@ def _check_sizes(customer: dict[str, Any]) -> None:
 
 
 def _can_be_written(customer: dict[str, Any]) -> bool:
-    """Whether it is nested no deeper than JSON can be written."""
+    """Whether orjson can write it, which refuses deep nesting."""
     try:
         orjson.dumps(customer)
     except TypeError:
@@ -417,13 +418,13 @@ def _can_be_written(customer: dict[str, Any]) -> bool:
     return True
 
 
-# What opens fewer brackets than this is not nested too deep.
+# A value with fewer opening brackets than this is not nested too deep.
 _DEEP: Final = 200
 _MARKS: Final = tuple("--T::.Z")
 
 
 def _is_time(text: str) -> bool:
-    # By the places of its marks: a week's date, as Python reads it too, is none that a database reads.
+    # Check the places of the separators: Python also reads week dates, which databases do not.
     if len(text) != 24 or (text[4], text[7], text[10], text[13], text[16], text[19], text[23]) != _MARKS:
         return False
     try:

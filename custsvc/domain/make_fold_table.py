@@ -1,9 +1,9 @@
-"""Writes `fold_table.py` out of Unicode's collation table: `python -m custsvc.domain.make_fold_table FILE`.
+"""Writes `fold_table.py` from Unicode's collation table: `python -m custsvc.domain.make_fold_table FILE`.
 
-FILE is `allkeys.txt` of the DUCET (https://www.unicode.org/Public/UCA/). It says which letters differ as an
-accent does, and which marks are no more than an accent: those without a primary weight. A mark that has one
-is a letter of its script, as are the vowels of Indian scripts. A table that is made again changes what is
-stored: raise `fold.VERSION`.
+FILE is `allkeys.txt` of the DUCET (https://www.unicode.org/Public/UCA/). Letters with equal primary weights
+differ only by an accent, and marks without a primary weight are accents. A mark with a primary weight is a
+letter of its script, such as the vowels of Indian scripts. A new table changes stored data: raise
+`fold.VERSION`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Final, NamedTuple
 _LINE: Final = re.compile(r"^([0-9A-F]+) *; *((?:\[[.*][0-9A-F.]+\])+)", re.MULTILINE)
 _WEIGHTS: Final = re.compile(r"\[[.*]([0-9A-F]+)\.([0-9A-F]+)\.([0-9A-F]+)")
 _COMMON: Final = (0x20, 0x02)  # the secondary and tertiary weight of a plain letter
-# Marks of these classes are parts of letters whatever they weigh: none, the kana voicing marks, viramas.
+# Marks of these combining classes are parts of letters, even without a weight: none, kana voicing, viramas.
 _PARTS_OF_LETTERS: Final = (0, 8, 9)
-# What is left of a letter that has a weight of its own, and yet is written as another where it cannot be
-# typed; and the forms in which Persian keyboards write two Arabic letters.
+# Letters with their own weight that people replace by others on keyboards that lack them; and the forms in
+# which Persian keyboards write two Arabic letters.
 _TYPED_AS: Final = {
     "ı": "i",
     "ȷ": "j",
@@ -35,7 +35,7 @@ _TYPED_AS: Final = {
 } | {"ى": "ي", "ی": "ي", "ک": "ك", "ة": "ه", "ہ": "ه", "ھ": "ه", "ۀ": "ه", "ے": "ي", "ٱ": "ا"}
 _APOSTROPHES: Final = "'`´‘’‚‛ʹʻʼʽʾʿˈʹʼ′‵＇՚׳ꞌꞋ"
 _HYPHENS: Final = "-‐‑‒–—―⁃−﹘﹣－゠⸗֊־᐀᠆·‧・･"
-# Nothing is seen of them, or they only join and part letters.
+# Characters that are invisible, or only join and separate letters.
 _UNSEEN: Final = (*range(0xFE00, 0xFE10), *range(0x180B, 0x180F), 0x034F, *range(0xE0100, 0xE01F0))
 
 

@@ -1,7 +1,7 @@
-"""Unicode's normal forms in a time that grows with the length of a text, whatever the text is.
+"""Unicode's normal forms in linear time for any text.
 
-Python sorts a run of combining marks by insertion: 80,000 marks hold the interpreter for seven seconds. Here
-the marks of a long run are sorted first, which leaves nothing to move.
+Python sorts a run of combining marks by insertion: 80,000 marks block the interpreter for seven seconds. Here
+the marks of a long run are sorted first, so that the insertion sort moves nothing.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def _has_long_run(text: str) -> bool:
 
 
 def _sorted_runs(text: str) -> str:
-    """The text with its marks in their canonical order: equal to the text in every normal form."""
+    """The text with its marks in canonical order; it has the same normal forms as the text."""
     done: list[str] = []
     run: list[str] = []
-    # Each character by itself: some that are no marks by their class are written with nothing but marks.
+    # Decompose each character: some that are not marks decompose into marks only.
     for char in "".join([unicodedata.normalize("NFD", char) for char in text]):
         if unicodedata.combining(char):
             run.append(char)

@@ -1,11 +1,11 @@
-"""Where a name stands in a list that is sorted by name: a text that both databases compare byte by byte.
+"""Sort keys of names, which both databases compare byte by byte.
 
-As in Unicode's collation, base letters come first: Émile stands beside Emil. What `fold` leaves out decides
-only between names that are alike without it, accents before case. Spaces and signs stand before digits and
-letters, and scripts in the order of their code points. It is no country's own order.
+As in Unicode's collation, base letters are compared first: Émile is next to Emil. Accents, then case, decide
+only between names with equal base letters. Spaces and signs sort before digits and letters, scripts by their
+code points. It is not the order of any particular language.
 
-A key is bounded, since PostgreSQL takes no entry above 2,704 bytes into an index. Names up to 250 characters
-are in it as a whole.
+Keys are bounded, since a PostgreSQL index entry has at most 2,704 bytes. Names up to 250 characters are
+compared in full.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from typing import Final
 
 from .fold import folded, marks
 
-# Below everything that a folded name holds, so that what is shorter stands first. No stored name holds it.
+# Below every character of a folded name, so that shorter names sort first. No stored name contains it.
 SEPARATOR: Final = "\x01"
 # Bytes of a key's parts; a character has up to four.
 _PART_MAX: Final = 1000
 _ACCENTS_MAX: Final = 600
-# ASCII's signs from after the digits on are moved to before them, other signs are marked to stand there.
+# ASCII signs above the digits move below them; `_SIGN` before any other sign moves it there too.
 _LATE_SIGNS: Final = str.maketrans({sign: chr(14 + at) for at, sign in enumerate("[\\]^_{|}~")})
 _SIGN: Final = "\x17"
 
 
 def name_key(name: str) -> str:
-    """The text by which a name sorts. What `name_prefix` makes of a name's beginning begins it."""
+    """The sort key of a name. It begins with `name_prefix` of each beginning of the name."""
     plain, small = name_prefix(name), name.lower()
     accents = "" if small == plain else _cut(small, _ACCENTS_MAX)
     return f"{plain}{SEPARATOR}{accents}{SEPARATOR}{_cut(name)}"
 
 
 def name_prefix(text: str) -> str:
-    """How the keys of names begin that begin with `text`, case and accents aside.
+    """The beginning of the keys of all names that begin with `text`, ignoring case and accents.
 
-    Empty where nothing of the text is compared, as for an accent alone.
+    Empty if folding removes all of the text, such as a single accent.
     """
     plain = folded(text).translate(_LATE_SIGNS)
     return _cut(plain if plain.isascii() else _other_signs().sub(rf"{_SIGN}\g<0>", plain))
 
 
 def is_name_key(key: object) -> bool:
-    """Whether this is a key, and not a name as it is written."""
+    """Whether this is a key, not a name."""
     return isinstance(key, str) and (not key or SEPARATOR in key)
 
 

@@ -1,7 +1,7 @@
-"""Telephone numbers as they are searched: by their digits, however they are grouped, and from any group on.
+"""Search terms of telephone numbers: their digits, however grouped, from each group on.
 
-A number is written with its country or without, with a zero for "in this country" or without. What is stored
-of one lets each way of writing find each other, and the last four digits or more find it too.
+A number may be written with or without its country code, with or without the trunk prefix 0. The stored terms
+let each way of writing find the others; the last four or more digits find the number too.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-# Terms that no word begins with: the digits backwards, and a number without its country from its first digit.
+# First characters of terms that no word begins with: reversed digits; a number without its country code.
 _BACKWARDS: Final = "#"
 _NATIONAL: Final = "~"
 _LONGEST: Final = 32
 _GROUPS_MAX: Final = 12
 _SHORTEST: Final = 4
-# Fewer digits may be some of a number's; so many that begin with two zeros are one with its country.
+# With fewer digits the text may be part of a number; with at least so many, 00 begins a country code.
 _WHOLE: Final = 7
 # Country codes of one and two digits (ITU-T E.164); all others have three.
 _CODES: Final = frozenset(
@@ -27,13 +27,13 @@ _DIGITS: Final = re.compile(r"[0-9]+")
 
 
 class _Number(NamedTuple):
-    """The groups of a number, without a prefix for calling abroad, and whether there was one."""
+    """The groups of a number without the international prefix (+ or 00), and whether it had one."""
 
     groups: list[str]
     abroad: bool
 
     def national(self, digits: str) -> str:
-        """Of all its digits those that it has within its country."""
+        """The digits without the country code or trunk prefix."""
         if not self.abroad:
             return digits.lstrip("0")
         return digits[1 if digits[:1] in _CODES else 2 if digits[:2] in _CODES else 3 :]
@@ -53,7 +53,7 @@ def _read(text: str) -> _Number:
 
 
 def phone_terms(text: str) -> set[str]:
-    """What a folded number is found by: its digits from each group on, and backwards."""
+    """The terms of a folded number: its digits from each group on, and reversed."""
     number = _read(text)
     digits = "".join(number.groups)
     national = number.national(digits)
@@ -70,7 +70,7 @@ def phone_terms(text: str) -> set[str]:
 
 
 def phone_alternatives(text: str) -> list[tuple[str, ...]]:
-    """The ways in which a number typed like this may be stored: of one of them all terms begin so."""
+    """The ways in which a number typed like this may be stored. It matches if all terms of one way match."""
     number = _read(text)
     digits = "".join(number.groups)
     national = number.national(digits)

@@ -1,13 +1,12 @@
-"""What a customer can be found by: folded words, a number's digits, and one term for each metadata entry.
+"""The search terms of a customer: folded words, digits of numbers, and one term for each metadata entry.
 
-Both databases index exactly these terms and answer from them alone, so both find the same: a term that begins
-as a word of the query does. So whatever may be left out or written together is stored from each place on
-where somebody may begin to type: `O'Brien` as `obrien` and `brien`, `Jean-Luc` as `jeanluc` and `luc`, and
-a name whose words nothing parts, as 山田太郎, from each of its characters on. How letters are folded is
-`fold`'s affair.
+Both databases index exactly these terms and search only them, so both give the same results: a word of the
+query matches the terms that begin with it. A name is therefore stored from each place at which a user may
+begin to type: `O'Brien` as `obrien` and `brien`, `Jean-Luc` as `jeanluc` and `luc`, and a name written
+without spaces, such as 山田太郎, from each of its characters. `fold` folds the letters.
 
-A metadata term begins with `=`, a number's other terms with `#` and `~`. No word does, so a prefix of a word
-never meets one.
+A metadata term begins with `=`, some terms of a number with `#` and `~`. No word does, so the prefix of a
+word never matches one.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ from .fold import folded, marks
 from .marks import normalized
 from .phone import phone_alternatives, phone_terms
 
-# Longer words are cut, in what is stored as in what is asked: an index key has a limit.
+# Longer words are cut, in stored terms and in queries: an index key has a limit.
 _WORD_MAX: Final = 64
 _UNSPACED_MAX: Final = 16
-# Places in one run of letters from which it is stored.
+# The most places from which one run of letters is stored.
 _STARTS_MAX: Final = 64
 _LAST_CHARACTER: Final = 0x10FFFF
 _ASCII_WORDS: Final = re.compile("[a-z0-9]+")
 _ASCII_RUNS: Final = re.compile(r"[a-z0-9]+(?:['-]+[a-z0-9]+)*")
-# Scripts that put no space between words; of the first of them, those that may put one or not.
+# Scripts without spaces between words; in East Asian ones a space is optional.
 _EAST_ASIAN: Final = (
     "\u3005-\u3007\u3041-\u309f\u30fc-\u30ff\u3105-\u312f\u31a0-\u31bf\u3400-\u4dbf\u4e00-\u9fff"
     "\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003ffff"
@@ -43,7 +42,7 @@ _EAST_ASIAN: Final = (
 _OTHER_UNSPACED: Final = "\u0e01-\u0eff\u0f40-\u0fbc\u1000-\u109f\u1780-\u17d3"
 _UNSPACED: Final = re.compile(f"[{_EAST_ASIAN}{_OTHER_UNSPACED}]")
 _APART: Final = re.compile(f"(?<=[{_EAST_ASIAN}])\\s+(?=[{_EAST_ASIAN}])")
-# Digits as people write numbers, with nothing else beside them.
+# A number as people write it, with white space around it.
 _NUMBER: Final = re.compile(r"(?<!\S)[+(]*[0-9](?:[0-9 ()./+-]*[0-9])?(?!\S)")
 _DIGITS: Final = re.compile("[0-9]+")
 _DIGITS_ALONE: Final = re.compile("[0-9 ()./+-]*")
@@ -53,10 +52,11 @@ Way = tuple[str, ...]
 
 
 class Asked(NamedTuple):
-    """What a query asks for.
+    """A parsed query.
 
-    Each of `words` begins a term; of each of `phrases`, ways to write the same, all words of one way do.
-    `earlier` are the words by which customers are found whose terms an earlier version made, if others.
+    A customer matches if each of `words` begins one of its terms, and if for each of `phrases`, which are
+    ways to write the same, all words of one way do. `earlier`: the words for customers whose terms an earlier
+    version made, if they differ.
     """
 
     words: Way = ()
@@ -65,12 +65,12 @@ class Asked(NamedTuple):
 
 
 def words_of(text: str) -> list[str]:
-    """The folded words of a text, also those that are joined: `Zoë O'Neil` → `zoe`, `o`, `neil`."""
+    """The folded words of a text, joined ones apart: `Zoë O'Neil` → `zoe`, `o`, `neil`."""
     return [_cut(part) for run in _runs(folded(text)) for part in _JOINTS.split(run)]
 
 
 def asked(text: str) -> Asked:
-    """The parsed query that `text` stands for."""
+    """Parse a query."""
     plain = folded(text)
     words: set[str] = set()
     phrases: set[tuple[Way, ...]] = set()
@@ -80,7 +80,7 @@ def asked(text: str) -> Asked:
     for run in _runs(_NUMBER.sub(" ", plain)):
         parts = tuple(map(_cut, _JOINTS.split(run)))
         _add([(_cut(_JOINTS.sub("", run)),), parts], words, phrases)
-    # What is asked of plain text without a number finds all that its words found before.
+    # The words of an ASCII query without numbers are the same in every version.
     earlier = () if text.isascii() and not numbers else tuple(sorted(set(_earlier_words(text))))
     return Asked(
         tuple(sorted(words)), tuple(sorted(phrases)), () if set(earlier) == words and not phrases else earlier
@@ -118,7 +118,7 @@ def stored_terms(name: str, email: str | None, phone: str | None, doc: str) -> l
 
 
 def _runs(plain: str) -> list[str]:
-    """The runs of letters of a folded text, with what joins them."""
+    """The runs of letters of a folded text, with the apostrophes and hyphens in them."""
     if plain.isascii():
         return _ASCII_RUNS.findall(plain)
     found: list[str] = _all_runs().findall(_APART.sub("-", plain))
@@ -135,11 +135,11 @@ def _run() -> str:
 
 
 def _starts(text: str) -> Iterable[str]:
-    """Each run of a text, folded and without its joints, from each place on where a word may begin."""
+    """Each folded run of a text without apostrophes and hyphens, from each place where a word may begin."""
     plain = folded(text)
     if not plain.isascii():
         return _starts_of(_runs(plain))
-    if "'" not in plain and "-" not in plain:  # most texts, and quicker
+    if "'" not in plain and "-" not in plain:  # a faster way for most texts
         words = _ASCII_WORDS.findall(plain)
         return words if len(plain) <= _WORD_MAX else [word[:_WORD_MAX] for word in words]
     return _starts_of(_ASCII_RUNS.findall(plain))
@@ -159,7 +159,7 @@ def _starts_of(runs: list[str]) -> Iterator[str]:
 
 
 def _inner_starts(part: str) -> Iterator[int]:
-    """Where words may begin in a part of which nothing shows where they do."""
+    """The places where words may begin in a part written without spaces."""
     if not _UNSPACED.search(part):
         return
     before = bool(_UNSPACED.match(part[0]))
@@ -179,7 +179,7 @@ _EARLIER_WORDS: Final = re.compile(r"[^\W_]+")
 
 
 def _earlier_words(text: str) -> list[str]:
-    """The words of a text as the first version folded them."""
+    """The words of a text, folded as in the first version."""
     for _ in range(2):
         text = normalized("NFKD", text.casefold())
     kept = "".join([char for char in text if char < "\x80" or unicodedata.category(char)[0] != "M"])
@@ -187,7 +187,7 @@ def _earlier_words(text: str) -> list[str]:
 
 
 def metadata_terms(key: str, text: str) -> list[str]:
-    """The terms of a metadata entry that is written `text` in a query: the text, or the number it spells."""
+    """The terms of a metadata value that a query writes as `text`: a text, or also the JSON value."""
     found = {_entry(key, text)}
     with suppress(orjson.JSONDecodeError):
         value = orjson.loads(text)
@@ -196,9 +196,9 @@ def metadata_terms(key: str, text: str) -> list[str]:
     return sorted(found)
 
 
-# Many customers share an entry. Typed: 1, 1.0 and true are one key of a dict, and three values.
+# Cached, since many customers share an entry. Typed, since 1, 1.0 and true are equal keys of a dict.
 def _entry(key: str, value: Any) -> str:
-    if isinstance(value, dict | list):  # of a foreign producer's event; ours are flat
+    if isinstance(value, dict | list):  # from a foreign producer's event; our values are flat
         return _cached_entry.__wrapped__(key, value)
     return _cached_entry(key, value)
 
@@ -212,11 +212,11 @@ def _cached_entry(key: str, value: Scalar) -> str:
 
 
 def after_prefix(prefix: str) -> str | None:
-    """The first text, by code points, after all that begin with `prefix`; None where there is none."""
+    """The smallest text, by code points, above all texts that begin with `prefix`; None if there is none."""
     while prefix:
         code = ord(prefix[-1])
         if code < _LAST_CHARACTER:
-            following = 0xE000 if code == 0xD7FF else code + 1  # surrogates are no characters
+            following = 0xE000 if code == 0xD7FF else code + 1  # skip the surrogates
             return prefix[:-1] + chr(following)
         prefix = prefix[:-1]
     return None

@@ -20,13 +20,13 @@ _OF_BODY: Final = {code: " " for code in _UNFIT if code not in (0x09, 0x0A)}
 
 
 def one_line(text: str, longest: int) -> str:
-    """`text` as one line of bounded length; what does not fit there becomes a space."""
+    """`text` as one line of bounded length; unfit characters become spaces."""
     line = text[: longest + 1].translate(_TO_SPACE)
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
 def words(text: str | bytes, longest: int = 300) -> str:
-    """A text from another program, for people: one line of bounded length, whatever its bytes."""
+    """The text of another program as one line of bounded length, for any bytes."""
     # Cut first: the text may be a megabyte long.
     said = text[: 8 * longest]
     if isinstance(said, bytes):
@@ -35,7 +35,7 @@ def words(text: str | bytes, longest: int = 300) -> str:
 
 
 def is_one_line(text: str) -> bool:
-    """Whether `text` can stand in a header as it is."""
+    """Whether a header can hold `text` unchanged."""
     return text.translate(_TO_SPACE) == text
 
 
