@@ -1,1 +1,1 @@
-"""What `custsvc bench` runs: the real roles on servers of your own, beside the barest loops there are."""
+"""The benchmarks of `custsvc bench`: the real roles on your own servers, beside bare loops."""

@@ -1,4 +1,4 @@
-"""The API under load: custsvc as `custsvc serve` runs it, on a scratch database of many customers."""
+"""The API under load: `custsvc serve` on a scratch database with many customers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run(
     *,
     say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Measure]:
-    """Requests a second of each kind, on each backend."""
+    """The requests per second of each kind, on each backend."""
     require_wrk()
     for backend in BACKENDS:
         with seeded(settings.replace(backend=backend), customers, say) as s, served(s) as (target, role):
@@ -37,7 +37,7 @@ def run(
 
 @contextmanager
 def seeded(settings: Settings, customers: int, say: Callable[[str], None]) -> Iterator[Settings]:
-    """Settings of a scratch database with so many customers, numbered from 1."""
+    """Settings of a scratch database with `customers` customers, numbered from 1."""
     say(f"seeding {customers:,} customers into {settings.backend}")
     with scratch.databases(settings, settings.backend) as scratched:
         with open_store(scratched) as store:
@@ -47,7 +47,7 @@ def seeded(settings: Settings, customers: int, say: Callable[[str], None]) -> It
 
 @contextmanager
 def served(settings: Settings) -> Iterator[tuple[Target, Role]]:
-    """The API over these settings, by the real command."""
+    """Run the API with these settings, by the real command."""
     target = Target(f"custsvc on {settings.backend}", ports.choose())
     with Role(settings, "serve", "--auth", "off", "--port", str(target.port)) as role:
         role.began("serving")

@@ -1,4 +1,4 @@
-"""Load on an HTTP API by wrk: so many connections that ask again as soon as they are answered."""
+"""Load on an HTTP API by wrk: each connection sends its next request after each answer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SCRIPT = Path(__file__).with_name("load.lua")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An API: where its customers are, how it writes an id, what follows that, the query of a list of 100."""
+    """An API: the path of its customers, the form of an id, the text after it, the query of a list of 100."""
 
     name: str
     port: int
@@ -40,7 +40,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one run of wrk saw: how many requests were answered, and how many a second."""
+    """The result of a run of wrk: the number of answered requests, and their rate per second."""
 
     requests: int
     rate: float
@@ -49,15 +49,15 @@ class Load:
 
 
 def require_wrk() -> str:
-    """The path of wrk. Raises ConfigurationError with the way to get it."""
+    """The path of wrk. Raises ConfigurationError, which names the command that installs it."""
     found = shutil.which("wrk")
     if found is None:
-        raise ConfigurationError("wrk is not installed, which makes the load", fix="apt-get install wrk")
+        raise ConfigurationError("wrk, which makes the load, is not installed", fix="apt-get install wrk")
     return found
 
 
 def load(target: Target, kind: Kind, *, customers: int, seconds: float) -> Load:
-    """Ask as fast as the API answers. Raises CustsvcError when an answer was an error."""
+    """Send requests as fast as the API answers. Raises CustsvcError if an answer was an error."""
     done = subprocess.run(
         [
             *(require_wrk(), "--threads", "2", "--connections", str(CONNECTIONS)),
@@ -87,7 +87,7 @@ def load(target: Target, kind: Kind, *, customers: int, seconds: float) -> Load:
 
 
 def wait_for(target: Target, seconds: float = 60.0) -> None:
-    """Return when the API answers with its first customer."""
+    """Wait until the API answers with its first customer."""
 
     def answers() -> bool:
         try:

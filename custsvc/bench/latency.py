@@ -1,4 +1,4 @@
-"""How long a change takes: from its commit until it is on the topic, and until the copy has it.
+"""The latency of a change: from its commit until it is on the topic, and until it is in the copy.
 
 Writers change customers at a steady rate through the service, as the API does. A consumer notes when each
 event is readable; the copy's own positions tell when it has been applied. The roles are real processes.
@@ -28,15 +28,15 @@ from .roles import Role, until
 _WRITERS = 4
 _HOT = 500
 _CALLER = Caller("bench")
-# Seconds at the beginning that do not count: roles and watchers make their connections then, and a short run
-# would show nothing else as its slowest hundredth.
+# The first seconds do not count: roles and watchers connect then, and in a short run these changes would be
+# the slowest percent.
 _WARM_UP = 1.5
 
 Key = tuple[int, int]  # customer and version
 
 
 def measure(settings: Settings, seconds: float, rate: int) -> Iterator[Measure]:
-    """Write `rate` changes a second for `seconds`; gives the two latencies."""
+    """Write `rate` changes a second for `seconds`; returns the two latencies."""
     trial = _Trial(settings)
     copy = settings.other_backend
     with Role(settings, "relay") as relay, Role(settings, "replicate", "--backend", copy) as replicate:
@@ -55,13 +55,13 @@ def measure(settings: Settings, seconds: float, rate: int) -> Iterator[Measure]:
 
 
 def _warm(written: dict[Key, float]) -> dict[Key, float]:
-    """Those of the writes that count."""
+    """The latencies of the writes that count."""
     begin = min(written.values()) + _WARM_UP
     return {key: at for key, at in written.items() if at >= begin}
 
 
 class _Trial:
-    """One run: who writes, who watches the topic, who watches the copy."""
+    """One run: its writers, and the watchers of the topic and of the copy."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -71,7 +71,7 @@ class _Trial:
         self._positions: list[tuple[float, dict[int, int]]] = []
 
     def run(self, seconds: float, rate: int) -> dict[Key, float]:
-        """Returns when each change was committed; all of them have arrived then."""
+        """Write the changes and wait until all have arrived. Returns the time of each commit."""
         watchers = [threading.Thread(target=watch) for watch in (self._watch_topic, self._watch_copy)]
         for each in watchers:
             each.start()
@@ -88,7 +88,7 @@ class _Trial:
         return written
 
     def in_copy(self) -> dict[Key, float]:
-        """When the copy first stood behind each event."""
+        """The time when the copy's position first was after each event."""
         waiting: dict[int, list[tuple[int, Key]]] = {}
         for key, (part, offset) in self._place.copy().items():
             waiting.setdefault(part, []).append((offset, key))
@@ -142,7 +142,7 @@ class _Trial:
 def _writer(
     service: CustomerService, number: int, seconds: float, rate: int, written: dict[Key, float]
 ) -> None:
-    """Half new customers, half changes of those, `rate` a second whatever one write takes."""
+    """Write half new customers, half changes of those, at `rate` a second however long a write takes."""
     begun = time.monotonic()
     mine: list[Stored] = []
     for turn, fields in enumerate(islice(made_up(10**9, number), int(seconds * rate))):

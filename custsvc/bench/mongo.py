@@ -1,4 +1,4 @@
-"""MongoDB for the benchmarks: a scratch database, and the barest loops with custsvc's own statements."""
+"""MongoDB for the benchmarks: a scratch database, and bare loops with custsvc's own statements."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MARK = 1000
 
 
 def create_database(url: str, name: str) -> str:
-    """The address of a new database: MongoDB makes it by the first write."""
+    """The address of a new database; MongoDB creates it at the first write."""
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 
@@ -33,14 +33,14 @@ def drop_database(url: str) -> None:
 
 
 def mark_all_pending(url: str) -> None:
-    """Make an outbox that was drained full again."""
+    """Fill a drained outbox again."""
     with translated(), MongoClient[Document](url) as client:
         events = client.get_default_database()["customer_event"]
         events.update_many({}, {"$set": {"pending": Int64(1)}})
 
 
 class Bare:
-    """The barest loops: no checks, no outages, nobody else."""
+    """The bare loops: no checks, no handling of outages, no other process."""
 
     def __init__(self, url: str) -> None:
         self._client = MongoClient[Document](url)
@@ -58,7 +58,7 @@ class Bare:
         return time.perf_counter() - started
 
     def events(self, limit: int) -> Iterator[list[tuple[bytes, bytes]]]:
-        """The outbox in pages of (key, value); a page is unmarked when the next one is asked for."""
+        """The outbox in pages of (key, value). Reading the next page unmarks the one before."""
         while True:
             found = list(
                 self._events.with_options(read_concern=SNAPSHOT).find(

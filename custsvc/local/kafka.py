@@ -1,7 +1,7 @@
-"""An embedded Kafka: broker and controller in one Java process. Where it cannot be had, a stand-in in memory.
+"""An embedded Kafka: broker and controller in one Java process; if unavailable, a stand-in in memory.
 
-Sized for a developer's machine: a small heap, one replica, no rebalance delay, topics only when made. Every
-listener asks for a password, which only the owner of the data folder can read; the stand-in knows none.
+Sized for a developer's machine: a small heap, one replica, no rebalance delay, no automatic topics. Every
+listener needs a password, which only the owner of the data folder can read; the stand-in has no password.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _JAVA_OPTIONS = (
     "-Xms64m",
     "-Xmx512m",
     "-XX:+UseSerialGC",
-    # The first compiler only: starts in two thirds of the time, and moves as many records a second.
+    # Only the first compiler: starts in two thirds of the time, at the same throughput.
     "-XX:TieredStopAtLevel=1",
     "-XX:+ExitOnOutOfMemoryError",
     "-Djava.awt.headless=true",
@@ -59,8 +59,7 @@ _PROPERTIES = {
     "num.network.threads": "2",
     "num.io.threads": "4",
     "log.cleaner.dedupe.buffer.size": str(32 * 1024 * 1024),
-    # After a kill -9 the controller waits for the dead broker's session to end before it lets the new one in;
-    # 9 s by default.
+    # After a kill -9 the controller refuses the new broker until the dead one's session ends; 9 s by default.
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
 }
@@ -69,8 +68,8 @@ _PROPERTIES = {
 class Kafka(Server):
     """Kafka on loopback, with a password.
 
-    With `advertised_port` set before the start there is a second listener, on `proxied_port`, whose clients
-    are sent to `advertised_port`: the place of a proxy which a test puts between them and the broker.
+    With `advertised_port` set before the start there is a second listener, on `proxied_port`, which sends its
+    clients to `advertised_port`, where a test runs a proxy between them and the broker.
     """
 
     name = "kafka"
@@ -87,7 +86,7 @@ class Kafka(Server):
         if self.is_mock:
             return self._mock_address.read_text(encoding="ascii").strip()
         password = private.password(self._password)
-        # One that an earlier version started, and that still runs, asks for none.
+        # A running server that an earlier version started has no password.
         return f"{USER}:{password}@{self.address}" if password else self.address
 
     @property
@@ -126,7 +125,7 @@ class Kafka(Server):
         return ["kafka.Kafka", str(self._settings)]
 
     def listens(self) -> bool:
-        # The stand-in takes whatever port it is given.
+        # The stand-in listens on a port that the system chooses.
         return self.is_mock or super().listens()
 
     def probe(self) -> bool:
@@ -138,7 +137,7 @@ class Kafka(Server):
         if not ports.answers(int(port), host):
             return False
         try:
-            # Its complaints about a server that is not up yet are no news.
+            # Suppress the client's errors about a server that is not up yet.
             client = AdminClient({**told, "log_level": 0, "socket.timeout.ms": 5000})
             return bool(client.list_topics(timeout=5).brokers)
         except KafkaException:
@@ -176,7 +175,7 @@ class Kafka(Server):
         }
 
     def _jaas(self) -> str:
-        """Who may come in by a listener, and who the broker itself is at the others."""
+        """The users of a listener, and the user as which the broker connects to the others."""
         password = private.password(self._password)
         return (
             "org.apache.kafka.common.security.plain.PlainLoginModule required "
@@ -186,7 +185,7 @@ class Kafka(Server):
     def _java(self) -> list[str | Path]:
         joined = ":".join(str(jar) for jar in self._classpath or jars.classpath(self.say))
         java = jars.java()
-        # What Kafka's jars do, newer Javas warn of at length, which buries what Kafka says.
+        # Newer Javas print long warnings about Kafka's jars, which bury Kafka's own messages.
         allowed = ["--enable-native-access=ALL-UNNAMED"] if jars.java_version(java) >= 22 else []
         allowed += ["--sun-misc-unsafe-memory-access=allow"] if jars.java_version(java) >= 23 else []
         return [java, *_JAVA_OPTIONS, *allowed, "-cp", joined]
@@ -209,7 +208,7 @@ class Kafka(Server):
 
 
 def _cluster_id() -> str:
-    """A Kafka UUID: 22 letters of URL-safe base64, the first no dash, which the tool takes for an option."""
+    """A Kafka UUID: 22 letters of URL-safe base64, not beginning with a dash, which would be an option."""
     while (cluster := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
         pass
     return cluster

@@ -1,7 +1,7 @@
-"""The mail catcher: an SMTP server which keeps each mail as a file, and the mailbox that reads them.
+"""The mail catcher: an SMTP server that stores each mail as a file, and the mailbox that reads them.
 
-Run as `python -m custsvc.local.mail --port PORT --dir FOLDER`. A mail is there as soon as the client has been
-told 250: the .eml file is renamed into place first, its line in the index follows.
+Run as `python -m custsvc.local.mail --port PORT --dir FOLDER`. A mail is in the mailbox before the client
+gets the answer 250: the .eml file is renamed into place, then its line is added to the index.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ INDEX = "index.ndjson"
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """One caught mail: its envelope, the headers one looks for, and the file that has all of it."""
+    """One caught mail: its envelope, the most used headers, and the path of its file."""
 
     id: str
     sender: str
@@ -61,12 +61,12 @@ class Mailbox:
             lines = (self.folder / INDEX).read_text(encoding="utf-8").splitlines(keepends=True)
         except FileNotFoundError:
             return []
-        # The last line may be in the middle of being written.
+        # The last line may be incomplete.
         mails = [self._mail(json.loads(line)) for line in lines if line.endswith("\n")]
         return [mail for mail in mails if to is None or to in mail.recipients]
 
     def clear(self) -> None:
-        """Throw all mails away."""
+        """Delete all mails."""
         (self.folder / INDEX).unlink(missing_ok=True)
         for path in self.folder.glob("*.eml"):
             path.unlink(missing_ok=True)
@@ -87,7 +87,7 @@ class Mailbox:
 
 
 class Catcher:
-    """What the SMTP server does with a mail (an aiosmtpd handler)."""
+    """Stores the mails of the SMTP server (an aiosmtpd handler)."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -127,7 +127,7 @@ class MailCatcher(Server):
 
     @property
     def url(self) -> str:
-        # The catcher speaks clear text, on loopback; the scheme says so.
+        # smtp+plain: the catcher uses clear text, on loopback.
         return f"smtp+plain://{self.address}"
 
     @property

@@ -1,7 +1,7 @@
-"""The stand-in for Kafka where no broker can be had: librdkafka's own broker, in memory.
+"""The stand-in for Kafka if no broker is available: librdkafka's mock broker, in memory.
 
-Run as `python -m custsvc.local.mockbroker --address-file FILE`; its address is written there. It keeps
-little, forgets all when it ends, and makes topics as they are asked for. Good for a look around only.
+Run as `python -m custsvc.local.mockbroker --address-file FILE`; it writes its address there. It keeps few
+records, loses all of them when it ends, and creates topics on first use. Good only for trying things out.
 """
 
 from __future__ import annotations

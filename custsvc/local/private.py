@@ -1,4 +1,4 @@
-"""Folders and files that nobody else on this machine may look into: customers and passwords are in them."""
+"""Folders and files closed to other users of this machine, since they hold customers and passwords."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _OURS: Final = ("servers.json", "ephemeral.json", "up.json", "servers.lock", "up
 
 
 def data_folder(path: Path) -> None:
-    """Make the data folder where there is none, and close it, one from before too.
+    """Create the data folder if it does not exist, and close it, even if an earlier version made it.
 
-    A folder in which somebody keeps other things stays as it is: what we put into it is closed by itself.
+    A folder with other files keeps its mode: the files that we put into it are closed one by one.
     """
     is_ours = not path.exists() or not any(path.iterdir()) or any((path / name).exists() for name in _OURS)
     path.mkdir(parents=True, exist_ok=True)
@@ -25,7 +25,7 @@ def data_folder(path: Path) -> None:
 
 
 def is_open_to_us(path: Path) -> bool:
-    """Whether we may go into a folder, or it is not there; not where it or one above is somebody else's."""
+    """Whether we may enter a folder or it does not exist; False if it or a parent is closed to us."""
     try:
         return not path.is_dir() or os.access(path, os.X_OK)
     except PermissionError:
@@ -33,10 +33,9 @@ def is_open_to_us(path: Path) -> bool:
 
 
 def folder(path: Path, *, passable: bool = False) -> None:
-    """Make a folder where there is none, and close it, one of ours from before too.
+    """Create a folder if it does not exist, and close it if it is ours.
 
-    A `passable` one can be gone through by those who know what is in it, and not be listed: started by root,
-    PostgreSQL runs as another account.
+    A `passable` folder can be traversed but not listed: started by root, PostgreSQL runs as another account.
     """
     path.mkdir(parents=True, exist_ok=True)
     if path.stat().st_uid == os.geteuid():
@@ -51,7 +50,7 @@ def appended(path: Path) -> BinaryIO:
 
 
 def write(path: Path, text: str) -> None:
-    """Replace a file, in one step, by one for its owner only."""
+    """Replace a file atomically; only its owner can read it."""
     new = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
@@ -59,13 +58,13 @@ def write(path: Path, text: str) -> None:
 
 
 def make_password(path: Path) -> None:
-    """Keep a new password in this file, unless it holds one."""
+    """Write a new password to this file, unless it has one."""
     if password(path) is None:
         write(path, secrets.token_hex(16) + "\n")
 
 
 def password(path: Path) -> str | None:
-    """The password in this file, which from now on nothing says; None where there is no file."""
+    """The password in this file, masked in all output from now on; None if there is no file."""
     try:
         found = path.read_text(encoding="ascii").strip()
     except FileNotFoundError:

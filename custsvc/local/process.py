@@ -1,7 +1,7 @@
 """Processes that outlive their starter: spawn, recognise later, stop, and read the end of their log.
 
-A process is known by its pid together with its creation time, so a number that the system gave to
-somebody else is never signalled.
+A process is identified by its pid and its creation time, so that a process which got a reused pid is never
+signalled.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ with needs("local"):
 
 LOG_LIMIT = 10 * 1024 * 1024
 
-# The boot time, which creation times are counted from, is known to a second only and follows the clock.
+# Creation times count from the boot time, which is known only to a second and follows the clock.
 _CLOCK_TOLERANCE_S = 2.0
 
-# Children of this process are kept until they have been waited for; nobody else can do that.
+# Children of this process, kept until it has waited for them.
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
 @atexit.register
 def _let_go() -> None:
-    """Leave children that outlive this process to init; each would warn that nobody has waited for it."""
+    """Leave children that outlive this process to init; otherwise each causes a ResourceWarning."""
     while _children:
         _, child = _children.popitem()
         child.returncode = child.poll() or 0
@@ -53,21 +53,21 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """One process, for good: its pid and when it was created."""
+    """One process: its pid and its creation time, which are never reused together."""
 
     pid: int
     created: float
 
     @classmethod
     def of(cls, pid: int) -> Identity | None:
-        """The identity of a running process, or None where there is none with this pid."""
+        """The identity of the running process with this pid; None if there is none."""
         try:
             return cls(pid, psutil.Process(pid).create_time())
         except psutil.NoSuchProcess:
             return None
 
     def is_running(self) -> bool:
-        """Whether this very process runs. A finished child that was not waited for does not."""
+        """Whether exactly this process runs. A zombie does not."""
         child = _children.get(self.pid)
         if child is not None and child.poll() is not None:
             return False
@@ -79,7 +79,7 @@ class Identity:
             return False
 
     def listens(self, port: int) -> bool:
-        """Whether it is this process that listens on a port; True where that cannot be seen."""
+        """Whether this process listens on a port; True if the system does not show it."""
         try:
             connections = psutil.Process(self.pid).net_connections("tcp")
         except psutil.NoSuchProcess:
@@ -89,13 +89,13 @@ class Identity:
         return any(c.status == psutil.CONN_LISTEN and c.laddr[1:] == (port,) for c in connections)
 
     def exit_code(self) -> int | None:
-        """How it ended, where it was a child of this process and has ended."""
+        """The exit code; None if it is not a child of this process or still runs."""
         child = _children.get(self.pid)
         return None if child is None else child.poll()
 
 
 def _is_dead(process: psutil.Process) -> bool:
-    # The first thread of a process may have ended while others still hold its ports and files.
+    # The first thread may have ended while other threads still hold ports and files.
     return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
 
 
@@ -107,7 +107,7 @@ def spawn(
     cwd: Path | None = None,
     account: Account | None = None,
 ) -> Identity:
-    """Start a process in a session of its own (no Ctrl-C from the terminal), its output appended to `log`."""
+    """Start a process in a new session (no Ctrl-C from the terminal), with its output appended to `log`."""
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with private.appended(log) as output:
         child = subprocess.Popen(
@@ -125,7 +125,7 @@ def spawn(
 
 
 def as_account(account: Account | None) -> dict[str, Any]:
-    """The keyword arguments which make `subprocess` run something as this account."""
+    """The arguments with which `subprocess` runs a program as this account."""
     return {} if account is None else {"user": account.uid, "group": account.gid, "extra_groups": []}
 
 
@@ -137,7 +137,7 @@ def send(identity: Identity, signum: signal.Signals) -> None:
 
 
 def stop(identity: Identity, *, grace_s: float, signum: signal.Signals = signal.SIGTERM) -> bool:
-    """Ask a process to end, kill it when it has not after `grace_s`. True if it ended by itself."""
+    """Ask a process to end, and kill it after `grace_s`. True if it ended by itself."""
     send(identity, signum)
     if wait_until(lambda: not identity.is_running(), grace_s):
         return True
@@ -152,7 +152,7 @@ def kill(identity: Identity) -> None:
 
 
 def kill_session(pid: int) -> None:
-    """Kill what a process that was started by `spawn` has left behind, in whatever process group."""
+    """Kill all processes in the session of a process that `spawn` started, in any process group."""
     for process in psutil.process_iter():
         with suppress(ProcessLookupError, PermissionError):
             if os.getsid(process.pid) == pid:
@@ -160,7 +160,7 @@ def kill_session(pid: int) -> None:
 
 
 def find(*words: str) -> list[Identity]:
-    """The running processes whose command line has all these words as arguments."""
+    """The running processes whose command line has all these arguments."""
     found = []
     for process in psutil.process_iter(["cmdline", "create_time", "status"]):
         line = process.info["cmdline"] or []
@@ -170,7 +170,7 @@ def find(*words: str) -> list[Identity]:
 
 
 def wait_until(condition: Callable[[], bool], deadline_s: float, *, every_s: float = 0.02) -> bool:
-    """Ask until the condition holds; False when it does not within the deadline."""
+    """Wait until the condition holds; False if it does not within the deadline."""
     end = time.monotonic() + deadline_s
     while not condition():
         if time.monotonic() > end:
@@ -180,7 +180,7 @@ def wait_until(condition: Callable[[], bool], deadline_s: float, *, every_s: flo
 
 
 def tail(log: Path, lines: int = 20, *, since: int = 0) -> list[str]:
-    """The last lines of a log, none from before the byte `since`."""
+    """The last lines of a log after the byte `since`."""
     try:
         with log.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -191,7 +191,7 @@ def tail(log: Path, lines: int = 20, *, since: int = 0) -> list[str]:
 
 
 def rotate(log: Path, limit: int = LOG_LIMIT) -> None:
-    """Put a log that has grown past the limit aside as `NAME.1`, over the one before."""
+    """Rename a log above the limit to `NAME.1`, replacing an older one."""
     with suppress(FileNotFoundError):
         if log.stat().st_size > limit:
             log.replace(log.with_name(log.name + ".1"))
@@ -209,7 +209,7 @@ def file_lock(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator
                 if on_wait is not None:
                     on_wait()
                 fcntl.flock(file, fcntl.LOCK_EX)
-            # The holder before may have removed the file; a lock on that one keeps nobody out.
+            # The previous holder may have removed the file; a lock on a removed file excludes no process.
             if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
                 yield
                 return

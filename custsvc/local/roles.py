@@ -1,4 +1,4 @@
-"""One role under supervision: a child process, its log, when it is ready, and when it may start again."""
+"""One supervised role: its child process, its log, its readiness, and the time of its next start."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ HEALTHY_S = 30.0
 _STANDS_S = 1.0
 _REPEAT_S = 30.0
 _PROBLEM = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b|^(warning|error):")
-# The environment must not send the question whether a role on this machine is ready through a proxy.
+# Requests to roles on this machine must not go through a proxy of the environment.
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True, slots=True)
 class RoleSpec:
-    """What to run. `ready` is a URL that answers 2xx, or a question; without it, a second of running will do.
+    """A role to run.
 
-    A `once` role does a thing and ends; it is not started again.
+    It is ready when the URL `ready` answers 2xx, or the function `ready` returns true; without `ready`, when
+    it has run for a second. A `once` role ends by itself and is not started again.
     """
 
     name: str
@@ -42,7 +43,7 @@ class RoleSpec:
 
 
 class Backoff:
-    """How long to wait before the next try: doubling up to a cap, jittered, so that a crowd spreads out."""
+    """The wait before the next try: doubles up to a cap, with jitter, so that many roles spread out."""
 
     def __init__(self, base_s: float = 0.5, cap_s: float = 30.0, rng: random.Random | None = None) -> None:
         self._base_s = base_s
@@ -51,7 +52,7 @@ class Backoff:
         self.failures = 0
 
     def next(self) -> float:
-        """Count a failure and tell the wait after it."""
+        """Count a failure; returns the wait after it."""
         longest: float = min(self._cap_s, self._base_s * 2 ** min(self.failures, 20))
         self.failures += 1
         return longest * self._rng.uniform(0.5, 1.0)
@@ -76,7 +77,7 @@ class Role:
         self._held_back = 0
 
     def start(self, env: Mapping[str, str]) -> None:
-        """Start it, with these addresses below its own environment."""
+        """Start it with these addresses, which its own environment overrides."""
         process.rotate(self.log)
         self._read_up_to = _size(self.log)
         own = {PARENT_PID: str(os.getpid()), **env, **self.spec.env}
@@ -89,7 +90,7 @@ class Role:
         return self.identity is not None and self.identity.is_running()
 
     def has_ended(self) -> bool:
-        """Whether it ran and ended since the last look; what it left behind is killed."""
+        """Whether it ended since the last call; kills the processes that it left behind."""
         if self.identity is None or self.identity.is_running():
             return False
         self.exit_code = self.identity.exit_code()
@@ -98,7 +99,7 @@ class Role:
         return True
 
     def is_ready(self) -> bool:
-        """Whether it runs and does its work."""
+        """Whether it runs and is ready."""
         if not self.is_running():
             return False
         ready = self.spec.ready
@@ -107,7 +108,7 @@ class Role:
         return _answers(ready) if isinstance(ready, str) else ready()
 
     def postpone(self) -> float:
-        """Plan its next start after a failure; tells in how many seconds."""
+        """Plan its next start after a failure; returns the seconds until then."""
         wait = self.backoff.next()
         self.start_at = time.monotonic() + wait
         return wait
@@ -135,11 +136,11 @@ class Role:
             self.identity = None
 
     def last_lines(self, lines: int = 10) -> list[str]:
-        """The end of what it wrote, as people read it."""
+        """The last lines of its log, in readable form."""
         return [readable(line) for line in process.tail(self.log, lines)]
 
     def problems(self) -> Iterator[str]:
-        """The warnings and errors logged since the last look; the same one again only after a while."""
+        """The warnings and errors logged since the last call; a repeated one only after _REPEAT_S seconds."""
         if _size(self.log) <= self._read_up_to:
             return
         with self.log.open("rb") as file:
@@ -152,12 +153,12 @@ class Role:
                 yield readable(line)
 
     def held_back(self) -> int:
-        """How many repeated problems were not passed on since the last call."""
+        """The number of repeated problems omitted since the last call."""
         count, self._held_back = self._held_back, 0
         return count
 
     def _is_news(self, line: str) -> bool:
-        # Lines that differ in their numbers only (times, ports, counts) say the same.
+        # Lines that differ only in numbers (times, ports, counts) count as equal.
         key, now = re.sub(r"\d+", "0", line), time.monotonic()
         if now - self._seen.get(key, -_REPEAT_S) < _REPEAT_S:
             self._held_back += 1
@@ -196,7 +197,7 @@ def _as_record(line: str) -> dict[str, object] | None:
 
 
 def get_json(url: str) -> Any:
-    """What a role of this machine answers. Raises OSError."""
+    """The JSON answer of a role on this machine. Raises OSError."""
     with _direct.open(url, timeout=10) as response:
         return json.load(response)
 

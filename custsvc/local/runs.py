@@ -1,4 +1,4 @@
-"""The run of `up` over a data folder, as others see it: claim it, look at it, start it detached, end it.
+"""The run of `up` over a data folder: claim it, read its status, start it detached, stop it.
 
 `<data_dir>/up.json` names the supervisor and its roles, each by pid and creation time.
 """
@@ -37,7 +37,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What runs in a data folder. `supervisor` is its pid, None where no `up` runs."""
+    """The processes of a data folder. `supervisor` is the pid of `up`, None if it does not run."""
 
     data_dir: Path
     supervisor: int | None
@@ -57,9 +57,9 @@ class Run:
         self._made_data_dir = False
 
     def claim(self, info: Mapping[str, str]) -> list[str]:
-        """Become the supervisor of this data folder; end the roles which one that was killed has left.
+        """Become the supervisor of this data folder; stop the roles that a killed supervisor left running.
 
-        Returns the names of those roles. Raises ConfigurationError where another supervisor runs.
+        Returns the names of those roles. Raises ConfigurationError if another supervisor runs.
         """
         self._made_data_dir = not self.data_dir.exists()
         private.data_folder(self.data_dir)
@@ -77,7 +77,7 @@ class Run:
             return [name for name, _ in left]
 
     def check_free(self) -> None:
-        """Raise ConfigurationError where a supervisor runs."""
+        """Raise ConfigurationError if a supervisor runs."""
         other = self.supervisor()
         if other is not None:
             raise ConfigurationError(
@@ -91,15 +91,15 @@ class Run:
         return self._me is not None
 
     def write(self, roles: Mapping[str, Identity], *, ready: bool) -> None:
-        """Tell others how it stands. For the supervisor which has claimed the run."""
+        """Write the state for other processes. Only for the supervisor that has claimed the run."""
         if self._me is None:
-            raise CustsvcError(f"{self.path} is not this process's to write")
+            raise CustsvcError(f"this process has not claimed {self.path}")
         content: Record = {"supervisor": _as_json(self._me), "ready": ready, "info": self._info}
         content["roles"] = {name: _as_json(role) for name, role in roles.items()}
         write_json(self.path, content)
 
     def remove(self) -> None:
-        """The run is over."""
+        """End the run: remove its files."""
         self.path.unlink(missing_ok=True)
         (self.data_dir / "up.lock").unlink(missing_ok=True)
         if self._made_data_dir:
@@ -117,18 +117,18 @@ class Run:
         return {name: Identity(**role) for name, role in read_json(self.path).get("roles", {}).items()}
 
     def is_ready(self, supervisor: Identity) -> bool:
-        """Whether this supervisor has said that all is up."""
+        """Whether this supervisor has reported that all is ready."""
         content = read_json(self.path)
         found = content.get("supervisor") or {}
         return found.get("pid") == supervisor.pid and content.get("ready") is True
 
     def info(self) -> dict[str, str]:
-        """What the supervisor tells about itself: API address, backend …"""
+        """The supervisor's facts for others: API address, backend …"""
         return dict(read_json(self.path).get("info", {}))
 
 
 def status(data_dir: Path) -> Status:
-    """What runs in a data folder."""
+    """The processes of a data folder."""
     run = Run(data_dir)
     supervisor = run.supervisor()
     servers = LocalServers(data_dir)
@@ -148,7 +148,7 @@ def status(data_dir: Path) -> Status:
 
 
 def down(data_dir: Path, say: Callable[[str], None]) -> bool:
-    """Stop the supervisor of a data folder, detached or not, and all servers. False where nothing ran."""
+    """Stop the supervisor of a data folder, detached or not, and all servers. False if nothing ran."""
     run = Run(data_dir)
     supervisor = run.supervisor()
     if supervisor is not None:
@@ -173,9 +173,9 @@ def down(data_dir: Path, say: Callable[[str], None]) -> bool:
 
 
 def run_detached(data_dir: Path, argv: Sequence[str], say: Callable[[str], None]) -> dict[str, str]:
-    """Run `argv`, an `up` in the foreground, in the background, and wait until all of it is ready.
+    """Run `argv`, a foreground `up`, in the background, and wait until all of it is ready.
 
-    What it says meanwhile is passed on. Returns `Run.info()`. Raises when it ends before, with its exit code.
+    Passes its output to `say`. Returns `Run.info()`. If it ends before, raises an error with its exit code.
     """
     run = Run(data_dir)
     run.check_free()

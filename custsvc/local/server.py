@@ -1,4 +1,4 @@
-"""What the four embedded servers have in common: one process, its ports, its log, its record in the state."""
+"""The common base of the four embedded servers: a process, its ports, its log, its record in the state."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from .state import Record, State
 class Server(ABC):
     """One embedded server over one folder.
 
-    `start` returns when the process runs, `wait_ready` when it answers. Whoever calls `start` or `stop` while
-    other processes may do the same holds the lock of the set (`LocalServers` does).
+    `start` returns when the process runs, `wait_ready` when it answers. If other processes may call `start`
+    or `stop` too, the caller must hold the lock of the set (`LocalServers` does).
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
-    variable: ClassVar[str]  # the environment variable which carries its address
+    variable: ClassVar[str]  # the environment variable of its address
     dependency: ClassVar[str]  # its name in errors
     port_names: ClassVar[tuple[str, ...]] = ("port",)
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
@@ -46,33 +46,33 @@ class Server(ABC):
     @property
     @abstractmethod
     def url(self) -> str:
-        """The address a client is given."""
+        """The address for clients."""
 
     @abstractmethod
     def prepare(self) -> None:
-        """Make its folder ready for `command`, where it is not yet. Ports are chosen by now."""
+        """Prepare its folder for `command`. Called after the ports are chosen."""
 
     @abstractmethod
     def command(self) -> Sequence[str | Path]:
-        """What to run."""
+        """The command line."""
 
     @abstractmethod
     def probe(self) -> bool:
-        """Whether it answers. May do what is left to do after the start (create the database …)."""
+        """Whether it answers. May finish the set-up after the start (create the database …)."""
 
     @abstractmethod
     def marks(self) -> Sequence[str]:
-        """Arguments of its command line by which a process over this folder is recognised."""
+        """Arguments of its command line that identify a process over this folder."""
 
     def close_folder(self) -> None:
-        """Make its folder, where nobody else may look into it."""
+        """Create its folder, closed to other users."""
         private.folder(self.folder)
 
     def environment(self) -> Mapping[str, str]:
         return os.environ
 
     def account(self) -> Account | None:
-        """The account it runs as; None is this process's own."""
+        """The account to run it as; None: the account of this process."""
         return None
 
     # What they share.
@@ -88,7 +88,7 @@ class Server(ABC):
 
     @property
     def pid(self) -> int | None:
-        """Of the running process, else None."""
+        """The pid of the running process, else None."""
         identity = self.identity
         return identity.pid if identity is not None and identity.is_running() else None
 
@@ -106,12 +106,12 @@ class Server(ABC):
         return self.pid is not None
 
     def listens(self) -> bool:
-        """Whether it is this server, and not a stranger, that listens on its port."""
+        """Whether this server, not another process, listens on its port."""
         identity = self.identity
         return identity is not None and identity.listens(self.port)
 
     def start(self) -> None:
-        """Start the process, unless it runs. Left-overs over the same folder are stopped first."""
+        """Start the process, unless it runs. First stops stray processes over the same folder."""
         if self.is_running():
             return
         for stray in process.find(*self.marks()):
@@ -134,11 +134,11 @@ class Server(ABC):
         self._remember(**chosen)
 
     def lost_a_port(self) -> bool:
-        """Whether it ended, and somebody else listens where it would: its next start chooses another port."""
+        """Whether it ended and another process has a port of it; the next start chooses another port."""
         return not (self.is_running() or all(ports.is_free(self.record[name]) for name in self.port_names))
 
     def wait_ready(self, deadline_s: float = 120.0) -> None:
-        """Wait until it answers. Raises TemporaryError, with the end of its log, when it ends or does not."""
+        """Wait until it answers. Raises TemporaryError, with the end of its log, if it ends or times out."""
         end = time.monotonic() + deadline_s
         while not (self.listens() and self.probe()):
             if not self.is_running():
@@ -151,7 +151,7 @@ class Server(ABC):
         self._remember(url=self.url)
 
     def stop(self) -> None:
-        """Ask it to end, kill it when it does not; nothing where it does not run."""
+        """Ask it to end, and kill it after `grace_s`. Does nothing if it does not run."""
         identity = self.identity
         if identity is not None and not process.stop(identity, grace_s=self.grace_s, signum=self.stop_signal):
             self.say(f"{self.title} did not stop within {self.grace_s:g} s and was killed")
@@ -163,7 +163,7 @@ class Server(ABC):
             process.kill(identity)
 
     def failure(self, what: str) -> TemporaryError:
-        """The error of a start that failed: what happened, and what the server said."""
+        """The error of a failed start: the reason, and the end of the server's log."""
         said = "\n".join(f"  {line}" for line in process.tail(self.log_path, since=self._log_start))
         return TemporaryError(
             f"{self.title} {what}; the end of {self.log_path}:\n{said or '  (it is empty)'}",
@@ -172,7 +172,7 @@ class Server(ABC):
         )
 
     def remove(self) -> None:
-        """Remove what it keeps outside its folder. The folder itself is the set's to remove."""
+        """Remove its files outside its folder. The set removes the folder itself."""
         return
 
     def _remember(self, **values: object) -> None:

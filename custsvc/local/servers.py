@@ -1,7 +1,7 @@
 """The set of embedded servers over one data folder: start together, join, stop in order.
 
-`<data_dir>/servers.json` remembers ports and processes; a lock keeps two starters apart. With `ephemeral` the
-data is in a temporary folder, remembered in `<data_dir>/ephemeral.json`, and gone after `stop`.
+`<data_dir>/servers.json` has the ports and processes; a lock excludes two simultaneous starts. With
+`ephemeral` the data is in a temporary folder, named in `<data_dir>/ephemeral.json`, and `stop` removes it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _STOP_ORDER = ("mail", "kafka", "mongo", "postgres")
 
 
 class LocalServers:
-    """The embedded servers of a data folder. Making one starts nothing and writes nothing."""
+    """The embedded servers of a data folder. The constructor starts and writes nothing."""
 
     def __init__(
         self,
@@ -48,18 +48,18 @@ class LocalServers:
         self.data_dir = data_dir.absolute()
         if not private.is_open_to_us(self.data_dir):
             raise ConfigurationError(
-                f"{data_dir} belongs to somebody else", fix="use --data-dir with a folder of your own"
+                f"{data_dir} belongs to another user", fix="use --data-dir with your own folder"
             )
         self.names = tuple(names)
         self.ephemeral = ephemeral
-        self.cancelled = Event()  # set by another thread: a start under way gives up
+        self.cancelled = Event()  # another thread sets it to cancel a start
         self._say = on_progress or (lambda _line: None)
         self._servers: dict[str, Server] = {}
 
     def start(self) -> dict[str, str]:
-        """Start what does not run, all at once, and wait until all answer. Returns `env()`.
+        """Start all servers that do not run, in parallel, and wait until all answer. Returns `env()`.
 
-        When one fails, those which this call started are stopped again, and its error is raised.
+        If one fails, stops the servers that this call started, and raises its error.
         """
         made_data_dir = not self.data_dir.exists()
         with self._locked():
@@ -79,17 +79,17 @@ class LocalServers:
             return self.env()
 
     def env(self) -> dict[str, str]:
-        """The addresses of those that run now, by environment variable."""
+        """The addresses of the running servers, by environment variable."""
         running = [server for server in self._known() if server.is_running()]
         return {server.variable: server.url for server in running}
 
     def remember_source(self, backend: str) -> None:
-        """Note which of the databases is the system of record, for commands to come."""
+        """Note which database is the system of record, for later commands."""
         with self._locked():
             self._state().put_source(backend)
 
     def stop(self) -> None:
-        """Stop those that run; an ephemeral set is removed with its data."""
+        """Stop the running servers; remove an ephemeral set with its data."""
         if not (self._state_path.exists() or self._ephemeral_path.exists()):
             return
         with self._locked():
@@ -108,7 +108,7 @@ class LocalServers:
             self._bring_up(server)
 
     def server(self, name: str) -> Server:
-        """One of the set, started or not."""
+        """A server of the set, running or not."""
         if name not in self.names:
             raise ConfigurationError(f"there is no server {name} here", fix=f"one of {', '.join(self.names)}")
         if name not in self._servers:
@@ -117,7 +117,7 @@ class LocalServers:
 
     @property
     def home(self) -> Path:
-        """Where data and logs are: the data folder, or the temporary one of an ephemeral set."""
+        """The folder of data and logs: the data folder, or the temporary folder of an ephemeral set."""
         if self._is_ephemeral():
             home = read_json(self._ephemeral_path).get("home")
             return Path(home) if home else self.data_dir / "none"
@@ -136,7 +136,7 @@ class LocalServers:
         return self.data_dir / "servers.lock"
 
     def _is_ephemeral(self) -> bool:
-        """Asked for, or found running by somebody who joins."""
+        """Whether this set is ephemeral, or an ephemeral set runs here that this process joins."""
         return self.ephemeral or (
             self._ephemeral_path.exists() and self._any_runs(State(self._ephemeral_path))
         )
@@ -156,9 +156,9 @@ class LocalServers:
         return [self.server(name) for name in self.names]
 
     def _open(self, made_data_dir: bool) -> list[Server]:
-        """The servers, over a folder that is there."""
+        """The servers, after creating the folder of an ephemeral set."""
         if self._is_ephemeral():
-            # Those asked for before the home was known, ours or another starter's, would look elsewhere.
+            # Servers made before the home was known would use another folder.
             self._servers.clear()
             if not self.home.exists():
                 home = Path(tempfile.mkdtemp(prefix="custsvc-", dir=temporary.folder()))
@@ -175,7 +175,7 @@ class LocalServers:
                 server.wait_ready()
                 break
             except TemporaryError:
-                # A port can be taken between the look whether it is free and the server's own listening.
+                # Another process may take the port between the check and the server's start.
                 if not (tries_left and server.lost_a_port()):
                     raise
         took = "already ran" if joined else f"ready in {time.monotonic() - begun:.1f} s"
@@ -194,7 +194,7 @@ class LocalServers:
         if not self._state_path.exists():
             self._lock_path.unlink()
         if content.get("made_data_dir"):
-            with suppress(OSError):  # not empty: somebody has put more there
+            with suppress(OSError):  # not empty: it has other files
                 self.data_dir.rmdir()
 
     @contextmanager
@@ -214,7 +214,7 @@ def discard_ephemeral(data_dir: Path, say: Callable[[str], None]) -> None:
 
 
 def join_or_start(data_dir: Path, names: Sequence[str], say: Callable[[str], None]) -> dict[str, str]:
-    """The addresses of a data folder's servers, for a role that has none; starts those that do not run."""
+    """The addresses of a data folder's servers, for a role without addresses. Starts missing servers."""
     if os.environ.get("CUSTSVC_LOCAL", "").lower() == "never":
         raise ConfigurationError(
             f"no address of {', '.join(names)} is set, and CUSTSVC_LOCAL=never forbids embedded servers",
@@ -225,5 +225,5 @@ def join_or_start(data_dir: Path, names: Sequence[str], say: Callable[[str], Non
     env = servers.start()
     if missing:
         titles = ", ".join(KINDS[name].title for name in missing)
-        say(f"started {titles} in {data_dir}; they go on running: stop them with `custsvc down`")
+        say(f"started {titles} in {data_dir}; they keep running: stop them with `custsvc down`")
     return env

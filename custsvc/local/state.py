@@ -1,6 +1,6 @@
-"""What is remembered of the servers between processes: one JSON file, readable by its owner only.
+"""The state of the servers, shared between processes: one JSON file that only its owner can read.
 
-It holds passwords inside URLs, hence the mode; it is replaced in one step, so a reader never sees half of it.
+It has passwords in URLs, hence the mode; it is replaced atomically, so that readers never see half of it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _writing = threading.Lock()
 
 
 def read_json(path: Path) -> Record:
-    """The object in a file; an empty one where there is no file."""
+    """The object in a file; an empty one if there is no file."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except PermissionError as exc:
         raise ConfigurationError(
-            f"{path} belongs to somebody else", fix="use --data-dir with a folder of your own"
+            f"{path} belongs to another user", fix="use --data-dir with your own folder"
         ) from exc
     except ValueError as exc:
         raise ConfigurationError(f"{path} cannot be read: {exc}", fix=f"rm {path}, and start again") from exc
@@ -38,41 +38,41 @@ def read_json(path: Path) -> Record:
 
 
 def write_json(path: Path, value: Record) -> None:
-    """Replace a file by this object, for its owner's eyes only."""
+    """Replace a file by this object; only its owner can read it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     private.write(path, json.dumps(value, indent=1))
 
 
 class Known:
-    """What a data folder tells of its servers, without a look whether they run."""
+    """What a data folder knows about its servers, without checking that they run."""
 
     def __init__(self, content: Record) -> None:
         self._content = content
 
     @classmethod
     def of(cls, data_dir: Path) -> Known:
-        """Of its ephemeral servers while there are any, else of those that last."""
+        """Read the state of the ephemeral servers if there are any, else of the lasting ones."""
         return cls(read_json(data_dir / "ephemeral.json") or read_json(data_dir / "servers.json"))
 
     @property
     def source(self) -> str | None:
-        """The backend that is its system of record, once a role has made it that."""
+        """The backend that is its system of record, once a role has claimed it."""
         return self._content.get("source")
 
     def url(self, name: str) -> str | None:
-        """The address of one of its servers, as that was started last."""
+        """The address of a server at its last start."""
         url: str | None = self._content.get("servers", {}).get(name, {}).get("url")
         return url
 
 
 class State:
-    """The records of the servers, by name. Writers of other processes are kept out by the caller's lock."""
+    """The records of the servers, by name. The caller's lock excludes writers of other processes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def get(self, name: str) -> Record:
-        """A server's record; an empty one where it was never started."""
+        """A server's record; an empty one if it was never started."""
         record: Record = read_json(self.path).get("servers", {}).get(name, {})
         return record
 
@@ -84,7 +84,7 @@ class State:
             write_json(self.path, content)
 
     def put_source(self, backend: str) -> None:
-        """Note which backend is the system of record. Whoever comes first decides."""
+        """Note which backend is the system of record. The first call decides."""
         with _writing:
             content = read_json(self.path)
             write_json(self.path, {"source": backend, **content})

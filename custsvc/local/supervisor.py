@@ -1,8 +1,8 @@
-"""`custsvc up`: run the servers and the roles, start again what crashes, stop all of it in order.
+"""`custsvc up`: run the servers and the roles, restart them after a crash, stop them in order.
 
-The order of the roles is the order of stopping; the servers stop last. The first SIGINT or SIGTERM (or the
-terminal's end) drains, a second one kills. Roles outlive a killed supervisor by a second only: they watch
-it (`custsvc.runtime.process`).
+Roles stop in their order, then the servers. The first SIGINT or SIGTERM (or the terminal's end) drains, a
+second one kills. Roles watch their supervisor and end within a second after it is killed
+(`custsvc.runtime.process`).
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class Killed(BaseException):
 
 
 class RoleFailed(CustsvcError):
-    """A role does not come up."""
+    """A role did not become ready."""
 
 
 class Supervisor:
-    """Runs roles over a set of servers, in the foreground of this process. `run` is called once."""
+    """Runs roles and their servers in the foreground of this process. Call `run` once."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Supervisor:
         self._env: dict[str, str] = {}
         self._ready = False
         self._stop_asked = False
-        # Servers are restarted beside the loop, one at a time: Kafka takes seconds, a signal cannot wait.
+        # A thread restarts servers, one at a time: Kafka takes seconds, and signals must not wait.
         self._repairs = ThreadPoolExecutor(1, thread_name_prefix="repair")
         self._repair: tuple[str, Future[None]] | None = None
         self._server_backoffs = {name: backoff() for name in servers.names}
@@ -84,9 +84,10 @@ class Supervisor:
     ) -> int:
         """Start all, call `on_ready`, supervise until a signal, stop all. Returns the exit code.
 
-        `preflight` may refuse before anything is started, when what an earlier run left is gone.
+        `preflight` runs before anything is started, after the left-overs of an earlier run are gone; it may
+        raise to refuse the start.
 
-        Raises what kept a server or role from starting, after everything was stopped again.
+        If a server or role does not start, stops everything and raises the error.
         """
         with self._signals():
             try:
@@ -106,7 +107,7 @@ class Supervisor:
                 self._repairs.shutdown(wait=False, cancel_futures=True)
 
     def add(self, spec: RoleSpec) -> None:
-        """One more role, started at the next turn of the loop."""
+        """Add a role; the next turn of the loop starts it."""
         role = Role(spec, self._servers.home / "logs" / f"{spec.name}.log", self._backoff())
         self._roles.append(role)
 
@@ -136,7 +137,7 @@ class Supervisor:
                 raise
 
     def _bring_up(self) -> None:
-        """Until every role is ready. One that keeps ending is an error."""
+        """Wait until every role is ready. Raises RoleFailed for a role that keeps ending."""
         end = time.monotonic() + self._ready_within_s
         waiting = [role for role in self._roles if not role.spec.once]
         while waiting and not self._stop_asked:
@@ -153,7 +154,7 @@ class Supervisor:
         return RoleFailed(f"{role.spec.name} {what}", fix=f"see the lines above, or all of {role.log}")
 
     def _turn(self) -> None:
-        """One look at everything."""
+        """Check every role and server once."""
         for role in self._roles:
             self._pass_on_problems(role)
             if role.has_ended():
@@ -225,7 +226,7 @@ class Supervisor:
                     role.stop(self._grace_s)
                     role.start_at = 0.0
 
-    # The end.
+    # Shutdown.
 
     def _stop_all(self) -> None:
         for role in self._roles:
@@ -247,7 +248,7 @@ class Supervisor:
             role.kill()
         for name in self._servers.names:
             self._servers.server(name).kill()
-        self._servers.stop()  # an ephemeral set is removed all the same
+        self._servers.stop()  # removes an ephemeral set
         self._run.remove()
 
     def _write(self) -> None:
@@ -272,5 +273,5 @@ class Supervisor:
 
 def _how(code: int | None) -> str:
     if code is None:
-        return "unknown how"
+        return "for an unknown reason"
     return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
