@@ -16,10 +16,10 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from . import redact
-from .errors import ConfigurationError
+from .errors import BadArgument, ConfigurationError
 from .kafka_address import KafkaAddress, connection
 
 logger = logging.getLogger(__name__)
@@ -385,6 +385,10 @@ _WORDS: dict[str, tuple[str, ...]] = {
 }
 
 
+# Settings of one role have a family in their name, which its flags leave out: http_port is --port.
+_FAMILY: Final = re.compile(r"^(http|notify|metrics)_")
+
+
 def _convert(name: str, raw: Any, origin: str) -> Any:
     """The value of a setting from its text. Raises ConfigurationError, which says what is allowed."""
     default = FIELDS[name].default
@@ -458,8 +462,10 @@ def _option(name: str) -> str:
 
 def _wrong(name: str, raw: Any, origin: str, right: str) -> ConfigurationError:
     shown = "***" if FIELDS[name].metadata["secret"] else repr(raw)
-    flag = "--" + name.replace("_", "-").removeprefix("http-")
+    if origin == "flag":
+        flag = "--" + _FAMILY.sub("", name).replace("_", "-")
+        return BadArgument(f"{flag} is {shown}, but it must be {right}", fix=f"give {flag} {right}")
     return ConfigurationError(
-        f"{flag if origin == 'flag' else env_name(name)} is {shown} ({origin}), but it must be {right}",
+        f"{env_name(name)} is {shown} ({origin}), but it must be {right}",
         fix=f"set {env_name(name)} to {right}",
     )

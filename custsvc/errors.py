@@ -26,6 +26,8 @@ class ExitCode:
     CHECK_FAILED = 7
     PARTLY_DONE = 8
     INTERRUPTED = 130
+    # As a shell says of a program that a closed pipe ended: `custsvc export - | head`.
+    PIPE_CLOSED = 141
 
 
 class CustsvcError(Exception):
@@ -43,6 +45,12 @@ class ConfigurationError(CustsvcError):
     """A setting is missing or wrong."""
 
     exit_code = ExitCode.CONFIGURATION
+
+
+class BadArgument(ConfigurationError):
+    """What a command was given cannot be right, whatever is set elsewhere."""
+
+    exit_code = ExitCode.USAGE
 
 
 class TemporaryError(CustsvcError):

@@ -16,12 +16,12 @@ from typing import Annotated, NoReturn
 import typer
 
 from .. import __version__
-from ..errors import CustsvcError, ExitCode
 from ..redact import redact
 from ..runtime import printable
 from . import (
     bench,
     doctor,
+    ending,
     failed,
     health,
     keys,
@@ -133,16 +133,5 @@ def main() -> NoReturn:
     if "no_color" in wanted:
         os.environ["NO_COLOR"] = "1"
     _hide_secrets()
-    try:
-        # Not `app(…)`, which replaces our excepthook by Typer's.
-        typer.main.get_command(app)(arguments)
-    except CustsvcError as exc:
-        if "debug" in wanted:
-            raise
-        typer.echo(printable.lines(f"error: {exc}"), err=True)
-        if exc.fix:
-            typer.echo(printable.lines(f"fix: {exc.fix}"), err=True)
-        sys.exit(exc.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(ExitCode.INTERRUPTED)
-    sys.exit(ExitCode.OK)
+    # Not `app(…)`, which replaces our excepthook by Typer's.
+    sys.exit(ending.run(typer.main.get_command(app), arguments, debug="debug" in wanted))

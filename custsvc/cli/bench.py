@@ -31,6 +31,9 @@ SaveOption = Annotated[
 ]
 
 
+_STEPS = ("seed", "relay", "apply", "latency")
+
+
 @app.command()
 def pipeline(
     events: Annotated[
@@ -55,6 +58,8 @@ def pipeline(
     Example: custsvc bench pipeline --events 50000 -o json
     """
     output.checked(fmt)
+    if only and only not in _STEPS:
+        raise typer.BadParameter(f"{only!r} is not one of {', '.join(_STEPS)}", param_hint="--only")
     settings = settings_for(
         "bench", ("postgres", "mongo", "kafka"), data_dir=data_dir, log_level=log_level or "WARNING"
     )

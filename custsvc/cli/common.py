@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast
 
 import typer
 
+from ..errors import BadArgument
 from ..runtime.extras import NotInstalled
 
 if TYPE_CHECKING:
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from ..local.state import Known
     from ..ports.store import Store
     from ..runtime.loop import Stop
+
+# The highest id of a customer; larger numbers fit in no database.
+ID_MAX: Final = 2**63 - 1
 
 Server = Literal["postgres", "mongo", "kafka", "mail"]
 
@@ -37,7 +42,12 @@ DataDirOption = Annotated[
 ]
 CopyOption = Annotated[
     str | None,
-    typer.Option("--copy", help="The copy's name; default: its backend.", metavar="NAME"),
+    typer.Option(
+        "--copy",
+        help="The copy's name; default: its backend.",
+        metavar="NAME",
+        callback=lambda name: checked_copy(name),
+    ),
 ]
 LogLevelOption = Annotated[
     str | None,
@@ -76,14 +86,40 @@ class Talk:
         return "DEBUG" if cls.verbose else "WARNING" if cls.quiet else None
 
 
-def backend_named(name: str) -> Backend:
+def backend_named(name: str, option: str) -> Backend:
     """The backend with this name, or a usage error."""
     from ..config import BACKENDS
 
     for backend in BACKENDS:
         if backend == name:
             return backend
-    raise typer.BadParameter(f"{name!r} is not one of {', '.join(BACKENDS)}")
+    raise typer.BadParameter(f"{name!r} is not one of {', '.join(BACKENDS)}", param_hint=option)
+
+
+def time_of(text: str | None) -> dt.datetime | None:
+    """The time that --since means, or a usage error; check it before anything is opened."""
+    from ..kafka.tail import parse_time
+
+    return None if text is None else parse_time(text)
+
+
+def checked_copy(name: str | None) -> str | None:
+    """The name of a copy, or a usage error."""
+    from ..stores import COPY_NAME
+
+    if name is not None and not COPY_NAME.fullmatch(name):
+        raise typer.BadParameter(
+            f"{name!r} cannot be the name of a copy; use letters a to z, digits and _, at most 30",
+            param_hint="--copy",
+        )
+    return name
+
+
+def checked_place(text: str | None) -> str | None:
+    """A place of a topic (beginning, end, a time, or how long ago), or a usage error."""
+    if text not in (None, "beginning", "end"):
+        time_of(text)
+    return text
 
 
 def say(text: str) -> None:
@@ -231,8 +267,9 @@ def go_ahead(verb: str, what: str, lines: Sequence[str], *, dry_run: bool, yes: 
         return False
     if not yes:
         if not sys.stdin.isatty():
-            raise typer.BadParameter(
-                f"this would {verb} {len(lines)}; confirm with --yes, or look first with --dry-run"
+            raise BadArgument(
+                f"this would {verb} {len(lines)} {what}, and there is no terminal to ask at",
+                fix="confirm with --yes, or look first with --dry-run",
             )
         typer.confirm(f"{verb} {len(lines)} {what}?", abort=True, err=True)
     return True

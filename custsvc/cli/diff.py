@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from rich.console import Console
 from rich.text import Text
 
 from ..domain.customers import same_json
 from ..kafka.client import record_time
 from ..runtime import printable
+from .table import console
 
 if TYPE_CHECKING:
     from ..kafka.tail import Seen
@@ -23,7 +24,7 @@ class Printer:
     """Prints records of the updates topic, in colour if the terminal and NO_COLOR allow it."""
 
     def __init__(self) -> None:
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = console()
 
     def show(self, seen: Seen) -> None:
         clock = record_time(seen.timestamp_ms).strftime("%H:%M:%S.%f")[:-3]
@@ -42,8 +43,8 @@ class Printer:
             (_place(seen), "dim"),
         )
         before = event.before or {}
-        for name in _SHOWN:
-            self._field(name, before.get(name), event.after.get(name), is_new=event.before is None)
+        for name, old, new in _fields(before, event.after):
+            self._field(name, old, new, is_new=event.before is None)
 
     def _field(self, name: str, old: Any, new: Any, *, is_new: bool) -> None:
         if same_json(old, new) or (is_new and new in (None, {}, False)):
@@ -56,6 +57,18 @@ class Printer:
     def _line(self, *parts: tuple[str, str]) -> None:
         line = Text(" ").join(Text(printable.line(text), style) for text, style in parts if text)
         self._console.print(line)
+
+
+def _fields(before: dict[str, Any], after: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """The fields in their order, before and after; of the metadata each entry for itself."""
+    for name in _SHOWN:
+        old, new = before.get(name), after.get(name)
+        if name != "metadata":
+            yield name, old, new
+            continue
+        old, new = (each if isinstance(each, dict) else {} for each in (old, new))
+        for key in (*old, *(key for key in new if key not in old)):
+            yield f"metadata.{key}", old.get(key), new.get(key)
 
 
 def _place(seen: Seen) -> str:

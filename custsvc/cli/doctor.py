@@ -32,6 +32,7 @@ def doctor(
 
     Example: custsvc doctor -o json
     """
+    output.checked(fmt)
     settings = settings_for("doctor", (), backend=backend, data_dir=data_dir, log_level=log_level)
     from ..doctor.checks import examine
 
@@ -55,7 +56,9 @@ def show_config(fmt: OutputOption = "table", data_dir: DataDirOption = None) -> 
     from ..config import describe
 
     settings = settings_for("config", (), data_dir=data_dir)
-    output.rows(fmt, ("setting", "value", "origin"), describe(settings))
+    # To a person the value comes last, where a long one may stand out over the edge.
+    columns = ("setting", "origin", "value") if fmt == "table" else ("setting", "value", "origin")
+    output.rows(fmt, columns, describe(settings))
 
 
 @config.command("check")
@@ -66,6 +69,7 @@ def check_config(
 
     Example: custsvc config check
     """
+    output.checked(fmt)
     settings = settings_for("config", (), backend=backend, data_dir=data_dir, log_level="ERROR")
     from ..doctor.checks import addresses
 
@@ -137,7 +141,6 @@ def create_topics(
 
 
 def _report(findings: Iterable[Finding], fmt: str, *, strict: bool = False) -> None:
-    output.checked(fmt)
     found = []
     for finding in findings:
         found.append(finding)
@@ -150,11 +153,12 @@ def _report(findings: Iterable[Finding], fmt: str, *, strict: bool = False) -> N
 
 
 def _show(finding: Finding) -> None:
-    from rich.console import Console
     from rich.text import Text
 
+    from . import table
+
     mark, color = _MARKS[finding.level]
-    console = Console(soft_wrap=True)
-    console.print(Text.assemble((mark, color), printable.line(f" {finding.check}: {finding.detail}")))
+    out = table.console()
+    out.print(Text.assemble((mark, color), printable.line(f" {finding.check}: {finding.detail}")))
     if finding.fix:
-        console.print(Text(f"  fix: {finding.fix}"))
+        out.print(Text(f"  fix: {finding.fix}"))

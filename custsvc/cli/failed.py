@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from . import output
-from .common import BackendOption, DataDirOption, OutputOption, go_ahead, say, settings_for
+from .common import BackendOption, DataDirOption, OutputOption, go_ahead, say, settings_for, time_of
 from .notify import again, lists
 
 if TYPE_CHECKING:
@@ -35,6 +37,10 @@ SinceOption = Annotated[
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only list the entries.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
+# How the id of a record begins; that of a mail does not.
+_RECORD = "dead-"
+# How many mails a list shows; `notify list` shows more.
+_SHOWN = 50
 _COLUMNS = ("id", "state", "class", "reason", "topic", "partition", "offset", "key", "bytes", "time")
 
 app = typer.Typer(
@@ -62,12 +68,15 @@ def list_failed(
     """
     output.checked(fmt)
     if _checked(stage) == "notify":
-        lists.list_notifications(state="failed", since=since, fmt=fmt, backend=backend, data_dir=data_dir)
+        asked = lists.Asked("failed", since=time_of(since))
+        asked.print(_SHOWN, fmt, backend, data_dir)
         return
+    oldest = time_of(since)
     from ..copies.dead_letters import as_row
 
-    letters = _select(_settings(data_dir), None, True, reason_class, since, settled=settled)
-    output.rows(fmt, _COLUMNS, map(as_row, letters))
+    letters = _select(_settings(data_dir, backend=backend), None, reason_class, oldest, settled=settled)
+    nothing = "No record failed. Mails that did: custsvc failed list --stage notify"
+    output.rows(fmt, _COLUMNS, map(as_row, letters), empty=nothing)
 
 
 @app.command()
@@ -82,10 +91,11 @@ def show(
     Example: custsvc failed show dead-3fd0bc4f1c0a
     """
     output.checked(fmt)
-    if not id.startswith("dead-"):
-        lists.show(id, fmt=fmt, backend=backend, data_dir=data_dir)
+    if not id.startswith(_RECORD):
+        with _either():
+            lists.show(id, fmt=fmt, backend=backend, data_dir=data_dir)
         return
-    (letter,) = _select(_settings(data_dir), [id], False, None, None, settled=True)
+    (letter,) = _select(_settings(data_dir, backend=backend), [id], None, None, settled=True)
     row = _whole(letter)
     if fmt != "table":
         output.rows(fmt, tuple(row), [row])
@@ -112,11 +122,10 @@ def export(
     Example: custsvc failed export --stage replicate > dead.ndjson
     """
     if _checked(stage) == "notify":
-        lists.list_notifications(
-            state="failed", since=since, limit=1_000_000, fmt="ndjson", backend=backend, data_dir=data_dir
-        )
+        lists.Asked("failed", since=time_of(since)).print(1_000_000, "ndjson", backend, data_dir)
         return
-    letters = _select(_settings(data_dir), None, True, reason_class, since, settled=settled)
+    oldest = time_of(since)
+    letters = _select(_settings(data_dir, backend=backend), None, reason_class, oldest, settled=settled)
     output.rows("ndjson", (), map(_whole, letters))
 
 
@@ -141,12 +150,14 @@ def retry(
     """
     if _is_notify(stage, ids):
         state = None if ids else "failed"
-        again.retry(
-            ids, state=state, since=since, dry_run=dry_run, yes=yes, backend=backend, data_dir=data_dir
-        )
+        with _either():
+            again.retry(
+                ids, state=state, since=since, dry_run=dry_run, yes=yes, backend=backend, data_dir=data_dir
+            )
         return
+    oldest = _checked_choice(ids, everything, reason_class, since)
     settings = _settings(data_dir)
-    letters = _select(settings, ids, everything, reason_class, since)
+    letters = _select(settings, ids, reason_class, oldest)
     if not _go_ahead("send", letters, dry_run=dry_run, yes=yes or bool(ids)):
         return
     from ..copies.dead_letters import DeadLetterBox, customers_of
@@ -179,19 +190,21 @@ def discard(
     Example: custsvc failed discard dead-3fd0bc4f1c0a --reason "a test of ours"
     """
     if _is_notify(stage, ids):
-        again.discard(
-            ids,
-            state=None if ids else "failed",
-            since=since,
-            reason=reason,
-            dry_run=dry_run,
-            yes=yes,
-            backend=backend,
-            data_dir=data_dir,
-        )
+        with _either():
+            again.discard(
+                ids,
+                state=None if ids else "failed",
+                since=since,
+                reason=reason,
+                dry_run=dry_run,
+                yes=yes,
+                backend=backend,
+                data_dir=data_dir,
+            )
         return
+    oldest = _checked_choice(ids, everything, reason_class, since)
     settings = _settings(data_dir)
-    letters = _select(settings, ids, everything, reason_class, since)
+    letters = _select(settings, ids, reason_class, oldest)
     if not _go_ahead("discard", letters, dry_run=dry_run, yes=yes or bool(ids)):
         return
     from ..copies.dead_letters import DeadLetterBox
@@ -208,9 +221,35 @@ def _checked(stage: str) -> str:
 
 def _is_notify(stage: str, ids: Sequence[str] | None) -> bool:
     """Whether the entries are failed mails; an id shows this by its prefix."""
-    if ids:
-        return not all(each.startswith("dead-") for each in ids)
-    return _checked(stage) == "notify"
+    if not ids:
+        return _checked(stage) == "notify"
+    records = [each.startswith(_RECORD) for each in ids]
+    if any(records) and not all(records):
+        raise typer.BadParameter("name records (dead-…) or mails, one kind at a time", param_hint="ID")
+    return not any(records)
+
+
+@contextmanager
+def _either() -> Iterator[None]:
+    """Say of an id that is not in the ledger where all ids are: it may be a wrong one of a record."""
+    from ..errors import NotFound
+
+    try:
+        yield
+    except NotFound as exc:
+        raise NotFound(
+            f"{exc}, and records have ids that begin with {_RECORD}",
+            fix="custsvc failed list shows records, custsvc failed list --stage notify mails",
+        ) from exc
+
+
+def _checked_choice(
+    ids: Sequence[str] | None, everything: bool, reason_class: str | None, since: str | None
+) -> dt.datetime | None:
+    """The time that --since means, once it is clear that something was chosen."""
+    if not ids and not (everything or reason_class or since is not None):
+        raise typer.BadParameter("give ids, --all, --class or --since", param_hint="ID")
+    return time_of(since)
 
 
 def _settings(data_dir: Any, *needs: Any, **flags: Any) -> Settings:
@@ -220,18 +259,13 @@ def _settings(data_dir: Any, *needs: Any, **flags: Any) -> Settings:
 def _select(
     settings: Settings,
     ids: Sequence[str] | None,
-    everything: bool,
     reason_class: str | None,
-    since: str | None,
+    oldest: dt.datetime | None,
     *,
     settled: bool = False,
 ) -> list[DeadLetter]:
     from ..copies.dead_letters import OPEN, DeadLetterBox
-    from ..kafka.tail import parse_time
 
-    if not ids and not (everything or reason_class or since is not None):
-        raise typer.BadParameter("give ids, --all, --class or --since", param_hint="ID")
-    oldest = parse_time(since) if since is not None else None
     with DeadLetterBox(settings) as box:
         found = box.find(ids) if ids else box.all()
     return [

@@ -67,7 +67,8 @@ def list_keys(
     with open_store(settings) as store:
         store.migrate()
         rows = [_row(key, utc_now()) for key in store.keys.all()]
-    output.rows(fmt, _COLUMNS, rows)
+    nobody = "There is no API key yet. Make one: custsvc keys create NAME --role write"
+    output.rows(fmt, _COLUMNS, rows, empty=nobody)
 
 
 @app.command()

@@ -12,6 +12,7 @@ import typer
 
 from ..runtime import printable
 from ..transfer.sheet import guarded
+from .common import say
 
 FORMATS = ("table", "json", "ndjson", "csv")
 
@@ -23,8 +24,10 @@ def checked(fmt: str, allowed: Sequence[str] = FORMATS) -> str:
     return fmt
 
 
-def rows(fmt: str, columns: Sequence[str], items: Iterable[Mapping[str, Any]]) -> None:
-    """Print items that share columns."""
+def rows(
+    fmt: str, columns: Sequence[str], items: Iterable[Mapping[str, Any]], *, empty: str = "nothing to show"
+) -> None:
+    """Print items that share columns. `empty` says to a person why there are none, and what to do then."""
     if fmt == "ndjson":
         for item in items:
             write(orjson.dumps(item, default=str))
@@ -35,8 +38,12 @@ def rows(fmt: str, columns: Sequence[str], items: Iterable[Mapping[str, Any]]) -
         writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: _cell(item.get(name)) for name in columns} for item in items)
+    elif found := list(items):
+        from . import table
+
+        table.show(columns, found)
     else:
-        _table(columns, items)
+        say(empty)
 
 
 def _cell(value: Any) -> Any:
@@ -68,16 +75,3 @@ class _OfTerminal:
 
     def write(self, line: str) -> int:
         return sys.stdout.write(printable.lines(line))
-
-
-def _table(columns: Sequence[str], items: Iterable[Mapping[str, Any]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*columns, box=box.SIMPLE_HEAD)
-    for item in items:
-        cells = ("" if item.get(column) is None else str(item.get(column)) for column in columns)
-        table.add_row(*(Text(printable.lines(cell)) for cell in cells))
-    Console().print(table)

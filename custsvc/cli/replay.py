@@ -9,6 +9,7 @@ import typer
 from ..errors import NotFound
 from . import output
 from .common import (
+    ID_MAX,
     BackendOption,
     DataDirOption,
     LogLevelOption,
@@ -16,11 +17,14 @@ from .common import (
     expect_source,
     say,
     settings_for,
+    time_of,
 )
 
 
 def replay(
-    ids: Annotated[list[int] | None, typer.Argument(help="Customers by id.", metavar="ID")] = None,
+    ids: Annotated[
+        list[int] | None, typer.Argument(help="Customers by id.", min=1, max=ID_MAX, metavar="ID")
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All customers.")] = False,
     since: Annotated[
         str | None,
@@ -47,17 +51,17 @@ def replay(
     output.checked(fmt)
     if sum((bool(ids), everything, since is not None)) != 1:
         raise typer.BadParameter("give ids, --all or --since", param_hint="ID")
+    oldest = time_of(since)
     settings = settings_for(
         "replay", ("backend", "kafka"), start=False, backend=backend, data_dir=data_dir, log_level=log_level
     )
     from ..kafka.client import Publisher
-    from ..kafka.tail import parse_time
     from ..relay.replay import Replay, Selection
     from ..runtime.loop import Stop
     from ..stores import open_store
     from .progress import bar
 
-    selection = Selection(tuple(ids) if ids else None, parse_time(since) if since else None)
+    selection = Selection(tuple(ids) if ids else None, oldest)
     with open_store(settings) as store, Stop().on_signals() as stop, Publisher(settings) as publisher:
         expect_source(store)
         total = Replay(settings, store, publisher).count(selection)

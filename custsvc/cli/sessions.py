@@ -34,7 +34,9 @@ def list_sessions(
     """
     output.checked(fmt)
     with _store(backend, data_dir) as store:
-        output.rows(fmt, _COLUMNS, [_row(session) for session in store.sessions.all()])
+        rows = [_row(session) for session in store.sessions.all()]
+    nobody = "Nobody is signed in to the web app. Who may: custsvc users list"
+    output.rows(fmt, _COLUMNS, rows, empty=nobody)
 
 
 @app.command()
@@ -60,7 +62,7 @@ def revoke(
     Example: custsvc sessions revoke oidc:2f6c1a --yes
     """
     if bool(which) == everybody:
-        raise typer.BadParameter("name sessions, or say --all")
+        raise typer.BadParameter("name sessions, or say --all", param_hint="SESSION")
     with _store(backend, data_dir) as store:
         found = [each for each in store.sessions.all() if everybody or _is_one(each, which or [])]
         _check_all_found(found, which or [])

@@ -288,10 +288,10 @@ def _seed_spec(settings: Settings, customers: int) -> RoleSpec:
 
 def _banner(info: Mapping[str, str], env: Mapping[str, str], servers: LocalServers, how: str) -> None:
     """Print the addresses on stdout; only `custsvc env` shows passwords."""
-    from rich.console import Console
     from rich.text import Text
 
     from .. import redact
+    from . import table
 
     rows = []
     if "api_url" in info:
@@ -305,11 +305,11 @@ def _banner(info: Mapping[str, str], env: Mapping[str, str], servers: LocalServe
         )
     kept = "removed at the end" if info.get("ephemeral") else "kept"
     rows.append(("data", f"{_short(servers.home)} ({kept})"))
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"\n custsvc runs, system of record: {info.get('backend', '')}; {how}", style="bold green")
+    out = table.console()
+    out.print(f"\n custsvc runs, system of record: {info.get('backend', '')}; {how}", style="bold green")
     for name, value in rows:
-        console.print(Text.assemble(" ", (f"{name:<11}", "bold"), value))
-    console.print(" All of it listens on 127.0.0.1 only; the API needs no sign-in.\n", style="dim")
+        out.print(Text.assemble(" ", (f"{name:<11}", "bold"), value))
+    out.print(" All of it listens on 127.0.0.1 only; the API needs no sign-in.\n", style="dim")
 
 
 def _short(path: Path) -> str:

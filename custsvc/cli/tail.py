@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import output
-from .common import DataDirOption, LogLevelOption, settings_for
+from .common import ID_MAX, DataDirOption, LogLevelOption, checked_place, settings_for, time_of
 
 if TYPE_CHECKING:
     from ..kafka.tail import Seen
@@ -22,7 +22,7 @@ def tail_events(
     ] = "end",
     until: Annotated[str | None, typer.Option("--until", help="Stop at this time.", metavar="TIME")] = None,
     customer: Annotated[
-        int | None, typer.Option("--customer", help="Only this customer.", metavar="ID")
+        int | None, typer.Option("--customer", help="Only this customer.", min=1, max=ID_MAX, metavar="ID")
     ] = None,
     op: Annotated[
         str | None,
@@ -47,10 +47,12 @@ def tail_events(
 
     if op is not None and op not in APP_EVENT_TYPE:
         raise typer.BadParameter(f"{op!r} is not one of {', '.join(APP_EVENT_TYPE)}", param_hint="--op")
+    checked_place(start)
+    ends = time_of(until)
     settings = settings_for("tail", ("kafka",), start=False, data_dir=data_dir, log_level=log_level)
     from itertools import islice
 
-    from ..kafka.tail import parse_time, watch
+    from ..kafka.tail import watch
     from ..runtime.loop import Stop
     from .diff import Printer
 
@@ -59,7 +61,7 @@ def tail_events(
         seen = watch(
             settings,
             start=start,
-            until=parse_time(until) if until is not None else None,
+            until=ends,
             leave_at_end=leave,
             stopped=stop.asked,
         )

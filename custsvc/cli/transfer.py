@@ -6,13 +6,13 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from ..errors import ConfigurationError, ExitCode
+from ..errors import BadArgument, ExitCode
 from ..runtime import temporary
 from . import output
 from .common import (
@@ -59,6 +59,7 @@ def export_(
         raise typer.BadParameter("must be exclude, include or only", param_hint="--deleted")
     if q is not None and not q.strip():
         raise typer.BadParameter("is empty; leave it out to export all customers", param_hint="--q")
+    _check_place(file)
     settings = settings_for(
         "export", ("backend",), start=False, backend=backend, data_dir=data_dir, log_level=log_level
     )
@@ -130,6 +131,8 @@ def import_(
         raise typer.BadParameter("must be clear or keep", param_hint="--empty")
     if metadata not in ("replace", "merge"):
         raise typer.BadParameter("must be replace or merge", param_hint="--metadata")
+    with _opened(file, "rb") if file != "-" else nullcontext():
+        pass  # a file that is not there is said before any server is looked for
     settings = settings_for("import", ("backend",), backend=backend, data_dir=data_dir, log_level=log_level)
     from hashlib import sha256
 
@@ -205,6 +208,13 @@ def _format(file: str, given: str | None, allowed: tuple[str, ...]) -> str:
     return found
 
 
+def _check_place(file: str) -> None:
+    """Raise BadArgument where no file can be made, before any server is looked for."""
+    folder = Path(file).parent
+    if file != "-" and not folder.is_dir():
+        raise BadArgument(f"there is no folder {folder}", fix=f"mkdir -p {folder}")
+
+
 @contextmanager
 def _whole(path: Path) -> Iterator[IO[bytes]]:
     """A file that gets its name when it is complete; until then a file of that name stays unchanged."""
@@ -243,6 +253,4 @@ def _opened(file: str, mode: str) -> Iterator[IO[bytes]]:
     except OSError as exc:
         if exc.filename not in (file, f"{file}.part"):
             raise
-        raise ConfigurationError(
-            f"cannot open {file} ({exc.strerror})", fix="name a file that exists"
-        ) from exc
+        raise BadArgument(f"cannot open {file} ({exc.strerror})", fix="name a file that exists") from exc

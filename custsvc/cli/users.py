@@ -64,7 +64,7 @@ def list_users(
     output.checked(fmt)
     with _store(backend, data_dir) as store:
         rows = [_row(user) for user in store.users.all()]
-    output.rows(fmt, _COLUMNS, rows)
+    output.rows(fmt, _COLUMNS, rows, empty="There is no user yet. Make one: custsvc users create NAME")
 
 
 @app.command()
@@ -125,7 +125,7 @@ def role(
 
     found = next((each for each in ROLES if each == role), None)
     if found is None:
-        raise typer.BadParameter(f"{role!r} is not one of {', '.join(ROLES)}")
+        raise typer.BadParameter(f"{role!r} is not one of {', '.join(ROLES)}", param_hint="ROLE")
     with _store(backend, data_dir) as store:
         user = _user(store, name)
         store.users.replace(replace(user, role=found))

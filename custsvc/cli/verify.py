@@ -50,15 +50,16 @@ def verify(
     Example: custsvc verify --repair -o json
     """
     output.checked(fmt)
+    holder = backend_named(copy_backend, "--copy-backend") if copy_backend else None
     settings = settings_for(
         "verify",
-        ("backend", copy_backend or "other", "kafka"),  # type: ignore[arg-type]
+        ("backend", holder or "other", "kafka"),
         start=False,
         backend=backend,
         data_dir=data_dir,
         log_level=log_level,
     )
-    holder = backend_named(copy_backend) if copy_backend else settings.other_backend
+    holder = holder or settings.other_backend
     from ..copies import verify as check
     from ..copies.pipeline import pipeline, resending
     from ..ports.customers import CustomerFilter

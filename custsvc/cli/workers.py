@@ -13,6 +13,7 @@ from .common import (
     LogFormatOption,
     LogLevelOption,
     backend_named,
+    checked_place,
     claim_source,
     say,
     settings_for,
@@ -144,6 +145,7 @@ def replicate(
 
     Example: custsvc replicate --backend mongo --copy search
     """
+    checked_place(start)
     settings = settings_for(
         "replicate",
         ("kafka", *_databases(backend, source, rebuild=rebuild)),
@@ -189,7 +191,7 @@ def _databases(backend: str | None, source: str | None, *, rebuild: bool) -> tup
     copy, other = ("backend", "other") if backend else ("other", "backend")
     if not rebuild or source == _TOPIC:
         return (copy,)
-    return copy, backend_named(source) if source else other
+    return copy, backend_named(source, "--source") if source else other
 
 
 def _other(backend: Backend) -> Backend:
@@ -205,7 +207,7 @@ def _rebuild(settings: Settings, copy: Store, name: str, source_name: str, stop:
     from ..stores import open_store
     from .progress import bar
 
-    holder = None if source_name == _TOPIC else backend_named(source_name)
+    holder = None if source_name == _TOPIC else backend_named(source_name, "--source")
     with open_store(settings, holder) if holder else nullcontext() as source:
         total = source.customers.count(CustomerFilter("include")) if source else 0
         with bar("filling", total) as progress:

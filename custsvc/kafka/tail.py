@@ -10,7 +10,7 @@ from typing import Final
 
 from ..config import Settings
 from ..domain.events import ReceivedEvent, decode
-from ..errors import BadEvent, ConfigurationError, NewerSchema
+from ..errors import BadArgument, BadEvent, NewerSchema
 from . import client as kafka
 from .reader import Marks, Reader
 from .record import Message
@@ -75,7 +75,7 @@ def parse_time(text: str) -> dt.datetime:
             return dt.datetime.fromtimestamp(time.time() - float(text[:-1]) * units[text[-1]], dt.UTC)
         time_given = dt.datetime.fromisoformat(text)
     except ValueError as exc:
-        raise ConfigurationError(
+        raise BadArgument(
             f"{text!r} is not a time", fix="give 2026-11-23T20:40:00Z, or how long ago: 30s, 15m, 2h, 7d"
         ) from exc
     return time_given if time_given.tzinfo else time_given.replace(tzinfo=dt.UTC)

@@ -13,7 +13,7 @@ from typing import Any
 from ..config import Settings
 from ..domain.address import BadAddress, one_address
 from ..domain.events import APP_EVENT_TYPE, ReceivedEvent, decode
-from ..errors import ConfigurationError, Conflict, NotFound
+from ..errors import BadArgument, Conflict, NotFound
 from ..ports.ledger import Notification
 from ..ports.store import Store
 from ..stores import open_store
@@ -49,7 +49,7 @@ def send_sample(settings: Settings, to: str, rule_name: str) -> Outcome:
     try:
         recipient = one_address(to).spec
     except BadAddress as exc:
-        raise ConfigurationError(f"{to} is no address: {exc}", fix="give one address") from exc
+        raise BadArgument(f"{to} is no address: {exc}", fix="give one address") from exc
     one_rule = dataclasses.replace(rules, rules=(dataclasses.replace(rule, to=(recipient,), when=()),))
     made: list[Notification] = notifications_of(event, one_rule, None)
     transport = SmtpTransport(server, Timeouts.of(settings))
@@ -76,7 +76,7 @@ def copy_defaults(folder: Path) -> Iterator[Path]:
 
 def _sample(op: str) -> ReceivedEvent:
     if op not in APP_EVENT_TYPE:
-        raise NotFound(f"there is no kind of event {op!r}", fix=f"kinds: {', '.join(APP_EVENT_TYPE)}")
+        raise BadArgument(f"there is no kind of event {op!r}", fix=f"kinds: {', '.join(APP_EVENT_TYPE)}")
     return sample.event(op)
 
 

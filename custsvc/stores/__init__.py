@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigurationError
+from ..errors import BadArgument
 
 if TYPE_CHECKING:
     from ..config import Backend, Settings
     from ..ports.store import Store
 
 
-_COPY_NAME = re.compile(r"[a-z][a-z0-9_]{0,29}")
+# The names that a copy can have: a part of the name of its schema or database.
+COPY_NAME = re.compile(r"[a-z][a-z0-9_]{0,29}")
 
 
 def open_store(settings: Settings, backend: Backend | None = None, copy: str | None = None) -> Store:
@@ -25,8 +26,8 @@ def open_store(settings: Settings, backend: Backend | None = None, copy: str | N
     backend = backend or settings.backend
     url = settings.url(backend)
     name = copy if copy != backend else None
-    if name is not None and not _COPY_NAME.fullmatch(name):
-        raise ConfigurationError(
+    if name is not None and not COPY_NAME.fullmatch(name):
+        raise BadArgument(
             f"{name!r} cannot be the name of a copy", fix="use letters a to z, digits and _, at most 30"
         )
     if backend == "postgres":

@@ -157,7 +157,7 @@ def test_a_preview_shows_what_an_event_would_send_and_sends_nothing(
     assert "<html" in run("preview", "--sample", "updated", "--html").stdout
     run("preview", f"{customer.id}.7", fails=None)
     run("preview", "999999", fails=ExitCode.NOT_FOUND)
-    run("preview", "--sample", "sneezed", fails=ExitCode.NOT_FOUND)
+    run("preview", "--sample", "sneezed", fails=ExitCode.USAGE)
     assert sink.accepted == []
     assert ledger.counts() == {}
 

@@ -58,6 +58,6 @@ def test_a_dry_run_shows_the_plan_and_the_errors(run: Command, store: Store) -> 
 
 
 def test_what_cannot_be_done_is_said(run: Command) -> None:
-    assert run("import", "nothing.csv").returncode == ExitCode.CONFIGURATION
+    assert run("import", "nothing.csv").returncode == ExitCode.USAGE
     assert run("import", "file.xls").returncode == ExitCode.USAGE
     assert run("export", "file.csv", "--deleted", "some").returncode == ExitCode.USAGE

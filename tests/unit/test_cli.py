@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -66,6 +68,27 @@ def test_colours_are_for_terminals_and_can_be_refused(tmp_path: Path) -> None:
     assert "\x1b[33m" in colored
     assert "\x1b[33m" not in plain
     assert "\x1b" not in piped
+
+
+@pytest.mark.parametrize(
+    "words", [("schema",), ("config", "show"), ("config", "show", "-o", "csv"), ("--help",)], ids=" ".join
+)
+def test_a_pipe_that_nobody_reads_ends_a_command_without_a_word(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+
+    with os.fdopen(writes, "wb") as pipe:
+        done = subprocess.run(
+            [sys.executable, "-m", "custsvc", *words],
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            cwd=tmp_path,
+            check=False,
+        )
+
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_a_table_of_csv_holds_no_formula(capsys: pytest.CaptureFixture[str]) -> None:

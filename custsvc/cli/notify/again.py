@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ...errors import ExitCode
-from ..common import BackendOption, DataDirOption, go_ahead, say
-from .common import RuleOption, SinceOption, StateOption, checked_state, opened_ledger, time_of
+from ..common import BackendOption, DataDirOption, go_ahead, say, time_of
+from .common import RuleOption, SinceOption, StateOption, checked_state, opened_ledger
 
 if TYPE_CHECKING:
     from ...ports.ledger import MailRecords, Notification
@@ -43,8 +44,9 @@ def retry(
 
     Example: custsvc notify retry --state failed --since 2h --dry-run
     """
+    choice = _checked_choice(ids, state, since)
     with opened_ledger(backend, data_dir) as ledger:
-        chosen = _chosen(ledger, ids, state, rule, since)
+        chosen = _chosen(ledger, ids, state, rule, choice)
         if not _go_ahead("retry", chosen, dry_run=dry_run, yes=yes or bool(ids)):
             return
         queued = _in_parts(
@@ -73,23 +75,34 @@ def discard(
 
     Example: custsvc notify discard --state unknown --reason "asked them, it arrived"
     """
+    choice = _checked_choice(ids, state, since)
     with opened_ledger(backend, data_dir) as ledger:
-        chosen = _chosen(ledger, ids, state, rule, since)
+        chosen = _chosen(ledger, ids, state, rule, choice)
         if not _go_ahead("discard", chosen, dry_run=dry_run, yes=yes or bool(ids)):
             return
         gone = _in_parts(chosen, lambda part: ledger.discard(part, reason))
     _done("discarded", len(gone), len(chosen))
 
 
+def _checked_choice(ids: list[str] | None, state: str | None, since: str | None) -> dt.datetime | None:
+    """The time that --since means, once it is clear what was chosen."""
+    if bool(ids) == bool(state):
+        raise typer.BadParameter("give ids or --state; --rule and --since narrow --state", param_hint="ID")
+    checked_state(state)
+    return time_of(since)
+
+
 def _chosen(
-    ledger: MailRecords, ids: list[str] | None, state: str | None, rule: str | None, since: str | None
+    ledger: MailRecords,
+    ids: list[str] | None,
+    state: str | None,
+    rule: str | None,
+    since: dt.datetime | None,
 ) -> list[Notification]:
     from ...errors import NotFound
 
-    if bool(ids) == bool(state):
-        raise typer.BadParameter("give ids or --state; --rule and --since narrow --state")
     if not ids:
-        return ledger.recent(state=checked_state(state), rule=rule, since=time_of(since), limit=1_000_000)
+        return ledger.recent(state=state, rule=rule, since=since, limit=1_000_000)
     found = ledger.find(ids)
     if missing := set(ids) - {each.id for each in found}:
         raise NotFound(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,11 +16,13 @@ if TYPE_CHECKING:
     from ...ports.store import Store
 
 RulesOption = Annotated[
-    str | None,
+    Path | None,
     typer.Option(
         "--rules",
         help="TOML file of rules; default: the built-in rules.  [env: CUSTSVC_NOTIFY_RULES]",
         metavar="FILE",
+        exists=True,
+        dir_okay=False,
     ),
 ]
 StateOption = Annotated[str | None, typer.Option(help="Only notifications in this state.", metavar="STATE")]
@@ -58,10 +59,3 @@ def checked_state(state: str | None) -> str | None:
             f"{state!r} is not one of {', '.join((*UNSETTLED, *SETTLED))}", param_hint="--state"
         )
     return state
-
-
-def time_of(text: str | None) -> dt.datetime | None:
-    """The time that --since means."""
-    from ...kafka.tail import parse_time
-
-    return None if text is None else parse_time(text)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .. import output
-from ..common import BackendOption, DataDirOption, OutputOption, say
-from .common import RuleOption, SinceOption, StateOption, checked_state, opened_ledger, time_of
+from ..common import ID_MAX, BackendOption, DataDirOption, OutputOption, say, time_of
+from .common import RuleOption, SinceOption, StateOption, checked_state, opened_ledger
 
 _COLUMNS = ("id", "state", "customer_id", "version", "rule", "recipient", "tries", "created_on", "reason")
 
 CustomerOption = Annotated[
-    int | None, typer.Option(help="Only notifications about this customer.", metavar="ID")
+    int | None, typer.Option(help="Only notifications about this customer.", min=1, max=ID_MAX, metavar="ID")
 ]
 ToOption = Annotated[
     str | None, typer.Option("--to", help="Only notifications to this address.", metavar="ADDRESS")
@@ -38,21 +41,48 @@ def list_notifications(
 
     Example: custsvc notify list --state failed --since 2h
     """
-    from ...notify.sending import view
-
     output.checked(fmt)
-    with opened_ledger(backend, data_dir) as ledger:
-        found = ledger.recent(
-            state=checked_state(state),
-            customer_id=customer,
-            recipient=to,
-            rule=rule,
-            event_id=event,
-            since=time_of(since),
-            limit=limit,
-        )
-    columns = _COLUMNS if fmt == "table" else tuple(view.row(found[0])) if found else _COLUMNS
-    output.rows(fmt, columns, [view.row(each) for each in found])
+    asked = Asked(checked_state(state), customer, to, rule, event, time_of(since))
+    asked.print(limit, fmt, backend, data_dir)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which notifications to show; all of them without any choice."""
+
+    state: str | None = None
+    customer: int | None = None
+    to: str | None = None
+    rule: str | None = None
+    event: str | None = None
+    since: dt.datetime | None = None
+
+    def print(self, limit: int, fmt: str, backend: str | None, data_dir: Path | None) -> int:
+        """Print them, and return how many there are; to a person also why there are none."""
+        from ...notify.sending import view
+
+        with opened_ledger(backend, data_dir) as ledger:
+            found = ledger.recent(
+                state=self.state,
+                customer_id=self.customer,
+                recipient=self.to,
+                rule=self.rule,
+                event_id=self.event,
+                since=self.since,
+                limit=limit,
+            )
+        columns = _COLUMNS if fmt == "table" else tuple(view.row(found[0])) if found else _COLUMNS
+        output.rows(fmt, columns, [view.row(each) for each in found], empty=self._none())
+        return len(found)
+
+    def _none(self) -> str:
+        if self == Asked():
+            return (
+                "No mail was asked for yet. What a rule would send: custsvc notify preview --sample created"
+            )
+        if self == Asked(state=self.state):
+            return f"No mail is {self.state}. All of them: custsvc notify list"
+        return "No mail is like that. All of them: custsvc notify list"
 
 
 def show(
@@ -81,7 +111,8 @@ def show(
     for name, value in item.items():
         if value is not None:
             output.text(f"{name:12} {value}")
-    output.rows(fmt, ("number", "time", "outcome", "code", "duration", "text"), attempts)
+    columns = ("number", "time", "outcome", "code", "duration", "text")
+    output.rows(fmt, columns, attempts, empty="It was not tried yet.")
     output.text(found[0].text)
 
 
@@ -95,6 +126,6 @@ def unknown(
 
     Example: custsvc notify unknown -o json
     """
-    list_notifications(state="unknown", limit=limit, fmt=fmt, backend=backend, data_dir=data_dir)
-    if fmt == "table":
+    output.checked(fmt)
+    if Asked("unknown").print(limit, fmt, backend, data_dir) and fmt == "table":
         say("If it arrived: custsvc notify discard ID. If not, or if twice is fine: custsvc notify retry ID.")

@@ -10,6 +10,8 @@ from .. import output
 from ..common import BackendOption, DataDirOption, OutputOption, say, settings_for
 from .common import opened
 
+_REASONS = ("manual", "bounce", "complaint", "unsubscribe")
+
 app = typer.Typer(help="Addresses that get no mail.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -39,7 +41,8 @@ def list_suppressions(
         }
         for each in found
     ]
-    output.rows(fmt, ("address", "reason", "created_on", "expires_on", "detail"), rows)
+    nobody = "Every address gets mail. Stop one: custsvc notify suppressions add ADDRESS"
+    output.rows(fmt, ("address", "reason", "created_on", "expires_on", "detail"), rows, empty=nobody)
 
 
 @app.command("add")
@@ -61,13 +64,12 @@ def add_suppressions(
     """
     from ...notify.sending.gate import address_key
 
-    if reason not in ("manual", "bounce", "complaint", "unsubscribe"):
-        raise typer.BadParameter(
-            f"{reason!r} is not manual, bounce, complaint or unsubscribe", param_hint="--reason"
-        )
+    if reason not in _REASONS:
+        raise typer.BadParameter(f"{reason!r} is not one of {', '.join(_REASONS)}", param_hint="--reason")
     seconds = None if days is None else days * 86400
+    checked = checked_addresses(addresses)
     with opened(backend, data_dir) as store:
-        for address in _checked_addresses(addresses):
+        for address in checked:
             store.recipients.suppress(address_key(address), reason, detail=detail, seconds=seconds)
             say(f"{address} gets no mail" + ("." if days is None else f" for {days:g} days."))
 
@@ -106,8 +108,8 @@ def add_bounced(
     from ...notify.channels import bounce
     from ...notify.sending.gate import address_key
 
-    found = bounce.read(report.read())
     settings = settings_for("notify", ("backend",), backend=backend, data_dir=data_dir)
+    found = bounce.read(report.read())
     from ...stores import open_store
 
     with open_store(settings) as store:
@@ -122,10 +124,11 @@ def add_bounced(
         say("This is not a report of a mail that could not be delivered.")
 
 
-def _checked_addresses(addresses: list[str]) -> list[str]:
+def checked_addresses(addresses: list[str]) -> list[str]:
+    """The addresses alone, without names, or a usage error."""
     from ...domain.address import BadAddress, one_address
 
     try:
         return [one_address(address).spec for address in addresses]
     except BadAddress as exc:
-        raise typer.BadParameter(str(exc)) from exc
+        raise typer.BadParameter(str(exc), param_hint="ADDRESS") from exc

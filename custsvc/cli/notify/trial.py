@@ -11,6 +11,7 @@ from ...errors import ExitCode
 from .. import output
 from ..common import BackendOption, DataDirOption, OutputOption, say, settings_for
 from .common import RulesOption
+from .suppressions import checked_addresses
 
 
 def preview(
@@ -34,7 +35,7 @@ def preview(
 
     output.checked(fmt)
     if (event is None) == (sample is None):
-        raise typer.BadParameter("give an event, or --sample OP")
+        raise typer.BadParameter("give an event, or --sample OP", param_hint="EVENT")
     needs: tuple[Any, ...] = () if sample else ("backend",)
     settings = settings_for("notify", needs, backend=backend, notify_rules=rules, data_dir=data_dir)
     found = previews(settings, event, sample)
@@ -62,6 +63,7 @@ def test(
     """
     from ...notify.preview import send_sample
 
+    checked_addresses([to])
     settings = settings_for("notify", ("mail",), notify_rules=rules, data_dir=data_dir)
     outcome = send_sample(settings, to, rule)
     code = "" if outcome.code is None else f"{outcome.code} "

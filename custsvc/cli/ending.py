@@ -1,0 +1,128 @@
+"""How a command ends: an error in one line with its fix below, and the exit code; one style for all."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import select
+import sys
+from typing import Any, Final
+
+import typer
+
+from ..errors import CustsvcError, ExitCode
+from ..runtime import printable
+
+# What the parser of arguments raises; Typer has no public name for it.
+_USAGE: Final[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+
+def run(command: Any, arguments: list[str], *, debug: bool = False) -> int:
+    """Run a command of this tree and return its exit code.
+
+    Errors that are no bug are printed; with `debug` they are raised.
+    """
+    try:
+        code = command.main(arguments, prog_name="custsvc", standalone_mode=False)
+        sys.stdout.flush()
+    except CustsvcError as exc:
+        if debug:
+            raise
+        is_usage = exc.exit_code == ExitCode.USAGE
+        _say(str(exc), exc.fix or (_help_of(command, arguments) if is_usage else None))
+        return exc.exit_code
+    except _USAGE as exc:
+        if debug:
+            raise
+        _say_usage(exc)
+        return ExitCode.USAGE
+    except typer.Abort:
+        _say("stopped before anything was changed", None)
+        return ExitCode.UNEXPECTED
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except (BrokenPipeError, SystemExit):  # the latter is how Typer ends on a broken pipe
+        if not _reader_is_gone():
+            raise
+        _say_no_more()
+        return ExitCode.PIPE_CLOSED
+    return code if isinstance(code, int) else ExitCode.OK
+
+
+def _say(message: str, fix: str | None) -> None:
+    typer.echo(printable.lines(f"error: {message}"), err=True)
+    if fix:
+        typer.echo(printable.lines(f"fix: {fix}"), err=True)
+
+
+def _say_usage(exc: Any) -> None:
+    """Print what is wrong with the arguments, in our words. Without a command there is only its help."""
+    if type(exc).__name__ == "NoArgsIsHelpError":
+        exc.show()
+        return
+    command = exc.ctx.command_path if getattr(exc, "ctx", None) else "custsvc"
+    _say(*_in_our_words(exc, f"{command} --help"))
+
+
+def _help_of(command: Any, arguments: list[str]) -> str:
+    """How to ask for the help of the command that these arguments are for."""
+    words = ["custsvc"]
+    for word in arguments:
+        if (inner := getattr(command, "commands", {}).get(word)) is not None:
+            words.append(word)
+            command = inner
+    return f"{' '.join(words)} --help"
+
+
+def _in_our_words(exc: Any, help_: str) -> tuple[str, str]:
+    """What is wrong, and where to look."""
+    kind = type(exc).__name__
+    if kind == "MissingParameter":
+        return f"{_named(exc)} is missing", help_
+    if isinstance(exc, typer.BadParameter):
+        name = _named(exc)
+        return (f"{name}: {exc.message}" if name else str(exc.message)), help_
+    if kind == "NoSuchOption":
+        near = difflib.get_close_matches(exc.option_name, _options(exc.ctx), n=1)
+        return f"there is no option {exc.option_name}", f"did you mean {near[0]}?" if near else help_
+    text: str = exc.format_message().rstrip(".")
+    if text.startswith("Got unexpected extra argument"):
+        return (
+            f"more arguments than there are: {text.rpartition('(')[2].rstrip(')')}",
+            help_,
+        )
+    if text.startswith("No such command"):
+        word = text.partition("'")[2].partition("'")[0]
+        near = difflib.get_close_matches(word, exc.ctx.command.commands, n=1)
+        fix = f"did you mean {exc.ctx.command_path} {near[0]}?" if near else help_
+        return f"there is no command {word}", fix
+    return text[:1].lower() + text[1:], help_
+
+
+def _named(exc: Any) -> str:
+    """The option or argument that it is about, as it is written."""
+    hint = exc.param_hint
+    if hint is None and exc.param is not None:
+        is_option = exc.param.param_type_name == "option"
+        hint = max(exc.param.opts, key=len) if is_option else (exc.param.metavar or exc.param.name.upper())
+    words = [hint] if isinstance(hint, str) else list(hint or ())
+    return " / ".join(word.strip("'[]. ") for word in words)
+
+
+def _options(context: Any) -> list[str]:
+    return [name for param in context.command.params for name in param.opts if name.startswith("-")]
+
+
+def _reader_is_gone() -> bool:
+    """Whether stdout or stderr is a pipe that nobody reads any more: `| head` has seen enough."""
+    poll = select.poll()
+    for stream in (1, 2):
+        poll.register(stream, 0)
+    return any(event & (select.POLLERR | select.POLLHUP | select.POLLNVAL) for _, event in poll.poll(0))
+
+
+def _say_no_more() -> None:
+    """What is still in a buffer must not fail once more when Python ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)

@@ -1,0 +1,130 @@
+"""A wrong argument of any command: exit code 2, one line that says what is wrong, one that says what to do.
+
+It is found before an address is looked up or a server is asked: these tests have neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from custsvc.cli import app, ending
+
+COMMAND = typer.main.get_command(app)
+
+# A wrong value of each option that takes one, and of each argument; None where every text is right.
+WRONG: dict[str, str | None] = {
+    **dict.fromkeys(
+        ("--backend", "--copy-backend", "--source", "--auth", "--log-format", "--log-level"), "maybe"
+    ),
+    **dict.fromkeys(("--deleted", "--empty", "--format", "--metadata", "--on", "--on-unknown"), "maybe"),
+    **dict.fromkeys(("--only", "--op", "--output", "--role", "--sample", "--stage", "--state"), "maybe"),
+    **dict.fromkeys(("--from", "--since", "--until", "--expires", "--copies", "--without"), "maybe"),
+    **dict.fromkeys(("--count", "--events", "--customers", "--limit", "--partitions", "--replication"), "0"),
+    **dict.fromkeys(("--port", "--workers", "--threads", "--seconds", "--rate", "--timeout", "--days"), "0"),
+    **dict.fromkeys(("--customer", "ids of replay"), "9223372036854775808"),
+    **dict.fromkeys(("--max-age", "--wait"), "-1"),
+    **dict.fromkeys(("--class", "--detail", "--event", "--host", "--instance-id", "--key"), None),
+    **dict.fromkeys(("--plan", "--rule", "--to"), None),
+    **dict.fromkeys(("ids", "id", "key", "name", "folder", "which of sessions revoke", "report"), None),
+    "--copy": "Not one",
+    "--data-dir": "file",
+    "--q": " ",
+    "--reason of notify suppressions add": "maybe",
+    "--reason": None,
+    "--rules": "no/such/file",
+    "--save": ".",
+    "--seed": "many",
+    "addresses": "nobody",
+    "addresses of notify suppressions remove": None,
+    "count": "0",
+    "event": None,
+    "file": "no/such/folder/customers.csv",
+    "name of users create": "a b",
+    "role": "maybe",
+    "to": "nobody",
+    "which": "maybe",
+}
+# A right value of what a command cannot do without.
+RIGHT = {
+    "addresses": "ann@example.com",
+    "count": "5",
+    "file": "customers.csv",
+    "folder": "here",
+    "id": "dead-1",
+    "key": "billing",
+    "name": "ann",
+    "role": "read",
+    "to": "ann@example.com",
+}
+
+
+def each_wrong() -> Iterator[Any]:
+    def walk(command: Any, words: list[str]) -> Iterator[Any]:
+        for name, inner in getattr(command, "commands", {}).items():
+            yield from walk(inner, [*words, name])
+        needed = [p for p in command.params if p.param_type_name == "argument" and p.required]
+        for param in command.params:
+            if getattr(param, "is_flag", False):
+                continue
+            name = max(param.opts, key=len)
+            wrong = WRONG.get(f"{name} of {' '.join(words)}", WRONG.get(name, "UNKNOWN"))
+            if wrong is None:
+                continue
+            given = [RIGHT[p.name] for p in needed if p is not param]
+            said = [wrong] if param.param_type_name == "argument" else [name, wrong]
+            yield pytest.param([*words, *given, *said], id=" ".join([*words, name]))
+
+    yield from walk(COMMAND, [])
+
+
+@pytest.mark.parametrize("words", list(each_wrong()))
+def test_a_wrong_argument_is_exit_code_2_with_one_line_of_error_and_one_of_fix(
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert "UNKNOWN" not in words, "say in WRONG which value is wrong for it"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUSTSVC_LOCAL", "never")
+    (tmp_path / "file").touch()
+
+    code = ending.run(COMMAND, words)
+
+    said = capsys.readouterr()
+    assert (code, said.out) == (2, "")
+    error, fix = said.err.splitlines()
+    assert error.startswith("error: ")
+    assert fix.startswith("fix: ")
+    assert not any(word in said.err for word in ("Invalid value", "Usage:", "Traceback", "ValidationError"))
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "fix"),
+    [
+        (["stauts"], "there is no command stauts", "did you mean custsvc status?"),
+        (["topics", "lst"], "there is no command lst", "did you mean custsvc topics list?"),
+        (["serve", "--prot", "80"], "there is no option --prot", "did you mean --port?"),
+        (["seed"], "N is missing", "custsvc seed --help"),
+        (["down", "it"], "more arguments than there are: it", "custsvc down --help"),
+        (["keys", "create", "ann", "--role", "x"], "--role: 'x' is not one of", "custsvc keys create --help"),
+        (
+            ["seed", "5", "--log-level", "loud"],
+            "--log-level is 'loud', but it must be",
+            "give --log-level DEBUG",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named_and_the_nearest_right_thing_too(
+    words: list[str], error: str, fix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ending.run(COMMAND, words) == 2
+
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith(f"error: {error}")
+    assert said[1].startswith(f"fix: {fix}")
