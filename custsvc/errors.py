@@ -117,6 +117,14 @@ class CustomerDeleted(NotFound):
     """The customer is deleted; it can be restored."""
 
 
+class CustomerMerged(CustomerDeleted):
+    """The customer was merged into another one, whose id is `survivor`."""
+
+    def __init__(self, message: str, *, survivor: int) -> None:
+        super().__init__(message)
+        self.survivor = survivor
+
+
 class Conflict(CustsvcError):
     """Somebody else changed the same thing first."""
 

@@ -11,7 +11,7 @@ import datetime as dt
 import itertools
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -35,7 +35,7 @@ SCHEMA: Final = 1
 # The most bytes of an event that fits any topic with the default limit.
 EVENT_LIMIT: Final = 1_000_000
 
-# The original services' numbers. Restored and erased count as updated, a snapshot as created.
+# The originals' numbers. Restored, erased and merged are changes; a snapshot shows a customer as if new.
 APP_EVENT_TYPE: Final = {
     "created": 100,
     "snapshot": 100,
@@ -43,6 +43,10 @@ APP_EVENT_TYPE: Final = {
     "restored": 200,
     "erased": 200,
     "deleted": 300,
+    # Of the survivor of a merge, and of those that it took in.
+    "merged": 200,
+    "merged_into": 300,
+    "unmerged": 200,
 }
 
 # The header that names the database of an event.
@@ -82,8 +86,12 @@ def new_change(
     request_id: str | None = None,
     traceparent: str | None = None,
     changed: list[str] | None = None,
+    merge: Mapping[str, Any] | None = None,
 ) -> Change:
-    """The change from `before` to `after`, with its encoded event."""
+    """The change from `before` to `after`, its event encoded around both documents' bytes.
+
+    `merge` is the event's member of that name: what a merge, or undoing it, did to which customers.
+    """
     doc = after.encode()
     event_id = new_event_id()
     head = orjson.dumps(
@@ -98,6 +106,7 @@ def new_change(
             "actor": actor,
             "request_id": request_id,
             "schema": SCHEMA,
+            **({"merge": merge} if merge else {}),
         }
     )
     payload = b"".join(

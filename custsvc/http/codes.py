@@ -95,6 +95,13 @@ CODES: Final[dict[str, Code]] = {
         "The path is none of ours, or there never was a customer with this id.",
         "Look the path up at /api/docs, and the customer with /api/customers/?q=",
     ),
+    "customer-merged": Code(
+        410,
+        "The customer was merged into another one",
+        "The customer turned out to be the same as another one, which took its values. Its history stays.",
+        "Go on with the customer that `survivor` and the Link header name; or undo the merge by a POST to "
+        "the `/unmerge` of that one.",
+    ),
     "customer-deleted": Code(
         404,
         "The customer is deleted",

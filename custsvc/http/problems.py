@@ -20,6 +20,7 @@ from ..errors import (
     ERRORS_MAX,
     Conflict,
     CustomerDeleted,
+    CustomerMerged,
     DataRefused,
     FieldError,
     InFlight,
@@ -189,6 +190,18 @@ def _(exc: NotFound) -> Problem:
 @problem_of.register
 def _(exc: CustomerDeleted) -> Problem:
     return Problem(404, "customer-deleted", f"{exc}; POST to its /restore brings it back")
+
+
+@problem_of.register
+def _(exc: CustomerMerged) -> Problem:
+    survivor = f"/api/customers/{exc.survivor}/"
+    return Problem(
+        410,
+        "customer-merged",
+        f"{exc}; POST to the /unmerge of {exc.survivor} takes that back",
+        headers=[("Link", f'<{survivor}>; rel="canonical"')],
+        members={"survivor": exc.survivor, "survivor_url": survivor},
+    )
 
 
 @problem_of.register

@@ -131,20 +131,23 @@ class ApiResource:
 
         `work` gets the version to expect. Returns the customer, and arguments for the answer.
         """
+        asked, caller = self.asked(request), self.caller(request)
+        try:
+            return self.once(caller, lambda: work(caller, self.expected(customer_id, asked)))
+        except VersionConflict as exc:
+            raise self.mismatch(exc, asked.match or frozenset()) from exc
+
+    def asked(self, request: Request) -> Preconditions:
+        """The preconditions of a write; answers 428."""
         if self.services.settings.require_if_match and "HTTP_IF_MATCH" not in request.environ:
             raise Problem(428, "if-match-required", 'send If-Match with the ETag you read, as "v3"')
-        asked = preconditions(request)
-        caller = self.caller(request)
-        try:
-            return self.once(caller, lambda: work(caller, self._expected(customer_id, asked)))
-        except VersionConflict as exc:
-            raise self._mismatch(exc, asked.match or frozenset()) from exc
+        return preconditions(request)
 
     def conditional_answer(self, request: Request, stored: Stored) -> Answer:
         """Answer with the customer, under the request's preconditions: 200, 304 or 412."""
         asked = preconditions(request)
         if asked.broken_by(stored):
-            raise self._mismatch(_conflict(stored, asked), asked.match or frozenset())
+            raise self.mismatch(_conflict(stored, asked), asked.match or frozenset())
         return etag_answer(stored, 304) if not_modified(request, stored) else customer_answer(stored)
 
     def once(self, caller: Caller, work: Callable[[], Stored]) -> tuple[Stored, dict[str, Any]]:
@@ -155,7 +158,8 @@ class ApiResource:
             headers.append(("Idempotency-Replayed", "true"))
         return stored, {"extra": headers}
 
-    def _expected(self, customer_id: int, asked: Preconditions) -> int | None:
+    def expected(self, customer_id: int, asked: Preconditions) -> int | None:
+        """The version to expect for a write under these preconditions. Raises VersionConflict."""
         if asked == NONE or asked.version is not None:
             return asked.version
         current = self.services.store.customers.get(customer_id)
@@ -165,7 +169,8 @@ class ApiResource:
             raise _conflict(current, asked)
         return current.version
 
-    def _mismatch(self, exc: VersionConflict, allowed: frozenset[int]) -> Problem:
+    def mismatch(self, exc: VersionConflict, allowed: frozenset[int]) -> Problem:
+        """The 412 for a customer that is not at one of these versions."""
         current: Stored = exc.current
         known = max((version for version in allowed if version < current.version), default=None)
         return Problem(

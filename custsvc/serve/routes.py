@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from ..api import batch, bulk, customers, docs, events, failed, health, notifications
+from ..api import batch, bulk, customers, docs, events, failed, health, merging, notifications
 from ..http.resource import ApiResource, Services
 from . import measure
 
@@ -19,6 +19,8 @@ ROUTES: Final[tuple[tuple[str, type[ApiResource]], ...]] = (
     ("/api/customers/<id:customer_id>/revert", customers.CustomerRevert),
     ("/api/customers/<id:customer_id>/erase", customers.CustomerErase),
     ("/api/customers/<id:customer_id>/history", customers.CustomerHistory),
+    ("/api/customers/<id:customer_id>/merge", merging.CustomerMerge),
+    ("/api/customers/<id:customer_id>/unmerge", merging.CustomerUnmerge),
     ("/api/customers/batch", batch.CustomerBatch),
     ("/api/customers/<id:customer_id>/notifications", notifications.CustomerNotifications),
     ("/api/failed", failed.FailedList),

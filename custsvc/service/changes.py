@@ -7,13 +7,14 @@ expecting the version from which it was made, and make it again after a version 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..domain.customers import EDITABLE, Customer, Fields, Stored, utc_now
 from ..domain.erasure import ERASED, blanked
 from ..domain.events import EVENT_LIMIT, Change, new_change
+from ..domain.merging import Combined, Undone
 from ..domain.replacing import Replacement, replacement
 from ..errors import CustomerDeleted, FieldError, NotFound, ValidationError, VersionConflict
 from .idempotency import Keyed
@@ -96,16 +97,10 @@ class Changes:
         )
 
     def delete(self, before: Stored, caller: Caller) -> Change | None:
-        if before.deleted:
-            return None
-        old = before.customer()
-        return self._change("deleted", before, old, old.fields, caller, deleted=True)
+        return None if before.deleted else self._marked("deleted", before, caller, deleted=True)
 
     def restore(self, before: Stored, caller: Caller) -> Change | None:
-        if not before.deleted:
-            return None
-        old = before.customer()
-        return self._change("restored", before, old, old.fields, caller, deleted=False)
+        return self._marked("restored", before, caller, deleted=False) if before.deleted else None
 
     def erase(self, before: Stored, caller: Caller) -> Change:
         """The event names the blanked fields; not even its `before` holds their values."""
@@ -114,6 +109,48 @@ class Changes:
         blank = Stored(before.id, before.version, before.deleted, blanked(before.doc), before.hint)
         after = old.changed_to(fields=ERASED, deleted=old.deleted, now=self.clock(), by=caller.actor)
         return new_change("erased", blank, after, changed=changed, **_who(caller))
+
+    def merge(
+        self, before: Stored, result: Combined, others: Sequence[Stored], caller: Caller
+    ) -> list[Change]:
+        """The survivor's change, then that of each customer that it takes in."""
+        about = {"from": _next_versions(others), "took": result.took}
+        into = {"into": {"id": before.id, "version": before.version + 1}}
+        return [
+            self._change(
+                "merged", before, before.customer(), result.fields, caller, deleted=False, merge=about
+            ),
+            *(self._marked("merged_into", each, caller, deleted=True, merge=into) for each in others),
+        ]
+
+    def unmerge(
+        self, before: Stored, result: Undone, others: Sequence[Stored], undid: int, caller: Caller
+    ) -> list[Change]:
+        """The survivor's change, then that of each customer that lives again.
+
+        `undid` is the version that the merge made.
+        """
+        about = {"undid": undid, "restored": _next_versions(others), "kept": result.kept}
+        out_of = {"out_of": {"id": before.id, "version": before.version + 1}}
+        return [
+            self._change(
+                "unmerged", before, before.customer(), result.fields, caller, deleted=False, merge=about
+            ),
+            *(self._marked("restored", each, caller, deleted=False, merge=out_of) for each in others),
+        ]
+
+    def _marked(
+        self,
+        op: str,
+        before: Stored,
+        caller: Caller,
+        *,
+        deleted: bool,
+        merge: Mapping[str, Any] | None = None,
+    ) -> Change:
+        """The customer with the same fields, deleted or not."""
+        old = before.customer()
+        return self._change(op, before, old, old.fields, caller, deleted=deleted, merge=merge)
 
     def _change(
         self,
@@ -125,9 +162,10 @@ class Changes:
         *,
         deleted: bool,
         now: dt.datetime | None = None,
+        merge: Mapping[str, Any] | None = None,
     ) -> Change:
         after = old.changed_to(fields=fields, deleted=deleted, now=now or self.clock(), by=caller.actor)
-        return self._fitting(new_change(op, before, after, **_who(caller)))
+        return self._fitting(new_change(op, before, after, **_who(caller), merge=merge))
 
     def _fitting(self, change: Change) -> Change:
         """The change, if its event fits the topic: a bigger one would never leave the database."""
@@ -145,3 +183,7 @@ def _who(caller: Caller) -> dict[str, Any]:
         "request_id": caller.request_id,
         "traceparent": caller.traceparent,
     }
+
+
+def _next_versions(customers: Sequence[Stored]) -> list[dict[str, int]]:
+    return [{"id": each.id, "version": each.version + 1} for each in customers]

@@ -10,8 +10,11 @@ from __future__ import annotations
 import datetime as dt
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
+
+import orjson
 
 from ..domain.customers import Customer, Fields, Stored, utc_now
 from ..domain.erasure import scrubbed
@@ -19,6 +22,7 @@ from ..domain.events import EVENT_LIMIT, Change, after_of, op_of
 from ..errors import (
     Conflict,
     CustomerDeleted,
+    CustomerMerged,
     CustsvcError,
     FieldError,
     NotFound,
@@ -32,6 +36,7 @@ from .batch import Batch, BatchResult, Operation
 from .changes import Caller, Changes, expected
 from .idempotency import Idempotency
 from .leftovers import Leftovers
+from .merging import Merge, Merged, Merging, Preview, survivor_of, versions_of
 
 __all__ = ["Caller", "CustomerService"]
 
@@ -62,6 +67,7 @@ class CustomerService:
         self._changes = Changes(clock, event_limit)
         self._clock = clock
         self._idempotency = Idempotency(answers, clock)
+        self._merging = Merging(store, self._changes, self._answer_of)
 
     # -- requests that may come twice
 
@@ -94,8 +100,14 @@ class CustomerService:
         if stored is None:
             raise NotFound(f"there is no customer {customer_id}")
         if stored.deleted:
-            raise CustomerDeleted(f"customer {customer_id} is deleted")
+            raise self._gone(customer_id)
         return stored
+
+    def _gone(self, customer_id: int) -> CustomerDeleted:
+        survivor = survivor_of(self._store, customer_id)
+        if survivor is None:
+            return CustomerDeleted(f"customer {customer_id} is deleted")
+        return CustomerMerged(f"customer {customer_id} was merged into {survivor}", survivor=survivor)
 
     def at(self, customer_id: int, time: dt.datetime) -> Stored:
         """The customer as it was at a time, deleted or not. Raises NotFound if it did not exist yet."""
@@ -186,6 +198,36 @@ class CustomerService:
 
         return self._save(customer_id, build, caller, expected, store=store)
 
+    # -- merging
+
+    def preview_merge(self, survivor: int, merge: Merge, *, expected: int | None = None) -> Preview:
+        """What `merge` would make of the survivor; nothing is stored. Raises the same errors."""
+        with self._gone_for(survivor):
+            return self._merging.preview(survivor, merge, expected)
+
+    def merge(self, survivor: int, merge: Merge, caller: Caller, *, expected: int | None = None) -> Merged:
+        """Make several customers one: `Merging.merge`."""
+        with self._gone_for(survivor):
+            return self._merging.merge(survivor, merge, caller, expected)
+
+    def unmerge(self, survivor: int, caller: Caller, *, expected: int | None = None) -> Merged:
+        """Undo the newest merge of a customer: `Merging.unmerge`."""
+        with self._gone_for(survivor):
+            return self._merging.unmerge(survivor, caller, expected)
+
+    def replay_merge(self, body: Mapping[str, Any]) -> Merged:
+        """The result of an earlier merge or unmerge, out of the answer that was kept."""
+        customer_id, version = body["id"], body["version"]
+        (event,) = self._store.history(customer_id, limit=1, before_version=version + 1)
+        return Merged(Stored(customer_id, version, False, after_of(event)), versions_of(orjson.loads(event)))
+
+    @contextmanager
+    def _gone_for(self, customer_id: int) -> Iterator[None]:
+        try:
+            yield
+        except CustomerDeleted as exc:
+            raise self._gone(customer_id) from exc
+
     def batch(
         self,
         operations: Sequence[Operation | CustsvcError],
@@ -217,7 +259,8 @@ class CustomerService:
     ) -> Stored:
         for attempt in range(_ROUNDS):
             before = expected(customer_id, self._store.get(customer_id), version)
-            change = build(before)
+            with self._gone_for(customer_id):
+                change = build(before)
             if change is None:
                 self._idempotency.keep(caller.keyed, {"id": customer_id, "version": before.version})
                 return before
