@@ -95,7 +95,7 @@ def main() -> int:
     for name, text in pages.items():
         page = HERE / name
         before = page.read_text(encoding="utf-8") if page.exists() else ""
-        broken = breaks(orjson.loads(before), event_schema()) if before and text is schema else []
+        broken = breaks(_of_the_same_number(before), event_schema()) if before and text is schema else []
         for what in broken:
             print(f"{page}: breaks readers: {what}")  # noqa: T201 - a script
         failures += bool(broken)
@@ -105,6 +105,12 @@ def main() -> int:
             print(f"{page} is out of date: run python docs/generate.py")  # noqa: T201 - a script
             failures += 1
     return 1 if failures else 0
+
+
+def _of_the_same_number(committed: str) -> Any:
+    """The committed schema; what is new where it has an earlier number, which readers may not expect."""
+    document, new = orjson.loads(committed), event_schema()
+    return document if document["$id"] == new["$id"] else new
 
 
 def json(document: Any) -> str:

@@ -16,7 +16,11 @@ from .table import console
 if TYPE_CHECKING:
     from ..kafka.tail import Seen
 
-_STYLE = {"created": "green", "updated": "yellow", "deleted": "red", "restored": "green", "erased": "red"}
+_STYLE = {
+    **dict.fromkeys(("created", "restored"), "green"),
+    **dict.fromkeys(("updated", "merged", "unmerged"), "yellow"),
+    **dict.fromkeys(("deleted", "erased", "merged_into"), "red"),
+}
 _SHOWN = ("name", "email", "phone", "metadata", "deleted")
 
 

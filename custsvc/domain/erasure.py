@@ -25,6 +25,9 @@ def scrubbed(payload: bytes) -> bytes:
     event = orjson.loads(payload)
     for side in ("before_change", "after_change"):
         event[side] = _blanked(event[side])
+    for names in ("took", "kept"):
+        # They have keys of metadata.
+        event.get("merge", {}).pop(names, None)
     return orjson.dumps(event)
 
 

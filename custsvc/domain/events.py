@@ -30,12 +30,15 @@ from .customers import (
     format_time,
 )
 
+# The schema of an event: 2 for merges, whose ops came later, and 1 for all others. So a reader of an earlier
+# release reads on, and stops at a merge instead of taking it for a bad record.
 SCHEMA: Final = 1
+NEWEST_SCHEMA: Final = 2
 
 # The most bytes of an event that fits any topic with the default limit.
 EVENT_LIMIT: Final = 1_000_000
 
-# The originals' numbers. Restored, erased and merged are changes; a snapshot shows a customer as if new.
+# The original services' numbers. Restored, erased and merged count as updated, a snapshot as created.
 APP_EVENT_TYPE: Final = {
     "created": 100,
     "snapshot": 100,
@@ -48,6 +51,8 @@ APP_EVENT_TYPE: Final = {
     "merged_into": 300,
     "unmerged": 200,
 }
+
+SCHEMA_OF: Final = {op: 2 if op in ("merged", "merged_into", "unmerged") else 1 for op in APP_EVENT_TYPE}
 
 # The header that names the database of an event.
 SOURCE_HEADER: Final = "ce_source"
@@ -105,7 +110,7 @@ def new_change(
             "changed": changed_fields(before, after) if changed is None else changed,
             "actor": actor,
             "request_id": request_id,
-            "schema": SCHEMA,
+            "schema": SCHEMA_OF[op],
             **({"merge": merge} if merge else {}),
         }
     )
@@ -334,9 +339,9 @@ def _in_our_layout(event: dict[str, Any]) -> dict[str, Any]:
 def _check_schema(schema: Any) -> None:
     if type(schema) is not int or schema < 1:
         raise BadEvent("bad-schema", "schema is not a positive number")
-    if schema > SCHEMA:
+    if schema > NEWEST_SCHEMA:
         raise NewerSchema(
-            f"an event has schema {schema}, this custsvc reads up to {SCHEMA}",
+            f"an event has schema {schema}, this custsvc reads up to {NEWEST_SCHEMA}",
             fix="upgrade this role before the one that writes events",
         )
 

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import orjson
@@ -33,7 +34,8 @@ from ..ports.answers import Answer, Answers
 from ..ports.customers import CustomerStore
 from ..runtime import crash
 from .batch import Batch, BatchResult, Operation
-from .changes import Caller, Changes, expected
+from .changes import Caller, Changes
+from .changes import expected as checked
 from .idempotency import Idempotency
 from .leftovers import Leftovers
 from .merging import Merge, Merged, Merging, Preview, survivor_of, versions_of
@@ -183,8 +185,12 @@ class CustomerService:
     def erase(self, customer_id: int, caller: Caller, *, expected: int | None = None) -> Stored:
         """Blank a customer's fields and its history, and delete other data that names it.
 
-        A repetition changes nothing.
+        Do the same to those that were merged into it, as they are the same person: first, so that a
+        repetition after a crash does the rest. A repetition after the end changes nothing.
         """
+        before = checked(customer_id, self._store.get(customer_id), expected)
+        for other in self._merging.inside(before.id):
+            self.erase(other, replace(caller, keyed=None))
 
         def build(before: Stored) -> Change | None:
             (newest,) = self._store.history(customer_id, limit=1)
@@ -258,7 +264,7 @@ class CustomerService:
         store: Callable[[Change, Caller], Stored] | None = None,
     ) -> Stored:
         for attempt in range(_ROUNDS):
-            before = expected(customer_id, self._store.get(customer_id), version)
+            before = checked(customer_id, self._store.get(customer_id), version)
             with self._gone_for(customer_id):
                 change = build(before)
             if change is None:

@@ -153,6 +153,12 @@ class Merging:
 
         return self._store_all(plan, caller)
 
+    def inside(self, survivor: int) -> list[int]:
+        """The customers that were merged into this one and still are."""
+        merges = (event["merge"]["from"] for event in self._events(survivor) if event["op"] == "merged")
+        ids = dict.fromkeys(each["id"] for merge in merges for each in merge)
+        return [each for each in ids if survivor_of(self._store, each) == survivor]
+
     def _store_all(self, plan: Callable[[], list[Change]], caller: Caller) -> Merged:
         for attempt in range(_ROUNDS):
             changes = plan()

@@ -114,6 +114,7 @@ def story(tell: Teller) -> None:
     there_and_back(tell)
     many_at_once(tell)
     lists(tell)
+    merging(tell)
     erasing(tell)
     in_bulk(tell)
     under_old_names(tell)
@@ -252,6 +253,26 @@ def lists(tell: Teller) -> None:
         tell(400, "GET", f"{BASE}?{query}")
     first = tell(200, "GET", f"{BASE}?limit=2&sort=name").json
     tell(400, "GET", first["next"].replace("sort=name", "sort=-name"))
+
+
+def merging(tell: Teller) -> None:
+    """Two become one, and two again."""
+    asked: dict[str, Any] = {"from": [{"id": 3, "version": 1}], "fields": {"metadata": {"met": True}}}
+    merge = f"{BASE}2/merge"
+    tell(200, "POST", f"{merge}?dry_run=true", json=asked)
+    tell(412, "POST", merge, json=asked, headers={"If-Match": '"v9"'})
+    tell(400, "POST", merge, json={"from": [2, 99]})
+    tell(403, "POST", merge, by="reader", json=asked)
+    tell(404, "POST", f"{BASE}99/merge", json=asked)
+    for _ in range(2):
+        tell(200, "POST", merge, json=asked, headers={"Idempotency-Key": "k9"})
+    for method in ("GET", "PUT"):
+        tell(410, method, f"{BASE}3", json=ANN)
+    for number in (2, 3):
+        tell(200, "GET", f"{BASE}{number}/history")
+    tell(200, "POST", f"{BASE}2/unmerge/", headers={"If-Match": '"v2"'})
+    tell(409, "POST", f"{BASE}2/unmerge")
+    tell(200, "GET", f"{BASE}3")
 
 
 def erasing(tell: Teller) -> None:

@@ -35,6 +35,8 @@ NEEDED: dict[tuple[str, str], Role | None] = {
     ("/api/customers/<id:customer_id>", "DELETE"): "write",
     ("/api/customers/<id:customer_id>/restore", "POST"): "write",
     ("/api/customers/<id:customer_id>/revert", "POST"): "write",
+    ("/api/customers/<id:customer_id>/merge", "POST"): "write",
+    ("/api/customers/<id:customer_id>/unmerge", "POST"): "write",
     ("/api/customers/<id:customer_id>/erase", "POST"): "admin",
     ("/api/customers/batch", "POST"): "write",
     ("/api/customers/<id:customer_id>/history", "GET"): "read",
@@ -147,8 +149,11 @@ def test_every_route_refuses_a_key_of_too_weak_a_role(
             answer = caller(method, where, json=body_of(path, method))
 
             if needed is None or ROLES.index(role) >= ROLES.index(needed):
-                # The stream is let in, and then misses Kafka; the import, and then wants a file.
+                # The stream is let in, and then misses Kafka; the import, and then wants a file; a merge, and
+                # then wants other customers.
                 last = {
+                    "merge": (400,),
+                    "unmerge": (409,),
                     "stream": (503,),
                     "failed": (503,),
                     "import": (415,),

@@ -22,11 +22,13 @@ from custsvc.domain.events import new_change
 from custsvc.errors import CustsvcError, TemporaryError
 from custsvc.ports.customers import CustomerStore
 from custsvc.service.customers import Caller, CustomerService
+from custsvc.service.merging import Merge, Merged
 from custsvc.stores import open_store
 from custsvc.transfer.seed import made_up
 
 _ME = Caller("chaos")
 _THREADS = 4
+_MET = ("CustomerDeleted", "CustomerMerged", "Conflict", "VersionConflict", "ValidationError")
 
 
 class Writers:
@@ -167,15 +169,30 @@ def _one(
             if draw < 0.07:
                 seen.append((customer, service.delete(customer, _ME).version))
                 return True
+            if draw < 0.11:
+                told.extend(_merge(service, rng, customer, customers, undo=draw >= 0.09).versions.items())
+                return True
             stored = service.replace(customer, fields, _ME)
         told.append((stored.id, stored.version))
     except TemporaryError as exc:
         unknown.append(str(exc))
         return False
     except CustsvcError as exc:
-        # Two writers met: one deleted what the other was about to change.
-        if exc.__class__.__name__ not in ("CustomerDeleted", "Conflict", "VersionConflict"):
+        # Two writers met: one deleted or merged what the other was about to change. Nothing to undo is no
+        # surprise either.
+        if exc.__class__.__name__ not in _MET:
             surprises.append(f"{type(exc).__name__}: {exc}")
     except Exception as exc:  # noqa: BLE001 - shown in the report
         surprises.append(f"{type(exc).__name__}: {exc}")
     return True
+
+
+def _merge(
+    service: CustomerService, rng: random.Random, survivor: int, customers: int, *, undo: bool
+) -> Merged:
+    """Merge up to three others into a customer, or undo its newest merge."""
+    if undo:
+        return service.unmerge(survivor, _ME)
+    others = {rng.randint(1, customers) for _ in range(rng.randint(1, 3))} - {survivor}
+    merge = Merge.parse(survivor, {"from": sorted(others) or [survivor % customers + 1]})
+    return service.merge(survivor, merge, _ME)

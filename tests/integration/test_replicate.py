@@ -147,7 +147,7 @@ def test_a_newer_schema_stops_the_copy_instead_of_being_skipped(
     store: Store, settings: Settings, workers: Workers, topic: Topic
 ) -> None:
     """R9."""
-    newer = json.loads(history(1)[0].event.payload) | {"schema": 2}
+    newer = json.loads(history(1)[0].event.payload) | {"schema": 3}
     topic.produce(settings.topic_updates, Record(b"1", json.dumps(newer).encode(), []))
 
     with pytest.raises(NewerSchema, match=r"partition \d+ offset 0"):

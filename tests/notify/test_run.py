@@ -136,10 +136,10 @@ def test_an_outage_of_the_ledger_loses_no_event(
 
 
 def test_a_thread_that_dies_ends_the_role_with_its_error(settings: Settings, publisher: Publisher) -> None:
-    newer = orjson.loads(created(1).value or b"") | {"schema": 2}
+    newer = orjson.loads(created(1).value or b"") | {"schema": 3}
     publisher.send(settings.topic_updates, [Record(b"1", orjson.dumps(newer), [])])
 
-    with pytest.raises(Exception, match=r"schema 2.*offset 0"):
+    with pytest.raises(Exception, match=r"schema 3.*offset 0"):
         run_notify(settings, Stop(), policy=POLICY, timeouts=PATIENT)
 
 

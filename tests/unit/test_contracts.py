@@ -19,6 +19,7 @@ from custsvc.api.describe.events import asyncapi, event_schema
 from custsvc.domain.customers import Customer as RealCustomer
 from custsvc.domain.customers import Fields, Stored, utc_now
 from custsvc.domain.events import APP_EVENT_TYPE, headers, new_change
+from custsvc.notify.rules import sample
 
 DOCS = Path(__file__).parents[2] / "docs"
 SCHEMA = event_schema()
@@ -106,12 +107,25 @@ def test_every_reference_of_the_asyncapi_document_leads_somewhere() -> None:
     assert {c["address"] for c in document["channels"].values()} > {"MICROSERVICE-CUSTOMER-UPDATES"}
 
 
+@pytest.mark.parametrize(("number", "page"), [(1, "events.schema.v1.json"), (2, "events.schema.json")])
 def test_the_schema_breaks_nobody_who_reads_by_the_committed_one(
-    breaks: Callable[[Any, Any], list[str]],
+    breaks: Callable[[Any, Any], list[str]], number: int, page: str
 ) -> None:
-    committed = orjson.loads((DOCS / "events.schema.json").read_bytes())
+    committed = orjson.loads((DOCS / page).read_bytes())
 
-    assert breaks(committed, SCHEMA) == []
+    assert committed["$id"].endswith(f"#v{number}")
+    assert breaks(committed, event_schema(number)) == []
+
+
+@pytest.mark.parametrize("op", APP_EVENT_TYPE)
+def test_an_event_that_earlier_readers_do_not_know_has_a_higher_schema(op: str) -> None:
+    event = orjson.loads(sample.event(op).value)
+    by_the_first = jsonschema.Draft202012Validator(
+        orjson.loads((DOCS / "events.schema.v1.json").read_bytes())
+    )
+
+    assert by_the_first.is_valid(event) == (event["schema"] == 1)
+    assert VALIDATOR.is_valid(event)
 
 
 def test_the_committed_asyncapi_document_is_that_of_the_code() -> None:
@@ -128,7 +142,7 @@ BREAKING: dict[str, Callable[[Any], Any]] = {
     "another type": lambda s: s["properties"]["version"].update(type="string"),
     "null where there was none": lambda s: s["properties"].update(actor={"type": ["string", "null"]}),
     "a new alternative": lambda s: s["properties"]["before_change"]["anyOf"].append({"type": "string"}),
-    "a new value": lambda s: s["properties"]["op"]["enum"].append("merged"),
+    "a new value": lambda s: s["properties"]["op"]["enum"].append("sold"),
     "no list of values any more": lambda s: s["properties"]["op"].pop("enum"),
     "another form": lambda s: s["properties"]["event_ts"].pop("pattern"),
     "longer text": lambda s: customer(s)["properties"]["name"].update(maxLength=500),

@@ -188,8 +188,8 @@ def test_what_can_never_be_read_is_refused_with_a_reason(
 
 
 def test_an_event_of_a_newer_schema_is_no_bad_event() -> None:
-    with pytest.raises(NewerSchema, match="schema 2"):
-        decode(payload(schema=2), b"7")
+    with pytest.raises(NewerSchema, match="schema 3"):
+        decode(payload(schema=3), b"7")
 
 
 @pytest.mark.parametrize(

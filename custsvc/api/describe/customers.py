@@ -56,6 +56,8 @@ _AT = Parameter(
     "at", "A time: the customer as it was then, alone.", {"type": "string", "format": "date-time"}
 )
 
+_DRY_RUN = Parameter("dry_run", "Only answer what would be done.", {"type": "boolean", "default": False})
+
 _RECORD: Final[dict[tuple[str, str], Operation]] = {
     ("/api/customers/", "get"): Operation(
         id="listCustomers",
@@ -84,7 +86,7 @@ _RECORD: Final[dict[tuple[str, str], Operation]] = {
         description="HEAD answers the same without the body.",
         parameters=(IF_MATCH, UNMODIFIED_SINCE, IF_NONE_MATCH, IF_MODIFIED_SINCE, MIN_POSITION, WAIT),
         answers={200: _CUSTOMER, 304: Answer("You have it already.", {}, ("ETag",))},
-        problems=(404, 412, 504),
+        problems=(404, 410, 412, 504),
     ),
     ("/api/customers/{customer_id}/", "put"): Operation(
         id="replaceCustomer",
@@ -94,7 +96,7 @@ _RECORD: Final[dict[tuple[str, str], Operation]] = {
         parameters=(*GUARDS, KEY, PREFER),
         body={JSON: models.CustomerFields},
         answers={200: _CHANGED, 204: _MINIMAL},
-        problems=(*_WRITE, 413, 415),
+        problems=(*_WRITE, 410, 413, 415),
         role="write",
     ),
     ("/api/customers/{customer_id}/", "patch"): Operation(
@@ -104,7 +106,7 @@ _RECORD: Final[dict[tuple[str, str], Operation]] = {
         parameters=(*GUARDS, KEY, PREFER),
         body={MERGE_PATCH: models.CustomerPatch, JSON: models.CustomerPatch},
         answers={200: _CHANGED, 204: _MINIMAL},
-        problems=(*_WRITE, 413, 415),
+        problems=(*_WRITE, 410, 413, 415),
         role="write",
     ),
     ("/api/customers/{customer_id}/", "delete"): Operation(
@@ -146,6 +148,38 @@ _RECORD: Final[dict[tuple[str, str], Operation]] = {
         answers={200: _CHANGED, 204: _MINIMAL},
         problems=_WRITE,
         role="admin",
+    ),
+    ("/api/customers/{customer_id}/merge", "post"): Operation(
+        id="mergeCustomers",
+        tag="customers",
+        summary="Merge other customers into this one",
+        description="All of them change in one step, or none. This one keeps its values and gets those that "
+        "it lacks; `fields` decides otherwise. The others are deleted and answer 410 with this one's link. "
+        "Their versions are checked where the body has them, this one's by If-Match. With `dry_run` nothing "
+        "is stored, and the answer is what would be.",
+        parameters=(*GUARDS, KEY, PREFER, _DRY_RUN),
+        body={JSON: models.Merge},
+        answers={
+            200: Answer(
+                "The survivor, or the preview.",
+                {JSON: (models.Customer, models.MergePreview)},
+                ("ETag", *_WRITTEN),
+            ),
+            204: _MINIMAL,
+        },
+        problems=(*_WRITE, 410, 413, 415),
+        role="write",
+    ),
+    ("/api/customers/{customer_id}/unmerge", "post"): Operation(
+        id="unmergeCustomers",
+        tag="customers",
+        summary="Undo the newest merge of a customer",
+        description="Those that it took in live again, and its fields are what they were, but for what was "
+        "changed since. 409 says what makes it impossible.",
+        parameters=(*GUARDS, KEY, PREFER),
+        answers={200: _CHANGED, 204: _MINIMAL},
+        problems=(*_WRITE, 410),
+        role="write",
     ),
     ("/api/customers/batch", "post"): Operation(
         id="batchCustomers",

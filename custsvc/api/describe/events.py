@@ -15,19 +15,18 @@ from pydantic.json_schema import models_json_schema
 
 from ... import __version__
 from ...config import FIELDS
-from ...domain.events import SCHEMA
+from ...domain.events import NEWEST_SCHEMA, SCHEMA_OF
 from .models import CustomerEvent, DeadLetterHeaders, EventHeaders, FailedMail, MailRequest
 
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
-def event_schema() -> dict[str, Any]:
-    """The JSON Schema of an event's value."""
-    return {
-        "$schema": _DRAFT,
-        "$id": f"/api/events/schema#v{SCHEMA}",
-        **_open(CustomerEvent.model_json_schema(by_alias=True)),
-    }
+def event_schema(newest: int = NEWEST_SCHEMA) -> dict[str, Any]:
+    """The JSON Schema of an event's value, for those whose `schema` is at most `newest`."""
+    schema = _open(CustomerEvent.model_json_schema(by_alias=True))
+    ops = schema["properties"]["op"]
+    ops["enum"] = [op for op in ops["enum"] if SCHEMA_OF[op] <= newest]
+    return {"$schema": _DRAFT, "$id": f"/api/events/schema#v{newest}", **schema}
 
 
 def _open(schema: Any) -> Any:

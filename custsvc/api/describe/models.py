@@ -21,7 +21,8 @@ from ...domain.customers import (
     PHONE_MAX,
     SERVER_OWNED,
 )
-from ...domain.events import SCHEMA
+from ...domain.events import NEWEST_SCHEMA
+from ...service.merging import MERGED_MAX
 
 # Text without control, hidden and unencodable characters, as a regular expression of JSON Schema.
 # The last two of each plane beyond the first are no characters; a pattern can only hold them as they are.
@@ -165,7 +166,35 @@ class CustomerPart(Customer):
     model_config = ConfigDict(extra="forbid", json_schema_extra=_all_optional)
 
 
-Op = Literal["created", "updated", "deleted", "restored", "erased", "snapshot"]
+Op = Literal[
+    "created", "updated", "deleted", "restored", "erased", "snapshot", "merged", "merged_into", "unmerged"
+]
+
+
+class At(BaseModel):
+    """A customer at a version."""
+
+    id: Id
+    version: Version
+
+
+class EventMerge(BaseModel):
+    """What a merge, or undoing it, did: a survivor's event names the others, theirs name the survivor."""
+
+    from_: Annotated[
+        list[At] | None, Field(alias="from", description="merged: those taken in, at their new versions.")
+    ] = None
+    took: Annotated[
+        dict[str, Id] | None,
+        Field(description="merged: from whom a value is, by `email` or `metadata.KEY`."),
+    ] = None
+    into: Annotated[At | None, Field(description="merged_into: the survivor.")] = None
+    undid: Annotated[Version | None, Field(description="unmerged: the version that the merge made.")] = None
+    restored: Annotated[list[At] | None, Field(description="unmerged: those that live again.")] = None
+    kept: Annotated[
+        list[str] | None, Field(description="unmerged: what was changed since the merge, and stayed.")
+    ] = None
+    out_of: Annotated[At | None, Field(description="restored by unmerging: the former survivor.")] = None
 
 
 class CustomerEvent(BaseModel):
@@ -187,10 +216,45 @@ class CustomerEvent(BaseModel):
     request_id: Annotated[str | None, Field(description="The X-Request-Id of the request that made it.")]
     schema_: Annotated[
         int,
-        Field(alias="schema", ge=1, description=f"The version of this layout; {SCHEMA} is the newest."),
+        Field(
+            alias="schema",
+            ge=1,
+            description=f"The version of this layout; {NEWEST_SCHEMA} is the newest: the events of merges.",
+        ),
     ]
+    merge: Annotated[
+        EventMerge | None, Field(description="Only in events of merges and of undoing them.")
+    ] = None
     before_change: Annotated[Customer | None, Field(description="Null where there was none.")]
     after_change: Annotated[Customer, Field(description="A deleted one has `deleted: true`.")]
+
+
+class MergeFrom(_Closed):
+    """A customer to merge, at the version that was read."""
+
+    id: Id
+    version: Version | None = None
+
+
+class Merge(_Closed):
+    """Customers to merge into the one of the path, in the order of their precedence."""
+
+    from_: Annotated[
+        list[Id | MergeFrom],
+        Field(alias="from", min_length=1, max_length=MERGED_MAX, examples=[[8, {"id": 9, "version": 2}]]),
+    ]
+    fields: Annotated[
+        CustomerPatch | None, Field(description="What the survivor gets, whatever the customers have.")
+    ] = None
+
+
+class MergePreview(_Closed):
+    """What a merge would do."""
+
+    customer: Annotated[Customer, Field(description="The survivor as it would be.")]
+    took: Annotated[
+        dict[str, Id], Field(description="From whom each new value is, by `email` or `metadata.KEY`.")
+    ]
 
 
 class _List(_Closed):

@@ -24,7 +24,7 @@ def event(op: str, *, bare: bool = False) -> ReceivedEvent:
         return _received(op, None, first)
     after = first.changed_to(
         fields=first.fields if bare or op != "updated" else _CHANGED,
-        deleted=op in ("deleted", "erased"),
+        deleted=op in ("deleted", "erased", "merged_into"),
         now=_NOW + dt.timedelta(hours=1),
         by="sample",
     )

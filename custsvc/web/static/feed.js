@@ -8,7 +8,7 @@
   const pause = document.querySelector("[data-feed-pause]");
   const filter = document.querySelector("[data-feed-op]");
   const empty = document.querySelector("[data-feed-empty]");
-  const VERBS = { created: "added", updated: "changed", deleted: "deleted", restored: "restored", erased: "erased", snapshot: "noted" };
+  const VERBS = { created: "added", updated: "changed", deleted: "deleted", restored: "restored", erased: "erased", snapshot: "noted", merged: "merged", merged_into: "merged away", unmerged: "unmerged" };
   const LABELS = { name: "Name", email: "E-mail", phone: "Phone", deleted: "Deleted" };
   const MOST = 200;
   let paused = false;
