@@ -9,7 +9,7 @@ from typing import IO, Any, Final, cast
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from ..config import Settings
-from ..errors import FieldError
+from ..errors import FieldError, ValidationError
 from ..http.answer import Answer
 from ..http.lists import FILTERS, METADATA, fields_of, filter_of, sort_of
 from ..http.messages import (
@@ -22,12 +22,12 @@ from ..http.messages import (
     unsupported_type,
     word_of,
 )
-from ..http.problems import Problem
+from ..http.problems import Problem, bad_parameter
 from ..http.request import Request
 from ..http.resource import ApiResource
 from ..service.customers import Caller
 from ..service.idempotency import Keyed
-from ..transfer import export, load, meaning, plan, rows
+from ..transfer import export, headings, load, meaning, plan, rows, shape
 
 NDJSON: Final = "application/x-ndjson"
 CSV: Final = "text/csv"
@@ -39,16 +39,24 @@ _MEDIA: Final[dict[str, export.Format]] = {
     CSV: "csv",
 }
 _TYPE_OF: Final[dict[export.Format, str]] = {"csv": f"{CSV}; charset=utf-8", "ndjson": NDJSON, "json": JSON}
-_IMPORTED: Final[dict[str, rows.Format]] = {
+XLSX: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+VCARD: Final = "text/vcard"
+# None for a body whose content tells what it is.
+_IMPORTED: Final[dict[str, shape.Format | None]] = {
     NDJSON: "ndjson",
     "application/ndjson": "ndjson",
     "application/jsonl": "ndjson",
     CSV: "csv",
+    JSON: "json",
+    "application/octet-stream": None,
 }
 _PIECE: Final = 65536
 # A body up to this size stays in memory, a longer one is written to an unnamed file.
 _IN_MEMORY: Final = 1024 * 1024
 _BOOLEAN: Final = ("true", "false")
+_OPTIONS: Final = ("on", "dry_run", "restore", "skip_errors", "plan", "empty", "metadata")
+# How the file is to be read.
+_READING: Final = ("format", "encoding", "delimiter", "sheet", "others")
 
 
 class CustomerExport(ApiResource):
@@ -89,7 +97,7 @@ class CustomerImport(ApiResource):
         return settings.import_max_mb * 1024 * 1024
 
     def post(self, request: Request) -> Answer:
-        given = parameters(request, "on", "dry_run", "restore", "skip_errors", "plan", "empty", "metadata")
+        given = parameters(request, *_OPTIONS, *_READING, many="map")
         options = load.Options(
             on=cast(plan.Key, word_of(given, "on", plan.KEYS, "id")),
             restore=_flag(given, "restore"),
@@ -98,9 +106,7 @@ class CustomerImport(ApiResource):
             plan=given.get("plan"),
             meaning=_meaning(given),
         )
-        fmt = _IMPORTED.get(request.media_type)
-        if fmt is None:
-            raise unsupported_type(request, NDJSON, CSV)
+        asked, columns = _asked(request, given)
         key = idempotency_key(request)
         services = self.services
         with tempfile.SpooledTemporaryFile(_IN_MEMORY) as file:
@@ -108,9 +114,11 @@ class CustomerImport(ApiResource):
             keyed = Keyed(request.principal.id, key, digest) if key else None
             caller = Caller(request.principal.name, request.id, traceparent(request), keyed)
 
+            found = shape.shape_of(cast(IO[bytes], file), asked)
+
             def source() -> rows.Reading:
                 file.seek(0)
-                return rows.read(cast(IO[bytes], file), fmt)
+                return rows.read(cast(IO[bytes], file), found, columns)
 
             try:
                 report = load.load(services.store.customers, source, options, caller, services.store.answers)
@@ -139,6 +147,21 @@ class CustomerImport(ApiResource):
         except RequestEntityTooLarge as exc:
             raise too_large from exc
         return bytes(digest.digest())
+
+
+def _asked(request: Request, given: Mapping[str, str]) -> tuple[shape.Asked, headings.Columns]:
+    """What the request says of its file. Raises Problem."""
+    if request.media_type not in _IMPORTED and "format" not in given:
+        raise unsupported_type(request, NDJSON, CSV, *(each for each in _IMPORTED if each != JSON))
+    pairs = [value for name, value in request.query if name == "map"]
+    fmt = given.get("format", _IMPORTED.get(request.media_type))
+    encoding = given.get("encoding", request.charset)
+    try:
+        asked = shape.Asked.of(fmt, encoding, given.get("delimiter"), given.get("sheet"))
+        return asked, headings.Columns.of(pairs, given.get("others", "refuse"))
+    except ValidationError as exc:
+        wrong = exc.errors[0]
+        raise bad_parameter(wrong.field, wrong.message) from exc
 
 
 def _meaning(given: Mapping[str, str]) -> meaning.Meaning:

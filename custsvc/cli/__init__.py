@@ -24,6 +24,7 @@ from . import (
     ending,
     failed,
     health,
+    importing,
     keys,
     migrate,
     notify,
@@ -90,7 +91,7 @@ for command in (
     app.command()(command)
 app.add_typer(notify.app, name="notify")
 app.command("export")(transfer.export_)
-app.command("import")(transfer.import_)
+app.command("import")(importing.import_)
 app.add_typer(keys.app, name="keys")
 app.add_typer(failed.app, name="failed")
 app.add_typer(users.app, name="users")

@@ -39,17 +39,22 @@ _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep",
 # -- parameters --------------------------------------------------------------------------------------------
 
 
-def parameters(request: Request, *allowed: str, prefix: str | None = None) -> dict[str, str]:
+def parameters(
+    request: Request, *allowed: str, prefix: str | None = None, many: str | None = None
+) -> dict[str, str]:
     """The query's parameters: those allowed, and any that begin with `prefix`.
 
-    Raises Problem for an unknown or repeated one.
+    `many` may be there more than once; it is left out here. Raises Problem for an unknown or repeated one.
     """
     if not request.query_string:
         return {}
     found: dict[str, str] = {}
     for name, value in request.query:
+        if name == many:
+            continue
         if name not in allowed and not (prefix and name.startswith(prefix)):
-            known = f"there are {', '.join(allowed)}" if allowed else "this path has none"
+            names = (*allowed, many) if many else allowed
+            known = f"there are {', '.join(names)}" if names else "this path has none"
             detail = f"there is no parameter {name!r}; {known}"
             raise Problem(
                 400, "unknown-parameter", detail, errors=[FieldError(name, "unknown", "is unknown")]

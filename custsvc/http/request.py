@@ -61,6 +61,11 @@ class Request:
         return named if named == _JSON else str(parse_options_header(named)[0]).lower()
 
     @property
+    def charset(self) -> str | None:
+        """The encoding of the body that its Content-Type names."""
+        return parse_options_header(self.environ.get("CONTENT_TYPE", ""))[1].get("charset")
+
+    @property
     def content_length(self) -> int | None:
         """The length of the body in bytes, None if it is not known beforehand."""
         return length_of(self.environ)

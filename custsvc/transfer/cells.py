@@ -10,35 +10,34 @@ import csv
 import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import IO, Any, Final
+from typing import IO, Final
 
-from ..domain.customers import EDITABLE, SERVER_OWNED
-from ..domain.strict_json import DuplicateKey, parse_json
-from ..errors import ERRORS_MAX, FieldError
 from .lines import Lines
-from .row import METADATA, BadFile, Row, RowError, Tally, bad_file, shown
-from .sheet import unguarded
+from .record import row_of, undecodable
+from .row import BadFile, Row, RowError, Tally, bad_file
+from .shape import DELIMITERS, SEPARATOR, Shape
 
-# The line that Excel writes above the heading to name the delimiter.
-_SEPARATOR: Final = re.compile(rb'"?sep=([,;\t|])"?\s*')
 _QUOTED: Final = re.compile(rb'"[^"]*"')
 # The error of Python's reader for a file that ends within quotes.
 _ENDED: Final = "unexpected end of data"
+_PLAIN: Final = Shape("csv")
 
 
 class Table:
     """A CSV file, read from its beginning. Raises ValidationError for errors of the whole file."""
 
-    def __init__(self, source: IO[bytes], tally: Tally) -> None:
-        self._lines = Lines(source)
+    def __init__(self, source: IO[bytes], tally: Tally, shape: Shape = _PLAIN) -> None:
+        self._encoding = shape.encoding
+        self._lines = Lines(shape.text(source))
         self._tally = tally
         self._number = 0  # of the last line given to the reader
         self._begun = 1
         self._signs: list[int] = []  # the number of delimiters in each line of the current row
         self._is_utf8 = True
-        first, self._delimiter = self._first()
+        first, found = self._first()
+        self.delimiter = shape.delimiter or found
         texts = self._texts(chain(first, self._lines))
-        self._reader = csv.reader(texts, delimiter=self._delimiter, strict=True)
+        self._reader = csv.reader(texts, delimiter=self.delimiter, strict=True)
         self.heading = self._heading(first[0])
 
     def rows(self, fields: Sequence[str]) -> Iterator[Row]:
@@ -60,12 +59,24 @@ class Table:
             else:
                 self._tally.empty += taken
 
+    def sample(self, count: int) -> list[list[str]]:
+        """The cells of the next rows, up to a row that cannot be read."""
+        found: list[list[str]] = []
+        while len(found) < count:
+            try:
+                cells = next(self._reader)
+            except (StopIteration, csv.Error):
+                break
+            if any(cell.strip() for cell in cells):
+                found.append(cells)
+        return found
+
     def _first(self) -> tuple[list[bytes], str]:
         """The heading's first line, with the line after it if that was read too, and the delimiter."""
         line = next(self._lines, b"")
-        if found := _SEPARATOR.fullmatch(line):
+        if found := SEPARATOR.fullmatch(line.decode("utf-8", "replace")):
             self._number += 1
-            return [next(self._lines, b"")], found[1].decode()
+            return [next(self._lines, b"")], found[1]
         if not line.endswith(b"\r"):
             return [line], _delimiter(line)
         second = next(self._lines, b"")
@@ -82,7 +93,7 @@ class Table:
         except csv.Error as exc:
             raise bad_file("no_heading", f"the file's first line is not CSV ({exc})") from exc
         if not self._is_utf8:
-            raise bad_file("bad_utf8", "the file's first line is not UTF-8; save the file as UTF-8")
+            raise bad_file("bad_utf8", f"the file's first line {undecodable(self._encoding).message}")
         self._tally.heading = self._number
         return heading
 
@@ -94,7 +105,7 @@ class Table:
             except UnicodeDecodeError:
                 self._is_utf8 = False
                 text = line.decode(errors="surrogateescape")
-            self._signs.append(text.count(self._delimiter))
+            self._signs.append(text.count(self.delimiter))
             yield text
 
     def _unread(self, exc: csv.Error) -> Row:
@@ -121,9 +132,8 @@ class Table:
             message = f"has {len(cells)} cells, the heading has {len(fields)}"
             return Row(self._begun, {}, RowError("", "wrong_number_of_cells", message))
         if not self._is_utf8:
-            message, found = "is not UTF-8; save the file as UTF-8", shown(" ".join(cells).strip())
-            return Row(self._begun, {}, RowError("", "bad_utf8", message, found))
-        return _row(self._begun, fields, cells)
+            return Row(self._begun, {}, undecodable(self._encoding, " ".join(cells).strip()))
+        return row_of(self._begun, fields, cells, self._tally)
 
     def _swallows(self, fields: Sequence[str], cells: Sequence[str]) -> bool:
         """Whether a cell that must not have a line break has one, and each of its lines looks like a row."""
@@ -135,62 +145,7 @@ class Table:
         )
 
 
-def _row(number: int, fields: Sequence[str], cells: Sequence[str]) -> Row:
-    raw: dict[str, Any] = {}
-    for field, cell in zip(fields, cells, strict=True):
-        if not field:
-            continue
-        if field != "metadata":
-            raw[field] = unguarded(cell) or None
-            continue
-        try:
-            raw[field] = parse_json(cell) if cell.strip() else None
-        except DuplicateKey as exc:
-            message = f"has the key {str(exc)!r} twice"
-            return Row(number, raw, RowError(field, "duplicate_key", message, shown(cell)))
-        except (ValueError, RecursionError):
-            return Row(number, raw, RowError(field, "bad_json", "must be a JSON object", shown(cell)))
-    return Row(number, raw)
-
-
 def _delimiter(line: bytes) -> str:
     """The delimiter: spreadsheets write commas, semicolons or tabs, depending on their locale."""
     bare = _QUOTED.sub(b"", line)
-    return max(",;\t", key=lambda sign: bare.count(sign.encode()))
-
-
-# -- columns -----------------------------------------------------------------------------------------------
-
-
-def field_of(column: str) -> str | None:
-    """The field of a column with this name; None if no field matches."""
-    name = column.strip()
-    if name.startswith(METADATA) and len(name) > len(METADATA):
-        return name
-    name = name.lower()
-    return name if name in EDITABLE or name in SERVER_OWNED else None
-
-
-def fields_of(heading: Sequence[str], chosen: Sequence[str] | None = None) -> list[str]:
-    """The field of each column in order: the chosen one, else the one that its heading names.
-
-    Raises ValidationError for unknown columns, and for two columns of one field.
-    """
-    if chosen is not None and len(chosen) != len(heading):
-        raise bad_file("other_columns", f"the file has {len(heading)} columns, {len(chosen)} were chosen")
-    fields = [field_of(column) for column in heading] if chosen is None else list(chosen)
-    errors: list[FieldError] = []
-    first: dict[str, int] = {}
-    for place, (column, field) in enumerate(zip(heading, fields, strict=True)):
-        name = column.strip() or f"column {place + 1}"
-        if field is None or (field and field_of(field) is None):
-            known = ", ".join((*EDITABLE, "id", "metadata.KEY"))
-            errors.append(FieldError(name, "unknown_column", f"is not a field of a customer ({known})"))
-        elif field and first.setdefault(field, place) != place:
-            message = (
-                f"is the second column for {field}: columns {first[field] + 1} and {place + 1}; remove one"
-            )
-            errors.append(FieldError(name, "duplicate_column", message))
-    if errors:
-        raise BadFile(errors[:ERRORS_MAX])
-    return [field or "" for field in fields]
+    return max(DELIMITERS, key=lambda sign: bare.count(sign.encode()))

@@ -58,8 +58,9 @@ class Options:
 class Report:
     """What an import does or did: the number of rows of each action, the plan's name, and some rows.
 
-    Each row is in one of the counts, each line of the file in one of `lines`. `resumed` is the number of rows
-    that an earlier try of the same request applied.
+    Each row is in one of the counts, each line of the file in one of `lines`. `file` says how it was read,
+    `warnings` is the number of cells that were skipped or may be wrong. `resumed` is the number of rows that
+    an earlier try of the same request applied.
     """
 
     dry_run: bool
@@ -67,13 +68,20 @@ class Report:
     plan: str = ""
     resumed: int = 0
     lines: Tally = field(default_factory=Tally)
+    file: dict[str, Any] = field(default_factory=dict)
+    warnings: int = 0
+    _shown: int = 0
     _wrong: list[dict[str, Any]] = field(default_factory=list)
     _right: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, row: Planned) -> None:
         self.counts[row.action] += 1
-        shown = self._wrong if row.action in _WRONG else self._right
-        if row.action != "same" and len(shown) < SHOWN:
+        self.warnings += len(row.warnings)
+        if row.action == "same" and not row.warnings:
+            return
+        self._shown += 1
+        shown = self._wrong if row.action in _WRONG or row.warnings else self._right
+        if len(shown) < SHOWN:
             shown.append(row.as_dict())
 
     def rows(self) -> list[dict[str, Any]]:
@@ -86,15 +94,16 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         rows = self.rows()
-        shown = sum(self.counts.values()) - self.counts["same"] - self.resumed
         return {
             "dry_run": self.dry_run,
             "plan": self.plan,
             "counts": {action: self.counts[action] for action in ACTIONS},
             "lines": self.lines.as_dict(),
+            "file": self.file,
+            "warnings": self.warnings,
             "resumed": self.resumed,
             "rows": rows,
-            "rows_left_out": max(0, shown - len(rows)),
+            "rows_left_out": max(0, self._shown - len(rows)),
         }
 
 
@@ -176,7 +185,7 @@ class _Load:
                 report.add(row)
                 seen(row)
         self._plan = report.plan = name.hexdigest()[:32]
-        report.lines = self._lines
+        report.lines, report.file = self._look.tally, self._look.as_dict()
         return report
 
     def apply(self, source: Source, seen: Callable[[Planned], None]) -> Report:
@@ -191,12 +200,12 @@ class _Load:
                     seen(row)
             if done is not None:
                 self._add_done(report, done)
-        report.lines = self._lines
+        report.lines, report.file = self._look.tally, self._look.as_dict()
         return report
 
     def _chunks(self, source: Source) -> Iterator[tuple[Sequence[Row], list[Planned]]]:
         options, rows = self._options, source()
-        self._lines = rows.lines
+        self._look = rows.look
         self._planner = Planner(self._store, options.on, restore=options.restore, meaning=options.meaning)
         return self._planner.chunks(rows)
 

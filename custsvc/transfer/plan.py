@@ -30,7 +30,8 @@ class Planned:
     `id` is the id of the customer that was created or changed. `trashed`: the customer is deleted, and the
     import does not restore; the row is skipped.
     `conflict`: the row would overwrite a change that its author has not seen, because its `version` is not
-    the customer's, or the customer changed after the plan was made; the row is skipped.
+    the customer's, or the customer changed after the plan was made; the row is skipped. `warnings`
+    name cells that were skipped, or may be wrong.
     """
 
     number: int
@@ -40,6 +41,7 @@ class Planned:
     changed: tuple[str, ...] = ()
     errors: tuple[RowError, ...] = ()
     id: int | None = None
+    warnings: tuple[RowError, ...] = ()
 
     def signature(self) -> bytes:
         """A hash that is equal for equal plans of a row."""
@@ -59,6 +61,7 @@ class Planned:
             "name": self.fields.name if self.fields else None,
             "changed": list(self.changed),
             "errors": [error.as_dict() for error in self.errors],
+            "warnings": [warning.as_dict() for warning in self.warnings],
         }
 
 
@@ -90,7 +93,11 @@ class Planner:
         keys = [self._key(row) for row in rows]
         good = [key for key in keys if key is not None and not isinstance(key, RowError)]
         known = self._known(good)
-        return [self._row(row, key, known) for row, key in zip(rows, keys, strict=True)]
+        planned = [self._row(row, key, known) for row, key in zip(rows, keys, strict=True)]
+        return [
+            replace(plan, warnings=row.warnings) if row.warnings else plan
+            for row, plan in zip(rows, planned, strict=True)
+        ]
 
     def _known(self, keys: Sequence[int | str]) -> dict[int | str, list[Stored]]:
         if not keys:
@@ -107,6 +114,8 @@ class Planner:
         """The value by which the row finds its customer; None for a new customer."""
         if row.error is not None:
             return row.error
+        if spoilt := [each for each in row.warnings if each.field == self._on]:
+            return spoilt[0]  # without its key the row would be a new customer
         value = row.raw.get(self._on)
         if value is None or value == "":
             return None

@@ -37,20 +37,28 @@ class RowError:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: the number of its first line, and its fields or its error."""
+    """One row: the number of its first line, and its fields or its error.
+
+    `warnings` name cells whose value a spreadsheet has lost; most of them are skipped.
+    """
 
     number: int
     raw: dict[str, Any]
     error: RowError | None = None
+    warnings: tuple[RowError, ...] = ()
 
 
 @dataclass(slots=True)
 class Tally:
-    """The lines of a file by kind; each line is counted once."""
+    """The lines of a file by kind; each line is counted in one of the first three.
+
+    `unwrapped` counts the cells like `="0044"`, which were read as the text within.
+    """
 
     heading: int = 0
     empty: int = 0
     rows: int = 0
+    unwrapped: int = 0
 
     def as_dict(self) -> dict[str, int]:
         total = self.heading + self.empty + self.rows

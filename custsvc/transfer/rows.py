@@ -1,4 +1,4 @@
-"""The rows of a file to import, NDJSON or CSV, read line by line.
+"""The rows of a file to import, of any format, read row by row.
 
 A row that cannot be read is an error of that row, with its line, field and value; reading goes on. An error
 of the whole file (an unknown column, a quote that swallows rows, too many rows, a line cut off) ends the
@@ -8,26 +8,66 @@ reading. Every line is counted: it is part of a row, part of the heading, or emp
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from typing import IO, Final, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import IO, Any, Final
 
 from ..domain.strict_json import DuplicateKey, parse_json
-from .cells import Table, fields_of
+from .arrays import elements
+from .cells import Table
+from .encodings import label
+from .headings import Columns, fields_of
 from .lines import Lines, is_cut_off
+from .record import renamed, undecodable
 from .row import Row, RowError, Tally, bad_file, shown
+from .shape import Format, Shape
 
-Format = Literal["csv", "ndjson"]
+__all__ = ["Format", "Look", "Reading", "heading", "look", "read"]
+
 ROWS_MAX: Final = 500_000
+# The rows by whose cells a column is judged.
+SAMPLE: Final = 50
+
+Chosen = Sequence[str] | Columns | None
+
+
+@dataclass(slots=True)
+class Look:
+    """How a file is read: its shape, its columns with their fields, and the cells of its first rows."""
+
+    shape: Shape
+    heading: list[str] = field(default_factory=list)
+    sample: list[list[str]] = field(default_factory=list)
+    fields: list[str] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+
+    def as_dict(self) -> dict[str, Any]:
+        shape = self.shape
+        columns = [
+            {"column": column, "field": name or None}
+            for column, name in zip(self.heading, self.fields, strict=True)
+        ]
+        return {
+            "format": shape.fmt,
+            "encoding": label(shape.encoding),
+            "delimiter": shape.delimiter,
+            "columns": columns,
+            "unwrapped": self.tally.unwrapped,
+        }
 
 
 class Reading(Iterator[Row]):
-    """The rows of a file; `lines` counts the lines read so far by kind."""
+    """The rows of a file; `look` says how it is read, `lines` counts the lines read so far by kind."""
 
-    def __init__(self, rows: Iterator[Row], lines: Tally, most: int) -> None:
-        self.lines = lines
+    def __init__(self, rows: Iterator[Row], look: Look, most: int) -> None:
+        self.look = look
         self._rows = rows
         self._most = most
         self._count = 0
+
+    @property
+    def lines(self) -> Tally:
+        return self.look.tally
 
     def __next__(self) -> Row:
         row = next(self._rows)
@@ -38,42 +78,70 @@ class Reading(Iterator[Row]):
 
 
 def read(
-    source: IO[bytes], fmt: Format, columns: Sequence[str] | None = None, *, most: int = ROWS_MAX
+    source: IO[bytes], shape: Shape | Format, columns: Chosen = None, *, most: int = ROWS_MAX
 ) -> Reading:
-    """The rows of a file. `columns` names the field of each CSV column in order, "" for a column to skip.
+    """The rows of a file, from its beginning. `columns` says which field each column is.
 
     Raises ValidationError for an error of the whole file, when the reading reaches it.
     """
-    tally = Tally()
-    if fmt == "ndjson":
-        return Reading(_objects(source, tally), tally, most)
-    return Reading(_cells(source, tally, columns), tally, most)
+    found = Look(Shape(shape) if isinstance(shape, str) else shape)
+    if found.shape.fmt in ("ndjson", "json"):
+        return Reading(_objects(source, found, columns), found, most)
+    return Reading(_cells(source, found, columns), found, most)
+
+
+def look(source: IO[bytes], shape: Shape) -> Look:
+    """The columns of a table and its first rows; nothing of JSON. Raises ValidationError."""
+    source.seek(0)
+    if shape.fmt != "csv":
+        return Look(shape)
+    table = Table(source, Tally(), shape)
+    return Look(shape, table.heading, table.sample(SAMPLE))
 
 
 def heading(source: IO[bytes]) -> list[str]:
     """The heading of a CSV file."""
-    return Table(source, Tally()).heading
+    return look(source, Shape("csv")).heading
 
 
-def _cells(source: IO[bytes], tally: Tally, columns: Sequence[str] | None) -> Iterator[Row]:
-    table = Table(source, tally)
-    yield from table.rows(fields_of(table.heading, columns))
+def _cells(source: IO[bytes], found: Look, columns: Chosen) -> Iterator[Row]:
+    seen = look(source, found.shape)
+    source.seek(0)
+    table = Table(source, found.tally, found.shape)
+    found.heading, found.fields = table.heading, fields_of(table.heading, columns, seen.sample)
+    yield from table.rows(found.fields)
 
 
-# -- NDJSON ------------------------------------------------------------------------------------------------
+# -- JSON --------------------------------------------------------------------------------------------------
 
 
-def _objects(source: IO[bytes], tally: Tally) -> Iterator[Row]:
+def _objects(source: IO[bytes], found: Look, columns: Chosen) -> Iterator[Row]:
+    text, names = found.shape.text(source), columns.of_keys() if isinstance(columns, Columns) else {}
+    pieces: Iterable[tuple[int, bytes]] = (
+        _lines(text, found.tally) if found.shape.fmt == "ndjson" else elements(text, found.tally)
+    )
+    for number, piece in pieces:
+        row = _object(number, piece, found.shape.encoding)
+        if found.shape.fmt == "ndjson" and row.error and is_cut_off(piece) and _ends_early(piece):
+            raise bad_file("cut_off", f"the file ends in the middle of line {row.number}; send all of it")
+        yield _renamed(row, names) if names and row.error is None else row
+
+
+def _lines(source: IO[bytes], tally: Tally) -> Iterator[tuple[int, bytes]]:
     lines = Lines(source)
     for line in lines:
-        if not line.strip():
+        if line.strip():
+            tally.rows += 1
+            yield lines.number, line
+        else:
             tally.empty += 1
-            continue
-        tally.rows += 1
-        row = _object(lines.number, line)
-        if row.error and is_cut_off(line) and _ends_early(line):
-            raise bad_file("cut_off", f"the file ends in the middle of line {row.number}; send all of it")
-        yield row
+
+
+def _renamed(row: Row, names: dict[str, str]) -> Row:
+    raw = renamed(row.raw, names)
+    if isinstance(raw, str):
+        return Row(row.number, {}, RowError(raw, "duplicate_key", "is there twice after the mapping"))
+    return Row(row.number, raw)
 
 
 def _ends_early(line: bytes) -> bool:
@@ -90,18 +158,18 @@ def _ends_early(line: bytes) -> bool:
     return False
 
 
-def _object(number: int, line: bytes) -> Row:
+def _object(number: int, piece: bytes, encoding: str) -> Row:
     try:
-        raw = parse_json(line.decode())
+        raw = parse_json(piece.decode())
     except UnicodeDecodeError:
-        return _unread(number, "bad_utf8", "is not UTF-8; save the file as UTF-8", line)
+        return Row(number, {}, undecodable(encoding, piece.decode("utf-8", "replace").strip()))
     except DuplicateKey as exc:
-        return _unread(number, "duplicate_key", f"has the key {str(exc)!r} twice", line)
+        return _unread(number, "duplicate_key", f"has the key {str(exc)!r} twice", piece)
     except (ValueError, RecursionError) as exc:
         reason = exc.msg if isinstance(exc, json.JSONDecodeError) else "a number is too big or it is too deep"
-        return _unread(number, "bad_json", f"is not JSON: {reason}", line)
+        return _unread(number, "bad_json", f"is not JSON: {reason}", piece)
     if not isinstance(raw, dict):
-        return _unread(number, "not_an_object", "is not a JSON object", line)
+        return _unread(number, "not_an_object", "is not a JSON object", piece)
     return Row(number, raw)
 
 

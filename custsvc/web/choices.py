@@ -9,7 +9,7 @@ from typing import Final, TypeVar, get_args
 from werkzeug.datastructures import MultiDict
 
 from ..domain.customers import EDITABLE, METADATA_KEY_MAX
-from ..transfer.cells import field_of
+from ..transfer.headings import field_of
 from ..transfer.meaning import EMPTY, METADATA_RULES, Empty, Meaning, Metadata
 from ..transfer.plan import Key
 from ..transfer.row import METADATA

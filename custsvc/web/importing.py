@@ -13,7 +13,7 @@ from flask import Blueprint, g, redirect, render_template, request
 
 from ..errors import NotFound, ValidationError
 from ..service.idempotency import Keyed
-from ..transfer.cells import fields_of
+from ..transfer.headings import fields_of
 from ..transfer.load import Options, load
 from ..transfer.plan import ACTIONS, Planned
 from ..transfer.rows import Format, Reading, read

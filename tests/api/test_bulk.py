@@ -11,6 +11,7 @@ import pytest
 from custsvc.config import Settings
 from custsvc.ports.store import Store
 from custsvc.serve import create_app
+from tests.transfer.styles import DATA, OBJECTS, PEOPLE, STYLES
 
 from .conftest import Client
 
@@ -144,9 +145,58 @@ def test_a_long_body_without_a_length_is_refused_too(store: Store) -> None:
     assert client.get("/api/customers/").json["count"] == 0
 
 
-@pytest.mark.parametrize("media", ["application/json", "text/plain", ""])
+@pytest.mark.parametrize("media", ["application/xml", "text/plain", ""])
 def test_another_type_of_body_is_refused(media: str, client: Client) -> None:
     answer = client.post("/api/customers/import", data="{}", content_type=media)
 
     assert (answer.status_code, answer.json["code"]) == (415, "unsupported-media-type")
     assert "text/csv" in answer.headers["Accept-Post"]
+
+
+def test_files_of_other_programs_are_imported_as_they_come(client: Client) -> None:
+    first, *others = STYLES
+
+    def put(style: str, others: str) -> Any:
+        return client.post(
+            f"/api/customers/import?on=email&others={others}",
+            data=(DATA / style).read_bytes(),
+            content_type="application/octet-stream",
+        ).json
+
+    report = put(first, "metadata")
+    found = [(c["name"], c["email"], c["phone"]) for c in client.get("/api/customers/").json["results"]]
+
+    assert report["counts"]["create"] == 3, report
+    assert report["file"]["columns"][1] == {"column": "First Name", "field": "first_name"}
+    assert found == PEOPLE
+    for style in others:
+        counts = put(style, "skip")["counts"]
+        assert counts["same"] + counts["update"] * (style in OBJECTS) == 3, style
+
+
+def test_what_a_file_is_can_be_said(client: Client) -> None:
+    def put(query: str, text: str, encoding: str, media: str = "text/csv") -> Any:
+        return client.post(
+            f"/api/customers/import?dry_run=true&{query}", data=text.encode(encoding), content_type=media
+        ).json
+
+    text = "Wer|Nummer\nZoë|1\n"
+    mapped = "map=Wer%3Dname&map=%232%3Dphone&delimiter=|"
+    by_parameter = put(f"{mapped}&encoding=cp850", text, "cp850")
+    by_charset = put(mapped, text, "iso-8859-1", "text/csv; charset=iso-8859-1")
+    by_format = put("format=json", '[{"name":"Zoë"}]', "utf-8", "text/plain")
+
+    for report in (by_parameter, by_charset, by_format):
+        assert [row["name"] for row in report["rows"]] == ["Zoë"], report
+    assert by_parameter["file"]["columns"][1] == {"column": "Nummer", "field": "phone"}
+    for query in ("format=xls", "encoding=klingon", "delimiter=xx", "others=keep", "map=x", "map=a%3Dage"):
+        assert put(query, text, "utf-8")["errors"][0]["field"] == query.partition("=")[0], query
+
+
+def test_a_spoilt_cell_is_a_warning_and_its_row_is_imported_without_it(client: Client) -> None:
+    content = (DATA / "spoilt.csv").read_bytes()
+    report = client.post("/api/customers/import", data=content, content_type="text/csv").json
+
+    assert (report["counts"]["create"], report["warnings"], report["file"]["unwrapped"]) == (4, 4, 1)
+    assert report["rows"][0]["warnings"][0]["value"] == "4.42079E+11"
+    assert client.get("/api/customers/?sort=id").json["results"][0]["phone"] is None

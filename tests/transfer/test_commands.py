@@ -7,13 +7,19 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
+import orjson
 import pytest
 
 from custsvc.errors import ExitCode
+from custsvc.ports.customers import CustomerQuery
 from custsvc.ports.store import Store
 from custsvc.transfer.seed import seed_customers
 from tests.processes import run_custsvc
+from tests.sizes import on_one
+
+from .styles import DATA, PEOPLE
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -61,3 +67,58 @@ def test_what_cannot_be_done_is_said(run: Command) -> None:
     assert run("import", "nothing.csv").returncode == ExitCode.USAGE
     assert run("import", "file.xls").returncode == ExitCode.USAGE
     assert run("export", "file.csv", "--deleted", "some").returncode == ExitCode.USAGE
+
+
+def people(store: Store) -> list[tuple[Any, ...]]:
+    page = store.customers.find(CustomerQuery(200))
+    return [(c["name"], c["email"], c["phone"]) for c in orjson.loads(b"[" + page.docs + b"]")]
+
+
+@on_one("postgres")
+def test_files_of_other_programs_are_imported_as_they_come(run: Command, store: Store) -> None:
+    first, others = "hubspot.csv", ("excel_french.txt", "outlook.csv")
+
+    plan = run("import", str(DATA / first), "--others", "metadata", "--dry-run")
+    done = run("import", str(DATA / first), "--others", "metadata", "-o", "json")
+
+    assert (plan.returncode, done.returncode) == (ExitCode.OK, ExitCode.OK), plan.stderr + done.stderr
+    assert "First Name as first_name" in plan.stderr
+    assert people(store) == PEOPLE
+    for style in others:
+        again = run("import", str(DATA / style), "--on", "email", "--others", "skip", "-o", "json")
+        assert json.loads(again.stdout)["counts"]["same"] == 3, (style, again.stdout, again.stderr)
+
+
+@on_one("postgres")
+def test_what_a_column_is_for_can_be_said(run: Command, store: Store, tmp_path: Path) -> None:
+    (tmp_path / "odd.txt").write_bytes("Wer|Nummer|x\nZoë|1|2\n".encode("cp850"))
+    (tmp_path / "map.json").write_text('{"Wer": "name", "#2": "phone", "x": null}')
+    (tmp_path / "map.txt").write_text("Wer=name\n#2=phone\n\n#3=metadata.x\n")
+    way = ("import", "odd.txt", "--encoding", "cp850", "--delimiter", "|")
+
+    unknown = run(*way)
+    by_json = run(*way, "--map-file", "map.json")
+    by_lines = run(*way, "--map-file", "map.txt", "--map", "Nummer=metadata.number")
+
+    assert unknown.returncode == ExitCode.USAGE, unknown.stderr
+    assert "--map" in unknown.stderr
+    assert by_json.returncode == ExitCode.OK, by_json.stderr
+    assert people(store) == [("Zoë", None, "1")]
+    assert by_lines.returncode == ExitCode.USAGE
+    assert run(*way, "--map", "Wer=age").returncode == ExitCode.USAGE
+    assert run("import", "odd.txt", "--delimiter", "||").returncode == ExitCode.USAGE
+    assert run("import", "odd.txt", "--encoding", "klingon").returncode == ExitCode.USAGE
+
+
+@on_one("postgres")
+def test_cells_that_a_spreadsheet_has_spoilt_are_called_out(run: Command, store: Store) -> None:
+    file = str(DATA / "spoilt.csv")
+
+    plan = run("import", file, "--dry-run", "-o", "csv")
+    done = run("import", file)
+
+    assert plan.returncode == ExitCode.OK
+    assert "2,create,,Zoë Müller,,phone,spoilt_number," in plan.stdout
+    assert done.returncode == ExitCode.PARTLY_DONE
+    assert "4 cells are skipped or doubtful" in done.stderr
+    assert [phone for _, _, phone in people(store)] == [None, None, None, "+353 1 5550104"]

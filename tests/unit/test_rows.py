@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from custsvc.domain.customers import Fields
 from custsvc.errors import ValidationError
 from custsvc.transfer import sheet
-from custsvc.transfer.cells import fields_of
+from custsvc.transfer.headings import fields_of
 from custsvc.transfer.lines import LINE_MAX
 from custsvc.transfer.meaning import Meaning
 from custsvc.transfer.rows import Format, heading, read

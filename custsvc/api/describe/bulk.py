@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from ...http.messages import JSON
+from ...transfer.headings import OTHERS
+from ...transfer.shape import FORMATS
 from . import models
 from .operation import Answer, Operation, Parameter
 from .parameters import FILTERS, KEY, SHOWN, SORT, text
@@ -17,6 +19,9 @@ _SHEET: Final = {
     "description": "A heading and one customer on each line (RFC 4180). A cell that a spreadsheet would take "
     "for a formula, or a part of one that it would split off, has an apostrophe in front.",
 }
+
+_ARRAY: Final = {"type": "array", "items": {"type": "object"}}
+_ANY: Final = {"type": "string", "format": "binary", "description": "A file whose content tells its format."}
 
 
 def _yes_or_no(name: str, description: str) -> Parameter:
@@ -76,10 +81,36 @@ BULK: Final[dict[tuple[str, str], Operation]] = {
                 "PATCH does. A column `metadata.KEY` sets that key alone either way.",
                 {"type": "string", "enum": ["replace", "merge"], "default": "replace"},
             ),
+            Parameter(
+                "format",
+                "The format of the file. Default: by the Content-Type, or for application/octet-stream by "
+                "the content.",
+                {"type": "string", "enum": list(FORMATS)},
+            ),
+            text(
+                "encoding",
+                "The encoding of the file, such as windows-1252. Default: the charset of the Content-Type, "
+                "or by the content.",
+                40,
+            ),
+            text("delimiter", "The sign between the cells of CSV, or tab. Default: by the content.", 9),
+            text("sheet", "The sheet of a workbook. Default: the first that is not empty.", 100),
+            Parameter(
+                "map",
+                "The field of a column, by its heading or place: `Phone Number=phone`, `#3=metadata.city`; "
+                "`#4=` skips it. Headings of many programs are known without it.",
+                {"type": "array", "items": {"type": "string"}},
+            ),
+            Parameter(
+                "others",
+                "What to do with unknown columns: refuse the file, put them into the metadata under their "
+                "heading, or skip them.",
+                {"type": "string", "enum": list(OTHERS), "default": "refuse"},
+            ),
             text("plan", "The name of a plan that was shown: anything else is not applied (409).", 64),
             KEY,
         ),
-        body={_NDJSON: _LINES, _CSV: _SHEET},
+        body={_NDJSON: _LINES, _CSV: _SHEET, JSON: _ARRAY, "application/octet-stream": _ANY},
         answers={200: Answer("What was done, or would be.", {JSON: models.ImportReport})},
         problems=(409, 413, 415, 422),
         role="write",

@@ -321,6 +321,9 @@ class ImportRow(_Closed):
     name: str | None
     changed: list[str]
     errors: list[ImportRowError]
+    warnings: Annotated[
+        list[ImportRowError], Field(description="Cells that a spreadsheet has spoilt: skipped, or doubtful.")
+    ] = []
 
 
 class ImportCounts(_Closed):
@@ -344,6 +347,23 @@ class ImportLines(_Closed):
     rows: Annotated[int, Field(description="More than there are rows where cells hold line breaks.")]
 
 
+class ImportColumn(_Closed):
+    """A column of the file and its field, null if it was skipped."""
+
+    column: str
+    field: str | None
+
+
+class ImportFile(_Closed):
+    """How the file was read."""
+
+    format: Literal["csv", "ndjson", "json", "xlsx", "vcard"]
+    encoding: str
+    delimiter: str | None
+    columns: list[ImportColumn]
+    unwrapped: Annotated[int, Field(description='Cells like ="0044", which were read as the text within.')]
+
+
 class ImportReport(_Closed):
     """The plan of an import, or what came of it."""
 
@@ -351,6 +371,8 @@ class ImportReport(_Closed):
     plan: Annotated[str, Field(description="The plan's name: sent back, it is this plan or none.")]
     counts: ImportCounts
     lines: ImportLines
+    file: ImportFile
+    warnings: Annotated[int, Field(description="How many cells were skipped, or may be wrong.")]
     resumed: Annotated[int, Field(description="Rows that an earlier try of the same request had done.")]
     rows: Annotated[list[ImportRow], Field(description="The first thousand that do something; errors first.")]
     rows_left_out: int
