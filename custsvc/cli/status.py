@@ -27,6 +27,6 @@ def status(
 
     with open_store(settings) as store:
         found, problems = known_steps(settings, store)
-    output.rows(fmt, ("step", "waiting", "oldest_seconds", "detail"), found)
+    output.rows(fmt, ("step", "state", "count", "waiting", "oldest_seconds", "detail"), found)
     if problems:
         raise problems[0]

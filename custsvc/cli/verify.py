@@ -72,6 +72,7 @@ def verify(
         pipeline(settings, source, copy) as way,
     ):
         expect_source(source)
+        check.expect_copy(source, copy, copy_name or copy.name)
         with bar("comparing", source.customers.count(CustomerFilter("include"))) as progress:
             report = check.verify(source.contents, copy.contents, way, patience=wait, progress=progress)
         if repair and report.differences:

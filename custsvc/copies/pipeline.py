@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import Any, Final
 
 from ..config import Settings
 from ..errors import CustsvcError
 from ..kafka import client as kafka
 from ..kafka.reader import Marks, Reader
+from ..ports.ledger import UNSETTLED
 from ..ports.store import Store
 from ..relay.loss import loss_of
 from ..relay.parked import parked
@@ -21,6 +22,20 @@ from .verify import Pipeline, last_results
 
 # By how much the database's clock and ours may differ without `verify` ending its wait too early.
 _CLOCK_SLACK = 1.0
+
+
+# What the states of mails mean.
+_OF_MAILS: Final = {
+    "queued": "mails not tried yet",
+    "claimed": "mails in the hands of a sender",
+    "handing_over": "mails that a mail server is getting now",
+    "deferred": "mails that are tried again later",
+    "sent": "mails that a mail server took",
+    "failed": "mails given up; custsvc failed list --stage notify",
+    "unknown": "mails that may have arrived; custsvc notify unknown",
+    "suppressed": "mails to addresses or customers that get none",
+    "discarded": "mails that a person gave up",
+}
 
 
 @contextmanager
@@ -90,7 +105,7 @@ def known_steps(settings: Settings, store: Store) -> tuple[list[dict[str, Any]],
             found += ask()
         except CustsvcError as exc:
             problems.append(exc)
-            found.append({"step": name, "waiting": None, "oldest_seconds": None, "detail": str(exc)})
+            found.append(_step(name, "unknown", None, str(exc)))
     return found, problems
 
 
@@ -109,14 +124,9 @@ def _questions(settings: Settings, store: Store) -> list[tuple[str, Callable[[],
 
 def _outbox(store: Store) -> Steps:
     depth = store.outbox.depth()
-    return [
-        {
-            "step": "outbox",
-            "waiting": depth.waiting,
-            "oldest_seconds": round(depth.oldest_age, 3),
-            "detail": f"{store.name}: events not on Kafka yet",
-        }
-    ]
+    state = "waiting" if depth.waiting else "empty"
+    about = f"{store.name}: events not on Kafka yet"
+    return [_step("outbox", state, depth.waiting, about, oldest=depth.oldest_age)]
 
 
 def _consumers(settings: Settings) -> Steps:
@@ -127,7 +137,7 @@ def _consumers(settings: Settings) -> Steps:
 
 def _mails(store: Store) -> Steps:
     return [
-        {"step": "notifications", "waiting": count, "oldest_seconds": None, "detail": state}
+        _step("notifications", state, count if state in UNSETTLED else 0, _OF_MAILS[state], count=count)
         for state, count in sorted(store.ledger.counts().items())
     ]
 
@@ -149,12 +159,13 @@ def _groups(settings: Settings) -> list[str]:
 def _checks(store: Store) -> list[dict[str, Any]]:
     """The result of the last comparison of each copy."""
     return [
-        {
-            "step": f"verify {last['copy']}",
-            "waiting": last["different"] + last["behind"],
-            "oldest_seconds": None,
-            "detail": f"customers not as in the source, of {last['compared']:,} compared at {last['time']}",
-        }
+        _step(
+            f"verify {last['copy']}",
+            "different" if last["different"] else "behind" if last["behind"] else "identical",
+            last["different"] + last["behind"],
+            f"customers not as in the source, compared at {last['time']}",
+            count=last["compared"],
+        )
         for last in last_results(store.facts)
     ]
 
@@ -162,8 +173,7 @@ def _checks(store: Store) -> list[dict[str, Any]]:
 def _parked(store: Store) -> list[dict[str, Any]]:
     waiting = parked(store.facts)
     about = "customers whose event is bigger than the topic takes"
-    step = {"step": "parked", "waiting": len(waiting), "oldest_seconds": None, "detail": about}
-    return [step] if waiting else []
+    return [_step("parked", "parked", len(waiting), about)] if waiting else []
 
 
 def _loss(store: Store, topic: str) -> list[dict[str, Any]]:
@@ -172,7 +182,7 @@ def _loss(store: Store, topic: str) -> list[dict[str, Any]]:
     if loss is None:
         return []
     waiting = 0 if loss.done else len(loss.partitions)
-    return [{"step": "topic", "waiting": waiting, "oldest_seconds": None, "detail": str(loss)}]
+    return [_step("topic", "lost" if waiting else "sent again", waiting, str(loss))]
 
 
 def _lag(settings: Settings, name: str, topic: Reader, marks: Marks) -> dict[str, Any]:
@@ -181,10 +191,25 @@ def _lag(settings: Settings, name: str, topic: Reader, marks: Marks) -> dict[str
     unread = _unread(topic, marks, positions)
     lag = sum(marks[part][1] - max(positions.get(part, 0), marks[part][0]) for part in unread)
     oldest = max(0.0, time.time() - min(unread.values()) / 1000) if unread else 0.0
-    known = bool(positions)
+    state = "not started" if not positions else "behind" if lag else "caught up"
+    return _step(name, state, lag, "records not consumed yet", oldest=oldest)
+
+
+def _step(
+    step: str,
+    state: str,
+    waiting: int | None,
+    detail: str,
+    *,
+    count: int | None = None,
+    oldest: float | None = None,
+) -> dict[str, Any]:
+    """A line of the status: the figures, a state of a word or two, and in words what is counted."""
     return {
-        "step": name,
-        "waiting": lag,
-        "oldest_seconds": round(oldest, 3),
-        "detail": "records not consumed yet" if known else "has not consumed anything yet",
+        "step": step,
+        "state": state,
+        "count": count,
+        "waiting": waiting,
+        "oldest_seconds": None if oldest is None else round(oldest, 3),
+        "detail": detail,
     }

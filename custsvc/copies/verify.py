@@ -19,8 +19,10 @@ from typing import Any, Literal
 import orjson
 
 from ..domain.customers import format_time, same_json, utc_now
+from ..errors import ConfigurationError, NotFound
 from ..ports.contents import Contents, Digest, Row
 from ..ports.facts import Fact, Facts
+from ..ports.store import Store
 from ..stores.common.batches import batches
 
 _RANGE = 5000
@@ -277,6 +279,28 @@ def remember(facts: Facts, copy: str, report: Report, now: dt.datetime | None = 
         "seconds": round(report.seconds, 3),
     }
     facts.put(Fact.VERIFY + copy, orjson.dumps(result).decode())
+
+
+def expect_copy(source: Store, copy: Store, name: str) -> None:
+    """Raise NotFound where nobody ever made a copy of this name, and forget what was said of one.
+
+    A copy without a name of its own is the database itself, which may be filled later.
+    """
+    if name == copy.name or _holds_copy(copy):
+        return
+    source.facts.drop(Fact.VERIFY + name)
+    raise NotFound(
+        f"there is no copy {name} in {copy.name}",
+        fix="name a copy that custsvc status shows, or begin this one: "
+        f"custsvc replicate --backend {copy.name} --copy {name}",
+    )
+
+
+def _holds_copy(copy: Store) -> bool:
+    try:
+        return copy.facts.get(Fact.COPY) is not None
+    except ConfigurationError:
+        return False  # not even a schema
 
 
 def last_results(facts: Facts) -> list[dict[str, Any]]:

@@ -30,7 +30,8 @@ _PROBE: Final = 3.0
 class _Seldom(logging.Filter):
     """Lets each kind of message pass once in a while; the kind is its first characters.
 
-    Drops librdkafka's warning, at each start, that a property we chose is experimental.
+    Drops what is harmless and comes with a start: that a property we chose is experimental, and that a broker
+    which has just started is asked once more for the id of a producer.
     """
 
     def __init__(self) -> None:
@@ -38,9 +39,10 @@ class _Seldom(logging.Filter):
         self._last: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.getMessage().startswith("CONFWARN"):
+        text = record.getMessage()
+        if text.startswith("CONFWARN") or (text.startswith("GETPID") and text.endswith(": retrying")):
             return False
-        kind, now = record.getMessage()[:12], time.monotonic()
+        kind, now = text[:12], time.monotonic()
         if now - self._last.get(kind, -_QUIET) < _QUIET:
             return False
         self._last[kind] = now

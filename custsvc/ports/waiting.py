@@ -15,6 +15,8 @@ logger = logging.getLogger(__name__)
 # Seconds at one lock, and seconds between two lines of the log about it.
 _PATIENCE: Final = 300.0
 _SAY_EVERY: Final = 10.0
+# Seconds that a wait may last before it is worth a warning: the roles of a first start wait for each other.
+_SOON: Final = 5.0
 
 
 class Stopping(Protocol):
@@ -43,6 +45,7 @@ class Waiting:
     tell: Callable[[str], None] = lambda _: None
     patience: float = _PATIENCE
     _said: float = field(default=float("-inf"), init=False)
+    _began: float | None = field(default=None, init=False)
 
     @property
     def interruptible(self) -> bool:
@@ -57,8 +60,11 @@ class Waiting:
     def pause(self, seconds: float, why: str) -> None:
         """Sleep, and say why. Raises Stopped when stop is asked."""
         self.tell(why)
-        if time.monotonic() - self._said > _SAY_EVERY:
-            self._said = time.monotonic()
-            logger.warning("The migration waits: %s", why, extra={"action": "migration_waits"})
+        now = time.monotonic()
+        self._began = now if self._began is None else self._began
+        if now - self._said > _SAY_EVERY or (self._said < self._began + _SOON <= now):
+            self._said = now
+            level = logging.INFO if now < self._began + _SOON else logging.WARNING
+            logger.log(level, "The migration waits: %s", why, extra={"action": "migration_waits"})
         if self.stop.wait(seconds):
             self.check()

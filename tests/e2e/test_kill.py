@@ -30,7 +30,7 @@ def mails_settled(stack: Stack) -> bool:
     consumed = all(row["waiting"] == 0 for row in steps if row["step"] == "custsvc-notify")
     open_states = {"queued", "claimed", "handing_over", "deferred"}
     return consumed and not any(
-        row["waiting"] for row in steps if row["step"] == "notifications" and row["detail"] in open_states
+        row["waiting"] for row in steps if row["step"] == "notifications" and row["state"] in open_states
     )
 
 

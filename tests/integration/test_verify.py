@@ -10,9 +10,12 @@ import pytest
 
 from custsvc.config import Settings
 from custsvc.copies.gauges import verify_gauges
-from custsvc.copies.pipeline import pipeline, resending
-from custsvc.copies.verify import Pipeline, Report, last_results, remember, repair, verify
+from custsvc.copies.pipeline import known_steps, pipeline, resending
+from custsvc.copies.replicate import claim
+from custsvc.copies.verify import Pipeline, Report, expect_copy, last_results, remember, repair, verify
 from custsvc.domain.customers import Fields
+from custsvc.errors import NotFound
+from custsvc.ports.ledger import Notification
 from custsvc.ports.store import Store
 from custsvc.service.customers import Caller, CustomerService
 from custsvc.stores import open_store
@@ -225,3 +228,43 @@ def test_the_last_result_of_each_copy_is_remembered(store: Store, copy: Store) -
     shown = verify_gauges(store)
     assert shown["custsvc_verify_different{copy=one}"] == shown["custsvc_verify_behind{copy=two}"] == 0
     assert 0 <= time.time() - shown["custsvc_verify_timestamp_seconds{copy=one}"] < 600
+
+
+def test_a_copy_that_nobody_made_is_not_found_and_its_old_result_is_forgotten(
+    store: Store, far_copy: Store, opened: Callable[[str], Store], new_database: Callable[[], str]
+) -> None:
+    remember(store.facts, "nothere", Report(compared=3, differences=[], behind=[1, 2, 3], seconds=1.0))
+    empty = opened(new_database())
+
+    with pytest.raises(NotFound) as no_copy:
+        expect_copy(store, empty, "nothere")
+    expect_copy(store, empty, empty.name)
+    claim(far_copy, "search")
+    expect_copy(store, far_copy, "search")
+
+    assert "custsvc replicate --backend" in str(no_copy.value.fix)
+    assert last_results(store.facts) == []
+
+
+def test_the_status_tells_state_count_and_what_waits_apart_from_prose(
+    store: Store, settings: Settings, copy: Store
+) -> None:
+    seed_customers(store.customers, 3, 1)
+    remember(store.facts, copy.name, Report(compared=3, differences=[], behind=[], seconds=1.0))
+    mails = [
+        Notification(
+            f"mail-{number}", "event", number, 1, "changed", "a@example.com", "subject", "text", None
+        )
+        for number in (1, 2)
+    ]
+    store.ledger.add(mails)
+    store.ledger.discard([mails[0].id], "a test")
+
+    found, _ = known_steps(settings, store)
+
+    by_state = {(each["step"], each["state"]): (each["count"], each["waiting"]) for each in found}
+    assert by_state["outbox", "waiting"] == (None, 3)
+    assert by_state["notifications", "queued"] == (1, 1)
+    assert by_state["notifications", "discarded"] == (1, 0)
+    assert by_state[f"verify {copy.name}", "identical"] == (3, 0)
+    assert all(each["state"] != each["detail"] for each in found)

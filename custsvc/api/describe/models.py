@@ -467,9 +467,11 @@ class Step(_Closed):
     """A step of the pipeline, and what waits before it."""
 
     step: str
+    state: Annotated[str, Field(description="One word or two: `caught up`, `behind`, `sent`, `identical` …")]
+    count: Annotated[int | None, Field(description="How many there are in this state, waiting or not.")]
     waiting: int
     oldest_seconds: float | None
-    detail: str
+    detail: Annotated[str, Field(description="What is counted, in words.")]
 
 
 class Status(_Closed):
