@@ -97,7 +97,7 @@ class KeyRing:
         return self._checked(text, cached[1])
 
     def by_prefix(self, prefix: str) -> Principal | None:
-        """Who a key is of that was shown before; None once it is expired or revoked."""
+        """The principal of a key that was checked before; None once it is expired or revoked."""
         key = self._find(prefix)
         return None if key is None else self._of(key)
 

@@ -54,7 +54,7 @@ def checked_name(name: str) -> str:
 
 
 def folded_name(name: str) -> str:
-    """How a name that somebody typed is looked up. One that is too long to be anybody's stays as it is."""
+    """The form in which a typed name is looked up. A name longer than any user's stays unchanged."""
     return normalized("NFC", name).strip().lower() if len(name) <= _TYPED_MAX else name
 
 

@@ -1,6 +1,6 @@
-"""What can go wrong with a call: a class for each thing that the caller can do about it.
+"""The errors of a call: one class for each thing that the caller can do about it.
 
-All are `ApiError`, a `CustsvcError`: the message says what failed, `fix` what mends it. None of them holds
+All are `ApiError`, a `CustsvcError`: the message says what failed, `fix` how to repair it. No error contains
 the API key.
 """
 
@@ -137,9 +137,9 @@ class ServerFailed(ApiError):
 
 
 class EventsLost(ApiError):
-    """Events after the position are gone from the topic, so nobody knows which they were.
+    """The events after the position are gone from the topic, and which they were is unknown.
 
-    `position` is where the stream begins again: the oldest event that there is.
+    The stream begins again at `position`, the oldest event on the topic.
     """
 
     cure = "read all customers again, then follow the events from this position on"

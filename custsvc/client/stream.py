@@ -105,7 +105,7 @@ class EventStream:
                 raise EventsLost(f"events are lost: {why}", position=frame.id)
             if frame.data is not None and frame.kind == "message":
                 event = Event.of(json.loads(frame.data), frame.id)
-                # Noted first: who stops at this event has it.
+                # Noted first, so that a consumer that stops at this event has its position.
                 self.position = frame.id
                 yield event
             elif frame.id:

@@ -42,7 +42,7 @@ class DeadLetters:
             raise TooManyBadRecords(
                 f"too many bad records: {self._score:,} more than good ones up to {coordinates(message)}, "
                 f"the last one because {bad}",
-                fix="mend what writes to the topic; or let them pass to the dead-letter topic with "
+                fix="repair the producer of these records; or let them go to the dead-letter topic with "
                 "CUSTSVC_MAX_BAD_RECORDS",
             )
 

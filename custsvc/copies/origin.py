@@ -35,7 +35,7 @@ class Origin:
         topic_id, _ = kafka.layout(kafka.admin(self._settings), topic, self._settings.kafka_servers)
         was = self._facts.keep(Fact.COPY_TOPIC + topic, topic_id) if topic_id else ""
         if was and was != topic_id:
-            raise PositionLost(f"the topic {topic} was deleted and made anew since this copy was filled")
+            raise PositionLost(f"the topic {topic} was deleted and created again since this copy was filled")
         if loss := self._facts.get(Fact.COPY_LOST + topic):
             raise PositionLost(loss)
 
@@ -55,13 +55,13 @@ class Origin:
         if name == self._itself:
             raise ConfigurationError(
                 f"the events on {self._settings.topic_updates} come from this very database ({name})",
-                fix="point the copy at another database, or give each direction a topic of its own",
+                fix="use another database for the copy, or give each direction its own topic",
             )
         known = self._facts.keep(Fact.COPY_OF, name)
         if known != name:
             raise ConfigurationError(
                 f"{self._settings.topic_updates} has events of {name}, and this is a copy of {known}",
-                fix="give each source a topic of its own; or, if the source has moved, fill the copy anew: "
+                fix="give each source its own topic; or, if the source has moved, rebuild the copy: "
                 "custsvc replicate --rebuild",
             )
         self._source = source

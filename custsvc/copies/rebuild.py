@@ -81,8 +81,8 @@ class Rebuild:
             with self._copy.replica.rebuilding() as alone:
                 if not alone:
                     raise Conflict(
-                        "another process fills this copy anew",
-                        fix="wait for it; or stop it, and the same command goes on",
+                        "another process rebuilds this copy",
+                        fix="wait for it; or stop it, and run the same command to go on",
                     )
                 shadow = self._begin()
                 stranded = self._is_stranded()
@@ -160,7 +160,7 @@ class Rebuild:
         if lost := [part for part, (low, _) in marks.items() if positions.get(part, 0) < low]:
             raise PositionLost(
                 f"partitions {lost} of {self._topic} lost what the new copy has to read next",
-                fix="run it again: it begins anew",
+                fix="run it again: it starts from the beginning",
             )
         ranges = {part: (positions.get(part, 0), high) for part, (_, high) in marks.items()}
         batch: list[Message] = []
@@ -201,7 +201,7 @@ class Rebuild:
             self._copy.facts.drop(Fact.REBUILD)
             raise CheckFailed(
                 f"the new copy differs from the source in {len(report.differences)} customers; the old stays",
-                fix="run it again: it begins anew; if it differs again, this is a bug to be told",
+                fix="run it again: it starts from the beginning; if it differs again, report this as a bug",
             )
         return report
 
@@ -223,9 +223,9 @@ class Rebuild:
                 logger.info("The new copy serves", extra={"action": "rebuilt"})
                 return
         raise TemporaryError(
-            "the old copy is always further than the new one",
+            "the new copy cannot catch up with the old one",
             dependency="kafka",
-            fix="run it again, best while little changes: it goes on where it was",
+            fix="run it again, best while there are few changes: it goes on where it stopped",
         )
 
     def _marks(self) -> dict[int, tuple[int, int]]:
@@ -233,7 +233,7 @@ class Rebuild:
 
     def _check_stop(self) -> None:
         if self._stop.asked():
-            raise Stopped("the rebuild was stopped; the same command goes on")
+            raise Stopped("the rebuild was stopped; run the same command again to go on")
 
 
 def _as_event(row: Row) -> ReceivedEvent:

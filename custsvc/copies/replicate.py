@@ -5,7 +5,7 @@ database works (see `consume`). The copy stores its own positions, and reading s
 that can never be read, or that the copy's database refuses, goes to the dead-letter topic with its original
 bytes, and its neighbours are applied.
 
-    start ──► CHECK ───────► ends with PositionLost: the topic was made anew, or once lacked what comes next
+    start ──► CHECK ───────► ends with PositionLost: the topic is a new one, or once lacked what comes next
                 │
                 ▼
              ASSIGN ───────► ends with PositionLost: the topic no longer holds the record at a position
@@ -83,8 +83,8 @@ def begin_at(settings: Settings, replica: Replica, start: str) -> None:
     topic = settings.topic_updates
     if replica.positions(topic):
         raise Conflict(
-            "this copy has begun already, and goes on where it is",
-            fix="leave --from out, or begin another copy: custsvc replicate --copy NAME",
+            "this copy already has a position, and reads on from there",
+            fix="leave --from out, or start another copy: custsvc replicate --copy NAME",
         )
     with Reader(settings) as reader:
         replica.apply([], topic, places_of(reader, reader.marks(), start))
@@ -135,7 +135,7 @@ class Replicate:
                 self._origin.remember_loss(lost)
             raise PositionLost(
                 str(lost),
-                fix=f"fill the copy anew, it serves meanwhile: custsvc replicate --rebuild{self._named}",
+                fix=f"rebuild the copy; it serves meanwhile: custsvc replicate --rebuild{self._named}",
             ) from lost
 
     def _consume(self) -> None:

@@ -37,9 +37,9 @@ class Cursors:
         try:
             place, of = self._serializer.loads(text[: _LONGEST + 1])
         except (BadData, ValueError, TypeError) as exc:
-            raise Problem(400, "bad-cursor", "take the cursor as a list's `next` gave it") from exc
+            raise Problem(400, "bad-cursor", "use the cursor from a list's `next` unchanged") from exc
         if of != _hash(scope):
-            raise Problem(400, "cursor-mismatch", "the cursor is of a list with other filters; start anew")
+            raise Problem(400, "cursor-mismatch", "the cursor is of a list with other filters; start again")
         return place
 
 

@@ -142,7 +142,7 @@ def _check_text(request: Request) -> None:
     if "%00" in request.query_string:
         for name, value in request.query:
             if "\0" in name or "\0" in value:
-                raise bad_parameter(name, "must be text, which holds no NUL")
+                raise bad_parameter(name, "must be text without NUL characters")
 
 
 def _counted(limit: RateLimit, environ: dict[str, Any], caller: str) -> Allowance:

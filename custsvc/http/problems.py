@@ -57,7 +57,7 @@ _RESERVED: Final = frozenset(
     ("type", "title", "status", "detail", "code", "errors", "request_id", "instance", "dependency")
 )
 RETRY_AFTER: Final = ("Retry-After", "2")
-NO_KAFKA: Final = "this server was not told Kafka's address; start it with CUSTSVC_KAFKA set"
+NO_KAFKA: Final = "this server has no address of Kafka; start it with CUSTSVC_KAFKA set"
 
 
 class Problem(Exception):
@@ -179,7 +179,7 @@ def _(exc: ValidationError) -> Problem:
 @problem_of.register
 def _(exc: DataRefused) -> Problem:
     del exc
-    return Problem(400, "validation", "a value of the request is none that the database can hold or look up")
+    return Problem(400, "validation", "the database cannot store or look up a value of the request")
 
 
 @problem_of.register

@@ -151,7 +151,7 @@ class _Parts(Iterator[bytes]):
             part = next(self._parts)
             if not self._permit():
                 # Not a normal end: the client must not take the part received for all of it.
-                raise Revoked("who takes it may not any more")
+                raise Revoked("the reader has lost the right to read")
             return part
         except BaseException as exc:
             if not isinstance(exc, StopIteration):

@@ -235,7 +235,7 @@ class Feed:
                 lost = False
                 self._collect()
             except PositionLost as exc:
-                logger.warning("The event stream starts anew: %s", exc, extra={"action": "position_lost"})
+                logger.warning("The event stream starts again: %s", exc, extra={"action": "position_lost"})
                 lost = True
             except (CustsvcError, kafka.KafkaException) as exc:
                 # The next round resumes from the offsets reached, so watchers only wait.

@@ -131,7 +131,7 @@ class Lags:
             try:
                 self._learn(ask)
             except CustsvcError as exc:
-                logger.debug("The ends are not known anew: %s", exc, extra={"action": "lag_unknown"})
+                logger.debug("Cannot read the partitions' ends: %s", exc, extra={"action": "lag_unknown"})
             stop.wait(_EVERY)
 
     def _learn(self, ask: Ask) -> None:

@@ -37,7 +37,7 @@ class WaitingMails:
         try:
             self._known = (time.monotonic(), self._oldest())
         except CustsvcError as exc:
-            logger.info("The ledger is not known anew: %s", exc, extra={"action": "metrics_partly"})
+            logger.info("Cannot read the ledger for metrics: %s", exc, extra={"action": "metrics_partly"})
         if self._known is None:
             return {}
         asked, oldest = self._known

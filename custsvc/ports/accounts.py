@@ -40,7 +40,7 @@ class Keys(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Somebody who signs in to the pages. `password` is its hash with all that is needed to check one."""
+    """A user of the pages. `password` is a hash with its parameters."""
 
     name: str
     password: str = field(repr=False)

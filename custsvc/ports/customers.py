@@ -27,14 +27,14 @@ class TimeSpan(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CustomerFilter:
-    """Which customers. All that is given must hold.
+    """A selection of customers that meet all given conditions.
 
     `words` are folded (`search.words_of`); each must begin a word of name, email or phone, and so must all
-    words of one of the ways in each of the `phrases`. While the terms of earlier versions are made anew those
-    are found too that have all `earlier` words. `email` is met by the address in any case
-    (`customer.email_key`). `name_prefix` begins the name, case and accents aside (`name_key.name_prefix`);
-    while keys are made anew it is taken for `written_prefix`, which is compared as it is. `metadata` holds
-    keys with their values as a query spells them. `nobody` is met by no customer.
+    words of one of the ways in each of the `phrases`. While old terms are recomputed, customers that have all
+    `earlier` words match too. `email` matches the address in any case (`customer.email_key`). The name must
+    begin with `name_prefix`, ignoring case and accents (`name_key.name_prefix`); while keys are recomputed,
+    with `written_prefix` exactly. `metadata` has keys with their values as a query spells them. `nobody`
+    matches no customer.
     """
 
     deleted: Deleted = "exclude"
@@ -52,11 +52,11 @@ class CustomerFilter:
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing is asked but which of live and deleted."""
+        """Whether `deleted` is the only condition."""
         return self == CustomerFilter(self.deleted)
 
     def asking(self, asked: Asked) -> CustomerFilter:
-        """This filter, and what a query asks for; a query without a single word is met by nobody."""
+        """This filter and the conditions of a query; a query without a word matches no customer."""
         nobody = self.nobody or not (asked.words or asked.phrases)
         return replace(self, words=asked.words, phrases=asked.phrases, earlier=asked.earlier, nobody=nobody)
 
@@ -78,10 +78,10 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CustomerQuery:
-    """A page of a sorted list: what follows `after`, or, `backward`, what stands before it.
+    """A page of a sorted list: the rows after `after`, or with `backward` the rows before it.
 
-    Every sort ends in the id, in the same direction. Names sort by `name_key`, and by code points as they are
-    written in a list that begins while keys are made anew; addresses by code points, no address first.
+    Every sort ends in the id, in the same direction. Names sort by `name_key`, but by code points in a list
+    that begins while keys are recomputed; addresses by code points, no address first.
     """
 
     limit: int = 50

@@ -39,7 +39,7 @@ class Never:
 
 @dataclass
 class Waiting:
-    """What a migration asks between two tries. `tell` is told what it waits for, again and again."""
+    """The pauses of a migration between two tries. It calls `tell` with the reason of each wait."""
 
     stop: Stopping = field(default_factory=Never)
     tell: Callable[[str], None] = lambda _: None
@@ -49,16 +49,16 @@ class Waiting:
 
     @property
     def interruptible(self) -> bool:
-        """Whether anybody may ever ask to stop."""
+        """Whether it can be stopped."""
         return not isinstance(self.stop, Never)
 
     def check(self) -> None:
         """Raises Stopped when stop is asked."""
         if self.stop.asked():
-            raise Stopped("the migration was stopped; the same command goes on")
+            raise Stopped("the migration was stopped; run the same command again to go on")
 
     def pause(self, seconds: float, why: str) -> None:
-        """Sleep, and say why. Raises Stopped when stop is asked."""
+        """Sleep, and report why. Raises Stopped when asked to stop."""
         self.tell(why)
         now = time.monotonic()
         self._began = now if self._began is None else self._began

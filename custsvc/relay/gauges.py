@@ -24,7 +24,7 @@ class OutboxGauges:
         try:
             self._known, self._asked = self._store.outbox.depth(), time.monotonic()
         except CustsvcError as exc:
-            logger.info("The outbox is not known anew: %s", exc, extra={"action": "metrics_partly"})
+            logger.info("Cannot read the outbox for metrics: %s", exc, extra={"action": "metrics_partly"})
         if self._known is None:
             return {}
         since = time.monotonic() - self._asked

@@ -67,13 +67,13 @@ def check_topic(
             f"the topic {topic} has {now.partitions} partitions, it had {was.partitions}: events of one "
             "customer would come from two of them, out of order",
             fix="use a new topic (CUSTSVC_TOPIC_UPDATES) and fill it: custsvc replay --all; or, if every "
-            "consumer can bear it, take this one: custsvc relay --accept-topic",
+            "consumer tolerates it, accept this one: custsvc relay --accept-topic",
         )
     if was.id and now.id and was.id != now.id:
         raise ConfigurationError(
-            f"the topic {topic} was deleted and made anew: what was on it is gone",
-            fix="take the new one with custsvc relay --accept-topic, fill it with custsvc replay --all, and "
-            "fill each copy anew with custsvc replicate --rebuild",
+            f"the topic {topic} was deleted and created again: its records are gone",
+            fix="accept the new one with custsvc relay --accept-topic, fill it with custsvc replay --all, "
+            "and rebuild each copy with custsvc replicate --rebuild",
         )
     return now
 
@@ -109,7 +109,7 @@ def check_lineage(settings: Settings, store: Store) -> None:
     if source != ours:
         raise ConfigurationError(
             f"{about}, and this database is {ours}: two sources on one topic would overwrite each other",
-            fix="give each source a topic of its own (CUSTSVC_TOPIC_UPDATES); or, if this database was "
+            fix="give each source its own topic (CUSTSVC_TOPIC_UPDATES); or, if this database was "
             "restored from that one, custsvc relay --resync",
         )
     raise restored(f"{about}, which this database does not know: it was restored to an older state")

@@ -190,7 +190,7 @@ class Replay:
 
     def _check_stop(self) -> None:
         if self._stop.asked():
-            raise Stopped("the replay was stopped; the same command goes on")
+            raise Stopped("the replay was stopped; run the same command again to go on")
 
 
 def _is_since(row: Row, since: dt.datetime | None) -> bool:

@@ -87,7 +87,7 @@ class Resend:
         loss = new_loss(sorted(doubts))
         remember(self._store.facts, self._topic, loss)
         logger.error(
-            "The topic %s lost its end. What is gone is sent again, and all else waits. %s",
+            "The topic %s lost its end. The relay sends the lost events again; all others wait. %s",
             self._topic,
             told,
             extra={"action": "topic_loss", "partitions": sorted(doubts)},
@@ -96,8 +96,8 @@ class Resend:
         self._acknowledged.renew()
         remember(self._store.facts, self._topic, replace(loss, sent=sent, done=True))
         logger.error(
-            "What the topic %s had lost is there again: %d events. A copy that was further says so and "
-            "stops; fill it anew: custsvc replicate --rebuild",
+            "The topic %s has its lost events again: %d. A copy whose position was beyond its end stops "
+            "and reports that; rebuild it: custsvc replicate --rebuild",
             self._topic,
             sent,
             extra={"action": "topic_mended", "sent": sent},

@@ -1,4 +1,4 @@
-"""Named points at which a process can be told to die as if by kill -9: `CUSTSVC_CRASH_AT=relay.acked:3`.
+"""Named points at which a process can be made to die as if by kill -9: `CUSTSVC_CRASH_AT=relay.acked:3`.
 
 For tests of what a crash leaves behind. Each point stands between two steps of which the second must not be
 lost when the process ends after the first. Without the variable a point costs one comparison.
@@ -41,7 +41,7 @@ POINTS: Final = {
     "migrate.stepped": "a step of a migration is done and noted",
     "migrate.indexed": "a migration's index is made, that is not noted",
     "migrate.filling": "a part of the rows is filled in its transaction, which is not committed",
-    "migrate.refilling": "some customers' terms are made anew, those of the others are not",
+    "migrate.refilling": "some customers' terms are recomputed, those of the others are not",
     "migrate.listing": "one of the indexes of lists is made, the others are not",
 }
 EXIT_CODE: Final = 137  # that of a process which SIGKILL has ended

@@ -141,7 +141,7 @@ def exposition(role: str, gauges: Gauges = dict) -> bytes:
 def _partitions(behind: Mapping[str, metrics.Lag], family: Any) -> Iterator[Any]:
     """Each consumer's lag by partition, and the age of that knowledge."""
     labels = ["loop", "topic", "partition"]
-    records = family("custsvc_lag_events", "Records not dealt with yet, by partition", labels=labels)
+    records = family("custsvc_lag_events", "Records not handled yet, by partition", labels=labels)
     seconds = family("custsvc_lag_oldest_seconds", "Age of the oldest of them, by partition", labels=labels)
     known = family("custsvc_lag_known_seconds", "Time since the ends were last known", labels=["loop"])
     for loop, lag in behind.items():
@@ -178,7 +178,7 @@ class _Collector:
             silence.add_metric([loop], age)
         lag = GaugeMetricFamily(
             "custsvc_lag_seconds",
-            "Age of the oldest event not dealt with; 0 when there is none",
+            "Age of the oldest event not handled yet; 0 if there is none",
             labels=["loop"],
         )
         for loop, seconds in seen.lags.items():

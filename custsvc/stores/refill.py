@@ -35,7 +35,7 @@ def _refill(store: Store, stop: Stop) -> None:
             refilled = store.refill(Waiting(stop))
             if refilled:
                 extra = {"action": "refilled", "customers": refilled}
-                logger.info("Made the search terms and name keys of %d customers anew", refilled, extra=extra)
+                logger.info("Recomputed search terms and name keys of %d customers", refilled, extra=extra)
         except Stopped:
             return
         except TemporaryError as exc:

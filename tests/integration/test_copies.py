@@ -99,7 +99,7 @@ def test_an_empty_copy_begins_where_it_is_told_and_only_then(
 
     for copy in (at_end, since):
         until("it is there", lambda copy=copy: [r.id for r in copy.replica.scan(0, 9)] == [after.id])
-    with pytest.raises(Conflict, match="has begun already"):
+    with pytest.raises(Conflict, match="already has a position"):
         begin_at(settings, at_end.replica, "beginning")
 
 
@@ -131,7 +131,7 @@ def test_a_topic_that_was_made_anew_stops_a_copy(
     Origin(settings, copy).check_topic()
     make_topic_anew(settings)
 
-    with pytest.raises(PositionLost, match="made anew"):
+    with pytest.raises(PositionLost, match="created again"):
         run(settings, copy, "search")
 
 

@@ -85,7 +85,7 @@ def test_a_topic_that_was_made_anew_is_refused(store: Store, settings: Settings,
         published(store)
     make_topic_anew(settings)
 
-    with pytest.raises(ConfigurationError, match="deleted and made anew"):
+    with pytest.raises(ConfigurationError, match="deleted and created again"):
         run_relay(settings, store)
 
 

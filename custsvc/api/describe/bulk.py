@@ -55,21 +55,21 @@ BULK: Final[dict[tuple[str, str], Operation]] = {
         id="importCustomers",
         tag="customers",
         summary="Create and change many customers from a file",
-        description="The whole file is planned first; where any row is wrong, nothing is done (unless "
-        "`skip_errors`). Then that plan is applied: a row whose customer somebody changes meanwhile is "
-        "reported as a conflict and left alone, as is one whose row names another `version` than it has. "
-        "A field that a row does not have stays as it is. What is wrong with the file itself (a quote that "
-        "is not closed, an end in the middle) is refused also with `skip_errors`. With an "
-        "Idempotency-Key, a request that was cut off can be sent again and goes on where it was.",
+        description="The whole file is planned first; if any row is wrong, nothing is done (unless "
+        "`skip_errors`). Then that plan is applied: a row whose customer was changed meanwhile, or is at "
+        "another `version` than the row names, is reported as a conflict and skipped. A field that a row "
+        "does not have stays as it is. An error of the file itself (an unclosed quote, an end in the "
+        "middle of a line) is refused even with `skip_errors`. With an Idempotency-Key, a request that "
+        "was cut off can be sent again and goes on where it stopped.",
         parameters=(
             Parameter(
                 "on",
                 "The field by which a row finds its customer; a row without it is a new customer.",
                 {"type": "string", "enum": ["id", "email"], "default": "id"},
             ),
-            _yes_or_no("dry_run", "Only tell what would be done."),
-            _yes_or_no("restore", "Bring deleted customers back that are in the file."),
-            _yes_or_no("skip_errors", "Import the rows that are right."),
+            _yes_or_no("dry_run", "Only show the plan."),
+            _yes_or_no("restore", "Restore deleted customers that are in the file."),
+            _yes_or_no("skip_errors", "Import the valid rows, skip the others."),
             Parameter(
                 "empty",
                 "What an empty cell does, or null or an empty text in NDJSON: clear the field, or keep it.",
@@ -107,7 +107,7 @@ BULK: Final[dict[tuple[str, str], Operation]] = {
                 "heading, or skip them.",
                 {"type": "string", "enum": list(OTHERS), "default": "refuse"},
             ),
-            text("plan", "The name of a plan that was shown: anything else is not applied (409).", 64),
+            text("plan", "The name of a plan that was shown: another plan is not applied (409).", 64),
             KEY,
         ),
         body={_NDJSON: _LINES, _CSV: _SHEET, JSON: _ARRAY, "application/octet-stream": _ANY},

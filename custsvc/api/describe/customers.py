@@ -122,7 +122,7 @@ _RECORD: Final[dict[tuple[str, str], Operation]] = {
     ("/api/customers/{customer_id}/restore", "post"): Operation(
         id="restoreCustomer",
         tag="customers",
-        summary="Bring a deleted customer back",
+        summary="Restore a deleted customer",
         parameters=(*GUARDS, KEY, PREFER),
         answers={200: _CHANGED, 204: _MINIMAL},
         problems=_WRITE,
@@ -142,7 +142,7 @@ _RECORD: Final[dict[tuple[str, str], Operation]] = {
     ("/api/customers/{customer_id}/erase", "post"): Operation(
         id="eraseCustomer",
         tag="customers",
-        summary="Erase what is personal of a customer",
+        summary="Erase a customer's personal data",
         description="The fields are blanked, in the record and in all of its history. It cannot be undone.",
         parameters=(*GUARDS, KEY, PREFER),
         answers={200: _CHANGED, 204: _MINIMAL},

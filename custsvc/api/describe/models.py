@@ -327,7 +327,7 @@ class ImportRow(_Closed):
 
 
 class ImportCounts(_Closed):
-    """How many rows do what. Trashed ones are of deleted customers, and do nothing without `restore`."""
+    """The number of rows by action. `trashed`: rows of deleted customers, skipped without `restore`."""
 
     create: int
     update: int
@@ -339,7 +339,7 @@ class ImportCounts(_Closed):
 
 
 class ImportLines(_Closed):
-    """Where the lines of the file went: `all` is the sum of the others."""
+    """The lines of the file by kind: `all` is the sum of the others."""
 
     all: int
     heading: int
@@ -365,7 +365,7 @@ class ImportFile(_Closed):
 
 
 class ImportReport(_Closed):
-    """The plan of an import, or what came of it."""
+    """The plan of an import, or its result."""
 
     dry_run: bool
     plan: Annotated[str, Field(description="The plan's name: sent back, it is this plan or none.")]
@@ -404,7 +404,7 @@ class Batch(_Closed):
 
 
 class BatchResult(_Closed):
-    """What an operation came to: the status that it would have had alone."""
+    """The result of an operation: the status that it would have as a separate request."""
 
     index: int
     status: int
@@ -517,7 +517,7 @@ class EventHeaders(BaseModel):
 
 
 class MailRequest(BaseModel):
-    """A mail that another service asks for. Each recipient gets a mail of their own."""
+    """A mail that another service requests. Each recipient gets a separate mail."""
 
     id: Annotated[str | int | None, Field(description="The same id is never sent twice.")] = None
     notifyTo: str | list[str] | None = None  # noqa: N815 - the originals' names
@@ -540,7 +540,7 @@ class MailAttempt(BaseModel):
 
 
 class FailedMail(BaseModel):
-    """A mail that was given up, for one recipient; or, with `request`, a request that nobody can read."""
+    """A failed mail to one recipient; or, with `request`, a mail request that cannot be read."""
 
     reason: Annotated[str | None, Field(description="The last reason.")]
     attempts: list[MailAttempt]

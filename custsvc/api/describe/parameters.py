@@ -17,10 +17,10 @@ _DELETED = Parameter(
 )
 PAGE_LIMIT = Parameter(
     "limit",
-    "How many at most.",
+    "The most items on a page.",
     {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
 )
-CURSOR = Parameter("cursor", "Where the page before ended, as its `next` gave it.", {"type": "string"})
+CURSOR = Parameter("cursor", "The end of the page before, from its `next`.", {"type": "string"})
 COUNT = Parameter(
     "count",
     "Whether to count all that match. By default only on the first page, and there exactly unless they are "
@@ -41,7 +41,7 @@ FILTERS: Final = (
         "q",
         "Words, each of which begins a word of name, email or phone. Case and accents do not matter, nor do "
         "apostrophes and hyphens, nor how a number is grouped; its last four digits or more find it too. "
-        "Text without a word finds nobody.",
+        "Text without a word finds no customer.",
         NAME_MAX,
         pattern=_SAYS_SOMETHING,
     ),
@@ -116,7 +116,7 @@ IF_MODIFIED_SINCE = header(
 )
 UNLESS = header(
     "If-None-Match",
-    "Versions at which this write is not to happen, or * where only a deleted customer will do; else 412.",
+    "Versions at which this write must not happen, or * for a deleted customer only; else 412.",
     pattern=_TAG,
 )
 UNMODIFIED_SINCE = header(
@@ -128,7 +128,7 @@ UNMODIFIED_SINCE = header(
 GUARDS: Final = (IF_MATCH, UNLESS, UNMODIFIED_SINCE)
 PREFER = header(
     "Prefer",
-    "`return=minimal`: no body back (RFC 7240). What is not understood is passed over.",
+    "`return=minimal`: no body back (RFC 7240). Unknown preferences are ignored.",
     examples=["return=minimal", "return=representation"],
 )
 KEY = header(
@@ -142,6 +142,6 @@ WAIT = header(
 )
 MIN_POSITION = header(
     "X-Custsvc-Min-Position",
-    "X-Custsvc-Position of a write. A copy that has not got it answers 504 `copy-behind`.",
+    "X-Custsvc-Position of a write. A copy without that write answers 504 `copy-behind`.",
     pattern="^[1-9][0-9]{0,17}-[1-9][0-9]{0,17}$",
 )

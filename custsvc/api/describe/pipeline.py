@@ -1,4 +1,4 @@
-"""Operations that show how the service and its pipeline stand."""
+"""Operations that show the state of the service and its pipeline."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _EVENT_STREAM = Operation(
     tag="pipeline",
     summary="Every change as it happens",
     description="Server-sent events, read from Kafka: gap-free and in order per customer. A client that "
-    "sends the last `id` it got in `Last-Event-ID` goes on from there, on any process. Where events "
-    "after it are gone, an event `lost` says so first. A comment comes every 15 seconds of silence.",
+    "sends the last `id` it got in `Last-Event-ID` goes on from there, on any process. If events after it "
+    "are gone from Kafka, an event `lost` comes first. Every 15 seconds without an event a comment comes.",
     parameters=(
         Parameter(
             "customer", "Only this customer's.", {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}
@@ -62,7 +62,7 @@ PIPELINE: Final[dict[tuple[str, str], Operation]] = {
     ("/api/failed/", "get"): Operation(
         id="listFailed",
         tag="pipeline",
-        summary="What failed and waits for somebody",
+        summary="Dead letters and failed mails",
         description="Records that a copy could not read (stage `replicate`) and notifications that were "
         "given up (stage `notify`), the newest first.",
         parameters=(
@@ -74,7 +74,7 @@ PIPELINE: Final[dict[tuple[str, str], Operation]] = {
     ("/api/failed/{entry_id}/retry", "post"): Operation(
         id="retryFailed",
         tag="pipeline",
-        summary="Send what failed again",
+        summary="Send a dead letter or failed mail again",
         description="A record goes to the topic and partition that it came from, with its own key, bytes and "
         "headers; a notification is queued with all tries before it.",
         answers={202: _ACCEPTED},
@@ -84,7 +84,7 @@ PIPELINE: Final[dict[tuple[str, str], Operation]] = {
     ("/api/failed/{entry_id}/discard", "post"): Operation(
         id="discardFailed",
         tag="pipeline",
-        summary="Give up what failed",
+        summary="Discard a dead letter or failed mail",
         answers={202: _ACCEPTED},
         problems=(404, 409),
         role="write",

@@ -81,7 +81,7 @@ class Unasked(smtplib.SMTPServerDisconnected):
     """The server sent an unrequested line."""
 
     def __init__(self, said: bytes) -> None:
-        super().__init__(f"the server said what nobody asked for: {said[:200].decode('utf-8', 'replace')}")
+        super().__init__(f"the server sent an unrequested line: {said[:200].decode('utf-8', 'replace')}")
         self.said = said
 
     @property

@@ -414,7 +414,7 @@ def _check_webhook(url: str, secret: str) -> None:
         Webhook(secret)
     except (RuntimeError, ValueError) as exc:
         raise _Wrong(
-            "secret", f"the secret is none: {exc}", "make one: echo whsec_$(openssl rand -base64 24)"
+            "secret", f"the secret is not valid: {exc}", "make one: echo whsec_$(openssl rand -base64 24)"
         ) from exc
 
 

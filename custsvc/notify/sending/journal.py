@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 # Seconds that a result may wait for another write to join.
 _SOON = 0.02
 _RETRY = 0.2
-_UNWRITABLE = "the answer cannot be written down; the log of that time tells why"
+_UNWRITABLE = "the answer cannot be stored; the log of that time has the reason"
 
 
 @dataclass(slots=True, eq=False)

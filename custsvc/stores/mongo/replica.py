@@ -123,7 +123,7 @@ class MongoReplica(MongoContents):
 
         def work(session: ClientSession) -> int:
             if generation is not None and generation != self._now(session):
-                raise Superseded("the copy was filled anew meanwhile", dependency="mongo")
+                raise Superseded("the copy was rebuilt meanwhile", dependency="mongo")
             # If another process writes one of these meanwhile, this transaction starts again. In the order of
             # id, so that one of two such processes makes progress.
             known = self._versions([each.id for each in customers], session)

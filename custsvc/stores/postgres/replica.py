@@ -114,7 +114,7 @@ class PostgresReplica(PostgresContents):
                 cursor.execute(self._sql("LOCK TABLE {table} IN ROW EXCLUSIVE MODE"))
             # From here to the commit the table lock prevents a swap.
             if generation not in (None, _generation(cursor)):
-                raise Superseded("the copy was filled anew meanwhile", dependency="postgres")
+                raise Superseded("the copy was rebuilt meanwhile", dependency="postgres")
             moves = [(self._prefix + topic, part, offset) for part, offset in sorted(positions.items())]
             execute_values(cursor, _POSITIONS, moves)
             crash.point("replicate.writing")
