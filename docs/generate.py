@@ -1,6 +1,6 @@
-"""Writes the reference pages and published schemas from the code; `--check` only says whether they are true.
+"""Writes the reference pages and published schemas from the code; `--check` only reports outdated ones.
 
-A schema that would break those who read events by the one before is not written: see `breaks`.
+It refuses to write a schema that would break readers of events by the previous one: see `breaks`.
 """
 
 from __future__ import annotations

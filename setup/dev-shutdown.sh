@@ -2,7 +2,7 @@
 # Stop what setup/dev-startup.sh started: all roles, then all servers. Data is kept in .custsvc.
 #
 # Usage: setup/dev-shutdown.sh [OPTIONS OF `custsvc down`]
-#   setup/dev-shutdown.sh --data-dir elsewhere    what was started with this --data-dir
+#   setup/dev-shutdown.sh --data-dir elsewhere    for a start with this --data-dir
 
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Build the source archive and the wheel into dist/, and check that an index takes them and that the wheel installs
-# without any extra, in an environment of its own.
+# Build the source archive and the wheel into dist/, and check that an index accepts them and that the wheel
+# installs without any extra, in a new environment.
 #
 # Usage: setup/dist.sh [--release]
 #   setup/dist.sh             what CI does
-#   setup/dist.sh --release   refuse, too, what is not ready to be published: uncommitted changes, no tag of this
-#                             version here, no section of it in CHANGELOG.md, project URLs that lead nowhere
+#   setup/dist.sh --release   also refuse what must not be published: uncommitted changes, a missing tag of this
+#                             version, a missing section in CHANGELOG.md, project URLs that lead nowhere
 
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
@@ -38,7 +38,7 @@ say "installing the tools"
 "$python" -m venv "$tools/venv"
 "$tools/venv/bin/python" -m pip install --quiet --disable-pip-version-check build twine
 rm -rf -- dist
-# The wheel is built from the archive, so the archive holds all that a build needs.
+# The wheel is built from the archive, to prove that the archive has all files of a build.
 "$tools/venv/bin/python" -m build --outdir dist . >"$tools/build.log" 2>&1 ||
   { tail -n 30 "$tools/build.log" >&2 && die "the build failed"; }
 "$tools/venv/bin/python" -m twine check --strict dist/* >&2

@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# Shared by the scripts beside it: where the checkout is, and a virtual environment with custsvc in it.
+# Shared by the scripts in this folder: the path of the checkout, and a virtual environment with custsvc.
 # Usage: source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"; ensure_venv local
 #
-# Sourcing it changes to the top folder of the checkout. PYTHON=/path/to/python chooses the Python that a new
-# virtual environment is made with.
+# Sourcing it changes to the top folder of the checkout. PYTHON=/path/to/python chooses the Python of a new
+# virtual environment.
 
 ROOT="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." >/dev/null && pwd -P)"
 cd -- "$ROOT" || exit
@@ -19,7 +19,7 @@ die() {
   exit 1
 }
 
-# The comment at the top of the script that runs.
+# Print the comment at the top of the running script.
 show_help() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; }
 
 is_root() { [[ "$(id -u)" == 0 ]]; }
@@ -29,18 +29,18 @@ can_apt() { is_root && command -v apt-get >/dev/null; }
 # apt_install PACKAGE…
 apt_install() {
   say "installing $* (apt-get)"
-  # Nothing may ask, and only what goes wrong is shown.
+  # No questions, and no output but errors.
   DEBIAN_FRONTEND=noninteractive apt-get update -qq >/dev/null &&
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
-# In CI nobody is there to install what is missing, so the scripts do it themselves.
+# In CI the scripts install missing packages themselves.
 apt_in_ci() { [[ "${CI:-}" == true ]] && can_apt && apt_install "$@"; }
 
-# ensure_venv EXTRA: .venv is there, works, and holds custsvc (editable) with [local] or [test].
+# ensure_venv EXTRA: make sure that .venv exists, works, and has custsvc (editable) with [local] or [test].
 ensure_venv() {
   (
-    # Two scripts started at once must not make it both.
+    # Two simultaneous scripts must not both make it.
     if command -v flock >/dev/null; then flock 9; fi
     _ensure_venv_itself
     _ensure_installed "$1"
@@ -64,7 +64,7 @@ _ensure_venv_itself() {
   if [[ -e "$VENV" ]]; then
     if _venv_works; then return; fi
     [[ -f "$VENV/pyvenv.cfg" || -z "$(ls -A "$VENV")" ]] ||
-      die "$VENV is no virtual environment" "move it away; this script makes its own there"
+      die "$VENV is not a virtual environment" "move it away; this script creates its own there"
     say "the virtual environment $VENV does not work any more (moved, or its Python is gone): making it anew"
     rm -rf -- "$VENV"
   fi
@@ -83,24 +83,24 @@ _ensure_venv_itself() {
   say "making the virtual environment .venv ($("$python" --version))"
   "$python" -m venv "$VENV" >&2 || {
     rm -rf -- "$VENV"
-    die "the virtual environment could not be made with $python" "apt-get install python3-venv, and see the message above"
+    die "the virtual environment could not be created with $python" "apt-get install python3-venv, and see the message above"
   }
 }
 
 _venv_works() {
   _is_new_enough "$VENV_PYTHON" || return 1
-  # Its scripts name the folder that it was made in.
+  # Its scripts contain the path of the folder in which it was created.
   grep -qsF "$VENV" "$VENV/bin/activate" || return 1
   "$VENV_PYTHON" -c 'import pip' 2>/dev/null || "$VENV_PYTHON" -m ensurepip >/dev/null 2>&1
 }
 
-# _ensure_installed EXTRA. The stamp tells what was installed from which pyproject.toml; [test] holds [local].
+# _ensure_installed EXTRA. The stamp records the installed extra and its pyproject.toml; [test] includes [local].
 _ensure_installed() {
   local extra="$1" stamp="$VENV/.custsvc-installed" state known
   state="$(cksum <pyproject.toml) $("$VENV_PYTHON" --version)"
   known="$(cat "$stamp" 2>/dev/null || true)"
   if [[ -x "$VENV/bin/custsvc" && ("$known" == "$extra $state" || "$known" == "test $state") ]]; then return; fi
-  # What was tested here before is not lost by a start.
+  # A start must not remove an installed [test].
   if [[ "$known" == "test "* ]]; then extra="test"; fi
   say "installing custsvc[$extra] into .venv (the first time some 130 MB to download, a minute or two)"
   rm -f -- "$stamp"
@@ -114,7 +114,7 @@ _ensure_installed() {
   printf '%s\n' "$extra $state" >"$stamp"
 }
 
-# The embedded MongoDB is linked with libcurl, which every desktop has and a slim container has not.
+# The embedded MongoDB needs libcurl, which slim containers lack.
 ensure_libcurl() {
   if "$VENV_PYTHON" -c 'import ctypes; ctypes.CDLL("libcurl.so.4")' 2>/dev/null; then return; fi
   if [[ "$(uname -s)" != Linux ]]; then return; fi
@@ -122,12 +122,12 @@ ensure_libcurl() {
     say "note: libcurl.so.4 is missing, which the embedded MongoDB needs: apt-get install libcurl4 (Debian 13: libcurl4t64)"
 }
 
-# Docker with its engine, or the way to get it.
+# Check that Docker and its engine are there.
 need_docker() {
   command -v docker >/dev/null ||
-    die "Docker is not installed" "install Docker Engine (docs.docker.com/engine/install), or do without: setup/dev-startup.sh"
+    die "Docker is not installed" "install Docker Engine (docs.docker.com/engine/install), or run without Docker: setup/dev-startup.sh"
   docker info >/dev/null 2>&1 ||
-    die "the Docker engine does not answer" "start it (systemctl start docker) and see that you may use it (docker info), or do without: setup/dev-startup.sh"
+    die "the Docker engine does not answer" "start it (systemctl start docker), check that you may use it (docker info), or run without Docker: setup/dev-startup.sh"
 }
 
 need_compose() {

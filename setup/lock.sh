@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Write the lock files anew: those of the image (docker/requirements.lock, docker/build.lock) and that of developers
-# (setup/dev.lock): the newest versions that pyproject.toml allows, each with the hashes of all its files. Needs the network, and uv, which it installs
-# into .venv. No index is written into them: the packages come from the one that pip is set up for.
+# Write the lock files of the image (docker/requirements.lock, docker/build.lock) and of developers (setup/dev.lock)
+# again: the newest versions that pyproject.toml allows, each with the hashes of all its files. Needs the network,
+# and uv, which it installs into .venv. The files name no index: packages come from the one that pip is set up for.
 #
 # Usage: setup/lock.sh [--upgrade]
-#   setup/lock.sh              what is locked stays, where pyproject.toml still allows it
-#   setup/lock.sh --upgrade    all of it anew
-# To develop with exactly what is locked:
+#   setup/lock.sh              keeps locked versions that pyproject.toml still allows
+#   setup/lock.sh --upgrade    locks the newest version of every package
+# To develop with exactly the locked versions:
 #   pip install --require-hashes -r setup/dev.lock && pip install --no-deps --no-build-isolation --editable .
 
 set -euo pipefail

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Take the pictures of the web app anew, into docs/screenshots: made-up customers, a stack that keeps nothing.
+# Take the screenshots of the web app again, into docs/screenshots: made-up customers, on an ephemeral stack.
 # Needs Chromium (apt-get install chromium).
 #
 # Usage: setup/screenshots.sh

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Start the whole of custsvc in Docker (docker-compose.yml) and wait until all of it is healthy.
-# The first run builds the image and puts a new database password into .env.
+# Start all of custsvc in Docker (docker-compose.yml) and wait until it is healthy.
+# The first run builds the image and writes a new database password to .env.
 #
 # Usage: setup/startup.sh [OPTIONS OF `docker compose up`]
-#   setup/startup.sh --build                    build the image anew first
+#   setup/startup.sh --build                    build the image again first
 #   setup/startup.sh --scale replicate=4        more copies of a role
 # Stop it with setup/shutdown.sh.
 
@@ -16,7 +16,7 @@ esac
 need_compose
 if [[ -z "${POSTGRES_PASSWORD:-}" ]] && ! grep -qsE '^POSTGRES_PASSWORD=.' .env; then
   if docker volume inspect custsvc_postgres >/dev/null 2>&1; then
-    die "PostgreSQL's data is there (volume custsvc_postgres), but its password is not: no POSTGRES_PASSWORD in .env" \
+    die "PostgreSQL has data (volume custsvc_postgres), but .env lacks its password, POSTGRES_PASSWORD" \
       "put POSTGRES_PASSWORD=… back into .env, or remove all data: setup/shutdown.sh --volumes"
   fi
   (

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Stop the servers of setup/test-startup.sh and remove their data (.custsvc-test).
-# Prints what takes the exports back.
+# Prints the commands that unset the exports.
 #
 # Usage: eval "$(setup/test-shutdown.sh)"
 

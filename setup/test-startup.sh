@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Start servers for the tests and leave them running, so that each run of pytest starts faster.
-# The exports that make the tests use them are printed on stdout, the rest on stderr.
+# Prints the exports for the tests on stdout, all else on stderr.
 #
 # Usage: eval "$(setup/test-startup.sh)"
 # Stop them with: eval "$(setup/test-shutdown.sh)". Their data is in .custsvc-test.
@@ -15,7 +15,7 @@ esac
 ensure_venv test
 ensure_libcurl
 
-# Addresses of other servers do not count here: tests make and drop databases.
+# Ignore addresses of other servers: tests create and drop databases.
 unset CUSTSVC_POSTGRES_URL CUSTSVC_MONGO_URL CUSTSVC_KAFKA CUSTSVC_SMTP_URL
 exports() {
   "$VENV_PYTHON" -m custsvc env --data-dir .custsvc-test 2>/dev/null |

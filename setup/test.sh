@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Check everything: lint, types, and all tests on real servers, from a bare checkout.
-# Makes .venv where there is none; the tests start their own servers and stop them.
+# Creates .venv if it does not exist; the tests start and stop their own servers.
 #
 # Usage: setup/test.sh [--fast | --long | --lint] [ARGUMENTS OF pytest]
 #   setup/test.sh                          all but the long runs: a quarter of an hour on two processors
@@ -8,13 +8,13 @@
 #   setup/test.sh tests/unit -k config     some of them
 #   setup/test.sh --long                   only the long runs: minutes to hours
 #   setup/test.sh --lint                   lint and types, no test
-# In CI (CI=true) a server that cannot be had is a failure, not a skip.
+# In CI (CI=true) a missing server is a failure, not a skip.
 
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
-# Tests mostly wait, so more of them run than there are processors; a module's tests stay together and share
-# what it starts.
+# Tests mostly wait, so more of them run than there are processors; the tests of a module run together and share
+# its servers.
 SIDE_BY_SIDE=(--numprocesses 4 --dist loadscope --no-loadscope-reorder)
 
 marks="not long"
@@ -38,10 +38,10 @@ case "${1:-}" in
     ;;
 esac
 if [[ "${CI:-}" == true ]]; then export CUSTSVC_TEST_REQUIRE=1; fi
-# The tests start custsvc hundreds of times: it must not be compiled anew each time.
+# Compile once, since the tests start custsvc hundreds of times.
 unset PYTHONDONTWRITEBYTECODE
 
-# The tests of the pages drive a browser. Without one they are skipped, loudly.
+# The tests of the pages need a browser; without one they are skipped with a warning.
 ensure_chromium() {
   if [[ ! -d tests/web ]] || command -v chromium >/dev/null || command -v google-chrome >/dev/null; then return; fi
   if can_apt && apt_install chromium; then return; fi
@@ -50,7 +50,7 @@ ensure_chromium() {
   say ""
 }
 
-# Some tests put a PgBouncer before PostgreSQL. Without one they are skipped, loudly.
+# Some tests need PgBouncer; without it they are skipped with a warning.
 ensure_pgbouncer() {
   if command -v pgbouncer >/dev/null || [[ -x /usr/sbin/pgbouncer ]]; then return; fi
   if can_apt && apt_install pgbouncer; then return; fi
