@@ -1,4 +1,4 @@
-"""custsvc's API beside others on the same customers, with the same load, turn by turn."""
+"""custsvc's API beside other services, on the same customers and load, in turn."""
 
 from __future__ import annotations
 

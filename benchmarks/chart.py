@@ -1,4 +1,4 @@
-"""A bar chart as SVG, of nothing but text and rectangles, readable on light and dark pages."""
+"""A bar chart as SVG, made only of text and rectangles, readable on light and dark pages."""
 
 from __future__ import annotations
 

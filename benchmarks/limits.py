@@ -1,4 +1,4 @@
-"""How fast the databases themselves are: custsvc's statements by pgbench and bare pymongo, without HTTP."""
+"""The speed of the databases themselves: custsvc's statements by pgbench and bare pymongo, without HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The services that custsvc is measured beside: filled with the same customers, and started."""
+"""The services that custsvc is compared with: fills them with the same customers, and starts them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server's address, led by another way or changed in a part."""
+"""A server's address, through another host and port, or with one part changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers beside a test: in a thread of its process, ended with the block."""
+"""Workers beside a test: each in a thread of its process, ended with the block."""
 
 from __future__ import annotations
 

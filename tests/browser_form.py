@@ -1,4 +1,4 @@
-"""A page's form as a browser without JavaScript fills it from the markup and sends it, by HTML's rules."""
+"""Fills a page's form from its markup and sends it, by HTML's rules, as a browser without JavaScript does."""
 
 from __future__ import annotations
 

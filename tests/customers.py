@@ -1,4 +1,4 @@
-"""Customers as the world sends them: bodies that the API accepts, with every value that is hard to carry."""
+"""Customers for generators: bodies that the API accepts, with every value that is hard to store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Databases of their own for tests: made once, and emptied between tests where that is quicker."""
+"""Databases for tests: created once, and emptied between tests where that is faster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people type, and what it is to find: the table that every level of the search is held to."""
+"""What people type, and the names that it finds: one table for every level of the search."""
 
 from __future__ import annotations
 

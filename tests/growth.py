@@ -1,4 +1,4 @@
-"""Whether work grows faster than what it is given: told by ratios of the thread's own time."""
+"""Whether work grows faster than its input, measured by ratios of the thread's processor time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names in the order that people expect: the table that every level is held to."""
+"""Names in the order that people expect: one table for every level."""
 
 from __future__ import annotations
 

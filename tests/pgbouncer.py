@@ -1,4 +1,4 @@
-"""A PgBouncer of the tests' own, before the tests' PostgreSQL."""
+"""A PgBouncer for the tests, in front of their PostgreSQL."""
 
 from __future__ import annotations
 

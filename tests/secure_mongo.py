@@ -1,4 +1,4 @@
-"""A MongoDB of the tests' own that asks everybody who they are."""
+"""A MongoDB for the tests that requires a sign-in."""
 
 from __future__ import annotations
 

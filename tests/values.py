@@ -1,4 +1,4 @@
-"""Metadata values that Python takes for one another and a customer does not."""
+"""Metadata values that are equal in Python but different in a customer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who gets in, and how far: every route, every role, every way a key can be wrong."""
+"""Authentication and roles: every route, every role, every way in which a key can be wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches: many operations in one request, one result for each, none of it half done."""
+"""Batches: many operations in one request, one result for each, never half done."""
 
 from __future__ import annotations
 

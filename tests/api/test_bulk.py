@@ -1,4 +1,4 @@
-"""Export and import over HTTP: formats, limits, filters, resuming, and what is refused."""
+"""Export and import over HTTP: formats, limits, filters, resuming, and refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers in gzip for those who take it: the same customers, told apart by their headers."""
+"""Answers in gzip for clients that accept it: the same customers, distinguished by their headers."""
 
 from __future__ import annotations
 

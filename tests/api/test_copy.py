@@ -1,4 +1,4 @@
-"""Serving a copy: it only shows, and waits for what a reader has just written to the source."""
+"""Serving a copy: it only reads, and waits for the reader's own write to the source."""
 
 from __future__ import annotations
 

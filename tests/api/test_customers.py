@@ -1,4 +1,4 @@
-"""Customers over HTTP: what each verb answers, and that stored bytes pass through untouched."""
+"""Customers over HTTP: the answer of each method, and stored bytes that are served unchanged."""
 
 from __future__ import annotations
 

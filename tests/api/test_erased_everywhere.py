@@ -1,4 +1,4 @@
-"""Of a customer who was erased nothing is found any more, wherever the database is looked at."""
+"""After an erasure, no place in the database has personal data of the customer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A filter filters: one that says nothing is refused, and text without a word is met by nobody."""
+"""Filters: an empty one is refused, and text without a word matches no customer."""
 
 from __future__ import annotations
 

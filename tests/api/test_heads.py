@@ -1,4 +1,4 @@
-"""The head of a request is short, and so is each header in it that is taken apart; longer ones are 431."""
+"""The head of a request is limited, and so is each header that is parsed; longer ones are 431."""
 
 from __future__ import annotations
 

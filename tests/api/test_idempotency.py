@@ -1,4 +1,4 @@
-"""Idempotency-Key: a request that is sent twice is done once, and answered twice alike."""
+"""Idempotency-Key: a request that is sent twice is done once, and gets the same answer twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bodies of JSON: what parsers disagree about is refused, and nothing ends in an error of ours."""
+"""JSON bodies: input on which parsers disagree is refused, and no body causes a 500."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The list: pages that neither repeat nor skip, and cursors that cannot be made up."""
+"""Lists: pages that neither repeat nor skip, and cursors that cannot be forged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the original services' clients do goes on working, on their paths and on ours."""
+"""Clients of the original services keep working, on their paths and on ours."""
 
 from __future__ import annotations
 

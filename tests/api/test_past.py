@@ -1,4 +1,4 @@
-"""What was: a customer at a time, back to a version, and nothing any more after it was erased."""
+"""The past: a customer at a time, a revert to a version, and nothing after an erasure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""If-Match: a write that names a version happens at that version or not at all, whatever the way in."""
+"""If-Match: a write that names a version happens at that version or not at all, on every path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers that are no success: one shape for all, and nothing of the inside in them."""
+"""Error answers: one form for all, without internal details."""
 
 from __future__ import annotations
 

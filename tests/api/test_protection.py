@@ -1,4 +1,4 @@
-"""What keeps the API up and closed: limits of requests, names of hosts, origins of others."""
+"""Protection of the API: limits of requests, names of hosts, foreign origins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the API accepts comes back byte for byte, whichever way it goes out and in again."""
+"""Every value that the API accepts comes back byte for byte, by every way out and in again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many requests made from the OpenAPI document: none of them finds a bug or a lie in it."""
+"""Many requests generated from the OpenAPI document find no bug, and no error in the document."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page behind the link in mails: opening it does nothing, the button and one click do."""
+"""The page behind the link in mails: opening it does nothing, the button and one click unsubscribe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A value is what its JSON says, on every way by which it comes in; and what no write names stays."""
+"""A value is stored as its JSON says, by every way in; fields that a write does not name stay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmarks run, at a size that says nothing about speed, and leave nothing behind."""
+"""The benchmarks run, at a size too small to measure speed, and leave nothing behind."""
 
 from __future__ import annotations
 

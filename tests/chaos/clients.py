@@ -1,4 +1,4 @@
-"""Clients of the API that write as long as they are asked to, and remember what they were told."""
+"""Clients of the API that write until stopped, and remember the answers."""
 
 from __future__ import annotations
 

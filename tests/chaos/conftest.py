@@ -1,4 +1,4 @@
-"""A whole pipeline of a test's own: two fresh databases, fresh topics, and roles as processes."""
+"""A whole pipeline for one test: two new databases, new topics, and roles as processes."""
 
 from __future__ import annotations
 

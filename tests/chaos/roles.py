@@ -1,4 +1,4 @@
-"""Roles of custsvc as processes of their own, started as a user starts them, killed as an accident does."""
+"""Roles of custsvc as processes, started as a user starts them, killed as by an accident."""
 
 from __future__ import annotations
 

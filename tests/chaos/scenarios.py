@@ -1,4 +1,4 @@
-"""Which tests prove which scenario: those whose docstring begins with its name, as `O6, X3: …`."""
+"""The tests of each scenario: those whose docstring begins with its name, as `O6, X3: …`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients that send a byte now and then: half of them never end their head, half never end their body."""
+"""Clients that send a byte now and then: half of them never finish their head, half never their body."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API when its callers crowd, its process dies, its database dies or dawdles, and its clocks disagree."""
+"""The API when callers crowd, its process dies, its database dies or hangs, and its clocks disagree."""
 
 from __future__ import annotations
 

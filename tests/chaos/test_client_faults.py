@@ -1,4 +1,4 @@
-"""`custsvc.client` while `serve` is killed again and again: each call is answered, and done once."""
+"""`custsvc.client` while `serve` is killed many times: each call gets its answer, and is done once."""
 
 from __future__ import annotations
 

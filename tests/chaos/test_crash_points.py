@@ -1,4 +1,4 @@
-"""Crash points: each is in the code, each is under test, and each ends the process and nothing less."""
+"""Crash points: each is in the code, each is tested, and each ends the whole process."""
 
 from __future__ import annotations
 

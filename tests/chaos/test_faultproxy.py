@@ -1,4 +1,4 @@
-"""The fault proxy does what it says, or the tests that rely on it prove nothing."""
+"""The fault proxy causes the faults that it promises; the tests that use it rely on that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mixed rules, hot customers, accidents: each change is told once and in order, and no mail is left."""
+"""Mixed rules, hot customers, accidents: each change is mailed once and in order, and no mail is left."""
 
 from __future__ import annotations
 

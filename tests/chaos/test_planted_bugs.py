@@ -1,4 +1,4 @@
-"""Tests of the tests: each bug that is planted makes the scenario fail that is there to catch it."""
+"""Tests of the tests: each planted bug makes its scenario fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is left of the scenarios: values on their way round, a broken doorbell, an event that commits late."""
+"""The remaining scenarios: values through the pipeline, a broken doorbell, an event that commits late."""
 
 from __future__ import annotations
 

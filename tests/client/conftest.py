@@ -1,4 +1,4 @@
-"""A client of an app over a real, empty database, by a way that can lose things."""
+"""A client of an app over a real, empty database, by a transport that can lose requests and answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client over a real API: what it promises of its calls, on both databases."""
+"""The client over a real API: the promises of its calls, on both databases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a call is repeated: when, for how long, and when not. Scripted answers; no server, no real time."""
+"""Retries of a call: when, for how long, and when not. Scripted answers; no server, no real time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stream of events and its consumer: whole frames, connected again in place, repeats dropped."""
+"""The stream of events and its consumer: whole frames, reconnects at the position, repeats dropped."""
 
 from __future__ import annotations
 

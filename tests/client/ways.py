@@ -1,4 +1,4 @@
-"""Ways from a client to an app in this process: one that loses things, and a clock that only sleep moves."""
+"""Transports from a client to an app in this process: one loses messages; a clock that only sleep moves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the suites of the ports share: changes to store, and doors to a backend that the ports lack."""
+"""Shared by the contract suites: changes to store, and access to a backend that the ports do not give."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Databases as earlier releases left them, and who stands in a migration's way."""
+"""Databases as earlier releases left them, and sessions that block a migration."""
 
 from __future__ import annotations
 

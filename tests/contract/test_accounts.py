@@ -1,4 +1,4 @@
-"""The ports Users and Sessions: who may sign in to the pages, and who is."""
+"""The ports Users and Sessions: the users of the pages, and their sign-ins."""
 
 from __future__ import annotations
 

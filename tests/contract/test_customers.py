@@ -1,4 +1,4 @@
-"""The port CustomerStore: what each backend promises of customers."""
+"""The port CustomerStore: the promises of each backend about customers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MongoDB's change stream wakes the relay; whatever happens to it, nothing depends on it."""
+"""MongoDB's change stream wakes the relay; no promise depends on it."""
 
 from __future__ import annotations
 

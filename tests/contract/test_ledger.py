@@ -1,4 +1,4 @@
-"""The port `Ledger`: what is queued, who may have it, and in which order."""
+"""The port `Ledger`: queueing, claims, and order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order of mails: by the first event that each tells of, whatever a digest is given later."""
+"""The order of mails: by the first event of each, even if a digest gets more events later."""
 
 from __future__ import annotations
 

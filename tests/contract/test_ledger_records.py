@@ -1,4 +1,4 @@
-"""The ledger as records: what people look up, have sent again or give up, and what is pruned."""
+"""The ledger as records: lookups, retries, discards, and pruning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""S38: no statement runs for ever. What hangs ends in its time, with an error that says try again."""
+"""S38: no statement runs for ever. A hanging one ends in time, with an error that allows a retry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Migrations beside live traffic: nobody waits for them, and they may be killed at any step."""
+"""Migrations beside live traffic: they block no session, and may be killed at any step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events that customers carry on MongoDB: moved to the history once published, whatever cuts the move off."""
+"""Events that customers carry on MongoDB move to the history once published, despite interruptions."""
 
 from __future__ import annotations
 

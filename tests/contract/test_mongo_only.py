@@ -1,4 +1,4 @@
-"""What only MongoDB has: leases, transactions whose answer is lost, plans of indexes, kinds of servers."""
+"""MongoDB only: leases, transactions whose answer is lost, plans of indexes, kinds of servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sorting by name on each backend: as people expect, and without a gap where earlier releases wrote."""
+"""Sorting by name on each backend: as people expect, and without gaps for names of earlier releases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the outbox promises of PostgreSQL's own ways: snapshots, sequences, sessions, clusters."""
+"""The outbox on PostgreSQL only: snapshots, sequences, sessions, clusters."""
 
 from __future__ import annotations
 

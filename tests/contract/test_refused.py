@@ -1,4 +1,4 @@
-"""What a database says decides: whether the same may work later, or never."""
+"""Errors of a database decide whether the same call may work later, or never."""
 
 from __future__ import annotations
 

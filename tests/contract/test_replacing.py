@@ -1,4 +1,4 @@
-"""Replacing a customer's fields in one step: what the database composes is what reading and saving makes."""
+"""Replacing a customer in one step: the database composes what reading and saving would store."""
 
 from __future__ import annotations
 

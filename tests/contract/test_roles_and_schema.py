@@ -1,4 +1,4 @@
-"""The port Store: the schema, what the database is for, and whether it answers."""
+"""The port Store: the schema, the database's role, and its health."""
 
 from __future__ import annotations
 

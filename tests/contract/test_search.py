@@ -1,4 +1,4 @@
-"""A search on each backend: it finds by the terms, and customers whose terms an earlier release made too."""
+"""A search on each backend: it finds by the terms, also customers whose terms an earlier release made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole custsvc, run as a user runs it: `custsvc up` in a process of its own, seen from outside."""
+"""A whole custsvc as a user runs it: `custsvc up` as a process, seen from outside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL and a MongoDB of the tests' own that speak TLS only, and ask for a password."""
+"""A PostgreSQL and a MongoDB for the tests that accept TLS only, and need a password."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Kafka of the test's own that asks for a password and speaks TLS, each on a port of its own."""
+"""A Kafka for the test that needs a password and one that uses TLS, each on its own port."""
 
 from __future__ import annotations
 

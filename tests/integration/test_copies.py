@@ -1,4 +1,4 @@
-"""Several copies, where an empty one begins, and what a copy refuses to take."""
+"""Several copies, the start of an empty one, and the refusals of a copy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`doctor`, `config` and `topics`: what is wrong is named with what mends it, and nothing is changed."""
+"""`doctor`, `config` and `topics` name each problem with its fix, and change nothing."""
 
 from __future__ import annotations
 

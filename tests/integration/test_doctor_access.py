@@ -1,4 +1,4 @@
-"""Doctor on links and disks, by what the databases themselves say."""
+"""Doctor on connections and disks, by the databases' own figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a copy could not read is listed, sent again byte for byte, or given up; and it is remembered."""
+"""Dead letters are listed, sent again byte for byte, or discarded; and their marks are kept."""
 
 from __future__ import annotations
 

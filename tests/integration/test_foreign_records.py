@@ -1,4 +1,4 @@
-"""Anybody may write to a topic, and anything: no record ends a role, and each one is accounted for."""
+"""Anybody may write any record to a topic: no record ends a role, and each one is accounted for."""
 
 from __future__ import annotations
 

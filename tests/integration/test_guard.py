@@ -1,4 +1,4 @@
-"""What a relay refuses instead of breaking the order of events, and what it keeps back."""
+"""The relay's refusals that protect the order of events, and the customers that it parks."""
 
 from __future__ import annotations
 

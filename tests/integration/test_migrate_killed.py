@@ -1,4 +1,4 @@
-"""`custsvc migrate`, killed at each of its points and run again, of a database of the first release."""
+"""`custsvc migrate`, killed at each crash point and run again, on a database of the first release."""
 
 from __future__ import annotations
 

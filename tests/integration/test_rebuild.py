@@ -1,4 +1,4 @@
-"""A copy is filled anew beside itself and swapped in; the old one serves until then, and nothing is lost."""
+"""A rebuild fills a new copy and swaps it in; the old one serves until then, and nothing is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A database that refuses says why: a wrong password, certificate or protocol is a setting, and no outage."""
+"""A refusal of a database has its reason: a wrong password, certificate or protocol is no outage."""
 
 from __future__ import annotations
 

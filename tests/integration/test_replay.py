@@ -1,4 +1,4 @@
-"""Replay sends customers as they are, never between or behind the events of their changes."""
+"""Replay sends customers as they are now, never between or after the events of their later changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A copy ends at every customer's highest version, whatever the topic holds and however often it is read."""
+"""A copy ends at every customer's highest version, for any topic and any number of reads."""
 
 from __future__ import annotations
 

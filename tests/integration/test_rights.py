@@ -1,4 +1,4 @@
-"""What the page about permissions grants is what each role needs, and doctor names what is missing."""
+"""The page about permissions grants what each role needs, and doctor names missing rights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Roles while their schema is brought up to date: probes are answered, signals heard, nothing is begun."""
+"""Roles during a migration: probes are answered, signals work, no work begins."""
 
 from __future__ import annotations
 

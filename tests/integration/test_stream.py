@@ -1,4 +1,4 @@
-"""The stream of events: what is on the topic, in order, to any number of watchers, from where each was."""
+"""The stream of events: all records of the topic, in order, for many watchers, each from its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""verify names what is wrong, and tells lag from loss."""
+"""verify names differences, and distinguishes lag from loss."""
 
 from __future__ import annotations
 

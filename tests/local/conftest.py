@@ -1,4 +1,4 @@
-"""A folder that the database's account can reach, and servers over it that are gone after the test."""
+"""A folder that the database's account can reach, with servers that are removed after the test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers as versions before ours started them: without a password."""
+"""Servers as earlier versions started them: without a password."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is Kafka's own: the jars' list, a changed port, the listener for a proxy, the stand-in in memory."""
+"""Kafka only: the list of jars, a changed port, the listener for a proxy, the stand-in in memory."""
 
 from __future__ import annotations
 

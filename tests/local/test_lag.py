@@ -1,4 +1,4 @@
-"""How far everything is behind, as `custsvc status` and the metrics say it: also while a server is away."""
+"""The lag in `custsvc status` and the metrics, even while a server is away."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is MongoDB's own: its replica set names its port."""
+"""MongoDB only: its replica set names its port."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is PostgreSQL's own: left-overs of a crash, a taken port, a start that fails, folders out of reach."""
+"""PostgreSQL only: left-overs of a crash, a taken port, a failed start, unreachable folders."""
 
 from __future__ import annotations
 

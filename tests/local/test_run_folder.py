@@ -1,4 +1,4 @@
-"""A run of the tests that is killed leaves its servers to the next run, which ends them and no others."""
+"""A killed test run leaves its servers to the next run, which ends them and no others."""
 
 from __future__ import annotations
 

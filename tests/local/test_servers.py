@@ -1,4 +1,4 @@
-"""The four servers together: start, join, restart, crash. Real servers, a folder of their own."""
+"""The four servers together: start, join, restart, crash. Real servers, in a separate folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The role as processes of its own, forked from one that has imported everything: a hundred are soon made."""
+"""The role as processes forked from one that has imported everything, so that a hundred start fast."""
 
 from __future__ import annotations
 

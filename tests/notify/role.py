@@ -1,4 +1,4 @@
-"""The whole role as tests run it: in a thread, or as a process that may be killed."""
+"""The whole role for tests: in a thread, or as a process that may be killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a mail is tried again, as arithmetic."""
+"""The time of each retry of a mail, as arithmetic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The circuit breaker, with a clock of the test's own."""
+"""The circuit breaker, with the test's clock."""
 
 from __future__ import annotations
 

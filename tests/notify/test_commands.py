@@ -1,4 +1,4 @@
-"""`custsvc notify …`: what people look up, send again, give up, and try out."""
+"""`custsvc notify …`: lookups, retries, discards and trials."""
 
 from __future__ import annotations
 

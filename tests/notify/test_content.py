@@ -1,4 +1,4 @@
-"""What is mailed to whom: rules, templates, mail requests; and that no value gets out of its place."""
+"""Content and recipients of mails: rules, templates, mail requests; no value escapes from its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Digests: one mail for all that happened within a window, whatever comes again or late."""
+"""Digests: one mail for all events of a window, despite repeats and late events."""
 
 from __future__ import annotations
 

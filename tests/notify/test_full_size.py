@@ -1,4 +1,4 @@
-"""The scenarios of mail at the sizes that were set for them; the small ones are beside what they test."""
+"""The mail scenarios at full size; the small ones are beside the code that they test."""
 
 from __future__ import annotations
 

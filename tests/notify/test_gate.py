@@ -1,4 +1,4 @@
-"""What is looked at just before a mail is sent, and the shared journal of the senders."""
+"""The checks just before a mail is sent, and the shared journal of the senders."""
 
 from __future__ import annotations
 

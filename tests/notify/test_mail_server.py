@@ -1,4 +1,4 @@
-"""A mail server's address and its line: what cannot work is refused at start, no answer holds a sender."""
+"""A mail server's address and connection: a wrong one is refused at start, no answer blocks a sender."""
 
 from __future__ import annotations
 

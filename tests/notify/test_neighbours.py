@@ -1,4 +1,4 @@
-"""One mail that a server cannot bear, and outages: the good neighbours pass, and nothing waits uncounted."""
+"""One mail that breaks the server, and outages: other mails pass, and no wait is uncounted."""
 
 from __future__ import annotations
 

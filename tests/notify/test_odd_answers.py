@@ -1,4 +1,4 @@
-"""What other programs say is text from outside: no byte of it ends the role, or has a mail sent twice."""
+"""Texts of other programs are untrusted: no byte of them ends the role, or sends a mail twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which refusals silence an address: only those that say, at their beginning, that it does not exist."""
+"""The refusals that suppress an address: only those that begin with the code of a missing address."""
 
 from __future__ import annotations
 

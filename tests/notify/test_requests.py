@@ -1,4 +1,4 @@
-"""Mail requests as records: which are the same one, and how old they are, whatever unit their time is in."""
+"""Mail requests as records: which are repeats, and their age, in any unit of time."""
 
 from __future__ import annotations
 

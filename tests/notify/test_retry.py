@@ -1,4 +1,4 @@
-"""When a mail is tried again and when it is given up, as arithmetic; and who is to blame, mail or server."""
+"""When a mail is tried again and given up, as arithmetic; and whether mail or server is the cause."""
 
 from __future__ import annotations
 

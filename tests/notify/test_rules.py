@@ -1,4 +1,4 @@
-"""Rules and templates as files: what they say, and that what is wrong in them is told with its line."""
+"""Rules and templates as files: their meaning, and errors that name the line."""
 
 from __future__ import annotations
 

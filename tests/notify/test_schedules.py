@@ -1,4 +1,4 @@
-"""Any schedule of changes, claims, failures and leaps of time ends with every change told once, in order."""
+"""Any schedule of changes, claims, failures and clock jumps ends with every change mailed once, in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One SMTP transaction against a real server: each answer is weighed, each lost one too."""
+"""One SMTP transaction against a real server: every answer and every lost answer has its outcome."""
 
 from __future__ import annotations
 

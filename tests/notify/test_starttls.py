@@ -1,4 +1,4 @@
-"""Who stands between us and the mail server learns nothing, whatever he answers in its place (S23, S24)."""
+"""An attacker between us and the mail server learns nothing, whatever it answers (S23, S24)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a webhook's receiver answers, as bytes: each call is made once, none hangs, the next one is fine."""
+"""Any bytes as answers of a webhook: each call is made once, none hangs, the next one works."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wheel as a user has it: installed alone, run by an account of its own, where nothing can be written."""
+"""The wheel as a user has it: installed alone, run by a separate account, where nothing can be written."""
 
 from __future__ import annotations
 

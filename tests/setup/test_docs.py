@@ -1,4 +1,4 @@
-"""The reference pages are what the code says, and the README names no command that is not there."""
+"""The reference pages match the code, and the README names only existing commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the package imports is what a plain install brings; what an extra brings is asked for by its name."""
+"""A plain install has all that the package imports; code that needs an extra names it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the image is made of: the lock file, the steps of the Dockerfile, and the images of others."""
+"""The parts of the image: the lock file, the steps of the Dockerfile, and the base images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is shipped: the wheel, the scripts, the image's and Compose's files, and the names they use."""
+"""The shipped files: the wheel, the scripts, Dockerfile and Compose, and the names in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of customers, and how they are imported and exported."""
+"""Files of customers, and helpers to import and export them."""
 
 from __future__ import annotations
 

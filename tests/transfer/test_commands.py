@@ -1,4 +1,4 @@
-"""`custsvc export` and `custsvc import`, as they are typed."""
+"""`custsvc export` and `custsvc import` on the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Imports: the plan tells what would be done, and exactly that is done, once, with its events."""
+"""Imports: a dry run shows the plan, and exactly that plan is applied, once, with its events."""
 
 from __future__ import annotations
 

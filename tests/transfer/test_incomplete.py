@@ -1,4 +1,4 @@
-"""An export whose database goes away or hangs ends, and nobody can take what came of it for the whole."""
+"""An export whose database goes away or hangs ends, and its file cannot pass for a complete one."""
 
 from __future__ import annotations
 

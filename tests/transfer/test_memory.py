@@ -1,4 +1,4 @@
-"""Exports and imports of a real server stay in the same memory, however many customers there are."""
+"""Exports and imports of a real server use constant memory for any number of customers."""
 
 from __future__ import annotations
 

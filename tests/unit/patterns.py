@@ -1,4 +1,4 @@
-"""Finds every pattern of the package, and makes from each the texts that would take it longest."""
+"""Finds every pattern of the package, and makes from each the texts that would take longest."""
 
 from __future__ import annotations
 

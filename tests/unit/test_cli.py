@@ -1,4 +1,4 @@
-"""What holds for every command: where it talks, how much, and how it ends."""
+"""Promises of every command: its output streams, its verbosity, and its exit codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The published contracts: events are what their schema says, and no change of it breaks who reads them."""
+"""The published contracts: events match their schema, and no change of it breaks their readers."""
 
 from __future__ import annotations
 

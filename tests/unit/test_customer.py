@@ -1,4 +1,4 @@
-"""What a customer may be, and the one way it is written down."""
+"""The allowed values of a customer, and its one canonical form."""
 
 from __future__ import annotations
 

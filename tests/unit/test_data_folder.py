@@ -1,4 +1,4 @@
-"""A data folder knows which of its databases is the system of record, and says so where nobody chose."""
+"""A data folder knows its system of record, which is the default backend."""
 
 from __future__ import annotations
 

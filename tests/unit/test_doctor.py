@@ -1,4 +1,4 @@
-"""What doctor says of topics that somebody else made."""
+"""Doctor's findings about topics that others created."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes to Kafka byte for byte, and how untrusted records are read."""
+"""Events as bytes on Kafka, and the decoding of untrusted records."""
 
 from __future__ import annotations
 

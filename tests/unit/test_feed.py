@@ -1,4 +1,4 @@
-"""The feed of events in a process, as far as it needs no Kafka."""
+"""The feed of events in a process: the parts that need no Kafka."""
 
 from __future__ import annotations
 

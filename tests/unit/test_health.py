@@ -1,4 +1,4 @@
-"""`custsvc health` tells what a role on this machine answers, in one line, and by its exit code."""
+"""`custsvc health` reports a role on this machine in one line and by its exit code."""
 
 from __future__ import annotations
 

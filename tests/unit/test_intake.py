@@ -1,4 +1,4 @@
-"""Bodies as they are taken in: one limit however they are sent, and room for every caller."""
+"""Reading bodies: one limit for every way to send them, and room for every caller."""
 
 from __future__ import annotations
 

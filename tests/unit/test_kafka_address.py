@@ -1,4 +1,4 @@
-"""Kafka's address carries a user and a password, which reach the client as they are and are shown nowhere."""
+"""Kafka's address may have a user and a password, which reach the client unchanged and are never shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An option of Kafka that is unknown or wrong is an error that names its variable, whatever the command."""
+"""An unknown or wrong option of Kafka is an error that names its variable, in every command."""
 
 from __future__ import annotations
 

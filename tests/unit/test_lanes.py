@@ -1,4 +1,4 @@
-"""Lanes are few, so none may be lost: whatever a request ends with, the next one finds its lane."""
+"""No lane is ever lost: however a request ends, the next one gets its lane."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What reads text from outside takes a time that grows with the text, and no faster."""
+"""Functions that read text from outside take linear time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is this machine and what is not, and what goes to others in clear text."""
+"""Which addresses are this machine, and which connections to others are unencrypted."""
 
 from __future__ import annotations
 

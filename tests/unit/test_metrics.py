@@ -1,4 +1,4 @@
-"""A worker's own port: whether it lives, whether it can work, and what it has counted."""
+"""A worker's own port: its liveness, its readiness, and its counters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The keys that names sort by: base letters first, then accents, then case; and how long they get."""
+"""The sort keys of names: base letters first, then accents, then case; and their length."""
 
 from __future__ import annotations
 

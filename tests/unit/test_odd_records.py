@@ -1,4 +1,4 @@
-"""Records as anybody may write them, in what shows them: no time, key or member of one ends it."""
+"""Records of any content in the commands and pages that show them: no time, key or member ends one."""
 
 from __future__ import annotations
 

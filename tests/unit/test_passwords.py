@@ -1,4 +1,4 @@
-"""Passwords: what is kept of them, and who is let in."""
+"""Passwords: the stored hashes, and the checks."""
 
 from __future__ import annotations
 

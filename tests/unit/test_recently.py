@@ -1,4 +1,4 @@
-"""A slow question is asked seldom, a quick one each time."""
+"""A slow function is cached, a fast one is called each time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No way out tells a secret: whatever it is made of, whatever a driver makes of it."""
+"""No output shows a secret, of any form and as changed by any driver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of the outbox a relay reads at once."""
+"""The size of the batches that a relay reads from the outbox."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files as they really are: each line is accounted for, and what is wrong with the file is not a row's."""
+"""Real files: every line is counted, and errors of the file are not errors of a row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The terms of a search: what folds alike finds each other, what is another letter does not."""
+"""Search terms: texts that fold alike find each other, different letters do not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Made-up customers are the same everywhere, and good ones."""
+"""Made-up customers are the same everywhere, and valid."""
 
 from __future__ import annotations
 

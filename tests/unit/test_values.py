@@ -1,4 +1,4 @@
-"""Wherever two customers are compared, values are compared as they are written."""
+"""Every comparison of two customers compares values as they are written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pages over a real database, asked without a browser; `site.py` has those with one."""
+"""The pages over a real database, without a browser; `site.py` has those with one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metadata that forms, browsers and spreadsheets tend to change on the way."""
+"""Metadata that forms, browsers and spreadsheets tend to change."""
 
 from __future__ import annotations
 

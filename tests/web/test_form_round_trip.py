@@ -1,4 +1,4 @@
-"""The form of a customer gives back what it was opened with, whatever the API accepts."""
+"""The form of a customer sends back the values that it was opened with, for all that the API accepts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The steps of an import on the pages, without a browser: columns by place, choices kept, done once."""
+"""The steps of an import on the pages, without a browser: columns by place, choices kept, applied once."""
 
 from __future__ import annotations
 

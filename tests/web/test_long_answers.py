@@ -1,4 +1,4 @@
-"""Exports and streams ask again and again whether they may go on: who may not any more gets no more."""
+"""Exports and streams check their reader's right again and again, and end when it is gone."""
 
 from __future__ import annotations
 

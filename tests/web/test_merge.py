@@ -1,4 +1,4 @@
-"""What two people changed at the same time, brought together field by field."""
+"""Simultaneous changes of two users, merged field by field."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every page and every resource takes the methods it names, and no other one does anything."""
+"""Every page and every resource accepts only the methods that it names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signing in through an OpenID Connect provider: a small one of the tests' own, over HTTP."""
+"""Sign-in through an OpenID Connect provider: a small one of the tests, over HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A form that is sent twice does its work once, and the second answer is that of the first."""
+"""A form that is sent twice takes effect once, and the second answer equals the first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who gets in, for how long, and from where a request must come."""
+"""Sign-in: who gets in, for how long, and the origin of requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`custsvc users`: who may sign in, made and shut out on the command line."""
+"""`custsvc users`: creates and shuts out users of the pages on the command line."""
 
 from __future__ import annotations
 

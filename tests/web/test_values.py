@@ -1,4 +1,4 @@
-"""What somebody types is stored as that value, also where Python takes it for the one before."""
+"""A typed value is stored as that value, even if Python considers it equal to the one before."""
 
 from __future__ import annotations
 
