@@ -29,7 +29,7 @@ Backend = Literal["postgres", "mongo"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
 # Read by `custsvc.local` and by tests, not settings of a role.
-_OTHER_NAMES = frozenset({"LOCAL", "API_URL", "PARENT_PID", "CRASH_AT", "CACHE_DIR", "CONFIG"})
+_OTHER_NAMES = frozenset({"LOCAL", "PARENT_PID", "CRASH_AT", "CACHE_DIR", "CONFIG"})
 _TEST_PREFIX = PREFIX + "TEST_"
 
 _OPTIONS = "kafka_options"
@@ -139,6 +139,10 @@ class Settings:
     public_url: str = _setting(
         "", "Address of this service for browsers, for links in mails; https:// makes cookies Secure"
     )
+    api_url: str = _setting(
+        "", "API that the commands of customers use, as http://localhost:8000; without it, the database"
+    )
+    api_key: str = _setting("", "API key for that API", secret=True)
     metrics_host: str = _setting("127.0.0.1", "Address of a worker's /livez, /readyz and /metrics")
     metrics_port: int = _setting(0, "Port of a worker's /livez, /readyz and /metrics; 0: none")
     data_dir: Path = _setting(Path(".custsvc"), "Data folder of the embedded servers")

@@ -20,6 +20,7 @@ from ..redact import redact
 from ..runtime import printable
 from . import (
     bench,
+    customers,
     doctor,
     ending,
     failed,
@@ -89,6 +90,7 @@ for command in (
     doctor.doctor,
 ):
     app.command()(command)
+app.add_typer(customers.app, name="customers")
 app.add_typer(notify.app, name="notify")
 app.command("export")(transfer.export_)
 app.command("import")(importing.import_)

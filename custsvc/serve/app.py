@@ -10,13 +10,11 @@ from flask_restful import Api, Resource
 from werkzeug.exceptions import MethodNotAllowed, NotFound, RequestEntityTooLarge
 from werkzeug.routing import BaseConverter, Rule
 
-from ..accounts.keys import ANONYMOUS, KeyRing, check_exposure
+from ..accounts.keys import ANONYMOUS, check_exposure
 from ..api import unsubscribe
 from ..config import Settings
 from ..domain.customers import INT64_MAX
 from ..http.asked import ASK, Admitted, Asked
-from ..http.copy import Copy
-from ..http.cursors import Cursors
 from ..http.framework import (
     BodyRequest,
     body_limit,
@@ -27,21 +25,18 @@ from ..http.framework import (
 )
 from ..http.guard import SAFE, Guard, Way, request_id
 from ..http.intake import BODY_MAX, encoding_of
-from ..http.limit import TRIES, RateLimit
+from ..http.limit import RateLimit
 from ..http.request import Request
-from ..http.resource import ApiResource, Services
+from ..http.resource import ApiResource
 from ..http.starting import Starting
-from ..http.streams import BigAnswers, LazyFeed, Streams
 from ..ports.store import Store
-from ..service.customers import CustomerService
-from ..service.event_limit import EventLimit
-from ..service.leftovers import Leftovers
 from ..stores import open_store
 from ..web import add_pages
 from .door import DirectDoor
 from .finish import Finish
 from .measure import observe
 from .routes import Route, routes
+from .services import services_of
 
 _PAGES: Final = "web."
 # Signing in to a copy, and out again, writes a session but no customer.
@@ -148,7 +143,7 @@ def build(
     """
     check_exposure(settings.auth, settings.http_host)
     limit = RateLimit(settings.rate_limit, limit_table) if settings.rate_limit else None
-    services = _services(settings, store or open_store(settings), limit, limit_table)
+    services = services_of(settings, store or open_store(settings), limit, limit_table)
     app = _App("custsvc", static_folder=None)
     app.config.update(MAX_CONTENT_LENGTH=BODY_MAX, MAX_FORM_MEMORY_SIZE=BODY_MAX, MAX_FORM_PARTS=100)
     app.extensions["custsvc"] = services
@@ -171,27 +166,6 @@ def build(
     add_pages(app, services)
     app.wsgi_app = DirectDoor(app.wsgi_app, served, guard, finish)  # type: ignore[method-assign]
     return app
-
-
-def _services(settings: Settings, store: Store, limit: RateLimit | None, limit_table: str | None) -> Services:
-    return Services(
-        settings=settings,
-        store=store,
-        customers=CustomerService(
-            store.customers,
-            store.answers,
-            event_limit=EventLimit(store.facts),
-            leftovers=Leftovers(store.customers, store.facts, store.recipients),
-        ),
-        cursors=Cursors(store.secret),
-        keys=KeyRing(store.keys),
-        streams=Streams(settings.streams),
-        big=BigAnswers(),
-        limit=limit,
-        tries=RateLimit(TRIES, limit_table),
-        feed=LazyFeed(settings),
-        copy=Copy(store.customers, settings.threads) if settings.read_only else None,
-    )
 
 
 def _add_guard(app: Flask, guard: Guard, finish: Finish) -> None:

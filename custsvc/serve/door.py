@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from ..domain.customers import INT64_MAX
 from ..http.answer import Answer
 from ..http.asked import ASK
-from ..http.guard import SAFE, Guard, Way, request_id
+from ..http.guard import SAFE, Way, request_id
 from ..http.intake import TAKEN
 from ..http.problems import told
 from ..http.request import Request
@@ -26,6 +26,7 @@ from .measure import observe
 from .routes import Route
 
 Environ = dict[str, Any]
+Admit = Callable[[Request, Way | None], None]
 Wsgi = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
 _ID: Final = "<id:customer_id>"
@@ -45,7 +46,7 @@ class _Entry(NamedTuple):
 class DirectDoor:
     """A WSGI application: answers the API's routes directly, all else by `flask`, which has all routes."""
 
-    def __init__(self, flask: Wsgi, routes: Iterable[Route], guard: Guard, finish: Finish) -> None:
+    def __init__(self, flask: Wsgi, routes: Iterable[Route], guard: Admit, finish: Finish) -> None:
         self.flask = flask
         self._guard = guard
         self._finish = finish

@@ -53,7 +53,7 @@ MAY_IMPORT: Final[dict[str, str]] = {
     "bench": ("errors config domain ports stores.postgres stores.mongo stores service transfer kafka local"),
     "cli": (
         "redact errors config domain ports runtime stores service accounts transfer kafka relay "
-        "copies notify.channels notify.sending notify api local serve doctor bench"
+        "copies notify.channels notify.sending notify api local serve doctor client bench"
     ),
     "__main__": "cli",
 }

@@ -1,0 +1,39 @@
+"""The services that the handlers use, made from settings and a store."""
+
+from __future__ import annotations
+
+from ..accounts.keys import KeyRing
+from ..config import Settings
+from ..http.copy import Copy
+from ..http.cursors import Cursors
+from ..http.limit import TRIES, RateLimit
+from ..http.resource import Services
+from ..http.streams import BigAnswers, LazyFeed, Streams
+from ..ports.store import Store
+from ..service.customers import CustomerService
+from ..service.event_limit import EventLimit
+from ..service.leftovers import Leftovers
+
+
+def services_of(
+    settings: Settings, store: Store, limit: RateLimit | None = None, limit_table: str | None = None
+) -> Services:
+    """The services of an app. `limit`: of requests; `limit_table`: where a server's processes count them."""
+    return Services(
+        settings=settings,
+        store=store,
+        customers=CustomerService(
+            store.customers,
+            store.answers,
+            event_limit=EventLimit(store.facts),
+            leftovers=Leftovers(store.customers, store.facts, store.recipients),
+        ),
+        cursors=Cursors(store.secret),
+        keys=KeyRing(store.keys),
+        streams=Streams(settings.streams),
+        big=BigAnswers(),
+        limit=limit,
+        tries=RateLimit(TRIES, limit_table),
+        feed=LazyFeed(settings),
+        copy=Copy(store.customers, settings.threads) if settings.read_only else None,
+    )
