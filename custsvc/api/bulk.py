@@ -48,6 +48,9 @@ _IMPORTED: Final[dict[str, shape.Format | None]] = {
     "application/jsonl": "ndjson",
     CSV: "csv",
     JSON: "json",
+    XLSX: "xlsx",
+    VCARD: "vcard",
+    "text/x-vcard": "vcard",
     "application/octet-stream": None,
 }
 _PIECE: Final = 65536

@@ -35,7 +35,11 @@ def import_(
     file: FileArgument,
     fmt: Annotated[
         str | None,
-        typer.Option("--format", help="csv, ndjson or json; default: by the file's content.", metavar="NAME"),
+        typer.Option(
+            "--format",
+            help="csv, ndjson, json, xlsx or vcard; default: by the file's content.",
+            metavar="NAME",
+        ),
     ] = None,
     encoding: Annotated[
         str | None,
@@ -52,6 +56,10 @@ def import_(
             help="The sign between the cells of CSV, or tab; default: by the file's content.",
             metavar="SIGN",
         ),
+    ] = None,
+    sheet: Annotated[
+        str | None,
+        typer.Option("--sheet", help="The sheet of a workbook; default: the first one.", metavar="NAME"),
     ] = None,
     map_: Annotated[
         list[str] | None,
@@ -114,11 +122,11 @@ def import_(
 ) -> None:
     """Create and change customers from a file: all rows, or none if one is wrong.
 
-    The file is CSV of any encoding and delimiter, NDJSON, or a JSON array. Headings of other programs are
-    known (First Name, E-Mail-Adresse, Téléphone …); --map names the field of any other column. A row without
-    the key field is a new customer; a field that a row does not have stays as it is. A row with a version
-    changes its customer only at that version, and is a conflict otherwise. Exits 7 if rows are wrong, 8 if
-    some rows or cells were skipped.
+    The file is CSV of any encoding and delimiter, an Excel workbook (.xlsx), NDJSON, a JSON array, or vCards.
+    Headings of other programs are known (First Name, E-Mail-Adresse, Téléphone …); --map names the field of
+    any other column. A row without the key field is a new customer; a field that a row does not have stays as
+    it is. A row with a version changes its customer only at that version, and is a conflict otherwise. Exits
+    7 if rows are wrong, 8 if some rows or cells were skipped.
 
     Example: custsvc import customers.csv --dry-run -o table
 
@@ -133,9 +141,9 @@ def import_(
         if value not in words:
             raise typer.BadParameter(f"must be {words[0]} or {words[1]}", param_hint=name)
     if Path(file).suffix.lower() == _OLD_WORKBOOK:
-        message = "is a workbook of Excel's old format; save it as CSV"
+        message = "is a workbook of Excel's old format; save it as .xlsx or CSV"
         raise typer.BadParameter(message, param_hint="FILE")
-    asked, columns = _asked(fmt, encoding, delimiter, [*_lines(map_file), *(map_ or ())], others)
+    asked, columns = _asked(fmt, encoding, delimiter, sheet, [*_lines(map_file), *(map_ or ())], others)
     with opened(file, "rb") if file != "-" else nullcontext():
         pass  # a file that is not there is said before any server is looked for
     settings = settings_for("import", ("backend",), backend=backend, data_dir=data_dir, log_level=log_level)
@@ -196,14 +204,19 @@ def _load(
 
 
 def _asked(
-    fmt: str | None, encoding: str | None, delimiter: str | None, pairs: list[str], others: str
+    fmt: str | None,
+    encoding: str | None,
+    delimiter: str | None,
+    sheet: str | None,
+    pairs: list[str],
+    others: str,
 ) -> tuple[Asked, Columns]:
     """What the options say of the file. Raises a usage error."""
     from ..transfer.headings import Columns
     from ..transfer.shape import Asked
 
     try:
-        return Asked.of(fmt, encoding, delimiter), Columns.of(pairs, others)
+        return Asked.of(fmt, encoding, delimiter, sheet), Columns.of(pairs, others)
     except ValidationError as exc:
         wrong = exc.errors[0]
         raise typer.BadParameter(wrong.message, param_hint=f"--{wrong.field}") from exc

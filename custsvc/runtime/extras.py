@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from ..errors import ConfigurationError
 
-Extra = Literal["channels", "local", "oidc"]
+Extra = Literal["channels", "local", "oidc", "xlsx"]
 
 _BRINGS: Final[dict[Extra, tuple[str, str, str]]] = {
     "channels": (
@@ -23,6 +23,7 @@ _BRINGS: Final[dict[Extra, tuple[str, str, str]]] = {
         "pip install 'custsvc[local]'",
     ),
     "oidc": ("sign-in by OpenID Connect", "authlib joserfc requests", "pip install 'custsvc[oidc]'"),
+    "xlsx": ("the reader of Excel workbooks", "defusedxml openpyxl", "pip install 'custsvc[xlsx]'"),
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, Any, Final
 
 from ..domain.strict_json import DuplicateKey, parse_json
@@ -19,12 +19,16 @@ from .encodings import label
 from .headings import Columns, fields_of
 from .lines import Lines, is_cut_off
 from .record import renamed, undecodable
-from .row import Row, RowError, Tally, bad_file, shown
+from .row import METADATA, Row, RowError, Tally, bad_file, shown
 from .shape import Format, Shape
+from .vcards import Cards
+from .workbook import Sheet
 
 __all__ = ["Format", "Look", "Reading", "heading", "look", "read"]
 
 ROWS_MAX: Final = 500_000
+# The formats that have columns with a heading.
+TABLES: Final = ("csv", "xlsx")
 # The rows by whose cells a column is judged.
 SAMPLE: Final = 50
 
@@ -87,15 +91,16 @@ def read(
     found = Look(Shape(shape) if isinstance(shape, str) else shape)
     if found.shape.fmt in ("ndjson", "json"):
         return Reading(_objects(source, found, columns), found, most)
+    if found.shape.fmt == "vcard":
+        return Reading(_cards(source, found, columns), found, most)
     return Reading(_cells(source, found, columns), found, most)
 
 
 def look(source: IO[bytes], shape: Shape) -> Look:
-    """The columns of a table and its first rows; nothing of JSON. Raises ValidationError."""
-    source.seek(0)
-    if shape.fmt != "csv":
+    """The columns of a table and its first rows; nothing of another format. Raises ValidationError."""
+    if shape.fmt not in TABLES:
         return Look(shape)
-    table = Table(source, Tally(), shape)
+    table = _table(source, Tally(), shape)
     return Look(shape, table.heading, table.sample(SAMPLE))
 
 
@@ -105,11 +110,28 @@ def heading(source: IO[bytes]) -> list[str]:
 
 
 def _cells(source: IO[bytes], found: Look, columns: Chosen) -> Iterator[Row]:
-    seen = look(source, found.shape)
-    source.seek(0)
-    table = Table(source, found.tally, found.shape)
-    found.heading, found.fields = table.heading, fields_of(table.heading, columns, seen.sample)
+    table = _table(source, found.tally, found.shape)
+    sample = table.sample(SAMPLE)
+    if found.shape.fmt == "csv":
+        table = _table(source, found.tally, found.shape)  # a stream has been read past its sample
+    found.heading, found.fields = table.heading, fields_of(table.heading, columns, sample)
     yield from table.rows(found.fields)
+
+
+def _table(source: IO[bytes], tally: Tally, shape: Shape) -> Table | Sheet:
+    source.seek(0)
+    return Table(source, tally, shape) if shape.fmt == "csv" else Sheet(source, tally, shape)
+
+
+def _cards(source: IO[bytes], found: Look, columns: Chosen) -> Iterator[Row]:
+    names = columns.of_keys() if isinstance(columns, Columns) else {}
+    others = columns.others if isinstance(columns, Columns) else "metadata"
+    cards = Cards(found.shape.text(source), found.tally, found.shape.encoding)
+    for row in cards.rows():
+        found.heading, found.fields = list(cards.properties), list(cards.properties.values())
+        if others == "skip":
+            row = replace(row, raw={n: v for n, v in row.raw.items() if not n.startswith(METADATA)})
+        yield _renamed(row, names) if names and row.error is None else row
 
 
 # -- JSON --------------------------------------------------------------------------------------------------

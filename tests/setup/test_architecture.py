@@ -29,7 +29,7 @@ MAY_IMPORT: Final[dict[str, str]] = {
     "stores": "errors config ports runtime stores.postgres stores.mongo",
     "service": "errors domain ports runtime",
     "accounts": "errors domain ports",
-    "transfer": "errors domain ports service",
+    "transfer": "errors domain ports runtime service",
     "kafka": "errors config domain ports runtime",
     "relay": "errors config domain ports runtime stores.common service kafka",
     "copies": "errors config domain ports runtime stores.common kafka relay",

@@ -25,6 +25,23 @@ TABLES: Final = {
     "calc_spanish.csv": ("utf-8", {"Ciudad": "Berlin; Mitte"}),
     "numbers_mac.csv": ("macintosh", {}),
     "piped.txt": ("utf-8", {}),
+    "workbook.xlsx": (
+        "utf-8",
+        {"Kundennummer": "0044", "Umsatz": "1234.5", "Seit": "2026-03-01", "Aktiv": "true"},
+    ),
 }
-OBJECTS: Final = {"array.json": ("utf-8", {"tags": 'a, "b" ]'})}
+OBJECTS: Final = {
+    "array.json": ("utf-8", {"tags": 'a, "b" ]'}),
+    "contacts.vcf": (
+        "utf-8",
+        {
+            "company": "Müller GmbH, Sales",
+            "email 2": "zoe.private@example.com",
+            "phone 2": "+49 30 5550199",
+            "street": "Hauptstraße 1",
+            "postal_code": "10115",
+            "note": "met in May, calls back\nand asks; twice",
+        },
+    ),
+}
 STYLES: Final = {**TABLES, **OBJECTS}

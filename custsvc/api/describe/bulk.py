@@ -13,6 +13,8 @@ from .parameters import FILTERS, KEY, SHOWN, SORT, text
 
 _NDJSON: Final = "application/x-ndjson"
 _CSV: Final = "text/csv"
+XLSX: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+VCARD: Final = "text/vcard"
 _LINES: Final = {"type": "string", "description": "One customer on each line, as JSON."}
 _SHEET: Final = {
     "type": "string",
@@ -110,7 +112,14 @@ BULK: Final[dict[tuple[str, str], Operation]] = {
             text("plan", "The name of a plan that was shown: another plan is not applied (409).", 64),
             KEY,
         ),
-        body={_NDJSON: _LINES, _CSV: _SHEET, JSON: _ARRAY, "application/octet-stream": _ANY},
+        body={
+            _NDJSON: _LINES,
+            _CSV: _SHEET,
+            JSON: _ARRAY,
+            XLSX: _ANY,
+            VCARD: _ANY,
+            "application/octet-stream": _ANY,
+        },
         answers={200: Answer("What was done, or would be.", {JSON: models.ImportReport})},
         problems=(409, 413, 415, 422),
         role="write",
