@@ -20,6 +20,7 @@ from . import (
     editing,
     importing,
     mails,
+    merging,
     oidc,
     once,
     one,
@@ -57,7 +58,7 @@ def add_pages(app: Flask, services: Services) -> None:
     blueprint.after_request(_after)
     blueprint.register_error_handler(Exception, error_page)
     blueprint.add_url_rule("/", "home", _home)
-    for part in (static, signin, oidc, customers, editing, one, pipeline, mails, dead, importing):
+    for part in (static, signin, oidc, customers, editing, merging, one, pipeline, mails, dead, importing):
         part.add_routes(blueprint)
     app.extensions[EXTENSION] = Web(services)
     app.context_processor(_context)

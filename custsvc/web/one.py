@@ -9,6 +9,7 @@ import orjson
 from flask import Blueprint, redirect, render_template, request
 
 from ..errors import NotFound, VersionConflict
+from ..service.merging import survivor_of
 from . import once, toast
 from .access import route, services
 
@@ -32,14 +33,24 @@ def show(customer_id: int) -> Any:
     events = store.customers.history(customer_id, limit=_EVENTS + 1, before_version=before)
     mails = store.ledger.recent(customer_id=customer_id, limit=20)
     attempts = store.ledger.attempts([mail.id for mail in mails])
+    shown = [orjson.loads(event) for event in events[:_EVENTS]]
     return render_template(
         "customers/show.html",
         customer=stored.customer(),
-        events=[orjson.loads(event) for event in events[:_EVENTS]],
+        events=shown,
+        survivor=survivor_of(store.customers, customer_id) if stored.deleted else None,
+        undoable=_undoable(shown) if before is None and not stored.deleted else None,
         has_older=len(events) > _EVENTS,
         mails=mails,
         attempts=attempts,
     )
+
+
+def _undoable(events: list[dict[str, Any]]) -> int | None:
+    """The version that the newest merge made, if it is among these and was not undone."""
+    undone = {event["merge"].get("undid") for event in events if event["op"] == "unmerged"}
+    merges = (event["version"] for event in events if event["op"] == "merged")
+    return next((version for version in merges if version not in undone), None)
 
 
 def delete(customer_id: int) -> Any:
