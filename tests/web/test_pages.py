@@ -198,6 +198,39 @@ def test_changes_are_told_and_taken_back(page: Page, site: Site) -> None:
     expect(page.locator(".timeline > li")).to_have_count(4)
 
 
+def test_two_customers_become_one_and_two_again(page: Page, site: Site) -> None:
+    one = site.create("Mary Somerville", email="mary@example.org", metadata={"tier": "gold"})
+    two = site.create("M. Somerville", phone="+44 20 7946 0000", metadata={"tier": "tin"})
+    page.goto(f"/ui/customers/{one['id']}")
+    page.get_by_role("button", name="Merge").click()
+    page.get_by_role("searchbox", name="Find them by name").fill("somerville")
+    page.get_by_role("button", name="Search").click()
+    page.get_by_label(re.compile("^M. Somerville")).check()
+    page.get_by_role("button", name="Compare").click()
+
+    phone = page.get_by_role("group", name="Phone")
+    expect(phone.get_by_role("radio", checked=True)).to_have_value(str(two["id"]))
+    page.get_by_role("group", name="Name").get_by_label(re.compile("M. Somerville")).check()
+    page.get_by_role("button", name="Preview").click()
+    preview = page.get_by_role("region", name=f"#{one['id']} will be")
+    expect(preview).to_contain_text("M. Somerville")
+    expect(preview).to_contain_text("+44 20 7946 0000")
+    if folder := os.environ.get("SHOTS"):
+        page.screenshot(path=f"{folder}/merge.png", full_page=True)
+    page.get_by_role("button", name="Merge 2 customers").click()
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("M. Somerville")
+    expect(page.locator(".timeline > li").first).to_contain_text(f"#{two['id']} became part of it")
+    if folder:
+        page.screenshot(path=f"{folder}/merged.png", full_page=True)
+    page.get_by_role("link", name=f"#{two['id']}").click()
+    expect(page.get_by_text("It was merged into")).to_be_visible()
+    page.get_by_role("link", name=f"customer #{one['id']}").click()
+    page.get_by_role("button", name="Undo this merge").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Mary Somerville")
+    assert site.api("GET", f"/customers/{two['id']}/")["phone"] == two["phone"]
+
+
 def test_two_people_who_change_different_fields_are_brought_together(
     browser: Browser, page: Page, site: Site
 ) -> None:
@@ -539,6 +572,7 @@ def every_page(site: Site) -> list[str]:
     customer = site.create("Every Page", email="every@example.org", metadata={"tier": "gold"})
     site.api("PATCH", f"/customers/{customer['id']}/", {"phone": "+49 30 5"})
     path = f"/ui/customers/{customer['id']}"
+    other = site.create("Every Other", phone="+49 30 6", metadata={"tier": "tin"})
     lists = [
         "/ui/customers",
         "/ui/customers?q=nobodyatall",
@@ -546,6 +580,7 @@ def every_page(site: Site) -> list[str]:
         "/ui/customers?updated__gte=never",
     ]
     one = [path, f"{path}/edit", "/ui/customers/new", "/ui/customers/999999"]
+    one += [f"{path}/merge?q=every", f"{path}/merge?from={other['id']}"]
     return [
         *lists,
         *one,
