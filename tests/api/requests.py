@@ -196,6 +196,21 @@ class Requests:
             return Asked("POST", path, body, {"Content-Type": JSON, **self.conditions()})
         return Asked("POST" if what else "DELETE", path, None, self.conditions())
 
+    def merge(self) -> Asked:
+        path = f"{BASE}{self.some_id()}"
+        if self._often(0.3):
+            return Asked("POST", f"{path}/unmerge", None, self.conditions())
+        others: list[Any] = [self.some_id() for _ in range(self.random.randrange(1, 4))]
+        if self._often(0.2):
+            others[0] = {"id": others[0], "version": self._pick([1, 1, 2, 3, 0])}
+        body: dict[str, Any] = {"from": others}
+        if self._often(0.4):
+            body["fields"] = self.fields(whole=False)
+        query = self._pick(["", "", "", "?dry_run=true"])
+        return Asked(
+            "POST", f"{path}/merge{query}", self.body(body), {"Content-Type": JSON, **self.conditions()}
+        )
+
     def operation(self) -> dict[str, Any]:
         op = self._pick(["create", "replace", "update", "update", "delete", "restore"])
         made: dict[str, Any] = {"op": op}
@@ -312,6 +327,7 @@ _KINDS: Final[list[Callable[[Requests], Asked]]] = [
     *[Requests.create] * 4,
     *[Requests.change] * 12,
     *[Requests.step] * 8,
+    *[Requests.merge] * 4,
     *[Requests.batch] * 4,
     *[Requests.load] * 5,
     *[Requests.list] * 14,
