@@ -19,6 +19,7 @@ from .. import __version__
 from ..redact import redact
 from ..runtime import printable
 from . import (
+    anywhere,
     bench,
     customers,
     doctor,
@@ -49,7 +50,8 @@ app = typer.Typer(
     help="A customer service whose every change is an event that cannot get lost.\n\n"
     "Try it: `custsvc up` starts everything on real embedded servers.",
     epilog="Anywhere: -q, --quiet: only warnings and errors on stderr. -v, --verbose: debug logs. "
-    "--no-color (or NO_COLOR). --debug: the traceback of an error.",
+    "--no-color (or NO_COLOR). --debug: the traceback of an error. -o json: results as JSON; an error is the "
+    "last line on stderr, as {error, fix, exit}.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -103,16 +105,6 @@ app.add_typer(doctor.topics, name="topics")
 app.add_typer(bench.app, name="bench")
 
 
-_ANYWHERE = {
-    "-q": "quiet",
-    "--quiet": "quiet",
-    "-v": "verbose",
-    "--verbose": "verbose",
-    "--no-color": "no_color",
-    "--debug": "debug",
-}
-
-
 def _hide_secrets() -> None:
     """Print uncaught errors as Python does, without the secrets that drivers put into their messages."""
 
@@ -127,14 +119,13 @@ def _hide_secrets() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit. A CustsvcError prints its message and fix; any other error is a bug."""
-    given = sys.argv[1:]
-    # Words after `--` belong to the command.
-    end = given.index("--") if "--" in given else len(given)
-    wanted = {_ANYWHERE[word] for word in given[:end] if word in _ANYWHERE}
-    arguments = [word for word in given[:end] if word not in _ANYWHERE] + given[end:]
-    Talk.quiet, Talk.verbose = "quiet" in wanted, "verbose" in wanted
-    if "no_color" in wanted:
+    root = typer.main.get_command(app)
+    given = anywhere.read(sys.argv[1:], root)
+    Talk.quiet, Talk.verbose = "quiet" in given.words, "verbose" in given.words
+    Talk.fmt = given.fmt
+    if "no_color" in given.words:
         os.environ["NO_COLOR"] = "1"
     _hide_secrets()
     # Not `app(…)`, which replaces our excepthook by Typer's.
-    sys.exit(ending.run(typer.main.get_command(app), arguments, debug="debug" in wanted))
+    as_json = given.fmt in ("json", "ndjson")
+    sys.exit(ending.run(root, given.arguments, debug="debug" in given.words, as_json=as_json))

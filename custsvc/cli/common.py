@@ -80,6 +80,8 @@ class Talk:
 
     quiet = False
     verbose = False
+    # What -o asked for, whatever the command is: errors are JSON under json and ndjson.
+    fmt = "table"
 
     @classmethod
     def log_level(cls) -> str | None:
@@ -126,6 +128,16 @@ def say(text: str) -> None:
     """Print a message on stderr, unless --quiet."""
     if not Talk.quiet:
         typer.echo(text, err=True)
+
+
+def report(text: str, /, **facts: Any) -> None:
+    """Tell what was done: a person by a sentence on stderr; under -o json a program, by facts on stdout."""
+    if Talk.fmt == "table":
+        say(text)
+        return
+    from . import output
+
+    output.one(Talk.fmt, facts)
 
 
 def settings_for(
@@ -261,9 +273,10 @@ def joined(settings: Settings) -> Settings:
 def go_ahead(verb: str, what: str, lines: Sequence[str], *, dry_run: bool, yes: bool) -> bool:
     """Whether to change what `lines` name. --dry-run only prints them; without --yes a person is asked."""
     if dry_run or not lines:
-        for line in lines:
-            typer.echo(line)
-        say(f"{len(lines)} to {verb}.")
+        if Talk.fmt == "table":
+            for line in lines:
+                typer.echo(line)
+        report(f"{len(lines)} to {verb}.", dry_run=dry_run, count=len(lines), found=list(lines))
         return False
     if not yes:
         if not sys.stdin.isatty():

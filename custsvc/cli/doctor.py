@@ -10,7 +10,7 @@ import typer
 from ..errors import ExitCode
 from ..runtime import printable
 from . import output
-from .common import BackendOption, DataDirOption, LogLevelOption, OutputOption, joined, say, settings_for
+from .common import BackendOption, DataDirOption, LogLevelOption, OutputOption, joined, report, settings_for
 
 if TYPE_CHECKING:
     from ..doctor.checks import Finding
@@ -137,7 +137,8 @@ def create_topics(
 
         made = ensure_topics(settings)
     word = "would create" if dry_run else "created"
-    say(f"{word} {', '.join(made)}" if made else "all topics exist")
+    told = f"{word} {', '.join(made)}" if made else "all topics exist"
+    report(told, dry_run=dry_run, **{word.replace(" ", "_"): made})
 
 
 def _report(findings: Iterable[Finding], fmt: str, *, strict: bool = False) -> None:

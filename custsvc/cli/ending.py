@@ -6,6 +6,7 @@ import difflib
 import os
 import select
 import sys
+from collections.abc import Callable
 from typing import Any, Final
 
 import typer
@@ -17,11 +18,12 @@ from ..runtime import printable
 _USAGE: Final[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
-def run(command: Any, arguments: list[str], *, debug: bool = False) -> int:
+def run(command: Any, arguments: list[str], *, debug: bool = False, as_json: bool = False) -> int:
     """Run a command of this tree and return its exit code.
 
-    Errors that are no bug are printed; with `debug` they are raised.
+    Errors that are no bug are printed, as a line and its fix or `as_json`; with `debug` they are raised.
     """
+    say = _say_json if as_json else _say
     try:
         code = command.main(arguments, prog_name="custsvc", standalone_mode=False)
         sys.stdout.flush()
@@ -29,15 +31,15 @@ def run(command: Any, arguments: list[str], *, debug: bool = False) -> int:
         if debug:
             raise
         is_usage = exc.exit_code == ExitCode.USAGE
-        _say(str(exc), exc.fix or (_help_of(command, arguments) if is_usage else None))
+        say(str(exc), exc.fix or (_help_of(command, arguments) if is_usage else None), exc.exit_code)
         return exc.exit_code
     except _USAGE as exc:
         if debug:
             raise
-        _say_usage(exc)
+        _say_usage(exc, say)
         return ExitCode.USAGE
     except typer.Abort:
-        _say("stopped before anything was changed", None)
+        say("stopped before anything was changed", None, ExitCode.UNEXPECTED)
         return ExitCode.UNEXPECTED
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
@@ -49,19 +51,28 @@ def run(command: Any, arguments: list[str], *, debug: bool = False) -> int:
     return code if isinstance(code, int) else ExitCode.OK
 
 
-def _say(message: str, fix: str | None) -> None:
+def _say_json(message: str, fix: str | None, code: int) -> None:
+    """One line for a program."""
+    import orjson
+
+    line = orjson.dumps({"error": message, "fix": fix, "exit": code}).decode()
+    typer.echo(printable.json_text(line), err=True)
+
+
+def _say(message: str, fix: str | None, code: int) -> None:
+    del code  # the shell has it
     typer.echo(printable.lines(f"error: {message}"), err=True)
     if fix:
         typer.echo(printable.lines(f"fix: {fix}"), err=True)
 
 
-def _say_usage(exc: Any) -> None:
+def _say_usage(exc: Any, say: Callable[[str, str | None, int], None]) -> None:
     """Print what is wrong with the arguments, in our words. Without a command there is only its help."""
     if type(exc).__name__ == "NoArgsIsHelpError":
         exc.show()
         return
     command = exc.ctx.command_path if getattr(exc, "ctx", None) else "custsvc"
-    _say(*_in_our_words(exc, f"{command} --help"))
+    say(*_in_our_words(exc, f"{command} --help"), ExitCode.USAGE)
 
 
 def _help_of(command: Any, arguments: list[str]) -> str:

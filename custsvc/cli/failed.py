@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from . import output
-from .common import BackendOption, DataDirOption, OutputOption, go_ahead, say, settings_for, time_of
+from .common import (
+    BackendOption,
+    DataDirOption,
+    OutputOption,
+    go_ahead,
+    report,
+    say,
+    settings_for,
+    time_of,
+)
 from .notify import again, lists
 
 if TYPE_CHECKING:
@@ -167,9 +176,14 @@ def retry(
         settings = _settings(data_dir, "backend", backend=backend)
     with DeadLetterBox(settings) as box:
         sent = box.retry(letters)
-    say(f"{sent} of {len(letters)} sent again; {len(letters) - sent} were on the topic already")
     if customers:
         _resend(settings, customers)
+    report(
+        f"{sent} of {len(letters)} sent again; {len(letters) - sent} were on the topic already",
+        sent=sent,
+        there_already=len(letters) - sent,
+        customers_resent=len(customers),
+    )
 
 
 @app.command()
@@ -210,7 +224,8 @@ def discard(
     from ..copies.dead_letters import DeadLetterBox
 
     with DeadLetterBox(settings) as box:
-        say(f"{box.discard(letters, reason)} discarded")
+        count = box.discard(letters, reason)
+    report(f"{count} discarded", discarded=count)
 
 
 def _checked(stage: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ..errors import ExitCode
-from .common import DataDirOption
+from .common import DataDirOption, Talk, report
 
 
 def health(
@@ -47,6 +47,10 @@ def health(
         raise typer.BadParameter("needs the ROLE that listens there", param_hint="--port")
     settings = load({"data_dir": data_dir, "http_port" if role == SERVE else "metrics_port": port})
     found = examine(settings, role, timeout=timeout)
-    typer.echo("; ".join(map(str, found)))
+    said = "; ".join(map(str, found))
+    if Talk.fmt == "table":
+        typer.echo(said)
+    else:
+        report(said, healthy=is_well(found), roles=[str(each) for each in found])
     if not is_well(found):
         raise typer.Exit(ExitCode.CHECK_FAILED)

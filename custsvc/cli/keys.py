@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import output
-from .common import BackendOption, DataDirOption, OutputOption, say, settings_for
+from .common import BackendOption, DataDirOption, OutputOption, Talk, report, settings_for
 
 if TYPE_CHECKING:
     from ..ports.accounts import ApiKey
@@ -47,8 +47,10 @@ def create(
     with open_store(settings) as store:
         store.migrate()
         store.keys.add(key)
-    say(f"Key {key.prefix} of {key.name}, role {key.role}. It is shown only once:")
-    typer.echo(text)
+    made = {"prefix": key.prefix, "name": key.name, "role": key.role, "key": text}
+    report(f"Key {key.prefix} of {key.name}, role {key.role}. It is shown only once:", **made)
+    if Talk.fmt == "table":
+        typer.echo(text)
 
 
 @app.command("list")
@@ -91,7 +93,7 @@ def revoke(
         prefix = _prefix_of(store, key)
         if not store.keys.revoke(prefix, utc_now()):
             raise NotFound(f"there is no live key {key}")
-    say(f"revoked {prefix}")
+    report(f"revoked {prefix}", revoked=prefix)
 
 
 def _prefix_of(store: Store, wanted: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .common import BackendOption, CopyOption, DataDirOption, LogLevelOption, say, settings_for
+from .common import BackendOption, CopyOption, DataDirOption, LogLevelOption, report, say, settings_for
 
 
 def migrate(
@@ -26,4 +26,6 @@ def migrate(
         refilled = store.refill()
     if refilled:
         say(f"recomputed the search terms and name keys of {refilled:,} customers")
-    say("applied " + ", ".join(done) if done else "the schema is up to date")
+    report(
+        "applied " + ", ".join(done) if done else "the schema is up to date", applied=done, refilled=refilled
+    )

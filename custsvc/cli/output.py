@@ -46,6 +46,14 @@ def rows(
         say(empty)
 
 
+def one(fmt: str, item: Mapping[str, Any]) -> None:
+    """Print one item: in JSON by itself, not as a list."""
+    if fmt == "json":
+        write(orjson.dumps(item, default=str, option=orjson.OPT_INDENT_2))
+    else:
+        rows(fmt, tuple(item), [item])
+
+
 def _cell(value: Any) -> Any:
     """A CSV cell that no spreadsheet runs as a formula: the values come from outside."""
     return guarded(value) if isinstance(value, str) else value

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .common import BackendOption, DataDirOption, LogLevelOption, claim_source, say, settings_for
+from .common import BackendOption, DataDirOption, LogLevelOption, claim_source, report, settings_for
 
 
 def seed(
@@ -36,4 +36,5 @@ def seed(
         with bar("seeding", count) as progress:
             written = seed_customers(store.customers, count, seed_number, progress=progress)
     seconds = time.monotonic() - started
-    say(f"{written:,} customers in {seconds:.1f} s ({written / seconds:,.0f}/s)")
+    told = f"{written:,} customers in {seconds:.1f} s ({written / seconds:,.0f}/s)"
+    report(told, customers=written, seconds=round(seconds, 3))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import output
-from .common import BackendOption, DataDirOption, OutputOption, go_ahead, settings_for
+from .common import BackendOption, DataDirOption, OutputOption, go_ahead, report, settings_for
 
 if TYPE_CHECKING:
     from ..ports.accounts import Session
@@ -70,7 +70,7 @@ def revoke(
         if go_ahead("end", "sessions", lines, dry_run=dry_run, yes=yes):
             for session in found:
                 store.sessions.remove(session.id)
-            output.text(f"ended {len(found)}")
+            report(f"ended {len(found)}", ended=len(found))
 
 
 def _is_one(session: Session, which: list[str]) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..runtime.extras import NotInstalled
-from .common import BackendOption, DataDirOption, data_folder, given_addresses, load, say
+from .common import BackendOption, DataDirOption, data_folder, given_addresses, load, report, say
 
 if TYPE_CHECKING:
     from ..config import Settings
@@ -87,7 +87,9 @@ def down(data_dir: DataDirOption = None) -> None:
     from ..local import runs
 
     folder = load({"data_dir": data_dir}).data_dir
-    say(f"stopped everything in {folder}" if runs.down(folder, say) else f"nothing runs in {folder}")
+    stopped = runs.down(folder, say)
+    told = f"stopped everything in {folder}" if stopped else f"nothing runs in {folder}"
+    report(told, stopped=stopped, data_dir=folder)
 
 
 def env(

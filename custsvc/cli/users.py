@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import output
-from .common import BackendOption, DataDirOption, OutputOption, say, settings_for
+from .common import BackendOption, DataDirOption, OutputOption, Talk, report, settings_for
 
 if TYPE_CHECKING:
     from ..ports.accounts import User
@@ -48,8 +48,9 @@ def create(
     password, made_up = _password(from_stdin=password_stdin)
     with _store(backend, data_dir) as store:
         store.users.add(User(name, hash_password(password), role, utc_now()))
-    say(f"User {name}, role {role}." + (" The password is shown only once:" if made_up else ""))
-    if made_up:
+    once = " The password is shown only once:" if made_up else ""
+    report(f"User {name}, role {role}.{once}", name=name, role=role, password=password if made_up else None)
+    if made_up and Talk.fmt == "table":
         typer.echo(password)
 
 
@@ -84,7 +85,8 @@ def disable(
         user = _user(store, name)
         store.users.replace(replace(user, disabled_on=None if enable else utc_now()))
         ended = store.sessions.remove_of(f"user:{user.name}")
-    say(f"{'enabled' if enable else 'disabled'} {user.name}; sessions ended: {ended}")
+    state = "enabled" if enable else "disabled"
+    report(f"{state} {user.name}; sessions ended: {ended}", name=user.name, state=state, sessions_ended=ended)
 
 
 @app.command()
@@ -105,8 +107,10 @@ def passwd(
         password, made_up = _password(from_stdin=password_stdin)
         store.users.replace(replace(user, password=hash_password(password)))
         store.sessions.remove_of(f"user:{user.name}")
-    say(f"{user.name} has a new password" + (", shown only once:" if made_up else ""))
-    if made_up:
+    once = ", shown only once:" if made_up else ""
+    shown = password if made_up else None
+    report(f"{user.name} has a new password{once}", name=user.name, password=shown)
+    if made_up and Talk.fmt == "table":
         typer.echo(password)
 
 
@@ -130,7 +134,8 @@ def role(
         user = _user(store, name)
         store.users.replace(replace(user, role=found))
         ended = store.sessions.remove_of(f"user:{user.name}")
-    say(f"{user.name} has the role {found}; sessions ended: {ended}")
+    told = f"{user.name} has the role {found}; sessions ended: {ended}"
+    report(told, name=user.name, role=found, sessions_ended=ended)
 
 
 @app.command()
@@ -143,7 +148,7 @@ def delete(name: NameArgument, backend: BackendOption = None, data_dir: DataDirO
         user = _user(store, name)
         store.users.remove(user.name)
         ended = store.sessions.remove_of(f"user:{user.name}")
-    say(f"deleted {user.name}; sessions ended: {ended}")
+    report(f"deleted {user.name}; sessions ended: {ended}", deleted=user.name, sessions_ended=ended)
 
 
 def _store(backend: str | None, data_dir: Any) -> Store:

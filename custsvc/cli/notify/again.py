@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...errors import ExitCode
-from ..common import BackendOption, DataDirOption, go_ahead, say, time_of
+from ..common import BackendOption, DataDirOption, go_ahead, report, say, time_of
 from .common import RuleOption, SinceOption, StateOption, checked_state, opened_ledger
 
 if TYPE_CHECKING:
@@ -132,6 +132,6 @@ def _why_not(each: Notification) -> str:
 
 
 def _done(what: str, count: int, asked: int) -> None:
-    say(f"{count} of {asked} {what}.")
+    report(f"{count} of {asked} {what}.", asked=asked, **{what.replace(" ", "_"): count})
     if count < asked:
         raise typer.Exit(ExitCode.PARTLY_DONE)

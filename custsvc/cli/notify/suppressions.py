@@ -7,9 +7,12 @@ from typing import Annotated
 import typer
 
 from .. import output
-from ..common import BackendOption, DataDirOption, OutputOption, say, settings_for
+from ..common import BackendOption, DataDirOption, OutputOption, Talk, report, say, settings_for
 from .common import opened
 
+ReportArgument = Annotated[
+    typer.FileBinaryRead, typer.Argument(help="A delivery report; - is stdin.", metavar="[REPORT]")
+]
 _REASONS = ("manual", "bounce", "complaint", "unsubscribe")
 
 app = typer.Typer(help="Addresses that get no mail.", no_args_is_help=True, rich_markup_mode=None)
@@ -71,7 +74,11 @@ def add_suppressions(
     with opened(backend, data_dir) as store:
         for address in checked:
             store.recipients.suppress(address_key(address), reason, detail=detail, seconds=seconds)
-            say(f"{address} gets no mail" + ("." if days is None else f" for {days:g} days."))
+            span = "." if days is None else f" for {days:g} days."
+            if Talk.fmt == "table":
+                say(f"{address} gets no mail{span}")
+    if Talk.fmt != "table":
+        report("", suppressed=checked, days=days)
 
 
 @app.command("remove")
@@ -91,11 +98,14 @@ def remove_suppressions(
         missing = [each for each in addresses if not store.recipients.allow(address_key(each))]
     if missing:
         raise NotFound(f"{', '.join(missing)} was not suppressed", fix="see custsvc notify suppressions list")
+    report("they get mail again", allowed=addresses)
 
 
 @app.command("bounced")
 def add_bounced(
-    report: Annotated[typer.FileBinaryRead, typer.Argument(help="A delivery report; - is stdin.")] = "-",  # type: ignore[assignment]
+    mail: Annotated[
+        typer.FileBinaryRead, typer.Argument(help="A delivery report; - is stdin.", metavar="[REPORT]")
+    ] = "-",  # type: ignore[assignment]
     backend: BackendOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
@@ -109,7 +119,7 @@ def add_bounced(
     from ...notify.sending.gate import address_key
 
     settings = settings_for("notify", ("backend",), backend=backend, data_dir=data_dir)
-    found = bounce.read(report.read())
+    found = bounce.read(mail.read())
     from ...stores import open_store
 
     with open_store(settings) as store:
@@ -119,8 +129,12 @@ def add_bounced(
                 seconds = settings.notify_bounce_days * 86400
                 key = address_key(each.address)
                 store.recipients.suppress(key, "bounce", detail=each.reason, seconds=seconds)
-            say(f"{each.address}: {'suppressed' if each.is_final else 'not suppressed'} ({each.reason})")
-    if not found:
+            word = "suppressed" if each.is_final else "not suppressed"
+            if Talk.fmt == "table":
+                say(f"{each.address}: {word} ({each.reason})")
+    if Talk.fmt != "table":
+        report("", suppressed=[each.address for each in found if each.is_final], bounces=len(found))
+    elif not found:
         say("This is not a report of a mail that could not be delivered.")
 
 
