@@ -23,6 +23,7 @@ from . import (
     bench,
     customers,
     doctor,
+    duplicates,
     ending,
     failed,
     health,
@@ -96,6 +97,7 @@ app.add_typer(customers.app, name="customers")
 app.add_typer(notify.app, name="notify")
 app.command("export")(transfer.export_)
 app.command("import")(importing.import_)
+app.command()(duplicates.duplicates)
 app.add_typer(keys.app, name="keys")
 app.add_typer(failed.app, name="failed")
 app.add_typer(users.app, name="users")

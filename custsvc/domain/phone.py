@@ -24,6 +24,7 @@ _CODES: Final = frozenset(
 )
 _TRUNK: Final = re.compile(r"\(\s*0\s*\)")
 _DIGITS: Final = re.compile(r"[0-9]+")
+_EXTENSION: Final = re.compile(r"(?:extension|extn|ext|x|#)\W*(?=[0-9]{1,6}\W*$)")
 
 
 class _Number(NamedTuple):
@@ -84,3 +85,23 @@ def phone_alternatives(text: str) -> list[tuple[str, ...]]:
     if not number.abroad and _SHORTEST <= len(digits) < _WHOLE:
         ways += [(digits,), (_BACKWARDS + digits[::-1],)]
     return list(dict.fromkeys(ways)) or [tuple(number.groups)]
+
+
+def national_digits(text: str) -> str:
+    """The digits of a folded number within its country, without zeros in front; empty where it has none.
+
+    An extension is left out: `+1 555 618 3774 ext. 12` is the line of everybody there.
+    """
+    number = _read(_EXTENSION.split(text, maxsplit=1)[0])
+    return number.national("".join(number.groups)).lstrip("0")
+
+
+def number_prefixes(national: str) -> tuple[str, ...]:
+    """What terms begin with that are of the number with these `national_digits`, however it is written.
+
+    The last digits find it with any prefix, the first ones with an extension. Numbers too short to be one
+    line alone have none.
+    """
+    if len(national) < _WHOLE:
+        return ()
+    return (_BACKWARDS + national[: -_WHOLE - 1 : -1], national[:_LONGEST])

@@ -15,6 +15,7 @@ from ..errors import NotFound, VersionConflict
 from ..ports.accounts import Role
 from ..ports.store import Store
 from ..service.customers import Caller, CustomerService
+from ..service.duplicates import DuplicateFinder
 from .answer import Answer
 from .copy import Copy
 from .cursors import Cursors
@@ -40,6 +41,7 @@ class Services:
     settings: Settings
     store: Store
     customers: CustomerService
+    duplicates: DuplicateFinder
     cursors: Cursors
     keys: KeyRing
     streams: Streams

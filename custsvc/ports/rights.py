@@ -36,6 +36,7 @@ _NEEDS: Final[Mapping[RoleName, Mapping[str, str]]] = {
         "customer_event": _WRITE,
         "counter": _WRITE,
         "answer": _ALL,
+        "dismissed_pair": _ALL,
         "outbox_cursor": _READ,
         **dict.fromkeys(_MAILS, "read change"),
         "notification_preference": _WRITE,
@@ -45,7 +46,9 @@ _NEEDS: Final[Mapping[RoleName, Mapping[str, str]]] = {
     "serve --read-only": {
         **_KNOWN,
         **_PAGES,
-        **dict.fromkeys(("customer", "customer_event", "outbox_cursor", "position", *_MAILS), _READ),
+        **dict.fromkeys(
+            ("customer", "customer_event", "dismissed_pair", "outbox_cursor", "position", *_MAILS), _READ
+        ),
         "answer": _ALL,
     },
     "relay": {**_KNOWN, "customer": _READ, "customer_event": _READ, "outbox_cursor": _WRITE},
@@ -53,7 +56,9 @@ _NEEDS: Final[Mapping[RoleName, Mapping[str, str]]] = {
     "replicate": {**_KNOWN, "customer": _WRITE, "position": _WRITE},
     "commands": {
         **_KNOWN,
-        **dict.fromkeys((*_PAGES, "customer", "customer_event", "answer", "position", *_MAILS), _ALL),
+        **dict.fromkeys(
+            (*_PAGES, "customer", "customer_event", "answer", "dismissed_pair", "position", *_MAILS), _ALL
+        ),
         **dict.fromkeys(("counter", "outbox_cursor"), _WRITE),
     },
 }

@@ -13,6 +13,7 @@ from .accounts import Keys, Sessions, Users
 from .answers import Answers
 from .contents import Contents
 from .customers import CustomerStore
+from .duplicates import Duplicates
 from .facts import Facts
 from .ledger import Ledger
 from .outbox import Outbox
@@ -49,6 +50,8 @@ class Store(Protocol):
     def name(self) -> str: ...
     @property
     def customers(self) -> CustomerStore: ...
+    @property
+    def duplicates(self) -> Duplicates: ...
     @property
     def outbox(self) -> Outbox: ...
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from ..api import batch, bulk, customers, docs, events, failed, health, merging, notifications
+from ..api import batch, bulk, customers, docs, duplicates, events, failed, health, merging, notifications
 from ..http.resource import ApiResource, Services
 from . import measure
 
@@ -21,6 +21,10 @@ ROUTES: Final[tuple[tuple[str, type[ApiResource]], ...]] = (
     ("/api/customers/<id:customer_id>/history", customers.CustomerHistory),
     ("/api/customers/<id:customer_id>/merge", merging.CustomerMerge),
     ("/api/customers/<id:customer_id>/unmerge", merging.CustomerUnmerge),
+    ("/api/customers/<id:customer_id>/duplicates", duplicates.CustomerDuplicates),
+    ("/api/customers/duplicates", duplicates.DuplicatePairs),
+    ("/api/customers/duplicates/dismiss", duplicates.DuplicatesDismiss),
+    ("/api/customers/duplicates/undismiss", duplicates.DuplicatesUndismiss),
     ("/api/customers/batch", batch.CustomerBatch),
     ("/api/customers/<id:customer_id>/notifications", notifications.CustomerNotifications),
     ("/api/failed", failed.FailedList),

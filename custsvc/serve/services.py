@@ -11,6 +11,7 @@ from ..http.resource import Services
 from ..http.streams import BigAnswers, LazyFeed, Streams
 from ..ports.store import Store
 from ..service.customers import CustomerService
+from ..service.duplicates import DuplicateFinder
 from ..service.event_limit import EventLimit
 from ..service.leftovers import Leftovers
 
@@ -26,8 +27,9 @@ def services_of(
             store.customers,
             store.answers,
             event_limit=EventLimit(store.facts),
-            leftovers=Leftovers(store.customers, store.facts, store.recipients),
+            leftovers=Leftovers(store.customers, store.facts, store.recipients, store.duplicates),
         ),
+        duplicates=DuplicateFinder(store.duplicates, store.customers),
         cursors=Cursors(store.secret),
         keys=KeyRing(store.keys),
         streams=Streams(settings.streams),

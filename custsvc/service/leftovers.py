@@ -1,4 +1,4 @@
-"""Personal data outside the customers: uploaded files, import reports, suppressed addresses.
+"""What is left of customers outside them: uploaded files, reports, suppressed addresses, dismissed pairs.
 
 An erase deletes it just before it blanks the customer, so that a completed erase has covered all of it.
 """
@@ -13,6 +13,7 @@ from typing import Final
 import orjson
 
 from ..ports.customers import CustomerStore
+from ..ports.duplicates import Duplicates
 from ..ports.facts import Fact, Facts
 from ..ports.recipients import Recipients
 
@@ -24,10 +25,13 @@ _PAGE: Final = 100
 class Leftovers:
     """Personal data in a database outside its customers and their events."""
 
-    def __init__(self, customers: CustomerStore, facts: Facts, recipients: Recipients) -> None:
+    def __init__(
+        self, customers: CustomerStore, facts: Facts, recipients: Recipients, duplicates: Duplicates
+    ) -> None:
         self._customers = customers
         self._facts = facts
         self._recipients = recipients
+        self._duplicates = duplicates
 
     def forget(self, customer_id: int) -> None:
         """Delete data that may name a customer who is about to be erased.
@@ -38,6 +42,7 @@ class Leftovers:
         self._facts.put(Fact.ERASED_AT, repr(time.time()))
         for prefix in UPLOADS:
             self._facts.drop_all(prefix)
+        self._duplicates.forget([customer_id])
         forget_addresses(self._recipients, self._addresses_of_nobody_else(customer_id))
 
     def _addresses_of_nobody_else(self, customer_id: int) -> set[str]:

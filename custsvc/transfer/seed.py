@@ -14,13 +14,13 @@ from ..ports.customers import CustomerStore
 _BATCH = 1000
 _ACTOR = "seed"
 
-_FIRST = (
+FIRST = (
     "Ada Alan Amina Anders Anna Antonio Ayşe Barbara Björn Chloé Claude Dalia Daniel Edsger Elif Emeka Eva "
     "Fatima Félix Grace Hana Hiroshi Ines Ivan Jana João José Karen Katherine Kenji Lars Leïla Linus Li Maja "
     "Margaret Maria Mei Mohammed Nadia Niklaus Noor Olga Omar Paulo Priya Radia Ravi Rosa Søren Sofia Tim "
     "Tomasz Ulla Vera Wei Yuki Zoë"
 ).split()
-_LAST = (
+LAST = (
     "Ågren Allen Bachman Berg Brown Chen Cruz Díaz Dubois Eriksson Fischer Fernández García Goldberg Haddad "
     "Hamilton Hansen Hopper Ito Ivanova Jansen Johnson Kaya Khan Kim Kowalski Kumar Lamport Larsen Liskov "
     "Lovelace Martin Meyer Mori Müller Nakamura Novák Okafor Öztürk Papadopoulos Patel Perlman Popov Ritchie "
@@ -36,9 +36,9 @@ _ASCII = str.maketrans({"ø": "o", "ı": "i", "ł": "l", "Ø": "O", "ß": "ss"})
 def made_up(count: int, seed: int) -> Iterator[Fields]:
     """`count` customers in canonical form. A larger `count` only appends customers."""
     rng = random.Random(seed)  # noqa: S311 - made-up data
-    plain = {name: _plain(name) for name in (*_FIRST, *_LAST)}
+    plain = {name: _plain(name) for name in (*FIRST, *LAST)}
     for number in range(1, count + 1):
-        first, last = _FIRST[int(rng.random() * len(_FIRST))], _LAST[int(rng.random() * len(_LAST))]
+        first, last = FIRST[int(rng.random() * len(FIRST))], LAST[int(rng.random() * len(LAST))]
         draw = int(rng.random() * 10**9)
         yield Fields(
             name=f"{first} {last}",

@@ -257,7 +257,9 @@ class MergePreview(_Closed):
     ]
 
 
-class _List(_Closed):
+class Paged(_Closed):
+    """A page of a list, with the way to its neighbours."""
+
     count: Annotated[
         int | None, Field(description="How many match in all: on the first page, or where asked for.")
     ]
@@ -269,13 +271,13 @@ class _List(_Closed):
     has_more: bool
 
 
-class CustomerList(_List):
+class CustomerList(Paged):
     """One page of customers."""
 
     results: list[Customer | CustomerPart]
 
 
-class CustomerHistory(_List):
+class CustomerHistory(Paged):
     """One page of a customer's events, the newest first, exactly as they go to Kafka."""
 
     results: list[CustomerEvent]

@@ -7,6 +7,7 @@ from typing import Any, Final
 from .about import ABOUT
 from .bulk import BULK
 from .customers import CUSTOMERS, ORIGINALS
+from .duplicates import DUPLICATES
 from .pipeline import PIPELINE
 
 TAGS: Final = {
@@ -16,7 +17,7 @@ TAGS: Final = {
     "originals": "The original services' paths: the same as under /api, kept for their clients.",
 }
 
-OPERATIONS: Final = CUSTOMERS | BULK | PIPELINE | ABOUT | ORIGINALS
+OPERATIONS: Final = CUSTOMERS | DUPLICATES | BULK | PIPELINE | ABOUT | ORIGINALS
 PATH_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "entry_id": {"type": "string", "minLength": 1, "maxLength": 200},
     "customer_id": {"type": "integer", "format": "int64", "minimum": 1, "maximum": 2**63 - 1},

@@ -17,6 +17,7 @@ from .answers import MongoAnswers
 from .connection import Connection
 from .contents import MongoContents
 from .customers import MongoCustomers
+from .duplicates import MongoDuplicates
 from .facts import MongoFacts
 from .keys import MongoKeys
 from .ledger import MongoLedger
@@ -36,6 +37,7 @@ class MongoStore:
         self._connection = Connection(url, suffix)
         self.answers = MongoAnswers(self._connection)
         self.customers = MongoCustomers(self._connection, self.answers)
+        self.duplicates = MongoDuplicates(self._connection, self.customers)
         self.outbox = MongoOutbox(self._connection)
         self.contents = MongoContents(self._connection)
         self.replica = MongoReplica(self._connection)

@@ -149,8 +149,8 @@ class MongoQueries:
             found = self._by_emails(emails, _STORED)
         return sorted((_stored(each) for each in found), key=lambda stored: stored.id)
 
-    def _by_emails(self, emails: Sequence[str], fields: Document) -> list[Document]:
-        """The customers with one of these addresses in any case."""
+    def _by_emails(self, emails: Sequence[str], fields: Document, most: int = 0) -> list[Document]:
+        """The customers with one of these addresses in any case, at most `most` if that is given."""
         keys = {email_key(each) for each in emails}
         found = self._customers.find(
             {"email": {"$in": sorted(keys)}},
@@ -158,8 +158,14 @@ class MongoQueries:
             hint=str(_BY_EMAIL_KEY.document["name"]),
             collation=_ANY_CASE,
             batch_size=len(keys) + 1,
+            limit=most,
         )
         return [each for each in found if email_key(each["email"]) in keys]
+
+    def having_emails(self, emails: Sequence[str], fields: Document, most: int) -> list[Document]:
+        """These fields of customers that have one of these addresses in any case."""
+        with self._connection.translated():
+            return self._by_emails(emails, fields, most)
 
     def find(self, query: CustomerQuery) -> Page:
         with self._connection.translated():

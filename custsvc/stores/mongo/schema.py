@@ -21,6 +21,7 @@ from .carried import create_carried
 from .connection import UNLIMITED, Connection, Document, no_schema
 from .customers import create_customers
 from .documents import fill_terms
+from .duplicates import create_dismissed_pairs
 from .keys import create_keys
 from .lease import Lease
 from .ledger import create_notification_order, create_notification_records, create_notifications
@@ -67,6 +68,7 @@ MIGRATIONS = (
     Migration(9, "accounts", create_accounts),
     Migration(10, "carried", create_carried),
     Migration(11, "notification_order", create_notification_order, compatible=True),
+    Migration(12, "duplicates", create_dismissed_pairs, compatible=True),
 )
 
 

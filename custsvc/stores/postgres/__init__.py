@@ -17,6 +17,7 @@ from .answers import PostgresAnswers
 from .connection import Connections
 from .contents import PostgresContents
 from .customers import PostgresCustomers
+from .duplicates import PostgresDuplicates
 from .facts import PostgresFacts
 from .keys import PostgresKeys
 from .ledger import PostgresLedger
@@ -34,6 +35,7 @@ class PostgresStore:
     def __init__(self, url: str, *, schema: str | None = None) -> None:
         self._connections = Connections(url, schema)
         self.customers = PostgresCustomers(self._connections)
+        self.duplicates = PostgresDuplicates(self._connections)
         self.outbox = PostgresOutbox(self._connections)
         self.contents = PostgresContents(self._connections)
         self.replica = PostgresReplica(self._connections)

@@ -1,0 +1,106 @@
+"""`duplicates`: customers that are likely one, of one customer or of all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import output
+from .common import BackendOption, DataDirOption, LogLevelOption, say, settings_for
+
+if TYPE_CHECKING:
+    from ..ports.store import Store
+
+_COLUMNS = ("score", "id", "name", "duplicate", "duplicate_name", "reasons")
+
+
+def duplicates(
+    customer: Annotated[
+        int | None, typer.Argument(help="A customer's id: only its duplicates.", metavar="ID", min=1)
+    ] = None,
+    min_score: Annotated[
+        float | None,
+        typer.Option(
+            "--min-score",
+            help="The lowest score shown, from 0 to 1; default: 0.8.",
+            min=0,
+            max=1,
+            metavar="SCORE",
+        ),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", help="The most pairs shown; 0: all of them.", min=0, metavar="N")
+    ] = 100,
+    fmt: Annotated[
+        str, typer.Option("--output", "-o", help="table, json, ndjson or csv.", metavar="FORMAT")
+    ] = "table",
+    backend: BackendOption = None,
+    data_dir: DataDirOption = None,
+    log_level: LogLevelOption = None,
+) -> None:
+    """Show customers that are likely one: same address, same number, names alike; with score and reasons.
+
+    Pairs that somebody dismissed are left out. For all customers it reads the whole database once, and shows
+    the pairs in the order in which it finds them.
+
+    Example: custsvc duplicates --limit 0 -o csv
+    """
+    output.checked(fmt)
+    settings = settings_for(
+        "duplicates", ("backend",), start=False, backend=backend, data_dir=data_dir, log_level=log_level
+    )
+    from ..domain.likeness import DEFAULT_SCORE
+    from ..stores import open_store
+
+    with open_store(settings) as store:
+        store.migrate()
+        found = _rows(
+            store, customer, DEFAULT_SCORE if min_score is None else min_score, min(limit or 200, 200)
+        )
+        shown = list(islice(found, limit)) if limit and fmt != "ndjson" else islice(found, limit or None)
+        output.rows(fmt, _COLUMNS, map(_joined, shown) if fmt in ("table", "csv") else shown)
+        if next(found, None) is not None:
+            say(f"There are more than {limit:,}: --limit 0 shows them all.")
+        elif isinstance(shown, list) and not shown:
+            say("No duplicates found; --min-score 0.6 shows more, and more that are none.")
+
+
+def _rows(store: Store, customer: int | None, min_score: float, at_once: int) -> Iterator[dict[str, Any]]:
+    """One row for each pair, as it is found."""
+    from ..service.duplicates import DuplicateFinder, Place
+
+    finder = DuplicateFinder(store.duplicates, store.customers)
+    if customer is not None:
+        found = finder.of(customer, min_score=min_score)
+        yield from _named(store, ((customer, each.id, each.score, each.reasons) for each in found))
+        return
+    place: Place | None = Place(0, 0)
+    while place is not None:
+        page = finder.pairs(limit=at_once, after=place, min_score=min_score)
+        yield from _named(store, ((*each.pair, each.score, each.reasons) for each in page.pairs))
+        place = page.place
+
+
+def _named(
+    store: Store, found: Iterable[tuple[int, int, float, tuple[str, ...]]]
+) -> Iterator[dict[str, Any]]:
+    """Rows with the names of both."""
+    pairs = list(found)
+    there = store.customers.get_many(sorted({id_ for one, other, *_ in pairs for id_ in (one, other)}))
+    for one, other, score, reasons in pairs:
+        names = [there[id_].customer().fields.name if id_ in there else "" for id_ in (one, other)]
+        yield {
+            "score": score,
+            "id": one,
+            "name": names[0],
+            "duplicate": other,
+            "duplicate_name": names[1],
+            "reasons": list(reasons),
+        }
+
+
+def _joined(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "reasons": ", ".join(row["reasons"])}

@@ -1,0 +1,47 @@
+"""`custsvc duplicates`, as it is typed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from custsvc.domain.customers import Fields
+from custsvc.errors import ExitCode
+from custsvc.ports.store import Store
+from custsvc.service.changes import Caller
+from custsvc.service.customers import CustomerService
+from tests.processes import run_custsvc
+
+ME = Caller("test")
+
+
+@pytest.fixture
+def run(backend: str, database_url: str, tmp_path: Path) -> Callable[..., CompletedProcess[str]]:
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("CUSTSVC_")}
+    environ |= {f"CUSTSVC_{backend.upper()}_URL": database_url, "CUSTSVC_LOCAL": "never"}
+    return lambda *words: run_custsvc(*words, "--backend", backend, env=environ, cwd=tmp_path)
+
+
+def test_pairs_are_shown_with_their_reasons_and_in_files(
+    run: Callable[..., CompletedProcess[str]], store: Store
+) -> None:
+    customers = CustomerService(store.customers)
+    a, b, c = (customers.create(Fields(f"Ada {n} Lovelace", "ada@example.org"), ME).id for n in "XYZ")
+
+    table = run("duplicates")
+    some = run("duplicates", "--limit", "1", "-o", "json")
+    lines = run("duplicates", str(a), "-o", "ndjson")
+
+    assert (table.returncode, table.stdout.count("same email")) == (ExitCode.OK, 3)
+    (first,) = json.loads(some.stdout)
+    assert (first["id"], first["duplicate"]) == (a, b)
+    assert first["reasons"][0] == "same email"
+    assert "There are more than 1" in some.stderr
+    assert [json.loads(line)["duplicate"] for line in lines.stdout.splitlines()] == [b, c]
+    assert run("duplicates", "999").returncode == ExitCode.NOT_FOUND
+    assert "No duplicates" in run("duplicates", "--min-score", "1").stderr
