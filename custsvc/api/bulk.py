@@ -25,6 +25,7 @@ from ..http.messages import (
 from ..http.problems import Problem, bad_parameter
 from ..http.request import Request
 from ..http.resource import ApiResource
+from ..notify.rules.forecast import Forecast
 from ..service.customers import Caller
 from ..service.idempotency import Keyed
 from ..transfer import export, headings, load, meaning, plan, rows, shape
@@ -57,7 +58,8 @@ _PIECE: Final = 65536
 # A body up to this size stays in memory, a longer one is written to an unnamed file.
 _IN_MEMORY: Final = 1024 * 1024
 _BOOLEAN: Final = ("true", "false")
-_OPTIONS: Final = ("on", "dry_run", "restore", "skip_errors", "plan", "empty", "metadata")
+_OPTIONS: Final = ("on", "dry_run", "restore", "skip_errors", "plan", "empty", "metadata", "mails")
+_MAILS: Final = ("yes", "no", *_BOOLEAN)
 # How the file is to be read.
 _READING: Final = ("format", "encoding", "delimiter", "sheet", "others")
 
@@ -108,6 +110,7 @@ class CustomerImport(ApiResource):
             dry_run=_flag(given, "dry_run"),
             plan=given.get("plan"),
             meaning=_meaning(given),
+            mails=word_of(given, "mails", _MAILS, "no") in ("yes", "true"),
         )
         asked, columns = _asked(request, given)
         key = idempotency_key(request)
@@ -124,7 +127,14 @@ class CustomerImport(ApiResource):
                 return rows.read(cast(IO[bytes], file), found, columns)
 
             try:
-                report = load.load(services.store.customers, source, options, caller, services.store.answers)
+                report = load.load(
+                    services.store.customers,
+                    source,
+                    options,
+                    caller,
+                    services.store.answers,
+                    forecast=Forecast.of(services.settings),
+                )
             except load.ImportRefused as exc:
                 raise _refused(exc) from exc
             except load.PlanChanged as exc:

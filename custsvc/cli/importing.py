@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, cast
 
@@ -20,6 +22,7 @@ from .common import (
     settings_for,
 )
 from .files import FileArgument, opened
+from .mails import MailsOption, decided
 
 if TYPE_CHECKING:
     from ..transfer.headings import Columns
@@ -108,6 +111,7 @@ def import_(
             metavar="HOW",
         ),
     ] = "replace",
+    mails: MailsOption = None,
     plan: Annotated[
         str | None, typer.Option("--plan", help="Import only if the plan is this one, named by a dry run.")
     ] = None,
@@ -125,8 +129,9 @@ def import_(
     The file is CSV of any encoding and delimiter, an Excel workbook (.xlsx), NDJSON, a JSON array, or vCards.
     Headings of other programs are known (First Name, E-Mail-Adresse, Téléphone …); --map names the field of
     any other column. A row without the key field is a new customer; a field that a row does not have stays as
-    it is. A row with a version changes its customer only at that version, and is a conflict otherwise. Exits
-    7 if rows are wrong, 8 if some rows or cells were skipped.
+    it is. A row with a version changes its customer only at that version, and is a conflict otherwise.
+    Without --mails the events are marked, so that no rule sends a mail for them unless it says `bulk = true`.
+    Exits 7 if rows are wrong, 8 if some rows or cells were skipped.
 
     Example: custsvc import customers.csv --dry-run -o table
 
@@ -147,18 +152,21 @@ def import_(
     with opened(file, "rb") if file != "-" else nullcontext():
         pass  # a file that is not there is said before any server is looked for
     settings = settings_for("import", ("backend",), backend=backend, data_dir=data_dir, log_level=log_level)
+    from ..notify.rules.forecast import Forecast
     from ..stores import open_store
-    from ..transfer.load import ImportRefused, Options
+    from ..transfer.load import ImportRefused, Options, load
     from ..transfer.meaning import Empty, Meaning, Metadata
     from ..transfer.plan import Key
 
     meaning = Meaning(cast(Empty, empty), cast(Metadata, metadata))
-    options = Options(cast(Key, on), restore, skip_errors, dry_run, plan, meaning)
+    options = Options(cast(Key, on), restore, skip_errors, dry_run, plan, meaning, mails=mails is True)
+    forecast = Forecast.of(settings)
     with open_store(settings) as store, opened(file, "rb") as source:
         store.migrate()
         claim_source(settings, store)
         try:
-            report = _load(store, source, file, asked, columns, options, key)
+            import_with = partial(load, forecast=forecast, decide=lambda _: decided(mails, forecast))
+            report = _load(import_with, store, source, file, asked, columns, options, key)
         except ImportRefused as exc:
             _print(exc.report, output_fmt)
             _say_file(exc.report)
@@ -168,6 +176,7 @@ def import_(
 
 
 def _load(
+    load: Callable[..., Report],
     store: Any,
     source: IO[bytes],
     file: str,
@@ -180,7 +189,6 @@ def _load(
 
     from ..service.customers import Caller
     from ..service.idempotency import Keyed
-    from ..transfer.load import load
     from ..transfer.rows import read
     from ..transfer.shape import shape_of
 
@@ -194,7 +202,7 @@ def _load(
     if key:
         meaning = options.meaning
         about = f"{options.on} {options.restore} {options.skip_errors} {meaning.empty} {meaning.metadata}"
-        digest = sha256(f"import {about}\n".encode())
+        digest = sha256(f"import {about}{' mails' * options.mails}\n".encode())
         if columns.fields or columns.others != "refuse":
             digest.update(repr(columns).encode())
         for piece in iter(lambda: source.read(1 << 20), b""):
@@ -285,6 +293,8 @@ def _conclude(report: Report) -> None:
     say(f"{'would be: ' if report.dry_run else ''}{did}; plan {report.plan}")
     lines = report.lines
     say(f"{lines.rows:,} lines of rows, {lines.heading:,} of the heading, {lines.empty:,} empty")
+    if report.dry_run and report.mails_by_rules:
+        say(f"with --mails the rules would send {report.mails_by_rules:,} mails for it")
     if report.counts["trashed"]:
         say("some rows are of deleted customers: --restore restores them")
     if report.warnings:

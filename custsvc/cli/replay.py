@@ -19,6 +19,7 @@ from .common import (
     settings_for,
     time_of,
 )
+from .mails import decided
 
 
 def replay(
@@ -34,6 +35,13 @@ def replay(
     ] = None,
     rate: Annotated[
         float | None, typer.Option("--rate", help="At most N customers a second.", min=0.1, metavar="N")
+    ] = None,
+    mails: Annotated[
+        bool | None,
+        typer.Option(
+            "--mails/--no-mails",
+            help="Whether rules for snapshots send mails. Default: ask on a terminal, else they do.",
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the customers.")] = False,
     backend: BackendOption = None,
@@ -56,6 +64,7 @@ def replay(
         "replay", ("backend", "kafka"), start=False, backend=backend, data_dir=data_dir, log_level=log_level
     )
     from ..kafka.client import Publisher
+    from ..notify.rules.forecast import Forecast
     from ..relay.replay import Replay, Selection
     from ..runtime.loop import Stop
     from ..stores import open_store
@@ -64,8 +73,13 @@ def replay(
     selection = Selection(tuple(ids) if ids else None, oldest)
     with open_store(settings) as store, Stop().on_signals() as stop, Publisher(settings) as publisher:
         expect_source(store)
-        total = Replay(settings, store, publisher).count(selection)
+        forecast = Forecast.of(settings)
+        total = Replay(settings, store, publisher).count(
+            selection, seen=lambda row: forecast.add_snapshot(row.doc) if forecast else None
+        )
         if dry_run:
+            if forecast:
+                say(f"the rules would send {forecast.total:,} mails for them")
             say(f"{total:,} customers would be sent to {settings.topic_updates}")
             output.rows(fmt, ("would_send",), [{"would_send": total}])
             return
@@ -74,8 +88,9 @@ def replay(
             missing = sorted(set(ids) - known)
             if missing:
                 raise NotFound(f"there is no customer {', '.join(map(str, missing[:10]))}")
+        wanted = decided(mails, forecast, default=True)
         with bar("sending", total) as progress:
-            work = Replay(settings, store, publisher, stop=stop, rate=rate, progress=progress)
+            work = Replay(settings, store, publisher, stop=stop, rate=rate, mails=wanted, progress=progress)
             done = work.run(selection)
     if done.resumed_after:
         say(f"resumed after customer {done.resumed_after}")

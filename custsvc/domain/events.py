@@ -54,6 +54,10 @@ APP_EVENT_TYPE: Final = {
 
 SCHEMA_OF: Final = {op: 2 if op in ("merged", "merged_into", "unmerged") else 1 for op in APP_EVENT_TYPE}
 
+# The member that marks an event as one of many, of which nobody wants to be told. It is there only where it
+# is true, so all other events are as they were before it came; readers that do not know it ignore it.
+BULK: Final = "bulk"
+
 # The header that names the database of an event.
 SOURCE_HEADER: Final = "ce_source"
 
@@ -92,10 +96,12 @@ def new_change(
     traceparent: str | None = None,
     changed: list[str] | None = None,
     merge: Mapping[str, Any] | None = None,
+    bulk: bool = False,
 ) -> Change:
     """The change from `before` to `after`, its event encoded around both documents' bytes.
 
-    `merge` is the event's member of that name: what a merge, or undoing it, did to which customers.
+    `merge` is the event's member of that name: what a merge, or undoing it, did to which customers. `bulk`
+    marks a change that is one of many, made without the wish that anybody is told of it.
     """
     doc = after.encode()
     event_id = new_event_id()
@@ -112,6 +118,7 @@ def new_change(
             "request_id": request_id,
             "schema": SCHEMA_OF[op],
             **({"merge": merge} if merge else {}),
+            **({BULK: True} if bulk else {}),
         }
     )
     payload = b"".join(
@@ -121,7 +128,9 @@ def new_change(
     return Change(before, after, doc, event)
 
 
-def snapshot(customer_id: int, version: int, doc: bytes, now: dt.datetime, *, actor: str) -> CustomerEvent:
+def snapshot(
+    customer_id: int, version: int, doc: bytes, now: dt.datetime, *, actor: str, bulk: bool = False
+) -> CustomerEvent:
     """An event with the customer's current state, for consumers that missed earlier events."""
     event_id = new_event_id()
     head = orjson.dumps(
@@ -136,6 +145,7 @@ def snapshot(customer_id: int, version: int, doc: bytes, now: dt.datetime, *, ac
             "actor": actor,
             "request_id": None,
             "schema": SCHEMA,
+            **({BULK: True} if bulk else {}),
         }
     )
     payload = b"".join((head[:-1], b',"before_change":null,"after_change":', doc, b"}"))
@@ -207,6 +217,7 @@ class ReceivedEvent(NamedTuple):
     said_before: dict[str, Any] | None
     after: dict[str, Any]
     value: bytes
+    bulk: bool = False
 
     @property
     def before(self) -> dict[str, Any] | None:
@@ -268,6 +279,8 @@ def decode(value: bytes, key: bytes | None) -> ReceivedEvent:
     newer custsvc.
     """
     event = _json_object(value)
+    # Taken out first, so that events of a big import are checked by one look-up too.
+    is_bulk = event.pop(BULK, None) is True
     if tuple(event) != _MEMBERS or tuple(map(type, event.values())) not in _EVENT_SHAPES:
         event = _in_our_layout(event)
     event_id, event_ts, _, op, customer_id, version, changed, actor, request_id, schema, before, after = (
@@ -289,7 +302,18 @@ def decode(value: bytes, key: bytes | None) -> ReceivedEvent:
     if after["id"] != customer_id or after["version"] != version:
         raise BadEvent("bad-field", "after_change has another id or version than the event")
     return ReceivedEvent(
-        event_id, op, customer_id, version, changed, event_ts, actor, request_id, before, after, value
+        event_id,
+        op,
+        customer_id,
+        version,
+        changed,
+        event_ts,
+        actor,
+        request_id,
+        before,
+        after,
+        value,
+        is_bulk,
     )
 
 

@@ -63,7 +63,10 @@ class Replayed:
 
 
 class Replay:
-    """Sends a selection of a source's customers to its topic, at most `rate` a second."""
+    """Sends a selection of a source's customers to its topic, at most `rate` a second.
+
+    Without `mails` the events are marked as made in bulk.
+    """
 
     def __init__(
         self,
@@ -73,6 +76,7 @@ class Replay:
         *,
         stop: Stop | None = None,
         rate: float | None = None,
+        mails: bool = True,
         progress: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._topic = settings.topic_updates
@@ -81,6 +85,7 @@ class Replay:
         self._publisher = publisher
         self._stop = stop or Stop()
         self._rate = rate
+        self._mails = mails
         self._progress = progress
         self._partitions = 0
         self._source = ""
@@ -114,9 +119,14 @@ class Replay:
         self._partitions = check_topic(self._settings, self._store.facts, client).partitions
         self._source = self._store.outbox.source()
 
-    def count(self, selection: Selection) -> int:
-        """How many customers would be sent."""
-        return sum(len(page) for page in self._pages(selection, self._resume(selection)))
+    def count(self, selection: Selection, seen: Callable[[Row], None] = lambda _: None) -> int:
+        """How many customers would be sent; `seen` gets each of them."""
+        total = 0
+        for page in self._pages(selection, self._resume(selection)):
+            for row in page:
+                seen(row)
+            total += len(page)
+        return total
 
     def _resume(self, selection: Selection) -> int:
         known = orjson.loads(self._store.facts.get(Fact.REPLAY) or "{}")
@@ -179,7 +189,7 @@ class Replay:
         return overtaken
 
     def _record(self, row: Row) -> Record:
-        event = snapshot(row.id, row.version, row.doc, utc_now(), actor=_ACTOR)
+        event = snapshot(row.id, row.version, row.doc, utc_now(), actor=_ACTOR, bulk=not self._mails)
         key = b"%d" % row.id
         return Record(key, event.payload, headers(event, self._source), partition_of(key, self._partitions))
 

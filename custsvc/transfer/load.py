@@ -15,11 +15,11 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import orjson
 
-from ..domain.customers import Customer, Fields, utc_now
+from ..domain.customers import Customer, Fields, Stored, utc_now
 from ..domain.events import Change, new_change
 from ..errors import Conflict, CustsvcError, ExitCode, KeyMismatch, KeyTaken, VersionConflict
 from ..ports.answers import Answer, Answers
@@ -35,6 +35,8 @@ from .rows import Reading
 SHOWN: Final = 1000
 _ROUNDS: Final = 20
 _WRONG: Final = ("error", "conflict")
+# The event of each action that makes one.
+_OP: Final = {"create": "created", "update": "updated", "restore": "restored"}
 _CHANGED_MEANWHILE: Final = RowError(
     "", "changed_meanwhile", "the customer was changed after the plan was made; the row was not applied"
 )
@@ -44,7 +46,10 @@ Source = Callable[[], Reading]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to import a file. `plan`: import only if the plan has this name, reported by a dry run."""
+    """How to import a file. `plan`: import only if the plan has this name, reported by a dry run.
+
+    `mails`: the rules see the changes; else their events are marked as made in bulk.
+    """
 
     on: Key = "id"
     restore: bool = False
@@ -52,6 +57,7 @@ class Options:
     dry_run: bool = False
     plan: str | None = None
     meaning: Meaning = Meaning()
+    mails: bool = False
 
 
 @dataclass(slots=True)
@@ -60,7 +66,8 @@ class Report:
 
     Each row is in one of the counts, each line of the file in one of `lines`. `file` says how it was read,
     `warnings` is the number of cells that were skipped or may be wrong. `resumed` is the number of rows that
-    an earlier try of the same request applied.
+    an earlier try of the same request applied. `mails_by_rules` is what a `Forecast` said of the planned
+    changes, None without one.
     """
 
     dry_run: bool
@@ -70,6 +77,8 @@ class Report:
     lines: Tally = field(default_factory=Tally)
     file: dict[str, Any] = field(default_factory=dict)
     warnings: int = 0
+    mails: bool = False
+    mails_by_rules: int | None = None
     _shown: int = 0
     _wrong: list[dict[str, Any]] = field(default_factory=list)
     _right: list[dict[str, Any]] = field(default_factory=list)
@@ -102,9 +111,21 @@ class Report:
             "file": self.file,
             "warnings": self.warnings,
             "resumed": self.resumed,
+            "mails": self.mails,
+            "mails_by_rules": self.mails_by_rules,
             "rows": rows,
             "rows_left_out": max(0, self._shown - len(rows)),
         }
+
+
+class Forecast(Protocol):
+    """Counts the notifications that the rules would send for changes."""
+
+    def add(self, op: str, before: Stored | None, fields: Fields) -> None:
+        """Count those of one change, which was not made yet."""
+
+    @property
+    def total(self) -> int: ...
 
 
 class ImportRefused(CustsvcError):
@@ -133,13 +154,18 @@ def load(
     *,
     clock: Callable[[], dt.datetime] = utc_now,
     seen: Callable[[Planned], None] = lambda _: None,
+    forecast: Forecast | None = None,
+    decide: Callable[[Report], bool] | None = None,
 ) -> Report:
     """Import the rows of `source`, which is called twice. `seen` gets each row once, with its result.
+
+    `decide` gets the plan before anything is imported, and says whether the rules see the changes, instead of
+    the options.
 
     Raises ImportRefused, PlanChanged, KeyMismatch, and ValidationError for a file that cannot be read; in all
     these cases nothing was imported.
     """
-    work = _Load(store, options, caller, answers, clock)
+    work = _Load(store, options, caller, answers, clock, forecast)
     report = work.plan(source, seen if options.dry_run else lambda _: None)
     if options.dry_run:
         return report
@@ -147,6 +173,8 @@ def load(
         raise ImportRefused(report)
     if options.plan and options.plan != report.plan:
         raise PlanChanged("customers or the file changed since the plan was shown; nothing was imported")
+    if decide is not None:
+        work.mails = decide(report)
     return work.apply(source, seen)
 
 
@@ -158,6 +186,7 @@ class _Load:
         caller: Caller,
         answers: Answers | None,
         clock: Callable[[], dt.datetime],
+        forecast: Forecast | None,
     ) -> None:
         self._store = store
         self._options = options
@@ -168,6 +197,8 @@ class _Load:
         # The rows' signatures by chunk; None for a chunk that an earlier try applied.
         self._signatures: list[bytes | None] = []
         self._plan = ""
+        self._forecast = forecast
+        self.mails = options.mails
 
     def plan(self, source: Source, seen: Callable[[Planned], None]) -> Report:
         report = Report(self._options.dry_run)
@@ -183,9 +214,10 @@ class _Load:
             name.update(_name(signatures))
             for row in chunk:
                 report.add(row)
+                self._foresee(row)
                 seen(row)
         self._plan = report.plan = name.hexdigest()[:32]
-        report.lines, report.file = self._look.tally, self._look.as_dict()
+        self._conclude(report)
         return report
 
     def apply(self, source: Source, seen: Callable[[Planned], None]) -> Report:
@@ -200,8 +232,18 @@ class _Load:
                     seen(row)
             if done is not None:
                 self._add_done(report, done)
-        report.lines, report.file = self._look.tally, self._look.as_dict()
+        self._conclude(report)
         return report
+
+    def _foresee(self, row: Planned) -> None:
+        if self._forecast is not None and row.fields is not None and row.action in _OP:
+            self._forecast.add(_OP[row.action], row.before, row.fields)
+
+    def _conclude(self, report: Report) -> None:
+        """What is known at the end of the file."""
+        report.lines, report.file = self._look.tally, self._look.as_dict()
+        report.mails = self.mails
+        report.mails_by_rules = None if self._forecast is None else self._forecast.total
 
     def _chunks(self, source: Source) -> Iterator[tuple[Sequence[Row], list[Planned]]]:
         options, rows = self._options, source()
@@ -235,7 +277,7 @@ class _Load:
         ids = iter(self._store.new_ids(new) if new else ())
         ended, changes = [], []
         for row in rows:
-            if row.fields is not None and row.action in ("create", "update", "restore"):
+            if row.fields is not None and row.action in _OP:
                 change = self._change(row, row.fields, ids)
                 changes.append(change)
                 row = replace(row, id=change.after.id)
@@ -248,12 +290,13 @@ class _Load:
             "actor": who.actor,
             "request_id": who.request_id,
             "traceparent": who.traceparent,
+            "bulk": not self.mails,
         }
         if row.before is None:
             after = Customer(next(ids), fields, False, 1, now, who.actor, now, who.actor)
-            return new_change("created", None, after, **about)
+            return new_change(_OP["create"], None, after, **about)
         after = row.before.customer().changed_to(fields=fields, deleted=False, now=now, by=who.actor)
-        return new_change("restored" if row.action == "restore" else "updated", row.before, after, **about)
+        return new_change(_OP[row.action], row.before, after, **about)
 
     # -- chunks that are done ------------------------------------------------------------------------------
 

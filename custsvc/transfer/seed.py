@@ -54,9 +54,17 @@ def _plain(name: str) -> str:
 
 
 def seed_customers(
-    store: CustomerStore, count: int, seed: int, *, progress: Callable[[int], None] = lambda _: None
+    store: CustomerStore,
+    count: int,
+    seed: int,
+    *,
+    mails: bool = False,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> int:
-    """Write `count` new customers with their events; returns `count`. After an error earlier batches stay."""
+    """Write `count` new customers with their events; returns `count`. After an error earlier batches stay.
+
+    Without `mails` the events are marked as made in bulk.
+    """
     fields = made_up(count, seed)
     written = 0
     while written < count:
@@ -69,6 +77,7 @@ def seed_customers(
                     None,
                     Customer(customer_id, next(fields), False, 1, now, _ACTOR, now, _ACTOR),
                     actor=_ACTOR,
+                    bulk=not mails,
                 )
                 for customer_id in ids
             ]

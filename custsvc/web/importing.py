@@ -12,6 +12,7 @@ from typing import Any, Final
 from flask import Blueprint, g, redirect, render_template, request
 
 from ..errors import NotFound, ValidationError
+from ..notify.rules.forecast import Forecast
 from ..service.idempotency import Keyed
 from ..transfer.headings import fields_of
 from ..transfer.load import Options, load
@@ -112,7 +113,7 @@ def _chosen_before(kept: Upload, heading: list[str]) -> Choices:
     return Choices(**job["choices"])
 
 
-def _options(choices: Choices, *, dry_run: bool) -> Options:
+def _options(choices: Choices, *, dry_run: bool, mails: bool = False) -> Options:
     """The options of the import. It skips wrong rows: the page has shown them and asked."""
     return Options(
         on=choices.on,
@@ -120,6 +121,7 @@ def _options(choices: Choices, *, dry_run: bool) -> Options:
         skip_errors=True,
         dry_run=dry_run,
         meaning=choices.meaning(),
+        mails=mails,
     )
 
 
@@ -164,7 +166,9 @@ def apply(upload_id: str, job_id: str) -> Any:
     done_id, is_new = web().jobs.claim(job_id)
     if is_new:
         choices = Choices(**shown["choices"])
-        options = replace(_options(choices, dry_run=False), plan=report["plan"])
+        options = replace(
+            _options(choices, dry_run=False, mails="mails" in request.form), plan=report["plan"]
+        )
         keyed, total = _keyed(job_id, report["plan"]), sum(report["counts"].values())
         _start(kept, "import", choices, options, job_id=done_id, keyed=keyed, total=total, of_plan=job_id)
     return redirect(f"/ui/import/{kept.id}/result/{done_id}", 303)
@@ -204,7 +208,7 @@ def _start(
     total: int | None = None,
     **more: Any,
 ) -> str:
-    store, who = services().store, replace(caller(), keyed=keyed)
+    store, settings, who = services().store, services().settings, replace(caller(), keyed=keyed)
     content = _uploads().content(kept)
     columns = choices.fields(_heading(kept.fmt, content)) if kept.fmt == "csv" else None
 
@@ -219,7 +223,10 @@ def _start(
         def source() -> Reading:
             return read(io.BytesIO(content), kept.fmt, columns)
 
-        return load(store.customers, source, options, who, store.answers, seen=seen).as_dict()
+        forecast = Forecast.of(settings)
+        return load(
+            store.customers, source, options, who, store.answers, seen=seen, forecast=forecast
+        ).as_dict()
 
     about = {"upload": kept.id, "choices": asdict(choices), **more}
     return web().jobs.start(kind, g.principal.name, work, job_id=job_id, **about)

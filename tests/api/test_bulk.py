@@ -6,6 +6,7 @@ import io
 import json
 from typing import Any
 
+import orjson
 import pytest
 
 from custsvc.config import Settings
@@ -200,3 +201,20 @@ def test_a_spoilt_cell_is_a_warning_and_its_row_is_imported_without_it(client: C
     assert (report["counts"]["create"], report["warnings"], report["file"]["unwrapped"]) == (4, 4, 1)
     assert report["rows"][0]["warnings"][0]["value"] == "4.42079E+11"
     assert client.get("/api/customers/?sort=id").json["results"][0]["phone"] is None
+
+
+def test_an_import_marks_its_events_unless_mails_are_asked_for(client: Client, store: Store) -> None:
+    answers = [
+        send(client, [{"name": "Ann", "email": "ann@example.com"}], query)
+        for query in ("", "?mails=no", "?mails=yes", "?mails=true", "?dry_run=true")
+    ]
+    wrong = send(client, [{"name": "Ann"}], "?mails=some")
+
+    marks = [
+        orjson.loads(store.customers.history(row.id, limit=1)[0]).get("bulk", False)
+        for row in store.contents.scan(0, 10)
+    ]
+    assert marks == [True, True, False, False]
+    assert [answer.json["mails"] for answer in answers] == [False, False, True, True, False]
+    assert {answer.json["mails_by_rules"] for answer in answers} == {1}
+    assert wrong.status_code == 400

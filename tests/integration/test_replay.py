@@ -163,7 +163,7 @@ def test_one_that_was_cut_off_goes_on_where_it_was_at_its_rate(
     published(store)
     stop = Stop()
 
-    with Publisher(settings) as publisher, pytest.raises(Stopped, match="goes on"):
+    with Publisher(settings) as publisher, pytest.raises(Stopped, match="run the same command again"):
         sent = 0
 
         def progress(count: int) -> None:

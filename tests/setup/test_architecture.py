@@ -42,10 +42,14 @@ MAY_IMPORT: Final[dict[str, str]] = {
         "notify.sending"
     ),
     "http": "errors config domain ports runtime stores service accounts kafka",
-    "api": ("errors config domain ports service transfer kafka copies notify.channels notify.sending http"),
+    "api": (
+        "errors config domain ports service transfer kafka copies notify.rules notify.channels "
+        "notify.sending http"
+    ),
     "local": "redact errors kafka_address runtime",
     "web": (
-        "errors config domain ports runtime stores service accounts transfer kafka copies http api local"
+        "errors config domain ports runtime stores service accounts transfer kafka copies notify.rules http "
+        "api local"
     ),
     "serve": "errors config domain ports runtime stores service accounts http api web",
     "doctor": "errors config ports runtime stores kafka relay notify.rules notify.channels",
@@ -53,7 +57,7 @@ MAY_IMPORT: Final[dict[str, str]] = {
     "bench": ("errors config domain ports stores.postgres stores.mongo stores service transfer kafka local"),
     "cli": (
         "redact errors config domain ports runtime stores service accounts transfer kafka relay "
-        "copies notify.channels notify.sending notify api local serve doctor client bench"
+        "copies notify.rules notify.channels notify.sending notify api local serve doctor client bench"
     ),
     "__main__": "cli",
 }

@@ -122,3 +122,28 @@ def test_cells_that_a_spreadsheet_has_spoilt_are_called_out(run: Command, store:
     assert done.returncode == ExitCode.PARTLY_DONE
     assert "4 cells are skipped or doubtful" in done.stderr
     assert [phone for _, _, phone in people(store)] == [None, None, None, "+353 1 5550104"]
+
+
+def bulk_marks(store: Store) -> list[bool]:
+    """Whether each customer's newest event is marked."""
+    ids = [row.id for row in store.contents.scan(0, 1000)]
+    newest = [store.customers.history(customer_id, limit=1)[0] for customer_id in ids]
+    return [orjson.loads(payload).get("bulk", False) for payload in newest]
+
+
+def test_seed_and_import_say_how_many_mails_there_would_be_and_send_none_unless_asked(
+    run: Command, store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "people.csv").write_text("name,email\nAnn,ann@example.com\nBob,\n")
+
+    seeded = run("seed", "3")
+    mailed = run("seed", "2", "--mails")
+    plan = run("import", "people.csv", "--dry-run", "-o", "json")
+    imported = run("import", "people.csv", "--no-mails")
+
+    assert "The rules would send 3 mails for it (welcome 3)." in seeded.stderr
+    assert "None of them is sent; --mails sends them all." in seeded.stderr
+    assert "They are sent." in mailed.stderr
+    assert json.loads(plan.stdout)["mails_by_rules"] == 1
+    assert "None of them is sent.\n" in imported.stderr
+    assert bulk_marks(store) == [True] * 3 + [False] * 2 + [True] * 2

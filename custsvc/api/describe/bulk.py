@@ -73,6 +73,12 @@ BULK: Final[dict[tuple[str, str], Operation]] = {
             _yes_or_no("restore", "Restore deleted customers that are in the file."),
             _yes_or_no("skip_errors", "Import the valid rows, skip the others."),
             Parameter(
+                "mails",
+                "Whether rules see the changes, and so send mails for them. Without it the events are marked "
+                "`bulk`, and only rules with `bulk = true` see them.",
+                {"type": "string", "enum": ["yes", "no", "true", "false"], "default": "no"},
+            ),
+            Parameter(
                 "empty",
                 "What an empty cell does, or null or an empty text in NDJSON: clear the field, or keep it.",
                 {"type": "string", "enum": ["clear", "keep"], "default": "clear"},

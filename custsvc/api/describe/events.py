@@ -16,14 +16,14 @@ from pydantic.json_schema import models_json_schema
 from ... import __version__
 from ...config import FIELDS
 from ...domain.events import NEWEST_SCHEMA, SCHEMA_OF
-from .models import CustomerEvent, DeadLetterHeaders, EventHeaders, FailedMail, MailRequest
+from .models import CustomerEvent, DeadLetterHeaders, EventHeaders, FailedMail, MailRequest, OurWords
 
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
 def event_schema(newest: int = NEWEST_SCHEMA) -> dict[str, Any]:
     """The JSON Schema of an event's value, for those whose `schema` is at most `newest`."""
-    schema = _open(CustomerEvent.model_json_schema(by_alias=True))
+    schema = _open(CustomerEvent.model_json_schema(by_alias=True, schema_generator=OurWords))
     ops = schema["properties"]["op"]
     ops["enum"] = [op for op in ops["enum"] if SCHEMA_OF[op] <= newest]
     return {"$schema": _DRAFT, "$id": f"/api/events/schema#v{newest}", **schema}
@@ -67,7 +67,9 @@ def asyncapi() -> dict[str, Any]:
     """The AsyncAPI 3 document."""
     models: list[type[BaseModel]] = [CustomerEvent, EventHeaders, MailRequest, FailedMail, DeadLetterHeaders]
     _, top = models_json_schema(
-        [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
+        [(model, "validation") for model in models],
+        ref_template="#/components/schemas/{model}",
+        schema_generator=OurWords,
     )
     return {
         "asyncapi": "3.0.0",

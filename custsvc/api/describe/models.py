@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic.json_schema import GenerateJsonSchema
 
 from ...domain.customers import (
     EMAIL_MAX,
@@ -101,6 +102,13 @@ Time = Annotated[
     ),
 ]
 Actor = Annotated[str, Field(description="The name of the API key that made the change.")]
+
+
+class OurWords(GenerateJsonSchema):
+    """A JSON Schema without the titles that pydantic makes up out of the names of fields."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - the method is pydantic's
+        return False
 
 
 class _Closed(BaseModel):
@@ -225,6 +233,13 @@ class CustomerEvent(BaseModel):
     merge: Annotated[
         EventMerge | None, Field(description="Only in events of merges and of undoing them.")
     ] = None
+    bulk: Annotated[
+        bool,
+        Field(
+            description="True for one of many changes (seed, import, replay) without a wish for mails: only "
+            "rules with `bulk = true` see it. All other events leave it out."
+        ),
+    ] = False
     before_change: Annotated[Customer | None, Field(description="Null where there was none.")]
     after_change: Annotated[Customer, Field(description="A deleted one has `deleted: true`.")]
 
@@ -375,6 +390,13 @@ class ImportReport(_Closed):
     lines: ImportLines
     file: ImportFile
     warnings: Annotated[int, Field(description="How many cells were skipped, or may be wrong.")]
+    mails: Annotated[bool, Field(description="Whether rules see the changes, and so send mails.")]
+    mails_by_rules: Annotated[
+        int | None,
+        Field(
+            description="How many mails and other notifications the rules send for them, if they see them."
+        ),
+    ]
     resumed: Annotated[int, Field(description="Rows that an earlier try of the same request had done.")]
     rows: Annotated[list[ImportRow], Field(description="The first thousand that do something; errors first.")]
     rows_left_out: int

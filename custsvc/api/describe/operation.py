@@ -134,9 +134,12 @@ class Registry:
     def schemas(self) -> JsonSchema:
         from pydantic.json_schema import models_json_schema
 
+        from .models import OurWords
+
         _, top = models_json_schema(
             [(model, "validation") for model in self.models.values()],
             ref_template="#/components/schemas/{model}",
+            schema_generator=OurWords,
         )
         found: JsonSchema = top.get("$defs", {})
         return dict(sorted(found.items()))
@@ -187,12 +190,10 @@ class Registry:
         """The response component of a status that is no success."""
         codes = sorted(code for code, about in CODES.items() if about.status == status)
         named = ", ".join(f"[`{code}`](/problems/{code})" for code in codes)
-        shape = {
-            "allOf": [
-                self.ref(model),
-                {"properties": {"status": {"const": status}, "code": {"enum": codes}}},
-            ]
-        }
+        # Not `const`: generators of clients cannot bring that together with the integer of the model.
+        exactly = {"type": "integer", "minimum": status, "maximum": status}
+        own = {"properties": {"status": exactly, "code": {"type": "string", "enum": codes}}}
+        shape = {"allOf": [self.ref(model), own]}
         return {
             "description": f"{HTTPStatus(status).phrase}: {named}",
             "headers": _headers(_PROBLEM_HEADERS.get(status, ())),

@@ -76,6 +76,7 @@ def list_customers(
     Example: custsvc customers list --q "ada lov" --sort -updated_on -o ndjson
     """
     chosen = output.checked(fmt or _TABLE)
+    _check_words(deleted, sort)
     where: dict[str, Any] = {
         "q": q,
         "email": email,
@@ -88,7 +89,8 @@ def list_customers(
     filters = cast("Filters", {name: value for name, value in where.items() if value})
     with opened(api, backend, data_dir) as client:
         found, total = _listed(client, filters, limit)
-        output.rows(chosen, _columns(chosen), (_row(chosen, each) for each in found))
+        nobody = "No customer is found. Make one: custsvc customers create --name NAME"
+        output.rows(chosen, _columns(chosen), (_row(chosen, each) for each in found), empty=nobody)
         if total is not None and chosen == _TABLE:
             say(f"the first {limit:,} of {total:,}; --limit 0 shows all")
 
@@ -311,6 +313,20 @@ def _listed(client: Client, filters: Filters, limit: int) -> tuple[Iterable[Cust
         return islice(client.find(**filters), limit or None), None
     page = client.page(limit=limit, **filters)
     return page.customers, page.count if page.next else None
+
+
+def _check_words(deleted: str, sort: str) -> None:
+    """Raise a usage error for a word that the API would refuse."""
+    from typing import get_args
+
+    from ...ports.customers import SortField
+
+    if deleted not in ("exclude", "include", "only"):
+        raise typer.BadParameter("must be exclude, include or only", param_hint="--deleted")
+    if sort.removeprefix("-") not in get_args(SortField):
+        raise typer.BadParameter(
+            f"{sort!r} is not one of {', '.join(get_args(SortField))}", param_hint="--sort"
+        )
 
 
 def _print(fmt: str, customers: Sequence[Customer], *, alone: bool = True) -> None:

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from ...client import Client
     from ...config import Settings
 
+
+def _checked_api(url: str | None) -> str | None:
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise typer.BadParameter(f"{url!r} is not an address as http://localhost:8000")
+    return url
+
+
 ApiOption = Annotated[
     str | None,
     typer.Option(
@@ -22,6 +29,7 @@ ApiOption = Annotated[
         help="The API to work with, as http://localhost:8000; without it, the database.  "
         "[env: CUSTSVC_API_URL, its key: CUSTSVC_API_KEY]",
         metavar="URL",
+        callback=_checked_api,
     ),
 ]
 __all__ = ["ApiOption", "BackendOption", "DataDirOption", "opened"]

@@ -27,7 +27,18 @@ from .templates import BUILT_IN, BrokenTemplate, Templates
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
 _FIELD: Final = re.compile(r"(before\.)?(name|email|phone|deleted|version|metadata\..+)")
 _CHANGED: Final = re.compile(r"name|email|phone|metadata(\..+)?")
-_RULE_KEYS: Final = ("name", "ops", "to", "template", "changed", "when", "channel", "always", "digest")
+_RULE_KEYS: Final = (
+    "name",
+    "ops",
+    "to",
+    "template",
+    "changed",
+    "when",
+    "channel",
+    "always",
+    "digest",
+    "bulk",
+)
 _CHANNEL_KEYS: Final = ("kind", "url", "url_file", "secret", "secret_file")
 _KINDS: Final = {"webhook": ("standardwebhooks", "urllib3"), "apprise": ("apprise",)}
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
@@ -235,6 +246,7 @@ class _Reader:
             channel=channel,
             always=_boolean(given, "always"),
             digest=_seconds(given, "digest"),
+            bulk=_boolean(given, "bulk"),
         )
 
     def _render(self, rule: Rule) -> None:

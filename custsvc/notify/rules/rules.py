@@ -78,7 +78,8 @@ class Rule:
     """Events with one of these ops call for a notification made from `template`.
 
     `to` is CUSTOMER, PREVIOUS or addresses. `always`: also sent to customers who unsubscribed. `digest`: the
-    window in seconds whose events share one notification; 0: one for each event.
+    window in seconds whose events share one notification; 0: one for each event. `bulk`: also sees events
+    that are marked as made in bulk.
     """
 
     name: str
@@ -90,11 +91,13 @@ class Rule:
     channel: str = MAIL
     always: bool = False
     digest: float = 0.0
+    bulk: bool = False
 
     def matches(self, event: ReceivedEvent) -> bool:
         """Whether this rule applies to the event."""
         return (
-            event.op in self.ops
+            (self.bulk or not event.bulk)
+            and event.op in self.ops
             and (not self.changed or bool(self.changed & changed_names(event)))
             and all(condition.holds(event) for condition in self.when)
         )
