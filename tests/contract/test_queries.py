@@ -14,6 +14,7 @@ import pytest
 from custsvc.domain.customers import Customer, Fields, email_key, format_time
 from custsvc.domain.events import new_change
 from custsvc.domain.name_key import name_key, name_prefix
+from custsvc.domain.search import asked as search_for
 from custsvc.domain.search import metadata_terms, terms_of, words_of
 from custsvc.ports.customers import CustomerFilter, CustomerQuery, Page, SortField, TimeSpan
 from custsvc.ports.store import Store
@@ -158,6 +159,28 @@ def test_pages_of_every_filter_and_sort_join_to_exactly_those_who_meet_it_both_w
     assert store.customers.count(asked) == len(meeting)
     assert store.customers.count(asked, exact=False) >= 0
     assert store.customers.count_if_cheap(asked) == (len(meeting), True)
+
+
+ALIKE = ("Jean-Luc O'Neil", "Jean Luc", "Jeanluc Oneil", "O Neil Jean", "Luc", "Jean O’Neil", "Neil Luc")
+
+
+@pytest.mark.parametrize("backend", ["mongo"])
+@pytest.mark.parametrize("many", [30_000, 3, 0])
+def test_common_words_that_are_rare_together_are_found_as_by_walking(
+    many: int, store: Store, customers: Customers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ALIKE * 3:
+        customers.add(name)
+    queries = [
+        CustomerQuery(4, CustomerFilter().asking(search_for(text)), "name")
+        for text in ("jean luc", "jean-luc", "o'neil", "luc neil", "jean-luc o'neil", "jean x", "l n j", "o")
+    ]
+    expected = [walk(store, query) for query in queries]
+    monkeypatch.setattr("custsvc.stores.mongo.queries._FEW", 0)
+    monkeypatch.setattr("custsvc.stores.mongo.queries._MANY", many)
+
+    assert [walk(store, query) for query in queries] == expected
+    assert [bool(found) for found in expected] == [True] * 5 + [False] + [True] * 2
 
 
 @pytest.mark.parametrize("asked", [CustomerFilter(), CustomerFilter(words=("ann",))], ids=["all", "a word"])

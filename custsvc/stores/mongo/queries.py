@@ -13,16 +13,17 @@ import logging
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 from typing import Any, Final, NamedTuple
 
 import pymongo
-from bson import Int64, MaxKey, MinKey, Regex
+from bson import Int64, MaxKey
 from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.collation import Collation
 
 from ...domain.customers import INT64_MAX, Stored, email_key, format_time, parse_time
-from ...domain.name_key import is_name_key, name_prefix
-from ...domain.search import Way, after_prefix, metadata_terms
+from ...domain.name_key import is_name_key
+from ...domain.search import Way
 from ...ports.customers import (
     LIVE,
     CustomerFilter,
@@ -31,44 +32,48 @@ from ...ports.customers import (
     Page,
     Position,
     SortField,
-    TimeSpan,
 )
 from ...ports.waiting import Waiting
 from ...runtime import crash
 from . import carried
+from .conditions import (
+    DELETED,
+    FIELDS,
+    TERMS,
+    Range,
+    begins,
+    bound,
+    conditions_of,
+    index_of,
+    less,
+    other_conditions,
+    parts_of,
+    unindexed,
+    ways_of,
+)
 from .connection import BULK_TIMEOUT, UNLIMITED, Connection, Document
 from .refill import MongoRefilling
 
 logger = logging.getLogger(__name__)
 
 BY_DELETED: Final = "deleted_1__id_1"
-_DELETED: dict[Deleted, Document] = {
-    "exclude": {"deleted": False},
-    "only": {"deleted": True},
-    "include": {"deleted": {"$gte": False, "$lte": True}},
-}
 # This many customers are sorted quickly; if more meet a condition, a walk soon fills a page.
 _FEW: Final = 3000
+# This many customers are read and sorted where a walk would read still more.
+_MANY: Final = 30_000
+# Of so many words at most the customers are crossed.
+_CROSSED: Final = 3
 # Sample size: it estimates a share of 5 % to within one percentage point.
 _DRAWN: Final = 500
 # This many index keys are counted in a few milliseconds.
 _CHEAP: Final = 5000
 
-_FIELDS: dict[SortField, str] = {
-    "id": "_id",
-    "name": "name_key",
-    "email": "email",
-    "created_on": "created_on",
-    "updated_on": "updated_on",
-    "version": "version",
-}
 # Sorted by without a hint: only databases of an earlier release have an index on it.
 _WRITTEN_NAME: Final = "name"
 # Fields that a customer may lack; it then sorts first. One just written by an earlier release has no key.
 _MAY_LACK: Final = ("name_key", "email")
 # The fields that `_stored` needs.
 _STORED: Final = {"version": 1, "deleted": 1, "doc": 1, "hlc": 1}
-_TERMS: Final = [("terms", ASCENDING), ("_id", ASCENDING)]
 # Finds an address in any case, and also a few similar ones.
 _ANY_CASE: Final = Collation("en", strength=2)
 _BY_EMAIL_KEY: Final = IndexModel([("email", ASCENDING)], name="email_any_case", collation=_ANY_CASE)
@@ -96,25 +101,11 @@ def index_lists(connection: Connection, waiting: Waiting) -> bool:
 
 def missing_indexes(connection: Connection) -> list[IndexModel]:
     """The missing indexes for lists."""
-    sorts = [IndexModel(_index(sort)) for sort in _FIELDS if sort != "id"]
-    wanted = [IndexModel(_TERMS), *sorts, _BY_EMAIL_KEY]
+    sorts = [IndexModel(index_of(sort)) for sort in FIELDS if sort != "id"]
+    wanted = [IndexModel(TERMS), *sorts, _BY_EMAIL_KEY]
     with connection.translated():
         there = {index["name"] for index in connection["customer"].list_indexes()}
     return [index for index in wanted if index.document["name"] not in there]
-
-
-def _index(sort: SortField) -> list[tuple[str, int]]:
-    if sort == "id":
-        return [("_id", ASCENDING)]
-    return [(_FIELDS[sort], ASCENDING), ("_id", ASCENDING)]
-
-
-class _Range(NamedTuple):
-    """A range of an index: from `start` on, and before `end`, if given."""
-
-    keys: list[tuple[str, int]]
-    start: tuple[Any, ...] | None
-    end: tuple[Any, ...] | None
 
 
 class _Few(NamedTuple):
@@ -186,7 +177,7 @@ class MongoQueries:
         after = query.after
         if query.sort == "name" and not (is_name_key(after.key) if after else self.refilling.is_over()):
             return _WRITTEN_NAME
-        return _FIELDS[query.sort]
+        return FIELDS[query.sort]
 
     def _read(self, query: CustomerQuery, field: str) -> list[Document]:
         """Read one customer more than the page, in the order of reading."""
@@ -194,29 +185,29 @@ class MongoQueries:
         limit = query.limit + 1
         if query.sort == "id" and query.filter.is_plain:
             return self._by_id(query, down, limit)
-        few, fields = self._few(query.filter), {"doc": 1, field: 1}
+        few, fields = self._few(query.filter) or self._scarce(query.filter, limit), {"doc": 1, field: 1}
         sort = [(name, DESCENDING if down else ASCENDING) for name in dict.fromkeys((field, "_id"))]
         if few is not None or field == _WRITTEN_NAME:
-            conditions = [*(few.conditions if few else _conditions(query.filter))]
+            conditions = [*(few.conditions if few else conditions_of(query.filter))]
             conditions += [_following(query, field, down)] if query.after else []
             where = {"$and": conditions} if conditions else {}
             found = self._customers.find(where, fields, sort=sort, limit=limit, batch_size=limit)
             return list(found.hint(few.keys) if few else found.allow_disk_use(True))
-        part, conditions = _walk(query, down), _conditions(query.filter)
-        if part.start is not None and part.end is not None and not _less(part.start, part.end):
+        part, conditions = _walk(query, down), conditions_of(query.filter)
+        if part.start is not None and part.end is not None and not less(part.start, part.end):
             return []
         where = {"$and": conditions} if conditions else {}
         found = self._customers.find(where, fields, sort=sort, hint=part.keys, limit=limit, batch_size=limit)
         if part.start is not None:
-            found = found.min(_bound(part.keys, part.start))
+            found = found.min(bound(part.keys, part.start))
         if part.end is not None:
-            found = found.max(_bound(part.keys, part.end))
+            found = found.max(bound(part.keys, part.end))
         return list(found)
 
     def _by_id(self, query: CustomerQuery, down: bool, limit: int) -> list[Document]:
         where: Document = {} if query.after is None else {"_id": {_than(down): Int64(query.after.id)}}
         if query.filter.deleted != "include":
-            where |= _DELETED[query.filter.deleted]
+            where |= DELETED[query.filter.deleted]
         return list(
             self._customers.find(
                 where,
@@ -231,16 +222,14 @@ class MongoQueries:
     def _few(self, asked: CustomerFilter) -> _Few | None:
         """The index that finds all matching customers, if only few meet one of the conditions."""
         if asked.nobody:
-            return _Few(_index("id"), [{"_id": {"$in": []}}])
+            return _Few(index_of("id"), [{"_id": {"$in": []}}])
         if asked.email is not None:
             spelled = {each["email"] for each in self._by_emails([asked.email], {})}
-            return _Few(_index("email"), [{"email": {"$in": sorted(spelled)}}, *_conditions(asked)])
+            return _Few(index_of("email"), [{"email": {"$in": sorted(spelled)}}, *conditions_of(asked)])
         best, fewest = None, _FEW
-        parts = _parts(asked)
+        parts = parts_of(asked)
         for number, (part, condition) in enumerate(parts):
-            met = self._connection.database.command(
-                "count", "customer", query=condition, hint=dict(part.keys), limit=fewest + 1
-            )["n"]
+            met = self._met(condition, part.keys, fewest)
             if met <= fewest:
                 best, fewest = number, met
             if fewest == 0:
@@ -248,8 +237,46 @@ class MongoQueries:
         if best is None:
             return None
         # Only the best condition may use an index: the server would sometimes choose one of the others.
-        others = [_unindexed(condition) for number, (_, condition) in enumerate(parts) if number != best]
-        return _Few(parts[best][0].keys, [parts[best][1], *others, *_other_conditions(asked)])
+        others = [unindexed(condition) for number, (_, condition) in enumerate(parts) if number != best]
+        return _Few(parts[best][0].keys, [parts[best][1], *others, *other_conditions(asked)])
+
+    def _scarce(self, asked: CustomerFilter, limit: int) -> _Few | None:
+        """The ids of those who have all words, if a walk would read more customers to fill a page of `limit`.
+
+        Each of two words may be common, and both together rare: then a walk finds next to nothing. The index
+        has the ids, so no customer is read for a word alone.
+        """
+        ways = ways_of(asked)
+        words = {word for each in ways for way in each for word in way}
+        if asked.earlier or len(words) < 2:
+            return None
+        met = {word: self._met({"terms": begins(word)}, TERMS, _MANY) for word in words}
+        total = max(self._customers.estimated_document_count(), 1)
+        # As if words were independent of each other.
+        share = prod(sum(prod(met[word] / total for word in way) for way in each) for each in ways)
+        by_cost = sorted((sum(min(met[word] for word in way) for way in each), each) for each in ways)
+        if by_cost[0][0] > min(_MANY, limit / max(share, 1 / total)):
+            return None
+
+        def having(way: Way) -> set[int]:
+            return set.intersection(*(self._ids_with(word) for word in way if met[word] <= _MANY))
+
+        sets = [set.union(*map(having, each)) for cost, each in by_cost[:_CROSSED] if cost <= _MANY]
+        ids = [Int64(each) for each in set.intersection(*sets)]
+        return _Few(index_of("id"), [{"_id": {"$in": ids}}, *conditions_of(asked)])
+
+    def _ids_with(self, word: str) -> set[int]:
+        """The customers that have a word beginning like this."""
+        where = {"terms": begins(word)}
+        found = self._customers.find(where, {"_id": 1}, hint=TERMS, batch_size=_MANY + 1)
+        return {each["_id"] for each in found}
+
+    def _met(self, condition: Document, index: list[tuple[str, int]], limit: int) -> int:
+        """How many customers meet a condition, by the keys of its index; at most one more than `limit`."""
+        answer = self._connection.database.command(
+            "count", "customer", query=condition, hint=dict(index), limit=limit + 1
+        )
+        return int(answer["n"])
 
     def count(self, where: CustomerFilter = LIVE, *, exact: bool = True) -> int:
         where = self.refilling.now(where)
@@ -279,7 +306,7 @@ class MongoQueries:
 
     def _count_all(self, where: CustomerFilter, *before: Document) -> int:
         answer = list(
-            self._customers.aggregate([*before, {"$match": {"$and": _conditions(where)}}, {"$count": "n"}])
+            self._customers.aggregate([*before, {"$match": {"$and": conditions_of(where)}}, {"$count": "n"}])
         )
         return int(answer[0]["n"]) if answer else 0
 
@@ -296,7 +323,7 @@ class MongoQueries:
         drawn: Document = {"_id": {"$in": [Int64(each) for each in ids]}}
         there = self._customers.count_documents(drawn)
         if there >= len(ids) // 10:
-            met = self._customers.count_documents({"$and": [drawn, *_conditions(where)]}, hint="_id_")
+            met = self._customers.count_documents({"$and": [drawn, *conditions_of(where)]}, hint="_id_")
         else:  # sparse ids, imported from elsewhere
             there, met = min(_DRAWN, total), self._count_all(where, {"$sample": {"size": _DRAWN}})
         return int(total * met / max(there, 1))
@@ -310,7 +337,7 @@ class MongoQueries:
         answer = self._connection.database.command(
             "count",
             "customer",
-            query=_DELETED[deleted],
+            query=DELETED[deleted],
             hint=BY_DELETED,
             limit=limit,
             readConcern=self._customers.read_concern.document,
@@ -395,7 +422,7 @@ def _following(query: CustomerQuery, field: str, down: bool) -> Document:
     return {"$or": [{field: key, "_id": {than: Int64(query.after.id)}}, beyond]}
 
 
-def _walk(query: CustomerQuery, down: bool) -> _Range:
+def _walk(query: CustomerQuery, down: bool) -> Range:
     """The range of the sort's own index in which the page lies."""
     part = _bounds_of_sort(query)
     if query.after is None:
@@ -403,125 +430,15 @@ def _walk(query: CustomerQuery, down: bool) -> _Range:
     prefix = () if query.sort == "id" else (_key(query.sort, query.after),)
     if down:
         end = (*prefix, Int64(query.after.id))
-        return part._replace(end=end if part.end is None or _less(end, part.end) else part.end)
+        return part._replace(end=end if part.end is None or less(end, part.end) else part.end)
     following = MaxKey() if query.after.id == INT64_MAX else Int64(query.after.id + 1)
     start = (*prefix, following)
-    return part._replace(start=start if part.start is None or _less(part.start, start) else part.start)
+    return part._replace(start=start if part.start is None or less(part.start, start) else part.start)
 
 
-def _bounds_of_sort(query: CustomerQuery) -> _Range:
-    index = _index(query.sort)
-    for part, _ in _parts(query.filter):
+def _bounds_of_sort(query: CustomerQuery) -> Range:
+    index = index_of(query.sort)
+    for part, _ in parts_of(query.filter):
         if part.keys == index:
             return part
-    return _Range(index, None, None)
-
-
-def _parts(asked: CustomerFilter) -> list[tuple[_Range, Document]]:
-    """For each condition of a filter the range of its index, and the condition itself."""
-    parts: list[tuple[_Range, Document]] = []
-    for condition in _term_conditions(asked):
-        parts.append((_Range(_TERMS, None, None), condition))
-    for key, text in asked.metadata:
-        terms = metadata_terms(key, text)
-        if len(terms) == 1:
-            parts.append((_Range(_TERMS, None, None), {"terms": terms[0]}))
-    if prefix := name_prefix(asked.name_prefix or ""):
-        end = after_prefix(prefix)
-        part = _Range(_index("name"), (prefix, MinKey()), (end, MinKey()) if end else None)
-        parts.append((part, {_FIELDS["name"]: _between(prefix, end)}))
-    for sort, span in (("created_on", asked.created), ("updated_on", asked.updated)):
-        if span != TimeSpan():
-            bounds = [(time, MinKey()) if time else None for time in span]
-            parts.append((_Range(_index(sort), *bounds), {sort: _between(*span)}))  # type: ignore[arg-type]
-    return parts
-
-
-def _conditions(asked: CustomerFilter) -> list[Document]:
-    return [*(condition for _, condition in _parts(asked)), *_other_conditions(asked)]
-
-
-def _other_conditions(asked: CustomerFilter) -> list[Document]:
-    """The conditions that are not in `_parts`, except that on the address."""
-    conditions = _exact_conditions(asked)
-    for key, text in asked.metadata:
-        terms = metadata_terms(key, text)
-        if len(terms) > 1:
-            conditions.append({"terms": {"$in": terms}})
-    if asked.written_prefix:
-        conditions.append({"name": _between(asked.written_prefix, after_prefix(asked.written_prefix))})
-    if asked.deleted != "include":
-        conditions.append(_DELETED[asked.deleted])
-    return conditions
-
-
-def _unindexed(condition: Document) -> Document:
-    """The same condition, written so that no index is used."""
-    if "terms" not in condition:
-        return condition
-    asked = condition["terms"]
-    return {"$nor": [{"terms": {"$not": asked if isinstance(asked, dict) else {"$eq": asked}}}]}
-
-
-def _begins(word: str) -> Document:
-    return {"$regex": f"^{word}"}  # terms hold no special characters of patterns
-
-
-def _ways(asked: CustomerFilter) -> list[tuple[Way, ...]]:
-    """The conditions that must all hold, each in one of several ways."""
-    return [*(((word,),) for word in asked.words), *asked.phrases]
-
-
-def _term_conditions(asked: CustomerFilter) -> list[Document]:
-    """The conditions that can use an index: for each way its longest word."""
-    if asked.earlier and (asked.words or asked.phrases):
-        # One condition that matches both this version's terms and an earlier version's.
-        best = max(_ways(asked), key=lambda ways: min(len(max(way, key=len)) for way in ways))
-        return [_one_of((*best, asked.earlier))]
-    return [*({"terms": _begins(word)} for word in asked.words), *map(_one_of, asked.phrases)]
-
-
-def _one_of(ways: tuple[Way, ...]) -> Document:
-    return {"terms": {"$in": [Regex(f"^{max(way, key=len)}") for way in ways]}}
-
-
-def _exact_conditions(asked: CustomerFilter) -> list[Document]:
-    """The conditions that `_term_conditions` leaves out, written so that no index is used."""
-    if asked.earlier and (asked.words or asked.phrases):
-        now = {"$and": [_some_way(ways) for ways in _ways(asked)]}
-        return [{"$or": [now, _some_way((asked.earlier,))]}]
-    return [_some_way(ways) for ways in asked.phrases if any(len(way) > 1 for way in ways)]
-
-
-def _some_way(ways: tuple[Way, ...]) -> Document:
-    return {"$or": [{"$and": [_unindexed({"terms": _begins(word)}) for word in way]} for way in ways]}
-
-
-def _between(start: Any, end: Any) -> Document:
-    given = {"$gte": start, "$lt": end}
-    return {sign: value for sign, value in given.items() if value is not None}
-
-
-def _bound(index: list[tuple[str, int]], values: tuple[Any, ...]) -> list[tuple[str, Any]]:
-    return [(name, value) for (name, _), value in zip(index, values, strict=True)]
-
-
-_RANKS: Final = ((MinKey, 0), (type(None), 1), (MaxKey, 3))
-
-
-def _less(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
-    """Whether `a` sorts before `b` in an index: MinKey, null, values, MaxKey."""
-    for one, other in zip(a, b, strict=True):
-        rank, other_rank = _rank(one), _rank(other)
-        if rank != other_rank:
-            return rank < other_rank
-        if rank == _VALUE and one != other:
-            return bool(one < other)
-    return False
-
-
-_VALUE: Final = 2
-
-
-def _rank(value: Any) -> int:
-    return next((rank for kind, rank in _RANKS if isinstance(value, kind)), _VALUE)
+    return Range(index, None, None)
