@@ -29,6 +29,7 @@ from . import (
     health,
     importing,
     keys,
+    mcp,
     migrate,
     notify,
     replay,
@@ -90,6 +91,7 @@ for command in (
     health.health,
     migrate.migrate,
     schema.schema,
+    mcp.mcp,
     doctor.doctor,
 ):
     app.command()(command)

@@ -20,6 +20,7 @@ from .errors import (
     EventsLost,
     Invalid,
     KeyReused,
+    Merged,
     NotFound,
     NotPermitted,
     Refused,
@@ -28,7 +29,7 @@ from .errors import (
     VersionMismatch,
 )
 from .latest import Latest
-from .models import Customer, Event, Filters, Operation, Page, Result
+from .models import Customer, Event, Filters, MergePreview, Operation, Page, Result
 from .positions import Positions
 from .retry import Retry
 from .stream import EventStream
@@ -48,6 +49,8 @@ __all__ = [
     "Invalid",
     "KeyReused",
     "Latest",
+    "MergePreview",
+    "Merged",
     "NotFound",
     "NotPermitted",
     "Operation",

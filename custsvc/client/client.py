@@ -14,8 +14,8 @@ import httpx
 
 from .. import __version__
 from ..errors import ConfigurationError
-from .errors import ApiError, Invalid
-from .models import Customer, Event, Filters, Operation, Page, Result, parameters_of
+from .errors import ApiError, Invalid, NotPermitted, Refused
+from .models import Customer, Event, Filters, MergePreview, Operation, Page, Result, parameters_of
 from .positions import Positions
 from .retry import IDEMPOTENCY_KEY, Calls, Retry, json_of
 from .stream import EventStream
@@ -208,6 +208,52 @@ class Client:
         """Blank a customer and its history, for good. Needs a key of the role admin."""
         return _customer(self._write("POST", _path(customer_id) + "erase", None, version=version, key=key))
 
+    def merge(
+        self,
+        customer_id: int,
+        others: Mapping[int, int | None],
+        fields: Mapping[str, Any] | None = None,
+        *,
+        version: int | None = None,
+        key: str | None = None,
+    ) -> Customer:
+        """Make the others part of this customer, all in one step; they then raise Merged.
+
+        `others` are their ids, each with the version it must be at (None: any); `fields` a patch of what the
+        customer becomes. Raises VersionMismatch.
+        """
+        path = _path(customer_id) + "merge"
+        return _customer(self._write("POST", path, _merge(others, fields), version=version, key=key))
+
+    def preview_merge(
+        self, customer_id: int, others: Mapping[int, int | None], fields: Mapping[str, Any] | None = None
+    ) -> MergePreview:
+        """What `merge` would do. Nothing is changed."""
+        path = _path(customer_id) + "merge?dry_run=true"
+        found = self._write("POST", path, _merge(others, fields), key=None)
+        return MergePreview(_customer(found["customer"]), found["took"])
+
+    def unmerge(self, customer_id: int, *, version: int | None = None, key: str | None = None) -> Customer:
+        """Take back the newest merge of this customer, but not what was changed since."""
+        path = _path(customer_id) + "unmerge"
+        return _customer(self._write("POST", path, None, version=version, key=key))
+
+    def may_write(self) -> bool:
+        """Whether the key may change customers here.
+
+        Asks by a batch without operations, which is refused before anything is done: for its emptiness to who
+        may write, for the role to who may not. Raises NotPermitted for a key that is not valid.
+        """
+        try:
+            self._send("POST", _PATH + "batch", {"operations": []}, key=None)
+        except NotPermitted as exc:
+            if exc.status == httpx.codes.UNAUTHORIZED:
+                raise
+            return False
+        except Refused as exc:
+            return exc.status != httpx.codes.METHOD_NOT_ALLOWED
+        return True
+
     def batch(
         self, operations: Sequence[Operation], *, atomic: bool = False, key: str | None = None
     ) -> list[Result]:
@@ -292,6 +338,11 @@ def _customer(found: Any) -> Customer:
 
 def _path(customer_id: int) -> str:
     return f"{_PATH}{int(customer_id)}/"
+
+
+def _merge(others: Mapping[int, int | None], fields: Mapping[str, Any] | None) -> dict[str, Any]:
+    named = [{"id": int(each), "version": version} for each, version in others.items()]
+    return {"from": named, "fields": dict(fields or {})}
 
 
 def _encoded(body: Any) -> bytes:

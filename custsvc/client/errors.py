@@ -74,6 +74,18 @@ class Deleted(NotFound):
     cure = "restore the customer first: custsvc customers restore ID"
 
 
+class Merged(NotFound):
+    """The customer was merged into another one, the `survivor`."""
+
+    cure = "use the customer that it became; unmerge of that one takes it back"
+
+    def __init__(
+        self, message: str, *, status: int | None = None, problem: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(message, status=status, problem=problem)
+        self.survivor: int | None = self.problem.get("survivor")
+
+
 class Conflict(ApiError):
     """Somebody else did something in between. Nothing was done."""
 
@@ -154,6 +166,7 @@ _BY_CODE: dict[str, type[ApiError]] = {
     "bad-parameter": Invalid,
     "unknown-parameter": Invalid,
     "customer-deleted": Deleted,
+    "customer-merged": Merged,
     "version-mismatch": VersionMismatch,
     "idempotency-in-flight": Busy,
     "idempotency-mismatch": KeyReused,

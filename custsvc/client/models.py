@@ -105,6 +105,14 @@ class Page:
     is_estimate: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class MergePreview:
+    """What a merge would make of the survivor, and by field the customer whose value it would take."""
+
+    customer: Customer
+    took: Mapping[str, int]
+
+
 class Operation(TypedDict, total=False):
     """One operation of a batch. `version` guards it; `customer` holds the fields, or the patch."""
 

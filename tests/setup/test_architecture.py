@@ -54,10 +54,11 @@ MAY_IMPORT: Final[dict[str, str]] = {
     "serve": "errors config domain ports runtime stores service accounts http api web",
     "doctor": "errors config ports runtime stores kafka relay notify.rules notify.channels",
     "client": "errors",
+    "mcp": "errors runtime client",
     "bench": ("errors config domain ports stores.postgres stores.mongo stores service transfer kafka local"),
     "cli": (
         "redact errors config domain ports runtime stores service accounts transfer kafka relay "
-        "copies notify.rules notify.channels notify.sending notify api local serve doctor client bench"
+        "copies notify.rules notify.channels notify.sending notify api local serve doctor client mcp bench"
     ),
     "__main__": "cli",
 }
@@ -81,6 +82,7 @@ DRIVERS: Final = {
     "typer": "cli",
     "rich": "cli",
     "httpx": "client",
+    "mcp": "mcp",
     "smtplib": "notify.channels",
     "apprise": "notify.channels",
     "urllib3": "notify.channels",

@@ -13,7 +13,7 @@ import typer
 from ...errors import ExitCode
 from .. import output
 from ..common import say
-from . import lines
+from . import lines, merging
 from .opened import ApiOption, BackendOption, DataDirOption, opened
 from .options import (
     EmailOption,
@@ -31,21 +31,20 @@ from .options import (
     pairs,
     time_of,
 )
+from .shown import TABLE, columns, row, show
 
 if TYPE_CHECKING:
     from ...client import Client, Customer, Event, Filters
 
 app = typer.Typer(
-    help="Customers: list, get, create, update, delete, restore, history.\n\n"
+    help="Customers: list, get, create, update, delete, restore, history, merge, unmerge.\n\n"
     "Over the API of CUSTSVC_API_URL (with CUSTSVC_API_KEY), else at the database of --backend. Without ids "
     "or fields, commands that change customers read JSON lines from the pipe and print a result for each.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
-_COLUMNS = ("id", "name", "email", "phone", "version", "updated_on")
 _HISTORY = ("version", "op", "event_ts", "actor", "changed")
-_TABLE = "table"
 
 
 @app.command("list")
@@ -75,7 +74,7 @@ def list_customers(
 
     Example: custsvc customers list --q "ada lov" --sort -updated_on -o ndjson
     """
-    chosen = output.checked(fmt or _TABLE)
+    chosen = output.checked(fmt or TABLE)
     _check_words(deleted, sort)
     where: dict[str, Any] = {
         "q": q,
@@ -90,8 +89,8 @@ def list_customers(
     with opened(api, backend, data_dir) as client:
         found, total = _listed(client, filters, limit)
         nobody = "No customer is found. Make one: custsvc customers create --name NAME"
-        output.rows(chosen, _columns(chosen), (_row(chosen, each) for each in found), empty=nobody)
-        if total is not None and chosen == _TABLE:
+        output.rows(chosen, columns(chosen), (row(chosen, each) for each in found), empty=nobody)
+        if total is not None and chosen == TABLE:
             say(f"the first {limit:,} of {total:,}; --limit 0 shows all")
 
 
@@ -108,7 +107,7 @@ def get(
 
     Example: custsvc customers get 7 -o json
     """
-    chosen = output.checked(fmt or _TABLE)
+    chosen = output.checked(fmt or TABLE)
     if not ids:
         raise typer.BadParameter("name customers by id; `custsvc customers list` finds them", param_hint="ID")
     time = time_of(at)
@@ -123,7 +122,7 @@ def get(
             except NotFound as exc:
                 missing.append(exc)
     if found:
-        _print(chosen, found, alone=len(ids) == 1)
+        show(chosen, found, alone=len(ids) == 1)
     if missing:
         raise missing[0]
 
@@ -151,9 +150,9 @@ def create(
     if not fields:
         _lines("create", fmt, key, api, backend, data_dir)
         return
-    chosen = output.checked(fmt or _TABLE)
+    chosen = output.checked(fmt or TABLE)
     with opened(api, backend, data_dir, writes=True) as client:
-        _print(chosen, [client.create(**{"name": "", **fields}, key=key)])
+        show(chosen, [client.create(**{"name": "", **fields}, key=key)])
 
 
 @app.command()
@@ -189,9 +188,9 @@ def update(
         return
     if not changes:
         raise typer.BadParameter("say what to change, as --phone or --clear", param_hint="--name")
-    chosen = output.checked(fmt or _TABLE)
+    chosen = output.checked(fmt or TABLE)
     with opened(api, backend, data_dir, writes=True) as client:
-        _print(chosen, [client.update(id, changes, version=version, key=key)])
+        show(chosen, [client.update(id, changes, version=version, key=key)])
 
 
 @app.command()
@@ -211,7 +210,7 @@ def delete(
     Example: custsvc customers delete 7 8
     """
     if ids and len(ids) == 1:
-        chosen = output.checked(fmt or _TABLE)
+        chosen = output.checked(fmt or TABLE)
         with opened(api, backend, data_dir, writes=True) as client:
             done = client.delete(ids[0], version=version, key=key)
         output.rows(chosen, ("id", "version", "deleted"), [{"id": ids[0], "version": done, "deleted": True}])
@@ -234,9 +233,9 @@ def restore(
     Example: custsvc customers list --deleted only -o ndjson | custsvc customers restore
     """
     if ids and len(ids) == 1:
-        chosen = output.checked(fmt or _TABLE)
+        chosen = output.checked(fmt or TABLE)
         with opened(api, backend, data_dir, writes=True) as client:
-            _print(chosen, [client.restore(ids[0], version=version, key=key)])
+            show(chosen, [client.restore(ids[0], version=version, key=key)])
         return
     _lines("restore", fmt, key, api, backend, data_dir, _of_ids(ids, version))
 
@@ -256,10 +255,14 @@ def history(
     """
     from itertools import islice
 
-    chosen = output.checked(fmt or _TABLE)
+    chosen = output.checked(fmt or TABLE)
     with opened(api, backend, data_dir) as client:
         events = islice(client.history(id), limit or None)
         output.rows(chosen, _HISTORY, (_event(chosen, each) for each in events))
+
+
+app.command()(merging.merge)
+app.command()(merging.unmerge)
 
 
 def _lines(
@@ -272,7 +275,7 @@ def _lines(
     given: bytes | None = None,
 ) -> None:
     """Do what lines say, those given or those from the pipe, and print their results."""
-    chosen = output.checked(fmt or ("ndjson" if given is None else _TABLE))
+    chosen = output.checked(fmt or ("ndjson" if given is None else TABLE))
     if given is None and sys.stdin.isatty():
         raise typer.BadParameter(f"name customers, or pipe JSON lines: custsvc customers {op} < lines.jsonl")
     source: IO[bytes] = sys.stdin.buffer if given is None else io.BytesIO(given)
@@ -288,7 +291,7 @@ def _lines(
 
 def _readable(fmt: str, results: Iterable[dict[str, Any]]) -> Iterable[Mapping[str, Any]]:
     """Results whose error is a sentence, where it stands in a cell."""
-    if fmt not in (_TABLE, "csv"):
+    if fmt not in (TABLE, "csv"):
         return results
     return ({**each, "error": (each["error"] or {}).get("detail")} for each in results)
 
@@ -329,29 +332,7 @@ def _check_words(deleted: str, sort: str) -> None:
         )
 
 
-def _print(fmt: str, customers: Sequence[Customer], *, alone: bool = True) -> None:
-    found = [_row(fmt, each) for each in customers]
-    if alone and fmt == "json":
-        import orjson
-
-        output.write(orjson.dumps(found[0], option=orjson.OPT_INDENT_2))
-    else:
-        output.rows(fmt, _columns(fmt), found)
-
-
-def _row(fmt: str, customer: Customer) -> dict[str, Any]:
-    """A customer as it is printed; in a table the time is short enough for 80 columns."""
-    found = customer.as_dict()
-    if fmt == _TABLE:
-        found["updated_on"] = f"{customer.updated_on:%Y-%m-%d %H:%M:%S}"
-    return found
-
-
-def _columns(fmt: str) -> tuple[str, ...]:
-    return _COLUMNS if fmt == _TABLE else (*_COLUMNS[:4], "metadata", "deleted", *_COLUMNS[4:])
-
-
 def _event(fmt: str, event: Event) -> Mapping[str, Any]:
-    if fmt in (_TABLE, "csv"):
+    if fmt in (TABLE, "csv"):
         return {**event.raw, "changed": ", ".join(event.changed)}
     return event.raw

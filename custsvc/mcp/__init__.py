@@ -1,0 +1,1 @@
+"""Customers for assistants: a server of the Model Context Protocol over `custsvc.client`."""
