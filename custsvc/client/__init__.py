@@ -29,7 +29,7 @@ from .errors import (
     VersionMismatch,
 )
 from .latest import Latest
-from .models import Customer, Event, Filters, MergePreview, Operation, Page, Result
+from .models import Customer, Duplicate, Event, Filters, MergePreview, Operation, Page, Result
 from .positions import Positions
 from .retry import Retry
 from .stream import EventStream
@@ -42,6 +42,7 @@ __all__ = [
     "CopyBehind",
     "Customer",
     "Deleted",
+    "Duplicate",
     "Event",
     "EventStream",
     "EventsLost",

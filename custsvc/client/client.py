@@ -15,7 +15,7 @@ import httpx
 from .. import __version__
 from ..errors import ConfigurationError
 from .errors import ApiError, Invalid, NotPermitted, Refused
-from .models import Customer, Event, Filters, MergePreview, Operation, Page, Result, parameters_of
+from .models import Customer, Duplicate, Event, Filters, MergePreview, Operation, Page, Result, parameters_of
 from .positions import Positions
 from .retry import IDEMPOTENCY_KEY, Calls, Retry, json_of
 from .stream import EventStream
@@ -143,6 +143,14 @@ class Client:
             if cursor is None:
                 return
             asked = {**asked, "cursor": cursor}
+
+    def duplicates(self, customer_id: int, *, limit: int = 50) -> list[Duplicate]:
+        """Customers that are likely this one, the likeliest first, without the pairs that were dismissed."""
+        path, position = _path(customer_id) + "duplicates", self.positions.of(customer_id)
+        found = self._read(path, {"limit": str(limit)}, position=position)["results"]
+        return [
+            Duplicate(_customer(each["customer"]), each["score"], tuple(each["reasons"])) for each in found
+        ]
 
     # -- writing -------------------------------------------------------------------------------------------
     #

@@ -113,6 +113,15 @@ class MergePreview:
     took: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """A customer that is likely the same as another one: a score from 0 to 1, and what is alike."""
+
+    customer: Customer
+    score: float
+    reasons: tuple[Any, ...]
+
+
 class Operation(TypedDict, total=False):
     """One operation of a batch. `version` guards it; `customer` holds the fields, or the patch."""
 

@@ -38,7 +38,7 @@ class Reading:
 
     def all(self) -> tuple[Callable[..., Found], ...]:
         """These tools."""
-        return self.search_customers, self.get_customer, self.customer_history
+        return self.search_customers, self.get_customer, self.customer_history, self.find_duplicates
 
     def search_customers(
         self,
@@ -67,6 +67,12 @@ class Reading:
     def customer_history(self, id: Id, limit: Limit = 20) -> Found:
         """The changes of a customer, the newest first: when, by whom, which fields, before and after."""
         return {"events": [dict(each.raw) for each in islice(self._client.history(id), limit)]}
+
+    def find_duplicates(self, id: Id, limit: Limit = 20) -> Found:
+        """Customers that are likely the same as this one, with a score from 0 to 1 and the reasons."""
+        found = self._client.duplicates(id, limit=limit)
+        shown = [{"customer": e.customer.as_dict(), "score": e.score, "reasons": e.reasons} for e in found]
+        return {"duplicates": shown}
 
 
 class Writing:

@@ -23,7 +23,7 @@ from custsvc.mcp.server import make_server  # noqa: E402
 from custsvc.ports.store import Store  # noqa: E402
 from custsvc.serve import create_app  # noqa: E402
 
-READING = {"search_customers", "get_customer", "customer_history"}
+READING = {"search_customers", "get_customer", "customer_history", "find_duplicates"}
 Call = Callable[..., Awaitable[Any]]
 
 
@@ -56,6 +56,11 @@ def test_an_assistant_finds_changes_and_merges_customers_and_confirms_what_goes(
         assert "version 2, not 1" in await call(
             "update_customer", id=ann["id"], fields={"phone": "1"}, version=1
         )
+
+        twin = await call("create_customer", name="Ann Lee", email="ANN@example.org")
+        alike = (await call("find_duplicates", id=ann["id"]))["duplicates"]
+        assert alike[0]["customer"]["id"] == twin["id"]
+        assert alike[0]["score"] > 0.8
 
         merge = {"into": ann["id"], "others": [bob["id"]]}
         shown = await call("merge_customers", **merge)
