@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import output
-from .common import BackendOption, DataDirOption, LogLevelOption, say, settings_for
+from .common import ID_MAX, BackendOption, DataDirOption, LogLevelOption, say, settings_for
 
 if TYPE_CHECKING:
     from ..ports.store import Store
@@ -19,7 +19,8 @@ _COLUMNS = ("score", "id", "name", "duplicate", "duplicate_name", "reasons")
 
 def duplicates(
     customer: Annotated[
-        int | None, typer.Argument(help="A customer's id: only its duplicates.", metavar="ID", min=1)
+        int | None,
+        typer.Argument(help="A customer's id: only its duplicates.", metavar="ID", min=1, max=ID_MAX),
     ] = None,
     min_score: Annotated[
         float | None,
@@ -61,11 +62,11 @@ def duplicates(
             store, customer, DEFAULT_SCORE if min_score is None else min_score, min(limit or 200, 200)
         )
         shown = list(islice(found, limit)) if limit and fmt != "ndjson" else islice(found, limit or None)
-        output.rows(fmt, _COLUMNS, map(_joined, shown) if fmt in ("table", "csv") else shown)
+        nobody = "No duplicates found; --min-score 0.6 shows more, and more that are none."
+        rows = map(_joined, shown) if fmt in ("table", "csv") else shown
+        output.rows(fmt, _COLUMNS, rows, empty=nobody)
         if next(found, None) is not None:
             say(f"There are more than {limit:,}: --limit 0 shows them all.")
-        elif isinstance(shown, list) and not shown:
-            say("No duplicates found; --min-score 0.6 shows more, and more that are none.")
 
 
 def _rows(store: Store, customer: int | None, min_score: float, at_once: int) -> Iterator[dict[str, Any]]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
+import pytest
 from werkzeug.test import TestResponse
 
 from custsvc.ports.customers import CustomerFilter, CustomerQuery
@@ -136,3 +137,18 @@ def test_a_row_of_an_older_version_is_a_conflict_that_the_plan_tells(ann: Visito
 
     assert "1 row names another version" in words(plan)
     assert "There is nothing to do." in words(plan)
+
+
+@pytest.mark.parametrize(("ticked", "is_marked"), [({}, True), ({"mails": "on"}, False)])
+def test_the_mails_of_a_plan_are_counted_and_sent_only_where_that_is_ticked(
+    ann: Visitor, store: Store, ticked: dict[str, str], is_marked: bool
+) -> None:
+    path, plan = planned(
+        ann, b"name,email\nAnn,ann@example.com\nBob,\n", **{"column-0": "name", "column-1": "email"}
+    )
+    assert "Send the 1 mail that the rules call for" in words(plan)
+
+    ended(ann, ann.post(path.replace("/plan/", "/apply/"), **ticked).location)
+
+    events = [store.customers.history(each["id"], limit=1)[0] for each in all_of(store)]
+    assert [orjson.loads(event).get("bulk", False) for event in events] == [is_marked] * 2
