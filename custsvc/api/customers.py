@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import orjson
 
@@ -29,6 +29,7 @@ from ..http.messages import (
     page_answer,
     parameters,
     wants_minimal,
+    word_of,
 )
 from ..http.preconditions import refuse_unsupported
 from ..http.problems import Problem, bad_parameter
@@ -36,6 +37,10 @@ from ..http.request import Request
 from ..http.resource import ApiResource
 from ..ports.accounts import Role
 from ..ports.customers import CustomerStore, Page, Position
+from ..service.duplicates import CONTACT
+
+# The most duplicates that the answer to a new customer names.
+_WARNED_MAX: Final = 10
 
 
 class CustomerList(ApiResource):
@@ -66,11 +71,15 @@ class CustomerList(ApiResource):
         return self.services.cursors.make(cursor_of(end, backward=backward), scope) if end else None
 
     def post(self, request: Request) -> Answer:
-        parameters(request)
+        given = parameters(request, "duplicates")
+        warn = word_of(given, "duplicates", ("warn", "off"), "off") == "warn"
         fields = canonical_fields(json_body(request, JSON))
+        like = self.services.duplicates.like(fields, kinds=CONTACT) if warn else []
         caller = self.caller(request)
         stored, put = self.once(caller, lambda: self.services.customers.create(fields, caller))
         put["extra"].append(("Location", f"/api/customers/{stored.id}/"))
+        if ids := [str(each.id) for each in like[:_WARNED_MAX] if each.id != stored.id]:
+            put["extra"].append(("X-Custsvc-Duplicates", ",".join(ids)))
         return customer_answer(stored, 201, minimal=wants_minimal(request), **put)
 
 

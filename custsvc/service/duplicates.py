@@ -14,7 +14,7 @@ from ..domain.customers import INT64_MAX, Fields, Stored
 from ..domain.likeness import DEFAULT_SCORE, Company, Likeness, Traits, compare, traits
 from ..errors import CustomerDeleted, NotFound
 from ..ports.customers import CustomerQuery, CustomerStore, Position
-from ..ports.duplicates import Bearer, Duplicates, Key, Pair, Versions
+from ..ports.duplicates import Bearer, Duplicates, Key, Kind, Pair, Versions
 from .duplicate_keys import LIMITS, keys_of
 
 Dismissed = Literal["exclude", "include", "only"]
@@ -31,6 +31,7 @@ _COMMON_FROM: Final = 10
 _REMEMBERED_S: Final = 300.0
 _REMEMBERED_MAX: Final = 20_000
 _NOT_STORED: Final = 0
+CONTACT: Final[tuple[Kind, ...]] = ("email", "number")
 
 
 class Duplicate(NamedTuple):
@@ -121,10 +122,15 @@ class DuplicateFinder:
             key=lambda each: (-each.score, each.id),
         )
 
-    def like(self, fields: Fields, *, min_score: float = DEFAULT_SCORE) -> list[Duplicate]:
-        """The customers that one with these fields, who is not stored, would be a duplicate of."""
+    def like(
+        self, fields: Fields, *, min_score: float = DEFAULT_SCORE, kinds: Sequence[Kind] = tuple(LIMITS)
+    ) -> list[Duplicate]:
+        """The customers that one with these fields, who is not stored, would be a duplicate of.
+
+        With `CONTACT` for `kinds` only those that have its address or number, at a fifth of the cost.
+        """
         new = Bearer(_NOT_STORED, 0, fields.name, fields.email, fields.phone)
-        found = self._search([new], min_score)[_NOT_STORED]
+        found = self._search([new], min_score, kinds)[_NOT_STORED]
         duplicates = [Duplicate(other.id, other.version, *likeness) for other, likeness in found]
         return sorted(duplicates, key=lambda each: (-each.score, each.id))
 
@@ -236,10 +242,12 @@ class DuplicateFinder:
 
     # -- the search
 
-    def _search(self, some: Sequence[Bearer], min_score: float) -> dict[int, list[tuple[Bearer, Likeness]]]:
+    def _search(
+        self, some: Sequence[Bearer], min_score: float, kinds: Sequence[Kind] = tuple(LIMITS)
+    ) -> dict[int, list[tuple[Bearer, Likeness]]]:
         """For each of these customers those that are like it, by look-ups for all of them at once."""
         known = {each.id: _traits(each) for each in some}
-        keys = {each.id: keys_of(each, known[each.id]) for each in some}
+        keys = {each.id: {key for key in keys_of(each, known[each.id]) if key.kind in kinds} for each in some}
         block = _Block(self._bearers(set().union(*keys.values())), dict(known))
         return {each.id: list(_likes(each, keys[each.id], block, min_score)) for each in some}
 

@@ -109,3 +109,23 @@ def test_a_wrong_parameter_is_refused(client: Client, query: str) -> None:
     answer = client.get(f"/api/customers/duplicates?{query}")
 
     assert answer.status_code == 400
+
+
+def test_a_new_customer_is_created_all_the_same_with_a_warning(client: Client, ids: list[int]) -> None:
+    new = {"name": "A. Lovelace", "email": "ADA@example.org"}
+
+    warned = client.post("/api/customers/?duplicates=warn", json=new)
+    other = client.post("/api/customers/?duplicates=warn", json={"name": "Eve", "email": "ADA@example.org"})
+
+    assert (warned.status_code, other.status_code) == (201, 201)
+    assert warned.headers["X-Custsvc-Duplicates"] == ",".join(map(str, ids))
+    assert "X-Custsvc-Duplicates" not in other.headers
+    assert "X-Custsvc-Duplicates" not in client.post("/api/customers/", json=new).headers
+    assert client.post("/api/customers/?duplicates=maybe", json=new).status_code == 400
+
+
+def test_a_request_sent_again_is_not_warned_of_its_own_customer(client: Client) -> None:
+    key = {"Idempotency-Key": "once"}
+    for _ in range(2):
+        answer = client.post("/api/customers/?duplicates=warn", json=ADA, headers=key)
+        assert (answer.status_code, "X-Custsvc-Duplicates" in answer.headers) == (201, False)

@@ -47,11 +47,20 @@ def _links() -> dict[str, Any]:
 
 
 _CREATED = Answer(
-    "The new customer.", {JSON: models.Customer}, ("ETag", "Last-Modified", "Location", *_WRITTEN), _links()
+    "The new customer.",
+    {JSON: models.Customer},
+    ("ETag", "Last-Modified", "Location", "X-Custsvc-Duplicates", *_WRITTEN),
+    _links(),
 )
 # The problems of a write to a customer that is there: those of its body come on top.
 _WRITE: Final = (404, 409, 412, 422, 428)
 
+_WARN = Parameter(
+    "duplicates",
+    "`warn`: X-Custsvc-Duplicates names customers with this address or number that are likely the same one. "
+    "The customer is created all the same.",
+    {"type": "string", "enum": ["warn", "off"], "default": "off"},
+)
 _AT = Parameter(
     "at", "A time: the customer as it was then, alone.", {"type": "string", "format": "date-time"}
 )
@@ -73,7 +82,7 @@ _RECORD: Final[dict[tuple[str, str], Operation]] = {
         id="createCustomer",
         tag="customers",
         summary="Create a customer",
-        parameters=(KEY, PREFER),
+        parameters=(KEY, PREFER, _WARN),
         body={JSON: models.CustomerFields},
         answers={201: _CREATED},
         problems=(409, 413, 415, 422),

@@ -86,6 +86,10 @@ HEADERS: Final[dict[str, JsonSchema]] = {
     },
     "Location": {"description": "The path of what was made.", "schema": {"type": "string"}},
     "Link": {"description": 'The next page, as rel="next".', "schema": {"type": "string"}},
+    "X-Custsvc-Duplicates": {
+        "description": "Likely duplicates, the likeliest first, where `duplicates=warn` asked for them.",
+        "schema": {"type": "string", "examples": ["8,9"]},
+    },
     "X-Custsvc-Position": {
         "description": "Where this write stands, to send to a copy in X-Custsvc-Min-Position.",
         "schema": {"type": "string"},
