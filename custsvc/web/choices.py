@@ -8,8 +8,7 @@ from typing import Final, TypeVar, get_args
 
 from werkzeug.datastructures import MultiDict
 
-from ..domain.customers import EDITABLE, METADATA_KEY_MAX
-from ..transfer.headings import field_of
+from ..transfer.headings import NAME_PARTS, TARGETS, guessed, key_of
 from ..transfer.meaning import EMPTY, METADATA_RULES, Empty, Meaning, Metadata
 from ..transfer.plan import Key
 from ..transfer.row import METADATA
@@ -17,7 +16,7 @@ from ..transfer.row import METADATA
 # A column that becomes an entry of the metadata, under its heading.
 ENTRY: Final = "metadata.*"
 # The fields that a column may be, besides an entry of the metadata.
-COLUMNS: Final = ("id", "version", *EDITABLE)
+COLUMNS: Final = TARGETS
 
 Word = TypeVar("Word", bound=str)
 
@@ -33,14 +32,14 @@ class Choices:
     metadata: Metadata = "replace"
 
     @classmethod
-    def guessed(cls, heading: Sequence[str]) -> Choices:
-        """The choices that a heading suggests."""
-        return cls([_guess(column) for column in heading])
+    def guessed(cls, heading: Sequence[str], sample: Sequence[Sequence[str]] = ()) -> Choices:
+        """The choices that the heading of a table and its first rows suggest."""
+        return cls(_guesses(heading, sample))
 
     @classmethod
     def of_form(cls, form: MultiDict[str, str], heading: Sequence[str]) -> Choices:
         """The choices of a sent form; for columns missing in it, those that the heading suggests."""
-        guesses = [_guess(column) for column in heading]
+        guesses = _guesses(heading, ())
         return cls(
             [form.get(f"column-{place}", guess) for place, guess in enumerate(guesses)],
             _word(form, "on", get_args(Key), "id"),
@@ -56,18 +55,20 @@ class Choices:
             for place, (column, chosen) in enumerate(zip(heading, self.columns, strict=True))
         ]
 
+    @property
+    def makes_names(self) -> bool:
+        """Whether some column is the name, or a part of it."""
+        return not {"name", *NAME_PARTS}.isdisjoint(self.columns)
+
     def meaning(self) -> Meaning:
         return Meaning(self.empty, self.metadata)
 
 
-def key_of(column: str, place: int) -> str:
-    """The key under which a column's cells go into the metadata."""
-    name = column.strip().removeprefix(METADATA) or f"column {place + 1}"
-    return name.replace(".", "_")[:METADATA_KEY_MAX]
+def _guesses(heading: Sequence[str], sample: Sequence[Sequence[str]]) -> list[str]:
+    return [_choice(column, field) for column, field in zip(heading, guessed(heading, sample), strict=True)]
 
 
-def _guess(column: str) -> str:
-    field = field_of(column)
+def _choice(column: str, field: str | None) -> str:
     if field is None:
         return ENTRY if column.strip() else ""
     if field.startswith(METADATA):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import PurePath
 from typing import Any, Final
@@ -14,14 +15,15 @@ from flask import Blueprint, g, redirect, render_template, request
 from ..errors import NotFound, ValidationError
 from ..notify.rules.forecast import Forecast
 from ..service.idempotency import Keyed
-from ..transfer.headings import fields_of
+from ..transfer.encodings import label
+from ..transfer.headings import fields_of, key_of
 from ..transfer.load import Options, load
 from ..transfer.plan import ACTIONS, Planned
-from ..transfer.rows import Format, Reading, read
-from ..transfer.rows import heading as read_heading
+from ..transfer.rows import TABLES, Look, Reading, look, read
+from ..transfer.shape import Asked, Format, shape_of
 from . import toast
 from .access import caller, needs, route, services, takes, web
-from .choices import COLUMNS, Choices, key_of
+from .choices import COLUMNS, Choices
 from .jobs import Progress
 from .uploads import Upload, Uploads
 from .words import FIELDS
@@ -29,7 +31,29 @@ from .words import FIELDS
 LARGEST: Final = 10 * 1024 * 1024
 # Less than the life of idempotency answers, which apply a plan sent twice only once.
 _PLAN_KEPT: Final = 20 * 3600.0
-_COLUMN_NAMES: Final = {**FIELDS, "id": "Id", "version": "Version, which guards newer changes"}
+_COLUMN_NAMES: Final = {
+    **FIELDS,
+    "id": "Id",
+    "version": "Version, which guards newer changes",
+    "first_name": "First name",
+    "middle_name": "Middle name",
+    "last_name": "Last name",
+}
+FORMAT_NAMES: Final[dict[Format, str]] = {
+    "csv": "CSV",
+    "xlsx": "Excel workbook",
+    "ndjson": "NDJSON",
+    "json": "JSON array",
+    "vcard": "vCards",
+}
+ENCODINGS: Final = (
+    *("utf-8", "windows-1252", "windows-1250", "iso-8859-2", "windows-1251", "koi8-r", "windows-1253"),
+    *("windows-1254", "macintosh", "cp850", "utf-16", "shift-jis", "gb18030", "big5", "euc-kr"),
+)
+DELIMITERS: Final = ((",", "comma"), (";", "semicolon"), ("\t", "tab"), ("|", "pipe"))
+# Values shown beside each column, and the characters of each.
+_SAMPLES: Final = 3
+_SAMPLE_SHOWN: Final = 40
 
 WORDS: Final = {
     "create": "to add",
@@ -48,6 +72,7 @@ def add_routes(blueprint: Blueprint) -> None:
     base = "/ui/import/<upload_id>"
     route(blueprint, "/ui/import", upload, "GET", "POST")
     route(blueprint, base, mapping, "GET", "POST")
+    route(blueprint, base + "/shape", reshape, "POST")
     route(blueprint, base + "/plan/<job_id>", plan)
     route(blueprint, base + "/apply/<job_id>", apply, "POST")
     route(blueprint, base + "/result/<job_id>", result)
@@ -65,51 +90,62 @@ def upload() -> Any:
         error = "Choose a file that has something in it."
         return render_template("import/upload.html", largest=LARGEST, error=error), 400
     name = PurePath(file.filename or "file").name[:100]
-    fmt = _format(name, content)
     try:
-        _heading(fmt, content)
+        shape = shape_of(io.BytesIO(content), None, name)
+        look(io.BytesIO(content), shape)
     except ValidationError as exc:
         return render_template("import/upload.html", largest=LARGEST, error=_sentence(exc)), 400
-    kept = _uploads().keep(name, fmt, content)
+    kept = _uploads().keep(name, shape, content)
     return redirect(f"/ui/import/{kept.id}", 303)
 
 
-def _heading(fmt: Format, content: bytes) -> list[str]:
-    """The columns of a CSV file; NDJSON has none. Raises ValidationError."""
-    return read_heading(io.BytesIO(content)) if fmt == "csv" else []
+def _look(kept: Upload) -> Look:
+    """The columns of a table and its first rows; nothing of another format. Raises ValidationError."""
+    return look(io.BytesIO(_uploads().content(kept)), kept.shape)
 
 
 def _sentence(exc: ValidationError) -> str:
     return "; ".join(f"{FIELDS.get(each.field, each.field)} {each.message}" for each in exc.errors)
 
 
-def _format(name: str, content: bytes) -> Format:
-    is_lines = name.lower().endswith((".ndjson", ".jsonl", ".json")) or content.lstrip()[:1] == b"{"
-    return "ndjson" if is_lines else "csv"
+@needs("write")
+def reshape(upload_id: str) -> Any:
+    """The second step, if the file was read in a wrong way: name another encoding, delimiter or sheet."""
+    kept = _upload(upload_id)
+    given = {name: request.form.get(name) or None for name in ("encoding", "delimiter", "sheet")}
+    try:
+        asked = Asked.of(kept.fmt, **given)
+        shape = shape_of(io.BytesIO(_uploads().content(kept)), asked, kept.name)
+        look(io.BytesIO(_uploads().content(kept)), shape)
+    except ValidationError as exc:
+        toast.put(f"The file cannot be read so: {_sentence(exc)}.", kind="bad")
+    else:
+        _uploads().reshape(kept, shape)
+    return redirect(f"/ui/import/{kept.id}", 303)
 
 
 @needs("write")
 def mapping(upload_id: str) -> Any:
     """The second step: the field of each column, and the field by which a row finds its customer."""
     kept = _upload(upload_id)
-    heading = _heading(kept.fmt, _uploads().content(kept))
+    found = _look(kept)
     if request.method == "GET":
-        return _mapping_page(kept, heading, _chosen_before(kept, heading), None)
-    choices = Choices.of_form(request.form, heading)
+        return _mapping_page(kept, found, _chosen_before(kept, found), None)
+    choices = Choices.of_form(request.form, found.heading)
     try:
-        if kept.fmt == "csv":
-            fields_of(heading, choices.fields(heading))
+        if kept.fmt in TABLES:
+            fields_of(found.heading, choices.fields(found.heading))
     except ValidationError as exc:
-        return _mapping_page(kept, heading, choices, _sentence(exc)), 400
+        return _mapping_page(kept, found, choices, _sentence(exc)), 400
     job_id = _start(kept, "import-plan", choices, _options(choices, dry_run=True))
     return redirect(f"/ui/import/{kept.id}/plan/{job_id}", 303)
 
 
-def _chosen_before(kept: Upload, heading: list[str]) -> Choices:
+def _chosen_before(kept: Upload, found: Look) -> Choices:
     """The choices of the plan that the user comes back from, else those that the heading suggests."""
     job = web().jobs.find(request.args.get("plan", ""))
-    if job is None or job.get("upload") != kept.id:
-        return Choices.guessed(heading)
+    if job is None or job.get("upload") != kept.id or len(job["choices"]["columns"]) != len(found.heading):
+        return Choices.guessed(found.heading, found.sample)
     return Choices(**job["choices"])
 
 
@@ -125,22 +161,33 @@ def _options(choices: Choices, *, dry_run: bool, mails: bool = False) -> Options
     )
 
 
-def _mapping_page(kept: Upload, heading: list[str], choices: Choices, error: str | None) -> str:
-    sample = []
-    for line in io.BytesIO(_uploads().content(kept)).readlines()[1:4]:
-        sample.append(line.decode("utf-8", "replace").strip()[:200])
+def _mapping_page(kept: Upload, found: Look, choices: Choices, error: str | None) -> str:
     return render_template(
         "import/mapping.html",
         upload=kept,
         columns=[
-            (column.strip() or f"Column {place + 1}, without a heading", chosen, key_of(column, place))
-            for place, (column, chosen) in enumerate(zip(heading, choices.columns, strict=True))
+            (
+                column.strip() or f"Column {place + 1}, without a heading",
+                chosen,
+                key_of(column, place),
+                _samples(found.sample, place),
+            )
+            for place, (column, chosen) in enumerate(zip(found.heading, choices.columns, strict=True))
         ],
+        format=FORMAT_NAMES[kept.fmt],
+        encoding=label(kept.encoding),
+        encodings=ENCODINGS,
+        delimiters=DELIMITERS,
         choices=choices,
         fields=[(name, _COLUMN_NAMES[name]) for name in COLUMNS],
-        sample=sample,
         error=error,
     )
+
+
+def _samples(rows: Sequence[Sequence[str]], place: int) -> list[str]:
+    """The first different values of a column."""
+    cells = (row[place].strip()[:_SAMPLE_SHOWN] for row in rows if place < len(row))
+    return list(dict.fromkeys(filter(None, cells)))[:_SAMPLES]
 
 
 @needs("write")
@@ -210,7 +257,7 @@ def _start(
 ) -> str:
     store, settings, who = services().store, services().settings, replace(caller(), keyed=keyed)
     content = _uploads().content(kept)
-    columns = choices.fields(_heading(kept.fmt, content)) if kept.fmt == "csv" else None
+    columns = choices.fields(_look(kept).heading) if kept.fmt in TABLES else None
 
     def work(progress: Progress) -> dict[str, Any]:
         done = 0
@@ -221,7 +268,7 @@ def _start(
             progress(done, total)
 
         def source() -> Reading:
-            return read(io.BytesIO(content), kept.fmt, columns)
+            return read(io.BytesIO(content), kept.shape, columns)
 
         forecast = Forecast.of(settings)
         return load(

@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from ..ports.facts import Fact, Facts
-from ..transfer.rows import Format
+from ..transfer.shape import Format, Shape
 
 # A fact is a short text, so a file is stored as several.
 _PART: Final = 512 * 1024
@@ -28,6 +28,14 @@ class Upload:
     size: int
     parts: int
     at: float
+    encoding: str = "utf-8"
+    delimiter: str | None = None
+    sheet: str | None = None
+
+    @property
+    def shape(self) -> Shape:
+        """How the file is read."""
+        return Shape(self.fmt, self.encoding, self.delimiter, self.sheet)
 
 
 class Uploads:
@@ -36,16 +44,22 @@ class Uploads:
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
 
-    def keep(self, name: str, fmt: Format, content: bytes) -> Upload:
+    def keep(self, name: str, shape: Shape, content: bytes) -> Upload:
         """Store a file."""
         upload_id = secrets.token_hex(12)
         parts = [content[start : start + _PART] for start in range(0, len(content), _PART)]
-        upload = Upload(upload_id, name, fmt, len(content), len(parts), time.time())
+        how = (shape.encoding, shape.delimiter, shape.sheet)
+        upload = Upload(upload_id, name, shape.fmt, len(content), len(parts), time.time(), *how)
         # First, so that `purge` finds the parts even if this process dies while it stores them.
         self._facts.put(f"{Fact.UPLOAD}{upload_id}", orjson.dumps(asdict(upload)).decode())
         for number, part in enumerate(parts):
             self._facts.put(f"{Fact.UPLOAD_PART}{upload_id}.{number}", base64.b64encode(part).decode())
         return upload
+
+    def reshape(self, upload: Upload, shape: Shape) -> None:
+        """Read the file in another way from now on."""
+        how = {"encoding": shape.encoding, "delimiter": shape.delimiter, "sheet": shape.sheet}
+        self._facts.put(f"{Fact.UPLOAD}{upload.id}", orjson.dumps({**asdict(upload), **how}).decode())
 
     def find(self, upload_id: str) -> Upload | None:
         text = self._facts.get(f"{Fact.UPLOAD}{upload_id}") if upload_id.isalnum() else None
