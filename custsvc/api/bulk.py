@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import tempfile
 from collections.abc import Mapping
 from typing import IO, Any, Final, cast
@@ -9,6 +10,7 @@ from typing import IO, Any, Final, cast
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from ..config import Settings
+from ..domain.customers import format_time
 from ..errors import FieldError, ValidationError
 from ..http.answer import Answer
 from ..http.lists import FILTERS, METADATA, fields_of, filter_of, sort_of
@@ -28,7 +30,8 @@ from ..http.resource import ApiResource
 from ..notify.rules.forecast import Forecast
 from ..service.customers import Caller
 from ..service.idempotency import Keyed
-from ..transfer import export, headings, load, meaning, plan, rows, shape
+from ..transfer import export, headings, load, meaning, plan, rows, shape, undo
+from ..transfer.imported import Imports
 
 NDJSON: Final = "application/x-ndjson"
 CSV: Final = "text/csv"
@@ -134,6 +137,7 @@ class CustomerImport(ApiResource):
                     caller,
                     services.store.answers,
                     forecast=Forecast.of(services.settings),
+                    imports=Imports(services.store.facts),
                 )
             except load.ImportRefused as exc:
                 raise _refused(exc) from exc
@@ -160,6 +164,42 @@ class CustomerImport(ApiResource):
         except RequestEntityTooLarge as exc:
             raise too_large from exc
         return bytes(digest.digest())
+
+
+class ImportList(ApiResource):
+    """`/api/customers/imports`"""
+
+    def get(self, request: Request) -> Answer:
+        parameters(request)
+        found = [
+            {
+                "id": each.id,
+                "by": each.by,
+                "at": format_time(dt.datetime.fromtimestamp(each.at, dt.UTC)),
+                "counts": {action: each.counts.get(action, 0) for action in plan.ACTIONS},
+                "undone": each.undone is not None,
+            }
+            for each in Imports(self.services.store.facts).all()
+        ]
+        return json_answer({"results": found})
+
+
+class ImportUndo(ApiResource):
+    """`/api/customers/imports/{import_id}/undo`"""
+
+    def post(self, request: Request, import_id: str) -> Answer:
+        given = parameters(request, "dry_run")
+        store = self.services.store
+        caller = Caller(request.principal.name, request.id, traceparent(request))
+        report = undo.undo(
+            store.customers,
+            store.answers,
+            Imports(store.facts),
+            import_id,
+            caller,
+            dry_run=_flag(given, "dry_run"),
+        )
+        return json_answer(report.as_dict())
 
 
 def _asked(request: Request, given: Mapping[str, str]) -> tuple[shape.Asked, headings.Columns]:

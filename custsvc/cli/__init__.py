@@ -28,6 +28,7 @@ from . import (
     failed,
     health,
     importing,
+    imports,
     keys,
     mcp,
     migrate,
@@ -100,6 +101,7 @@ app.add_typer(notify.app, name="notify")
 app.command("export")(transfer.export_)
 app.command("import")(importing.import_)
 app.command()(duplicates.duplicates)
+app.add_typer(imports.app, name="imports")
 app.add_typer(keys.app, name="keys")
 app.add_typer(failed.app, name="failed")
 app.add_typer(users.app, name="users")

@@ -189,6 +189,7 @@ def _load(
 
     from ..service.customers import Caller
     from ..service.idempotency import Keyed
+    from ..transfer.imported import Imports
     from ..transfer.rows import read
     from ..transfer.shape import shape_of
 
@@ -208,7 +209,8 @@ def _load(
         for piece in iter(lambda: source.read(1 << 20), b""):
             digest.update(piece)
         keyed = Keyed("cli", key, digest.digest())
-    return load(store.customers, rows, options, Caller("import", keyed=keyed), store.answers)
+    caller, imports = Caller("import", keyed=keyed), Imports(store.facts)
+    return load(store.customers, rows, options, caller, store.answers, imports=imports)
 
 
 def _asked(
@@ -299,6 +301,8 @@ def _conclude(report: Report) -> None:
         say("some rows are of deleted customers: --restore restores them")
     if report.warnings:
         say(f"{report.warnings:,} cells are skipped or doubtful: a spreadsheet has spoilt them")
+    if report.import_id and not report.dry_run:
+        say(f"to undo it: custsvc imports undo {report.import_id}")
     if report.dry_run and report.counts["error"]:
         raise typer.Exit(ExitCode.CHECK_FAILED)
     if report.wrong or (report.warnings and not report.dry_run):

@@ -37,6 +37,8 @@ class Fact:
     JOB: Final = "page.job."
     LAST_JOB: Final = "page.last."
     JOB_ONCE: Final = "page.once."
+    IMPORTED: Final = "import.done."
+    IMPORTED_PART: Final = "import.part."
     OUTBOX_LEASE: Final = "outbox"
     REBUILD_LEASE: Final = "rebuild_lease"
 

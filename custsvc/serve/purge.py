@@ -12,6 +12,7 @@ from ..config import Settings
 from ..domain.customers import utc_now
 from ..errors import CustsvcError
 from ..ports.store import Store
+from ..transfer.imported import Imports
 from ..web.jobs import Jobs
 from ..web.uploads import Uploads
 
@@ -26,6 +27,7 @@ def purge(store: Store, settings: Settings) -> None:
     now = utc_now()
     Uploads(store.facts).purge()
     Jobs(store.facts).purge()
+    Imports(store.facts).purge()
     store.sessions.purge(now - dt.timedelta(seconds=max(settings.session_max, 86400)))
     while store.answers.prune(now):
         pass

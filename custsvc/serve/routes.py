@@ -14,6 +14,8 @@ ROUTES: Final[tuple[tuple[str, type[ApiResource]], ...]] = (
     ("/api/customers", customers.CustomerList),
     ("/api/customers/export", bulk.CustomerExport),
     ("/api/customers/import", bulk.CustomerImport),
+    ("/api/customers/imports", bulk.ImportList),
+    ("/api/customers/imports/<import_id>/undo", bulk.ImportUndo),
     ("/api/customers/<id:customer_id>", customers.OneCustomer),
     ("/api/customers/<id:customer_id>/restore", customers.CustomerRestore),
     ("/api/customers/<id:customer_id>/revert", customers.CustomerRevert),

@@ -26,6 +26,7 @@ from ..ports.answers import Answer, Answers
 from ..ports.customers import CustomerStore
 from ..service.customers import Caller
 from ..service.idempotency import Keyed
+from .imported import Imports, Recorder
 from .meaning import Meaning
 from .plan import ACTIONS, Key, Planned, Planner
 from .row import Row, RowError, Tally
@@ -71,6 +72,7 @@ class Report:
     """
 
     dry_run: bool
+    import_id: str | None = None
     counts: Counter[str] = field(default_factory=Counter)
     plan: str = ""
     resumed: int = 0
@@ -105,6 +107,7 @@ class Report:
         rows = self.rows()
         return {
             "dry_run": self.dry_run,
+            "import": self.import_id,
             "plan": self.plan,
             "counts": {action: self.counts[action] for action in ACTIONS},
             "lines": self.lines.as_dict(),
@@ -152,6 +155,7 @@ def load(
     caller: Caller,
     answers: Answers | None = None,
     *,
+    imports: Imports | None = None,
     clock: Callable[[], dt.datetime] = utc_now,
     seen: Callable[[Planned], None] = lambda _: None,
     forecast: Forecast | None = None,
@@ -161,6 +165,7 @@ def load(
 
     `decide` gets the plan before anything is imported, and says whether the rules see the changes, instead of
     the options.
+    `imports` records what the import does, so that it can be undone.
 
     Raises ImportRefused, PlanChanged, KeyMismatch, and ValidationError for a file that cannot be read; in all
     these cases nothing was imported.
@@ -175,6 +180,8 @@ def load(
         raise PlanChanged("customers or the file changed since the plan was shown; nothing was imported")
     if decide is not None:
         work.mails = decide(report)
+    if imports is not None:
+        work.record(imports.begin(caller.actor, caller.keyed))
     return work.apply(source, seen)
 
 
@@ -199,6 +206,13 @@ class _Load:
         self._plan = ""
         self._forecast = forecast
         self.mails = options.mails
+        self._recorder: Recorder | None = None
+
+    def record(self, recorder: Recorder) -> None:
+        """Record what `apply` will do. The events name the import if there is no request to name."""
+        self._recorder = recorder
+        if self._caller.request_id is None:
+            self._caller = replace(self._caller, request_id=f"import-{recorder.id}")
 
     def plan(self, source: Source, seen: Callable[[Planned], None]) -> Report:
         report = Report(self._options.dry_run)
@@ -222,6 +236,7 @@ class _Load:
 
     def apply(self, source: Source, seen: Callable[[Planned], None]) -> Report:
         report = Report(dry_run=False, plan=self._plan)
+        report.import_id = self._recorder.id if self._recorder else None
         for number, (rows, chunk) in enumerate(self._chunks(source)):
             signatures = self._signatures[number]
             done = self._done(number)
@@ -233,6 +248,8 @@ class _Load:
             if done is not None:
                 self._add_done(report, done)
         self._conclude(report)
+        if self._recorder is not None:
+            self._recorder.end(dict(report.counts))
         return report
 
     def _foresee(self, row: Planned) -> None:
@@ -262,6 +279,7 @@ class _Load:
             answer = self._answer(number, {"counts": counts, "plan": _name(signatures).hex()})
             try:
                 if changes:
+                    self._note(number, changes)
                     self._store.save_many(changes, answer)
                 elif answer is not None and self._answers is not None:
                     self._answers.add(answer)
@@ -271,6 +289,12 @@ class _Load:
             except VersionConflict:
                 chunk = self._planner.again(rows)
         raise Conflict("others keep changing the same customers; the rows before are imported, try again")
+
+    def _note(self, number: int, changes: Sequence[Change]) -> None:
+        """Record the changes before they are stored, so that no stored one can be missing."""
+        if self._recorder is not None and self._caller.request_id is not None:
+            rows = [(change.after.id, change.after.version) for change in changes]
+            self._recorder.add(number, self._caller.request_id, rows)
 
     def _changes(self, rows: list[Planned]) -> tuple[list[Planned], list[Change]]:
         new = sum(row.action == "create" for row in rows)

@@ -29,6 +29,7 @@ from . import (
     signin,
     static,
     toast,
+    undoing,
     words,
 )
 from .access import EXTENSION, Web, role_of, web
@@ -58,7 +59,10 @@ def add_pages(app: Flask, services: Services) -> None:
     blueprint.after_request(_after)
     blueprint.register_error_handler(Exception, error_page)
     blueprint.add_url_rule("/", "home", _home)
-    for part in (static, signin, oidc, customers, editing, merging, one, pipeline, mails, dead, importing):
+    for part in (
+        *(static, signin, oidc, customers, editing, merging, one, pipeline, mails, dead),
+        *(importing, undoing),
+    ):
         part.add_routes(blueprint)
     app.extensions[EXTENSION] = Web(services)
     app.context_processor(_context)

@@ -17,11 +17,12 @@ from ..notify.rules.forecast import Forecast
 from ..service.idempotency import Keyed
 from ..transfer.encodings import label
 from ..transfer.headings import fields_of, key_of
+from ..transfer.imported import Imports
 from ..transfer.load import Options, load
 from ..transfer.plan import ACTIONS, Planned
 from ..transfer.rows import TABLES, Look, Reading, look, read
 from ..transfer.shape import Asked, Format, shape_of
-from . import toast
+from . import toast, undoing
 from .access import caller, needs, route, services, takes, web
 from .choices import COLUMNS, Choices
 from .jobs import Progress
@@ -83,20 +84,23 @@ def add_routes(blueprint: Blueprint) -> None:
 def upload() -> Any:
     """The first step: choose a file."""
     if request.method == "GET":
-        return render_template("import/upload.html", largest=LARGEST, error=None)
+        return _upload_page(None)
     file = request.files.get("file")
     content = file.read() if file else b""
     if file is None or not content.strip():
-        error = "Choose a file that has something in it."
-        return render_template("import/upload.html", largest=LARGEST, error=error), 400
+        return _upload_page("Choose a file that has something in it."), 400
     name = PurePath(file.filename or "file").name[:100]
     try:
         shape = shape_of(io.BytesIO(content), None, name)
         look(io.BytesIO(content), shape)
     except ValidationError as exc:
-        return render_template("import/upload.html", largest=LARGEST, error=_sentence(exc)), 400
+        return _upload_page(_sentence(exc)), 400
     kept = _uploads().keep(name, shape, content)
     return redirect(f"/ui/import/{kept.id}", 303)
+
+
+def _upload_page(error: str | None) -> str:
+    return render_template("import/upload.html", largest=LARGEST, error=error, imports=undoing.recent())
 
 
 def _look(kept: Upload) -> Look:
@@ -270,10 +274,17 @@ def _start(
         def source() -> Reading:
             return read(io.BytesIO(content), kept.shape, columns)
 
-        forecast = Forecast.of(settings)
-        return load(
-            store.customers, source, options, who, store.answers, seen=seen, forecast=forecast
-        ).as_dict()
+        report = load(
+            store.customers,
+            source,
+            options,
+            who,
+            store.answers,
+            seen=seen,
+            forecast=Forecast.of(settings),
+            imports=Imports(store.facts),
+        )
+        return report.as_dict()
 
     about = {"upload": kept.id, "choices": asdict(choices), **more}
     return web().jobs.start(kind, g.principal.name, work, job_id=job_id, **about)

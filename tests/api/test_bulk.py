@@ -194,6 +194,22 @@ def test_what_a_file_is_can_be_said(client: Client) -> None:
         assert put(query, text, "utf-8")["errors"][0]["field"] == query.partition("=")[0], query
 
 
+def test_an_import_is_listed_and_undone(client: Client) -> None:
+    known = client.create(name="Ann", phone="1")
+    report = send(client, [{"id": known["id"], "phone": "2"}, {"name": "Bob"}]).json
+    path = f"/api/customers/imports/{report['import']}/undo"
+
+    (listed,) = client.get("/api/customers/imports").json["results"]
+    planned = client.post(path + "?dry_run=true")
+    done = client.post(path)
+
+    assert (listed["id"], listed["counts"]["update"], listed["undone"]) == (report["import"], 1, False)
+    assert planned.json["counts"] == done.json["counts"] == {"delete": 1, "revert": 1, "trash": 0, "left": 0}
+    assert [(c["name"], c["phone"]) for c in client.get("/api/customers/").json["results"]] == [("Ann", "1")]
+    assert client.post(path).status_code == 409
+    assert client.post("/api/customers/imports/nothing/undo").status_code == 404
+
+
 def test_a_spoilt_cell_is_a_warning_and_its_row_is_imported_without_it(client: Client) -> None:
     content = (DATA / "spoilt.csv").read_bytes()
     report = client.post("/api/customers/import", data=content, content_type="text/csv").json

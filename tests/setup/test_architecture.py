@@ -51,7 +51,7 @@ MAY_IMPORT: Final[dict[str, str]] = {
         "errors config domain ports runtime stores service accounts transfer kafka copies notify.rules http "
         "api local"
     ),
-    "serve": "errors config domain ports runtime stores service accounts http api web",
+    "serve": "errors config domain ports runtime stores service accounts transfer http api web",
     "doctor": "errors config ports runtime stores kafka relay notify.rules notify.channels",
     "client": "errors",
     "mcp": "errors runtime client",

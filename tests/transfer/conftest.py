@@ -13,6 +13,7 @@ from custsvc.ports.customers import CustomerFilter
 from custsvc.ports.store import Store
 from custsvc.service.customers import Caller, CustomerService
 from custsvc.transfer.export import Format, export
+from custsvc.transfer.imported import Imports
 from custsvc.transfer.load import Options, Report, load
 from custsvc.transfer.meaning import Meaning
 from custsvc.transfer.rows import Reading, read
@@ -48,7 +49,12 @@ class Transfer:
             return read(io.BytesIO(text), kind)
 
         return load(
-            self.store.customers, source, Options(**options, meaning=meaning), caller, self.store.answers
+            self.store.customers,
+            source,
+            Options(**options, meaning=meaning),
+            caller,
+            self.store.answers,
+            imports=Imports(self.store.facts),
         )
 
     def export(self, fmt: Format, where: CustomerFilter | None = None, **options: Any) -> bytes:

@@ -90,6 +90,22 @@ def test_files_of_other_programs_are_imported_as_they_come(run: Command, store: 
 
 
 @on_one("postgres")
+def test_an_import_is_undone(run: Command, store: Store) -> None:
+    done = run("import", "-", given="name,email\nAnn,a@example.org\nBob,b@example.org\n")
+    (listed,) = json.loads(run("imports", "list", "-o", "json").stdout)
+
+    planned = run("imports", "undo", listed["id"], "--dry-run")
+    assert len(people(store)) == 2
+    undone = run("imports", "undo", listed["id"])
+
+    assert f"custsvc imports undo {listed['id']}" in done.stderr
+    assert (planned.returncode, undone.returncode) == (ExitCode.OK, ExitCode.OK), undone.stderr
+    assert "2 deleted" in undone.stderr
+    assert people(store) == []
+    assert run("imports", "undo", "nothing").returncode == ExitCode.NOT_FOUND
+
+
+@on_one("postgres")
 def test_what_a_column_is_for_can_be_said(run: Command, store: Store, tmp_path: Path) -> None:
     (tmp_path / "odd.txt").write_bytes("Wer|Nummer|x\nZoë|1|2\n".encode("cp850"))
     (tmp_path / "map.json").write_text('{"Wer": "name", "#2": "phone", "x": null}')

@@ -16,6 +16,7 @@ from custsvc.ports.customers import CustomerFilter, CustomerQuery
 from custsvc.ports.store import Store
 from custsvc.service.customers import Caller, CustomerService
 from tests.browser_form import form_of
+from tests.transfer.styles import DATA, PEOPLE, STYLES
 
 from .conftest import Visitor, words
 
@@ -152,3 +153,58 @@ def test_the_mails_of_a_plan_are_counted_and_sent_only_where_that_is_ticked(
 
     events = [store.customers.history(each["id"], limit=1)[0] for each in all_of(store)]
     assert [orjson.loads(event).get("bulk", False) for event in events] == [is_marked] * 2
+
+
+def test_an_import_is_undone_from_its_page(ann: Visitor, store: Store) -> None:
+    path, _ = planned(ann, b"name\nAnn\nBob\n")
+    done = ended(ann, ann.post(path.replace("/plan/", "/apply/")).location)
+    link = re.search(r'href="(/ui/imports/\w+)"', done.text)
+    assert link is not None
+
+    assert "2 added" in words(ann.get("/ui/import"))
+    ann.get(link[1])
+    first = ann.post(link[1] + "/undo").location
+    page = words(ended(ann, first))
+
+    assert "Undone." in page
+    assert "2 deleted" in page
+    assert all(each["deleted"] for each in all_of(store))
+    assert ann.post(link[1] + "/undo").location == first
+    assert "This import was undone." in words(ann.get(link[1]))
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_files_of_other_programs_are_understood(ann: Visitor, store: Store, style: str) -> None:
+    mapping = upload(ann, (DATA / style).read_bytes(), style).location
+    page = ann.get(mapping)
+    plan = ann.post(mapping, **dict(form_of(page.text).fields))
+    done = (
+        ended(ann, ann.post(plan.location.replace("/plan/", "/apply/")).location)
+        if (ended(ann, plan.location))
+        else page
+    )
+
+    assert "3 added" in words(done), words(done)
+    assert [(c["name"], c["email"], c["phone"]) for c in all_of(store)] == PEOPLE
+
+
+def test_the_values_stand_beside_each_column_and_a_wrong_guess_can_be_corrected(ann: Visitor) -> None:
+    mapping = upload(ann, "Wer,Wo\nŽaneta,Łódź\n".encode("cp1250")).location
+    page = ann.get(mapping)
+    assert "No column is the name." in words(page)
+
+    ann.post(mapping + "/shape", encoding="windows-1250", delimiter="comma")
+    right = words(ann.get(mapping))
+    ann.post(mapping + "/shape", encoding="utf-16", delimiter="comma")
+
+    assert "Žaneta" in right
+    assert "Łódź" in right
+    assert "windows-1250" in right
+    assert "cannot be read so" in words(ann.get(mapping))
+
+
+def test_cells_that_a_spreadsheet_has_spoilt_are_shown_before_anything_is_done(ann: Visitor) -> None:
+    _, plan = planned(ann, (DATA / "spoilt.csv").read_bytes())
+
+    assert "4 cells were spoilt by a spreadsheet" in words(plan)
+    assert "4.42079E+11" in words(plan)

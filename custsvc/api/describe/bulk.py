@@ -130,4 +130,23 @@ BULK: Final[dict[tuple[str, str], Operation]] = {
         problems=(409, 413, 415, 422),
         role="write",
     ),
+    ("/api/customers/imports", "get"): Operation(
+        id="listImports",
+        tag="customers",
+        summary="The imports of the last week",
+        description="Each of them can be undone.",
+        answers={200: Answer("The imports.", {JSON: models.PastImports})},
+    ),
+    ("/api/customers/imports/{import_id}/undo", "post"): Operation(
+        id="undoImport",
+        tag="customers",
+        summary="Undo an import",
+        description="Deletes the customers that the import created, gives those that it changed their fields "
+        "back, and deletes again those that it restored; each by a change with its own event. Customers that "
+        "were changed since are left alone and listed.",
+        parameters=(_yes_or_no("dry_run", "Only report what would be done."),),
+        answers={200: Answer("What was done, or would be.", {JSON: models.UndoReport})},
+        problems=(404, 409),
+        role="write",
+    ),
 }

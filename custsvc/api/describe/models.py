@@ -381,10 +381,54 @@ class ImportFile(_Closed):
     unwrapped: Annotated[int, Field(description='Cells like ="0044", which were read as the text within.')]
 
 
+class PastImport(_Closed):
+    """An import of the last week."""
+
+    id: str
+    by: str
+    at: Annotated[str, Field(description="When it began.")]
+    counts: ImportCounts
+    undone: bool
+
+
+class PastImports(_Closed):
+    """The imports of the last week, the newest first."""
+
+    results: list[PastImport]
+
+
+class UndoCounts(_Closed):
+    """How many customers were deleted, got their fields back, went back to the trash, or were left alone."""
+
+    delete: int
+    revert: int
+    trash: int
+    left: int
+
+
+class LeftAlone(_Closed):
+    """A customer that was changed after the import."""
+
+    id: Id
+    version: int
+
+
+class UndoReport(_Closed):
+    """What undoing an import did, or would do."""
+
+    import_: Annotated[str, Field(alias="import")]
+    dry_run: bool
+    counts: UndoCounts
+    left: Annotated[list[LeftAlone], Field(description="At most a thousand of those that were left alone.")]
+
+
 class ImportReport(_Closed):
     """The plan of an import, or its result."""
 
     dry_run: bool
+    import_: Annotated[
+        str | None, Field(alias="import", description="The id by which the import can be undone for a week.")
+    ] = None
     plan: Annotated[str, Field(description="The plan's name: sent back, it is this plan or none.")]
     counts: ImportCounts
     lines: ImportLines
