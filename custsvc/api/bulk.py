@@ -30,7 +30,7 @@ from ..http.resource import ApiResource
 from ..notify.rules.forecast import Forecast
 from ..service.customers import Caller
 from ..service.idempotency import Keyed
-from ..transfer import export, headings, load, meaning, plan, rows, shape, undo
+from ..transfer import export, headings, load, meaning, plan, rows, shape, sheet, undo
 from ..transfer.imported import Imports
 
 NDJSON: Final = "application/x-ndjson"
@@ -41,11 +41,18 @@ _MEDIA: Final[dict[str, export.Format]] = {
     "application/ndjson": "ndjson",
     "application/jsonl": "ndjson",
     CSV: "csv",
+    "text/vcard": "vcard",
 }
-_TYPE_OF: Final[dict[export.Format, str]] = {"csv": f"{CSV}; charset=utf-8", "ndjson": NDJSON, "json": JSON}
+_TYPE_OF: Final[dict[export.Format, str]] = {
+    "csv": f"{CSV}; charset=utf-8",
+    "ndjson": NDJSON,
+    "json": JSON,
+    "vcard": "text/vcard; charset=utf-8",
+}
 XLSX: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 VCARD: Final = "text/vcard"
 # None for a body whose content tells what it is.
+_SUFFIX: Final = {"vcard": "vcf"}
 _IMPORTED: Final[dict[str, shape.Format | None]] = {
     NDJSON: "ndjson",
     "application/ndjson": "ndjson",
@@ -71,23 +78,44 @@ class CustomerExport(ApiResource):
     """`/api/customers/export`"""
 
     def get(self, request: Request) -> Answer:
-        given = parameters(request, *FILTERS, "sort", "fields", "format", prefix=METADATA)
+        given = parameters(request, *FILTERS, "sort", "fields", "format", "bom", "delimiter", prefix=METADATA)
         where = filter_of(given)
         sort, descending = sort_of(given.get("sort", "id"))
-        fields = fields_of(given["fields"]) if "fields" in given else None
         fmt = _format(request, given)
+        fields = _fields(given, fmt)
+        dialect = _dialect(given)
         store = self.services.store.customers
         parts = self.services.streams.carried(
-            lambda _: export.export(store, fmt, where, sort=sort, descending=descending, fields=fields),
+            lambda _: export.export(
+                store, fmt, where, sort=sort, descending=descending, fields=fields, dialect=dialect
+            ),
             *self.still_may(request),
         )
         headers = [
             ("Cache-Control", "private, no-store"),
-            ("Content-Disposition", f'attachment; filename="customers.{fmt}"'),
+            ("Content-Disposition", f'attachment; filename="customers.{_SUFFIX.get(fmt, fmt)}"'),
             ("X-Accel-Buffering", "no"),
             ("Vary", "Accept"),
         ]
         return Answer(parts, 200, headers, _TYPE_OF[fmt])
+
+
+def _fields(given: Mapping[str, str], fmt: export.Format) -> tuple[str, ...] | None:
+    """The requested fields in canonical order; of CSV also `metadata.KEY`, which come last."""
+    if "fields" not in given:
+        return None
+    names = [name.strip() for name in given["fields"].split(",")]
+    entries = [name for name in names if fmt == "csv" and name.startswith(METADATA) and name != METADATA]
+    plain = ",".join(name for name in names if name not in entries)
+    return (*(fields_of(plain) if plain or not entries else ()), *dict.fromkeys(entries))
+
+
+def _dialect(given: Mapping[str, str]) -> sheet.Dialect:
+    try:
+        sign = shape.Asked.of(delimiter=given.get("delimiter")).delimiter
+    except ValidationError as exc:
+        raise bad_parameter("delimiter", exc.errors[0].message) from exc
+    return sheet.Dialect(sign or ",", _flag(given, "bom"))
 
 
 def _format(request: Request, given: Mapping[str, str]) -> export.Format:

@@ -18,11 +18,11 @@ import orjson
 
 from ..errors import TemporaryError
 from ..ports.customers import LIVE, CustomerFilter, CustomerQuery, CustomerStore, Page, SortField
-from . import sheet
+from . import cards, sheet
 
 logger = logging.getLogger(__name__)
 
-Format = Literal["csv", "ndjson", "json"]
+Format = Literal["csv", "ndjson", "json", "vcard"]
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 _PAGE: Final = 200
 # A short outage of the database does not end an export of an hour.
@@ -43,15 +43,18 @@ def export(
     sort: SortField = "id",
     descending: bool = False,
     fields: Sequence[str] | None = None,
+    dialect: sheet.Dialect = sheet.PLAIN,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Iterator[bytes]:
-    """The parts of a file with these customers: CSV, NDJSON, or a JSON array.
+    """The parts of a file with these customers: CSV, NDJSON, a JSON array, or vCards.
+
+    `fields` of CSV may name entries of the metadata, as `metadata.KEY`; `dialect` is for CSV.
 
     Raises TemporaryError if the database does not answer; the file is then incomplete.
     """
     query = CustomerQuery(_PAGE, where, sort, descending)
     if fmt == "csv":
-        yield sheet.heading(fields or sheet.COLUMNS)
+        yield sheet.heading(fields or sheet.COLUMNS, dialect)
     elif fmt == "json":
         yield b"["
     first = True
@@ -62,8 +65,10 @@ def export(
                 yield (b"" if first else b",") + _only(page.docs, fields)
             elif fmt == "ndjson":
                 yield _lines(page.docs, fields)
+            elif fmt == "vcard":
+                yield b"".join(map(cards.card, orjson.loads(b"[" + page.docs + b"]")))
             else:
-                yield sheet.lines(orjson.loads(b"[" + page.docs + b"]"), fields or sheet.COLUMNS)
+                yield sheet.lines(orjson.loads(b"[" + page.docs + b"]"), fields or sheet.COLUMNS, dialect)
             first = False
             progress(page.count)
         if not page.has_more:

@@ -10,13 +10,17 @@ JSON, the sign becomes a JSON escape.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
+
+from .row import METADATA
 
 COLUMNS: Final = (
     *("id", "name", "email", "phone", "metadata", "deleted", "version"),
@@ -43,17 +47,41 @@ def unguarded(cell: str) -> str:
     return _ESCAPED.sub(lambda found: f"{found[1] or ''}{found[2] or found[3]}", cell)
 
 
-def lines(customers: Iterable[dict[str, Any]], columns: Sequence[str] = COLUMNS) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How CSV is written. `mark`: with a byte order mark, by which Excel knows that it is UTF-8."""
+
+    delimiter: str = ","
+    mark: bool = False
+
+
+PLAIN: Final = Dialect()
+
+
+def lines(
+    customers: Iterable[dict[str, Any]], columns: Sequence[str] = COLUMNS, dialect: Dialect = PLAIN
+) -> bytes:
     """Customers as lines of CSV (RFC 4180, UTF-8), in the order of `columns`."""
+    return _written(
+        ([_cell(name, _value(customer, name)) for name in columns] for customer in customers), dialect
+    )
+
+
+def heading(columns: Sequence[str] = COLUMNS, dialect: Dialect = PLAIN) -> bytes:
+    """The first line."""
+    mark = codecs.BOM_UTF8 if dialect.mark else b""
+    return mark + _written([[guarded(name) for name in columns]], dialect)
+
+
+def _written(rows: Iterable[Sequence[str]], dialect: Dialect) -> bytes:
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerows([_cell(name, customer[name]) for name in columns] for customer in customers)
+    csv.writer(out, delimiter=dialect.delimiter, lineterminator="\r\n").writerows(rows)
     return out.getvalue().encode()
 
 
-def heading(columns: Sequence[str] = COLUMNS) -> bytes:
-    """The first line."""
-    return (",".join(columns) + "\r\n").encode()
+def _value(customer: dict[str, Any], name: str) -> Any:
+    """A field, or the entry of the metadata that `metadata.KEY` names."""
+    return customer["metadata"].get(name[len(METADATA) :]) if name.startswith(METADATA) else customer[name]
 
 
 def _cell(name: str, value: Any) -> str:

@@ -25,7 +25,7 @@ _SPLIT: Final = re.compile(r"(?<!\\)((?:\\\\)*);")
 # Bytes that are not of the file's encoding.
 _BROKEN: Final = re.compile("[\udc80-\udcff]")
 # Properties that become an entry of the metadata, with its key.
-_ENTRIES: Final = {
+ENTRIES: Final = {
     "ORG": "company",
     "TITLE": "title",
     "ROLE": "role",
@@ -35,7 +35,7 @@ _ENTRIES: Final = {
     "NICKNAME": "nickname",
     "CATEGORIES": "categories",
 }
-_ADDRESS: Final = ("", "", "street", "city", "region", "postal_code", "country")
+ADDRESS: Final = ("", "", "street", "city", "region", "postal_code", "country")
 _FRAME: Final = ("BEGIN", "END", "VERSION", "PRODID", "REV", "UID")
 
 
@@ -122,19 +122,19 @@ class Cards:
 
     def _put_entry(self, raw: dict[str, Any], each: _Property) -> None:
         if each.name == "ADR":
-            for key, part in zip(_ADDRESS, each.parts, strict=False):
+            for key, part in zip(ADDRESS, each.parts, strict=False):
                 if key and part and METADATA + key not in raw:
                     self._put(raw, METADATA + key, part, "ADR")
-        elif each.name in _ENTRIES and METADATA + _ENTRIES[each.name] not in raw:
+        elif each.name in ENTRIES and METADATA + ENTRIES[each.name] not in raw:
             text = ", ".join(filter(None, each.parts)) if each.name == "ORG" else each.text
-            self._put(raw, METADATA + _ENTRIES[each.name], text.strip(), each.name)
+            self._put(raw, METADATA + ENTRIES[each.name], text.strip(), each.name)
         elif each.name not in (*_FRAME, "FN", "N", "EMAIL", "TEL"):
             self.properties.setdefault(each.name, "")
 
     def _put(self, raw: dict[str, Any], name: str, value: str | None, source: str) -> None:
         if value:
             raw[name] = value
-            if not name.startswith(METADATA) or source in _ENTRIES:
+            if not name.startswith(METADATA) or source in ENTRIES:
                 self.properties.setdefault(source, name)
 
 

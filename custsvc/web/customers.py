@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from flask import Blueprint, Response, redirect, render_template, request
@@ -18,6 +18,22 @@ from .access import needs, route, services, still_may
 from .words import plural
 
 _MANY = 200
+
+
+# What the menu offers: the format, and the dialect of CSV.
+_FILES: Final[dict[str, tuple[Format, sheet.Dialect]]] = {
+    "csv": ("csv", sheet.PLAIN),
+    "excel": ("csv", sheet.Dialect(",", mark=True)),
+    "excel-semicolon": ("csv", sheet.Dialect(";", mark=True)),
+    "ndjson": ("ndjson", sheet.PLAIN),
+    "vcard": ("vcard", sheet.PLAIN),
+}
+_TYPES: Final[dict[Format, str]] = {
+    "csv": "text/csv; charset=utf-8",
+    "ndjson": "application/x-ndjson",
+    "vcard": "text/vcard; charset=utf-8",
+}
+_SUFFIXES: Final[dict[Format, str]] = {"vcard": "vcf"}
 
 
 def add_routes(blueprint: Blueprint) -> None:
@@ -56,7 +72,7 @@ def export_list() -> Any:
     if request.method == "POST" and not ids:
         toast.put("Choose some customers first.", kind="bad")
         return redirect(_back(), 303)
-    fmt: Format = "ndjson" if request.values.get("format") == "ndjson" else "csv"
+    fmt, dialect = _FILES.get(request.values.get("format", ""), _FILES["csv"])
     given = {name: value.strip() for name, value in request.args.items() if value.strip()}
     asked = list_request(listing.api_parameters({**given, "cursor": ""}), services().cursors).query
     store = services().store.customers
@@ -65,12 +81,12 @@ def export_list() -> Any:
         if ids:
             docs = [stored.doc for stored in store.get_many(ids).values()]
             return iter([sheet.heading(), sheet.lines(map(orjson.loads, docs))])
-        return export(store, fmt, asked.filter, sort=asked.sort, descending=asked.descending)
+        return export(store, fmt, asked.filter, sort=asked.sort, descending=asked.descending, dialect=dialect)
 
     return Response(
         services().streams.carried(parts, *still_may()),
-        content_type="text/csv; charset=utf-8" if fmt == "csv" else "application/x-ndjson",
-        headers={"Content-Disposition": f'attachment; filename="customers.{fmt}"'},
+        content_type=_TYPES[fmt],
+        headers={"Content-Disposition": f'attachment; filename="customers.{_SUFFIXES.get(fmt, fmt)}"'},
     )
 
 

@@ -194,6 +194,20 @@ def test_what_a_file_is_can_be_said(client: Client) -> None:
         assert put(query, text, "utf-8")["errors"][0]["field"] == query.partition("=")[0], query
 
 
+def test_an_export_for_excel_and_one_of_vcards(client: Client) -> None:
+    client.create(name="Zoë", metadata={"city": "Köln"})
+    path = "/api/customers/export"
+
+    sheet = client.get(path + "?format=csv&bom=true&delimiter=;&fields=name,metadata.city")
+    cards = client.get(path, headers={"Accept": "text/vcard"})
+
+    assert sheet.data == "\ufeffname;metadata.city\r\nZoë;Köln\r\n".encode()
+    assert (cards.content_type, "FN:Zoë" in cards.text) == ("text/vcard; charset=utf-8", True)
+    assert 'filename="customers.vcf"' in cards.headers["Content-Disposition"]
+    for query in ("?format=json&fields=metadata.city", "?delimiter=xx", "?bom=2"):
+        assert client.get(path + query).status_code == 400, query
+
+
 def test_an_import_is_listed_and_undone(client: Client) -> None:
     known = client.create(name="Ann", phone="1")
     report = send(client, [{"id": known["id"], "phone": "2"}, {"name": "Bob"}]).json

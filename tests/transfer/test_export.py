@@ -15,6 +15,7 @@ from custsvc.errors import TemporaryError
 from custsvc.ports.customers import CustomerFilter
 from custsvc.ports.store import Store
 from custsvc.transfer import export, sheet
+from custsvc.transfer.rows import read
 from custsvc.transfer.seed import seed_customers
 
 from .conftest import ME, Transfer
@@ -100,6 +101,43 @@ def test_ndjson_comes_back_too(transfer: Transfer) -> None:
 
     assert report.counts["same"] == len(EVIL)
     assert sum(report.counts.values()) == len(EVIL)
+
+
+def test_csv_for_a_spreadsheet_has_its_mark_delimiter_and_columns(transfer: Transfer) -> None:
+    transfer.create("Zoë; =1", metadata={"city": "Köln", "n": 3, "flag": True, "a,b": "x"})
+    fields = ["name", "metadata.city", "metadata.n", "metadata.flag", "metadata.a,b", "metadata.none"]
+
+    file = transfer.export("csv", fields=fields, dialect=sheet.Dialect(";", mark=True))
+    report = transfer.load(file)
+
+    heading, row = csv.reader(io.StringIO(file.decode("utf-8-sig"), newline=""), delimiter=";")
+    assert file.startswith(b"\xef\xbb\xbf")
+    assert heading == fields
+    assert row == ["Zoë; '=1", "Köln", "3", "true", "x", ""]
+    assert report.counts["create"] == 1
+    assert transfer.all()[1]["metadata"] == {"city": "Köln", "n": "3", "flag": "true", "a,b": "x"}
+
+
+def test_vcards_come_back_as_the_same_people(transfer: Transfer) -> None:
+    for text in (*EVIL, "two\nlines", "x" * 200, "\u4e00" * 100):
+        name = text.replace("\n", " ")
+        transfer.create(
+            name, email="a@example.org", phone="+49 30 1", metadata={"company": text, "city": text}
+        )
+    people = transfer.all()
+
+    file = transfer.export("vcard")
+    again = list(read(io.BytesIO(file), "vcard"))
+
+    assert max(len(line) for line in file.split(b"\r\n")) <= 75
+    assert [row.raw for row in again] == [
+        {
+            **{name: each[name].strip() for name in ("name", "email", "phone")},
+            "metadata.company": each["metadata"]["company"].strip(),
+            "metadata.city": each["metadata"]["city"],
+        }
+        for each in people
+    ]
 
 
 def test_a_short_outage_does_not_end_an_export(transfer: Transfer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,9 +39,11 @@ BULK: Final[dict[tuple[str, str], Operation]] = {
         parameters=(
             Parameter(
                 "format",
-                "csv, ndjson or json; without it, Accept decides.",
-                {"type": "string", "enum": ["csv", "ndjson", "json"]},
+                "csv, ndjson, json or vcard; without it, Accept decides.",
+                {"type": "string", "enum": ["csv", "ndjson", "json", "vcard"]},
             ),
+            _yes_or_no("bom", "CSV with a byte order mark, by which Excel knows that it is UTF-8."),
+            text("delimiter", "The sign between the cells of CSV, or tab.", 9, default=","),
             *FILTERS,
             SORT,
             SHOWN,
@@ -49,7 +51,12 @@ BULK: Final[dict[tuple[str, str], Operation]] = {
         answers={
             200: Answer(
                 "The file.",
-                {JSON: {"type": "array", "items": {"type": "object"}}, _NDJSON: _LINES, _CSV: _SHEET},
+                {
+                    JSON: {"type": "array", "items": {"type": "object"}},
+                    _NDJSON: _LINES,
+                    _CSV: _SHEET,
+                    VCARD: _ANY,
+                },
             )
         },
     ),
