@@ -12,6 +12,8 @@ import re
 from itertools import pairwise
 from typing import IO, Final
 
+from .row import bad_file
+
 UTF_8: Final = "utf-8"
 # The most bytes of words that are compared.
 _SAMPLE_MAX: Final = 20_000
@@ -179,6 +181,7 @@ def known(name: str) -> str | None:
     try:
         found = codecs.lookup(name)
         "a".encode(found.name)
+        codecs.getincrementaldecoder(found.name)
     except (LookupError, ValueError, UnicodeError):
         return None
     return found.name if found.name != "utf-8-sig" else UTF_8
@@ -203,14 +206,21 @@ class AsUtf8:
 
     def __init__(self, source: IO[bytes], encoding: str) -> None:
         self._source = source
+        self._encoding = encoding
         self._decoder = codecs.getincrementaldecoder(encoding)(errors=_BAD)
 
     def read(self, size: int = _BLOCK) -> bytes:
         """Some bytes; b"" at the end of the file."""
         while block := self._source.read(size):
-            if text := self._decoder.decode(block):
-                return text.encode("utf-8", "surrogateescape")
-        return self._decoder.decode(b"", final=True).encode("utf-8", "surrogateescape")
+            if text := self._decoded(block):
+                return text
+        return self._decoded(b"", final=True)
+
+    def _decoded(self, block: bytes, *, final: bool = False) -> bytes:
+        try:
+            return self._decoder.decode(block, final=final).encode("utf-8", "surrogateescape")
+        except UnicodeError as exc:  # such as UTF-16 without its mark
+            raise bad_file("bad_encoding", f"is not {label(self._encoding)} ({exc})") from exc
 
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:

@@ -114,6 +114,12 @@ def test_a_file_of_utf8_with_a_broken_row_is_utf8_and_the_row_is_named() -> None
     assert [row.error.code if row.error else row.raw["name"] for row in rows] == ["Zoë", "Jürgen", "bad_utf8"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "idna"])
+def test_a_file_that_is_not_of_the_encoding_at_all_is_refused(encoding: str) -> None:
+    with pytest.raises(ValidationError, match=r"is not|is no encoding"):
+        rows_of("name\nZoë\n".encode(), encoding=encoding)
+
+
 def test_what_is_not_of_the_encoding_that_was_said_is_an_error_of_its_row() -> None:
     for encoding, text in (("cp1252", b"name\nA\n\x81\nB\n"), ("shift_jis", b"name\nA\n\xfd\xfd\nB\n")):
         source = io.BytesIO(text)
