@@ -53,6 +53,8 @@ NEEDED: dict[tuple[str, str], Role | None] = {
     ("/api/events/stream", "GET"): "read",
     ("/api/customers/export", "GET"): "read",
     ("/api/customers/import", "POST"): "write",
+    ("/api/customers/imports", "GET"): "read",
+    ("/api/customers/imports/<import_id>/undo", "POST"): "write",
     ("/api/customers/<id:customer_id>/notifications", "GET"): "read",
     # What the API says about itself is about this software, not about anybody's data.
     ("/api/openapi.json", "GET"): None,
@@ -89,6 +91,7 @@ def concrete(path: str, customer: dict[str, Any], token: str) -> str:
         ("<name>", "docs.css"),
         ("<code>", "validation"),
         ("<entry_id>", "0123456789abcdef"),
+        ("<import_id>", "0123456789abcdef"),
         ("<token>", token),
     ):
         path = path.replace(variable, value)
@@ -156,7 +159,7 @@ def test_every_route_refuses_a_key_of_too_weak_a_role(
                     "unmerge": (409,),
                     "stream": (503,),
                     "failed": (503,),
-                    "import": (415,),
+                    "import": (400,),
                     "retry": (404,),
                     "discard": (404,),
                 }

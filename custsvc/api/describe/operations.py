@@ -20,6 +20,7 @@ TAGS: Final = {
 OPERATIONS: Final = CUSTOMERS | DUPLICATES | BULK | PIPELINE | ABOUT | ORIGINALS
 PATH_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "entry_id": {"type": "string", "minLength": 1, "maxLength": 200},
+    "import_id": {"type": "string", "minLength": 1, "maxLength": 200},
     "customer_id": {"type": "integer", "format": "int64", "minimum": 1, "maximum": 2**63 - 1},
     "name": {"type": "string"},
     "code": {"type": "string"},
