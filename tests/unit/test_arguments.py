@@ -36,6 +36,8 @@ WRONG: dict[str, str | None] = {
     **dict.fromkeys(("--sheet", "--email", "--name", "--phone", "--q of customers list"), None),
     **dict.fromkeys(("--limit of customers list", "--limit of duplicates"), "-1"),
     "--min-score": "2",
+    **dict.fromkeys(("into", "others"), "0"),
+    "--backend of mcp": None,
     "customer": "0",
     "--map-file": "no/such/file",
     "--version": "0",
@@ -83,7 +85,7 @@ def each_wrong() -> Iterator[Any]:
             wrong = WRONG.get(f"{name} of {' '.join(words)}", WRONG.get(name, "UNKNOWN"))
             if wrong is None:
                 continue
-            given = [RIGHT[p.name] for p in needed if p is not param]
+            given = [RIGHT.get(p.name, "2") for p in needed if p is not param]
             said = [wrong] if param.param_type_name == "argument" else [name, wrong]
             yield pytest.param([*words, *given, *said], id=" ".join([*words, name]))
 
