@@ -115,6 +115,7 @@ def story(tell: Teller) -> None:
     many_at_once(tell)
     lists(tell)
     merging(tell)
+    alike(tell)
     erasing(tell)
     in_bulk(tell)
     under_old_names(tell)
@@ -275,6 +276,22 @@ def merging(tell: Teller) -> None:
     tell(200, "GET", f"{BASE}3")
 
 
+def alike(tell: Teller) -> None:
+    """Who is likely the same, and who is not."""
+    twin = tell(201, "POST", f"{BASE}?duplicates=warn", json={**ANN, "email": "ann@example.org"}).json["id"]
+    tell(200, "GET", f"{BASE}{twin}/duplicates")
+    tell(400, "GET", f"{BASE}{twin}/duplicates?min_score=2")
+    tell(404, "GET", f"{BASE}99/duplicates")
+    tell(200, "GET", f"{BASE}duplicates?limit=1")
+    pair = {"ids": [1, twin]}
+    tell(200, "POST", f"{BASE}duplicates/dismiss", json=pair)
+    tell(200, "GET", f"{BASE}duplicates?dismissed=include")
+    tell(200, "POST", f"{BASE}duplicates/undismiss/", json=pair)
+    tell(400, "POST", f"{BASE}duplicates/dismiss", json={"ids": [1]})
+    tell(403, "POST", f"{BASE}duplicates/dismiss", by="reader", json=pair)
+    tell(204, "DELETE", f"{BASE}{twin}")
+
+
 def erasing(tell: Teller) -> None:
     """Nothing personal is left, also not in the history."""
     tell(403, "POST", f"{ONE}/erase")
@@ -304,6 +321,10 @@ def in_bulk(tell: Teller) -> None:
     tell(200, "POST", asked, data=rows, content_type=NDJSON, headers={"Idempotency-Key": "k3"})
     table = "name,email,metadata.tier\nOtto,otto@example.org,gold\nNora,nora@example.org,\n"
     tell(200, "POST", f"{BASE}import/?on=email", data=table, content_type="text/csv")
+    newest = tell(200, "GET", f"{BASE}imports").json["results"][0]["id"]
+    tell(200, "POST", f"{BASE}imports/{newest}/undo?dry_run=true")
+    tell(200, "POST", f"{BASE}imports/{newest}/undo")
+    tell(404, "POST", f"{BASE}imports/nothere/undo")
     tell(415, "POST", asked, data=rows, content_type="image/png")
     tell(403, "POST", asked, by="reader", data=rows, content_type=NDJSON)
 

@@ -37,6 +37,10 @@ NEEDED: dict[tuple[str, str], Role | None] = {
     ("/api/customers/<id:customer_id>/revert", "POST"): "write",
     ("/api/customers/<id:customer_id>/merge", "POST"): "write",
     ("/api/customers/<id:customer_id>/unmerge", "POST"): "write",
+    ("/api/customers/<id:customer_id>/duplicates", "GET"): "read",
+    ("/api/customers/duplicates", "GET"): "read",
+    ("/api/customers/duplicates/dismiss", "POST"): "write",
+    ("/api/customers/duplicates/undismiss", "POST"): "write",
     ("/api/customers/<id:customer_id>/erase", "POST"): "admin",
     ("/api/customers/batch", "POST"): "write",
     ("/api/customers/<id:customer_id>/history", "GET"): "read",
@@ -156,6 +160,8 @@ def test_every_route_refuses_a_key_of_too_weak_a_role(
                 # then wants other customers.
                 last = {
                     "merge": (400,),
+                    "dismiss": (400,),
+                    "undismiss": (400,),
                     "unmerge": (409,),
                     "stream": (503,),
                     "failed": (503,),

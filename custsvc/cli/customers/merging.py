@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .. import output
-from ..common import go_ahead
+from ..common import ID_MAX, go_ahead
 from .opened import ApiOption, BackendOption, DataDirOption, opened
 from .options import (
     EmailOption,
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
 
 def merge(
-    into: Annotated[int, typer.Argument(help="The customer that stays.", metavar="ID")],
+    into: Annotated[int, typer.Argument(help="The customer that stays.", metavar="ID", min=1, max=ID_MAX)],
     others: Annotated[
-        list[int], typer.Argument(help="The customers that become part of it.", metavar="OTHER...")
+        list[int],
+        typer.Argument(help="The customers that become part of it.", metavar="OTHER...", min=1, max=ID_MAX),
     ],
     name: NameOption = None,
     email: EmailOption = None,
