@@ -51,10 +51,12 @@ MASKED: Final = [
     ("", r'cursor=[^&>"]+', "cursor=C"),
     # The ids of dead letters are made of the topic's name, which is the test's.
     ("/api/failed", "dead-[0-9a-f]{12}", "dead-ID"),
+    # The ids of imports are random.
+    ("/import", '(?<=[/"])[0-9a-f]{16}(?=[/"])', "IMPORT"),
     # These are by the clocks of the database and of Kafka.
     ("/api/status", r'"oldest_age_s":[\d.]+', '"oldest_age_s":S'),
     ("/api/status", r'"oldest_seconds":[\d.]+', '"oldest_seconds":S'),
-    ("/api/failed|notifications", r'"\d{4}-\d\d-\d\dT[\d:.]+Z"', '"TIME"'),
+    ("/api/failed|notifications|/imports", r'"\d{4}-\d\d-\d\dT[\d:.]+Z"', '"TIME"'),
     # An estimate is the planner's.
     ("count=estimated", r'"count":\d+', '"count":N'),
     # Which database it is, is said where somebody looks after it.

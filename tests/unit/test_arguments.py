@@ -30,9 +30,11 @@ WRONG: dict[str, str | None] = {
     **dict.fromkeys(("--max-age", "--wait"), "-1"),
     **dict.fromkeys(("--class", "--detail", "--event", "--host", "--instance-id", "--key"), None),
     **dict.fromkeys(("--plan", "--rule", "--to"), None),
-    **dict.fromkeys(("ids", "id", "key", "name", "folder", "which of sessions revoke", "mail"), None),
+    **dict.fromkeys(
+        ("ids", "id", "key", "name", "folder", "which of sessions revoke", "mail", "import_id"), None
+    ),
     **dict.fromkeys(("--encoding", "--delimiter", "--map", "--others", "--updated-since", "--at"), "maybe"),
-    **dict.fromkeys(("--sort", "--clear", "--api"), "maybe"),
+    **dict.fromkeys(("--sort", "--clear", "--api", "--fields"), "maybe"),
     **dict.fromkeys(("--sheet", "--email", "--name", "--phone", "--q of customers list"), None),
     **dict.fromkeys(("--limit of customers list", "--limit of duplicates"), "-1"),
     "--min-score": "2",
