@@ -34,7 +34,7 @@ from custsvc.relay.relay import Relay
 from custsvc.runtime.loop import Stop
 from custsvc.serve import create_app
 from custsvc.service.customers import CustomerService
-from custsvc.transfer import load
+from custsvc.transfer import load, undo
 from tests.background import in_background
 
 from ..databases import Databases, open_database
@@ -120,7 +120,7 @@ def renumbered(lines: Iterable[Line]) -> list[Line]:
 @pytest.fixture
 def fixed(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Callable[[], dt.datetime]]:
     """Begins time and ids anew; returns the clock: a second passes at each look."""
-    load_by_any_clock = load.load
+    load_by_any_clock, undo_by_any_clock = load.load, undo.undo
 
     def begin() -> Callable[[], dt.datetime]:
         numbers, seconds = itertools.count(1), itertools.count()
@@ -131,6 +131,7 @@ def fixed(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Callable[[], dt.datet
             return start + dt.timedelta(seconds=next(seconds))
 
         monkeypatch.setattr(load, "load", functools.partial(load_by_any_clock, clock=clock))
+        monkeypatch.setattr(undo, "undo", functools.partial(undo_by_any_clock, clock=clock))
         return clock
 
     return begin
