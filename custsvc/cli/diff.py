@@ -51,12 +51,12 @@ class Printer:
             self._field(name, old, new, is_new=event.before is None)
 
     def _field(self, name: str, old: Any, new: Any, *, is_new: bool) -> None:
-        if same_json(old, new) or (is_new and new in (None, {}, False)):
+        if old is new or same_json(old, new) or (is_new and (new is None or new is False)):
             return
         parts: list[tuple[str, str]] = [(f"    {name}:", "dim")]
         if not is_new:
-            parts += [(_shown(old), "red strike" if old is not None else "dim"), ("→", "dim")]
-        self._line(*parts, (_shown(new), "green" if new is not None else "dim"))
+            parts += [(_shown(old), "dim" if _is_none(old) else "red strike"), ("→", "dim")]
+        self._line(*parts, (_shown(new), "dim" if _is_none(new) else "green"))
 
     def _line(self, *parts: tuple[str, str]) -> None:
         line = Text(" ").join(Text(printable.line(text), style) for text, style in parts if text)
@@ -72,7 +72,22 @@ def _fields(before: dict[str, Any], after: dict[str, Any]) -> Iterator[tuple[str
             continue
         old, new = (each if isinstance(each, dict) else {} for each in (old, new))
         for key in (*old, *(key for key in new if key not in old)):
-            yield f"metadata.{key}", old.get(key), new.get(key)
+            yield f"metadata.{key}", _entry(old, key), _entry(new, key)
+
+
+class _Json(str):
+    """A value of metadata as JSON: there, null is a value."""
+
+
+def _entry(metadata: dict[str, Any], key: str) -> Any:
+    if key not in metadata:
+        return None
+    value = metadata[key]
+    return value if isinstance(value, str) else _Json(orjson.dumps(value).decode())
+
+
+def _is_none(value: Any) -> bool:
+    return value is None or value == "null"
 
 
 def _place(seen: Seen) -> str:

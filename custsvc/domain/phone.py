@@ -24,7 +24,7 @@ _CODES: Final = frozenset(
 )
 _TRUNK: Final = re.compile(r"\(\s*0\s*\)")
 _DIGITS: Final = re.compile(r"[0-9]+")
-_EXTENSION: Final = re.compile(r"(?:extension|extn|ext|x|#)\W*(?=[0-9]{1,6}\W*$)")
+_EXTENSION: Final = re.compile(r"(?:extension|extn|ext|x|#)[^\w#]*+(?=[0-9]{1,6}\W*+$)")
 
 
 class _Number(NamedTuple):

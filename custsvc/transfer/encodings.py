@@ -30,7 +30,7 @@ CANDIDATES: Final = (
     *("cp1252", "cp932", "cp949", "gb18030", "big5", "cp1251", "koi8_r", "cp1253", "cp1254", "cp1250"),
     *("iso8859_2", "cp1255", "cp1256", "cp850", "mac_roman"),
 )
-_WORD: Final = re.compile(rb"[^\s,;|\t\"\x80-\xff]*[\x80-\xff][^,;|\t\"\r\n]*")
+_WORD: Final = re.compile(rb"(?<![^\s,;|\t\"])[^\s,;|\t\"\x80-\xff]*+[\x80-\xff][^,;|\t\"\r\n]*")
 _BAD: Final = "custsvc.undecodable"
 # The letters of Western names beyond ASCII.
 _WESTERN: Final = frozenset("äöüßÄÖÜéèêëàâîïôùûçÉÈÀÂÊÎÔÇñáíóúÑÁÍÓÚåæøÅÆØãõÃÕòìœŒðýþÐÝÞ")

@@ -8,12 +8,12 @@ is the name of a field is always that field.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
 from ..domain.customers import EDITABLE, METADATA_KEY_MAX, SERVER_OWNED
+from ..domain.marks import normalized
 from ..errors import ERRORS_MAX, FieldError, ValidationError
 from .row import METADATA, BadFile, bad_file
 
@@ -120,7 +120,7 @@ def key_of(column: str, place: int) -> str:
 
 def fold(heading: str) -> str:
     """A heading as the table of words has it: small letters and digits, without accents."""
-    plain = unicodedata.normalize("NFKD", heading.replace("ß", "ss")).casefold()
+    plain = normalized("NFKD", heading.replace("ß", "ss")).casefold()
     return "".join(char for char in plain if char.isalnum())
 
 

@@ -81,7 +81,7 @@ class Asked:
             message = "is no encoding of text; utf-8, windows-1252 and utf-16 are some"
             wrong.append(FieldError("encoding", "bad_value", message))
         sign = _SPELT.get(delimiter.lower(), delimiter) if delimiter is not None else None
-        if sign is not None and (len(sign) != 1 or not sign.isascii() or sign.isalnum() or sign in '"\r\n'):
+        if sign is not None and (len(sign) != 1 or not sign.isascii() or sign.isalnum() or sign in '" \r\n'):
             message = "must be one sign, as ; or |, or the word tab"
             wrong.append(FieldError("delimiter", "bad_value", message))
         if wrong:

@@ -86,7 +86,7 @@ def test_a_beginning_of_which_nothing_is_compared_is_met_by_nobody(client: Clien
 
 def test_as_much_text_is_taken_as_the_document_says_and_no_more(client: Client, customer_id: str) -> None:
     for path, name, most in _queries():
-        if not most or name in ("plan", "fields"):
+        if not most or name in ("plan", "fields", "delimiter"):
             continue
         where = path.replace("{customer_id}", customer_id)
         assert client.get(where, query_string={name: "x" * most}).status_code == 200, (path, name)

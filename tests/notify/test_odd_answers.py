@@ -119,7 +119,7 @@ def test_a_step_that_cannot_be_written_fails_alone(
     by_id = {row.id: row for row in ledger.recent()}
     assert {row.state for name, row in by_id.items() if name != "m3"} == {"failed"}
     assert by_id["m3"].state == ("handing_over" if also_plain else "failed")
-    assert also_plain or "cannot be written" in (by_id["m3"].reason or "")
+    assert also_plain or "cannot be stored" in (by_id["m3"].reason or "")
 
 
 # -- a real server -----------------------------------------------------------------------------------------
