@@ -75,15 +75,16 @@ def merge(base: Fields, theirs: Fields, mine: Fields, picks: Mapping[str, str] |
     for name in dict.fromkeys((*a, *b, *old)):
         was, their, my = (values.get(name, ABSENT) for values in (old, a, b))
         value = their
-        if _same(their, was) or (picks or {}).get(name) == "mine":
+        if same(their, was) or (picks or {}).get(name) == "mine":
             value = my
-        elif _same(my, was):
+        elif same(my, was):
             result.taken.append(name)
-        elif not _same(my, their) and (picks or {}).get(name) != "theirs":
+        elif not same(my, their) and (picks or {}).get(name) != "theirs":
             result.clashes.append(Clash(name, was, their, my))
         result.values[name] = value
     return result
 
 
-def _same(a: Any, b: Any) -> bool:
+def same(a: Any, b: Any) -> bool:
+    """Whether two values of `flat` are written alike, or both are missing."""
     return a is b or (ABSENT not in (a, b) and same_json(a, b))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,7 +9,7 @@ from typing import Any, Final
 import orjson
 from flask import Blueprint, redirect, render_template, request
 
-from ..domain.customers import Customer, Stored, same_json
+from ..domain.customers import Customer, Stored
 from ..domain.search import asked
 from ..errors import Conflict, NotFound, ValidationError, VersionConflict
 from ..ports.customers import CustomerFilter, CustomerQuery
@@ -18,7 +17,8 @@ from ..service.merging import MERGED_MAX, Merge, Preview
 from . import once, toast
 from .access import needs, route, services
 from .editing import label
-from .merge import ABSENT, flat
+from .merge import ABSENT, flat, same
+from .one import number_of
 
 _CANDIDATES: Final = 20
 
@@ -52,7 +52,7 @@ def merge(customer_id: int) -> Any:
         return _compare(survivor, others, {})
     picks = _picks([survivor, *others])
     wanted = _wanted(survivor, others, picks, versions)
-    expected = _number(request.form.get("version", ""))
+    expected = number_of(request.form.get("version", ""))
     if request.form.get("step") != "merge":
         return _previewed(survivor, others, picks, wanted, expected)
     try:
@@ -77,7 +77,7 @@ def unmerge(customer_id: int) -> Any:
         once.change(
             lambda who: (
                 services()
-                .customers.unmerge(customer_id, who, expected=_number(request.form.get("version", "")))
+                .customers.unmerge(customer_id, who, expected=number_of(request.form.get("version", "")))
                 .stored
             )
         )
@@ -140,7 +140,7 @@ def _choices(everybody: list[Stored], picks: Mapping[str, int]) -> tuple[list[Ch
     for name in dict.fromkeys(name for fields in values.values() for name in fields):
         having = {customer_id: fields.get(name, ABSENT) for customer_id, fields in values.items()}
         first, *rest = having.values()
-        if all(_same(first, each) for each in rest):
+        if all(same(first, each) for each in rest):
             alike.append((name, first))
             continue
         choices.append(Choice(name, having, picks.get(name, _default(name, having))))
@@ -158,7 +158,7 @@ def _wanted(
             choice.values[each] for each in (choice.picked, _default(choice.name, choice.values))
         )
         field, _, key = choice.name.partition(".")
-        if not _same(value, default):
+        if not same(value, default):
             (patch[field] if key else patch)[key or field] = None if value is ABSENT else value
     return Merge({each.id: versions[each.id] for each in others}, patch)
 
@@ -166,7 +166,7 @@ def _wanted(
 def _picks(everybody: list[Stored]) -> dict[str, int]:
     ids = {each.id for each in everybody}
     found = {
-        name.removeprefix("pick:"): _number(value)
+        name.removeprefix("pick:"): number_of(value)
         for name, value in request.form.items()
         if name[:5] == "pick:"
     }
@@ -178,8 +178,8 @@ def _versions() -> dict[int, int | None]:
     found: dict[int, int | None] = {}
     for text in [*request.args.getlist("from"), *request.form.getlist("from")][:MERGED_MAX]:
         customer_id, _, version = text.partition("-")
-        if (number := _number(customer_id)) is not None:
-            found[number] = _number(version)
+        if (number := number_of(customer_id)) is not None:
+            found[number] = number_of(version)
     return found
 
 
@@ -202,13 +202,3 @@ def _default(name: str, values: Mapping[int, Any]) -> int:
     """Whose value a merge takes by itself: the survivor's, or the first that there is."""
     empty = ABSENT if name.startswith("metadata.") else None
     return next(each for each, value in values.items() if value is not empty)
-
-
-def _same(a: Any, b: Any) -> bool:
-    if a is ABSENT or b is ABSENT:
-        return a is b
-    return same_json(a, b)
-
-
-def _number(text: str) -> int | None:
-    return int(text) if re.fullmatch(r"[1-9][0-9]{0,17}", text) else None

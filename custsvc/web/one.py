@@ -29,7 +29,7 @@ def show(customer_id: int) -> Any:
     stored = store.customers.get(customer_id)
     if stored is None:
         raise NotFound(f"there is no customer {customer_id}")
-    before = _number(request.args.get("before", ""))
+    before = number_of(request.args.get("before", ""))
     events = store.customers.history(customer_id, limit=_EVENTS + 1, before_version=before)
     mails = store.ledger.recent(customer_id=customer_id, limit=20)
     attempts = store.ledger.attempts([mail.id for mail in mails])
@@ -73,7 +73,7 @@ def restore(customer_id: int) -> Any:
 
 def revert(customer_id: int) -> Any:
     """Give a customer the fields of an earlier version, as a new version."""
-    to = _number(request.form.get("to", "")) or 0
+    to = number_of(request.form.get("to", "")) or 0
     path = f"/ui/customers/{customer_id}"
     current = services().customers.get(customer_id)
     expected = _expected() or current.version
@@ -91,9 +91,9 @@ def revert(customer_id: int) -> Any:
 
 
 def _expected() -> int | None:
-    return _number(request.form.get("version", ""))
+    return number_of(request.form.get("version", ""))
 
 
-def _number(text: str) -> int | None:
+def number_of(text: str) -> int | None:
     """A version number; None for any other text."""
     return int(text) if re.fullmatch(r"[1-9][0-9]{0,17}", text) else None
