@@ -20,9 +20,9 @@ _ABSENT: Final = object()
 
 @dataclass(frozen=True, slots=True)
 class Combined:
-    """The survivor's fields after a merge, and which of the others each new value is from.
+    """The survivor's fields after a merge, and which of the others has each new value.
 
-    `took` has the names of fields, and `metadata.KEY`; values that the patch brought are not in it.
+    `took` is by `name`, `email`, `phone` and `metadata.KEY`, without values that none of the others has.
     """
 
     fields: Fields

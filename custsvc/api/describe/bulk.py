@@ -9,7 +9,7 @@ from ...transfer.headings import OTHERS
 from ...transfer.shape import FORMATS
 from . import models
 from .operation import Answer, Operation, Parameter
-from .parameters import FILTERS, KEY, SHOWN, SORT, text
+from .parameters import FILTERS, KEY, SHOWN, SORT, text, yes_or_no
 
 _NDJSON: Final = "application/x-ndjson"
 _CSV: Final = "text/csv"
@@ -26,10 +26,6 @@ _ARRAY: Final = {"type": "array", "items": {"type": "object"}}
 _ANY: Final = {"type": "string", "format": "binary", "description": "A file whose content tells its format."}
 
 
-def _yes_or_no(name: str, description: str) -> Parameter:
-    return Parameter(name, description, {"type": "boolean", "default": False})
-
-
 BULK: Final[dict[tuple[str, str], Operation]] = {
     ("/api/customers/export", "get"): Operation(
         id="exportCustomers",
@@ -42,7 +38,7 @@ BULK: Final[dict[tuple[str, str], Operation]] = {
                 "csv, ndjson, json or vcard; without it, Accept decides.",
                 {"type": "string", "enum": ["csv", "ndjson", "json", "vcard"]},
             ),
-            _yes_or_no("bom", "CSV with a byte order mark, by which Excel knows that it is UTF-8."),
+            yes_or_no("bom", "CSV with a byte order mark, by which Excel knows that it is UTF-8."),
             text("delimiter", "The sign between the cells of CSV, or tab.", 9, default=","),
             *FILTERS,
             SORT,
@@ -76,9 +72,9 @@ BULK: Final[dict[tuple[str, str], Operation]] = {
                 "The field by which a row finds its customer; a row without it is a new customer.",
                 {"type": "string", "enum": ["id", "email"], "default": "id"},
             ),
-            _yes_or_no("dry_run", "Only show the plan."),
-            _yes_or_no("restore", "Restore deleted customers that are in the file."),
-            _yes_or_no("skip_errors", "Import the valid rows, skip the others."),
+            yes_or_no("dry_run", "Only show the plan."),
+            yes_or_no("restore", "Restore deleted customers that are in the file."),
+            yes_or_no("skip_errors", "Import the valid rows, skip the others."),
             Parameter(
                 "mails",
                 "Whether rules see the changes, and so send mails for them. Without it the events are marked "
@@ -151,7 +147,7 @@ BULK: Final[dict[tuple[str, str], Operation]] = {
         description="Deletes the customers that the import created, gives those that it changed their fields "
         "back, and deletes again those that it restored; each by a change with its own event. Customers that "
         "were changed since are left alone and listed.",
-        parameters=(_yes_or_no("dry_run", "Only report what would be done."),),
+        parameters=(yes_or_no("dry_run", "Only report what would be done."),),
         answers={200: Answer("What was done, or would be.", {JSON: models.UndoReport})},
         problems=(404, 409),
         role="write",

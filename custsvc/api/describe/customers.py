@@ -23,6 +23,7 @@ from .parameters import (
     SORT,
     UNMODIFIED_SINCE,
     WAIT,
+    yes_or_no,
 )
 
 _WRITTEN: Final = ("X-Custsvc-Position", "Idempotency-Replayed")
@@ -65,7 +66,7 @@ _AT = Parameter(
     "at", "A time: the customer as it was then, alone.", {"type": "string", "format": "date-time"}
 )
 
-_DRY_RUN = Parameter("dry_run", "Only answer what would be done.", {"type": "boolean", "default": False})
+_DRY_RUN = yes_or_no("dry_run", "Only answer what would be done.")
 
 _RECORD: Final[dict[tuple[str, str], Operation]] = {
     ("/api/customers/", "get"): Operation(

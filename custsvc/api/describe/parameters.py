@@ -29,6 +29,11 @@ COUNT = Parameter(
 )
 
 
+def yes_or_no(name: str, description: str) -> Parameter:
+    """A query parameter that is true or false; false unless given."""
+    return Parameter(name, description, {"type": "boolean", "default": False})
+
+
 def text(name: str, description: str, longest: int, **schema: Any) -> Parameter:
     return Parameter(name, description, {"type": "string", "maxLength": longest, **schema})
 
