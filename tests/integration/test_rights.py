@@ -250,7 +250,7 @@ def test_doctor_names_what_an_account_lacks(backend: str, source: Opened) -> Non
     for role in ("serve", "relay", "notify", "commands"):
         before = found(role)
         assert before[role] == "all that it needs"
-        assert "with one that may" in before["migrate"]
+        assert "as its owner" in before["migrate"]
         taken = source.owner.take(role)
         assert found(role)[role] == f"this account lacks {taken}"
     with open_database(backend, source.owner.url) as owned:
