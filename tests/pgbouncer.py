@@ -7,7 +7,6 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 
 from custsvc.local import ports
 from custsvc.local.process import Account, as_account
+from tests.waiting import until
 
 _SECONDS = 60.0
 
@@ -81,15 +81,12 @@ class PgBouncer:
             process.wait()
 
     def _wait(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + _SECONDS
-        while True:
-            try:
-                psycopg2.connect(self.url(urlunsplit(self._server))).close()
-                return
-            except psycopg2.OperationalError:
-                assert process.poll() is None, (self._folder / "log").read_text()
-                assert time.monotonic() < deadline, (self._folder / "log").read_text()
-                time.sleep(0.05)
+        def answers() -> bool:
+            assert process.poll() is None, (self._folder / "log").read_text()
+            psycopg2.connect(self.url(urlunsplit(self._server))).close()
+            return True
+
+        until("PgBouncer answers", answers, _SECONDS, despite=psycopg2.OperationalError)
 
 
 def _account() -> Account | None:

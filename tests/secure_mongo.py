@@ -5,8 +5,7 @@ from __future__ import annotations
 import secrets
 import subprocess
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from pymongo.errors import PyMongoError
 
 from custsvc.local import mongod as embedded
 from custsvc.local import ports
+from tests.waiting import until
 
 _SECONDS = 120.0
 _SMALL = ("--oplogSize", "64", "--wiredTigerCacheSizeGB", "0.25", "--nounixsocket")
@@ -57,14 +57,8 @@ class SecureMongo:
         return MongoClient(ports.HOST, self._port, directConnection=True, serverSelectionTimeoutMS=1000)
 
     @staticmethod
-    def _wait(what: str, done: Any) -> None:
-        deadline = time.monotonic() + _SECONDS
-        while True:
-            with suppress(PyMongoError):
-                if done():
-                    return
-            assert time.monotonic() < deadline, f"not in time: {what}"
-            time.sleep(0.1)
+    def _wait(what: str, done: Callable[[], object]) -> None:
+        until(what, done, _SECONDS, despite=PyMongoError)
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from flask import Flask
 from werkzeug.exceptions import HTTPException
 from werkzeug.test import TestResponse
 
+from tests.waiting import until
+
 TRACE: Final = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 BASE: Final = "/api/customers/"
 ONE: Final = f"{BASE}1"
@@ -58,10 +60,12 @@ class Teller:
 
     def when(self, ready: Callable[[Any], bool], path: str) -> None:
         """Asks until what is answered is `ready`; that answer is told."""
-        deadline = time.monotonic() + WITHIN
-        while not ready((answer := self._ask(200, "GET", path, "reader", {})).json):
-            assert time.monotonic() < deadline, answer.text
-            time.sleep(0.1)
+
+        def answered() -> Any:
+            answer = self._ask(200, "GET", path, "reader", {})
+            return answer if ready(answer.json) else None
+
+        answer = until(f"{path} is ready", answered, WITHIN)
         self._keep(f"GET {path}", answer, answer.data)
 
     def stream(self, query: str, count: int, last: str = "") -> list[tuple[str, bytes]]:

@@ -36,11 +36,12 @@ from custsvc.serve import create_app
 from custsvc.service.customers import CustomerService
 from custsvc.transfer import load, undo
 from tests.background import in_background
+from tests.waiting import until
 
 from ..databases import Databases, open_database
 from . import story
 from .conftest import Client
-from .story import TRACE, WITHIN, Line, Teller
+from .story import TRACE, Line, Teller
 from .test_auth import NEEDED
 
 pytestmark = pytest.mark.slow
@@ -185,13 +186,6 @@ class Installation:
         customers = self.store.customers
         last = next(self.ids)
         return [(n, e) for n in range(1, last) for e in reversed(customers.history(n, limit=100))]
-
-
-def until(what: str, condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WITHIN
-    while not condition():
-        assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(0.02)
 
 
 @pytest.fixture

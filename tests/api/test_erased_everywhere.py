@@ -17,6 +17,7 @@ from custsvc.ports.store import Store
 from custsvc.serve import create_app
 from custsvc.serve.purge import purge
 from tests.conftest import Backdoor
+from tests.waiting import until
 
 from .conftest import Client
 
@@ -40,10 +41,7 @@ def _upload(pages: Flask, content: bytes) -> str:
     at = browser.post("/ui/import", base_url="http://localhost", data=data).location
     browser.get(at, base_url="http://localhost")
     plan = browser.post(at, base_url="http://localhost", data={"csrf": csrf}).location
-    deadline = time.monotonic() + 60
-    while "so far" in browser.get(plan, base_url="http://localhost").text:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until("it is read", lambda: "so far" not in browser.get(plan, base_url="http://localhost").text)
     return str(plan)
 
 

@@ -35,6 +35,7 @@ from custsvc.ports.store import Store
 from custsvc.serve import create_app
 from custsvc.stores import open_store
 from tests.processes import run_custsvc
+from tests.waiting import until
 
 from ..addresses import through
 from ..chaos.faultproxy import FaultProxy
@@ -49,17 +50,11 @@ NEW = Customer(7, Fields("Ada"), False, 1, utc_now(), "me", utc_now(), "me")
 
 # Every wait ends with this, and none is expected to come near it: the machine may have much else to do.
 DEADLINE = 90.0
+# While a process starts or ends.
+AWAY = (OSError, http.client.HTTPException, psutil.Error)
 
 
-def until(condition: Callable[[], Any], within: float = DEADLINE) -> Any:
-    """The condition's first true value; fails when there is none in time."""
-    deadline = time.monotonic() + within
-    while time.monotonic() < deadline:
-        with suppress(OSError, http.client.HTTPException, psutil.Error):
-            if value := condition():
-                return value
-        time.sleep(0.05)
-    raise AssertionError("it did not happen in time")
+eventually = partial(until, seconds=DEADLINE, despite=AWAY)
 
 
 class Serve:
@@ -89,13 +84,20 @@ class Serve:
                 stderr=log,
                 start_new_session=True,
             )
-        until(lambda: self.request("GET", "/livez")[0] == 200)
+        self.answers("GET", "/livez")
         return self
+
+    def answers(self, method: str, path: str, key: str | None = None, body: Any = None) -> None:
+        """Ask until the answer is 200 or 201."""
+        eventually(f"{path} is answered", lambda: self.request(method, path, key, body)[0] in (200, 201))
 
     def workers(self) -> list[psutil.Process]:
         assert self.process is not None
         children = psutil.Process(self.process.pid).children()
         return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+    def two_workers(self) -> list[psutil.Process]:
+        return eventually("two workers run", lambda: len(found := self.workers()) == 2 and found)
 
     def connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
@@ -164,7 +166,7 @@ def test_it_serves_in_several_small_processes_and_stops(serve: Serve, key: str) 
 
     made = serve.request("POST", "/api/customers/", key, ANN)
     read = serve.request("GET", made[1]["location"], key)
-    workers = until(lambda: len(serve.workers()) == 2 and serve.workers())
+    workers = serve.two_workers()
     memory = [worker.memory_info().rss / 2**20 for worker in workers]
     code = serve.stop()
 
@@ -227,7 +229,7 @@ def test_a_service_manager_may_stop_all_processes_at_once(serve: Serve) -> None:
     serve.start("--workers", "2")
     assert serve.process is not None
 
-    for process in [*until(lambda: len(serve.workers()) == 2 and serve.workers()), serve.process]:
+    for process in [*serve.two_workers(), serve.process]:
         process.send_signal(signal.SIGTERM)
 
     assert serve.process.wait(DEADLINE) == ExitCode.OK
@@ -241,7 +243,7 @@ def test_workers_end_with_a_main_process_that_was_killed(serve: Serve) -> None:
     serve.process.kill()
     serve.process.wait()
 
-    until(lambda: not any(worker.is_running() for worker in workers))
+    eventually("the workers end", lambda: not any(worker.is_running() for worker in workers))
     serve.start()
     assert serve.stop() == ExitCode.OK
 
@@ -249,12 +251,15 @@ def test_workers_end_with_a_main_process_that_was_killed(serve: Serve) -> None:
 @on_one("postgres")
 def test_a_worker_that_crashed_is_replaced(serve: Serve, key: str) -> None:
     serve.start("--workers", "2")
-    victim, other = until(lambda: len(serve.workers()) == 2 and serve.workers())
+    victim, other = serve.two_workers()
 
     victim.kill()
 
-    until(lambda: {w.pid for w in serve.workers()} - {victim.pid, other.pid})
-    until(lambda: serve.request("GET", "/api/customers/", key)[0] == 200)
+    eventually(
+        "another worker comes",
+        lambda: {w.pid for w in serve.workers()} - {victim.pid, other.pid},
+    )
+    serve.answers("GET", "/api/customers/", key)
     assert serve.stop() == ExitCode.OK
     assert "Unexpected exit from worker" in serve.log.read_text()
 
@@ -298,7 +303,7 @@ def test_keys_are_made_listed_and_revoked_on_the_command_line(serve: Serve) -> N
     before = serve.request("GET", "/api/customers/", key)[0]
 
     revoked = serve.run("keys", "revoke", "billing")
-    until(lambda: serve.request("GET", "/api/customers/", key)[0] == 401)
+    eventually("the key is refused", lambda: serve.request("GET", "/api/customers/", key)[0] == 401)
 
     assert (created.returncode, listed.returncode, revoked.returncode, before) == (0, 0, 0, 200)
     (row,) = json.loads(listed.stdout)
@@ -371,7 +376,9 @@ def test_a_database_that_goes_away_is_503_and_the_next_request_after_it_is_back_
             alive = client.get("/livez")
             servers.server(backend).start()
             servers.server(backend).wait_ready()
-            until(lambda: client.get(f"/api/customers/{customer['id']}").status_code == 200)
+            eventually(
+                "it is there", lambda: client.get(f"/api/customers/{customer['id']}").status_code == 200
+            )
 
             assert [a.status_code for a in away] == [503] * 3
             assert {a.json["dependency"] for a in away} == {backend}
@@ -407,7 +414,7 @@ def test_open_streams_take_no_thread_from_the_api(
     for stream in streams:
         assert stream.status == 200
         assert stream.getheader("Content-Type") == "text/event-stream"
-        until(lambda s=stream: event.payload in s.readline())
+        eventually("the event comes", lambda s=stream: event.payload in s.readline())
 
     assert serve.process is not None
     serve.process.terminate()
@@ -431,7 +438,7 @@ def test_any_process_answers_for_the_metrics_of_all(serve: Serve, key: str) -> N
             if "duration_seconds_count" in line and 'route="/api/customers"' in line
         )
 
-    until(lambda: counted() == 20.0)
+    eventually("all are counted", lambda: counted() == 20.0)
     assert [counted() for _ in range(6)] == [20.0] * 6
     serve.stop()
 
@@ -497,10 +504,10 @@ def test_slow_clients_hold_up_nobody_else_however_many_they_are(serve: Serve, ke
         # More than are waited for. It is told to one who comes with a body, and to nobody else.
         slow += [stack.enter_context(slow_post(serve, key, len(body))) for _ in range(30)]
         post = partial(serve.request, "POST", "/api/customers/", key, ANN)
-        refused = until(lambda: (answer := post())[0] == 503 and answer)
+        refused = eventually("serve is full", lambda: (answer := post())[0] == 503 and answer)
         assert json.loads(refused[2])["code"] == "overloaded"
         assert serve.request("GET", "/api/customers/", key)[0] == 200
-    until(lambda: post()[0] == 201)
+    eventually("there is room", lambda: post()[0] == 201)
 
 
 @on_one("postgres")
@@ -596,12 +603,12 @@ def test_what_finds_no_thread_in_time_is_refused_and_the_process_is_known_to_liv
         proxy.blackhole()
         with ThreadPoolExecutor(12) as callers:
             asked = [callers.submit(serve.request, "GET", "/api/customers/", key) for _ in range(12)]
-            until(lambda: sum(each.done() for each in asked) >= 10)
+            eventually("ten are answered", lambda: sum(each.done() for each in asked) >= 10)
             refused = [each.result() for each in asked if each.done()]
             alive = serve.request("GET", "/livez")[0]
             proxy.heal()
             assert {each.result()[0] for each in asked} <= {200, 503}
-        until(lambda: serve.request("GET", "/api/customers/", key)[0] == 200)
+        serve.answers("GET", "/api/customers/", key)
 
     assert {each[0] for each in refused} == {503}
     # A thread that had to connect anew may have been told before that the database does not answer.

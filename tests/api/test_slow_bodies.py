@@ -26,7 +26,7 @@ from custsvc.serve import create_app
 
 from ..sizes import sizes
 from .conftest import ANN
-from .test_server import DEADLINE, Serve, key, serve, until  # noqa: F401 - fixtures
+from .test_server import DEADLINE, Serve, eventually, key, serve  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.slow
 
@@ -169,8 +169,8 @@ def test_one_key_cannot_take_the_room_of_another(
     greedy = f"X-Api-Key: {make_key('write')}"
 
     with dripping(serve, "POST", "/api/customers/", "JSON", greedy, 40) as slow:
-        until(lambda: b"503" in answered(slow, 1))
-        until(lambda: serve.request("POST", "/api/customers/", key, ANN)[0] == 201)
+        eventually("serve is full", lambda: b"503" in answered(slow, 1))
+        serve.answers("POST", "/api/customers/", key, ANN)
         assert serve.request("POST", "/api/customers/", key, ANN)[0] == 201
 
 
@@ -191,7 +191,7 @@ def test_who_was_told_that_it_took_too_long_still_counts_until_the_connection_is
             assert serve.request("GET", "/livez")[0] == 200
         assert set(told) == {b"408", b"503"}
         assert told.count(b"408") <= 8
-    until(lambda: serve.request("POST", "/api/customers/", key, ANN)[0] == 201)
+    serve.answers("POST", "/api/customers/", key, ANN)
 
 
 # -- B10: one limit per route, however the body is sent
@@ -267,7 +267,7 @@ def test_a_body_that_was_cut_off_is_not_taken_for_all_of_it(
                 f"Content-Type: text/csv\r\nContent-Length: {size}\r\n\r\nname\nAda\n".encode()
             )
     assert serve.request("POST", "/api/customers/", key, ANN)[0] == 201
-    until(lambda: b'"count":1' in serve.request("GET", "/api/customers/", key)[2])
+    eventually("it is stored", lambda: b'"count":1' in serve.request("GET", "/api/customers/", key)[2])
     assert b'"count":1' in serve.request("GET", "/api/customers/", key)[2]
 
 
@@ -292,7 +292,7 @@ def test_readers_that_take_nothing_of_a_big_file_hold_little_and_are_cut_off(ser
         assert serve.request("POST", "/api/customers/", key, ANN)[0] == 201
         assert worker.memory_info().rss - before < 60 * size / 2
 
-        until(lambda: serve.request("GET", path)[0] == 200)
+        serve.answers("GET", path)
     assert len(serve.request("GET", path)[2]) == size
 
 

@@ -23,7 +23,8 @@ from custsvc.service.customers import Caller, CustomerService
 from custsvc.stores import open_store
 from tests.background import in_background
 from tests.chaos import checker
-from tests.chaos.roles import Role, until
+from tests.chaos.roles import Role
+from tests.waiting import until
 
 ME = Caller("chaos")
 OPTIONS = {"session.timeout.ms": "1500", "heartbeat.interval.ms": "300"}

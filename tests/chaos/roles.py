@@ -8,30 +8,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import patience
+
 COMMAND = (sys.executable, "-m", "custsvc")
-
-
-def patience(seconds: float) -> float:
-    """How long to wait. A planted bug makes some tests wait in vain: they need not wait long to be sure."""
-    return float(os.environ.get("CUSTSVC_TEST_DEADLINE", seconds))
-
-
-def until(what: str, condition: Callable[[], Any], seconds: float = 120.0, every: float = 0.05) -> Any:
-    """Wait until `condition` gives something true, and give that; fail with `what` at the deadline."""
-    deadline = time.monotonic() + patience(seconds)
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:g} s: {what}")
-        time.sleep(every)
 
 
 def clean_environment() -> dict[str, str]:

@@ -30,9 +30,10 @@ from tests.chaos import checker
 from tests.chaos.clients import Clients
 from tests.chaos.conftest import ME
 from tests.chaos.faultproxy import FaultProxy
-from tests.chaos.roles import NO_ANSWER, Role, request, serves, until
+from tests.chaos.roles import NO_ANSWER, Role, request, serves
 from tests.chaos.slow_clients import SlowClients
 from tests.sizes import on_one, sizes
+from tests.waiting import until
 
 
 class Api:
@@ -214,19 +215,14 @@ def test_a_server_that_is_killed_makes_no_customer_twice_for_those_who_send_a_ke
 
 def _insist(api: Api, body: dict[str, Any], key: str) -> Any:
     """The answer to a request that is sent until there is one that tells how it ended."""
-    deadline = time.monotonic() + 240  # more than a start may take
-    while True:
-        try:
-            status, answer, headers = api(
-                "POST", "/api/customers/", body, headers={"idempotency-key": key}, seconds=10
-            )
-            # 409: the one before is still in progress, or died in it.
-            if status not in (409, 503):
-                return status, answer, headers
-        except NO_ANSWER:
-            pass
-        assert time.monotonic() < deadline, f"no answer to {body}"
-        time.sleep(0.1)
+
+    def answered() -> Any:
+        answer = api("POST", "/api/customers/", body, headers={"idempotency-key": key}, seconds=10)
+        # 409: the one before is still in progress, or died in it.
+        return None if answer[0] in (409, 503) else answer
+
+    # More than a start may take.
+    return until(f"an answer to {body}", answered, 240, every=0.1, despite=NO_ANSWER)
 
 
 class OwnDatabase:

@@ -12,8 +12,9 @@ from custsvc.client import Client, Retry
 from custsvc.local import ports
 from custsvc.ports.customers import CustomerFilter
 from custsvc.ports.store import Store
-from tests.chaos.roles import Role, serves, until
+from tests.chaos.roles import Role, serves
 from tests.sizes import sizes
+from tests.waiting import until
 
 
 class Writers:

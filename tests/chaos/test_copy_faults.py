@@ -16,8 +16,8 @@ from custsvc.ports.replica import Applied, Positions, Replica
 from custsvc.transfer.seed import seed_customers
 from tests.chaos import checker
 from tests.chaos.conftest import OPTIONS, Line
-from tests.chaos.roles import until
 from tests.sizes import on_one, sizes
+from tests.waiting import until
 
 
 class Between:

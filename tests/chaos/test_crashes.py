@@ -8,8 +8,9 @@ from custsvc.kafka.client import Publisher, Record
 from custsvc.local import ports
 from tests.chaos import checker
 from tests.chaos.conftest import Line
-from tests.chaos.roles import NO_ANSWER, request, serves, until
+from tests.chaos.roles import NO_ANSWER, request, serves
 from tests.sizes import on_one, sizes
+from tests.waiting import until
 
 DIED = 137
 

@@ -22,8 +22,9 @@ from custsvc.service.customers import Caller, CustomerService
 from custsvc.stores.mongo import MongoStore
 from tests.chaos.clients import Clients
 from tests.chaos.conftest import OPTIONS, Line, fresh_topics
-from tests.chaos.roles import request, serves, until
+from tests.chaos.roles import request, serves
 from tests.sizes import sizes
+from tests.waiting import until
 
 # Longer than the service looks for a server before it says 503.
 ELECTION_MS = 5000

@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 import pytest
 
 from tests.chaos.faultproxy import FaultProxy
-from tests.chaos.roles import until
+from tests.waiting import until
 
 
 class Echo:

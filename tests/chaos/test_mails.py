@@ -18,10 +18,11 @@ from custsvc.config import Settings
 from custsvc.domain.customers import Fields
 from tests.chaos import checker
 from tests.chaos.conftest import ME, OPTIONS, Line
-from tests.chaos.roles import Role, until
+from tests.chaos.roles import Role
 from tests.notify.conftest import Sink
 from tests.notify.forked import Copy
 from tests.sizes import on_one, sizes
+from tests.waiting import until
 
 DESK = "desk@example.com"
 # A window has to be over soon, and a lease too: that of a process that was killed is waited for.

@@ -19,7 +19,8 @@ from custsvc.local.postgres import Postgres
 from custsvc.stores.postgres import PostgresStore
 from tests.chaos.clients import Clients
 from tests.chaos.conftest import OPTIONS, Line, fresh_topics
-from tests.chaos.roles import request, serves, until
+from tests.chaos.roles import request, serves
+from tests.waiting import until
 
 
 class Pair:

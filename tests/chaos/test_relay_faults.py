@@ -22,8 +22,9 @@ from custsvc.local.process import Identity, send
 from tests.addresses import through
 from tests.chaos.conftest import OPTIONS, Line, fresh_topics
 from tests.chaos.faultproxy import FaultProxy
-from tests.chaos.roles import Role, until
+from tests.chaos.roles import Role
 from tests.sizes import FULL, sizes
+from tests.waiting import until
 
 
 class Broker:

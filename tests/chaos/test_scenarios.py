@@ -19,8 +19,8 @@ from custsvc.domain.customers import Fields, canonical_fields
 from custsvc.domain.events import decode
 from custsvc.errors import ValidationError
 from tests.chaos.conftest import ME, Line
-from tests.chaos.roles import until
 from tests.sizes import sizes
+from tests.waiting import until
 
 VALUES = st.one_of(
     st.none(),

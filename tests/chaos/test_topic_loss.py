@@ -17,8 +17,8 @@ from custsvc.local import LocalServers
 from custsvc.relay.loss import loss_of
 from tests.chaos import checker
 from tests.chaos.conftest import OPTIONS, Line, fresh_topics
-from tests.chaos.roles import until
 from tests.chaos.test_crashes import DIED
+from tests.waiting import until
 
 
 class Broker:

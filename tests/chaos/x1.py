@@ -24,8 +24,9 @@ from tests.chaos import checker
 from tests.chaos.clients import Clients
 from tests.chaos.faultproxy import FaultProxy
 from tests.chaos.nemesis import Fault, plan
-from tests.chaos.roles import Role, request, serves, until
+from tests.chaos.roles import Role, request, serves
 from tests.chaos.writers import Writers
+from tests.waiting import until
 
 PROCESSES = {"serve": 1, "relay": 2, "replicate": 4, "notify": 2}
 # Of a supervisor that starts again what has died.

@@ -20,6 +20,7 @@ from custsvc.ports.store import Store
 from custsvc.ports.waiting import Waiting
 from custsvc.runtime.loop import Stop
 from custsvc.stores.postgres.steps import Step, migrations, read
+from tests.waiting import until
 
 from .conftest import Customers
 from .migrating import another_migrates, as_of
@@ -28,13 +29,6 @@ pytestmark = pytest.mark.slow
 
 DEADLINE = 120.0
 postgres_only = pytest.mark.parametrize("backend", ["postgres"])
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -90,7 +84,7 @@ def test_readers_do_not_queue_behind_a_migration_that_waits_for_a_table(
     with closing(psycopg2.connect(empty_database)) as reader, reading(empty_database, table):
         reader.autocommit = True
         migration = InBackground(lambda waiting: empty.migrate(waiting=waiting))
-        until(lambda: migration.waits_for("has a table in use"))
+        until("it waits for the reader", lambda: migration.waits_for("has a table in use"))
         with reader.cursor() as cursor:
             cursor.execute("SET lock_timeout = '1s'")
             told = len(migration.told)
@@ -113,7 +107,7 @@ def test_an_index_of_lists_waits_for_an_open_transaction_and_neither_readers_nor
 
     with reading(empty_database):
         migration = InBackground(empty.index_lists)
-        until(lambda: migration.waits_for("is being made"))
+        until("it waits for the index", lambda: migration.waits_for("is being made"))
         with closing(psycopg2.connect(empty_database)) as other, other.cursor() as cursor:
             cursor.execute("SET lock_timeout = '1s'")
             cursor.execute("UPDATE customer SET name = name")
@@ -139,7 +133,7 @@ def test_a_migration_that_waits_for_a_table_stops_when_it_is_asked_to(
 
     with reading(empty_database):
         migration = InBackground(lambda waiting: empty.migrate(waiting=waiting))
-        until(lambda: migration.waits_for("is being made" if lists else "has a table in use"))
+        until("it waits", lambda: migration.waits_for("is being made" if lists else "has a table in use"))
         migration.stop.ask()
         assert isinstance(migration.ended(), Stopped)
 
@@ -170,7 +164,9 @@ def test_one_process_waits_for_another_that_migrates_and_not_for_ever(
             empty.migrate(waiting=Waiting(patience=0.5))
         stopped = InBackground(lambda waiting: empty.migrate(waiting=waiting))
         patient = InBackground(lambda waiting: empty.migrate(waiting=waiting))
-        until(lambda: stopped.waits_for("another process") and patient.waits_for("another process"))
+        until(
+            "both wait", lambda: stopped.waits_for("another process") and patient.waits_for("another process")
+        )
         stopped.stop.ask()
         assert isinstance(stopped.ended(), Stopped)
 

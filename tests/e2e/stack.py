@@ -16,7 +16,8 @@ from typing import Any
 from custsvc.local import LocalServers, ports, runs
 from tests.chaos import checker
 from tests.chaos.clients import Clients
-from tests.chaos.roles import COMMAND, clean_environment, until
+from tests.chaos.roles import COMMAND, clean_environment
+from tests.waiting import until
 
 
 class Stack:

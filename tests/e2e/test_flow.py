@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from .stack import COMMAND, Stack, clean_environment, until
+from tests.waiting import until
+
+from .stack import COMMAND, Stack, clean_environment
 
 
 # A whole custsvc costs a minute of a processor. In the suite test_kill.py has the other direction.

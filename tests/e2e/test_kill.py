@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import checker
+from tests.waiting import until
 
-from .stack import Clients, Stack, until
+from .stack import Clients, Stack
 
 ROLES = ("serve", "relay", "replicate", "notify")
 SERVERS = ("mongo", "kafka", "postgres")

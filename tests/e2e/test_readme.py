@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from custsvc.local import ports, runs
-from tests.chaos.roles import COMMAND, clean_environment, until
+from tests.chaos.roles import COMMAND, clean_environment
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 SEEDED = 20  # as setup/dev-startup.sh does the first time

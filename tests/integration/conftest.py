@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,18 +21,7 @@ from custsvc.relay.relay import Relay
 from custsvc.runtime.loop import Stop
 from custsvc.service.customers import Caller, CustomerService
 from tests.background import in_background
-
-
-def until(what: str, condition: Callable[[], Any], seconds: float = 120.0) -> Any:
-    """Wait until `condition` gives something true, and give that; fail with `what` at the deadline."""
-    deadline = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:g} s: {what}")
-        time.sleep(0.02)
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -23,8 +23,9 @@ from custsvc.runtime.loop import Stop
 from custsvc.service.customers import Caller, CustomerService
 from custsvc.stores import open_store
 from tests.background import in_background
+from tests.waiting import until
 
-from .conftest import Topic, Workers, make_topic_anew, until
+from .conftest import Topic, Workers, make_topic_anew
 
 ME = Caller("test")
 

@@ -22,8 +22,9 @@ from custsvc.serve import create_app
 from custsvc.service.customers import Caller, CustomerService
 from custsvc.stores import open_store
 from tests.processes import run_custsvc
+from tests.waiting import until
 
-from .conftest import Topic, Workers, until
+from .conftest import Topic, Workers
 
 ME = Caller("test")
 BAD = [

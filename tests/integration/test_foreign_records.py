@@ -29,8 +29,9 @@ from custsvc.relay.guard import check_lineage
 from custsvc.relay.resync import resync
 from custsvc.runtime.loop import Stop
 from tests.sizes import on_one, sizes
+from tests.waiting import until
 
-from .conftest import Topic, Workers, until
+from .conftest import Topic, Workers
 from .test_replicate import expected, history, record, rows
 
 

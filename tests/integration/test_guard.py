@@ -25,8 +25,9 @@ from custsvc.relay.resync import resync
 from custsvc.runtime.loop import Stop
 from custsvc.service.customers import Caller, CustomerService
 from custsvc.service.event_limit import EventLimit
+from tests.waiting import until
 
-from .conftest import Topic, Workers, make_topic_anew, until
+from .conftest import Topic, Workers, make_topic_anew
 
 ME = Caller("test")
 

@@ -32,8 +32,9 @@ from custsvc.service.customers import Caller, CustomerService
 from custsvc.stores import open_store
 from custsvc.transfer.seed import seed_customers
 from tests.background import in_background
+from tests.waiting import until
 
-from .conftest import Workers, changing, make_topic_anew, plant, until
+from .conftest import Workers, changing, make_topic_anew, plant
 
 ME = Caller("test")
 # A customer that the source never had.

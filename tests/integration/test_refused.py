@@ -27,8 +27,8 @@ from custsvc.kafka import client as kafka
 from custsvc.local import jars
 from custsvc.local.state import State
 from custsvc.ports.rights import RoleName
-from tests.integration.conftest import until
 from tests.integration.secure_kafka import LIMITED, PASSWORD, USER, SecureKafka
+from tests.waiting import until
 
 SASL = {"sasl.mechanism": "PLAIN", "sasl.username": USER, "sasl.password": PASSWORD}
 OVER_TLS = {"security.protocol": "SSL", "ssl.ca.location": "CA"}

@@ -17,8 +17,9 @@ from custsvc.domain.customers import Fields
 from custsvc.ports.store import Store
 from custsvc.service.customers import Caller, CustomerService
 from tests.sizes import sizes
+from tests.waiting import until
 
-from .conftest import Topic, Workers, until
+from .conftest import Topic, Workers
 
 ME = Caller("test")
 

@@ -18,8 +18,9 @@ from custsvc.ports.store import Store
 from custsvc.relay.replay import Replay, Selection
 from custsvc.runtime.loop import Stop
 from custsvc.service.customers import Caller, CustomerService
+from tests.waiting import until
 
-from .conftest import Topic, Workers, until
+from .conftest import Topic, Workers
 
 ME = Caller("test")
 

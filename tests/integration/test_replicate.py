@@ -19,8 +19,9 @@ from custsvc.ports.replica import Applied, Positions, Replica
 from custsvc.ports.store import Store
 from custsvc.runtime.loop import Stop
 from tests.sizes import sizes
+from tests.waiting import until
 
-from .conftest import Topic, Workers, until
+from .conftest import Topic, Workers
 
 NOW = dt.datetime(2026, 11, 23, 12, 0, 0, 0, dt.UTC)
 

@@ -32,8 +32,9 @@ from tests.api.story import BASE, NDJSON
 from tests.background import in_background
 from tests.conftest import Databases, Servers, open_database
 from tests.secure_mongo import SecureMongo, secure_mongo
+from tests.waiting import until
 
-from .conftest import Workers, until
+from .conftest import Workers
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "permissions.md"
 PASSWORD: Final = "limited"

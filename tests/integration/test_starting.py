@@ -12,7 +12,7 @@ import pytest
 
 from custsvc.errors import ExitCode
 from custsvc.ports.store import Store
-from tests.api.test_server import DEADLINE, Serve, until
+from tests.api.test_server import DEADLINE, Serve, eventually
 from tests.api.test_server import serve as serve  # a fixture
 from tests.contract.migrating import another_migrates, as_of
 from tests.sizes import on_one
@@ -51,7 +51,7 @@ def test_it_answers_probes_while_it_waits_for_the_schema_and_then_serves(
     assert serve.request("GET", "/metrics")[0] == 200
 
     unready()
-    until(lambda: serve.request("GET", "/readyz")[0] == 200)
+    serve.answers("GET", "/readyz")
     assert serve.request("POST", "/api/customers/", body={"name": "Ada"})[0] == 201
     assert serve.stop() == ExitCode.OK
 
@@ -94,8 +94,11 @@ def test_a_worker_answers_probes_and_stops_while_it_waits_for_the_schema(
     }
     launch(serve, *role, "--backend", backend)
 
-    until(lambda: serve.request("GET", "/livez")[0] == 200)
-    until(lambda: b"another process migrates" in serve.request("GET", "/readyz")[2])
+    serve.answers("GET", "/livez")
+    eventually(
+        "it waits for the migration",
+        lambda: b"another process migrates" in serve.request("GET", "/readyz")[2],
+    )
     assert serve.request("GET", "/readyz")[0] == 503
     assert serve.stop() == ExitCode.OK
     assert "Traceback" not in serve.log.read_text()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -21,6 +20,7 @@ from custsvc.kafka.feed import Feed, Place
 from custsvc.ports.store import Store
 from custsvc.serve import create_app
 from custsvc.service.customers import Caller, CustomerService
+from tests.waiting import until
 
 ANN = Caller("ann")
 
@@ -73,13 +73,6 @@ class Watcher:
 
     def close(self) -> None:
         self.answer.close()
-
-
-def until(what: str, condition: Callable[[], Any], within: float = 120.0) -> None:
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -320,14 +313,9 @@ def test_a_stream_ends_with_its_key_while_events_flow(
         ended.set()
 
     threading.Thread(target=read, daemon=True).start()
-    stop = time.monotonic() + 120
-    while not seen.is_set() and time.monotonic() < stop:
-        make(customers, 1)
-    assert seen.is_set()
+    until("an event is seen", lambda: seen.is_set() or (make(customers, 1) and False), every=0)
     assert not ended.is_set()
     store.keys.revoke(key.prefix, utc_now())
-    while not ended.is_set() and time.monotonic() < stop:
-        make(customers, 1)  # there is no silence, and no heartbeat either
+    # There is no silence, and no heartbeat either.
+    until("the stream ends", lambda: ended.is_set() or (make(customers, 1) and False), every=0)
     app.extensions["custsvc"].feed.close()
-
-    assert ended.is_set()

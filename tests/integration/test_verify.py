@@ -21,8 +21,9 @@ from custsvc.service.customers import Caller, CustomerService
 from custsvc.stores import open_store
 from custsvc.transfer.seed import seed_customers
 from tests.sizes import sizes
+from tests.waiting import until
 
-from .conftest import Workers, changing, plant, until
+from .conftest import Workers, changing, plant
 
 ME = Caller("test")
 

@@ -32,6 +32,7 @@ from custsvc.notify.sending.sender import Policy, Sender
 from custsvc.ports.ledger import Ledger, Notification
 from custsvc.ports.store import Store
 from custsvc.runtime.loop import Stop
+from tests.waiting import until
 
 Answer = str | Callable[[Any, Any], Awaitable[str]]
 
@@ -248,10 +249,7 @@ def new_sender(
 
 def turns_until(sender: Sender, condition: Callable[[], Any], seconds: float = 120.0) -> None:
     """Let a sender work until `condition` holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "not in time"
-        sender.turn()
+    until("the sender did it", lambda: condition() or (sender.turn(), False)[1], seconds, every=0)
 
 
 # -- the whole role --------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -23,19 +22,13 @@ from tests.background import in_background
 
 # By its full name, by which a process that is made can import it too.
 from tests.notify.forked import Copy
+from tests.waiting import until
 
 from .conftest import PATIENT
 
 LEASE = 60.0
 _POLICY = {"tries": 3, "retry_base": 0.05, "retry_cap": 0.1, "idle": 0.05, "expire_every": 0.2}
 POLICY = Policy(**_POLICY, lease=LEASE)
-
-
-def until(what: str, condition: Callable[[], Any], seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.05)
 
 
 def created(number: int, name: str = "Ada", email: str | None = None) -> Record:

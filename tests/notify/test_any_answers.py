@@ -20,9 +20,10 @@ from custsvc.notify.channels.server import Timeouts
 from custsvc.notify.run import run_notify
 from custsvc.notify.sending.sender import Policy
 from custsvc.ports.ledger import Ledger, Notification
+from tests.waiting import until
 
 from .conftest import mail
-from .role import running, until
+from .role import running
 from .scripted import DROP, Action, Asked, ScriptedHttp, ScriptedSmtp, chunked, http, polite
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -25,9 +25,10 @@ from custsvc.notify.sending.sender import Policy, Sender
 from custsvc.ports.ledger import Ledger, Notification
 from custsvc.ports.store import Store
 from custsvc.runtime.loop import Stop
+from tests.waiting import until
 
 from .conftest import Sink
-from .role import created, notify, running, until
+from .role import created, notify, running
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 

@@ -20,9 +20,10 @@ from custsvc.notify.sending.sender import Sender
 from custsvc.ports.ledger import Ledger
 from custsvc.runtime.loop import Stop
 from tests.background import in_background
+from tests.waiting import until
 
 from .conftest import IMPATIENT, Sink, mail, never, turns_until
-from .role import records, until
+from .role import records
 
 NewSender = Callable[..., Sender]
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]

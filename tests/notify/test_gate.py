@@ -19,9 +19,9 @@ from custsvc.ports.recipients import EVERY_RULE
 from custsvc.ports.store import Store
 from custsvc.runtime.loop import Stop
 from tests.conftest import Backdoor
+from tests.waiting import until
 
 from .conftest import Sink, mail
-from .role import until
 
 NewSender = Callable[..., Sender]
 

@@ -22,9 +22,10 @@ from custsvc.ports.ledger import Ledger
 from custsvc.runtime.loop import Stop
 from tests.conftest import Backdoor
 from tests.sizes import sizes
+from tests.waiting import until
 
 from .conftest import PATIENT, Sink, late, mail, never
-from .role import LEASE, POLICY, created, lag, notify, process, records, running, until
+from .role import LEASE, POLICY, created, lag, notify, process, records, running
 
 
 @sizes("events", 10, 5000)

@@ -25,7 +25,8 @@ from custsvc.ports.recipients import EVERY_RULE
 from custsvc.ports.store import Store
 from tests.conftest import Backdoor
 from tests.notify.conftest import Sink, late, mail
-from tests.notify.role import LEASE, created, lag, notify, process, running, until
+from tests.notify.role import LEASE, created, lag, notify, process, running
+from tests.waiting import until
 
 DIED = 137
 BEFORE = ("notify.claimed", "notify.connected", "notify.accepted-recipient")

@@ -20,6 +20,7 @@ from custsvc.ports.ledger import Ledger
 from custsvc.ports.store import Store
 from custsvc.runtime.loop import Stop
 from tests.chaos.faultproxy import FaultProxy
+from tests.waiting import until
 
 from .conftest import IMPATIENT, PATIENT, Sink, drop, mail, never, turns_until
 
@@ -173,9 +174,7 @@ def test_four_senders_send_each_mail_once_and_keep_the_order(
 
     for thread in threads:
         thread.start()
-    deadline = time.monotonic() + 120
-    while len(sink.accepted) < customers * versions and time.monotonic() < deadline:
-        time.sleep(0.05)
+    until("all are accepted", lambda: len(sink.accepted) >= customers * versions)
     stop.ask()
     for thread in threads:
         thread.join(60)

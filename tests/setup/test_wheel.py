@@ -20,8 +20,9 @@ import pytest
 from custsvc.config import Settings
 from custsvc.kafka import client as kafka
 from custsvc.local import ports
-from tests.chaos.roles import Role, request, until
+from tests.chaos.roles import Role, request
 from tests.setup.installed import Installed, NotHere, build_wheel
+from tests.waiting import until
 
 # Each command's help, and each module's import, in one process of the environment: a start for each costs.
 _ALL_HELP = """

@@ -7,9 +7,8 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from custsvc.transfer import export
 from custsvc.transfer.seed import seed_customers
 from tests.addresses import through
 from tests.chaos.faultproxy import FaultProxy
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -50,16 +50,13 @@ def port(environ: dict[str, str], tmp_path: Path) -> Iterator[int]:
 
 
 def _wait(port: int, log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        ask = closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10))
-        with suppress(OSError, http.client.HTTPException), ask as connection:
+    def lives() -> bool:
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
             connection.request("GET", "/livez")
             with connection.getresponse() as answer:
-                if answer.status == 200:
-                    return
-        time.sleep(0.1)
-    raise AssertionError(f"the server does not start: {log.read_text()[-3000:]}")
+                return answer.status == 200
+
+    until(f"serve starts; its log is {log}", lives, despite=(OSError, http.client.HTTPException))
 
 
 def test_a_client_sees_that_an_export_was_cut_off(port: int, store: Store, proxy: FaultProxy) -> None:
@@ -90,11 +87,8 @@ def test_a_file_gets_its_name_when_it_is_whole(
     proxy.slow(300_000)
     cut = subprocess.Popen(command, env=environ, cwd=tmp_path, stderr=subprocess.DEVNULL)
     part = tmp_path / "out.csv.part"
-    deadline = time.monotonic() + 120
-    while not (part.exists() and part.stat().st_size):
-        assert cut.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until("it writes", lambda: part.exists() and part.stat().st_size, every=0.02)
+    assert cut.poll() is None
     proxy.shut()
     cut.wait(300)
 

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -18,6 +17,7 @@ import pytest
 from custsvc.ports.store import Store
 from custsvc.transfer.seed import seed_customers
 from tests.sizes import on_one
+from tests.waiting import until
 
 MB = 2**20
 
@@ -54,13 +54,8 @@ class Server:
         return answer.status, size
 
     def wait(self) -> None:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            with suppress(OSError, http.client.HTTPException):
-                if self.get("/livez")[0] == 200:
-                    return
-            time.sleep(0.1)
-        raise AssertionError("the server does not start")
+        away = (OSError, http.client.HTTPException)
+        until("serve starts", lambda: self.get("/livez")[0] == 200, despite=away)
 
     def rss(self) -> int:
         children = psutil.Process(self._process.pid).children()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from custsvc.runtime.lane import here
 from custsvc.serve import lanes
 from custsvc.serve.lanes import Lanes
+from tests.waiting import until
 
 
 class Server:
@@ -51,9 +51,7 @@ def test_a_request_that_ends_badly_leaves_its_lane_to_those_that_wait_and_to_the
     first.start()
     assert server.begun.wait(120)
     waiting.start()
-    deadline = time.monotonic() + 120
-    while not server.lanes._queue and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until("it waits for a lane", lambda: server.lanes._queue)
     server.may_go.set()
     first.join(120)
 

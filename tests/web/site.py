@@ -8,10 +8,9 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from custsvc.config import Settings
 from custsvc.local import LocalServers
 from custsvc.ports.store import Store
 from custsvc.stores import open_store
+from tests.waiting import until
 
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -37,16 +37,6 @@ def chromium() -> str | None:
 
 def launch(playwright: Playwright) -> Browser:
     return playwright.chromium.launch(executable_path=chromium(), args=list(FLAGS))
-
-
-def until(what: str, condition: Callable[[], Any], seconds: float = DEADLINE) -> Any:
-    """Wait until `condition` gives something true, and give that."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:g} s: {what}")
-        time.sleep(0.05)
-    return value
 
 
 class Site:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ from custsvc.ports.store import Store
 from custsvc.service.customers import Caller, CustomerService
 from tests.browser_form import form_of
 from tests.transfer.styles import DATA, PEOPLE, STYLES
+from tests.waiting import until
 
 from .conftest import Visitor, words
 
@@ -34,11 +34,7 @@ def all_of(store: Store) -> list[dict[str, Any]]:
 
 def ended(visitor: Visitor, path: str) -> TestResponse:
     """The page of a job, once that is over."""
-    deadline = time.monotonic() + 60
-    while "so far" in (page := visitor.get(path)).text:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return page
+    return until("the job ends", lambda: "so far" not in (page := visitor.get(path)).text and page)
 
 
 def planned(visitor: Visitor, content: bytes, **choices: str) -> tuple[str, TestResponse]:

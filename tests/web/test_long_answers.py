@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -26,17 +25,11 @@ from custsvc.serve import create_app
 from custsvc.service.customers import Caller, CustomerService
 from custsvc.transfer import export
 from custsvc.web import browser
+from tests.waiting import until
 
 from .conftest import Visitor
 
 DEADLINE = 90.0
-
-
-def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -60,7 +53,7 @@ def ends(parts: Iterator[bytes], app: Flask, revoke: Callable[[], Any]) -> None:
     [permit] = app.extensions["custsvc"].streams._permits._open
     assert permit()
     revoke()
-    until(lambda: not permit())
+    until("the permit is taken", lambda: not permit())
     with pytest.raises(Revoked):
         list(parts)
     assert app.extensions["custsvc"].streams.open == 0
@@ -132,7 +125,7 @@ def test_a_user_whose_role_no_longer_suffices_is_told_at_the_next_question(
 
     changed(store, role="read")
 
-    until(lambda: not may())
+    until("no answer may begin", lambda: not may())
 
 
 def test_while_the_database_does_not_say_an_answer_goes_on_but_not_for_ever(
@@ -163,10 +156,10 @@ def test_a_question_that_fails_does_not_end_the_asking_for_others() -> None:
     others = [both.issue(broken), both.issue(lambda: may[0])]
     may[0] = False
 
-    until(lambda: not others[1]())
+    until("the place is taken", lambda: not others[1]())
     for each in others:
         each.close()
-    until(lambda: not both._running)
+    until("both have ended", lambda: not both._running)
     assert both.issue(lambda: True)()
 
 

@@ -14,9 +14,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from custsvc.ports.ledger import Notification
+from tests.waiting import until
 
 from .hard import HARD
-from .site import DEADLINE, Site, Watched, chromium, launch, until
+from .site import DEADLINE, Site, Watched, chromium, launch
 
 AXE = Path(__file__).parent / "vendor" / "axe-4.14.1.min.js"
 expect.set_options(timeout=DEADLINE * 1000)
