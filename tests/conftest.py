@@ -6,7 +6,7 @@ import datetime as dt
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Iterator[Any]:
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Have what was logged fit to be sent from one process to another: tests log half characters, too."""
     report = yield
     report.sections = [
@@ -237,7 +237,7 @@ class PostgresBackdoor:
     def leased_until(self, notification: str) -> dt.datetime:
         with self._connection, self._connection.cursor() as cursor:
             cursor.execute("SELECT lease_until FROM notification WHERE id = %s", (notification,))
-            (until,) = cursor.fetchone()
+            (until,) = cursor.fetchone() or (None,)
         assert isinstance(until, dt.datetime)
         return until
 

@@ -230,6 +230,16 @@ class MongoDatabases:
 Databases = PostgresDatabases | MongoDatabases
 
 
+def address(backend: str, url: str) -> dict[str, Any]:
+    """The settings that name this database, for `Settings` and its `replace`."""
+    return {"backend": backend, f"{backend}_url": url}
+
+
+def settings_of(backend: str, url: str, **more: Any) -> Settings:
+    """Settings of this database, and others."""
+    return Settings(**address(backend, url), **more)
+
+
 def open_database(backend: str, url: str) -> Store:
     """A store on this database. Whoever opens closes."""
-    return open_store(Settings(backend=backend, **{f"{backend}_url": url}))
+    return open_store(settings_of(backend, url))

@@ -63,5 +63,5 @@ def _run(arguments: tuple[str, ...], env: dict[str, str], cwd: str, given: str, 
         main()
     except Exception:  # noqa: BLE001 - told by the hook
         # As Python ends a process: by its hook, which a fork does not call.
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        sys.excepthook(*sys.exc_info())
         sys.exit(1)

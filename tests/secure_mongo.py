@@ -69,8 +69,16 @@ def secure_mongo() -> Iterator[SecureMongo]:
         key = folder / "key"
         key.write_text(secrets.token_hex(64))
         key.chmod(0o600)
-        guarded = ["--auth", "--keyFile", key, "--replSet", "rs0", "--bind_ip", ports.HOST]
-        command = [embedded._binary(), "--dbpath", folder, "--port", str(port), *guarded, *_SMALL]
+        guarded: list[str | Path] = ["--auth", "--keyFile", key, "--replSet", "rs0", "--bind_ip", ports.HOST]
+        command: list[str | Path] = [
+            embedded._binary(),
+            "--dbpath",
+            folder,
+            "--port",
+            str(port),
+            *guarded,
+            *_SMALL,
+        ]
         with (folder / "log").open("ab") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log)
         try:

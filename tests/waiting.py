@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import Literal, TypeVar
-
-T = TypeVar("T")
+from typing import Any
 
 # A planted bug makes some tests wait in vain: those runs set a shorter deadline for all of them.
 _DEADLINE = "CUSTSVC_TEST_DEADLINE"
@@ -20,12 +18,12 @@ def patience(seconds: float) -> float:
 
 def until(
     what: str,
-    condition: Callable[[], T | Literal[False] | None],
+    condition: Callable[[], Any],
     seconds: float = 120.0,
     *,
     every: float = 0.05,
     despite: type[BaseException] | tuple[type[BaseException], ...] = (),
-) -> T:
+) -> Any:
     """The first true value of `condition`, asked `every` so many seconds; AssertionError after `seconds`.
 
     An exception of `despite` counts as not yet: what starts does not answer. Any other ends the wait.

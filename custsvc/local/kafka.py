@@ -12,6 +12,7 @@ import sys
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from custsvc.errors import TemporaryError
 from custsvc.kafka_address import connection
@@ -76,7 +77,7 @@ class Kafka(Server):
     title = "Kafka"
     variable = "CUSTSVC_KAFKA"
     dependency = "kafka"
-    port_names = ("port", "controller_port", "proxied_port")
+    port_names: ClassVar[tuple[str, ...]] = ("port", "controller_port", "proxied_port")
 
     advertised_port: int | None = None
     _classpath: list[Path] | None = None

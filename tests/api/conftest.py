@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from flask import Flask
@@ -18,6 +18,12 @@ from custsvc.serve import create_app
 ANN = {"name": "Ann Lee", "email": "ann@example.org", "phone": "+49 30 1234"}
 
 
+class Answer(TestResponse):
+    """An answer of the API: the tests know what its JSON is."""
+
+    json: Any
+
+
 class Client:
     """A caller of the API. Every method gives the answer; `key` goes along where there is one."""
 
@@ -25,29 +31,29 @@ class Client:
         self._client = app.test_client()
         self._key = key
 
-    def __call__(self, method: str, path: str, **kwargs: Any) -> TestResponse:
+    def __call__(self, method: str, path: str, **kwargs: Any) -> Answer:
         given = kwargs.pop("headers", {})
         headers = list(given.items() if isinstance(given, dict) else given)
         if self._key is not None:
             headers.append(("Authorization", f"Bearer {self._key}"))
-        return self._client.open(path, method=method, headers=headers, **kwargs)
+        return cast(Answer, self._client.open(path, method=method, headers=headers, **kwargs))
 
-    def get(self, path: str, **kwargs: Any) -> TestResponse:
+    def get(self, path: str, **kwargs: Any) -> Answer:
         return self("GET", path, **kwargs)
 
-    def head(self, path: str, **kwargs: Any) -> TestResponse:
+    def head(self, path: str, **kwargs: Any) -> Answer:
         return self("HEAD", path, **kwargs)
 
-    def post(self, path: str, **kwargs: Any) -> TestResponse:
+    def post(self, path: str, **kwargs: Any) -> Answer:
         return self("POST", path, **kwargs)
 
-    def put(self, path: str, **kwargs: Any) -> TestResponse:
+    def put(self, path: str, **kwargs: Any) -> Answer:
         return self("PUT", path, **kwargs)
 
-    def patch(self, path: str, **kwargs: Any) -> TestResponse:
+    def patch(self, path: str, **kwargs: Any) -> Answer:
         return self("PATCH", path, **kwargs)
 
-    def delete(self, path: str, **kwargs: Any) -> TestResponse:
+    def delete(self, path: str, **kwargs: Any) -> Answer:
         return self("DELETE", path, **kwargs)
 
     def create(self, **fields: Any) -> dict[str, Any]:

@@ -6,14 +6,13 @@ from typing import Any
 
 import orjson
 import pytest
-from werkzeug.test import TestResponse
 
 from custsvc.config import Settings
 from custsvc.ports.customers import CustomerFilter
 from custsvc.ports.store import Store
 from custsvc.serve import create_app
 
-from .conftest import Client
+from .conftest import Answer, Client
 
 PATH = "/api/customers/batch"
 
@@ -22,7 +21,7 @@ def create(name: str, **fields: Any) -> dict[str, Any]:
     return {"op": "create", "customer": {"name": name, **fields}}
 
 
-def send(client: Client, *operations: Any, atomic: bool = False, **headers: str) -> TestResponse:
+def send(client: Client, *operations: Any, atomic: bool = False, **headers: str) -> Answer:
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     body = {"operations": list(operations), "atomic": atomic}
     answer = client.post(PATH, json=body, headers=given)
@@ -31,7 +30,7 @@ def send(client: Client, *operations: Any, atomic: bool = False, **headers: str)
     return answer
 
 
-def statuses(answer: TestResponse) -> list[int]:
+def statuses(answer: Answer) -> list[int]:
     return [each["status"] for each in answer.json["results"]]
 
 
@@ -146,7 +145,7 @@ def test_batches_that_change_the_same_customers_at_once_lose_nothing(
 
     ids = [client.create(name=f"N{n}")["id"] for n in range(5)]
     clients = [client, Client(create_app(settings, other_store), client._key)]
-    found: list[TestResponse] = []
+    found: list[Answer] = []
 
     def work(number: int) -> None:
         for each in range(5):

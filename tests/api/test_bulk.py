@@ -58,7 +58,7 @@ def test_wrong_parameters_of_an_export_are_refused(client: Client) -> None:
 
 def test_no_more_exports_run_than_there_is_room_for(store: Store) -> None:
     app = create_app(Settings(backend=store.name, auth="off", streams=1), store)  # type: ignore[arg-type]
-    client = app.test_client()
+    client: Any = app.test_client()
     first = client.get("/api/customers/export")
 
     assert client.get("/api/customers/export").json["code"] == "too-many-streams"
@@ -131,7 +131,7 @@ def test_a_file_may_be_larger_than_another_body_but_not_endless(client: Client) 
 
 def test_a_long_body_without_a_length_is_refused_too(store: Store) -> None:
     settings = Settings(backend=store.name, auth="off", import_max_mb=1)  # type: ignore[arg-type]
-    client = create_app(settings, store).test_client()
+    client: Any = create_app(settings, store).test_client()
     body = io.BytesIO(b'{"name":"Ann"}\n' * 100_000)
 
     answer = client.post(

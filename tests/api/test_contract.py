@@ -231,7 +231,7 @@ def callers(installed: Installation, app: Flask, make: Make) -> dict[str, Any]:
     """Who asks: the roles, and the same person at installations that are configured otherwise."""
     keys = {}
     for role in ("read", "write", "admin"):
-        keys[role], key = new_key(role, role)  # type: ignore[arg-type]
+        keys[role], key = new_key(role, role)
         installed.store.keys.add(key)
     stranger = Client(app)
 

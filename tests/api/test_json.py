@@ -7,9 +7,8 @@ from typing import Any
 
 import orjson
 import pytest
-from werkzeug.test import TestResponse
 
-from .conftest import ANN, Client
+from .conftest import ANN, Answer, Client
 
 BATCH = {"operations": [{"op": "update", "id": 1, "customer": {"metadata": {"tier": "gold"}}}]}
 # The path behind the customer's, or a whole one, with a body that is right.
@@ -51,7 +50,7 @@ def wrong(text: bytes) -> list[bytes]:
     ]
 
 
-def send(client: Client, way: str, path: str, body: bytes) -> TestResponse:
+def send(client: Client, way: str, path: str, body: bytes) -> Answer:
     method, where, _ = TAKES[way]
     where = where if where.startswith("/api") else path + where
     return client(method, where, data=body, content_type="application/json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -37,8 +38,8 @@ def test_requests_are_counted_by_route_and_no_label_is_personal(client: Client, 
     after = requests(stranger)
     text = stranger.get("/metrics").text.lower()
 
-    def more(*key: str) -> float:
-        return after.get(key, 0) - before.get(key, 0)  # type: ignore[call-overload, no-any-return]
+    def more(*key: Any) -> float:
+        return after.get(key, 0) - before.get(key, 0)
 
     assert more("POST", "/api/customers", "201") == 1
     assert more("GET", "/api/customers/<id:customer_id>", "400") == 1

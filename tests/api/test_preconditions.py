@@ -9,13 +9,12 @@ from typing import Any
 import orjson
 import pytest
 from flask import Flask
-from werkzeug.test import TestResponse
 
 from custsvc.config import Settings
 from custsvc.ports.store import Store
 from custsvc.serve import create_app
 
-from .conftest import ANN, Client
+from .conftest import ANN, Answer, Client
 
 # (method, path behind the customer's, body)
 WRITES: list[tuple[str, str, dict[str, Any] | None]] = [
@@ -235,7 +234,7 @@ def prepared(client: Client, way: str) -> tuple[str, int]:
     return path, 4 if EVERY_WRITE[way][3] else 3
 
 
-def written(client: Client, way: str, path: str, headers: dict[str, str]) -> TestResponse:
+def written(client: Client, way: str, path: str, headers: dict[str, str]) -> Answer:
     method, tail, body, _ = EVERY_WRITE[way]
     return client(method, path + tail, json=body, headers=headers)
 

@@ -73,7 +73,7 @@ def broken(settings: Settings, store: Store, client: Client, monkeypatch: pytest
     """A function that gives a caller of an app whose store raises this error."""
 
     def make(error: Exception) -> Client:
-        customers: CustomerStore = BrokenCustomers(error)  # type: ignore[assignment]
+        customers: CustomerStore = BrokenCustomers(error)
         monkeypatch.setattr(store, "customers", customers)
         return Client(create_app(settings, store), client._key)
 

@@ -80,7 +80,7 @@ class Fuzz:
         fuzz = self
         found: list[Exception] = []
 
-        class Walk(self.schema.as_state_machine()):  # type: ignore[misc]
+        class Walk(self.schema.as_state_machine()):
             def get_call_kwargs(self, case: Any) -> dict[str, Any]:
                 fuzz.tame(case)
                 return {"headers": fuzz.headers}

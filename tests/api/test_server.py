@@ -34,6 +34,7 @@ from custsvc.ports.accounts import Role
 from custsvc.ports.store import Store
 from custsvc.serve import create_app
 from custsvc.stores import open_store
+from tests.databases import open_database, settings_of
 from tests.processes import run_custsvc
 from tests.waiting import until
 
@@ -183,7 +184,7 @@ def test_a_copy_is_made_ready_for_lists_by_who_serves_it(
 ) -> None:
     serve.environ[f"CUSTSVC_{backend.upper()}_URL"] = empty_database
     change = new_change("created", None, NEW, actor="me")
-    with open_store(Settings(backend=backend, **{f"{backend}_url": empty_database})) as copy:
+    with open_database(backend, empty_database) as copy:
         copy.migrate(lists=False)
         copy.claim_role("copy")
         copy.replica.apply([decode(change.event.payload, b"7")], "t", {0: 1})
@@ -229,7 +230,8 @@ def test_a_service_manager_may_stop_all_processes_at_once(serve: Serve) -> None:
     serve.start("--workers", "2")
     assert serve.process is not None
 
-    for process in [*serve.two_workers(), serve.process]:
+    processes: list[Any] = [*serve.two_workers(), serve.process]
+    for process in processes:
         process.send_signal(signal.SIGTERM)
 
     assert serve.process.wait(DEADLINE) == ExitCode.OK
@@ -358,7 +360,7 @@ def test_a_database_that_goes_away_is_503_and_the_next_request_after_it_is_back_
     """A4."""
     servers = LocalServers(tmp_path / "away", names=[backend], ephemeral=True)
     (url,) = servers.start().values()
-    settings = Settings(backend=backend, **{f"{backend}_url": url})  # type: ignore[arg-type]
+    settings = settings_of(backend, url)
     try:
         with open_store(settings) as store:
             store.migrate()

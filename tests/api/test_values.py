@@ -9,17 +9,16 @@ from typing import Any
 import orjson
 import pytest
 from hypothesis import given, settings
-from werkzeug.test import TestResponse
 
 from tests.values import LOOK_ALIKE, METADATA
 
-from .conftest import ANN, Client
+from .conftest import ANN, Answer, Client
 
-Way = Callable[[Client, int, dict[str, Any]], TestResponse]
+Way = Callable[[Client, int, dict[str, Any]], Answer]
 
 
 def _batch(op: str) -> Way:
-    def way(client: Client, customer_id: int, fields: dict[str, Any]) -> TestResponse:
+    def way(client: Client, customer_id: int, fields: dict[str, Any]) -> Answer:
         operation = {"op": op, "id": customer_id, "customer": fields}
         return client.post("/api/customers/batch", json={"operations": [operation]})
 
@@ -27,7 +26,7 @@ def _batch(op: str) -> Way:
 
 
 def _import(media: str, rows: Callable[[int, dict[str, Any]], bytes]) -> Way:
-    def way(client: Client, customer_id: int, fields: dict[str, Any]) -> TestResponse:
+    def way(client: Client, customer_id: int, fields: dict[str, Any]) -> Answer:
         return client.post("/api/customers/import", data=rows(customer_id, fields), content_type=media)
 
     return way
@@ -48,7 +47,7 @@ def _csv(customer_id: int, fields: dict[str, Any]) -> bytes:
     )
 
 
-def _revert(client: Client, customer_id: int, fields: dict[str, Any]) -> TestResponse:
+def _revert(client: Client, customer_id: int, fields: dict[str, Any]) -> Answer:
     """Back to a version that was so."""
     path = f"/api/customers/{customer_id}"
     before = client.get(path).json

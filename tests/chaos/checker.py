@@ -57,7 +57,7 @@ def read_postgres(url: str, only: int | None = None) -> dict[int, tuple[int, str
 
 def read_mongo(url: str, only: int | None = None) -> dict[int, tuple[int, str]]:
     """Customers, or one of them, as {id: (version, document)}."""
-    with pymongo.MongoClient(url) as client:
+    with pymongo.MongoClient[dict[str, Any]](url) as client:
         which = {} if only is None else {"_id": only}
         rows = client.get_default_database().customer.find(which, {"version": 1, "doc": 1})
         return {int(row["_id"]): (int(row["version"]), row["doc"]) for row in rows}
@@ -70,7 +70,9 @@ def read_database(backend: str, url: str) -> dict[int, tuple[int, str]]:
 
 def read_topic(servers: str, topic: str = UPDATES) -> list[tuple[int, int, int]]:
     """Every event as (partition, customer, version), in the order of offsets within each partition."""
-    events = ((part, json.loads(value)) for part, _, value in read_records(servers, topic) if readable(value))
+    events = (
+        (part, json.loads(value or b"")) for part, _, value in read_records(servers, topic) if readable(value)
+    )
     return [(part, event["customer_id"], event["version"]) for part, event in events]
 
 
@@ -95,7 +97,7 @@ def _kafka(address: str) -> dict[str, str]:
 def read_records(servers: str, topic: str) -> list[tuple[int, bytes | None, bytes | None]]:
     """Every record as (partition, key, value), in the order of offsets within each partition."""
     client = Consumer({**_kafka(servers), "group.id": "checker", "enable.auto.commit": False})
-    found = []
+    found: list[tuple[int, bytes | None, bytes | None]] = []
     try:
         parts = client.list_topics(topic, timeout=60).topics[topic].partitions
         ends = {p: client.get_watermark_offsets(TopicPartition(topic, p), timeout=60) for p in parts}
@@ -104,9 +106,11 @@ def read_records(servers: str, topic: str) -> list[tuple[int, bytes | None, byte
         while left:
             for message in client.consume(5000, 1.0):
                 assert message.error() is None, message.error()
-                part = message.partition()
+                part, offset = message.partition(), message.offset()
+                assert part is not None
+                assert offset is not None
                 found.append((part, message.key(), message.value()))
-                if message.offset() + 1 >= ends[part][1]:
+                if offset + 1 >= ends[part][1]:
                     left.discard(part)
     finally:
         client.close()
@@ -188,7 +192,7 @@ def watch_falls(backend: str, url: str) -> Any:
                 cursor.execute(_FALLS)
                 return True
         return None
-    with pymongo.MongoClient(url) as client:
+    with pymongo.MongoClient[dict[str, Any]](url) as client:
         return client.admin.command("hello")["operationTime"]
 
 
@@ -207,7 +211,7 @@ def check_falls(backend: str, url: str, since: Any, found: Findings) -> None:
 def _mongo_falls(url: str, since: Any) -> Iterator[tuple[int, int, int]]:
     """Replays every change of the copy's customers from the server's own log."""
     at: dict[int, int] = {}
-    with pymongo.MongoClient(url) as client:
+    with pymongo.MongoClient[dict[str, Any]](url) as client:
         customers = client.get_default_database().customer
         with customers.watch(start_at_operation_time=since, max_await_time_ms=2000) as changes:
             while (change := changes.try_next()) is not None:
@@ -241,7 +245,7 @@ def mail_states(backend: str, url: str) -> dict[str, int]:
         with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
             cursor.execute("SELECT state, count(*) FROM notification GROUP BY state ORDER BY state")
             return dict(cursor.fetchall())
-    with pymongo.MongoClient(url) as client:
+    with pymongo.MongoClient[dict[str, Any]](url) as client:
         groups = client.get_default_database().notification.aggregate(
             [{"$group": {"_id": "$state", "count": {"$sum": 1}}}, {"$sort": {"_id": 1}}]
         )
@@ -255,7 +259,7 @@ def mails(backend: str, url: str) -> list[dict[str, Any]]:
         with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
             cursor.execute("SELECT id, state, rule, customer_id, text FROM notification")
             return [dict(zip(names, row, strict=True)) for row in cursor]
-    with pymongo.MongoClient(url) as client:
+    with pymongo.MongoClient[dict[str, Any]](url) as client:
         rows = client.get_default_database().notification.find()
         return [{**{name: row.get(name) for name in names}, "id": row["_id"]} for row in rows]
 
@@ -298,7 +302,7 @@ def dump(backend: str, url: str) -> Dump:
                 cursor.execute(f"SELECT to_jsonb(t)::text FROM {table} t")
                 tables[table] = [row for (row,) in cursor]
             return tables
-    with pymongo.MongoClient(url) as client:
+    with pymongo.MongoClient[dict[str, Any]](url) as client:
         database = client.get_default_database()
         return {table: list(database[table].find()) for table in _TABLES[backend]}
 
@@ -315,7 +319,7 @@ def restore(backend: str, url: str, tables: Dump) -> None:
                     (rows,),
                 )
         return
-    with pymongo.MongoClient(url) as client:
+    with pymongo.MongoClient[dict[str, Any]](url) as client:
         database = client.get_default_database()
         for table, rows in tables.items():
             database[table].delete_many({})

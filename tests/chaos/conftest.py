@@ -164,10 +164,9 @@ class Line:
 @pytest.fixture
 def line(backend: str, servers: Any, all_databases: Callable[[str], Any], tmp_path: Path) -> Iterator[Line]:
     """A line from this backend to the other one."""
-    urls = {f"{each}_url": all_databases(each).migrated() for each in ("postgres", "mongo")}
-    settings = fresh_topics(
-        Settings(backend=backend, kafka=servers.url("kafka"), kafka_options=OPTIONS, partitions=4, **urls)
-    )
+    urls: dict[str, Any] = {f"{each}_url": all_databases(each).migrated() for each in ("postgres", "mongo")}
+    urls["backend"] = backend
+    settings = fresh_topics(Settings(**urls, kafka=servers.url("kafka"), kafka_options=OPTIONS, partitions=4))
     with ExitStack() as stack:
         for each in ("postgres", "mongo"):
             stack.callback(all_databases(each).drop, urls[f"{each}_url"])

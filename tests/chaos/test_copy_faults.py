@@ -164,7 +164,7 @@ def _block_and_replace(line: Line) -> None:
             free.wait(120)
 
     late = Between(line.copy.replica, block_once)
-    stops = [line.replicate(late, alone=True)]  # type: ignore[arg-type]
+    stops = [line.replicate(late, alone=True)]
     until("it is blocked", blocked.is_set)
     stops.append(line.replicate(alone=True))
     try:
@@ -195,7 +195,7 @@ def test_an_outage_of_the_copys_database_keeps_the_membership_and_buries_nothing
         if away:
             raise TemporaryError("away", dependency="mongo")
 
-    line.replicate(Between(line.copy.replica, fail), alone=True)  # type: ignore[arg-type]
+    line.replicate(Between(line.copy.replica, fail), alone=True)
     line.settle()
     away.append(True)
     for each in ids:
@@ -226,7 +226,7 @@ def test_a_copy_restored_from_a_backup_catches_up_by_itself(line: Line) -> None:
 
     checker.restore(line.settings.other_backend, line.settings.url(line.settings.other_backend), backup)
     counting = Between(line.copy.replica, lambda _: None)
-    line.replicate(counting, alone=True)  # type: ignore[arg-type]
+    line.replicate(counting, alone=True)
     line.settle()
 
     assert line.judge().problems == []
@@ -278,7 +278,7 @@ def test_the_whole_topic_three_times_more_writes_nothing(line: Line, customers: 
     for _ in range(3):
         counting = Between(line.copy.replica, lambda _: None)
         counting.begin = lambda _topic: {}  # type: ignore[attr-defined]
-        worker = line.replicate(counting, alone=True)  # type: ignore[arg-type]
+        worker = line.replicate(counting, alone=True)
         until("all was read again", lambda c=counting: c.stale + c.written >= records, 600)
         assert counting.written == 0
         worker.ask()

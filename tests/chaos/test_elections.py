@@ -54,7 +54,15 @@ class ReplicaSet:
         data.mkdir(exist_ok=True)
         small = ["--oplogSize", "128", "--wiredTigerCacheSizeGB", "0.25"]
         alone = ["--bind_ip", ports.HOST, "--nounixsocket"]
-        command = [embedded._binary(), "--dbpath", data, "--port", str(port), "--replSet", "rs0"]
+        command: list[str | Path] = [
+            embedded._binary(),
+            "--dbpath",
+            data,
+            "--port",
+            str(port),
+            "--replSet",
+            "rs0",
+        ]
         with (self._folder / f"{port}.log").open("ab") as log:
             self._running[port] = subprocess.Popen([*command, *small, *alone], stdout=log, stderr=log)
 

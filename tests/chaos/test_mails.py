@@ -227,8 +227,8 @@ def _problems(
     for mail in by_id.values():
         told[mail.rule, mail.customer].update(mail.versions)
     for row in not_seen:
-        customer, versions = _told(row["text"])
-        told[row["rule"], customer].update(versions)
+        customer, those = _told(row["text"])
+        told[row["rule"], customer].update(those)
     for (rule, customer), versions in expected.items():
         counts = told[rule, customer]
         found += [

@@ -88,7 +88,7 @@ def copied(lines: list[Line]) -> None:
         stop = line.replicate(alone=True)
         line.settle()
         stop.ask()
-        until("it has stopped", lambda line=line: not line.members())  # type: ignore[misc]
+        until("it has stopped", lambda line=line: not line.members())
 
 
 def resent(line: Line) -> int:
@@ -124,8 +124,8 @@ def test_what_kafka_lost_of_what_it_had_acknowledged_is_sent_again(lines: list[L
         for line in lines:
             line.change(ids[line][0])
             line.change(ids[line][7], 2)
-            until("what was lost is sent again", lambda line=line: resent(line) >= 16)  # type: ignore[misc]
-            until("all is there", lambda line=line: is_whole(line))  # type: ignore[misc]
+            until("what was lost is sent again", lambda line=line: resent(line) >= 16)
+            until("all is there", lambda line=line: is_whole(line))
     copied(lines)
     for line in lines:
         assert line.judge().problems == []
@@ -139,8 +139,8 @@ def test_what_kafka_lost_of_what_it_had_acknowledged_is_sent_again(lines: list[L
         assert not loss.done
     with relays(lines):
         for line in lines:
-            until("it is done", lambda line=line: resent(line))  # type: ignore[misc]
-            until("all is there", lambda line=line: is_whole(line))  # type: ignore[misc]
+            until("it is done", lambda line=line: resent(line))
+            until("all is there", lambda line=line: is_whole(line))
         copied(lines)
     for line in lines:
         assert line.judge().problems == []

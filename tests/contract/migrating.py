@@ -15,13 +15,14 @@ from custsvc.stores.mongo.lease import Lease
 from custsvc.stores.postgres import PostgresStore
 from custsvc.stores.postgres import schema as postgres_schema
 from custsvc.stores.postgres.patient import migrator
+from custsvc.stores.postgres.steps import migrations
 
 
 def as_of(store: Store, number: int) -> None:
     """Migrate as a release did that knew up to this number, without the indexes of lists."""
     with pytest.MonkeyPatch.context() as patch:
         if isinstance(store, PostgresStore):
-            known = [each for each in postgres_schema.migrations() if each.number <= number]
+            known = [each for each in migrations() if each.number <= number]
             patch.setattr(postgres_schema, "migrations", lambda: tuple(known))
             postgres_schema.migrate(store._connections, lists=False, waiting=Waiting())
         else:

@@ -22,13 +22,13 @@ SHORT = 0.2
 
 @pytest.fixture
 def ledger(store: Store) -> Ledger:
-    return store.ledger  # type: ignore[return-value]
+    return store.ledger
 
 
 @pytest.fixture
 def other(other_store: Store) -> Ledger:
     """The same ledger, as another process has it."""
-    return other_store.ledger  # type: ignore[return-value]
+    return other_store.ledger
 
 
 def mail(

@@ -150,7 +150,9 @@ def _tamper(stack: Stack, customer_id: int, *, back: bool = False) -> None:
         return
     import pymongo
 
-    with pymongo.MongoClient(stack.env["CUSTSVC_MONGO_URL"]) as client:
+    with pymongo.MongoClient[dict[str, Any]](stack.env["CUSTSVC_MONGO_URL"]) as client:
         table = client.get_default_database().customer
-        doc = table.find_one({"_id": customer_id})["doc"]
+        found = table.find_one({"_id": customer_id})
+        assert found is not None
+        doc = found["doc"]
         table.update_one({"_id": customer_id}, {"$set": {"doc": doc.replace(old, new)}})

@@ -15,7 +15,6 @@ from custsvc.copies.replicate import Replicate
 from custsvc.domain.customers import Fields
 from custsvc.kafka import client as kafka
 from custsvc.kafka.client import Publisher
-from custsvc.ports.replica import Replica
 from custsvc.ports.store import Store
 from custsvc.relay.relay import Relay
 from custsvc.runtime.loop import Stop
@@ -125,12 +124,12 @@ class Workers:
         self._stack.enter_context(in_background(relay.run, stop))
         return stop
 
-    def copy(self, replica: Replica, name: str) -> Stop:
+    def copy(self, replica: Any, name: str) -> Stop:
         stop = Stop()
         self._stack.enter_context(in_background(lambda: self.run_copy(replica, name, stop), stop))
         return stop
 
-    def run_copy(self, replica: Replica, name: str, stop: Stop) -> None:
+    def run_copy(self, replica: Any, name: str, stop: Stop) -> None:
         """Run a copy in this thread."""
         with Publisher(self._settings) as publisher:
             Replicate(self._settings, replica, publisher, name, stop).run()
@@ -161,8 +160,11 @@ class Topic:
                 for message in client.consume(5000, 0.5):
                     assert message.error() is None
                     found.append(message)
-                    if message.offset() + 1 >= marks[message.partition()][1]:
-                        left.discard(message.partition())
+                    part, offset = message.partition(), message.offset()
+                    assert part is not None
+                    assert offset is not None
+                    if offset + 1 >= marks[part][1]:
+                        left.discard(part)
             return found
         finally:
             client.close()

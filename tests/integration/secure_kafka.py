@@ -22,7 +22,7 @@ _JAAS = (
 class SecureKafka(Kafka):
     """Listens as an embedded one, and in clear text, with a password, by TLS, and with both."""
 
-    port_names = (*Kafka.port_names, "clear_port", "sasl_port", "tls_port", "sasl_tls_port")
+    port_names: tuple[str, ...] = (*Kafka.port_names, "clear_port", "sasl_port", "tls_port", "sasl_tls_port")
     authority = trustme.CA()
 
     def _properties(self) -> dict[str, str]:

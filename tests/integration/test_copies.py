@@ -23,6 +23,7 @@ from custsvc.runtime.loop import Stop
 from custsvc.service.customers import Caller, CustomerService
 from custsvc.stores import open_store
 from tests.background import in_background
+from tests.databases import address
 from tests.waiting import until
 
 from .conftest import Topic, Workers, make_topic_anew
@@ -40,7 +41,7 @@ def named(
     with ExitStack() as stack:
 
         def open_copy(name: str) -> Store:
-            there = settings.replace(backend=backend, **{f"{backend}_url": url})
+            there = settings.replace(**address(backend, url))
             copy = stack.enter_context(open_store(there, copy=name))
             copy.migrate()
             return copy

@@ -22,6 +22,7 @@ from custsvc.ports.store import Store
 from custsvc.relay.guard import check_topic
 from custsvc.runtime.loop import Stop
 from tests.conftest import Backdoor
+from tests.databases import address, settings_of
 from tests.processes import run_custsvc
 
 
@@ -38,7 +39,7 @@ def test_a_migrated_database_is_well_and_an_empty_one_is_told_how_to_become_so(
     backend: str, database_url: str, empty_database: str
 ) -> None:
     def look(url: str) -> list[Finding]:
-        settings = Settings(backend=backend, **{f"{backend}_url": url})
+        settings = settings_of(backend, url)
         return [f for f in doctor.addresses(settings) if f.check.startswith(backend)]
 
     rights = [f"rights of {role}" for role in ("serve", "relay", "notify", "commands", "migrate")]
@@ -54,7 +55,7 @@ def test_a_mail_that_waits_without_reason_is_told_with_what_frees_it(
     backend: str, database_url: str, store: Store, backdoor: Backdoor
 ) -> None:
     def look() -> Finding:
-        settings = Settings(backend=backend, **{f"{backend}_url": database_url})
+        settings = settings_of(backend, database_url)
         (found,) = [finding for finding in doctor.addresses(settings) if finding.check == "mails"]
         return found
 
@@ -93,7 +94,7 @@ def test_topics_are_described_as_they_are(settings: Settings) -> None:
 def test_a_topic_that_got_other_partitions_is_a_failure_with_the_way_out(
     store: Store, backend: str, database_url: str, settings: Settings
 ) -> None:
-    mine = settings.replace(backend=backend, **{f"{backend}_url": database_url})
+    mine = settings.replace(**address(backend, database_url))
     check_topic(mine, store.facts)
     before = levels(list(doctor.addresses(mine)))
 

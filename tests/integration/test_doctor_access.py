@@ -13,6 +13,7 @@ from custsvc.doctor import checks as doctor
 from custsvc.domain.customers import Fields
 from custsvc.ports.store import Growth, Link, Store
 from custsvc.service.customers import Caller, CustomerService
+from tests.databases import address
 
 
 def write(store: Store, changes: int) -> None:
@@ -79,7 +80,7 @@ def test_a_link_on_this_machine_is_no_matter_and_one_in_clear_text_to_another_is
 def test_everything_is_looked_at_at_once(
     store: Store, backend: str, database_url: str, settings: Settings, all_databases: Callable[[str], Any]
 ) -> None:
-    mine = settings.replace(backend=backend, **{f"{backend}_url": database_url})
+    mine = settings.replace(**address(backend, database_url))
 
     levels = {found.check: found.level for found in doctor.addresses(mine)}
 

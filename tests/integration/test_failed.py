@@ -230,7 +230,7 @@ def test_the_api_lists_retries_and_discards(
     dead: list[DeadLetter], settings: Settings, database_url: str, box: DeadLetterBox
 ) -> None:
     with open_store(Settings(postgres_url=database_url)) as source:
-        client = create_app(settings.replace(auth="off"), source).test_client()
+        client: Any = create_app(settings.replace(auth="off"), source).test_client()
 
         listed = client.get("/api/failed/?stage=replicate")
         assert (listed.status_code, listed.json["count"]) == (200, 3)

@@ -45,7 +45,7 @@ class RawName(str):
         name.raw = raw
         return name
 
-    def encode(self, *_: Any) -> bytes:  # type: ignore[override]
+    def encode(self, *_: Any) -> bytes:
         return self.raw
 
 

@@ -29,9 +29,9 @@ from custsvc.ports.contents import Row
 from custsvc.ports.store import Store
 from custsvc.runtime.loop import Stop
 from custsvc.service.customers import Caller, CustomerService
-from custsvc.stores import open_store
 from custsvc.transfer.seed import seed_customers
 from tests.background import in_background
+from tests.databases import open_database
 from tests.waiting import until
 
 from .conftest import Workers, changing, make_topic_anew, plant
@@ -48,7 +48,7 @@ def copy(backend: str, all_databases: Callable[[str], Any]) -> Iterator[Store]:
     databases = all_databases(other)
     # A database of its own: a rename would change one that is used again.
     url = databases.empty()
-    with open_store(Settings(backend=other, **{f"{other}_url": url})) as copy:
+    with open_database(other, url) as copy:
         copy.migrate()
         yield copy
     databases.drop(url)

@@ -10,14 +10,13 @@ from threading import Event
 
 import pytest
 
-from custsvc.config import Settings
 from custsvc.errors import ConfigurationError, CustsvcError
 from custsvc.local import postgres as embedded
 from custsvc.local.server import Server
 from custsvc.local.state import State
-from custsvc.stores import open_store
 from tests.addresses import changed
 from tests.conftest import Servers
+from tests.databases import open_database
 from tests.integration.secure_databases import SecureMongod, SecurePostgres, write_certificates
 
 Changes = dict[str, str | None]
@@ -80,7 +79,7 @@ def told(backend: str, url: str) -> CustsvcError:
     """What a role is told that starts with this address."""
     with (
         pytest.raises(CustsvcError) as caught,
-        open_store(Settings(backend=backend, **{f"{backend}_url": url})) as store,  # type: ignore[arg-type]
+        open_database(backend, url) as store,
     ):
         store.ping()
         store.facts.get("role")  # which MongoDB tells nobody who has not signed in
@@ -134,5 +133,5 @@ def test_tls_at_a_server_of_clear_text_is_told(backend: str, servers: Servers) -
 
 def test_what_is_right_works(secure: tuple[Path, dict[str, str]]) -> None:
     for backend, url in secure[1].items():
-        with open_store(Settings(backend=backend, **{f"{backend}_url": url})) as store:  # type: ignore[arg-type]
+        with open_database(backend, url) as store:
             store.ping()

@@ -165,7 +165,7 @@ def write(client: Client) -> None:
     one = client.create(name="One")["id"]
     body = {"name": "Two", "email": "two@example.com"}
     kept = client.post(BASE, json=body, headers={"Idempotency-Key": "k"})
-    two = kept.json["id"]  # type: ignore[index]
+    two = kept.json["id"]
     path = f"{BASE}{one}"
     bodies: list[tuple[str, str, Any]] = [
         ("PUT", path, {"name": "First"}),
@@ -185,7 +185,7 @@ def write(client: Client) -> None:
 
 def read(client: Client, *more: str) -> None:
     """What only shows; `more` of one customer."""
-    one = client.get(BASE).json["results"][0]["id"]  # type: ignore[index]
+    one = client.get(BASE).json["results"][0]["id"]
     paths = ["?q=fi&count=exact", "?sort=name", "export", f"{one}", *(f"{one}/{each}" for each in more)]
     for path in [*(BASE + path for path in paths), "/api/status", "/metrics", "/readyz"]:
         answer = client.get(path)

@@ -257,7 +257,7 @@ def test_no_more_streams_are_open_than_there_is_room_for(
     settings: Settings, store: Store, quick: None
 ) -> None:
     app = create_app(settings.replace(auth="off", streams=2), store)
-    client = app.test_client()
+    client: Any = app.test_client()
     first, second = (client.get("/api/events/stream") for _ in range(2))
 
     third = client.get("/api/events/stream")
@@ -273,14 +273,14 @@ def test_no_more_streams_are_open_than_there_is_room_for(
 def test_without_kafka_the_stream_says_so(store: Store, settings: Settings) -> None:
     for kafka in ("", "127.0.0.1:1"):
         app = create_app(settings.replace(kafka=kafka, auth="off"), store)
-        answer = app.test_client().get("/api/events/stream")
+        answer: Any = app.test_client().get("/api/events/stream")
 
         assert (answer.status_code, answer.json["code"]) == (503, "dependency-down")
         assert answer.json["dependency"] == "kafka"
 
 
 def test_wrong_parameters_are_refused(app: Any) -> None:
-    client = app.test_client()
+    client: Any = app.test_client()
 
     for query in ("?customer=x", "?customer=0", f"?customer={2**63}", "?op=nothing", "?from=noon", "?x=1"):
         assert client.get("/api/events/stream" + query).status_code == 400, query

@@ -18,8 +18,8 @@ from custsvc.errors import NotFound
 from custsvc.ports.ledger import Notification
 from custsvc.ports.store import Store
 from custsvc.service.customers import Caller, CustomerService
-from custsvc.stores import open_store
 from custsvc.transfer.seed import seed_customers
+from tests.databases import open_database
 from tests.sizes import sizes
 from tests.waiting import until
 
@@ -55,7 +55,7 @@ def far_copy(backend: str, all_databases: Callable[[str], Any]) -> Iterator[Stor
     other: Any = "mongo" if backend == "postgres" else "postgres"
     databases = all_databases(other)
     url = databases.migrated()
-    with open_store(Settings(backend=other, **{f"{other}_url": url})) as copy:
+    with open_database(other, url) as copy:
         yield copy
     databases.drop(url)
 

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from email.message import EmailMessage
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from aiosmtpd.smtp import SMTP
@@ -32,6 +32,7 @@ from custsvc.notify.sending.sender import Policy, Sender
 from custsvc.ports.ledger import Ledger, Notification
 from custsvc.ports.store import Store
 from custsvc.runtime.loop import Stop
+from tests.databases import settings_of
 from tests.waiting import until
 
 Answer = str | Callable[[Any, Any], Awaitable[str]]
@@ -53,7 +54,7 @@ class Accepted:
 
     @property
     def message(self) -> EmailMessage:
-        return cast(EmailMessage, email.message_from_bytes(self.content, policy=email.policy.SMTPUTF8))
+        return email.message_from_bytes(self.content, policy=email.policy.SMTPUTF8)
 
 
 async def drop(server: Any, _envelope: Any) -> str:
@@ -176,7 +177,8 @@ class Sink:
         answers = self.data.get(recipient)
         accepted = Accepted(recipient, list(envelope.rcpt_tos), envelope.original_content, time.monotonic())
         # A server that is slow to answer has taken the mail all the same.
-        refuses = bool(answers) and isinstance(answers[0], str) and not answers[0].startswith("2")
+        first = answers[0] if answers else "250"
+        refuses = isinstance(first, str) and not first.startswith("2")
         if not refuses:
             self.accepted.append(accepted)
         return await self._answer(answers, server, envelope)
@@ -190,7 +192,7 @@ def sink() -> Iterator[Sink]:
 
 @pytest.fixture
 def ledger(store: Store) -> Ledger:
-    return cast(Ledger, store.ledger)
+    return store.ledger
 
 
 def mail(
@@ -249,7 +251,13 @@ def new_sender(
 
 def turns_until(sender: Sender, condition: Callable[[], Any], seconds: float = 120.0) -> None:
     """Let a sender work until `condition` holds."""
-    until("the sender did it", lambda: condition() or (sender.turn(), False)[1], seconds, every=0)
+
+    def done() -> Any:
+        if not (value := condition()):
+            sender.turn()
+        return value
+
+    until("the sender did it", done, seconds, every=0)
 
 
 # -- the whole role --------------------------------------------------------------------------------------
@@ -258,9 +266,9 @@ def turns_until(sender: Sender, condition: Callable[[], Any], seconds: float = 1
 @pytest.fixture
 def settings(servers: Any, sink: Sink, backend: str, database_url: str) -> Settings:
     mine = uuid.uuid4().hex[:12]
-    settings = Settings(
-        backend=backend,  # type: ignore[arg-type]
-        **{f"{backend}_url": database_url},
+    settings = settings_of(
+        backend,
+        database_url,
         kafka=servers.url("kafka"),
         topic_updates=f"updates-{mine}",
         topic_notify=f"notify-{mine}",

@@ -27,7 +27,13 @@ from tests.waiting import until
 from .conftest import PATIENT
 
 LEASE = 60.0
-_POLICY = {"tries": 3, "retry_base": 0.05, "retry_cap": 0.1, "idle": 0.05, "expire_every": 0.2}
+_POLICY: dict[str, Any] = {
+    "tries": 3,
+    "retry_base": 0.05,
+    "retry_cap": 0.1,
+    "idle": 0.05,
+    "expire_every": 0.2,
+}
 POLICY = Policy(**_POLICY, lease=LEASE)
 
 
@@ -68,7 +74,12 @@ def records(settings: Settings, topic: str, count: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     try:
         client.subscribe([topic])
-        until(f"{count} records", lambda: found.extend(_values(client)) or len(found) >= count)
+
+        def enough() -> bool:
+            found.extend(_values(client))
+            return len(found) >= count
+
+        until(f"{count} records", enough)
         found.extend(_values(client))
     finally:
         client.close()

@@ -98,14 +98,23 @@ class Asked:
         return found[1].decode() if found else ""
 
 
+def dripping(piece: bytes, times: int, pause: float = 0.2) -> list[Action]:
+    """The same piece again and again, with so many seconds after each."""
+    script: list[Action] = []
+    for _ in range(times):
+        script += [piece, pause]
+    return script
+
+
 def polite(asked: Asked) -> list[Action]:
     """The answers of a server that has nothing against anybody."""
-    return {
+    answers: dict[str, list[Action]] = {
         "GREETING": [b"220 scripted ESMTP\r\n"],
         "EHLO": [b"250-scripted\r\n250-SIZE 10000000\r\n250-8BITMIME\r\n250 SMTPUTF8\r\n"],
         "DATA": [b"354 go on\r\n"],
         "QUIT": [b"221 bye\r\n", DROP],
-    }.get(asked.word, [b"250 OK\r\n"])
+    }
+    return answers.get(asked.word, [b"250 OK\r\n"])
 
 
 class ScriptedSmtp(Scripted):
@@ -151,7 +160,7 @@ class ScriptedSmtp(Scripted):
 
 
 def _text(lines: Iterable[bytes]) -> bytes:
-    text = []
+    text: list[bytes] = []
     for line in lines:
         if line == b".\r\n":
             return b"".join(text)

@@ -75,10 +75,10 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def turn(ledger: Ledger, store: Store) -> Callable[..., None]:
+def turn(ledger: Ledger, store: Store) -> Callable[..., Any]:
     """One round of a sender of this channel."""
 
-    def turn(channel: Channel, **policy: Any) -> None:
+    def turn(channel: Channel, **policy: Any) -> Any:
         how = Policy(**{"tries": 3, "retry_base": 0.0, "retry_cap": 0.01, "idle": 0.01, **policy})
         journal, gate = Journal(ledger, how.lease), Gate(ledger, store.recipients, Limits())
         Sender("crm", channel, journal, gate, Breaker(), how, Stop()).turn()
@@ -99,7 +99,7 @@ def webhook(receiver: Receiver) -> WebhookChannel:
 
 
 def test_a_webhook_is_signed_and_its_body_is_what_was_queued(
-    ledger: Ledger, receiver: Receiver, webhook: WebhookChannel, turn: Callable[..., None]
+    ledger: Ledger, receiver: Receiver, webhook: WebhookChannel, turn: Callable[..., Any]
 ) -> None:
     ledger.add([hook()])
 
@@ -114,7 +114,7 @@ def test_a_webhook_is_signed_and_its_body_is_what_was_queued(
 
 
 def test_a_webhook_that_fails_is_called_again_and_each_answer_is_kept(
-    ledger: Ledger, receiver: Receiver, webhook: WebhookChannel, turn: Callable[..., None]
+    ledger: Ledger, receiver: Receiver, webhook: WebhookChannel, turn: Callable[..., Any]
 ) -> None:
     receiver.answers = [(500, "broken"), (429, "slow down"), (200, "ok")]
     ledger.add([hook()])
@@ -127,7 +127,7 @@ def test_a_webhook_that_fails_is_called_again_and_each_answer_is_kept(
 
 @pytest.mark.parametrize("code", [400, 302, 410])
 def test_a_webhook_that_is_refused_has_failed(
-    code: int, ledger: Ledger, receiver: Receiver, webhook: WebhookChannel, turn: Callable[..., None]
+    code: int, ledger: Ledger, receiver: Receiver, webhook: WebhookChannel, turn: Callable[..., Any]
 ) -> None:
     receiver.answers = [(code, "no")]
     ledger.add([hook()])
@@ -139,7 +139,7 @@ def test_a_webhook_that_is_refused_has_failed(
 
 
 def test_a_webhook_may_be_delivered_again_by_hand(
-    ledger: Ledger, receiver: Receiver, webhook: WebhookChannel, turn: Callable[..., None]
+    ledger: Ledger, receiver: Receiver, webhook: WebhookChannel, turn: Callable[..., Any]
 ) -> None:
     ledger.add([hook()])
     turn(webhook)
@@ -150,7 +150,7 @@ def test_a_webhook_may_be_delivered_again_by_hand(
     assert [headers["webhook-id"] for _, headers, _ in receiver.got] == ["h", "h"]
 
 
-def test_a_receiver_that_is_down_costs_no_attempt(ledger: Ledger, turn: Callable[..., None]) -> None:
+def test_a_receiver_that_is_down_costs_no_attempt(ledger: Ledger, turn: Callable[..., Any]) -> None:
     ledger.add([hook()])
 
     turn(WebhookChannel("http://127.0.0.1:9/", SECRET, timeout=2))
@@ -160,7 +160,7 @@ def test_a_receiver_that_is_down_costs_no_attempt(ledger: Ledger, turn: Callable
 
 
 def test_apprise_delivers_the_text_to_what_its_url_names(
-    ledger: Ledger, receiver: Receiver, turn: Callable[..., None]
+    ledger: Ledger, receiver: Receiver, turn: Callable[..., Any]
 ) -> None:
     receiver.answers = [(500, "no"), (200, "ok")]
     channel = AppriseChannel("crm", f"json://127.0.0.1:{receiver.port}/")

@@ -151,7 +151,7 @@ def test_senders_that_come_while_a_write_is_under_way_share_the_next_one(ledger:
     ledger.add([mail(f"m{n}", None) for n in range(20)])
     go_on = threading.Event()
     watched = Watched(ledger, before=lambda: go_on.wait(120))
-    journal = Journal(watched, 60.0)  # type: ignore[arg-type]
+    journal = Journal(watched, 60.0)
     claimed = journal.claim(20, "mail")
     ours: list[bool] = []
 
@@ -170,7 +170,7 @@ def test_senders_that_come_while_a_write_is_under_way_share_the_next_one(ledger:
 @pytest.mark.parametrize("backend", ["postgres"])
 def test_an_answer_that_could_not_be_written_is_written_with_the_next(ledger: Ledger) -> None:
     ledger.add([mail("a", 1), mail("b", 2)])
-    journal = Journal(Watched(ledger, failures=1), 60.0)  # type: ignore[arg-type]
+    journal = Journal(Watched(ledger, failures=1), 60.0)
     a, b = journal.claim(2, "mail")
     assert ledger.handing_over(a)
     journal.settle_soon(Settlement(a, "sent", "250 OK", code=250))

@@ -17,7 +17,7 @@ from custsvc.notify.run import run_notify
 from custsvc.runtime.loop import Stop
 
 from .conftest import PATIENT
-from .scripted import DROP, Action, Asked, ScriptedSmtp, polite
+from .scripted import DROP, Action, Asked, ScriptedSmtp, dripping, polite
 from .test_smtp import new_mail, yes
 
 SECRET = "pässwort"
@@ -100,7 +100,7 @@ def server() -> Iterator[ScriptedSmtp]:
         yield server
 
 
-DRIP: list[Action] = [b"2", *[b"x", 0.2] * 100]
+DRIP: list[Action] = [b"2", *dripping(b"x", 100)]
 ENDLESS: list[Action] = [b"250-and so on\r\n" * 50_000]
 HASTY = Timeouts(connect=60, command=1.5, data=1.5, greeting=1.5, recipient=1.5, begin=1.5, block=60)
 
@@ -130,6 +130,7 @@ def test_what_a_server_says_unasked_is_never_taken_for_the_answer_to_a_mail(
         if asked.word == "TEXT":
             return [0.2, b"554 5.7.1 never\r\n"]
         (said,) = polite(asked)
+        assert isinstance(said, bytes)
         return [said + b"250 OK\r\n"] if asked.word == word else [said]
 
     server.script = script

@@ -111,7 +111,7 @@ def test_a_step_that_cannot_be_written_fails_alone(
     also_plain: bool, ledger: Ledger, sender_of: Callable[..., Sender]
 ) -> None:
     ledger.add([mail(f"m{n}", customer=n, to=f"c{n}@example.com") for n in range(6)])
-    sender = sender_of(Says(), on=Poisoned(ledger, "m3", also_plain=also_plain))  # type: ignore[arg-type]
+    sender = sender_of(Says(), on=Poisoned(ledger, "m3", also_plain=also_plain))
 
     turns_until(sender, lambda: ledger.counts().get("failed", 0) >= (5 if also_plain else 6))
     sender.turn()

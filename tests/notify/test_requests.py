@@ -125,10 +125,10 @@ class Changed(Message):
         return SETTINGS.topic_updates
 
     def key(self) -> bytes | None:
-        return self._record.key  # type: ignore[no-any-return]
+        return self._record.key
 
     def value(self) -> bytes:
-        return self._record.value  # type: ignore[no-any-return]
+        return self._record.value
 
 
 def test_a_change_that_is_too_old_joins_no_digest_and_keeps_the_id_of_its_window(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from custsvc.notify.channels.channel import Outcome
 from custsvc.notify.channels.webhook import WebhookChannel
 from custsvc.ports.ledger import Notification
 
-from .scripted import DROP, Action, ScriptedHttp, chunked, http
+from .scripted import DROP, Action, ScriptedHttp, chunked, dripping, http
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 PATIENT = 60.0
@@ -129,7 +129,7 @@ def test_each_answer_means_one_outcome(
 
 
 # What takes longer than a call may, in every part of an answer.
-DRIP = [b"x", 0.2] * 100
+DRIP = dripping(b"x", 100)
 SLOW: dict[str, list[Action]] = {
     "silence": [30.0],
     "drips the status": [b"HTTP/1.1 200 OK"[:1], *DRIP],
@@ -154,9 +154,9 @@ def test_a_call_has_one_deadline_whatever_comes_meanwhile(
 
 
 ENDLESS: dict[str, list[Action]] = {
-    "headers": [b"HTTP/1.1 200 OK\r\n", *[b"a: b\r\n", 0.2] * 90],
+    "headers": [b"HTTP/1.1 200 OK\r\n", *dripping(b"a: b\r\n", 90)],
     "body": [*bare("HTTP/1.1 200 OK\ncontent-length: 100"), *DRIP],
-    "chunks": [*bare("HTTP/1.1 200 OK\ntransfer-encoding: chunked"), *[b"1\r\nx\r\n", 0.2] * 100],
+    "chunks": [*bare("HTTP/1.1 200 OK\ntransfer-encoding: chunked"), *dripping(b"1\r\nx\r\n", 100)],
 }
 
 

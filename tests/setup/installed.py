@@ -49,7 +49,16 @@ class Installed:
         subprocess.run(
             [self._interpreter(), "-m", "venv", "--without-pip", self.python.parents[1]], check=True
         )
-        pip = [sys.executable, "-m", "pip", "--python", self.python, "install", "--quiet", wheel]
+        pip: list[str | Path] = [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            self.python,
+            "install",
+            "--quiet",
+            wheel,
+        ]
         done = subprocess.run(pip, capture_output=True, text=True, check=False, timeout=540)
         if done.returncode != 0:
             raise NotHere(f"pip cannot install the wheel here:\n{done.stderr}")

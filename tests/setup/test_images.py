@@ -27,7 +27,7 @@ def entries(lock: Path) -> dict[str, tuple[str, str]]:
     """Each locked package: its version, and all of its entry."""
     text = lock.read_text(encoding="utf-8").replace("\\\n", " ")
     lines = [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
-    found = {}
+    found: dict[str, tuple[str, str]] = {}
     for line in lines:
         pinned = re.match(r"([A-Za-z0-9_.-]+)==([^\s;]+)", line)
         assert pinned, line

@@ -41,7 +41,7 @@ class Transfer:
     ) -> Report:
         """Import a file, or a list of rows as NDJSON."""
         text = file if isinstance(file, bytes) else b"\n".join(orjson.dumps(row) for row in file)
-        kind = fmt or ("csv" if isinstance(file, bytes) else "ndjson")
+        kind: Any = fmt or ("csv" if isinstance(file, bytes) else "ndjson")
 
         meaning = Meaning(options.pop("empty", "clear"), options.pop("metadata", "replace"))
 

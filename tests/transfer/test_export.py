@@ -143,7 +143,7 @@ def test_vcards_come_back_as_the_same_people(transfer: Transfer) -> None:
 def test_a_short_outage_does_not_end_an_export(transfer: Transfer, monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(250):
         transfer.create(f"C{n}")
-    monkeypatch.setattr(export.time, "sleep", lambda _: None)
+    monkeypatch.setattr("custsvc.transfer.export.time.sleep", lambda _: None)
     find, calls = transfer.store.customers.find, []
 
     def failing(query: Any) -> Any:
@@ -164,7 +164,7 @@ def test_an_export_needs_no_more_memory_for_more_customers(store: Store) -> None
         peaks = []
         for sort in ("id", "name"):
             tracemalloc.start()
-            size = sum(map(len, export.export(store.customers, fmt, sort=sort)))  # type: ignore[arg-type]
+            size = sum(map(len, export.export(store.customers, fmt, sort=sort)))
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
             assert size > 600_000

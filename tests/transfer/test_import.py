@@ -288,7 +288,7 @@ def test_a_version_in_a_row_guards_what_was_changed_since(transfer: Transfer) ->
     table = "id,name,Version\n" + "".join(f"{r['id']},{r['name']},{r['version']}\n" for r in rows)
 
     for file, fmt, first in ((rows, "ndjson", 1), (table.encode(), "csv", 2)):
-        planned = transfer.load(file, fmt, dry_run=True, restore=True)  # type: ignore[arg-type]
+        planned = transfer.load(file, fmt, dry_run=True, restore=True)
         assert actions(planned) == {"conflict": 2, "update": 1, "same": 1}
         assert codes(planned) == [
             (first, "version", "version_mismatch", "1"),

@@ -9,8 +9,8 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Iterator
-from re import _constants as sre  # type: ignore[attr-defined]
-from re import _parser  # type: ignore[attr-defined]
+from re import _constants as sre
+from re import _parser
 from types import ModuleType
 from typing import Any, NamedTuple
 

@@ -16,7 +16,7 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def load(flags: dict[str, object] | None = None, **environ: str) -> Settings:
+def load(flags: dict[str, object] | None = None, /, **environ: str) -> Settings:
     return Settings.load(flags, environ=environ)
 
 

@@ -32,7 +32,7 @@ scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | texts
 def breaks() -> Callable[[Any, Any], list[str]]:
     sys.path.insert(0, str(DOCS))
     try:
-        return import_module("compatible").breaks  # type: ignore[no-any-return]
+        return import_module("compatible").breaks
     finally:
         sys.path.remove(str(DOCS))
 

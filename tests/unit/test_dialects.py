@@ -303,7 +303,7 @@ def test_a_phone_that_people_write_is_taken_as_it_is(phone: str) -> None:
 
 # -- JSON arrays -------------------------------------------------------------------------------------------
 
-VALUES = (
+VALUES: tuple[Any, ...] = (
     1,
     None,
     True,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from custsvc.config import Settings
@@ -40,6 +42,7 @@ def test_a_topic_as_we_make_it_is_well() -> None:
     ],
 )
 def test_a_setting_that_breaks_a_promise_is_told_with_what_to_set(name: str, value: str, fix: str) -> None:
-    (found,) = fixes(**{name.replace(".", "_"): value})
+    setting: dict[str, Any] = {name.replace(".", "_"): value}
+    (found,) = fixes(**setting)
 
     assert fix in (found or "")

@@ -7,7 +7,6 @@ import logging
 import pytest
 
 from custsvc.kafka.errors import librdkafka
-from custsvc.ports import waiting
 from custsvc.ports.waiting import Waiting
 
 
@@ -30,7 +29,7 @@ def test_a_short_wait_for_another_migration_is_no_warning_and_a_long_one_is(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr(waiting.time, "monotonic", lambda: now)
+    monkeypatch.setattr("custsvc.ports.waiting.time.monotonic", lambda: now)
     wait = Waiting()
     caplog.set_level(logging.INFO)
 

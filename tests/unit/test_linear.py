@@ -91,7 +91,7 @@ class _NoKeys(Keys):
         del prefix
 
 
-KEYS = KeyRing(_NoKeys())
+KEYS = KeyRing(_NoKeys())  # type: ignore[abstract]
 
 
 def _header(name: str, read: Callable[[], object]) -> Callable[[str], object]:

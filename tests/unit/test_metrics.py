@@ -162,7 +162,7 @@ def test_the_lag_is_what_is_behind_the_last_that_is_done_and_as_old_as_the_oldes
         if step == "take" and len(hand) < 2:
             counts = [data.draw(st.integers(0, 3)) for _ in range(3)]
             ages = {part: float(data.draw(st.integers(10, 9000))) for part in range(3) if counts[part]}
-            batch = [Message(p, read[p] + n, ages[p] - n) for p in ages for n in range(counts[p])]
+            batch: list[Any] = [Message(p, read[p] + n, ages[p] - n) for p in ages for n in range(counts[p])]
             read = [at + count for at, count in zip(read, counts, strict=True)]
             offsets = {("t", part): read[part] for part in ages}
             lags.taken(batch, offsets)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import unicodedata
+from collections.abc import Callable
 
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
@@ -30,11 +31,20 @@ def test_names_stand_where_people_look_for_them() -> None:
     assert tuple(sorted(shuffled, key=name_key)) == IN_ORDER
 
 
+def _accented(char: str) -> str:
+    return unicodedata.normalize("NFC", char + "\u0301")
+
+
 @st.composite
 def alike(draw: st.DrawFn) -> tuple[str, str]:
     """A name, and the same with other accents and in other case."""
     name = draw(st.text("abezoAEZ '-2", min_size=1, max_size=10))
-    changes = [str, str.upper, str.lower, lambda char: unicodedata.normalize("NFC", char + "\u0301")]
+    changes: list[Callable[[str], str]] = [
+        str,
+        str.upper,
+        str.lower,
+        lambda char: unicodedata.normalize("NFC", char + "\u0301"),
+    ]
     return name, "".join(draw(st.sampled_from(changes))(char) for char in name)
 
 

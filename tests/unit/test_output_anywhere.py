@@ -76,7 +76,8 @@ def test_what_is_behind_two_dashes_is_the_commands_own(words: list[str]) -> None
 
 
 def test_a_command_with_formats_of_its_own_keeps_them() -> None:
-    assert anywhere.read(["keys", "list", "-o", "csv"], ROOT) == (set(), "csv", ["keys", "list", "-o", "csv"])
+    kept = ["keys", "list", "-o", "csv"]
+    assert anywhere.read(kept, ROOT) == anywhere.Given(frozenset(), "csv", kept)
     assert anywhere.read(["keys", "revoke", "-o", "json", "x"], ROOT).arguments == ["keys", "revoke", "x"]
     # What this command cannot print is refused by its parser, not passed over.
     assert anywhere.read(["keys", "revoke", "-o", "xml", "x"], ROOT).arguments[2:] == ["-o", "xml", "x"]

@@ -74,7 +74,7 @@ def _logged(text: str) -> Iterator[str]:
         try:
             raise ValueError(text)
         except ValueError:
-            about = {"msg": "it says %s", "args": (text,), "exc_info": sys.exc_info()}
+            about: dict[str, Any] = {"msg": "it says %s", "args": (text,), "exc_info": sys.exc_info()}
             about |= {"reason": text, "deep": [{"a": text}]}
             record = logging.makeLogRecord(about)
         line = formatter.format(record)
@@ -198,7 +198,7 @@ def test_no_command_says_a_secret(tmp_path: Path, command: tuple[str, ...], addr
         done = run_custsvc(*command, env=environ, cwd=tmp_path, seconds=25)
         said = done.stdout + done.stderr
     except subprocess.TimeoutExpired as still_trying:
-        said = f"{still_trying.stdout}{still_trying.stderr}"
+        said = f"{still_trying.stdout!r}{still_trying.stderr!r}"
 
     assert "CANARY" not in said
     assert said

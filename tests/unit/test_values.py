@@ -49,7 +49,7 @@ def test_values_that_python_takes_for_one_are_a_difference(was: Any, now: Any) -
 def test_a_terminal_shows_both_as_json(was: Any, now: Any) -> None:
     was, now = (value if isinstance(value, dict) else {"n": value} for value in (was, now))
     printer, out = Printer(), StringIO()
-    printer._console = Console(file=out, soft_wrap=True)
+    printer._console = Console(file=out, soft_wrap=True)  # type: ignore[assignment]
 
     printer.show(Seen(0, 0, 0, b"", received(was, now), None))
 

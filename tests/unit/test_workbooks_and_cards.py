@@ -105,7 +105,7 @@ TEXTS = (
 
 
 def test_what_a_sheet_holds_comes_out_as_text() -> None:
-    rows = [["name", "metadata.a"], *(["N", value] for value in VALUES)]
+    rows: list[list[Any]] = [["name", "metadata.a"], *(["N", value] for value in VALUES)]
 
     assert [row.raw["metadata.a"] for row in reading(book(rows))] == list(TEXTS)
 

@@ -44,7 +44,7 @@ class Visitor:
         self.csrf = found[1] if found else self.csrf
         return answer
 
-    def post(self, path: str, /, *, headers: dict[str, str] | None = None, **fields: Any) -> TestResponse:
+    def post(self, path: str, /, *, headers: Any = None, **fields: Any) -> TestResponse:
         data = {"csrf": self.csrf, **fields}
         return self.client.post(path, base_url=self.base_url, data=data, headers=headers)
 

@@ -14,7 +14,7 @@ from custsvc.notify.channels.unsubscribe import UnsubscribeLinks
 from custsvc.ports.accounts import Role, User
 from custsvc.ports.store import Store
 from custsvc.serve import create_app
-from custsvc.stores import open_store
+from tests.databases import open_database
 from tests.sizes import on_one
 
 from .conftest import PASSWORD, Visitor
@@ -32,7 +32,7 @@ def written(backend: str, database_url: str) -> Iterator[Callable[[], str]]:
     if backend == "mongo":
         from pymongo import MongoClient
 
-        with MongoClient(database_url) as client:
+        with MongoClient[dict[str, Any]](database_url) as client:
             database = client.get_default_database()
 
             def read() -> str:
@@ -255,7 +255,7 @@ def test_what_is_written_is_seen_by_these_tests(
 ) -> None:
     """What `written` reads is where the app writes; else the tests above would see nothing."""
     before = written()
-    with open_store(Settings(backend=backend, **{f"{backend}_url": database_url})) as same:  # type: ignore[arg-type]
+    with open_database(backend, database_url) as same:
         same.facts.put("page.test", "1")
     assert store.facts.get("page.test") == "1"
     assert written() != before
