@@ -142,11 +142,14 @@ def role(
 def delete(name: NameArgument, backend: BackendOption = None, data_dir: DataDirOption = None) -> None:
     """Delete a user, and sign the user out everywhere. Customers keep the name in `updated_by`.
 
+    Views that the user did not share are deleted too.
+
     Example: custsvc users delete ann
     """
     with _store(backend, data_dir) as store:
         user = _user(store, name)
         store.users.remove(user.name)
+        store.views.leave(f"user:{user.name}")
         ended = store.sessions.remove_of(f"user:{user.name}")
     report(f"deleted {user.name}; sessions ended: {ended}", deleted=user.name, sessions_ended=ended)
 

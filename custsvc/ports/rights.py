@@ -22,6 +22,7 @@ _WRITE: Final = "read add change"
 _ALL: Final = "read add change remove"
 _KNOWN: Final = {"custsvc_migration": _READ, "custsvc_meta": _ALL}
 _PAGES: Final = {"api_key": _READ, "app_user": _READ, "web_session": _ALL, "sign_in_try": _ALL}
+_NOTES: Final = ("dismissed_pair", "saved_view")
 _MAILS: Final = (
     "notification",
     "notification_attempt",
@@ -36,7 +37,7 @@ _NEEDS: Final[Mapping[RoleName, Mapping[str, str]]] = {
         "customer_event": _WRITE,
         "counter": _WRITE,
         "answer": _ALL,
-        "dismissed_pair": _ALL,
+        **dict.fromkeys(_NOTES, _ALL),
         "outbox_cursor": _READ,
         **dict.fromkeys(_MAILS, "read change"),
         "notification_preference": _WRITE,
@@ -46,9 +47,7 @@ _NEEDS: Final[Mapping[RoleName, Mapping[str, str]]] = {
     "serve --read-only": {
         **_KNOWN,
         **_PAGES,
-        **dict.fromkeys(
-            ("customer", "customer_event", "dismissed_pair", "outbox_cursor", "position", *_MAILS), _READ
-        ),
+        **dict.fromkeys(("customer", "customer_event", *_NOTES, "outbox_cursor", "position", *_MAILS), _READ),
         "answer": _ALL,
     },
     "relay": {**_KNOWN, "customer": _READ, "customer_event": _READ, "outbox_cursor": _WRITE},
@@ -57,7 +56,7 @@ _NEEDS: Final[Mapping[RoleName, Mapping[str, str]]] = {
     "commands": {
         **_KNOWN,
         **dict.fromkeys(
-            (*_PAGES, "customer", "customer_event", "answer", "dismissed_pair", "position", *_MAILS), _ALL
+            (*_PAGES, "customer", "customer_event", "answer", *_NOTES, "position", *_MAILS), _ALL
         ),
         **dict.fromkeys(("counter", "outbox_cursor"), _WRITE),
     },

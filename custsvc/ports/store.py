@@ -20,6 +20,7 @@ from .outbox import Outbox
 from .recipients import Recipients
 from .replica import Replica
 from .rights import RoleName
+from .views import Views
 from .waiting import Waiting
 
 
@@ -70,6 +71,8 @@ class Store(Protocol):
     def users(self) -> Users: ...
     @property
     def sessions(self) -> Sessions: ...
+    @property
+    def views(self) -> Views: ...
     @property
     def answers(self) -> Answers: ...
 

@@ -30,6 +30,7 @@ from . import (
     static,
     toast,
     undoing,
+    views,
     words,
 )
 from .access import EXTENSION, Web, role_of, web
@@ -37,12 +38,12 @@ from .browser import Browser
 
 BLUEPRINT: Final = "web"
 
-# Address, name, and a second address at which the tab is the current one.
+# Address, name, and other addresses at which the tab is the current one.
 _NAV: Final = (
-    ("/ui/customers", "Customers", "/ui/import"),
-    ("/ui/activity", "Activity", "/ui/activity"),
-    ("/ui/pipeline", "Pipeline", "/ui/dead-letters"),
-    ("/ui/mails", "Mails", "/ui/mailbox"),
+    ("/ui/customers", "Customers", ("/ui/import", "/ui/views", "/ui/bulk")),
+    ("/ui/activity", "Activity", ()),
+    ("/ui/pipeline", "Pipeline", ("/ui/dead-letters",)),
+    ("/ui/mails", "Mails", ("/ui/mailbox",)),
 )
 _PLAIN: Final = frozenset(("web.static_asset", "web.favicon"))
 _CURES: Final = {
@@ -61,7 +62,7 @@ def add_pages(app: Flask, services: Services) -> None:
     blueprint.add_url_rule("/", "home", _home)
     for part in (
         *(static, signin, oidc, customers, editing, merging, one, pipeline, mails, dead),
-        *(importing, undoing),
+        *(importing, undoing, views),
     ):
         part.add_routes(blueprint)
     app.extensions[EXTENSION] = Web(services)

@@ -13,7 +13,7 @@ from ..errors import NotFound
 from ..http.lists import list_request
 from ..transfer import sheet
 from ..transfer.export import Format, export
-from . import listing, once, toast
+from . import columns, listing, once, toast, views
 from .access import needs, route, services, still_may
 from .words import plural
 
@@ -23,6 +23,7 @@ _MANY = 200
 # What the menu offers: the format, and the dialect of CSV.
 _FILES: Final[dict[str, tuple[Format, sheet.Dialect]]] = {
     "csv": ("csv", sheet.PLAIN),
+    "columns": ("csv", sheet.PLAIN),
     "excel": ("csv", sheet.Dialect(",", mark=True)),
     "excel-semicolon": ("csv", sheet.Dialect(";", mark=True)),
     "ndjson": ("ndjson", sheet.PLAIN),
@@ -38,12 +39,32 @@ _SUFFIXES: Final[dict[Format, str]] = {"vcard": "vcf"}
 
 def add_routes(blueprint: Blueprint) -> None:
     route(blueprint, "/ui/customers", index)
+    route(blueprint, "/ui/customers/columns", choose_columns, "POST")
     route(blueprint, "/ui/customers/bulk", bulk, "POST")
     route(blueprint, "/ui/customers/export", export_list, "GET", "POST")
 
 
 def index() -> Any:
-    return render_template("customers/list.html", page=listing.of_request())
+    view = views.named(request.args.get("view", ""))
+    mine, shared = views.visible()
+    return render_template(
+        "customers/list.html",
+        page=listing.of_request(view),
+        mine=mine,
+        shared=shared,
+        owns_view=view is not None and view.owner == views.owner(),
+    )
+
+
+@needs("read")
+def choose_columns() -> Any:
+    """Show other columns, and keep the choice in this browser."""
+    form = request.form
+    wanted = columns.chosen(form, form.getlist("column"), form.get("key", ""))
+    given = listing.given_by(_back().partition("?")[2])
+    response = redirect(listing.href({**given, "cursor": None, **wanted}), 303)
+    columns.remember(response, wanted)
+    return response
 
 
 def bulk() -> Any:
@@ -72,7 +93,9 @@ def export_list() -> Any:
     if request.method == "POST" and not ids:
         toast.put("Choose some customers first.", kind="bad")
         return redirect(_back(), 303)
-    fmt, dialect = _FILES.get(request.values.get("format", ""), _FILES["csv"])
+    word = request.values.get("format", "")
+    fmt, dialect = _FILES.get(word, _FILES["csv"])
+    fields = columns.of_request(request.args).fields() if word == "columns" else None
     given = {name: value.strip() for name, value in request.args.items() if value.strip()}
     asked = list_request(listing.api_parameters({**given, "cursor": ""}), services().cursors).query
     store = services().store.customers
@@ -81,7 +104,15 @@ def export_list() -> Any:
         if ids:
             docs = [stored.doc for stored in store.get_many(ids).values()]
             return iter([sheet.heading(), sheet.lines(map(orjson.loads, docs))])
-        return export(store, fmt, asked.filter, sort=asked.sort, descending=asked.descending, dialect=dialect)
+        return export(
+            store,
+            fmt,
+            asked.filter,
+            sort=asked.sort,
+            descending=asked.descending,
+            fields=fields,
+            dialect=dialect,
+        )
 
     return Response(
         services().streams.carried(parts, *still_may()),

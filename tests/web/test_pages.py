@@ -143,6 +143,50 @@ def test_the_list_searches_as_one_types_and_its_address_can_be_shared(
     expect(other).to_have_url(re.compile(r"\?q=quux&key=tier&value=tin$"))
 
 
+@on_both
+def test_a_list_with_its_columns_is_saved_shared_and_changed(
+    browser: Browser, page: Page, site: Site
+) -> None:
+    for name, tier in (("Vera Viewed", "gold"), ("Victor Viewed", "tin")):
+        site.create(name, phone="+49 30 8", metadata={"tier": tier, "note": "long " * 60})
+    page.goto("/ui/customers?q=viewed&sort=name")
+    page.get_by_role("button", name="Columns").click()
+    page.get_by_label("E-mail", exact=True).uncheck()
+    page.get_by_label("tier", exact=True).check()
+    page.get_by_label("Compact rows").check()
+    page.get_by_role("button", name="Show these").click()
+    expect(page.get_by_role("columnheader")).to_have_text(["Choose", "Name ↑", "Phone", "Changed", "tier"])
+    page.get_by_role("searchbox").press_sequentially(" v")
+    expect(page).to_have_url(re.compile("q=viewed"))
+    page.get_by_role("button", name="Views").click()
+    page.get_by_label("Save this list as").fill("Viewed people")
+    page.get_by_label("Share it").check()
+    page.get_by_role("button", name="Save the view").click()
+    expect(toast(page)).to_contain_text("Saved the view “Viewed people”.")
+    link = page.get_by_role("link", name="Its link").get_attribute("href")
+
+    with closing(Watched(browser, site.url)) as other:
+        theirs = other.page(link or "")
+        expect(theirs.locator("tbody tr")).to_have_count(2)
+        expect(theirs.get_by_role("columnheader", name="tier")).to_be_visible()
+        expect(theirs.locator("table")).to_have_class(re.compile("compact"))
+        assert other.wrong == []
+    page.get_by_role("searchbox").fill("victor")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.get_by_role("button", name="View: Viewed people *").click()
+    page.get_by_role("button", name="Save changes").click()
+    expect(page.get_by_role("button", name="View: Viewed people", exact=True)).to_be_visible()
+    page.goto("/ui/customers")
+    expect(page.get_by_role("columnheader", name="tier")).to_be_visible()
+    page.get_by_role("button", name="Views").click()
+    page.get_by_role("link", name="Viewed people").click()
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.goto("/ui/views")
+    page.get_by_role("button", name="Delete Viewed people").click()
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_role("button", name="View: Viewed people")).to_be_visible()
+
+
 def test_pages_lead_on_and_back(page: Page, site: Site) -> None:
     for number in range(5):
         site.create(f"Paging Person {number}")
@@ -579,6 +623,8 @@ def every_page(site: Site) -> list[str]:
         "/ui/customers?q=nobodyatall",
         "/ui/customers?state=trash",
         "/ui/customers?updated__gte=never",
+        "/ui/customers?columns=email,metadata.tier,created_on,version&rows=compact",
+        "/ui/views",
     ]
     one = [path, f"{path}/edit", "/ui/customers/new", "/ui/customers/999999"]
     one += [f"{path}/merge?q=every", f"{path}/merge?from={other['id']}"]

@@ -26,6 +26,7 @@ from .queries import index_lists
 from .recipients import MongoRecipients
 from .replica import MongoReplica
 from .schema import migrate, pending, require_schema
+from .views import MongoViews
 
 
 class MongoStore:
@@ -47,6 +48,7 @@ class MongoStore:
         self.facts = MongoFacts(self._connection)
         self.users = MongoUsers(self._connection)
         self.sessions = MongoSessions(self._connection)
+        self.views = MongoViews(self._connection)
 
     def migrate(self, *, lists: bool = True, waiting: Waiting | None = None) -> list[str]:
         done = migrate(self._connection, lists=lists, waiting=waiting or Waiting())

@@ -28,6 +28,7 @@ from .ledger import create_notification_order, create_notification_records, crea
 from .outbox import create_events
 from .queries import index_lists, missing_indexes
 from .replica import create_replica
+from .views import create_saved_views
 
 _COLLECTION = "custsvc_migration"
 _LEASE = 10.0
@@ -69,6 +70,7 @@ MIGRATIONS = (
     Migration(10, "carried", create_carried),
     Migration(11, "notification_order", create_notification_order, compatible=True),
     Migration(12, "duplicates", create_dismissed_pairs, compatible=True),
+    Migration(13, "saved_views", create_saved_views, compatible=True),
 )
 
 

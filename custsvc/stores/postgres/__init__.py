@@ -25,6 +25,7 @@ from .outbox import PostgresOutbox
 from .recipients import PostgresRecipients
 from .replica import PostgresReplica
 from .schema import index_lists, migrate, pending
+from .views import PostgresViews
 
 
 class PostgresStore:
@@ -45,6 +46,7 @@ class PostgresStore:
         self.facts = PostgresFacts(self._connections)
         self.users = PostgresUsers(self._connections)
         self.sessions = PostgresSessions(self._connections)
+        self.views = PostgresViews(self._connections)
         self.answers = PostgresAnswers(self._connections)
 
     def migrate(self, *, lists: bool = True, waiting: Waiting | None = None) -> list[str]:
