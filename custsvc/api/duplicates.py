@@ -8,15 +8,16 @@ from typing import Any, Final, cast, get_args
 
 import orjson
 
-from ..domain.customers import INT64_MAX, Stored
+from ..domain.customers import INT64_MAX
 from ..domain.likeness import DEFAULT_SCORE
 from ..errors import FieldError, ValidationError, unknown_fields
 from ..http.answer import Answer
+from ..http.lists import place_of
 from ..http.messages import JSON, json_answer, json_body, limit_of, page_answer, parameters, word_of
-from ..http.problems import Problem, bad_parameter
+from ..http.problems import bad_parameter
 from ..http.request import Request
-from ..http.resource import ApiResource
-from ..service.duplicates import Dismissed, Duplicate, FoundPair, Place
+from ..http.resource import ApiResource, Services
+from ..service.duplicates import Dismissed, Duplicate, FoundPair
 
 DISMISSED_MAX: Final = 20
 """The most customers of one request that dismisses all their pairs."""
@@ -31,10 +32,20 @@ class CustomerDuplicates(ApiResource):
         limit = limit_of(given)
         self.wait_for_copy(request)
         found = self.services.duplicates.of(
-            customer_id, min_score=_min_score(given), dismissed=_dismissed(given)
+            customer_id, min_score=_min_score(given), dismissed=_dismissed(given, self.services)
         )[:limit]
         there = self.services.store.customers.get_many([each.id for each in found])
-        return json_answer({"results": [_told(each, there[each.id]) for each in found if each.id in there]})
+        results = [
+            {
+                "customer": orjson.Fragment(there[each.id].doc),
+                "score": each.score,
+                "reasons": each.reasons,
+                "dismissed": _is_dismissed(each, self.services),
+            }
+            for each in found
+            if each.id in there
+        ]
+        return json_answer({"results": results})
 
 
 class DuplicatePairs(ApiResource):
@@ -42,10 +53,10 @@ class DuplicatePairs(ApiResource):
 
     def get(self, request: Request) -> Answer:
         given = parameters(request, "limit", "cursor", "min_score", "dismissed")
-        limit, min_score, dismissed = limit_of(given), _min_score(given), _dismissed(given)
+        limit, min_score, dismissed = limit_of(given), _min_score(given), _dismissed(given, self.services)
         scope = f"duplicates {min_score} {dismissed}"
         self.wait_for_copy(request)
-        after = _place(self.services.cursors.read(given["cursor"], scope)) if "cursor" in given else None
+        after = place_of(self.services.cursors.read(given["cursor"], scope)) if "cursor" in given else None
         page = self.services.duplicates.pairs(
             limit=limit, after=after, min_score=min_score, dismissed=dismissed
         )
@@ -66,7 +77,7 @@ class DuplicatePairs(ApiResource):
                 "customers": [orjson.Fragment(there[id_].doc) for id_ in each.pair],
                 "score": each.score,
                 "reasons": each.reasons,
-                "dismissed": each.is_dismissed,
+                "dismissed": _is_dismissed(each, self.services),
             }
             for each in pairs
         ]
@@ -92,15 +103,6 @@ class DuplicatesUndismiss(ApiResource):
         return json_answer({"ids": ids, "dismissed": False})
 
 
-def _told(found: Duplicate, stored: Stored) -> dict[str, Any]:
-    return {
-        "customer": orjson.Fragment(stored.doc),
-        "score": found.score,
-        "reasons": found.reasons,
-        "dismissed": found.is_dismissed,
-    }
-
-
 def _min_score(given: Mapping[str, str]) -> float:
     text = given.get("min_score", str(DEFAULT_SCORE))
     if not _NUMBER.fullmatch(text) or not 0 <= float(text) <= 1:
@@ -108,15 +110,18 @@ def _min_score(given: Mapping[str, str]) -> float:
     return float(text)
 
 
-def _dismissed(given: Mapping[str, str]) -> Dismissed:
-    return cast(Dismissed, word_of(given, "dismissed", get_args(Dismissed), "exclude"))
+def _dismissed(given: Mapping[str, str], services: Services) -> Dismissed:
+    """Which pairs are asked for. A copy has no notes of what was dismissed, so there it is all of them."""
+    asked = cast(Dismissed, word_of(given, "dismissed", get_args(Dismissed), "exclude"))
+    if services.copy is None:
+        return asked
+    if "dismissed" in given and asked != "include":
+        raise bad_parameter("dismissed", "is known to the system of record only; a copy takes include")
+    return "include"
 
 
-def _place(value: Any) -> Place:
-    match value:
-        case [int() as customer_id, int() as partner]:
-            return Place(customer_id, partner)
-    raise Problem(400, "bad-cursor", "take the cursor as `next` gave it")
+def _is_dismissed(found: Duplicate | FoundPair, services: Services) -> bool | None:
+    return found.is_dismissed if services.copy is None else None
 
 
 def _ids(body: Any) -> list[int]:

@@ -44,8 +44,8 @@ def duplicates(
 ) -> None:
     """Show customers that are likely one: same address, same number, names alike; with score and reasons.
 
-    Pairs that somebody dismissed are left out. For all customers it reads the whole database once, and shows
-    the pairs in the order in which it finds them.
+    Pairs that somebody dismissed are left out, but a copy does not know which they are. For all customers it
+    reads the whole database once, and shows the pairs in the order in which it finds them.
 
     Example: custsvc duplicates --limit 0 -o csv
     """
@@ -57,7 +57,7 @@ def duplicates(
     from ..stores import open_store
 
     with open_store(settings) as store:
-        store.migrate()
+        is_copy = _checked(store)
         found = _rows(
             store, customer, DEFAULT_SCORE if min_score is None else min_score, min(limit or 200, 200)
         )
@@ -65,8 +65,29 @@ def duplicates(
         nobody = "No duplicates found; --min-score 0.6 shows more, and more that are none."
         rows = map(_joined, shown) if fmt in ("table", "csv") else shown
         output.rows(fmt, _COLUMNS, rows, empty=nobody)
+        if is_copy:
+            say("This is a copy: pairs that were dismissed at the system of record are shown too.")
         if next(found, None) is not None:
             say(f"There are more than {limit:,}: --limit 0 shows them all.")
+
+
+def _checked(store: Store) -> bool:
+    """Whether the database is a copy. Raises ConfigurationError without the indexes that look-ups use.
+
+    It makes none: they would slow the writes of a copy down for good.
+    """
+    from ..errors import ConfigurationError
+    from ..ports.facts import Fact
+
+    is_copy = store.facts.get(Fact.ROLE) == "copy"
+    if not store.has_lists():
+        raise ConfigurationError(
+            "this database lacks the indexes by which duplicates are looked up",
+            fix="look at the system of record (--backend), or serve this copy: custsvc serve --read-only"
+            if is_copy
+            else f"custsvc migrate --backend {store.name}",
+        )
+    return is_copy
 
 
 def _rows(store: Store, customer: int | None, min_score: float, at_once: int) -> Iterator[dict[str, Any]]:

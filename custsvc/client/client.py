@@ -94,7 +94,7 @@ class Client:
 
     def at(self, customer_id: int, time: dt.datetime) -> Customer:
         """The customer as it was at a time, deleted or not. Raises NotFound where it came later."""
-        return _customer(json_of(self._history(customer_id, {"at": time.isoformat()})))
+        return _customer(self._history(customer_id, {"at": time.isoformat()}))
 
     def find(self, **filters: Unpack[Filters]) -> Iterator[Customer]:
         """All customers that a list holds, page by page as they are asked for. See `Filters`."""
@@ -137,7 +137,7 @@ class Client:
         """Every change of a customer, the newest first. Raises NotFound at the first of them."""
         asked: dict[str, str] = {"limit": str(_PAGE)}
         while True:
-            found = json_of(self._history(customer_id, asked))
+            found = self._history(customer_id, asked)
             yield from (Event.of(each) for each in found["results"])
             cursor = _cursor_of(found["next"])
             if cursor is None:
@@ -146,8 +146,8 @@ class Client:
 
     def duplicates(self, customer_id: int, *, limit: int = 50) -> list[Duplicate]:
         """Customers that are likely this one, the likeliest first, without the pairs that were dismissed."""
-        path, position = _path(customer_id) + "duplicates", self.positions.of(customer_id)
-        found = self._read(path, {"limit": str(limit)}, position=position)["results"]
+        # A copy does not know what was dismissed.
+        found = self._of_source(_path(customer_id) + "duplicates", {"limit": str(limit)})["results"]
         return [
             Duplicate(_customer(each["customer"]), each["score"], tuple(each["reasons"])) for each in found
         ]
@@ -307,9 +307,12 @@ class Client:
             headers |= {"X-Custsvc-Min-Position": position, "Prefer": _COPY_WAITS}
         return json_of(self._reads("GET", path, params=asked, headers=headers))
 
-    def _history(self, customer_id: int, asked: Mapping[str, str]) -> httpx.Response:
+    def _history(self, customer_id: int, asked: Mapping[str, str]) -> Any:
         # A copy keeps no history.
-        return self._calls("GET", _path(customer_id) + "history", params=asked, headers={"Accept": _JSON})
+        return self._of_source(_path(customer_id) + "history", asked)
+
+    def _of_source(self, path: str, asked: Mapping[str, str]) -> Any:
+        return json_of(self._calls("GET", path, params=asked, headers={"Accept": _JSON}))
 
     def _write(self, method: str, path: str, body: Any, **options: Any) -> Any:
         return json_of(self._send(method, path, body, **options))

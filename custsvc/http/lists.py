@@ -16,6 +16,7 @@ from ..domain.name_key import name_prefix
 from ..domain.search import Asked, asked
 from ..errors import FieldError, ValidationError
 from ..ports.customers import CustomerFilter, CustomerQuery, Deleted, Page, Position, SortField, TimeSpan
+from ..service.duplicates import Place
 from .cursors import Cursors
 from .messages import limit_of, word_of
 from .problems import Problem, bad_parameter
@@ -148,6 +149,14 @@ def _read_cursor(value: Any) -> tuple[Position, bool]:
         case [str() | int() as key, int() as customer_id, 0 | 1 as backward]:
             return Position(key, customer_id), bool(backward)
     raise Problem(400, "bad-cursor", "take the cursor as a list's `next` or `previous` gave it")
+
+
+def place_of(value: Any) -> Place:
+    """The place in a walk over pairs of duplicates, out of a cursor. Raises Problem."""
+    match value:
+        case [int() as customer_id, int() as partner]:
+            return Place(customer_id, partner)
+    raise Problem(400, "bad-cursor", "take the cursor as `next` gave it")
 
 
 def _text(given: Mapping[str, str], name: str, longest: int) -> str | None:

@@ -94,6 +94,9 @@ class Store(Protocol):
         all exist, the account needs no right to make them.
         """
 
+    def has_lists(self) -> bool:
+        """Whether the indexes for lists and searches exist. Changes nothing."""
+
     def refill(self, waiting: Waiting | None = None) -> int:
         """Make again the terms and name keys that an earlier version made; return for how many.
 

@@ -179,3 +179,19 @@ def test_a_copy_has_no_history_and_says_so(pair: Pair) -> None:
     pair.replicate()
 
     assert "system of record" in pair.copy.get(f"{PATH}1/history").json["detail"]
+
+
+def test_a_copy_finds_duplicates_but_does_not_say_which_were_dismissed(pair: Pair) -> None:
+    for _ in range(2):
+        pair.source.post(PATH, json=ANN)
+    pair.replicate()
+    assert pair.source.post(f"{PATH}duplicates/dismiss", json={"ids": [1, 2]}).status_code == 200
+
+    for path in (f"{PATH}duplicates", f"{PATH}1/duplicates"):
+        for query in ("", "?dismissed=include"):
+            (found,) = pair.copy.get(path + query).json["results"]
+            assert found["dismissed"] is None
+        for word in ("exclude", "only"):
+            refused = pair.copy.get(f"{path}?dismissed={word}")
+            assert (refused.status_code, refused.json["errors"][0]["field"]) == (400, "dismissed")
+        assert pair.source.get(path).json["results"] == []

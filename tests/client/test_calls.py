@@ -293,3 +293,4 @@ def test_reads_from_a_copy_ask_it_for_what_was_written(
         assert caught.value.code == "copy-behind"
         assert client.positions.text == f"{ann.id}-1"
         assert [event.op for event in client.history(ann.id)] == ["created"]
+        assert client.duplicates(ann.id) == []  # asked of the source, which knows what was dismissed

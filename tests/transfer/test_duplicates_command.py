@@ -24,7 +24,9 @@ ME = Caller("test")
 def run(backend: str, database_url: str, tmp_path: Path) -> Callable[..., CompletedProcess[str]]:
     environ = {k: v for k, v in os.environ.items() if not k.startswith("CUSTSVC_")}
     environ |= {f"CUSTSVC_{backend.upper()}_URL": database_url, "CUSTSVC_LOCAL": "never"}
-    return lambda *words: run_custsvc(*words, "--backend", backend, env=environ, cwd=tmp_path)
+    return lambda *words, **more: run_custsvc(
+        *words, "--backend", backend, env=environ | more, cwd=tmp_path
+    )
 
 
 def test_pairs_are_shown_with_their_reasons_and_in_files(
@@ -45,3 +47,26 @@ def test_pairs_are_shown_with_their_reasons_and_in_files(
     assert [json.loads(line)["duplicate"] for line in lines.stdout.splitlines()] == [b, c]
     assert run("duplicates", "999").returncode == ExitCode.NOT_FOUND
     assert "No duplicates" in run("duplicates", "--min-score", "1").stderr
+
+
+def test_a_copy_gets_no_indexes_by_being_looked_at(
+    run: Callable[..., CompletedProcess[str]],
+    opened: Callable[[str], Store],
+    empty_database: str,
+    backend: str,
+) -> None:
+    copy = opened(empty_database)
+    copy.migrate(lists=False)
+    copy.claim_role("copy")
+    here = {f"CUSTSVC_{backend.upper()}_URL": empty_database}
+
+    refused = run("duplicates", **here)
+
+    assert refused.returncode == ExitCode.CONFIGURATION
+    assert "custsvc serve --read-only" in refused.stderr
+    assert copy.has_lists() is False
+    copy.index_lists()
+    assert copy.has_lists() is True
+    shown = run("duplicates", **here)
+    assert shown.returncode == ExitCode.OK
+    assert "This is a copy" in shown.stderr

@@ -23,7 +23,11 @@ Reasons = Annotated[
     ),
 ]
 IsDismissed = Annotated[
-    bool, Field(description="Somebody said that they are not, and neither changed since.")
+    bool | None,
+    Field(
+        description="Somebody said that they are not, and neither changed since. Null from a copy, which "
+        "does not know."
+    ),
 ]
 
 
@@ -84,7 +88,8 @@ _MIN_SCORE: Final = Parameter(
 )
 _DISMISSED: Final = Parameter(
     "dismissed",
-    "Whether dismissed pairs are shown.",
+    "Whether dismissed pairs are shown. A copy does not know which they are: it shows all pairs, and refuses "
+    "`exclude` and `only`.",
     {"type": "string", "enum": ["exclude", "include", "only"], "default": "exclude"},
 )
 

@@ -22,7 +22,7 @@ from .facts import MongoFacts
 from .keys import MongoKeys
 from .ledger import MongoLedger
 from .outbox import MongoOutbox
-from .queries import index_lists
+from .queries import index_lists, missing_indexes
 from .recipients import MongoRecipients
 from .replica import MongoReplica
 from .schema import migrate, pending, require_schema
@@ -58,6 +58,9 @@ class MongoStore:
 
     def index_lists(self, waiting: Waiting | None = None) -> bool:
         return index_lists(self._connection, waiting or Waiting())
+
+    def has_lists(self) -> bool:
+        return not missing_indexes(self._connection)
 
     def refill(self, waiting: Waiting | None = None) -> int:
         return self.customers.refilling.run(waiting or Waiting())

@@ -24,7 +24,7 @@ from .ledger import PostgresLedger
 from .outbox import PostgresOutbox
 from .recipients import PostgresRecipients
 from .replica import PostgresReplica
-from .schema import index_lists, migrate, pending
+from .schema import has_lists, index_lists, migrate, pending
 from .views import PostgresViews
 
 
@@ -57,6 +57,9 @@ class PostgresStore:
 
     def index_lists(self, waiting: Waiting | None = None) -> bool:
         return index_lists(self._connections, waiting or Waiting())
+
+    def has_lists(self) -> bool:
+        return has_lists(self._connections)
 
     def refill(self, waiting: Waiting | None = None) -> int:
         return self.customers.refilling.run(waiting or Waiting())

@@ -85,6 +85,11 @@ def index_lists(connections: Connections, waiting: Waiting) -> bool:
         return _index_lists(ours, _missing_indexes(connections))
 
 
+def has_lists(connections: Connections) -> bool:
+    """Whether all indexes for lists and searches are there and valid."""
+    return not _missing_indexes(connections)
+
+
 def pending(connections: Connections) -> list[str]:
     """The names of the files that `migrate` would apply.
 
