@@ -18,6 +18,10 @@ class Form:
     def values(self, name: str) -> list[str]:
         return [value for key, value in self.fields if key == name]
 
+    def sent(self, **typed: str) -> dict[str, list[str]]:
+        """The values by name, with what was typed into some fields."""
+        return {name: [typed[name]] if name in typed else self.values(name) for name, _ in self.fields}
+
     def changed(self, name: str, value: str) -> list[tuple[str, str]]:
         """The fields, with another value in the first of this name."""
         at = next(place for place, (key, _) in enumerate(self.fields) if key == name)

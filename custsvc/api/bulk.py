@@ -32,6 +32,7 @@ from ..service.customers import Caller
 from ..service.idempotency import Keyed
 from ..transfer import export, headings, load, meaning, plan, rows, shape, sheet, undo
 from ..transfer.imported import Imports
+from ..transfer.likely import Likely
 
 NDJSON: Final = "application/x-ndjson"
 CSV: Final = "text/csv"
@@ -166,6 +167,7 @@ class CustomerImport(ApiResource):
                     services.store.answers,
                     forecast=Forecast.of(services.settings),
                     imports=Imports(services.store.facts),
+                    likely=Likely(services.duplicates),
                 )
             except load.ImportRefused as exc:
                 raise _refused(exc) from exc

@@ -188,8 +188,10 @@ def _load(
     from hashlib import sha256
 
     from ..service.customers import Caller
+    from ..service.duplicates import DuplicateFinder
     from ..service.idempotency import Keyed
     from ..transfer.imported import Imports
+    from ..transfer.likely import Likely
     from ..transfer.rows import read
     from ..transfer.shape import shape_of
 
@@ -210,7 +212,8 @@ def _load(
             digest.update(piece)
         keyed = Keyed("cli", key, digest.digest())
     caller, imports = Caller("import", keyed=keyed), Imports(store.facts)
-    return load(store.customers, rows, options, caller, store.answers, imports=imports)
+    likely = Likely(DuplicateFinder(store.duplicates, store.customers))
+    return load(store.customers, rows, options, caller, store.answers, imports=imports, likely=likely)
 
 
 def _asked(
@@ -270,7 +273,12 @@ def _print(report: Report, fmt: str) -> None:
 def _flat(row: dict[str, Any]) -> list[dict[str, Any]]:
     """A row of the report as rows of a table: one for each of its errors and warnings."""
     about = {**row, "changed": ", ".join(row["changed"])}
-    return [{**about, **wrong} for wrong in (*row["errors"], *row["warnings"])] or [about]
+    found = [*row["errors"], *row["warnings"]]
+    if ids := row["duplicates"]:
+        found.append(
+            {"code": "likely_duplicate", "message": f"is likely customer {', '.join(map(str, ids))}"}
+        )
+    return [{**about, **each} for each in found] or [about]
 
 
 def _say_file(report: Report) -> None:
@@ -297,6 +305,10 @@ def _conclude(report: Report) -> None:
     say(f"{lines.rows:,} lines of rows, {lines.heading:,} of the heading, {lines.empty:,} empty")
     if report.dry_run and report.mails_by_rules:
         say(f"with --mails the rules would send {report.mails_by_rules:,} mails for it")
+    if report.duplicates and (rows := report.duplicates["rows"]):
+        first = "first " if report.duplicates["looked_at"] < report.counts["create"] else ""
+        looked_at = f"{report.duplicates['looked_at']:,}"
+        say(f"{rows:,} of the {first}{looked_at} rows to create are likely there already")
     if report.counts["trashed"]:
         say("some rows are of deleted customers: --restore restores them")
     if report.warnings:

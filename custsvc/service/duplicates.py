@@ -30,7 +30,6 @@ _COMMON_FROM: Final = 10
 # A word that many have is not looked up again for a while.
 _REMEMBERED_S: Final = 300.0
 _REMEMBERED_MAX: Final = 20_000
-_NOT_STORED: Final = 0
 CONTACT: Final[tuple[Kind, ...]] = ("email", "number")
 
 
@@ -129,10 +128,26 @@ class DuplicateFinder:
 
         With `CONTACT` for `kinds` only those that have its address or number, at a fifth of the cost.
         """
-        new = Bearer(_NOT_STORED, 0, fields.name, fields.email, fields.phone)
-        found = self._search([new], min_score, kinds)[_NOT_STORED]
-        duplicates = [Duplicate(other.id, other.version, *likeness) for other, likeness in found]
-        return sorted(duplicates, key=lambda each: (-each.score, each.id))
+        return self.like_each([fields], min_score=min_score, kinds=kinds)[0]
+
+    def like_each(
+        self,
+        some: Sequence[Fields],
+        *,
+        min_score: float = DEFAULT_SCORE,
+        kinds: Sequence[Kind] = tuple(LIMITS),
+    ) -> list[list[Duplicate]]:
+        """`like` for each of these, by look-ups for all at once. They are not compared with each other."""
+        # No stored customer has such an id.
+        new = [Bearer(-place, 0, each.name, each.email, each.phone) for place, each in enumerate(some, 1)]
+        found = self._search(new, min_score, kinds)
+        return [
+            sorted(
+                (Duplicate(other.id, other.version, *likeness) for other, likeness in found[each.id]),
+                key=lambda each: (-each.score, each.id),
+            )
+            for each in new
+        ]
 
     # -- all of them
 

@@ -33,6 +33,7 @@ class Table:
         self._number = 0  # of the last line given to the reader
         self._begun = 1
         self._signs: list[int] = []  # the number of delimiters in each line of the current row
+        self._read: list[str] = []  # the lines of the current row
         self._is_utf8 = True
         first, found = self._first()
         self.delimiter = shape.delimiter or found
@@ -42,22 +43,36 @@ class Table:
 
     def rows(self, fields: Sequence[str]) -> Iterator[Row]:
         """The rows. `fields` names the field of each column in order, "" for a column to skip."""
-        while True:
-            self._begun, self._signs, self._is_utf8 = self._number + 1, [], True
-            try:
-                cells = next(self._reader)
-            except StopIteration:
-                return
-            except csv.Error as exc:
-                self._tally.rows += 1
-                yield self._unread(exc)
-                continue
+        for cells in self._each():
             taken = self._number - self._begun + 1
-            if any(cell.strip() for cell in cells):
+            if isinstance(cells, csv.Error):
+                self._tally.rows += 1
+                yield self._unread(cells)
+            elif any(cell.strip() for cell in cells):
                 self._tally.rows += taken
                 yield self._row(fields, cells, taken)
             else:
                 self._tally.empty += taken
+
+    def cells(self) -> Iterator[tuple[int, list[str]]]:
+        """The cells of every row, with its number; of a line that is no CSV what its delimiters part."""
+        for found in self._each():
+            if isinstance(found, csv.Error):
+                yield self._begun, "".join(self._read).rstrip("\r\n").split(self.delimiter)
+            else:
+                yield self._begun, found
+
+    def _each(self) -> Iterator[list[str] | csv.Error]:
+        """The cells of each row, or why it has none."""
+        while True:
+            self._begun, self._signs, self._read, self._is_utf8 = self._number + 1, [], [], True
+            try:
+                found: list[str] | csv.Error = next(self._reader)
+            except StopIteration:
+                return
+            except csv.Error as exc:
+                found = exc
+            yield found
 
     def sample(self, count: int) -> list[list[str]]:
         """The cells of the next rows, up to a row that cannot be read."""
@@ -106,6 +121,7 @@ class Table:
                 self._is_utf8 = False
                 text = line.decode(errors="surrogateescape")
             self._signs.append(text.count(self.delimiter))
+            self._read.append(text)
             yield text
 
     def _unread(self, exc: csv.Error) -> Row:

@@ -19,6 +19,8 @@ from .row import METADATA, BadFile, bad_file
 
 Others = Literal["refuse", "metadata", "skip"]
 OTHERS: Final[tuple[Others, ...]] = get_args(Others)
+WRONG: Final = "What is wrong (left out by an import)"
+"""The heading of the column in which a file of wrong rows says what to correct."""
 # The parts of a name, in order: joined they are the name of a row that has no name.
 NAME_PARTS: Final = ("first_name", "middle_name", "last_name")
 # The fields that a user may choose for a column.
@@ -110,6 +112,11 @@ def field_of(column: str) -> str | None:
 def is_target(name: str) -> bool:
     """Whether a user may choose this field for a column."""
     return name in TARGETS or (name.startswith(METADATA) and len(name) > len(METADATA))
+
+
+def is_remark(column: str) -> bool:
+    """Whether a column only says what is wrong with its row: the first one of a file of `wrong_rows`."""
+    return column.strip() == WRONG
 
 
 def key_of(column: str, place: int) -> str:
@@ -219,6 +226,8 @@ def _chosen(heading: Sequence[str], columns: Columns, sample: Sequence[Sequence[
             fields.append(said[place])
         elif is_known:
             fields.append(guess)
+        elif is_remark(column):
+            fields.append("")
         elif columns.others == "metadata":
             fields.append(METADATA + key_of(column, place))
         else:

@@ -27,6 +27,7 @@ from ..ports.customers import CustomerStore
 from ..service.customers import Caller
 from ..service.idempotency import Keyed
 from .imported import Imports, Recorder
+from .likely import Likely
 from .meaning import Meaning
 from .plan import ACTIONS, Key, Planned, Planner
 from .row import Row, RowError, Tally
@@ -68,7 +69,7 @@ class Report:
     Each row is in one of the counts, each line of the file in one of `lines`. `file` says how it was read,
     `warnings` is the number of cells that were skipped or may be wrong. `resumed` is the number of rows that
     an earlier try of the same request applied. `mails_by_rules` is what a `Forecast` said of the planned
-    changes, None without one.
+    changes, None without one; `duplicates` is what `Likely` said of a dry run, None of an import.
     """
 
     dry_run: bool
@@ -81,6 +82,7 @@ class Report:
     warnings: int = 0
     mails: bool = False
     mails_by_rules: int | None = None
+    duplicates: dict[str, Any] | None = None
     _shown: int = 0
     _wrong: list[dict[str, Any]] = field(default_factory=list)
     _right: list[dict[str, Any]] = field(default_factory=list)
@@ -91,7 +93,8 @@ class Report:
         if row.action == "same" and not row.warnings:
             return
         self._shown += 1
-        shown = self._wrong if row.action in _WRONG or row.warnings else self._right
+        comes_first = row.action in _WRONG or row.warnings or row.duplicates
+        shown = self._wrong if comes_first else self._right
         if len(shown) < SHOWN:
             shown.append(row.as_dict())
 
@@ -116,6 +119,7 @@ class Report:
             "resumed": self.resumed,
             "mails": self.mails,
             "mails_by_rules": self.mails_by_rules,
+            "duplicates": self.duplicates,
             "rows": rows,
             "rows_left_out": max(0, self._shown - len(rows)),
         }
@@ -159,18 +163,20 @@ def load(
     clock: Callable[[], dt.datetime] = utc_now,
     seen: Callable[[Planned], None] = lambda _: None,
     forecast: Forecast | None = None,
+    likely: Likely | None = None,
     decide: Callable[[Report], bool] | None = None,
 ) -> Report:
     """Import the rows of `source`, which is called twice. `seen` gets each row once, with its result.
 
     `decide` gets the plan before anything is imported, and says whether the rules see the changes, instead of
     the options.
-    `imports` records what the import does, so that it can be undone.
+    `imports` records what the import does, so that it can be undone. In a dry run `likely` marks the rows
+    that would add somebody who is likely there already.
 
     Raises ImportRefused, PlanChanged, KeyMismatch, and ValidationError for a file that cannot be read; in all
     these cases nothing was imported.
     """
-    work = _Load(store, options, caller, answers, clock, forecast)
+    work = _Load(store, options, caller, answers, clock, forecast, likely if options.dry_run else None)
     report = work.plan(source, seen if options.dry_run else lambda _: None)
     if options.dry_run:
         return report
@@ -194,6 +200,7 @@ class _Load:
         answers: Answers | None,
         clock: Callable[[], dt.datetime],
         forecast: Forecast | None,
+        likely: Likely | None,
     ) -> None:
         self._store = store
         self._options = options
@@ -205,6 +212,7 @@ class _Load:
         self._signatures: list[bytes | None] = []
         self._plan = ""
         self._forecast = forecast
+        self._likely = likely
         self.mails = options.mails
         self._recorder: Recorder | None = None
 
@@ -226,7 +234,7 @@ class _Load:
             signatures = b"".join(row.signature() for row in chunk)
             self._signatures.append(signatures)
             name.update(_name(signatures))
-            for row in chunk:
+            for row in self._likely.marked(chunk) if self._likely else chunk:
                 report.add(row)
                 self._foresee(row)
                 seen(row)
@@ -261,6 +269,7 @@ class _Load:
         report.lines, report.file = self._look.tally, self._look.as_dict()
         report.mails = self.mails
         report.mails_by_rules = None if self._forecast is None else self._forecast.total
+        report.duplicates = None if self._likely is None else self._likely.as_dict()
 
     def _chunks(self, source: Source) -> Iterator[tuple[Sequence[Row], list[Planned]]]:
         options, rows = self._options, source()

@@ -31,7 +31,7 @@ class Planned:
     import does not restore; the row is skipped.
     `conflict`: the row would overwrite a change that its author has not seen, because its `version` is not
     the customer's, or the customer changed after the plan was made; the row is skipped. `warnings`
-    name cells that were skipped, or may be wrong.
+    name cells that were skipped, or may be wrong. `duplicates` are the customers that a new one likely is.
     """
 
     number: int
@@ -42,6 +42,7 @@ class Planned:
     errors: tuple[RowError, ...] = ()
     id: int | None = None
     warnings: tuple[RowError, ...] = ()
+    duplicates: tuple[int, ...] = ()
 
     def signature(self) -> bytes:
         """A hash that is equal for equal plans of a row."""
@@ -62,6 +63,7 @@ class Planned:
             "changed": list(self.changed),
             "errors": [error.as_dict() for error in self.errors],
             "warnings": [warning.as_dict() for warning in self.warnings],
+            "duplicates": list(self.duplicates),
         }
 
 

@@ -8,7 +8,7 @@ reading. Every line is counted: it is part of a row, part of the heading, or emp
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import IO, Any, Final
 
@@ -138,15 +138,18 @@ def _cards(source: IO[bytes], found: Look, columns: Chosen) -> Iterator[Row]:
 
 
 def _objects(source: IO[bytes], found: Look, columns: Chosen) -> Iterator[Row]:
-    text, names = found.shape.text(source), columns.of_keys() if isinstance(columns, Columns) else {}
-    pieces: Iterable[tuple[int, bytes]] = (
-        _lines(text, found.tally) if found.shape.fmt == "ndjson" else elements(text, found.tally)
-    )
-    for number, piece in pieces:
+    names = columns.of_keys() if isinstance(columns, Columns) else {}
+    for number, piece in pieces(source, found.shape, found.tally):
         row = _object(number, piece, found.shape.encoding)
         if found.shape.fmt == "ndjson" and row.error and is_cut_off(piece) and _ends_early(piece):
             raise bad_file("cut_off", f"the file ends in the middle of line {row.number}; send all of it")
         yield _renamed(row, names) if names and row.error is None else row
+
+
+def pieces(source: IO[bytes], shape: Shape, tally: Tally) -> Iterator[tuple[int, bytes]]:
+    """The text of each object of NDJSON or of a JSON array, with the line at which it begins."""
+    text = shape.text(source)
+    return _lines(text, tally) if shape.fmt == "ndjson" else elements(text, tally)
 
 
 def _lines(source: IO[bytes], tally: Tally) -> Iterator[tuple[int, bytes]]:

@@ -62,7 +62,7 @@ def lines(
     customers: Iterable[dict[str, Any]], columns: Sequence[str] = COLUMNS, dialect: Dialect = PLAIN
 ) -> bytes:
     """Customers as lines of CSV (RFC 4180, UTF-8), in the order of `columns`."""
-    return _written(
+    return written(
         ([_cell(name, _value(customer, name)) for name in columns] for customer in customers), dialect
     )
 
@@ -70,13 +70,14 @@ def lines(
 def heading(columns: Sequence[str] = COLUMNS, dialect: Dialect = PLAIN) -> bytes:
     """The first line."""
     mark = codecs.BOM_UTF8 if dialect.mark else b""
-    return mark + _written([[guarded(name) for name in columns]], dialect)
+    return mark + written([[guarded(name) for name in columns]], dialect)
 
 
-def _written(rows: Iterable[Sequence[str]], dialect: Dialect) -> bytes:
+def written(rows: Iterable[Sequence[str]], dialect: Dialect = PLAIN) -> bytes:
+    """Cells as lines of CSV. Bytes that were no text of their file, as surrogates, become what they were."""
     out = io.StringIO()
     csv.writer(out, delimiter=dialect.delimiter, lineterminator="\r\n").writerows(rows)
-    return out.getvalue().encode()
+    return out.getvalue().encode(errors="surrogateescape")
 
 
 def _value(customer: dict[str, Any], name: str) -> Any:
@@ -95,5 +96,10 @@ def _cell(name: str, value: Any) -> str:
 
 
 def _json(value: dict[str, Any]) -> str:
+    return guarded_json(orjson.dumps(value).decode())
+
+
+def guarded_json(text: str) -> str:
+    """A JSON object as a cell that is no formula. Its value is the same."""
     # JSON escapes line breaks and tabs already; semicolons occur only in its strings.
-    return _IN_JSON.sub(lambda found: f"{found[1]}\\u{ord(found[2]):04x}", orjson.dumps(value).decode())
+    return _IN_JSON.sub(lambda found: f"{found[1]}\\u{ord(found[2]):04x}", text)

@@ -64,6 +64,13 @@ class Sheet:
             padded = [*cells[:width], *[""] * (width - len(cells))]
             yield row_of(number, fields, padded, self._tally)
 
+    def cells(self) -> Iterator[tuple[int, list[str]]]:
+        """The cells of every row, with its number: as many as the heading has, or more."""
+        width = len(self.heading)
+        for number, cells in self._cells:
+            is_longer = any(cells[width:])
+            yield number, cells if is_longer else [*cells[:width], *[""] * (width - len(cells))]
+
     def sample(self, count: int) -> list[list[str]]:
         """The cells of the first rows below the heading."""
         found: list[list[str]] = []

@@ -17,6 +17,7 @@ from ..http.resource import Services
 from . import (
     customers,
     dead,
+    duplicates,
     editing,
     importing,
     mails,
@@ -40,7 +41,7 @@ BLUEPRINT: Final = "web"
 
 # Address, name, and other addresses at which the tab is the current one.
 _NAV: Final = (
-    ("/ui/customers", "Customers", ("/ui/import", "/ui/views", "/ui/bulk")),
+    ("/ui/customers", "Customers", ("/ui/import", "/ui/views", "/ui/bulk", duplicates.PATH)),
     ("/ui/activity", "Activity", ()),
     ("/ui/pipeline", "Pipeline", ("/ui/dead-letters",)),
     ("/ui/mails", "Mails", ("/ui/mailbox",)),
@@ -61,7 +62,7 @@ def add_pages(app: Flask, services: Services) -> None:
     blueprint.register_error_handler(Exception, error_page)
     blueprint.add_url_rule("/", "home", _home)
     for part in (
-        *(static, signin, oidc, customers, editing, merging, one, pipeline, mails, dead),
+        *(static, signin, oidc, customers, editing, merging, duplicates, one, pipeline, mails, dead),
         *(importing, undoing, views),
     ):
         part.add_routes(blueprint)

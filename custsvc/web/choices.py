@@ -8,7 +8,7 @@ from typing import Final, TypeVar, get_args
 
 from werkzeug.datastructures import MultiDict
 
-from ..transfer.headings import NAME_PARTS, TARGETS, guessed, key_of
+from ..transfer.headings import NAME_PARTS, TARGETS, guessed, is_remark, key_of
 from ..transfer.meaning import EMPTY, METADATA_RULES, Empty, Meaning, Metadata
 from ..transfer.plan import Key
 from ..transfer.row import METADATA
@@ -70,7 +70,7 @@ def _guesses(heading: Sequence[str], sample: Sequence[Sequence[str]]) -> list[st
 
 def _choice(column: str, field: str | None) -> str:
     if field is None:
-        return ENTRY if column.strip() else ""
+        return ENTRY if column.strip() and not is_remark(column) else ""
     if field.startswith(METADATA):
         return ENTRY
     return field if field in COLUMNS else ""

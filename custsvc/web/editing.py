@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -22,6 +23,7 @@ from ..domain.strict_json import parse_json
 from ..errors import CustomerDeleted, FieldError, NotFound, ValidationError, VersionConflict
 from . import once, toast
 from .access import needs, route, services
+from .duplicates import Alike, likely, unseen
 from .forms import KINDS, CustomerForm, kind_of
 from .merge import ABSENT, Merge, flat, merge, nested
 from .words import FIELDS
@@ -41,6 +43,11 @@ def new() -> Any:
     fields = _checked(form)
     if fields is None:
         return _form(form), 400
+    if once.done() is None:
+        found = likely(fields)
+        # Found may be what a request at the same time has just made of this form.
+        if unseen(found) and once.done() is None:
+            return _form(form, likely=found), 409
     stored = once.change(lambda who: services().customers.create(fields, who))
     toast.put(f"{fields.name} was added.", undo=f"{_path(stored.id)}/delete", fields={"version": "1"})
     return redirect(_path(stored.id), 303)
@@ -164,7 +171,12 @@ def _checked(form: CustomerForm, before: Fields | None = None) -> Fields | None:
 
 
 def _form(
-    form: CustomerForm, stored: Stored | None = None, opened: int | None = None, *, gone: bool = False
+    form: CustomerForm,
+    stored: Stored | None = None,
+    opened: int | None = None,
+    *,
+    gone: bool = False,
+    likely: Sequence[Alike] = (),
 ) -> str:
     return render_template(
         "customers/form.html",
@@ -173,6 +185,8 @@ def _form(
         customer=stored.customer() if stored else None,
         version=opened or (stored.version if stored else None),
         gone=gone,
+        likely=likely,
+        asks=True,
         actor=g.principal.name,
     )
 

@@ -5,25 +5,28 @@ from __future__ import annotations
 import hashlib
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import PurePath
 from typing import Any, Final
 
-from flask import Blueprint, g, redirect, render_template, request
+from flask import Blueprint, Response, g, redirect, render_template, request
 
 from ..errors import NotFound, ValidationError
 from ..notify.rules.forecast import Forecast
+from ..service.customers import Caller
 from ..service.idempotency import Keyed
 from ..transfer.encodings import label
 from ..transfer.headings import fields_of, key_of
 from ..transfer.imported import Imports
+from ..transfer.likely import Likely
 from ..transfer.load import Options, load
 from ..transfer.plan import ACTIONS, Planned
 from ..transfer.rows import TABLES, Look, Reading, look, read
 from ..transfer.shape import Asked, Format, shape_of
+from ..transfer.wrong import FORMATS, wrong_rows
 from . import toast, undoing
-from .access import caller, needs, route, services, takes, web
+from .access import caller, needs, route, services, still_may, takes, web
 from .choices import COLUMNS, Choices
 from .jobs import Progress
 from .uploads import Upload, Uploads
@@ -77,6 +80,7 @@ def add_routes(blueprint: Blueprint) -> None:
     route(blueprint, base + "/plan/<job_id>", plan)
     route(blueprint, base + "/apply/<job_id>", apply, "POST")
     route(blueprint, base + "/result/<job_id>", result)
+    route(blueprint, base + "/wrong/<job_id>", wrong)
 
 
 @takes(LARGEST + 64 * 1024)
@@ -236,6 +240,47 @@ def result(upload_id: str, job_id: str) -> Any:
     return _job_page("import/result.html", upload_id, job_id, DONE)
 
 
+@needs("write")
+def wrong(upload_id: str, job_id: str) -> Response:
+    """The rows that are not imported, as a file to correct and to import again."""
+    kept, job = _upload(upload_id), _job(job_id, upload_id)
+    if "result" not in job or kept.fmt not in FORMATS:
+        raise NotFound("there is no such file")
+    store, content = services().store, _uploads().content(kept)
+    choices = Choices(**job["choices"])
+    columns = choices.fields(_look(kept).heading) if kept.fmt in TABLES else None
+
+    def parts(_: Any) -> Iterator[bytes]:
+        # Planned again, as the report holds only some of them. What the import has done is no error now.
+        found = {each["row"]: _said(each["errors"]) for each in job["result"]["rows"] if each["errors"]}
+
+        def note(row: Planned) -> None:
+            if row.errors:
+                found.setdefault(row.number, _said([error.as_dict() for error in row.errors]))
+
+        load(
+            store.customers,
+            lambda: read(io.BytesIO(content), kept.shape, columns),
+            _options(choices, dry_run=True),
+            Caller(""),
+            seen=note,
+        )
+        yield from wrong_rows(io.BytesIO(content), kept.shape, columns, found)
+
+    return Response(
+        services().streams.carried(parts, *still_may("write")),
+        content_type="text/csv; charset=utf-8" if FORMATS[kept.fmt] == "csv" else "application/x-ndjson",
+        headers={"Content-Disposition": f'attachment; filename="to-correct.{FORMATS[kept.fmt]}"'},
+    )
+
+
+def _said(errors: Sequence[Mapping[str, Any]]) -> str:
+    """What is wrong with a row, in words."""
+    return "; ".join(
+        f"{FIELDS.get(each['field'], each['field'])} {each['message']}".strip() for each in errors
+    )
+
+
 def _job_page(template: str, upload_id: str, job_id: str, words: dict[str, str]) -> str:
     return render_template(
         template,
@@ -245,6 +290,7 @@ def _job_page(template: str, upload_id: str, job_id: str, words: dict[str, str])
         words=words,
         kinds=_KINDS,
         fields=FIELDS,
+        wrong_formats=FORMATS,
     )
 
 
@@ -260,7 +306,7 @@ def _start(
     **more: Any,
 ) -> str:
     store, settings, who = services().store, services().settings, replace(caller(), keyed=keyed)
-    content = _uploads().content(kept)
+    content, duplicates = _uploads().content(kept), services().duplicates
     columns = choices.fields(_look(kept).heading) if kept.fmt in TABLES else None
 
     def work(progress: Progress) -> dict[str, Any]:
@@ -283,6 +329,7 @@ def _start(
             seen=seen,
             forecast=Forecast.of(settings),
             imports=Imports(store.facts),
+            likely=Likely(duplicates),
         )
         return report.as_dict()
 

@@ -12,6 +12,7 @@ import pytest
 from custsvc.config import Settings
 from custsvc.ports.store import Store
 from custsvc.serve import create_app
+from custsvc.transfer import likely
 from tests.transfer.styles import DATA, OBJECTS, PEOPLE, STYLES
 
 from .conftest import Client
@@ -231,6 +232,28 @@ def test_a_spoilt_cell_is_a_warning_and_its_row_is_imported_without_it(client: C
     assert (report["counts"]["create"], report["warnings"], report["file"]["unwrapped"]) == (4, 4, 1)
     assert report["rows"][0]["warnings"][0]["value"] == "4.42079E+11"
     assert client.get("/api/customers/?sort=id").json["results"][0]["phone"] is None
+
+
+def test_a_dry_run_names_the_customers_that_new_rows_likely_are(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(likely, "LOOKED_AT", 3)
+    ada = client.create(name="Ada Lovelace", email="ada@example.org")["id"]
+    rows = [
+        {"name": "Ada Lovelace", "email": "ADA@example.org"},
+        {"id": ada, "name": "Ada Lovelace", "email": "ada@example.org", "phone": "1"},
+        {"name": "Bob Ray"},
+        {"name": ""},
+        {"name": "Eve Day"},
+        {"name": "A. Lovelace", "email": "ada@example.org"},
+    ]
+
+    plan = send(client, rows, "?dry_run=true&skip_errors=true").json
+    done = send(client, rows, "?skip_errors=true").json
+
+    assert plan["duplicates"] == {"rows": 1, "looked_at": 3}  # the last row is the fourth that adds somebody
+    assert [row["duplicates"] for row in plan["rows"]] == [[ada], [], [], [], [], []]
+    assert (done["duplicates"], done["plan"]) == (None, plan["plan"])
 
 
 def test_an_import_marks_its_events_unless_mails_are_asked_for(client: Client, store: Store) -> None:

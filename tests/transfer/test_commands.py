@@ -47,6 +47,17 @@ def test_a_file_goes_out_and_comes_in_again(run: Command, store: Store, tmp_path
     assert json.loads(again.stdout)["counts"]["same"] == 30
 
 
+def test_a_dry_run_says_who_is_likely_there_already(run: Command, store: Store) -> None:
+    seed_customers(store.customers, 1, 1)
+    (ada,) = json.loads(run("customers", "list", "-o", "json").stdout)
+    rows = orjson.dumps({"name": ada["name"], "email": ada["email"]}).decode()
+
+    shown = run("import", "-", "--dry-run", "-o", "csv", given=rows)
+
+    assert f"likely_duplicate,is likely customer {ada['id']}" in shown.stdout
+    assert "1 of the 1 rows to create are likely there already" in shown.stderr
+
+
 def test_a_dry_run_shows_the_plan_and_the_errors(run: Command, store: Store) -> None:
     rows = '{"name":"Ann"}\n{"name":"","email":"x"}\n'
 

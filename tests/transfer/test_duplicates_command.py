@@ -24,9 +24,7 @@ ME = Caller("test")
 def run(backend: str, database_url: str, tmp_path: Path) -> Callable[..., CompletedProcess[str]]:
     environ = {k: v for k, v in os.environ.items() if not k.startswith("CUSTSVC_")}
     environ |= {f"CUSTSVC_{backend.upper()}_URL": database_url, "CUSTSVC_LOCAL": "never"}
-    return lambda *words, **more: run_custsvc(
-        *words, "--backend", backend, env=environ | more, cwd=tmp_path
-    )
+    return lambda *words, **more: run_custsvc(*words, "--backend", backend, env=environ | more, cwd=tmp_path)
 
 
 def test_pairs_are_shown_with_their_reasons_and_in_files(

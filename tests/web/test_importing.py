@@ -199,6 +199,43 @@ def test_the_values_stand_beside_each_column_and_a_wrong_guess_can_be_corrected(
     assert "cannot be read so" in words(ann.get(mapping))
 
 
+def test_rows_that_are_likely_customers_already_are_named_before_anything_is_done(
+    ann: Visitor, store: Store
+) -> None:
+    from custsvc.domain.customers import Fields
+
+    ada = CustomerService(store.customers).create(Fields("Ada Lovelace", "ada@example.org"), Caller("me")).id
+
+    _, plan = planned(ann, b"name,email\nA. Lovelace,ada@example.org\nBob,\n", on="id")
+
+    assert "1 row to add is likely a customer that is there already; the rows below name them" in words(plan)
+    assert f'href="/ui/customers/{ada}"' in plan.text
+
+
+def test_rows_that_are_wrong_come_as_a_file_that_is_corrected_and_imported_again(
+    ann: Visitor, store: Store
+) -> None:
+    rows = [f"Name {n},{'nobody' if n % 4 == 0 else f'n{n}@example.org'},=1+{n}" for n in range(5000)]
+    path, plan = planned(ann, "\n".join(["name;email;Note", *rows]).replace(",", ";").encode())
+    link = re.search(r'href="(/ui/import/\w+/wrong/\w+)"', plan.text)
+    assert link is not None
+    assert "1,250 rows to correct, as a file" in words(plan)
+    ended(ann, ann.post(path.replace("/plan/", "/apply/"), skip="on").location)
+
+    file = ann.get(link[1])
+    again, plan = planned(ann, file.data.replace(b";nobody;", b";somebody@example.org;", 1), on="id")
+
+    assert file.headers["Content-Disposition"] == 'attachment; filename="to-correct.csv"'
+    assert file.text.count("E-mail is not an e-mail address") == 1250
+    assert "1 to add" in words(plan)
+    assert "1,249 wrong" in words(plan)
+    done = ended(ann, ann.post(again.replace("/plan/", "/apply/"), skip="on").location)
+    assert "1,249 rows to correct, as a file" in words(done)
+    (corrected,) = store.customers.get_by_emails(["somebody@example.org"])
+    assert corrected.customer().fields.metadata == {"Note": "=1+0"}
+    assert store.customers.count() == 3 * 1250 + 1
+
+
 def test_cells_that_a_spreadsheet_has_spoilt_are_shown_before_anything_is_done(ann: Visitor) -> None:
     _, plan = planned(ann, (DATA / "spoilt.csv").read_bytes())
 

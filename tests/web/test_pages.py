@@ -14,6 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from custsvc.ports.ledger import Notification
+from tests.transfer.styles import DATA, PEOPLE
 from tests.waiting import until
 
 from .hard import HARD
@@ -276,6 +277,32 @@ def test_two_customers_become_one_and_two_again(page: Page, site: Site) -> None:
     assert site.api("GET", f"/customers/{two['id']}/")["phone"] == two["phone"]
 
 
+def test_a_customer_who_comes_twice_is_noticed_and_a_pair_is_judged(page: Page, site: Site) -> None:
+    one = site.create("Sophie Germain", email="sophie@example.org")
+    page.goto("/ui/customers/new")
+    page.get_by_label("Name").fill("Sophie Germain")
+    page.get_by_label("E-mail").fill("SOPHIE@example.org")
+    page.get_by_label("Phone").focus()
+    expect(page.get_by_text("This customer may be there already")).to_be_visible()
+    if folder := os.environ.get("SHOTS"):
+        page.screenshot(path=f"{folder}/likely.png", full_page=True)
+    page.get_by_role("button", name="Add customer").click()
+    expect(toast(page)).to_contain_text("Sophie Germain was added.")
+
+    page.goto("/ui/duplicates")
+    pair = page.get_by_role("region", name="Sophie Germain and Sophie Germain")
+    expect(pair).to_contain_text("same email")
+    if folder:
+        page.screenshot(path=f"{folder}/duplicates.png", full_page=True)
+    pair.get_by_role("button", name="Not the same").click()
+    expect(pair).to_have_count(0)
+    toast(page).get_by_role("button", name="Undo").click()
+    pair.get_by_role("button", name="Compare and merge").click()
+    page.get_by_role("button", name="Merge 2 customers").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Sophie Germain")
+    assert site.api("GET", f"/customers/{one['id']}/")["version"] == 2
+
+
 def test_two_people_who_change_different_fields_are_brought_together(
     browser: Browser, page: Page, site: Site
 ) -> None:
@@ -456,6 +483,57 @@ def test_a_file_is_imported_as_its_plan_was_shown(page: Page, site: Site) -> Non
     assert (new["name"], new["metadata"]) == ("Imported New", {"segment": "retail"})
 
 
+WALKED = ("outlook.csv", "excel_french.txt", "numbers_mac.csv", "workbook.xlsx", "array.json", "contacts.vcf")
+
+
+def test_files_of_other_programs_are_imported_as_they_are_and_undone(page: Page, site: Site) -> None:
+    for number, style in enumerate(WALKED):
+        did, undid = ("added", "deleted") if number == 0 else ("restored", "in the trash again")
+        page.goto("/ui/import")
+        page.get_by_label("File").set_input_files(DATA / style)
+        page.get_by_role("button", name="Go on").click()
+        page.get_by_label("Restore customers that are in the trash").check()
+        page.get_by_role("button", name="Show what would happen").click()
+        page.get_by_role("button", name="Do this: 3 changes").click()
+        expect(page.locator(".tiles")).to_contain_text(re.compile(rf"3\s*{did}"))
+        found = site.api("GET", "/customers/?q=555&sort=id")["results"]
+        assert [(each["name"], each["email"], each["phone"]) for each in found] == PEOPLE, style
+
+        page.get_by_role("button", name="Undo this import").click()
+        page.get_by_role("button", name="Undo this import").click()
+        expect(page.locator(".tiles")).to_contain_text(re.compile(rf"3\s*{undid}"))
+        assert site.api("GET", "/customers/?q=555")["results"] == []
+
+
+def test_rows_that_are_wrong_are_downloaded_corrected_and_imported(page: Page, site: Site) -> None:
+    rows = [f"Big {n};{'nobody' if n % 4 == 0 else f'big{n}@example.org'}" for n in range(5000)]
+    file = {"name": "big.csv", "mimeType": "text/csv", "buffer": "\n".join(["name;email", *rows]).encode()}
+    page.goto("/ui/import")
+    page.get_by_label("File").set_input_files(file)  # type: ignore[arg-type]
+    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Show what would happen").click()
+    page.get_by_label("Leave out 1,250 rows that are wrong").check()
+    expect(page.locator("tbody tr")).to_have_count(200)
+    expect(page.locator("tbody")).to_contain_text("is not an e-mail address")
+    page.get_by_role("button", name="Do this: 3,750 changes").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="1,250 rows to correct, as a file").click()
+    text = Path(download.value.path()).read_text(encoding="utf-8-sig")
+    if folder := os.environ.get("SHOTS"):
+        page.screenshot(path=f"{folder}/wrong.png")
+
+    right = re.sub(r"Big (\d+);nobody", r"Big \1;big\1@example.org", text)
+    page.goto("/ui/import")
+    file = {"name": download.value.suggested_filename, "mimeType": "text/csv", "buffer": right.encode()}
+    page.get_by_label("File").set_input_files(file)  # type: ignore[arg-type]
+    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Show what would happen").click()
+    page.get_by_role("button", name="Do this: 1,250 changes").click()
+
+    expect(page.locator(".alert-good")).to_contain_text("Done.")
+    assert site.api("GET", "/customers/?name__startswith=Big&count=exact")["count"] == 5000
+
+
 def test_a_plan_that_is_no_longer_true_is_not_applied(page: Page, site: Site) -> None:
     known = site.create("Plan Known", email="plan@example.org")
     page.goto("/ui/import")
@@ -617,7 +695,7 @@ def every_page(site: Site) -> list[str]:
     customer = site.create("Every Page", email="every@example.org", metadata={"tier": "gold"})
     site.api("PATCH", f"/customers/{customer['id']}/", {"phone": "+49 30 5"})
     path = f"/ui/customers/{customer['id']}"
-    other = site.create("Every Other", phone="+49 30 6", metadata={"tier": "tin"})
+    other = site.create("Every Page", email="every@example.org", metadata={"tier": "tin"})
     lists = [
         "/ui/customers",
         "/ui/customers?q=nobodyatall",
@@ -625,6 +703,8 @@ def every_page(site: Site) -> list[str]:
         "/ui/customers?updated__gte=never",
         "/ui/customers?columns=email,metadata.tier,created_on,version&rows=compact",
         "/ui/views",
+        "/ui/duplicates",
+        "/ui/duplicates?state=dismissed",
     ]
     one = [path, f"{path}/edit", "/ui/customers/new", "/ui/customers/999999"]
     one += [f"{path}/merge?q=every", f"{path}/merge?from={other['id']}"]

@@ -24,6 +24,7 @@ from ...domain.customers import (
 )
 from ...domain.events import NEWEST_SCHEMA
 from ...service.merging import MERGED_MAX
+from ...transfer.likely import LOOKED_AT
 
 # Text without control, hidden and unencodable characters, as a regular expression of JSON Schema.
 # The last two of each plane beyond the first are no characters; a pattern can only hold them as they are.
@@ -341,6 +342,10 @@ class ImportRow(_Closed):
     warnings: Annotated[
         list[ImportRowError], Field(description="Cells that a spreadsheet has spoilt: skipped, or doubtful.")
     ] = []
+    duplicates: Annotated[
+        list[Id],
+        Field(description="In a dry run: the customers, at most five, that a new one likely is already."),
+    ] = []
 
 
 class ImportCounts(_Closed):
@@ -379,6 +384,16 @@ class ImportFile(_Closed):
     delimiter: str | None
     columns: list[ImportColumn]
     unwrapped: Annotated[int, Field(description='Cells like ="0044", which were read as the text within.')]
+
+
+class ImportDuplicates(_Closed):
+    """How many of the rows that would add a customer are likely stored customers."""
+
+    rows: int
+    looked_at: Annotated[
+        int,
+        Field(description=f"How many rows were compared: the first {LOOKED_AT:,} that would add somebody."),
+    ]
 
 
 class PastImport(_Closed):
@@ -441,6 +456,9 @@ class ImportReport(_Closed):
             description="How many mails and other notifications the rules send for them, if they see them."
         ),
     ]
+    duplicates: Annotated[ImportDuplicates | None, Field(description="Null of an import that was done.")] = (
+        None
+    )
     resumed: Annotated[int, Field(description="Rows that an earlier try of the same request had done.")]
     rows: Annotated[list[ImportRow], Field(description="The first thousand that do something; errors first.")]
     rows_left_out: int
