@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, cast, get_args
 
 from ..config import Settings
 from ..domain.customers import format_time
-from ..domain.events import decode
+from ..domain.received import decode
 from ..errors import BadEvent, Conflict, NewerSchema, NotFound
 from ..kafka.client import Publisher, Record, record_time
 from ..kafka.reader import Reader

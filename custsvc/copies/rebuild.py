@@ -19,7 +19,8 @@ import orjson
 from .. import __version__
 from ..config import Settings
 from ..domain.customers import utc_now
-from ..domain.events import ReceivedEvent, decode, snapshot
+from ..domain.events import snapshot
+from ..domain.received import ReceivedEvent, decode
 from ..errors import (
     BadEvent,
     CheckFailed,

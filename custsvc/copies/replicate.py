@@ -33,7 +33,7 @@ from functools import partial
 from typing import TypeVar
 
 from ..config import BACKENDS, Settings
-from ..domain.events import ReceivedEvent, decode
+from ..domain.received import ReceivedEvent, decode
 from ..errors import BadEvent, ConfigurationError, Conflict, DataRefused, NewerSchema, PositionLost
 from ..kafka.client import Publisher, Record
 from ..kafka.consume import Consuming, Offsets, coordinates

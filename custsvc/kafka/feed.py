@@ -19,7 +19,8 @@ from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from ..config import Settings
-from ..domain.events import APP_EVENT_TYPE, decode
+from ..domain.events import APP_EVENT_TYPE
+from ..domain.received import decode
 from ..errors import BadEvent, CustsvcError, NewerSchema, PositionLost, TemporaryError
 from . import client as kafka
 from .reader import Reader

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..config import Settings
-from ..domain.events import ReceivedEvent, decode
+from ..domain.received import ReceivedEvent, decode
 from ..errors import BadArgument, BadEvent, NewerSchema
 from . import client as kafka
 from .reader import Marks, Reader

@@ -12,7 +12,8 @@ from typing import Any
 
 from ..config import Settings
 from ..domain.address import BadAddress, one_address
-from ..domain.events import APP_EVENT_TYPE, ReceivedEvent, decode
+from ..domain.events import APP_EVENT_TYPE
+from ..domain.received import ReceivedEvent, decode
 from ..errors import BadArgument, Conflict, NotFound
 from ..ports.ledger import Notification
 from ..ports.store import Store

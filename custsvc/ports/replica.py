@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
-from ..domain.events import ReceivedEvent
+from ..domain.received import ReceivedEvent
 from .contents import Contents
 
 

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import orjson
 
 from ..config import Settings
-from ..domain.events import decode
+from ..domain.received import decode
 from ..errors import BadEvent, NewerSchema
 from ..kafka import client as kafka
 from ..kafka.reader import Reader

@@ -19,7 +19,8 @@ import orjson
 
 from ..config import Settings
 from ..domain.erasure import blanked
-from ..domain.events import SOURCE_HEADER, ReceivedEvent, decode
+from ..domain.events import SOURCE_HEADER
+from ..domain.received import ReceivedEvent, decode
 from ..errors import BadEvent, ConfigurationError, CustsvcError, NewerSchema
 from ..kafka import client as kafka
 from ..kafka.reader import Reader

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from ..config import Settings
 from ..domain.customers import Customer, utc_now
-from ..domain.events import ReceivedEvent, decode, new_change
+from ..domain.events import new_change
+from ..domain.received import ReceivedEvent, decode
 from ..errors import BadEvent, Conflict, NewerSchema, VersionConflict
 from ..kafka.reader import Reader
 from ..kafka.record import Message

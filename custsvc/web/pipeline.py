@@ -11,7 +11,7 @@ from flask import Blueprint, Response, g, redirect, render_template, request
 from ..api.events import EventStream
 from ..copies.verify import Report, remember, verify
 from ..domain.customers import format_time
-from ..domain.events import decode, stated_time
+from ..domain.received import decode, stated_time
 from ..errors import BadEvent, CustsvcError, NewerSchema, NotFound
 from ..http.framework import request_at_hand, response_of
 from ..http.problems import NO_KAFKA

@@ -11,7 +11,7 @@ import pytest
 
 from custsvc.accounts.keys import new_key
 from custsvc.config import Settings
-from custsvc.domain.events import decode
+from custsvc.domain.received import decode
 from custsvc.http import copy
 from custsvc.ports.store import Store
 from custsvc.serve import create_app

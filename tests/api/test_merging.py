@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from custsvc.domain.customers import canonical_fields
-from custsvc.domain.events import decode
+from custsvc.domain.received import decode
 from custsvc.ports.accounts import Role
 from custsvc.ports.store import Store
 from custsvc.service.changes import Caller

@@ -26,7 +26,8 @@ import pytest
 from custsvc.accounts.keys import new_key
 from custsvc.config import Settings
 from custsvc.domain.customers import Customer, Fields, utc_now
-from custsvc.domain.events import decode, new_change
+from custsvc.domain.events import new_change
+from custsvc.domain.received import decode
 from custsvc.errors import ExitCode
 from custsvc.kafka import client as kafka
 from custsvc.local import LocalServers, ports

@@ -25,7 +25,7 @@ class Bug(NamedTuple):
     changes: dict[str, list[tuple[str, str]]]
 
 
-_EVENTS = "domain/events.py"
+_EVENTS = "domain/received.py"
 _OUTBOX = "stores/postgres/outbox.py"
 _REPLICA = "stores/postgres/replica.py"
 _RELAY = "relay/relay.py"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from custsvc.domain.events import ReceivedEvent
+from custsvc.domain.received import ReceivedEvent
 from custsvc.errors import TemporaryError
 from custsvc.ports.replica import Applied, Positions, Replica
 from custsvc.transfer.seed import seed_customers
@@ -254,7 +254,7 @@ def test_an_address_may_move_between_customers_in_any_order(line: Line, swaps: i
 
 
 def _newest_events(line: Line) -> dict[int, ReceivedEvent]:
-    from custsvc.domain.events import decode
+    from custsvc.domain.received import decode
 
     records = checker.read_records(line.settings.kafka, line.settings.topic_updates)
     events = [decode(value or b"", key) for _, key, value in records]

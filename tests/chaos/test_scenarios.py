@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pymongo.errors import OperationFailure
 
 from custsvc.domain.customers import Fields, canonical_fields
-from custsvc.domain.events import decode
+from custsvc.domain.received import decode
 from custsvc.errors import ValidationError
 from tests.chaos.conftest import ME, Line
 from tests.sizes import sizes

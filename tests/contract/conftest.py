@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from custsvc.domain.customers import Customer, Fields, Stored
-from custsvc.domain.events import Change, CustomerEvent, ReceivedEvent, decode, new_change
+from custsvc.domain.events import Change, CustomerEvent, new_change
+from custsvc.domain.received import ReceivedEvent, decode
 from custsvc.ports.outbox import Outbox
 from custsvc.ports.store import Store
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from custsvc.domain.customers import INT64_MAX
-from custsvc.domain.events import ReceivedEvent, decode
+from custsvc.domain.received import ReceivedEvent, decode
 from custsvc.ports.contents import Row
 from custsvc.ports.customers import CustomerFilter, CustomerQuery
 from custsvc.ports.replica import Applied

@@ -14,7 +14,7 @@ import pytest
 from custsvc.config import Settings
 from custsvc.copies.dead_letters import DeadLetter, DeadLetterBox
 from custsvc.domain.customers import Fields
-from custsvc.domain.events import decode
+from custsvc.domain.received import decode
 from custsvc.errors import Conflict, NotFound, TemporaryError
 from custsvc.kafka.client import Publisher, Record
 from custsvc.ports.store import Store

@@ -18,7 +18,7 @@ from custsvc.copies.dead_letters import DeadLetterBox
 from custsvc.copies.pipeline import pipeline, steps
 from custsvc.copies.rebuild import Rebuild
 from custsvc.copies.verify import verify
-from custsvc.domain.events import decode
+from custsvc.domain.received import decode
 from custsvc.errors import BadEvent, DataRefused, NewerSchema, TooManyBadRecords
 from custsvc.kafka import tail
 from custsvc.kafka.client import Record

@@ -11,7 +11,7 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from custsvc.config import Settings
 from custsvc.domain.customers import Fields
-from custsvc.domain.events import decode
+from custsvc.domain.received import decode
 from custsvc.errors import ConfigurationError, ValidationError
 from custsvc.kafka import client as kafka
 from custsvc.kafka.client import Publisher, Record, partition_of

@@ -35,7 +35,7 @@ def other_database(all_databases: Callable[[str], Any]) -> Iterator[str]:
 
 def versions(records: list[Any]) -> dict[int, list[int]]:
     """Per customer the versions on the topic, in order, without the repeats."""
-    from custsvc.domain.events import decode
+    from custsvc.domain.received import decode
 
     found: dict[int, list[int]] = defaultdict(list)
     for record in records:

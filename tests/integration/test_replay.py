@@ -11,7 +11,7 @@ import pytest
 
 from custsvc.config import Settings
 from custsvc.domain.customers import Fields, utc_now
-from custsvc.domain.events import ReceivedEvent, decode
+from custsvc.domain.received import ReceivedEvent, decode
 from custsvc.errors import Stopped
 from custsvc.kafka.client import Publisher
 from custsvc.ports.store import Store

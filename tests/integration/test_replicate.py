@@ -10,7 +10,8 @@ import pytest
 
 from custsvc.config import Settings
 from custsvc.domain.customers import Customer, Fields, Stored
-from custsvc.domain.events import Change, ReceivedEvent, new_change
+from custsvc.domain.events import Change, new_change
+from custsvc.domain.received import ReceivedEvent
 from custsvc.errors import NewerSchema, PositionLost, TemporaryError, TooManyBadRecords
 from custsvc.kafka import client as kafka
 from custsvc.kafka.client import Record

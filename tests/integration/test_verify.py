@@ -36,7 +36,7 @@ def copy(opened: Callable[[str], Store], new_database: Callable[[], str]) -> Sto
 
 def fill(copy: Store, source: Store) -> None:
     """Make the copy what the source is, through its events."""
-    from custsvc.domain.events import decode
+    from custsvc.domain.received import decode
 
     with source.outbox.lead():
         while (batch := source.outbox.read(5000)).events:

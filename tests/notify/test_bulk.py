@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from custsvc.config import Settings
 from custsvc.domain.customers import Customer, Fields, Stored, utc_now
 from custsvc.domain.erasure import scrubbed
-from custsvc.domain.events import decode, new_change, snapshot
+from custsvc.domain.events import new_change, snapshot
+from custsvc.domain.received import decode
 from custsvc.errors import ConfigurationError
 from custsvc.notify.intake.notifications import notifications_of
 from custsvc.notify.rules.file import load

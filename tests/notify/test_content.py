@@ -15,7 +15,8 @@ import pytest
 from custsvc.config import Settings
 from custsvc.domain.address import BadAddress, one_address
 from custsvc.domain.customers import Customer, Fields, Stored
-from custsvc.domain.events import ReceivedEvent, decode, new_change
+from custsvc.domain.events import new_change
+from custsvc.domain.received import ReceivedEvent, decode
 from custsvc.errors import ConfigurationError
 from custsvc.notify.channels.channel import BadMail
 from custsvc.notify.channels.message import compose

@@ -12,7 +12,8 @@ import pytest
 
 from custsvc.config import Settings
 from custsvc.domain.customers import Customer, Fields, Stored, utc_now
-from custsvc.domain.events import ReceivedEvent, decode, new_change
+from custsvc.domain.events import new_change
+from custsvc.domain.received import ReceivedEvent, decode
 from custsvc.notify.intake.digest import Digests
 from custsvc.notify.intake.notifications import notifications_of
 from custsvc.notify.rules.file import load

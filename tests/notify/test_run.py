@@ -12,7 +12,8 @@ import pytest
 
 from custsvc.config import Settings
 from custsvc.domain.customers import Fields, Stored, utc_now
-from custsvc.domain.events import decode, new_change
+from custsvc.domain.events import new_change
+from custsvc.domain.received import decode
 from custsvc.errors import TemporaryError
 from custsvc.kafka.client import Publisher, Record
 from custsvc.notify.intake.consumer import Intake

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from custsvc.domain.customers import Customer, Fields, Stored
-from custsvc.domain.events import Change, decode, headers, new_change, new_event_id, stated_time
+from custsvc.domain.events import Change, headers, new_change, new_event_id
+from custsvc.domain.received import decode, stated_time
 from custsvc.errors import BadEvent, NewerSchema
 from custsvc.kafka.client import record_time
 from tests.sizes import sizes

@@ -20,7 +20,7 @@ from werkzeug.test import create_environ
 
 from custsvc.accounts import passwords
 from custsvc.accounts.keys import KeyRing
-from custsvc.domain import events, search
+from custsvc.domain import received, search
 from custsvc.domain.address import one_address
 from custsvc.domain.customers import Customer, Fields, Stored, canonical_fields
 from custsvc.domain.text import body, one_line
@@ -232,7 +232,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "NDJSON": _ndjson,
     "cursor": lambda text: Cursors(lambda: b"s").read(text, ""),
     "unsubscribe link": UnsubscribeLinks(b"s", "").customer,
-    "record": lambda text: events.decode(text.encode("utf-8", "replace"), b"1"),
+    "record": lambda text: received.decode(text.encode("utf-8", "replace"), b"1"),
     "filters": lambda text: (words.initials(text), words.shown(text), words.hue(clean(text))),
     "log line": _log,
 }

@@ -12,7 +12,8 @@ from rich.console import Console
 from custsvc.cli.diff import Printer
 from custsvc.copies.verify import _fields
 from custsvc.domain.customers import Customer, Fields, Stored, utc_now
-from custsvc.domain.events import Change, ReceivedEvent, decode, new_change
+from custsvc.domain.events import Change, new_change
+from custsvc.domain.received import ReceivedEvent, decode
 from custsvc.kafka.tail import Seen
 from custsvc.notify.rules.rules import changed_names, field_changes
 from tests.values import LOOK_ALIKE

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ...config import Settings
-from ...domain.events import decode, stated_time
+from ...domain.received import decode, stated_time
 from ...errors import BadEvent, NewerSchema
 from ...kafka.client import Publisher, Record
 from ...kafka.consume import Consuming, Offsets, coordinates

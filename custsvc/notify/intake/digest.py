@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from ...domain.customers import parse_time, utc_now
-from ...domain.events import ReceivedEvent, stated_time
+from ...domain.received import ReceivedEvent, stated_time
 from ...ports.ledger import Grown, Ledger, Notification, Overtaken
 from ..rules.rules import FieldChange, Rule, Rules
 from ..rules.templates import BrokenTemplate

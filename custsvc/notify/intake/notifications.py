@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from ...domain.address import BadAddress, one_address
-from ...domain.events import ReceivedEvent
+from ...domain.received import ReceivedEvent
 from ...domain.text import one_line
 from ...ports.ledger import Notification
 from ..channels.unsubscribe import UnsubscribeLinks

@@ -11,7 +11,7 @@ import orjson
 
 from ...config import Settings
 from ...domain.customers import EDITABLE, Fields, Stored
-from ...domain.events import ReceivedEvent
+from ...domain.received import ReceivedEvent
 from ...errors import ConfigurationError
 from .file import load
 from .rules import Rules

@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 
 from ...domain.customers import EDITABLE, same_json
-from ...domain.events import ReceivedEvent
+from ...domain.received import ReceivedEvent
 from ...domain.text import one_line
 from .templates import Templates
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 
 from ...domain.customers import Customer, Fields, Stored
-from ...domain.events import ReceivedEvent, decode, new_change
+from ...domain.events import new_change
+from ...domain.received import ReceivedEvent, decode
 
 _NOW = dt.datetime(2026, 11, 23, 20, 40, 0, 123000, tzinfo=dt.UTC)
 _FULL = Fields(

@@ -9,8 +9,8 @@ from pymongo import UpdateOne
 from pymongo.database import Database
 
 from ...domain.customers import Customer, Fields
-from ...domain.events import ReceivedEvent
 from ...domain.name_key import name_key
+from ...domain.received import ReceivedEvent
 from ...domain.search import terms_of
 from ...runtime import crash
 from .connection import Document

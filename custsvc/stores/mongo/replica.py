@@ -17,7 +17,7 @@ from pymongo import ReplaceOne, UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
-from ...domain.events import ReceivedEvent, newest
+from ...domain.received import ReceivedEvent, newest
 from ...errors import Superseded, TemporaryError
 from ...ports.facts import Fact
 from ...ports.replica import Applied, Positions

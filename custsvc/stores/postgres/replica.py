@@ -12,7 +12,7 @@ import psycopg2
 from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 from psycopg2.extras import execute_values
 
-from ...domain.events import ReceivedEvent, newest
+from ...domain.received import ReceivedEvent, newest
 from ...errors import Superseded, TemporaryError
 from ...ports.replica import Applied, Positions
 from ...runtime import crash

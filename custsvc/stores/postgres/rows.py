@@ -9,8 +9,9 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 from psycopg2.extras import execute_values
 
 from ...domain.customers import Customer, Fields, format_time
-from ...domain.events import Change, ReceivedEvent
+from ...domain.events import Change
 from ...domain.name_key import name_key
+from ...domain.received import ReceivedEvent
 from ...domain.search import terms_of
 from . import copying
 
