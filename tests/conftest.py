@@ -213,6 +213,8 @@ class PostgresBackdoor:
         older = ", ".join(f"{name} = {name} - make_interval(secs => %(seconds)s)" for name in columns)
         with self._connection, self._connection.cursor() as cursor:
             cursor.execute(f"UPDATE notification SET {older}", {"seconds": seconds})
+            failing = "failing_since = failing_since - make_interval(secs => %s)"
+            cursor.execute(f"UPDATE webhook_endpoint SET {failing}", (seconds,))
 
     def write_as_before(self, notifications: Sequence[str] = ()) -> None:
         """Leave of these notifications, or of all, what a version wrote that ordered them by `version`."""
@@ -287,6 +289,8 @@ class MongoBackdoor:
             for name in names
         }
         self.database["notification"].update_many({}, [{"$set": older}])
+        since = {"failing_since": {"$subtract": ["$failing_since", round(seconds * 1000)]}}
+        self.database["webhook_endpoint"].update_many({"failing_since": {"$ne": None}}, [{"$set": since}])
 
     def write_as_before(self, notifications: Sequence[str] = ()) -> None:
         """Leave of these notifications, or of all, what a version wrote that ordered them by `version`."""

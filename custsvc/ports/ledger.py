@@ -150,6 +150,13 @@ class Grown(NamedTuple):
     was: int
 
 
+class Place(NamedTuple):
+    """A place in a list of deliveries: the last one that was seen."""
+
+    created_on: dt.datetime
+    id: str
+
+
 class Overtaken(Exception):
     """A digest has changed since it was read: another process sends, made or extended it. Read it again."""
 
@@ -295,5 +302,32 @@ class MailRecords(Protocol):
         """
 
 
-class Ledger(MailQueue, MailRecords, Protocol):
+class Deliveries(Protocol):
+    """The notifications of channels other than mail, by channel."""
+
+    def due(self, channels: Sequence[str]) -> list[str]:
+        """The channels among these that have a notification that can be claimed now."""
+
+    def deliveries(
+        self, channel: str, *, state: str | None = None, limit: int = 100, after: Place | None = None
+    ) -> list[Notification]:
+        """The notifications of a channel, in this state if given, the newest first; those after a place."""
+
+    def waiting(self, channel: str) -> int:
+        """How many notifications of a channel are not settled."""
+
+    def hasten(self, channel: str, limit: int = 5000) -> int:
+        """Make deferred notifications of a channel due at once, with all tries left; return how many."""
+
+    def discard_waiting(
+        self, prefix: str, reason: str, *, kept: Sequence[str] = (), older: float = 0.0, limit: int = 5000
+    ) -> int:
+        """Discard queued and deferred notifications of channels that begin with `prefix`; return how many.
+
+        Not those of the channels `kept`, and only those created at least `older` seconds ago. Those that wait
+        for an earlier one of their customer follow once that is settled.
+        """
+
+
+class Ledger(MailQueue, MailRecords, Deliveries, Protocol):
     """The notifications of a database: the queue, and the records of all."""

@@ -38,6 +38,9 @@ _NEEDS: Final[Mapping[RoleName, Mapping[str, str]]] = {
         "counter": _WRITE,
         "answer": _ALL,
         **dict.fromkeys(_NOTES, _ALL),
+        "webhook_endpoint": _ALL,
+        # Secrets are made here, and read only where they sign.
+        "webhook_secret": "add",
         "outbox_cursor": _READ,
         **dict.fromkeys(_MAILS, "read change"),
         "notification_preference": _WRITE,
@@ -48,16 +51,24 @@ _NEEDS: Final[Mapping[RoleName, Mapping[str, str]]] = {
         **_KNOWN,
         **_PAGES,
         **dict.fromkeys(("customer", "customer_event", *_NOTES, "outbox_cursor", "position", *_MAILS), _READ),
+        "webhook_endpoint": _READ,
         "answer": _ALL,
     },
     "relay": {**_KNOWN, "customer": _READ, "customer_event": _READ, "outbox_cursor": _WRITE},
-    "notify": {**_KNOWN, **dict.fromkeys(_MAILS, _ALL), "customer": _READ},
+    "notify": {
+        **_KNOWN,
+        **dict.fromkeys(_MAILS, _ALL),
+        "customer": _READ,
+        "webhook_endpoint": "read change",
+        "webhook_secret": "read remove",
+    },
     "replicate": {**_KNOWN, "customer": _WRITE, "position": _WRITE},
     "commands": {
         **_KNOWN,
         **dict.fromkeys(
             (*_PAGES, "customer", "customer_event", "answer", *_NOTES, "position", *_MAILS), _ALL
         ),
+        **dict.fromkeys(("webhook_endpoint", "webhook_secret"), _ALL),
         **dict.fromkeys(("counter", "outbox_cursor"), _WRITE),
     },
 }

@@ -14,6 +14,7 @@ from .answers import Answers
 from .contents import Contents
 from .customers import CustomerStore
 from .duplicates import Duplicates
+from .endpoints import Endpoints
 from .facts import Facts
 from .ledger import Ledger
 from .outbox import Outbox
@@ -63,6 +64,8 @@ class Store(Protocol):
     def ledger(self) -> Ledger: ...
     @property
     def recipients(self) -> Recipients: ...
+    @property
+    def endpoints(self) -> Endpoints: ...
     @property
     def keys(self) -> Keys: ...
     @property

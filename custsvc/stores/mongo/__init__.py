@@ -18,6 +18,7 @@ from .connection import Connection
 from .contents import MongoContents
 from .customers import MongoCustomers
 from .duplicates import MongoDuplicates
+from .endpoints import MongoEndpoints
 from .facts import MongoFacts
 from .keys import MongoKeys
 from .ledger import MongoLedger
@@ -44,6 +45,7 @@ class MongoStore:
         self.replica = MongoReplica(self._connection)
         self.ledger = MongoLedger(self._connection)
         self.recipients = MongoRecipients(self._connection)
+        self.endpoints = MongoEndpoints(self._connection)
         self.keys = MongoKeys(self._connection)
         self.facts = MongoFacts(self._connection)
         self.users = MongoUsers(self._connection)
@@ -71,7 +73,7 @@ class MongoStore:
     def clock(self) -> float:
         with self._connection.translated():
             now: dt.datetime = self._connection.database.command("hello")["localTime"]
-        return now.timestamp()
+        return now.replace(tzinfo=dt.UTC).timestamp()
 
     def claim_role(self, role: Literal["source", "copy"]) -> None:
         self._connection.check()

@@ -33,6 +33,7 @@ from ...ports.ledger import (
 )
 from ..common.one_by_one import OneByOne
 from .connection import Document
+from .deliveries import MongoDeliveries
 from .records import COLLECTION, ORDER, MongoRecords, literal, notification, order
 
 _INDEXES = [
@@ -129,7 +130,7 @@ def create_notification_order(database: Database[Document]) -> None:
     )
 
 
-class MongoLedger(MongoRecords, OneByOne):
+class MongoLedger(MongoRecords, MongoDeliveries, OneByOne):
     """The port `Ledger` on MongoDB: the queue; operators' actions are in `records`."""
 
     def add(self, notifications: Sequence[Notification], grown: Sequence[Grown] = ()) -> int:

@@ -22,6 +22,10 @@ from ...ports.ledger import (
 from .connection import Connection, Document
 
 COLLECTION = "notification"
+OF_CHANNEL = "of_channel"
+"""The index of the deliveries of one webhook endpoint."""
+WAITING = "waiting"
+"""The index of those that wait."""
 # The order of a row among the mails about its customer; rows of older versions lack their first event.
 ORDER: Document = {"$ifNull": ["$first_version", "$version"]}
 

@@ -15,8 +15,12 @@ _WORDS: Final[Mapping[Doing, str]] = {
     "change": "update",
     "remove": "remove",
 }
-# A customer carries its last events until the relay puts them into the history.
-_MORE: Final = {"relay": {"customer": "read change", "customer_event": "read add change"}}
+# A customer carries its last events until the relay puts them into the history. A secret is added by an
+# update that inserts, because only an update knows the server's time; it is deleted with its endpoint.
+_MORE: Final = {
+    "relay": {"customer": "read change", "customer_event": "read add change"},
+    "serve": {"webhook_secret": "add change remove"},
+}
 # At the start we check whether lists have their indexes.
 _INDEXES: Final = {"customer": ["listIndexes"]}
 # For the change stream that wakes the relay; without it the relay polls.

@@ -22,6 +22,7 @@ from .connection import UNLIMITED, Connection, Document, no_schema
 from .customers import create_customers
 from .documents import fill_terms
 from .duplicates import create_dismissed_pairs
+from .endpoints import create_webhooks
 from .keys import create_keys
 from .lease import Lease
 from .ledger import create_notification_order, create_notification_records, create_notifications
@@ -71,6 +72,7 @@ MIGRATIONS = (
     Migration(11, "notification_order", create_notification_order, compatible=True),
     Migration(12, "duplicates", create_dismissed_pairs, compatible=True),
     Migration(13, "saved_views", create_saved_views, compatible=True),
+    Migration(14, "webhooks", create_webhooks, compatible=True),
 )
 
 

@@ -18,6 +18,7 @@ from .connection import Connections
 from .contents import PostgresContents
 from .customers import PostgresCustomers
 from .duplicates import PostgresDuplicates
+from .endpoints import PostgresEndpoints
 from .facts import PostgresFacts
 from .keys import PostgresKeys
 from .ledger import PostgresLedger
@@ -42,6 +43,7 @@ class PostgresStore:
         self.replica = PostgresReplica(self._connections)
         self.ledger = PostgresLedger(self._connections)
         self.recipients = PostgresRecipients(self._connections)
+        self.endpoints = PostgresEndpoints(self._connections)
         self.keys = PostgresKeys(self._connections)
         self.facts = PostgresFacts(self._connections)
         self.users = PostgresUsers(self._connections)

@@ -28,6 +28,7 @@ from ...ports.ledger import (
     Settlement,
 )
 from ..common.one_by_one import OneByOne
+from .deliveries import PostgresDeliveries
 from .records import COLUMNS as _COLUMNS
 from .records import ORDER as _ORDER
 from .records import UNSETTLED_SQL as _UNSETTLED
@@ -197,7 +198,7 @@ RETURNING {_COLUMNS}
 """  # noqa: S608 - constants of this module
 
 
-class PostgresLedger(PostgresRecords, OneByOne):
+class PostgresLedger(PostgresRecords, PostgresDeliveries, OneByOne):
     """The port `Ledger` on PostgreSQL: the queue; operators' actions are in `records`."""
 
     def add(self, notifications: Sequence[Notification], grown: Sequence[Grown] = ()) -> int:

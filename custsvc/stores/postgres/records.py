@@ -48,7 +48,7 @@ RETURNING id
 """
 
 # Rows that were blocked by discarded rows are free now.
-_UNBLOCK = "UPDATE notification SET blocked_by = NULL WHERE blocked_by = ANY(%s)"
+UNBLOCK = "UPDATE notification SET blocked_by = NULL WHERE blocked_by = ANY(%s)"
 
 _FORGET = """
 WITH gone AS (
@@ -172,14 +172,14 @@ class PostgresRecords:
         )
         if gone:
             with self._connections.cursor() as cursor:
-                cursor.execute(_UNBLOCK, (gone,))
+                cursor.execute(UNBLOCK, (gone,))
         return gone
 
     def forget(self, customer_id: int, version: int) -> int:
         gone = self._ids(_FORGET, {"customer_id": customer_id, "version": version, "erased": ERASED})
         if gone:
             with self._connections.cursor() as cursor:
-                cursor.execute(_UNBLOCK, (gone,))
+                cursor.execute(UNBLOCK, (gone,))
         return len(gone)
 
     def sent_since(self, recipients: Sequence[str], seconds: float) -> dict[str, int]:
