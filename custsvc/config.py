@@ -136,6 +136,13 @@ class Settings:
     notify_keep_days: float = _setting(
         90.0, "Days that settled notifications are kept; unknown ones stay until a person settles them"
     )
+    webhook_allow: str = _setting(
+        "",
+        "Hosts and networks inside that webhook endpoints may call, comma-separated, .corp.example with "
+        "subdomains, 10.1.0.0/16; they may use http://",
+    )
+    webhook_pause_days: float = _setting(5.0, "Days of failures after which a webhook endpoint is paused")
+    webhook_connections: int = _setting(8, "Connections to webhook endpoints, per process")
     public_url: str = _setting(
         "", "Address of this service for browsers, for links in mails; https:// makes cookies Secure"
     )
@@ -378,6 +385,8 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "notify_connections": (1, 100),
     "notify_bounce_days": (0.001, 36500),
     "notify_keep_days": (0.001, 36500),
+    "webhook_pause_days": (0.00001, 365),
+    "webhook_connections": (1, 100),
 }
 _WORDS: dict[str, tuple[str, ...]] = {
     "backend": BACKENDS,

@@ -23,8 +23,9 @@ from .channels.server import Server, Timeouts
 from .channels.smtp import SmtpTransport
 from .channels.unsubscribe import UnsubscribeLinks
 from .channels.webhook import WebhookChannel
+from .endpoints.dispatch import Dispatch
 from .gauges import notify_gauges
-from .intake.consumer import Intake
+from .intake.consumer import Intake, kept_for
 from .intake.failed import FailedTopic
 from .rules.file import load
 from .rules.rules import MAIL, ChannelConfig, Rules
@@ -68,7 +69,8 @@ def run_notify(
             return
         ensure_topics(settings)
         with Publisher(settings) as for_intake, Publisher(settings) as for_failed:
-            bell = threading.Event()
+            for_webhooks = threading.Event()
+            bell = _Bell(for_webhooks)
             links = unsubscribe_links(settings, store)
             intake = Intake(
                 settings,
@@ -79,9 +81,13 @@ def run_notify(
                 recipients=store.recipients,
                 links=links,
                 bell=bell,
+                endpoints=store.endpoints,
             )
             failed = FailedTopic(store.ledger, for_failed, settings.topic_failed, stop)
             senders = _Senders(settings, store, rules, policy, stop, bell, links)
+            dispatch = Dispatch(
+                settings, store, senders.journal, policy, stop, keep=kept_for(settings), bell=for_webhooks
+            )
             work: list[Work] = [
                 ("intake", intake.run),
                 ("failed-topic", failed.run),
@@ -90,9 +96,22 @@ def run_notify(
                 ("journal", functools.partial(senders.journal.write_soon, stop)),
                 *senders.mail(server, timeouts, breaker or Breaker()),
                 *senders.others(),
+                ("webhooks", dispatch.run),
             ]
             logger.info("Sending mails by %s", server.address, extra={"action": "notify_started"})
             _run_threads(work, stop, bell)
+
+
+class _Bell(threading.Event):
+    """Rings another bell too: whoever hears one of them clears that one only."""
+
+    def __init__(self, other: threading.Event) -> None:
+        super().__init__()
+        self._other = other
+
+    def set(self) -> None:
+        super().set()
+        self._other.set()
 
 
 def policy_of(settings: Settings) -> Policy:
@@ -119,9 +138,9 @@ def open_channel(config: ChannelConfig) -> Channel:
 
 
 def _upkeep(settings: Settings, store: Store, policy: Policy, stop: Stop) -> Upkeep:
-    # Its row prevents an event from being mailed again, so rows must be kept longer than events are mailed.
-    keep = max(settings.notify_keep_days * _DAY, 2 * settings.notify_max_age)
-    return Upkeep(store.ledger, stop, keep=keep, resend=policy.resend_unknown, every=policy.expire_every)
+    return Upkeep(
+        store.ledger, stop, keep=kept_for(settings), resend=policy.resend_unknown, every=policy.expire_every
+    )
 
 
 class _Senders:

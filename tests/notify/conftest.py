@@ -35,6 +35,8 @@ from custsvc.runtime.loop import Stop
 from tests.databases import settings_of
 from tests.waiting import until
 
+from .receiver import Receiver
+
 Answer = str | Callable[[Any, Any], Awaitable[str]]
 
 # A loaded machine may answer late, and a mail whose answer does not come is unknown. So only those wait
@@ -286,3 +288,10 @@ def settings(servers: Any, sink: Sink, backend: str, database_url: str) -> Setti
 def publisher(settings: Settings) -> Iterator[Publisher]:
     with Publisher(settings) as publisher:
         yield publisher
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.close()

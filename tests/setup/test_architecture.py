@@ -37,9 +37,12 @@ MAY_IMPORT: Final[dict[str, str]] = {
     "notify.channels": "errors config domain ports runtime",
     "notify.intake": "errors config domain ports runtime service kafka notify.rules notify.channels",
     "notify.sending": "errors domain ports runtime notify.channels",
+    "notify.endpoints": (
+        "redact errors config domain ports runtime notify.channels notify.intake notify.sending"
+    ),
     "notify": (
         "errors config domain ports runtime stores kafka notify.rules notify.channels notify.intake "
-        "notify.sending"
+        "notify.sending notify.endpoints"
     ),
     "http": "errors config domain ports runtime stores service accounts kafka",
     "api": (
@@ -65,7 +68,7 @@ MAY_IMPORT: Final[dict[str, str]] = {
 # Folders that are rooms of their own within a room.
 INNER: Final = (
     *("stores.postgres", "stores.mongo", "stores.common"),
-    *("notify.intake", "notify.rules", "notify.channels", "notify.sending"),
+    *("notify.intake", "notify.rules", "notify.channels", "notify.sending", "notify.endpoints"),
 )
 
 # A driver or framework, and the rooms that may know it.

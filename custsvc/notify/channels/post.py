@@ -12,6 +12,7 @@ import re
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from urllib.parse import urlsplit
 from ...domain.address import host_name
 from ...domain.text import words
 from ...runtime.extras import needs
+from .reachable import Reachable
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, HTTPConnectionPool
@@ -49,12 +51,13 @@ class Answer:
 class Receiver:
     """A URL to call. Not thread-safe."""
 
-    def __init__(self, url: str, timeout: float) -> None:
+    def __init__(self, url: str, timeout: float, reachable: Reachable | None = None) -> None:
+        """`reachable` decides which addresses may be called; without it, all."""
         parts = urlsplit(url)
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._timeout = timeout
         host = host_name(parts.hostname or "")
-        self._new_pool = partial(_pool, parts.scheme, host, parts.port, timeout, self._watch)
+        self._new_pool = partial(_pool, parts.scheme, host, parts.port, timeout, self._watch, reachable)
         self._pool = self._new_pool()
         self._watched: socket.socket | None = None
         self._is_new = False
@@ -135,12 +138,19 @@ class Receiver:
 
 
 def _pool(
-    scheme: str, host: str, port: int | None, timeout: float, watch: Callable[..., None]
+    scheme: str,
+    host: str,
+    port: int | None,
+    timeout: float,
+    watch: Callable[..., None],
+    reachable: Reachable | None,
 ) -> HTTPConnectionPool:
     """A pool of one kept connection, which is passed to `watch` before each use."""
     # Imported here: only installations with webhooks need it, and pay for it.
     with needs("channels"):
         import urllib3
+        from urllib3.exceptions import NewConnectionError
+        from urllib3.util.connection import create_connection
 
     kind = urllib3.HTTPSConnectionPool if scheme == "https" else urllib3.HTTPConnectionPool
     options: dict[str, Any] = {"ssl_context": ssl.create_default_context()} if scheme == "https" else {}
@@ -149,9 +159,21 @@ def _pool(
 
     class Watched(base):  # type: ignore[misc]
         def _new_conn(self) -> socket.socket:
-            sock: socket.socket = super()._new_conn()
+            sock = self._checked() if reachable else super()._new_conn()
             watch(sock, is_new=True)
             return sock
+
+        def _checked(self) -> socket.socket:
+            """Connect to a checked address; TLS still checks the name."""
+            error: OSError = OSError(f"{self.host} has no address")
+            ends = time.monotonic() + timeout
+            for address in reachable.addresses(self.host, self.port) if reachable else ():
+                try:
+                    left = max(0.1, ends - time.monotonic())
+                    return create_connection((address, self.port), left, socket_options=self.socket_options)
+                except OSError as exc:
+                    error = exc
+            raise NewConnectionError(self, str(error)) from error
 
         def request(self, *args: Any, **options: Any) -> None:
             if self.sock is not None:

@@ -16,6 +16,7 @@ from ...ports.ledger import Notification
 from ...runtime.extras import needs
 from .channel import BadMail, Outcome, Result
 from .post import Answer, NoAnswer, Receiver
+from .reachable import Reachable
 
 _TIMEOUT: Final = 15.0
 # Statuses after which the same call may succeed later.
@@ -35,15 +36,19 @@ class Call:
 class WebhookChannel:
     """The port `Channel` on one receiver. Its notifications' texts are the bodies, as JSON."""
 
-    def __init__(self, url: str, secret: str, *, timeout: float = _TIMEOUT) -> None:
-        """`timeout`: seconds for a whole call."""
+    def __init__(
+        self, url: str, *secrets: str, timeout: float = _TIMEOUT, reachable: Reachable | None = None
+    ) -> None:
+        """`timeout`: seconds for a whole call. Each of the secrets signs: a receiver needs to know one."""
         with needs("channels"):
             from standardwebhooks import Webhook
 
-        self._receiver = Receiver(url, timeout)
-        self._signer = Webhook(secret)
+        self._receiver = Receiver(url, timeout, reachable)
+        self._signers = [Webhook(secret) for secret in secrets]
 
     def prepare(self, notification: Notification, now: dt.datetime) -> Call:
+        if not notification.text:
+            raise BadMail("its content was blanked when the customer was erased")
         try:
             body = notification.text.encode()
         except UnicodeError as exc:
@@ -55,7 +60,9 @@ class WebhookChannel:
                 "user-agent": f"custsvc/{__version__}",
                 "webhook-id": notification.id,
                 "webhook-timestamp": str(int(now.timestamp())),
-                "webhook-signature": self._signer.sign(notification.id, now, notification.text),
+                "webhook-signature": " ".join(
+                    signer.sign(notification.id, now, notification.text) for signer in self._signers
+                ),
             },
         )
 

@@ -15,17 +15,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ...config import Settings
-from ...domain.received import decode, stated_time
+from ...domain.received import ReceivedEvent, decode, stated_time
 from ...errors import BadEvent, NewerSchema
 from ...kafka.client import Publisher, Record
 from ...kafka.consume import Consuming, Offsets, coordinates
 from ...kafka.record import Message, place_of, sent_at
+from ...ports.endpoints import Endpoint, Endpoints
 from ...ports.ledger import Ledger, Notification
 from ...ports.recipients import Recipients
 from ...runtime.loop import Stop
 from ..channels.unsubscribe import UnsubscribeLinks
 from ..rules.rules import Rules
 from . import request
+from .deliveries import deliveries_of
 from .digest import Digests, event_time
 from .erased import forget_customer
 from .failed import rejected
@@ -37,6 +39,12 @@ GROUP = "custsvc-notify"
 BATCH = 500
 # Seconds that an event may take to arrive here.
 _ON_TIME = 2.0
+_DAY = 86400.0
+
+
+def kept_for(settings: Settings) -> float:
+    """Seconds that settled rows are kept: longer than events are mailed, since they prevent a second mail."""
+    return max(settings.notify_keep_days * _DAY, 2 * settings.notify_max_age)
 
 
 @dataclass(slots=True)
@@ -76,6 +84,7 @@ class Intake:
         recipients: Recipients | None = None,
         links: UnsubscribeLinks | None = None,
         bell: threading.Event | None = None,
+        endpoints: Endpoints | None = None,
     ) -> None:
         """`bell` is set when there are new mails to send."""
         self._settings = settings
@@ -87,6 +96,9 @@ class Intake:
         self._digests = Digests(ledger, rules)
         self._links = links
         self._bell = bell or threading.Event()
+        self._endpoints = endpoints
+        self._asking: list[Endpoint] = []
+        self._keep = kept_for(settings)
         self._consuming = Consuming(
             settings,
             GROUP,
@@ -103,6 +115,9 @@ class Intake:
 
     def _take_in(self, messages: list[Message], _offsets: Offsets) -> None:
         """Write a batch of records to the ledger; the consumer loop commits their offsets after it."""
+        if self._endpoints is not None:
+            # After the records came: so an endpoint gets all changes that follow its making.
+            self._asking = self._consuming.insist(self._endpoints.all)
         batch = self.read(messages)
         if batch.old:
             self._log_old(batch.old)
@@ -138,8 +153,15 @@ class Intake:
         if event.op == "erased":
             batch.erased[event.customer_id] = event.version
         rows = notifications_of(event, self._rules, self._links)
-        if self._add(rows, stated_time(event.event_ts), message, batch):
+        happened = stated_time(event.event_ts)
+        self._add_deliveries(event, sent_at(message) if happened is None else happened, batch)
+        if self._add(rows, happened, message, batch):
             batch.happened(message.partition(), event_time(event))
+
+    def _add_deliveries(self, event: ReceivedEvent, happened: float | None, batch: Batch) -> None:
+        """Add what webhook endpoints get, unless their log may have forgotten that they got it already."""
+        if self._asking and (happened is None or time.time() - happened <= self._keep):
+            batch.rows += deliveries_of(event, happened, self._asking, self._settings.notify_max_age)
 
     def _read_request(self, message: Message, batch: Batch) -> None:
         try:

@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import re
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -21,12 +20,11 @@ from ...domain.address import BadAddress, host_name, one_address
 from ...domain.events import APP_EVENT_TYPE
 from ...errors import ConfigurationError
 from . import sample
-from .rules import CUSTOMER, MAIL, PREVIOUS, TESTS, ChannelConfig, Condition, Rule, Rules, values
+from .asked import Wrong, changed_fields, conditions, unknown, words
+from .rules import CUSTOMER, MAIL, PREVIOUS, ChannelConfig, Rule, Rules, values
 from .templates import BUILT_IN, BrokenTemplate, Templates
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
-_FIELD: Final = re.compile(r"(before\.)?(name|email|phone|deleted|version|metadata\..+)")
-_CHANGED: Final = re.compile(r"name|email|phone|metadata(\..+)?")
 _RULE_KEYS: Final = (
     "name",
     "ops",
@@ -58,15 +56,6 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.problem}" if self.line else f"{self.file}: {self.problem}"
-
-
-class _Wrong(Exception):
-    """A value is wrong; `key` locates it."""
-
-    def __init__(self, key: str, problem: str, fix: str = "") -> None:
-        super().__init__(problem)
-        self.key = key
-        self.fix = fix
 
 
 def load(settings: Settings) -> Rules:
@@ -127,10 +116,10 @@ class _Reader:
     def _top(self, table: Mapping[str, Any]) -> None:
         for key in table:
             if key not in ("templates", "rule", "channel"):
-                self._add(self._line(key), _unknown(key, ("templates", "rule", "channel")))
+                self._add(self._line(key), unknown(key, ("templates", "rule", "channel")))
         try:
             self._templates = Templates(self._folder(table.get("templates")))
-        except _Wrong as wrong:
+        except Wrong as wrong:
             self._add(self._line(wrong.key), str(wrong), wrong.fix)
         channels, rules = table.get("channel", {}), table.get("rule", [])
         if not isinstance(channels, dict):
@@ -148,10 +137,10 @@ class _Reader:
         if value is None:
             return None
         if not isinstance(value, str):
-            raise _Wrong("templates", "templates must be the path of a folder")
+            raise Wrong("templates", "templates must be the path of a folder")
         folder = self.path.parent / value
         if not folder.is_dir():
-            raise _Wrong(
+            raise Wrong(
                 "templates", f"there is no folder {folder}", f"mkdir {folder}, or custsvc notify init"
             )
         return folder
@@ -162,30 +151,30 @@ class _Reader:
         header = rf"\[channel\.\"?{re.escape(name)}\"?\]"
         try:
             if not isinstance(given, dict):
-                raise _Wrong("", f"channel {name} must be a table")
+                raise Wrong("", f"channel {name} must be a table")
             if name == MAIL or not _NAME.fullmatch(name):
-                raise _Wrong(
+                raise Wrong(
                     "", f"a channel cannot be named {name!r}", "use lower-case letters, digits, - and _"
                 )
             _keys(given, _CHANNEL_KEYS)
             self._channels[name] = self._configured(name, given)
-        except _Wrong as wrong:
+        except Wrong as wrong:
             self._add(self._line(wrong.key, header), f"channel {name}: {wrong}", wrong.fix)
 
     def _configured(self, name: str, given: Mapping[str, Any]) -> ChannelConfig:
         kind = given.get("kind")
         if kind not in _KINDS:
-            raise _Wrong("kind", f"kind must be {' or '.join(_KINDS)}")
+            raise Wrong("kind", f"kind must be {' or '.join(_KINDS)}")
         for package in _KINDS[kind]:
             if importlib.util.find_spec(package) is None:
                 fix = "pip install 'custsvc[channels]'"
-                raise _Wrong("kind", f"the package {package} is not installed", fix)
+                raise Wrong("kind", f"the package {package} is not installed", fix)
         url, secret = self._secret(given, "url"), self._secret(given, "secret")
         # The whole URL of a hook is a secret: anyone who knows it can post there.
         redact.know_address(url)
         redact.know(url, secret, *(part for part in urlsplit(url).path.split("/") if len(part) >= 8))
         if not url:
-            raise _Wrong("", "url or url_file is missing")
+            raise Wrong("", "url or url_file is missing")
         if kind == "webhook":
             _check_webhook(url, secret)
         return ChannelConfig(name, kind, url, secret)
@@ -198,7 +187,7 @@ class _Reader:
         try:
             return (self.path.parent / str(file)).read_text(encoding="utf-8").strip()
         except OSError as exc:
-            raise _Wrong(
+            raise Wrong(
                 f"{key}_file", f"{file} cannot be read ({exc.strerror})", f"make {file} readable"
             ) from exc
 
@@ -208,14 +197,14 @@ class _Reader:
         header, label = r"\[\[rule\]\]", f"rule {number + 1}"
         try:
             if not isinstance(given, dict):
-                raise _Wrong("", "must be a table")
+                raise Wrong("", "must be a table")
             _keys(given, _RULE_KEYS)
             rule = self._one_rule(given)
             label = f"rule {rule.name}"
             if any(other.name == rule.name for other in self._rules):
-                raise _Wrong("name", "there are two rules of this name")
+                raise Wrong("name", "there are two rules of this name")
             self._rules.append(rule)
-        except _Wrong as wrong:
+        except Wrong as wrong:
             self._add(self._line(wrong.key, header, number), f"{label}: {wrong}", wrong.fix)
             return
         try:
@@ -228,21 +217,21 @@ class _Reader:
     def _one_rule(self, given: Mapping[str, Any]) -> Rule:
         name = _text(given, "name")
         if not _NAME.fullmatch(name):
-            raise _Wrong("name", f"{name!r} is no name", "use lower-case letters, digits, - and _")
+            raise Wrong("name", f"{name!r} is no name", "use lower-case letters, digits, - and _")
         channel = _text(given, "channel", MAIL)
         if channel != MAIL and channel not in self._channels:
-            raise _Wrong("channel", _unknown(channel, [MAIL, *self._channels], "channel"))
+            raise Wrong("channel", unknown(channel, [MAIL, *self._channels], "channel"))
         if channel != MAIL and "to" in given:
-            raise _Wrong("to", f"channel {channel} has one receiver, so there is no `to`")
+            raise Wrong("to", f"channel {channel} has one receiver, so there is no `to`")
         if channel != MAIL and _seconds(given, "digest"):
-            raise _Wrong("digest", "only mails can be put together")
+            raise Wrong("digest", "only mails can be put together")
         return Rule(
             name=name,
-            ops=_words(given, "ops", APP_EVENT_TYPE),
+            ops=words(given, "ops", APP_EVENT_TYPE),
             template=_template(given, default=None if channel == MAIL else "event"),
             to=_to(given.get("to", CUSTOMER)),
-            changed=_fields(given),
-            when=tuple(_conditions(given.get("when", {}))),
+            changed=changed_fields(given),
+            when=tuple(conditions(given.get("when", {}))),
             channel=channel,
             always=_boolean(given, "always"),
             digest=_seconds(given, "digest"),
@@ -287,20 +276,13 @@ class _Reader:
 def _keys(given: Mapping[str, Any], known: Collection[str]) -> None:
     for key in given:
         if key not in known:
-            raise _Wrong(key, _unknown(key, known))
-
-
-def _unknown(word: str, known: Collection[str], what: str = "key") -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"unknown {what} {word!r}" + (
-        f", did you mean {near[0]!r}?" if near else f" (there are {', '.join(known)})"
-    )
+            raise Wrong(key, unknown(key, known))
 
 
 def _text(given: Mapping[str, Any], key: str, default: str | None = None) -> str:
     value = given.get(key, default)
     if not isinstance(value, str) or not value:
-        raise _Wrong(
+        raise Wrong(
             key if key in given else "", f"{key} is missing" if value is None else f"{key} must be text"
         )
     return value
@@ -309,33 +291,8 @@ def _text(given: Mapping[str, Any], key: str, default: str | None = None) -> str
 def _template(given: Mapping[str, Any], default: str | None) -> str:
     name = _text(given, "template", default)
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,60}", name):
-        raise _Wrong("template", f"{name!r} is no template's name", "write it without folder and ending")
+        raise Wrong("template", f"{name!r} is no template's name", "write it without folder and ending")
     return name
-
-
-def _list(given: Mapping[str, Any], key: str) -> list[str]:
-    value = given.get(key, [])
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise _Wrong(key, f"{key} must be a list of texts")
-    return value
-
-
-def _words(given: Mapping[str, Any], key: str, known: Collection[str]) -> frozenset[str]:
-    words = _list(given, key)
-    if not words:
-        raise _Wrong(key if key in given else "", f"{key} is missing (of {', '.join(known)})")
-    for word in words:
-        if word not in known:
-            raise _Wrong(key, _unknown(word, known, "op"))
-    return frozenset(words)
-
-
-def _fields(given: Mapping[str, Any]) -> frozenset[str]:
-    names = _list(given, "changed")
-    for name in names:
-        if not _CHANGED.fullmatch(name):
-            raise _Wrong("changed", f"{name!r} is no field (name, email, phone, metadata, metadata.KEY)")
-    return frozenset(names)
 
 
 def _to(value: Any) -> str | tuple[str, ...]:
@@ -343,56 +300,17 @@ def _to(value: Any) -> str | tuple[str, ...]:
         return str(value)
     addresses = [value] if isinstance(value, str) else value
     if not isinstance(addresses, list) or not addresses:
-        raise _Wrong("to", f"to must be {CUSTOMER}, {PREVIOUS}, an address or a list of addresses")
+        raise Wrong("to", f"to must be {CUSTOMER}, {PREVIOUS}, an address or a list of addresses")
     try:
         return tuple(one_address(address).spec for address in addresses)
     except BadAddress as exc:
-        raise _Wrong("to", f"to must be {CUSTOMER}, {PREVIOUS} or addresses: {exc}") from exc
-
-
-def _conditions(given: Any) -> Iterator[Condition]:
-    if not isinstance(given, dict):
-        raise _Wrong("when", 'when must be a table, as { "metadata.plan" = "gold" }')
-    for name, asked in _flat(given):
-        if not _FIELD.fullmatch(name):
-            raise _Wrong(
-                "when", f"{name!r} is no field (name, email, phone, version, metadata.KEY, before.…)"
-            )
-        tests = asked if isinstance(asked, dict) else {"one_of" if isinstance(asked, list) else "is": asked}
-        for test, value in tests.items():
-            if test not in TESTS:
-                raise _Wrong("when", _unknown(test, TESTS, "test"))
-            _check_value(test, value)
-            yield Condition(name, test, value)
-
-
-def _flat(given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """TOML reads `metadata.plan` as a table in a table, unless it stands in quotes."""
-    for name, asked in given.items():
-        if name in ("metadata", "before", "before.metadata") and isinstance(asked, dict):
-            yield from ((f"{name}.{key}", inner) for key, inner in _flat(asked))
-        else:
-            yield name, asked
-
-
-def _check_value(test: str, value: Any) -> None:
-    right = {
-        "one_of": isinstance(value, list),
-        "starts_with": isinstance(value, str),
-        "ends_with": isinstance(value, str),
-        "contains": isinstance(value, str),
-        "there": isinstance(value, bool),
-        "above": isinstance(value, str | int | float) and not isinstance(value, bool),
-        "below": isinstance(value, str | int | float) and not isinstance(value, bool),
-    }
-    if not right.get(test, isinstance(value, str | int | float)):
-        raise _Wrong("when", f"{test} does not go with {value!r}")
+        raise Wrong("to", f"to must be {CUSTOMER}, {PREVIOUS} or addresses: {exc}") from exc
 
 
 def _boolean(given: Mapping[str, Any], key: str) -> bool:
     value = given.get(key, False)
     if not isinstance(value, bool):
-        raise _Wrong(key, f"{key} must be true or false")
+        raise Wrong(key, f"{key} must be true or false")
     return value
 
 
@@ -400,7 +318,7 @@ def _seconds(given: Mapping[str, Any], key: str) -> float:
     value = given.get(key, 0)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not (value == 0 or 1 <= value <= _DIGEST_MAX):
-        raise _Wrong(key, f"{key} must be seconds, from 1 to {_DIGEST_MAX}, or 0 for none")
+        raise Wrong(key, f"{key} must be seconds, from 1 to {_DIGEST_MAX}, or 0 for none")
     return float(value)
 
 
@@ -411,21 +329,19 @@ def _check_webhook(url: str, secret: str) -> None:
         if parts.port == 0:
             raise ValueError("no server has the port 0")
     except ValueError as exc:
-        raise _Wrong("url", f"the address of a webhook is wrong: {exc}", "https://host:port/path") from exc
+        raise Wrong("url", f"the address of a webhook is wrong: {exc}", "https://host:port/path") from exc
     if parts.scheme not in ("https", "http"):
-        raise _Wrong("url", "the address of a webhook begins with https://")
+        raise Wrong("url", "the address of a webhook begins with https://")
     if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
-        raise _Wrong("url", "a webhook must not go over the net in clear text", "use https://")
+        raise Wrong("url", "a webhook must not go over the net in clear text", "use https://")
     if not secret:
-        raise _Wrong(
-            "", "secret or secret_file is missing", "make one: echo whsec_$(openssl rand -base64 24)"
-        )
+        raise Wrong("", "secret or secret_file is missing", "make one: echo whsec_$(openssl rand -base64 24)")
     from standardwebhooks import Webhook
 
     try:
         Webhook(secret)
     except (RuntimeError, ValueError) as exc:
-        raise _Wrong(
+        raise Wrong(
             "secret", f"the secret is not valid: {exc}", "make one: echo whsec_$(openssl rand -base64 24)"
         ) from exc
 

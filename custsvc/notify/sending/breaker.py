@@ -44,6 +44,11 @@ class Breaker:
             self._probe_at = now + self._probe_every
             return 0.0
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether `wait` would allow a try now."""
+        return not self.is_open or self._clock() >= self._probe_at
+
     def unused(self) -> None:
         """There was no mail to probe with: the next sender need not wait."""
         with self._lock:
