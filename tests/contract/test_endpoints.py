@@ -49,9 +49,8 @@ def test_an_endpoint_is_found_as_it_was_stored_and_changed(store: Store) -> None
     assert endpoints.change("one", {"ops": ("deleted",), "email": "$b@example.com", "created_by": "eve"})
     assert not endpoints.change("nobody", {"url": "x"})
     changed = endpoints.find("one")
-    assert changed == replace(
-        one, ops=("deleted",), email="$b@example.com", updated_on=changed and changed.updated_on
-    )
+    assert changed is not None
+    assert changed == replace(one, ops=("deleted",), email="$b@example.com", updated_on=changed.updated_on)
     assert endpoints.remove("one")
     assert not endpoints.remove("one")
     assert endpoints.all() == [two]

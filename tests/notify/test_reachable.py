@@ -43,7 +43,7 @@ def test_no_address_of_a_special_range_is_public_in_any_form(text: str) -> None:
 def test_what_is_public_is_global_by_pythons_registry_too() -> None:
     rng = random.Random(14)
     found = [ipaddress.IPv4Address(rng.getrandbits(32)) for _ in range(20_000)]
-    found += [ipaddress.IPv6Address((2 << 124) | rng.getrandbits(125)) for _ in range(5_000)]  # type: ignore[list-item]
+    found += [ipaddress.IPv6Address((2 << 124) | rng.getrandbits(125)) for _ in range(5_000)]
 
     public = [each for each in found if is_public(each)]
 
