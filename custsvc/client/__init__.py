@@ -5,11 +5,13 @@
 ...     ann = customers.create("Ann Lee", email="ann@example.org")
 ...     customers.update(ann.id, {"phone": "+49 30 1234"}, version=ann.version)
 
-It needs httpx and nothing of the server. docs/client.md has it all.
+`AsyncClient` has the same calls for asyncio and trio. Both need httpx and nothing of the server.
+docs/client.md has it all.
 """
 
 from __future__ import annotations
 
+from .aio import AsyncClient
 from .client import Client
 from .errors import (
     ApiError,
@@ -32,10 +34,12 @@ from .latest import Latest
 from .models import Customer, Duplicate, Event, Filters, MergePreview, Operation, Page, Result
 from .positions import Positions
 from .retry import Retry
-from .stream import EventStream
+from .stream import AsyncEventStream, EventStream
 
 __all__ = [
     "ApiError",
+    "AsyncClient",
+    "AsyncEventStream",
     "Busy",
     "Client",
     "Conflict",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, MutableMapping
 
 from .models import Event
 
@@ -25,6 +25,13 @@ class Latest:
     def __call__(self, events: Iterable[Event]) -> Iterator[Event]:
         """The events that are news."""
         for event in events:
+            if self.is_news(event):
+                yield event
+                self.done(event)
+
+    async def of(self, events: AsyncIterable[Event]) -> AsyncIterator[Event]:
+        """The events of an asynchronous stream that are news."""
+        async for event in events:
             if self.is_news(event):
                 yield event
                 self.done(event)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
 
+import httpx
 import pytest
 
-from custsvc.client import Client
 from custsvc.config import Settings
 from custsvc.ports.store import Store
 from custsvc.serve import create_app
 
-from .ways import URL, Clock, Faulty
+from .ways import Clock, Faulty, Kind, Scripted, client_of
+from .ways import scripted as _scripted
 
 
 @pytest.fixture
@@ -30,6 +33,24 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def client(way: Faulty, clock: Clock) -> Iterator[Client]:
-    with Client(URL, transport=way, retry=clock.retry()) as client:
+def kind(store: Store) -> Kind:
+    """Each client over one of the databases: they share all but the sending."""
+    return "Client" if store.name == "postgres" else "AsyncClient"
+
+
+@pytest.fixture
+def client(kind: Kind, way: Faulty, clock: Clock) -> Iterator[Any]:
+    with client_of(kind, way, clock.retry()) as client:
         yield client
+
+
+@pytest.fixture(params=["Client", "AsyncClient"])
+def scripted(request: pytest.FixtureRequest) -> Iterator[Scripted]:
+    """Either client, with answers that are given in turn."""
+    with ExitStack() as stack:
+
+        def make(*answers: Any, **options: Any) -> tuple[Any, list[httpx.Request]]:
+            client, seen = _scripted(request.param, *answers, **options)
+            return stack.enter_context(client), seen
+
+        yield make

@@ -24,8 +24,9 @@ from custsvc.client import (
     NotPermitted,
     Unavailable,
     VersionMismatch,
+    calls,
+    sending,
 )
-from custsvc.client import client as module
 from custsvc.config import Settings
 from custsvc.ports.customers import CustomerFilter
 from custsvc.ports.store import Store
@@ -190,7 +191,7 @@ def test_a_key_that_may_not_is_an_error_with_the_fix_and_is_not_said(
 def test_a_list_is_whole_and_in_order_however_many_pages_it_has(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_PAGE", 3)
+    monkeypatch.setattr(calls, "PAGE", 3)
     made = [client.create(f"Ann {n:02}", metadata={"even": str(n % 2 == 0)}) for n in range(8)]
     client.delete(made[3].id)
 
@@ -209,7 +210,7 @@ def test_a_list_is_whole_and_in_order_however_many_pages_it_has(
 def test_the_history_is_every_change_the_newest_first(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_PAGE", 2)
+    monkeypatch.setattr(calls, "PAGE", 2)
     ann = client.create("Ann")
     for n in range(4):
         client.update(ann.id, {"phone": str(n)})
@@ -285,7 +286,7 @@ def test_reads_from_a_copy_ask_it_for_what_was_written(
         assert list(client.find()) == []  # nothing was written, so whatever the copy has will do
         ann = client.create("Ann")
         monkey = pytest.MonkeyPatch()
-        monkey.setattr(module, "_COPY_WAITS", "wait=0")
+        monkey.setattr(sending, "COPY_WAITS", "wait=0")
         with monkey.context(), pytest.raises(Unavailable, match="copy has not yet") as caught:
             client.get(ann.id)
         monkey.undo()

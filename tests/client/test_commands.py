@@ -110,6 +110,27 @@ def test_customers_are_merged_after_a_look_and_apart_again(run: Run) -> None:
     assert (code, json.loads(out)["phone"]) == (0, None)
 
 
+@pytest.mark.parametrize(("over", "backend"), WAYS[1:], indirect=["over"])
+def test_a_customer_goes_back_to_a_version_and_is_erased_after_a_look(run: Run, over: str) -> None:
+    _, out, _ = run("create", "--name", "Ada", "--phone", "1", "-o", "json")
+    ada = str(json.loads(out)["id"])
+    run("update", ada, "--name", "Eve", "--phone", "2")
+
+    code, out, _ = run("revert", ada, "--to", "1", "-o", "json")
+    assert (code, json.loads(out)["name"], json.loads(out)["version"]) == (0, "Ada", 3)
+    assert run("revert", ada, "--to", "9")[0] == 2
+    assert run("revert", ada, "--to", "1", "--version", "1")[0] == 6
+    code, _, err = run("erase", ada)
+    assert code == 2
+    assert "--yes" in err
+    code, out, err = run("erase", ada, "--yes", "-o", "json")
+    if over == "api":  # its key may only write
+        assert (code, "role admin" in err) == (3, True), err
+        return
+    assert (code, json.loads(out)["phone"]) == (0, None)
+    assert "Eve" not in run("history", ada, "-o", "json")[1]
+
+
 def test_a_run_with_a_key_is_repeated_without_doing_anything_twice(
     run: Run, store: Store, backend: str
 ) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from custsvc.client import ApiError, Client, Positions, Refused, Retry, ServerFailed, Unavailable
 from custsvc.errors import ConfigurationError
 
-from .ways import URL, Clock, problem, scripted
+from .ways import URL, Clock, Scripted, problem
 
 WHO = {"created_on": "2026-11-23T20:40:00.123Z", "created_by": "a"}
 FIELDS = {
@@ -36,7 +36,7 @@ def made() -> httpx.Response:
     return httpx.Response(201, json=ANN)
 
 
-def test_a_repeated_write_carries_the_same_key_and_the_next_write_another() -> None:
+def test_a_repeated_write_carries_the_same_key_and_the_next_write_another(scripted: Scripted) -> None:
     down = httpx.ConnectError("refused")
     client, seen = scripted(down, problem(503, "overloaded"), made(), made())
 
@@ -49,7 +49,7 @@ def test_a_repeated_write_carries_the_same_key_and_the_next_write_another() -> N
 
 
 @pytest.mark.parametrize("as_date", [False, True])
-def test_the_server_is_left_alone_for_as_long_as_it_says(as_date: bool) -> None:
+def test_the_server_is_left_alone_for_as_long_as_it_says(scripted: Scripted, as_date: bool) -> None:
     clock = Clock()
     until = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=100)
     said = format_datetime(until, usegmt=True) if as_date else "100"
@@ -62,7 +62,7 @@ def test_the_server_is_left_alone_for_as_long_as_it_says(as_date: bool) -> None:
 
 
 @pytest.mark.parametrize("said", ["", "soon", "-3", "Mon, 99 Nov 2026 20:40:00 GMT", "9" * 40])
-def test_whatever_retry_after_holds_the_call_ends_in_time(said: str) -> None:
+def test_whatever_retry_after_holds_the_call_ends_in_time(scripted: Scripted, said: str) -> None:
     clock = Clock()
     client, _ = scripted(
         *[problem(503, "overloaded", {"Retry-After": said}) for _ in range(100)], clock=clock, within=20.0
@@ -74,7 +74,7 @@ def test_whatever_retry_after_holds_the_call_ends_in_time(said: str) -> None:
     assert clock.now <= 20
 
 
-def test_a_wait_that_is_longer_than_the_call_may_take_is_not_begun() -> None:
+def test_a_wait_that_is_longer_than_the_call_may_take_is_not_begun(scripted: Scripted) -> None:
     clock = Clock()
     client, seen = scripted(problem(429, "rate-limited", {"Retry-After": "60"}), clock=clock, within=30.0)
 
@@ -84,7 +84,7 @@ def test_a_wait_that_is_longer_than_the_call_may_take_is_not_begun() -> None:
     assert (len(seen), clock.slept) == (1, [])
 
 
-def test_without_time_for_repeats_there_is_one_try() -> None:
+def test_without_time_for_repeats_there_is_one_try(scripted: Scripted) -> None:
     client, seen = scripted(httpx.ReadTimeout("slow"), within=0.0)
 
     with pytest.raises(Unavailable) as caught:
@@ -117,7 +117,9 @@ def test_pauses_grow_to_the_longest_and_are_never_more(first: float, longest: fl
         (httpx.Response(200, json=[]), ApiError, 1),
     ],
 )
-def test_what_stays_wrong_is_said_at_once(answer: Any, kind: type[ApiError], exit_code: int) -> None:
+def test_what_stays_wrong_is_said_at_once(
+    scripted: Scripted, answer: Any, kind: type[ApiError], exit_code: int
+) -> None:
     client, seen = scripted(answer)
 
     with pytest.raises(kind) as caught:
@@ -127,7 +129,7 @@ def test_what_stays_wrong_is_said_at_once(answer: Any, kind: type[ApiError], exi
     assert caught.value.exit_code == exit_code
 
 
-def test_a_certificate_that_is_refused_is_not_tried_again() -> None:
+def test_a_certificate_that_is_refused_is_not_tried_again(scripted: Scripted) -> None:
     refused = httpx.ConnectError("certificate verify failed")
     refused.__cause__ = ssl.SSLCertVerificationError("self-signed certificate")
     client, seen = scripted(refused)
@@ -195,7 +197,7 @@ def test_positions_hold_the_newest_and_fit_into_a_header(written: list[tuple[int
     assert Positions(positions.text).text == positions.text
 
 
-def test_fields_of_a_newer_server_are_kept() -> None:
+def test_fields_of_a_newer_server_are_kept(scripted: Scripted) -> None:
     client, _ = scripted(httpx.Response(200, json={**ANN, "colour": "red"}))
 
     found = client.get(7)

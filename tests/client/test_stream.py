@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from custsvc.client import Event, EventsLost, Latest, NotPermitted, Unavailable
 from custsvc.client.stream import Frame, frames
 
-from .ways import Clock, problem, scripted
+from .ways import Clock, Scripted, problem
 
 AT = "2026-11-23T20:40:00.123Z"
 
@@ -70,7 +70,7 @@ def test_signs_that_python_takes_for_line_ends_end_no_line(sign: str) -> None:
     assert found.data == f"a{sign}b"
 
 
-def test_a_stream_goes_on_where_it_was_cut_off_and_gives_no_half_event() -> None:
+def test_a_stream_goes_on_where_it_was_cut_off_and_gives_no_half_event(scripted: Scripted) -> None:
     half = sent("1.2", raw(8, 1))[:-9]
     client, seen = scripted(
         stream(b"retry: 2000\n\nid: 0.0\n\n", sent("1.0", raw(7, 1)), half),
@@ -91,7 +91,7 @@ def test_a_stream_goes_on_where_it_was_cut_off_and_gives_no_half_event() -> None
     assert [request.headers.get("Last-Event-ID") for request in seen] == [None, "1.0", "1.0", "1.0", "4.4"]
 
 
-def test_a_stream_that_ends_at_once_is_not_opened_without_a_pause() -> None:
+def test_a_stream_that_ends_at_once_is_not_opened_without_a_pause(scripted: Scripted) -> None:
     clock = Clock()
     client, _ = scripted(
         *[stream(b"id: 0\n\n", cut=False) for _ in range(9)], NotImplementedError(), clock=clock
@@ -104,7 +104,7 @@ def test_a_stream_that_ends_at_once_is_not_opened_without_a_pause() -> None:
     assert sum(clock.slept) > 5
 
 
-def test_lost_events_are_said_and_never_passed_over() -> None:
+def test_lost_events_are_said_and_never_passed_over(scripted: Scripted) -> None:
     lost = b'event: lost\nid: 3.3\ndata: {"reason": "the topic no longer holds them"}\n\n'
     client, seen = scripted(stream(lost, sent("4.3", raw(7, 9))))
 
@@ -115,7 +115,7 @@ def test_lost_events_are_said_and_never_passed_over() -> None:
     assert seen[0].headers["Last-Event-ID"] == "0.0"
 
 
-def test_a_stream_that_is_refused_says_so_at_once() -> None:
+def test_a_stream_that_is_refused_says_so_at_once(scripted: Scripted) -> None:
     client, seen = scripted(problem(401, "unauthorized"))
 
     with pytest.raises(NotPermitted):
@@ -124,7 +124,7 @@ def test_a_stream_that_is_refused_says_so_at_once() -> None:
     assert len(seen) == 1
 
 
-def test_a_stream_gives_up_when_asked_to() -> None:
+def test_a_stream_gives_up_when_asked_to(scripted: Scripted) -> None:
     clock = Clock()
     client, _ = scripted(*[httpx.ConnectError("refused")] * 1000, clock=clock)
 
@@ -134,7 +134,7 @@ def test_a_stream_gives_up_when_asked_to() -> None:
     assert 30 < clock.now <= 60
 
 
-def test_a_stream_is_asked_for_what_is_wanted() -> None:
+def test_a_stream_is_asked_for_what_is_wanted(scripted: Scripted) -> None:
     client, seen = scripted(stream(sent("1", raw(7, 1))))
 
     next(iter(client.events(from_beginning=True, customer=7, ops=["created", "deleted"])))

@@ -13,7 +13,7 @@ import typer
 from ...errors import ExitCode
 from .. import output
 from ..common import say
-from . import lines, merging
+from . import lines, merging, past
 from .opened import ApiOption, BackendOption, DataDirOption, opened
 from .options import (
     EmailOption,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ...client import Client, Customer, Event, Filters
 
 app = typer.Typer(
-    help="Customers: list, get, create, update, delete, restore, history, merge, unmerge.\n\n"
+    help="Customers: list, get, create, update, delete, restore, revert, erase, history, merge, unmerge.\n\n"
     "Over the API of CUSTSVC_API_URL (with CUSTSVC_API_KEY), else at the database of --backend. Without ids "
     "or fields, commands that change customers read JSON lines from the pipe and print a result for each.",
     no_args_is_help=True,
@@ -263,6 +263,8 @@ def history(
 
 app.command()(merging.merge)
 app.command()(merging.unmerge)
+app.command()(past.revert)
+app.command()(past.erase)
 
 
 def _lines(
