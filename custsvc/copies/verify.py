@@ -281,6 +281,15 @@ def remember(facts: Facts, copy: str, report: Report, now: dt.datetime | None = 
     facts.put(Fact.VERIFY + copy, orjson.dumps(result).decode())
 
 
+def note_repaired(facts: Facts, copy: str, count: int) -> None:
+    """Correct the stored result of a copy by this many differences that were repaired after it."""
+    if count and (text := facts.get(Fact.VERIFY + copy)):
+        last = orjson.loads(text)
+        last["different"] = max(0, last["different"] - count)
+        last["repaired"] += count
+        facts.put(Fact.VERIFY + copy, orjson.dumps(last).decode())
+
+
 def expect_copy(source: Store, copy: Store, name: str) -> None:
     """Raise NotFound where nobody ever made a copy of this name, and forget what was said of one.
 

@@ -10,6 +10,7 @@ from flask import Blueprint, current_app, g
 from ..http.resource import Services
 from ..ports.accounts import Role
 from ..service.customers import Caller
+from .attention import Attention
 from .browser import Browsers
 from .jobs import Jobs
 from .monitor import Monitor
@@ -32,6 +33,7 @@ class Web:
         self.services = services
         self.browsers = Browsers(services)
         self.monitor = Monitor(services)
+        self.attention = Attention(services)
         self.jobs = Jobs(services.store.facts)
         self.provider: object = None
 
@@ -43,6 +45,12 @@ def web() -> Web:
 
 def services() -> Services:
     return web().services
+
+
+def has_copy() -> bool:
+    """Whether `serve` has the address of a copy."""
+    settings = services().settings
+    return bool(settings.mongo_url if settings.other_backend == "mongo" else settings.postgres_url)
 
 
 def caller() -> Caller:

@@ -26,6 +26,7 @@ from . import (
     once,
     one,
     pipeline,
+    proving,
     security,
     signin,
     static,
@@ -64,6 +65,7 @@ def add_pages(app: Flask, services: Services) -> None:
     for part in (
         *(static, signin, oidc, customers, editing, merging, duplicates, one, pipeline, mails, dead),
         *(importing, undoing, views),
+        proving,
     ):
         part.add_routes(blueprint)
     app.extensions[EXTENSION] = Web(services)

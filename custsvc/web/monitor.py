@@ -1,7 +1,8 @@
 """The live picture of the pipeline: how much waits at each step, for how long, and the rates.
 
 One thread per process looks once a second while a page is open, so that neither many watchers nor a server
-that does not answer costs more than this thread. Rates are differences between looks.
+that does not answer costs more than this thread. Rates are differences between looks; the last of them are
+kept, so that a step can be drawn over time.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ..errors import CustsvcError
 from ..http.problems import NO_KAFKA
 from ..http.resource import Services
 from ..runtime.cached import Recently
+from .trend import Trend
 from .words import DATABASES
 
 logger = logging.getLogger(__name__)
@@ -27,6 +29,8 @@ _WATCHED: Final = 15.0
 _FIRST: Final = 3.0
 # Seconds over which rates are computed.
 _SPAN: Final = 10.0
+# Looks that a trend keeps: about 90 seconds.
+_LOOKS: Final = 90
 
 Health = Literal["good", "busy", "bad", "unknown"]
 
@@ -42,6 +46,7 @@ class Step:
     unit: str
     facts: tuple[tuple[str, Any], ...] = ()
     problem: str | None = None
+    trend: Trend | None = None
 
 
 @dataclass(slots=True)
@@ -63,6 +68,7 @@ class Monitor:
         self._watched = 0.0
         self._running = False
         self._counters: deque[tuple[float, dict[str, float]]] = deque()
+        self._trends: dict[str, deque[float]] = {}
         self._behind_since: dict[str, float] = {}
         self._probe: Any = None
         self._mails = Recently(services.store.ledger.counts)
@@ -96,6 +102,7 @@ class Monitor:
             with self._lock:
                 self._running = False
                 self._counters.clear()
+                self._trends.clear()
 
     def _steps(self) -> list[Step]:
         seen: dict[str, Any] = {}
@@ -148,6 +155,17 @@ class Monitor:
         self._counters.append((now, counters))
         while now - self._counters[0][0] > _SPAN:
             self._counters.popleft()
+        for name in counters:
+            self._extend(name, self._rate(name))
+        if "outbox" in seen:
+            self._extend("waiting", seen["outbox"].waiting)
+
+    def _extend(self, name: str, value: float | None) -> None:
+        if value is not None:
+            self._trends.setdefault(name, deque(maxlen=_LOOKS)).append(value)
+
+    def _trend(self, name: str, unit: str) -> Trend:
+        return Trend(tuple(self._trends.get(name, ())), unit, _EVERY)
 
     def _rate(self, name: str) -> float | None:
         """The rate per second over the last _SPAN seconds; None before the second look."""
@@ -176,6 +194,7 @@ class Monitor:
             "changes/s",
             (("Database", "answers" if not problem else "does not answer"),),
             problem,
+            self._trend("written", "/s"),
         )
 
     def _outbox_step(self, depth: Any, problem: str | None) -> Step:
@@ -184,7 +203,8 @@ class Monitor:
             return Step("Outbox", what, "bad", None, "waiting", (), problem)
         facts = (("Oldest", ("seconds", depth.oldest_age)), ("Rate", ("rate", self._rate("kafka"))))
         health = _health(depth.waiting, depth.oldest_age)
-        return Step("Outbox", what, health, depth.waiting, "waiting", facts)
+        trend = self._trend("waiting", " waiting")
+        return Step("Outbox", what, health, depth.waiting, "waiting", facts, None, trend)
 
     def _kafka_step(self, ends: dict[int, int] | None, problem: str | None) -> Step:
         what = "in order per customer"
@@ -193,7 +213,8 @@ class Monitor:
                 return Step("Kafka", what, "unknown", None, "records", (), NO_KAFKA)
             return Step("Kafka", what, "bad", None, "records", (), problem)
         facts = (("Partitions", ("number", len(ends))), ("Rate", ("rate", self._rate("kafka"))))
-        return Step("Kafka", what, "good", sum(ends.values()), "records", facts)
+        trend = self._trend("kafka", "/s")
+        return Step("Kafka", what, "good", sum(ends.values()), "records", facts, None, trend)
 
     def _copy_step(self, seen: dict[str, Any], problem: str | None) -> Step:
         name = f"{DATABASES[self._settings.other_backend]} copy"
@@ -205,7 +226,8 @@ class Monitor:
         behind = sum(max(0, end - positions.get(part, 0)) for part, end in ends.items())
         since = self._behind("copy", behind)
         facts = (("Behind for", ("seconds", since)), ("Rate", ("rate", self._rate("copy"))))
-        return Step(name, what, _health(behind, since), behind, "behind", facts)
+        trend = self._trend("copy", "/s")
+        return Step(name, what, _health(behind, since), behind, "behind", facts, None, trend)
 
     def _mail_step(self, seen: dict[str, Any], problem: str | None) -> Step:
         counts: dict[str, int] | None = seen.get("mails")
@@ -223,7 +245,8 @@ class Monitor:
             facts.append(("Events to read", ("number", unread)))
         since = self._behind("mail", waiting + (unread or 0))
         health = "bad" if lost else _health(waiting + (unread or 0), since)
-        return Step("Mail", "each mail sent once", health, waiting, "waiting", tuple(facts))
+        trend = self._trend("sent", "/s")
+        return Step("Mail", "each mail sent once", health, waiting, "waiting", tuple(facts), None, trend)
 
 
 def _health(waiting: int, seconds: float) -> Health:

@@ -1,4 +1,4 @@
-"""The pages of the pipeline: its live picture, the stream of events, and the proof of the copy."""
+"""The pages of the pipeline: its live picture, what needs a person, and the stream of events."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from flask import Blueprint, Response, g, redirect, render_template, request
+from flask import Blueprint, Response, render_template
 
 from ..api.events import EventStream
-from ..copies.verify import Report, remember, verify
 from ..domain.customers import format_time
 from ..domain.received import decode, stated_time
 from ..errors import BadEvent, CustsvcError, NewerSchema, NotFound
@@ -18,22 +17,20 @@ from ..http.problems import NO_KAFKA
 from ..http.request import Request
 from ..http.resource import Services
 from ..stores import open_store
-from . import toast
-from .access import needs, route, services, still_may, web
+from . import proving
+from .access import has_copy, route, services, still_may, web
 
 if TYPE_CHECKING:
     from ..kafka.feed import Place
     from .topics import Found
 
 _EVENTS: Final = 25
-_DIFFERENCES: Final = 100
 
 
 def add_routes(blueprint: Blueprint) -> None:
     route(blueprint, "/ui/pipeline", show)
     route(blueprint, "/ui/pipeline/picture", picture)
-    route(blueprint, "/ui/pipeline/verify", start_verify, "POST")
-    route(blueprint, "/ui/pipeline/verify/state", verify_state)
+    route(blueprint, "/ui/pipeline/needs", needs_person)
     route(blueprint, "/ui/activity", activity)
     route(blueprint, "/ui/events/stream/<place>", stream)
     route(blueprint, "/ui/customers/<id:customer_id>/way", way)
@@ -41,12 +38,17 @@ def add_routes(blueprint: Blueprint) -> None:
 
 def show() -> Any:
     return render_template(
-        "pipeline/show.html", picture=web().monitor.look(), job=web().jobs.last("verify"), **_where()
+        "pipeline/show.html", picture=web().monitor.look(), source=services().store.name, **proving.state()
     )
 
 
 def picture() -> Any:
     return render_template("pipeline/picture.html", picture=web().monitor.look())
+
+
+def needs_person() -> Any:
+    """What waits for a person, counted; its own fragment, since reading the dead letters takes a moment."""
+    return render_template("pipeline/needs.html", found=web().attention.look())
 
 
 def activity() -> Any:
@@ -135,78 +137,16 @@ def way(customer_id: int) -> Any:
         record=record,
         copied=copied,
         copy_name=settings.other_backend,
-        has_copy=_has_copy(),
+        has_copy=has_copy(),
         has_kafka=bool(settings.kafka),
         problems=problems,
-        arrived=(record is not None or not settings.kafka) and (is_there or not _has_copy()),
+        arrived=(record is not None or not settings.kafka) and (is_there or not has_copy()),
     )
 
 
-def _has_copy() -> bool:
-    settings = services().settings
-    return bool(settings.mongo_url if settings.other_backend == "mongo" else settings.postgres_url)
-
-
 def _version_in_copy(customer_id: int) -> int | None:
-    if not _has_copy():
+    if not has_copy():
         return None
     with open_store(services().settings, services().settings.other_backend) as copy:
         rows = copy.contents.rows([customer_id])
     return rows[0].version if rows else None
-
-
-def _where() -> dict[str, Any]:
-    settings = services().settings
-    return {
-        "source": services().store.name,
-        "copy": settings.other_backend,
-        "can_verify": _has_copy() and bool(settings.kafka),
-    }
-
-
-@needs("write")
-def start_verify() -> Any:
-    """Compare the source with its copy, in the background."""
-    jobs = web().jobs
-    running = jobs.last("verify")
-    if running is None or running["state"] != "running":
-        settings, source = services().settings, services().store
-
-        def work(progress: Callable[[int, int | None], None]) -> dict[str, Any]:
-            from ..copies.pipeline import pipeline
-
-            compared = 0
-
-            def told(count: int) -> None:
-                nonlocal compared
-                compared += count
-                progress(compared, None)
-
-            with (
-                open_store(settings, settings.other_backend) as copy,
-                pipeline(settings, source, copy) as way,
-            ):
-                report = verify(source.contents, copy.contents, way, progress=told)
-                remember(source.facts, copy.name, report)
-                return _result(report)
-
-        jobs.start("verify", g.principal.name, work)
-    if request.headers.get("HX-Request"):
-        return verify_state()
-    toast.put("Comparing the copy with its source.")
-    return redirect("/ui/pipeline#verify", 303)
-
-
-def verify_state() -> Any:
-    return render_template("pipeline/verify.html", job=web().jobs.last("verify"), **_where())
-
-
-def _result(report: Report) -> dict[str, Any]:
-    shown = report.differences[:_DIFFERENCES]
-    return {
-        "compared": report.compared,
-        "seconds": round(report.seconds, 2),
-        "differ": len(report.differences),
-        "behind": len(report.behind),
-        "differences": [{"id": each.customer_id, "kind": each.kind, "fields": each.fields} for each in shown],
-    }

@@ -96,10 +96,12 @@ def shown(value: Any) -> Markup:
 
 
 def rate(value: float | None) -> str:
-    """A rate: `12/s`, `0.5/s`."""
+    """A rate: `12/s`, `0.5/s`; `idle` when nothing comes."""
     if value is None:
         return "–"
-    return f"{value:,.0f}/s" if value >= 10 or value == 0 else f"{value:.1f}/s"
+    if value == 0:
+        return "idle"
+    return f"{value:,.0f}/s" if value >= 10 else f"{max(value, 0.1):.1f}/s"
 
 
 def fact(value: Any) -> str:

@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from custsvc.ports.ledger import Notification
 from tests.transfer.styles import DATA, PEOPLE
 from tests.waiting import until
+from custsvc.stores import open_store
 
 from .hard import HARD
 from .site import DEADLINE, Site, Watched, chromium, launch
@@ -414,6 +415,31 @@ def test_the_pipeline_is_shown_and_the_copy_proved(page: Page, site: Site) -> No
     ).click()
     expect(page.locator("#verify")).to_contain_text("all identical")
     expect(page.locator("#picture .is-bad")).to_have_count(0)
+    expect(page.locator("#picture polyline")).to_have_count(5)
+    until("nothing comes, which a rate says", lambda: page.get_by_text("idle").count() > 0)
+
+
+def test_a_difference_that_the_proof_finds_is_counted_and_repaired_by_its_button(
+    page: Page, site: Site
+) -> None:
+    made = site.create("Lost Copy")["id"]
+    with open_store(site.settings(), site.settings().other_backend) as copy:
+        until("it is in the copy", lambda: copy.contents.rows([made]))
+        copy.contents.remove(copy.contents.rows([made]))
+
+        page.goto("/ui/pipeline")
+        page.get_by_role("button", name=re.compile("^Compare")).click()
+        expect(page.locator("#verify tbody")).to_contain_text("is missing")
+        waiting = page.locator("#needs li", has_text="differ in a copy").locator(".badge")
+        page.reload()
+        expect(waiting).to_have_text("1")
+        page.get_by_role("button", name=f"Repair customer {made}").click()
+
+        expect(page.locator("#verify")).to_contain_text("Repaired 1 customer")
+        expect(page.get_by_role("button", name=re.compile("^Repair"))).to_have_count(0)
+        assert copy.contents.rows([made])
+        page.reload()
+        expect(waiting).to_have_text("0")
 
 
 def test_mails_that_failed_are_sent_again_or_let_go(page: Page, site: Site) -> None:
