@@ -19,6 +19,7 @@ from . import (
     dead,
     duplicates,
     editing,
+    events,
     importing,
     mails,
     merging,
@@ -43,7 +44,7 @@ BLUEPRINT: Final = "web"
 # Address, name, and other addresses at which the tab is the current one.
 _NAV: Final = (
     ("/ui/customers", "Customers", ("/ui/import", "/ui/views", "/ui/bulk", duplicates.PATH)),
-    ("/ui/activity", "Activity", ()),
+    ("/ui/activity", "Activity", ("/ui/events",)),
     ("/ui/pipeline", "Pipeline", ("/ui/dead-letters",)),
     ("/ui/mails", "Mails", ("/ui/mailbox",)),
 )
@@ -65,7 +66,7 @@ def add_pages(app: Flask, services: Services) -> None:
     for part in (
         *(static, signin, oidc, customers, editing, merging, duplicates, one, pipeline, mails, dead),
         *(importing, undoing, views),
-        proving,
+        *(proving, events),
     ):
         part.add_routes(blueprint)
     app.extensions[EXTENSION] = Web(services)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+import datetime as dt
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
 
 from flask import Blueprint, g, redirect, render_template, request
 
@@ -10,9 +12,14 @@ from ..errors import Conflict, CustsvcError, NotFound, TemporaryError
 from ..http.problems import NO_KAFKA
 from . import once, toast
 from .access import needs, route, services
+from .one import number_of
 from .words import plural
 
+if TYPE_CHECKING:
+    from ..copies.dead_letters import DeadLetter
+
 _SHOWN: Final = 100
+_AROUND: Final = dt.timedelta(minutes=5)
 _PATH: Final = "/ui/dead-letters"
 
 
@@ -41,7 +48,17 @@ def index() -> Any:
         settled=len(letters) - len(shown),
         open_states=OPEN,
         problem=problem,
+        events_of=_events_of,
     )
+
+
+def _events_of(letter: DeadLetter) -> str:
+    """The address of the events of its customer if its key names one, else of those around it."""
+    key = (letter.key or b"").decode("utf-8", "replace")
+    if number_of(key) is not None:
+        return f"/ui/events?customer={key}"
+    around = {"from": letter.time - _AROUND, "until": letter.time + _AROUND}
+    return "/ui/events?" + urlencode({name: f"{at:%Y-%m-%dT%H:%M:%S}" for name, at in around.items()})
 
 
 @needs("write")

@@ -12,6 +12,7 @@ from ..api.events import EventStream
 from ..domain.customers import format_time
 from ..domain.received import decode, stated_time
 from ..errors import BadEvent, CustsvcError, NewerSchema, NotFound
+from ..errors import CustsvcError, NotFound
 from ..http.framework import request_at_hand, response_of
 from ..http.problems import NO_KAFKA
 from ..http.request import Request
@@ -19,10 +20,10 @@ from ..http.resource import Services
 from ..stores import open_store
 from . import proving
 from .access import has_copy, route, services, still_may, web
+from .events import of_record
 
 if TYPE_CHECKING:
     from ..kafka.feed import Place
-    from .topics import Found
 
 _EVENTS: Final = 25
 
@@ -37,9 +38,7 @@ def add_routes(blueprint: Blueprint) -> None:
 
 
 def show() -> Any:
-    return render_template(
-        "pipeline/show.html", picture=web().monitor.look(), source=services().store.name, **proving.state()
-    )
+    return render_template("pipeline/show.html", picture=web().monitor.look(), **proving.state())
 
 
 def picture() -> Any:
@@ -59,27 +58,13 @@ def activity() -> Any:
             from .topics import newest
 
             found = newest(services().settings, services().settings.topic_updates, _EVENTS)
-            events = [event for record in found.records if (event := _event(record))]
+            events = [event for record in found.records if (event := of_record(record))]
             place = found.place
         else:
             problem = NO_KAFKA
     except CustsvcError as exc:
         problem = str(exc)
     return render_template("pipeline/activity.html", events=events, problem=problem, place=place)
-
-
-def _event(record: Found) -> dict[str, Any] | None:
-    """What the page shows of an event; None if the record is not an event: anybody may write to the topic."""
-    from ..kafka.client import record_time
-
-    try:
-        event = decode(record.value or b"", record.key)
-    except (BadEvent, NewerSchema):
-        return None
-    stated = stated_time(event.event_ts)
-    time = event.after["updated_on"] if stated is None else format_time(record_time(int(stated * 1000)))
-    before = event.before if isinstance((event.before or {}).get("metadata"), dict) else None
-    return {**event._asdict(), "event_ts": time, "before_change": before, "after_change": event.after}
 
 
 class _PageStream(EventStream):

@@ -1,7 +1,8 @@
-"""Reads Kafka for the pages: the newest records, and the record of a customer's last change."""
+"""Reads Kafka for the pages: the newest records, those of a time, and that of a customer's last change."""
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -43,6 +44,13 @@ class Found:
         return value if isinstance(value, dict) else None
 
 
+class Slice(NamedTuple):
+    """Records of a time, the last one first, and the place from which older ones of it go on, if any."""
+
+    records: list[Found]
+    older: str | None
+
+
 class Newest(NamedTuple):
     """The newest records of a topic, the last one first, and the place after them for the event stream."""
 
@@ -58,6 +66,59 @@ def newest(settings: Settings, topic: str, count: int) -> Newest:
         found = list(_read(reader, last))
     found.sort(key=lambda record: (record.timestamp_ms, record.offset), reverse=True)
     return Newest(found[:count], ".".join(str(marks[part][1]) for part in sorted(marks)))
+
+
+def between(
+    settings: Settings,
+    topic: str,
+    count: int,
+    *,
+    since: dt.datetime | None = None,
+    until: dt.datetime | None = None,
+    older: str | None = None,
+) -> Slice:
+    """The newest `count` records that came to a topic from `since` to before `until`.
+
+    `older`: go on from this place of an earlier slice. Raises ConfigurationError if there is no such topic.
+    """
+    with Reader(settings, topic) as reader:
+        marks = reader.marks()
+        low = {part: begin for part, (begin, _) in marks.items()}
+        if since is not None:
+            low |= reader.at(_millis(since), marks)
+        high = {part: end for part, (_, end) in marks.items()}
+        if until is not None:
+            high = reader.at(_millis(until), marks)
+        for part, offset in zip(sorted(marks), _offsets(older, len(marks)), strict=False):
+            high[part] = min(high[part], offset)
+        last = {part: (max(low[part], high[part] - count), high[part]) for part in marks}
+        found = list(_read(reader, last))
+    found.sort(key=lambda record: (record.timestamp_ms, record.offset), reverse=True)
+    shown = found[:count]
+    rest = {part: _rest(part, last[part], found, shown) for part in marks}
+    more = any(rest[part] > low[part] for part in marks)
+    return Slice(shown, ".".join(str(rest[part]) for part in sorted(rest)) if more else None)
+
+
+def _rest(part: int, read: tuple[int, int], found: list[Found], shown: list[Found]) -> int:
+    """The offset before which a partition's older records are: those read and not shown, else the unread."""
+    if offsets := [record.offset for record in shown if record.partition == part]:
+        return min(offsets)
+    return read[1] if any(record.partition == part for record in found) else read[0]
+
+
+def _millis(time: dt.datetime) -> int:
+    return max(0, int(time.timestamp() * 1000))
+
+
+def _offsets(place: str | None, count: int) -> list[int]:
+    """The offsets of a place; none for a text that is no place of this many partitions."""
+    parts = (place or "").split(".")
+    return [int(part) for part in parts] if len(parts) == count and all(map(_is_offset, parts)) else []
+
+
+def _is_offset(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 18
 
 
 def where_is(settings: Settings, customer_id: int, version: int, event_ts: str) -> Found | None:

@@ -14,6 +14,17 @@ from ..domain.customers import same_json
 _UNITS = ((31_536_000, "year"), (2_592_000, "month"), (86_400, "day"), (3_600, "hour"), (60, "minute"))
 
 DATABASES = {"postgres": "PostgreSQL", "mongo": "MongoDB"}
+VERBS = {
+    "created": "added",
+    "updated": "changed",
+    "deleted": "deleted",
+    "restored": "restored",
+    "erased": "erased",
+    "snapshot": "noted",
+    "merged": "merged",
+    "merged_into": "merged away",
+    "unmerged": "unmerged",
+}
 FIELDS = {"name": "Name", "email": "E-mail", "phone": "Phone", "metadata": "Metadata", "deleted": "Deleted"}
 
 
@@ -30,7 +41,7 @@ def add_filters(app: Flask) -> None:
         fact=fact,
         moment=moment,
     )
-    app.jinja_env.globals.update(field_names=FIELDS, databases=DATABASES, same=same_json)
+    app.jinja_env.globals.update(field_names=FIELDS, databases=DATABASES, verbs=VERBS, same=same_json)
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
 

@@ -637,12 +637,48 @@ def test_a_record_that_nobody_could_read_is_shown_and_given_up(page: Page, site:
     until("the record is buried", buried)
     page.get_by_text("What it holds").click()
     expect(page.locator("pre")).to_have_text("<b>no JSON</b>")
+    expect(page.get_by_role("link", name="Events of this customer")).to_have_attribute(
+        "href", "/ui/events?customer=1"
+    )
     page.get_by_label("Choose the record of").check()
     page.get_by_role("button", name="Give up").click()
     expect(toast(page)).to_contain_text("Gave up 1 record.")
     expect(page.get_by_role("heading", name="Nothing here")).to_be_visible()
     page.get_by_role("link", name="All", exact=True).click()
     expect(page.locator("tbody")).to_contain_text("discarded by anonymous")
+
+
+def test_events_are_found_by_customer_and_by_time(page: Page, site: Site) -> None:
+    made = site.create("Event Finder", phone="+49 30 1")
+    site.api("PATCH", f"/customers/{made['id']}/", {"phone": "+49 30 2"})
+    page.goto(f"/ui/customers/{made['id']}")
+    page.get_by_role("link", name="By time, as events").click()
+    expect(page.locator(".feed > li")).to_have_count(2)
+    expect(page.locator(".feed > li").first.locator("del")).to_have_text("+49 30 1")
+    expect(page.locator(".feed > li").first.locator("ins")).to_have_text("+49 30 2")
+    page.goto(f"/ui/events?customer={made['id']}&until=2020-01-01T00:00")
+    expect(page.get_by_role("heading", name="No events found")).to_be_visible()
+
+    first = site.create("In Time 0")
+    ids = {first["id"], *(site.create(f"In Time {number}")["id"] for number in range(1, 60))}
+    page.goto("/ui/events")
+    page.get_by_label("From").fill(first["created_on"][:19])
+    page.get_by_role("button", name="Show").click()
+
+    def seen() -> list[str]:
+        """The customers on all pages of this time."""
+        page.goto(page.url.partition("&older")[0])
+        found = []
+        while True:
+            found += page.locator(".feed .event-head a:first-of-type").all_inner_texts()
+            if not page.get_by_role("link", name="Older events").count():
+                return [name for name in found if name.startswith("In Time")]
+            page.get_by_role("link", name="Older events").click()
+
+    names = until("all of them came", lambda: len(found := seen()) >= len(ids) and found)
+    assert sorted(names) == sorted(f"In Time {number}" for number in range(60))
+    page.goto("/ui/events?from=yesterday&customer=x")
+    expect(page.get_by_role("alert")).to_contain_text("yesterday is not a time")
 
 
 XSS = (
@@ -738,6 +774,8 @@ def every_page(site: Site) -> list[str]:
         *lists,
         *one,
         "/ui/activity",
+        "/ui/events",
+        f"/ui/events?customer={customer['id']}",
         "/ui/pipeline",
         "/ui/mails",
         "/ui/mails?state=failed",
