@@ -265,9 +265,15 @@ class MailRecords(Protocol):
         rule: str | None = None,
         event_id: str | None = None,
         since: dt.datetime | None = None,
+        until: dt.datetime | None = None,
+        recipient_prefix: str | None = None,
         limit: int = 100,
     ) -> list[Notification]:
-        """The notifications that match all given arguments, newest first; `since`: created since then."""
+        """The notifications that match all given arguments, newest first.
+
+        `since` and `until`: created from then, and before then. `recipient_prefix`: how the recipient begins,
+        letter for letter.
+        """
 
     def attempts(self, ids: Sequence[str]) -> dict[str, list[Attempt]]:
         """The attempts of these notifications, the first one first; ids without any are left out."""

@@ -15,6 +15,7 @@ from ..http.guard import ALLOWANCE, address_of
 from ..http.problems import Problem, told
 from ..http.resource import Services
 from . import (
+    caught,
     customers,
     dead,
     duplicates,
@@ -29,6 +30,7 @@ from . import (
     pipeline,
     proving,
     security,
+    sent,
     signin,
     static,
     toast,
@@ -66,7 +68,7 @@ def add_pages(app: Flask, services: Services) -> None:
     for part in (
         *(static, signin, oidc, customers, editing, merging, duplicates, one, pipeline, mails, dead),
         *(importing, undoing, views),
-        *(proving, events),
+        *(proving, events, caught, sent),
     ):
         part.add_routes(blueprint)
     app.extensions[EXTENSION] = Web(services)

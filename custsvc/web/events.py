@@ -16,6 +16,7 @@ from ..errors import BadEvent, CustsvcError, NewerSchema
 from ..http.problems import NO_KAFKA
 from .access import route, services
 from .one import number_of
+from .times import time_of
 
 if TYPE_CHECKING:
     from .topics import Found
@@ -47,15 +48,11 @@ class _Asked:
         return asked
 
     def _time(self, name: str) -> dt.datetime | None:
-        """A time of a field, UTC unless it says otherwise."""
         if name not in self.given:
             return None
-        try:
-            time = dt.datetime.fromisoformat(self.given[name])
-            return time.astimezone(dt.UTC) if time.tzinfo else time.replace(tzinfo=dt.UTC)
-        except (ValueError, OverflowError):
+        if (time := time_of(self.given[name])) is None:
             self.wrong.append(f"{self.given[name]} is not a time like 2026-11-23T20:40")
-            return None
+        return time
 
     def href(self, older: str | None) -> str | None:
         """The address of the older events of the same question."""

@@ -20,6 +20,10 @@ CSP: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "font-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+# The HTML of a mail is not ours: it may use styles and its own images, and load nothing.
+_MAIL_POLICY: Final = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox; frame-ancestors 'self'"
+)
 _HEADERS: Final = (
     ("Content-Security-Policy", CSP),
     ("Referrer-Policy", "same-origin"),
@@ -103,3 +107,11 @@ def add_headers(response: Response) -> None:
         response.headers.setdefault(name, value)
     if is_secure():
         response.headers.setdefault("Strict-Transport-Security", _HSTS)
+
+
+def isolated(html: str) -> Response:
+    """The HTML of a mail for a frame: no scripts, no requests to other sites, no access to our pages."""
+    response = Response(html, content_type="text/html; charset=utf-8")
+    response.headers["Content-Security-Policy"] = _MAIL_POLICY
+    response.headers["X-Frame-Options"] = "SAMEORIGIN"
+    return response

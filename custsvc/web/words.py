@@ -25,6 +25,26 @@ VERBS = {
     "merged_into": "merged away",
     "unmerged": "unmerged",
 }
+MAIL_STATES = {
+    "queued": "Queued",
+    "claimed": "Being sent",
+    "handing_over": "Being sent",
+    "deferred": "Waiting to retry",
+    "sent": "Sent",
+    "failed": "Given up",
+    "unknown": "Fate unknown",
+    "suppressed": "Suppressed",
+    "discarded": "Let go",
+}
+MAIL_KINDS = {
+    "sent": "good",
+    "failed": "bad",
+    "unknown": "warn",
+    "deferred": "warn",
+    "queued": "accent",
+    "claimed": "accent",
+    "handing_over": "accent",
+}
 FIELDS = {"name": "Name", "email": "E-mail", "phone": "Phone", "metadata": "Metadata", "deleted": "Deleted"}
 
 
@@ -42,6 +62,7 @@ def add_filters(app: Flask) -> None:
         moment=moment,
     )
     app.jinja_env.globals.update(field_names=FIELDS, databases=DATABASES, verbs=VERBS, same=same_json)
+    app.jinja_env.globals.update(mail_states=MAIL_STATES, mail_kinds=MAIL_KINDS)
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
 

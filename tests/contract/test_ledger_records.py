@@ -143,6 +143,18 @@ def test_lists_narrow_by_everything_that_is_given(ledger: Ledger) -> None:
     assert names(ledger.recent(event_id="event-a", rule="changed", customer_id=1, state="queued")) == ["a"]
     assert names(ledger.recent(rule="other")) == []
     assert names(ledger.recent(since=old.created_on)) == ["c", "b", "a"]
+    assert names(ledger.recent(until=new.created_on)) == ["b", "a"]
+    assert names(ledger.recent(since=old.created_on, until=new.created_on, recipient_prefix="b@")) == ["b"]
+
+
+def test_a_beginning_of_an_address_is_taken_letter_by_letter(ledger: Ledger) -> None:
+    recipients = ["a_b@x.org", "aXb@x.org", "a%@x.org", "A_b@x.org", "a\\b@x.org", "ä@x.org"]
+    ledger.add([mail(each, customer=number, to=each) for number, each in enumerate(recipients, 1)])
+
+    for begin in ("a", "a_", "a%", "a\\", "A", "ä", "a_b@x.org", "b", "*", "^a", "."):
+        found = {each.recipient for each in ledger.recent(recipient_prefix=begin)}
+        assert found == {each for each in recipients if each.startswith(begin)}, begin
+    assert names(ledger.recent(recipient="a_b@x.org", recipient_prefix="aX")) == []
 
 
 def test_found_ones_come_in_the_order_asked(ledger: Ledger) -> None:

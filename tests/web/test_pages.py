@@ -474,6 +474,40 @@ def test_mails_that_failed_are_sent_again_or_let_go(page: Page, site: Site) -> N
         assert store.ledger.find(["web-let-go"])[0].state == "discarded"
 
 
+def test_what_was_sent_is_found_and_shown_and_loads_nothing(browser: Browser, site: Site) -> None:
+    foreign = '<p>Hello <b>Reader</b></p><img src="https://tracker.example/x.png"><script>parent.x=1</script>'
+    with site.store() as store:
+        for name in ("Reader", "reader", "writer"):
+            mail = Notification(
+                f"shown-{name}", "e", None, 1, "shown", f"{name}@example.org", f"For {name}", "text", foreign
+            )
+            store.ledger.add([mail])
+        until("they are sent", lambda: len(store.ledger.recent(state="sent", rule="shown")) == 3)
+    with closing(Watched(browser, site.url)) as watched:
+        page = watched.page("/ui/mails")
+        page.get_by_label("To", exact=True).fill("read")
+        page.get_by_label("Rule").fill("shown")
+        page.get_by_label("From (UTC)").fill("2020-01-01")
+        page.get_by_role("button", name="Search").click()
+        expect(page.locator("tbody tr")).to_have_count(1)
+        page.get_by_role("link", name=re.compile("^Sent")).click()
+        page.get_by_role("link", name="For reader").click()
+
+        expect(page.frame_locator("iframe.mail").locator("b")).to_have_text("Reader")
+        expect(page.locator("pre")).to_have_text("text")
+        headers = page.locator("section", has_text="Headers").locator("dd")
+        expect(headers.nth(1)).to_have_text("reader@example.org")
+        expect(page.locator(".timeline li")).to_have_count(1)
+        assert page.evaluate("window.x") is None
+        assert page.locator("iframe.mail").get_attribute("sandbox") == ""
+        assert watched.wrong
+        assert not [
+            each for each in watched.wrong if "Content Security Policy" not in each and "sandbox" not in each
+        ]
+        page.goto("/ui/mails?rule=shown&until=2020-01-01")
+        expect(page.get_by_role("heading", name="No mails found")).to_be_visible()
+
+
 def _as_dict(mail: Notification) -> dict[str, Any]:
     return {name: getattr(mail, name) for name in Notification.__dataclass_fields__}
 
@@ -779,9 +813,17 @@ def every_page(site: Site) -> list[str]:
         "/ui/pipeline",
         "/ui/mails",
         "/ui/mails?state=failed",
+        f"/ui/mails/one/{mail_of(site, customer['id'])}",
         "/ui/mailbox",
         "/ui/dead-letters",
     ]
+
+
+def mail_of(site: Site, customer_id: int) -> str:
+    """A mail about this customer."""
+    with site.store() as store:
+        until("a mail is made", lambda: store.ledger.recent(customer_id=customer_id))
+        return store.ledger.recent(customer_id=customer_id)[0].id
 
 
 def test_no_page_shuts_anybody_out(browser: Browser, site: Site) -> None:

@@ -130,6 +130,13 @@ def create_notification_order(database: Database[Document]) -> None:
     )
 
 
+def create_notification_address(database: Database[Document]) -> None:
+    """The index for mails by the beginning of their address."""
+    database[COLLECTION].create_indexes(
+        [IndexModel([("recipient", ASCENDING), ("created_on", ASCENDING)], name="address")]
+    )
+
+
 class MongoLedger(MongoRecords, MongoDeliveries, OneByOne):
     """The port `Ledger` on MongoDB: the queue; operators' actions are in `records`."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from pymongo import ASCENDING, DESCENDING
 
@@ -28,6 +29,14 @@ WAITING = "waiting"
 """The index of those that wait."""
 # The order of a row among the mails about its customer; rows of older versions lack their first event.
 ORDER: Document = {"$ifNull": ["$first_version", "$version"]}
+
+
+def _recipients(whole: str | None, prefix: str | None) -> list[dict[str, Any]]:
+    """The tests of a recipient: this one, and one that begins so (a range, which an index can serve)."""
+    tests: list[Any] = [whole] if whole is not None else []
+    if prefix:
+        tests.append({"$gte": prefix, "$lt": prefix + "\U0010ffff"})
+    return [{"recipient": test} for test in tests]
 
 
 class MongoRecords:
@@ -68,17 +77,21 @@ class MongoRecords:
         rule: str | None = None,
         event_id: str | None = None,
         since: dt.datetime | None = None,
+        until: dt.datetime | None = None,
+        recipient_prefix: str | None = None,
         limit: int = 100,
     ) -> list[Notification]:
+        created = {test: time for test, time in (("$gte", since), ("$lt", until)) if time is not None}
         wanted = {
             "customer_id": customer_id,
             "state": state,
-            "recipient": recipient,
             "rule": rule,
             "event_id": event_id,
-            "created_on": {"$gte": since} if since else None,
+            "created_on": created or None,
         }
-        asked = {name: value for name, value in wanted.items() if value is not None}
+        asked: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
+        if tests := _recipients(recipient, recipient_prefix):
+            asked["$and"] = tests
         order = [("created_on", DESCENDING), ("position", DESCENDING)]
         with self._translated():
             return [notification(row) for row in self._rows.find(asked).sort(order).limit(limit)]

@@ -25,7 +25,12 @@ from .duplicates import create_dismissed_pairs
 from .endpoints import create_webhooks
 from .keys import create_keys
 from .lease import Lease
-from .ledger import create_notification_order, create_notification_records, create_notifications
+from .ledger import (
+    create_notification_address,
+    create_notification_order,
+    create_notification_records,
+    create_notifications,
+)
 from .outbox import create_events
 from .queries import index_lists, missing_indexes
 from .replica import create_replica
@@ -73,6 +78,7 @@ MIGRATIONS = (
     Migration(12, "duplicates", create_dismissed_pairs, compatible=True),
     Migration(13, "saved_views", create_saved_views, compatible=True),
     Migration(14, "webhooks", create_webhooks, compatible=True),
+    Migration(15, "notification_address", create_notification_address, compatible=True),
 )
 
 

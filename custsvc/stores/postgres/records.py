@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,6 +82,11 @@ GROUP BY recipient
 """
 
 
+def _pattern(prefix: str) -> str:
+    """The LIKE pattern of texts that begin so."""
+    return re.sub(r"([\\%_])", r"\\\1", prefix) + "%"
+
+
 class PostgresRecords:
     """The half of the port `Ledger` that treats rows as records."""
 
@@ -125,6 +131,8 @@ class PostgresRecords:
         rule: str | None = None,
         event_id: str | None = None,
         since: dt.datetime | None = None,
+        until: dt.datetime | None = None,
+        recipient_prefix: str | None = None,
         limit: int = 100,
     ) -> list[Notification]:
         wanted = {
@@ -134,6 +142,8 @@ class PostgresRecords:
             "rule = %s": rule,
             "event_id = %s": event_id,
             "created_on >= %s": since,
+            "created_on < %s": until,
+            "recipient LIKE %s": _pattern(recipient_prefix) if recipient_prefix else None,
         }
         asked = {test: value for test, value in wanted.items() if value is not None}
         with self._connections.cursor() as cursor:

@@ -1,0 +1,5 @@
+-- Mails by the beginning of their address, which a person looks for.
+-- @compatible
+-- @concurrently
+CREATE INDEX CONCURRENTLY IF NOT EXISTS notification_address
+    ON notification (recipient text_pattern_ops, created_on);
