@@ -47,7 +47,10 @@ def state() -> dict[str, Any]:
 
 
 def verify_state() -> Any:
-    return render_template("pipeline/verify.html", **state())
+    """The last comparison as a fragment; its end tells the page to count again what needs a person."""
+    found = state()
+    ended = all(job is None or job["state"] != "running" for job in (found["job"], found["mended"]))
+    return render_template("pipeline/verify.html", **found), {"HX-Trigger": "compared"} if ended else {}
 
 
 @needs("write")
