@@ -66,6 +66,13 @@ def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
+def state_of(key: ApiKey, now: dt.datetime) -> str:
+    """`live`, `expired` or `revoked`."""
+    if key.revoked_on is not None:
+        return "revoked"
+    return "expired" if key.expires_on is not None and key.expires_on <= now else "live"
+
+
 class KeyRing:
     """The keys of a store, each read at most every `ttl` seconds."""
 
@@ -107,7 +114,7 @@ class KeyRing:
         return self._of(key)
 
     def _of(self, key: ApiKey) -> Principal | None:
-        if key.revoked_on is not None or (key.expires_on is not None and key.expires_on <= self._clock()):
+        if state_of(key, self._clock()) != "live":
             return None
         return Principal(key.name, key.role, key.prefix)
 

@@ -119,19 +119,14 @@ def _span(text: str) -> dt.timedelta:
 
 
 def _row(key: ApiKey, now: dt.datetime) -> dict[str, Any]:
+    from ..accounts.keys import state_of
     from ..domain.customers import format_time
 
-    if key.revoked_on is not None:
-        state = "revoked"
-    elif key.expires_on is not None and key.expires_on <= now:
-        state = "expired"
-    else:
-        state = "live"
     return {
         "prefix": key.prefix,
         "name": key.name,
         "role": key.role,
-        "state": state,
+        "state": state_of(key, now),
         "created_on": format_time(key.created_on),
         "expires_on": format_time(key.expires_on) if key.expires_on else None,
         "revoked_on": format_time(key.revoked_on) if key.revoked_on else None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +11,7 @@ from . import output
 from .common import BackendOption, DataDirOption, OutputOption, Talk, report, settings_for
 
 if TYPE_CHECKING:
-    from ..ports.accounts import User
+    from ..ports.accounts import Role, User
     from ..ports.store import Store
 
 _COLUMNS = ("name", "role", "state", "created_on")
@@ -37,17 +36,14 @@ def create(
 
     Example: custsvc users create ann --role write
     """
-    from ..accounts.keys import ROLES
-    from ..accounts.passwords import checked_name, hash_password
-    from ..domain.customers import utc_now
-    from ..ports.accounts import User
+    from ..accounts.passwords import checked_name
+    from ..accounts.users import create_user
 
-    if role not in ROLES:
-        raise typer.BadParameter(f"{role!r} is not one of {', '.join(ROLES)}", param_hint="--role")
+    wanted = _role(role, "--role")
     name = checked_name(name)
     password, made_up = _password(from_stdin=password_stdin)
     with _store(backend, data_dir) as store:
-        store.users.add(User(name, hash_password(password), role, utc_now()))
+        create_user(store, name, wanted, password)
     once = " The password is shown only once:" if made_up else ""
     report(f"User {name}, role {role}.{once}", name=name, role=role, password=password if made_up else None)
     if made_up and Talk.fmt == "table":
@@ -79,12 +75,11 @@ def disable(
 
     Example: custsvc users disable ann
     """
-    from ..domain.customers import utc_now
+    from ..accounts import users
 
     with _store(backend, data_dir) as store:
-        user = _user(store, name)
-        store.users.replace(replace(user, disabled_on=None if enable else utc_now()))
-        ended = store.sessions.remove_of(f"user:{user.name}")
+        user = users.find_user(store, name)
+        ended = users.enable(store, user) if enable else users.disable(store, user)
     state = "enabled" if enable else "disabled"
     report(f"{state} {user.name}; sessions ended: {ended}", name=user.name, state=state, sessions_ended=ended)
 
@@ -100,13 +95,12 @@ def passwd(
 
     Example: custsvc users passwd ann
     """
-    from ..accounts.passwords import hash_password
+    from ..accounts.users import find_user, set_password
 
     with _store(backend, data_dir) as store:
-        user = _user(store, name)
+        user = find_user(store, name)
         password, made_up = _password(from_stdin=password_stdin)
-        store.users.replace(replace(user, password=hash_password(password)))
-        store.sessions.remove_of(f"user:{user.name}")
+        set_password(store, user, password)
     once = ", shown only once:" if made_up else ""
     shown = password if made_up else None
     report(f"{user.name} has a new password{once}", name=user.name, password=shown)
@@ -125,15 +119,12 @@ def role(
 
     Example: custsvc users role ann admin
     """
-    from ..accounts.keys import ROLES
+    from ..accounts.users import find_user, set_role
 
-    found = next((each for each in ROLES if each == role), None)
-    if found is None:
-        raise typer.BadParameter(f"{role!r} is not one of {', '.join(ROLES)}", param_hint="ROLE")
+    found = _role(role, "ROLE")
     with _store(backend, data_dir) as store:
-        user = _user(store, name)
-        store.users.replace(replace(user, role=found))
-        ended = store.sessions.remove_of(f"user:{user.name}")
+        user = find_user(store, name)
+        ended = set_role(store, user, found)
     told = f"{user.name} has the role {found}; sessions ended: {ended}"
     report(told, name=user.name, role=found, sessions_ended=ended)
 
@@ -146,11 +137,15 @@ def delete(name: NameArgument, backend: BackendOption = None, data_dir: DataDirO
 
     Example: custsvc users delete ann
     """
+    from ..accounts.users import delete_user, find_user
+
     with _store(backend, data_dir) as store:
         user = _user(store, name)
         store.users.remove(user.name)
         store.views.leave(f"user:{user.name}")
         ended = store.sessions.remove_of(f"user:{user.name}")
+        user = find_user(store, name)
+        ended = delete_user(store, user)
     report(f"deleted {user.name}; sessions ended: {ended}", deleted=user.name, sessions_ended=ended)
 
 
@@ -162,26 +157,25 @@ def _store(backend: str | None, data_dir: Any) -> Store:
     return store
 
 
-def _user(store: Store, name: str) -> User:
-    from ..accounts.passwords import folded_name
-    from ..errors import NotFound
+def _role(text: str, hint: str) -> Role:
+    """The role of this name, or a usage error."""
+    from ..accounts.keys import ROLES
 
-    user = store.users.find(folded_name(name))
-    if user is None:
-        raise NotFound(f"there is no user {name}", fix="custsvc users list")
-    return user
+    found = next((each for each in ROLES if each == text), None)
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is not one of {', '.join(ROLES)}", param_hint=hint)
+    return found
 
 
 def _password(*, from_stdin: bool) -> tuple[str, bool]:
     """The password, and whether it was generated here."""
-    import secrets
-
     from ..accounts.passwords import checked_password
+    from ..accounts.users import made_up_password
 
     if from_stdin:
         return checked_password(sys.stdin.readline().rstrip("\r\n")), False
     if not sys.stdin.isatty():
-        return secrets.token_urlsafe(15), True
+        return made_up_password(), True
     return checked_password(_asked()), False
 
 

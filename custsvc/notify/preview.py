@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..config import Settings
 from ..domain.address import BadAddress, one_address
@@ -29,13 +29,41 @@ from .rules.file import load
 from .rules.templates import BUILT_IN
 
 
+class Preview(NamedTuple):
+    """A notification that an event would send."""
+
+    rule: str
+    channel: str
+    recipient: str
+    subject: str
+    text: str
+    html: str | None
+
+
+def preview(
+    settings: Settings, store: Store, *, event: str | None = None, op: str | None = None
+) -> list[Preview]:
+    """What an event of this store would send, or a sample event of kind `op`.
+
+    Raises NotFound, BadArgument, and ConfigurationError for the rules.
+    """
+    found = _sample(op) if op is not None else _stored(store, event or "")
+    return _of(found, settings)
+
+
 def previews(settings: Settings, event: str | None, op: str | None) -> list[dict[str, Any]]:
-    """The mails that an event, or a sample event, would send. Raises NotFound, ConfigurationError."""
+    """The same as plain data, of the store of these settings; a sample needs none."""
+    if op is not None:
+        return [each._asdict() for each in _of(_sample(op), settings)]
+    with open_store(settings) as store:
+        return [each._asdict() for each in preview(settings, store, event=event)]
+
+
+def _of(event: ReceivedEvent, settings: Settings) -> list[Preview]:
     rules = load(settings)
-    found = _sample(op) if op is not None else _stored(settings, event or "")
     links = UnsubscribeLinks(b"sample", settings.public_url) if settings.public_url else None
-    names = ("rule", "channel", "recipient", "subject", "text", "html")
-    return [{name: getattr(each, name) for name in names} for each in notifications_of(found, rules, links)]
+    made = notifications_of(event, rules, links)
+    return [Preview(*(getattr(each, name) for name in Preview._fields)) for each in made]
 
 
 def send_sample(settings: Settings, to: str, rule_name: str) -> Outcome:
@@ -81,11 +109,10 @@ def _sample(op: str) -> ReceivedEvent:
     return sample.event(op)
 
 
-def _stored(settings: Settings, wanted: str) -> ReceivedEvent:
-    with open_store(settings) as store:
-        customer_id, version = _coordinates(store, wanted)
-        before = None if version is None else version + 1
-        events = store.customers.history(customer_id, limit=1, before_version=before)
+def _stored(store: Store, wanted: str) -> ReceivedEvent:
+    customer_id, version = _coordinates(store, wanted)
+    before = None if version is None else version + 1
+    events = store.customers.history(customer_id, limit=1, before_version=before)
     if not events:
         raise NotFound(f"there is no event {wanted}", fix="name it by CUSTOMER or CUSTOMER.VERSION")
     return decode(events[0], b"%d" % customer_id)

@@ -33,6 +33,9 @@ _NEEDS: Final[Mapping[RoleName, Mapping[str, str]]] = {
     "serve": {
         **_KNOWN,
         **_PAGES,
+        # An admin makes and changes them on the pages.
+        "api_key": _WRITE,
+        "app_user": _WRITE,
         "customer": _WRITE,
         "customer_event": _WRITE,
         "counter": _WRITE,
@@ -44,8 +47,8 @@ _NEEDS: Final[Mapping[RoleName, Mapping[str, str]]] = {
         "outbox_cursor": _READ,
         **dict.fromkeys(_MAILS, "read change"),
         "notification_preference": _WRITE,
-        # Who was erased is kept in no list.
-        "notification_suppression": "read change remove",
+        # An admin adds and lifts them; who was erased is kept in no list.
+        "notification_suppression": _ALL,
     },
     "serve --read-only": {
         **_KNOWN,

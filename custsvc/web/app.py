@@ -15,6 +15,7 @@ from ..http.guard import ALLOWANCE, address_of
 from ..http.problems import Problem, told
 from ..http.resource import Services
 from . import (
+    admin,
     caught,
     customers,
     dead,
@@ -50,6 +51,7 @@ _NAV: Final = (
     ("/ui/pipeline", "Pipeline", ("/ui/dead-letters",)),
     ("/ui/mails", "Mails", ("/ui/mailbox",)),
 )
+_FOR_ADMINS: Final = (("/ui/admin", "Admin", ()),)
 _PLAIN: Final = frozenset(("web.static_asset", "web.favicon"))
 _CURES: Final = {
     403: "Ask a user with a higher role, or sign in as another user.",
@@ -68,7 +70,7 @@ def add_pages(app: Flask, services: Services) -> None:
     for part in (
         *(static, signin, oidc, customers, editing, merging, duplicates, one, pipeline, mails, dead),
         *(importing, undoing, views),
-        *(proving, events, caught, sent),
+        *(proving, events, caught, sent, admin),
     ):
         part.add_routes(blueprint)
     app.extensions[EXTENSION] = Web(services)
@@ -136,7 +138,7 @@ def _context() -> dict[str, Any]:
     return {
         "asset": static.address,
         "browser": browser,
-        "nav": _NAV,
+        "nav": _NAV + _FOR_ADMINS if principal is not None and principal.may("admin") else _NAV,
         "csrf": browser.csrf if browser else "",
         "may_write": principal is not None and principal.may("write") and not settings.read_only,
         "signs_in": settings.auth == "on",

@@ -716,6 +716,47 @@ def test_events_are_found_by_customer_and_by_time(page: Page, site: Site) -> Non
     expect(page.get_by_role("alert")).to_contain_text("yesterday is not a time")
 
 
+def test_an_admin_makes_keys_and_users_suppresses_addresses_and_previews_mails(
+    page: Page, site: Site
+) -> None:
+    page.goto("/ui/customers")
+    page.get_by_role("link", name="Admin").click()
+    page.get_by_label("Name").fill("browser-key")
+    page.get_by_label("Role").select_option("write")
+    page.get_by_role("button", name="Create key").click()
+    expect(page.locator("[data-secret]")).to_contain_text("csk_")
+    page.reload()
+    expect(page.locator("[data-secret]")).to_have_count(0)
+    page.goto("/ui/admin/keys")
+    page.get_by_role("button", name="Revoke browser-key").click()
+    expect(toast(page)).to_contain_text("is revoked")
+
+    page.get_by_role("link", name="Users").click()
+    page.get_by_label("Name").fill("bea")
+    page.get_by_role("button", name="Create user").click()
+    expect(page.locator("[data-secret]")).to_have_text(re.compile(r"[\w-]{20}"))
+    page.get_by_label("Role of bea").select_option("admin")
+    page.get_by_role("button", name="Change the role of bea").click()
+    expect(toast(page)).to_contain_text("bea has the role admin.")
+    page.get_by_role("button", name="Disable bea").click()
+    expect(page.get_by_role("button", name="Enable bea")).to_be_visible()
+
+    page.get_by_role("link", name="Suppressed addresses").click()
+    page.get_by_label("Address", exact=True).fill("quiet@example.org")
+    page.get_by_role("button", name="Suppress").click()
+    page.get_by_role("button", name="Lift quiet@example.org").click()
+    expect(toast(page)).to_contain_text("quiet@example.org gets mail again.")
+
+    page.get_by_role("link", name="Rules of mails").click()
+    page.get_by_label("Rule", exact=True).select_option("welcome")
+    page.get_by_role("button", name="Preview").click()
+    expect(page.frame_locator("iframe.mail").locator("body")).to_contain_text("Ada Lovelace")
+    made = site.create("Preview Person", email="preview@example.org")
+    page.get_by_label("or the last event of customer").fill(str(made["id"]))
+    page.get_by_role("button", name="Preview").click()
+    expect(page.frame_locator("iframe.mail").locator("body")).to_contain_text("Preview Person")
+
+
 XSS = (
     "<script>window.xss=1</script>",
     '"><img src=x onerror=window.xss=1>',
@@ -817,6 +858,10 @@ def every_page(site: Site) -> list[str]:
         f"/ui/mails/one/{mail_of(site, customer['id'])}",
         "/ui/mailbox",
         "/ui/dead-letters",
+        "/ui/admin/keys",
+        "/ui/admin/users",
+        "/ui/admin/suppressions",
+        "/ui/admin/rules?rule=welcome&op=created",
     ]
 
 

@@ -1,0 +1,68 @@
+"""What is done with the users of the pages, for the command line and the pages.
+
+Every change that takes something away ends the user's sessions too, after the change is stored: a session
+that begins between the two already has the new state.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+
+from ..domain.customers import utc_now
+from ..errors import NotFound
+from ..ports.accounts import Role, User
+from ..ports.store import Store
+from .passwords import checked_name, folded_name, hash_password
+
+
+def made_up_password() -> str:
+    """A password of 120 random bits, to be shown once."""
+    return secrets.token_urlsafe(15)
+
+
+def find_user(store: Store, name: str) -> User:
+    """The user of a typed name. Raises NotFound."""
+    user = store.users.find(folded_name(name))
+    if user is None:
+        raise NotFound(f"there is no user {name}", fix="custsvc users list")
+    return user
+
+
+def create_user(store: Store, name: str, role: Role, password: str) -> User:
+    """Store a new user. Raises ValidationError for the name, Conflict if it is taken."""
+    user = User(checked_name(name), hash_password(password), role, utc_now())
+    store.users.add(user)
+    return user
+
+
+def set_role(store: Store, user: User, role: Role) -> int:
+    """Give a user this role; return how many sessions ended."""
+    return _replace(store, replace(user, role=role))
+
+
+def set_password(store: Store, user: User, password: str) -> int:
+    """Give a user this password; return how many sessions ended."""
+    return _replace(store, replace(user, password=hash_password(password)))
+
+
+def disable(store: Store, user: User) -> int:
+    """Refuse all later sign-ins of a user; return how many sessions ended."""
+    return _replace(store, replace(user, disabled_on=utc_now()))
+
+
+def enable(store: Store, user: User) -> int:
+    """Let a user sign in again; return how many sessions ended."""
+    return _replace(store, replace(user, disabled_on=None))
+
+
+def delete_user(store: Store, user: User) -> int:
+    """Delete a user; return how many sessions ended."""
+    store.users.remove(user.name)
+    return store.sessions.remove_of(f"user:{user.name}")
+
+
+def _replace(store: Store, user: User) -> int:
+    if not store.users.replace(user):
+        raise NotFound(f"there is no user {user.name}", fix="custsvc users list")
+    return store.sessions.remove_of(f"user:{user.name}")
