@@ -243,12 +243,17 @@ class PostgresBackdoor:
         assert isinstance(until, dt.datetime)
         return until
 
-    def dump(self) -> str:
-        """All rows of all tables."""
+    def tables(self) -> set[str]:
+        """The names of all tables."""
         with self._connection, self._connection.cursor() as cursor:
             cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
-            rows = []
-            for (table,) in cursor.fetchall():
+            return {table for (table,) in cursor.fetchall()}
+
+    def dump(self) -> str:
+        """All rows of all tables."""
+        rows = []
+        for table in self.tables():
+            with self._connection, self._connection.cursor() as cursor:
                 cursor.execute(f'SELECT t::text FROM "{table}" t')
                 rows += [row for (row,) in cursor.fetchall()]
         return "\n".join(rows)
@@ -312,10 +317,13 @@ class MongoBackdoor:
         assert isinstance(until, dt.datetime)
         return until
 
+    def tables(self) -> set[str]:
+        """The names of all collections."""
+        return set(self.database.list_collection_names())
+
     def dump(self) -> str:
         """All documents of all collections."""
-        names = self.database.list_collection_names()
-        return "\n".join(str(each) for name in names for each in self.database[name].find())
+        return "\n".join(str(each) for name in self.tables() for each in self.database[name].find())
 
     def close(self) -> None:
         self.client.close()

@@ -204,6 +204,16 @@ class CustomerService:
 
         return self._save(customer_id, build, caller, expected, store=store)
 
+    def person(self, customer_id: int) -> list[int]:
+        """The customer and all that were merged into it, as deep as it goes: those whom `erase` reaches.
+
+        Raises NotFound.
+        """
+        found = [checked(customer_id, self._store.get(customer_id), None).id]
+        for each in found:
+            found += [other for other in self._merging.inside(each) if other not in found]
+        return found
+
     # -- merging
 
     def preview_merge(self, survivor: int, merge: Merge, *, expected: int | None = None) -> Preview:

@@ -66,14 +66,19 @@ class Leftovers:
 
 def forget_addresses(recipients: Recipients, addresses: Iterable[str]) -> None:
     """Remove these from the suppressed addresses, in each form in which they may be stored."""
+    for address in addresses:
+        for form in spellings(address):
+            recipients.allow(form)
+
+
+def spellings(address: str) -> set[str]:
+    """The forms in which an address may be on the list of suppressed ones."""
     from ..domain.address import BadAddress, one_address
 
-    for address in addresses:
-        forms = {address, address.lower()}
-        with suppress(BadAddress):
-            forms.add(one_address(address).spec)
-        for form in forms:
-            recipients.allow(form)
+    forms = {address, address.lower()}
+    with suppress(BadAddress):
+        forms.add(one_address(address).spec)
+    return forms
 
 
 def erased_since(facts: Facts, moment: float) -> bool:

@@ -28,6 +28,7 @@ from . import (
     oidc,
     once,
     one,
+    person,
     pipeline,
     proving,
     security,
@@ -70,7 +71,7 @@ def add_pages(app: Flask, services: Services) -> None:
     for part in (
         *(static, signin, oidc, customers, editing, merging, duplicates, one, pipeline, mails, dead),
         *(importing, undoing, views),
-        *(proving, events, caught, sent, admin),
+        *(proving, events, caught, sent, person, admin),
     ):
         part.add_routes(blueprint)
     app.extensions[EXTENSION] = Web(services)
@@ -141,6 +142,7 @@ def _context() -> dict[str, Any]:
         "nav": _NAV + _FOR_ADMINS if principal is not None and principal.may("admin") else _NAV,
         "csrf": browser.csrf if browser else "",
         "may_write": principal is not None and principal.may("write") and not settings.read_only,
+        "may_administer": principal is not None and principal.may("admin"),
         "signs_in": settings.auth == "on",
         "settings": settings,
         "take_toast": toast.take,

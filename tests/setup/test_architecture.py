@@ -32,7 +32,7 @@ MAY_IMPORT: Final[dict[str, str]] = {
     "transfer": "errors domain ports runtime service",
     "kafka": "errors config domain ports runtime",
     "relay": "errors config domain ports runtime stores.common service kafka",
-    "copies": "errors config domain ports runtime stores.common kafka relay",
+    "copies": "errors config domain ports runtime service stores.common kafka relay",
     "notify.rules": "redact errors config domain",
     "notify.channels": "errors config domain ports runtime",
     "notify.intake": "errors config domain ports runtime service kafka notify.rules notify.channels",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import zipfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -757,6 +758,38 @@ def test_an_admin_makes_keys_and_users_suppresses_addresses_and_previews_mails(
     expect(page.frame_locator("iframe.mail").locator("body")).to_contain_text("Preview Person")
 
 
+def test_all_data_of_a_person_is_downloaded_and_erased(page: Page, site: Site) -> None:
+    from custsvc.kafka.client import Publisher, Record
+
+    made = site.create("Forget Me", email="forget@example.org")["id"]
+    with Publisher(site.settings()) as publisher:
+        publisher.send(site.env["CUSTSVC_TOPIC_UPDATES"], [Record(b"%d" % made, b"no event", [])])
+    with site.store() as store:
+        until("the mail is sent", lambda: store.ledger.recent(customer_id=made, state="sent"))
+    page.goto(f"/ui/customers/{made}")
+    page.get_by_role("button", name="All data").click()
+    until(
+        "the dead letter is counted",
+        lambda: page.reload() and page.get_by_role("row", name=re.compile("Dead letters.* 1 ")).count(),
+    )
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download all").click()
+    with zipfile.ZipFile(download.value.path()) as bundle:
+        found = {name: bundle.read(name).decode() for name in bundle.namelist()}
+    assert download.value.suggested_filename == f"customer-{made}.zip"
+    for name in ("customer", "history", "mails"):
+        assert "Forget Me" in found[f"{name}.ndjson"], name
+    assert "no event" in found["dead_letters.ndjson"]
+
+    page.get_by_label(f"Type erase {made} to confirm").fill(f"erase {made}")
+    page.get_by_role("button", name="Erase for good").click()
+    expect(toast(page)).to_contain_text(f"Customer #{made} was erased.")
+    expect(page.locator(".alert-good")).to_contain_text("Erased just now by anonymous")
+    mails = page.get_by_role("row", name=re.compile("^Mails about it"))
+    until("its mails are blanked", lambda: page.reload() and mails.get_by_text("none").count())
+    expect(page.get_by_role("row", name=re.compile("^Its changes")).locator(".badge")).to_have_text("none")
+
+
 XSS = (
     "<script>window.xss=1</script>",
     '"><img src=x onerror=window.xss=1>',
@@ -845,7 +878,7 @@ def every_page(site: Site) -> list[str]:
         "/ui/duplicates?state=dismissed",
     ]
     one = [path, f"{path}/edit", "/ui/customers/new", "/ui/customers/999999"]
-    one += [f"{path}/merge?q=every", f"{path}/merge?from={other['id']}"]
+    one += [f"{path}/data", f"{path}/merge?q=every", f"{path}/merge?from={other['id']}"]
     return [
         *lists,
         *one,
