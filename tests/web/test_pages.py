@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import zipfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -476,7 +477,16 @@ def test_mails_that_failed_are_sent_again_or_let_go(page: Page, site: Site) -> N
 
 
 def test_what_was_sent_is_found_and_shown_and_loads_nothing(browser: Browser, site: Site) -> None:
-    foreign = '<p>Hello <b>Reader</b></p><img src="https://tracker.example/x.png"><script>parent.x=1</script>'
+    with closing(socket.create_server(("127.0.0.1", 0))) as tracker:
+        tracker.setblocking(False)
+        _read_mails(browser, site, f"http://127.0.0.1:{tracker.getsockname()[1]}/x.png")
+        with pytest.raises(BlockingIOError):
+            tracker.accept()
+
+
+def _read_mails(browser: Browser, site: Site, picture: str) -> None:
+    """Find a mail whose HTML would load this picture and run a script, and look at it."""
+    foreign = f'<p>Hello <b>Reader</b></p><img src="{picture}"><script>parent.x=1</script>'
     with site.store() as store:
         for name in ("Reader", "reader", "writer"):
             mail = Notification(
@@ -501,10 +511,7 @@ def test_what_was_sent_is_found_and_shown_and_loads_nothing(browser: Browser, si
         expect(page.locator(".timeline li")).to_have_count(1)
         assert page.evaluate("window.x") is None
         assert page.locator("iframe.mail").get_attribute("sandbox") == ""
-        assert watched.wrong
-        assert not [
-            each for each in watched.wrong if "Content Security Policy" not in each and "sandbox" not in each
-        ]
+        assert any("Content Security Policy" in each for each in watched.wrong)
         page.goto("/ui/mails?rule=shown&until=2020-01-01")
         expect(page.get_by_role("heading", name="No mails found")).to_be_visible()
 
@@ -707,7 +714,7 @@ def test_events_are_found_by_customer_and_by_time(page: Page, site: Site) -> Non
         while path:
             page.goto(path)
             found += page.locator(".feed .event-head a:first-of-type").all_inner_texts()
-            older = page.get_by_role("link", name="Older events")
+            older = page.locator("a[rel=next]")
             path = older.get_attribute("href") if older.count() else None
         return [name for name in found if name.startswith("In Time")]
 
@@ -736,7 +743,7 @@ def test_an_admin_makes_keys_and_users_suppresses_addresses_and_previews_mails(
     page.get_by_label("Name").fill("bea")
     page.get_by_role("button", name="Create user").click()
     expect(page.locator("[data-secret]")).to_have_text(re.compile(r"[\w-]{20}"))
-    page.get_by_label("Role of bea").select_option("admin")
+    page.get_by_label("Role of bea", exact=True).select_option("admin")
     page.get_by_role("button", name="Change the role of bea").click()
     expect(toast(page)).to_contain_text("bea has the role admin.")
     page.get_by_role("button", name="Disable bea").click()
