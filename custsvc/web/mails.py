@@ -48,6 +48,11 @@ class Asked:
         """The dates that are none."""
         return [text for name in ("from", "until") if (text := self.given.get(name)) and not time_of(text)]
 
+    def day(self, name: str) -> str:
+        """The day in a date field, as the field takes it; empty for a text that is none."""
+        time = time_of(self.given.get(name, ""))
+        return f"{time.date()}" if time else ""
+
     def find(self, ledger: MailRecords) -> list[Notification]:
         return ledger.recent(
             state=self.state or None,

@@ -750,7 +750,7 @@ def test_an_admin_makes_keys_and_users_suppresses_addresses_and_previews_mails(
     expect(page.get_by_role("button", name="Enable bea")).to_be_visible()
 
     page.get_by_role("link", name="Suppressed addresses").click()
-    page.get_by_label("Address", exact=True).fill("quiet@example.org")
+    page.get_by_role("textbox", name="Address", exact=True).fill("quiet@example.org")
     page.get_by_role("button", name="Suppress").click()
     page.get_by_role("button", name="Lift quiet@example.org").click()
     expect(toast(page)).to_contain_text("quiet@example.org gets mail again.")

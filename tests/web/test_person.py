@@ -68,7 +68,7 @@ def everywhere(app: Flask, store: Store) -> tuple[int, int, int]:
 
 
 def bundle_of(root: Visitor, customer_id: int) -> dict[str, bytes]:
-    answer = root.get(f"/ui/customers/{customer_id}/data/bundle")
+    answer = root.client.get(f"/ui/customers/{customer_id}/data/bundle", base_url=root.base_url)
     assert answer.status_code == 200
     with zipfile.ZipFile(io.BytesIO(answer.data)) as found:
         return {name: found.read(name) for name in found.namelist()}
