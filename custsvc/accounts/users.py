@@ -57,8 +57,9 @@ def enable(store: Store, user: User) -> int:
 
 
 def delete_user(store: Store, user: User) -> int:
-    """Delete a user; return how many sessions ended."""
+    """Delete a user, with the views that the user did not share; return how many sessions ended."""
     store.users.remove(user.name)
+    store.views.leave(f"user:{user.name}")
     return store.sessions.remove_of(f"user:{user.name}")
 
 

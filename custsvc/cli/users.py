@@ -140,10 +140,6 @@ def delete(name: NameArgument, backend: BackendOption = None, data_dir: DataDirO
     from ..accounts.users import delete_user, find_user
 
     with _store(backend, data_dir) as store:
-        user = _user(store, name)
-        store.users.remove(user.name)
-        store.views.leave(f"user:{user.name}")
-        ended = store.sessions.remove_of(f"user:{user.name}")
         user = find_user(store, name)
         ended = delete_user(store, user)
     report(f"deleted {user.name}; sessions ended: {ended}", deleted=user.name, sessions_ended=ended)

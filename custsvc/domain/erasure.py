@@ -70,6 +70,13 @@ PLACES: Final = (
     ),
     Place("dead_letters", "Dead letters with its number", "gone when their topic's retention is over"),
     Place(
+        "views",
+        "Saved views, whose search may hold what somebody typed",
+        "kept until a user deletes them",
+        ("saved_view",),
+        given=False,
+    ),
+    Place(
         "topics",
         "Its events on Kafka, the same as its changes; requested and failed mails",
         "gone when the topics are compacted or their retention is over",

@@ -11,7 +11,7 @@ import orjson
 from flask import Blueprint, render_template, request
 
 from ..domain.customers import format_time, parse_time
-from ..domain.events import decode, stated_time
+from ..domain.received import decode, stated_time
 from ..errors import BadEvent, CustsvcError, NewerSchema
 from ..http.problems import NO_KAFKA
 from .access import route, services

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import weakref
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -60,11 +61,12 @@ def show(customer_id: int) -> Any:
 def bundle(customer_id: int) -> Response:
     """The bundle, made whole before its first byte is sent, so that none is incomplete."""
     person, by = _person(customer_id), g.principal.name
-    file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - closed with the response
+    file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - _Whole closes it
     try:
         person.write(file, by)
         size = file.tell()
-        pieces = services().streams.carried(lambda _: _pieces(file), *still_may("admin"))
+        whole = _Whole(file)
+        pieces = services().streams.carried(lambda _: whole, *still_may("admin"))
     except BaseException:
         file.close()
         raise
@@ -73,16 +75,24 @@ def bundle(customer_id: int) -> Response:
         "Content-Disposition": f'attachment; filename="customer-{customer_id}.zip"',
         "Content-Length": str(size),
     }
-    response = Response(pieces, content_type="application/zip", headers=headers)
-    # Also where nobody reads it: for HEAD, or a browser that went away.
-    response.call_on_close(file.close)
-    return response
+    return Response(pieces, content_type="application/zip", headers=headers)
 
 
-def _pieces(file: IO[bytes]) -> Iterator[bytes]:
-    file.seek(0)
-    while piece := file.read(_PIECE):
-        yield piece
+class _Whole:
+    """The pieces of a file, which is closed after the last one, or when nobody can read it any more.
+
+    So it is closed also for HEAD, and for a browser that went away.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        weakref.finalize(self, file.close)
+
+    def __iter__(self) -> Iterator[bytes]:
+        with self._file as file:
+            file.seek(0)
+            while piece := file.read(_PIECE):
+                yield piece
 
 
 @needs("admin")

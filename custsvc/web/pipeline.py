@@ -9,9 +9,6 @@ import orjson
 from flask import Blueprint, Response, render_template
 
 from ..api.events import EventStream
-from ..domain.customers import format_time
-from ..domain.received import decode, stated_time
-from ..errors import BadEvent, CustsvcError, NewerSchema, NotFound
 from ..errors import CustsvcError, NotFound
 from ..http.framework import request_at_hand, response_of
 from ..http.problems import NO_KAFKA

@@ -12,7 +12,7 @@ from custsvc.domain.customers import Customer, Fields, utc_now
 from custsvc.domain.events import new_change
 from custsvc.kafka import feed
 from custsvc.kafka.tail import Seen
-from custsvc.web.pipeline import _event
+from custsvc.web.events import of_record
 from custsvc.web.topics import Found
 
 _NOW = utc_now()
@@ -55,7 +55,7 @@ def test_an_event_is_printed_whatever_the_records_time(
 def test_the_page_shows_an_event_at_a_time_that_can_be_shown(event_ts: str) -> None:
     value = orjson.dumps(_EVENT | {"event_ts": event_ts})
 
-    shown = _event(Found(0, 0, 0, b"7", value))
+    shown = of_record(Found(0, 0, 0, b"7", value))
 
     assert shown is not None
     assert len(shown["event_ts"]) == 24
@@ -66,8 +66,8 @@ def test_the_page_shows_an_event_at_a_time_that_can_be_shown(event_ts: str) -> N
     "wrong", [{"op": ["created"]}, {"version": "one"}, {"after_change": {"name": "Ada"}}]
 )
 def test_the_page_passes_over_what_is_no_event(wrong: dict[str, Any]) -> None:
-    assert _event(Found(0, 0, 0, b"7", orjson.dumps(_EVENT | wrong))) is None
-    assert _event(Found(0, 0, 0, b"7", None)) is None
+    assert of_record(Found(0, 0, 0, b"7", orjson.dumps(_EVENT | wrong))) is None
+    assert of_record(Found(0, 0, 0, b"7", None)) is None
 
 
 @pytest.mark.parametrize("key", [b"9" * 5000, b"9" * 20, b"", b"-7", "٧".encode()])

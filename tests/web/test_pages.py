@@ -16,9 +16,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from custsvc.ports.ledger import Notification
+from custsvc.stores import open_store
 from tests.transfer.styles import DATA, PEOPLE
 from tests.waiting import until
-from custsvc.stores import open_store
 
 from .hard import HARD
 from .site import DEADLINE, Site, Watched, chromium, launch
