@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -11,10 +12,10 @@ from urllib.parse import urlencode
 from flask import Blueprint, g, redirect, render_template, request
 
 from ..domain.customers import Customer, Fields, canonical_fields
-from ..errors import FieldError, ValidationError
+from ..errors import CustomerDeleted, FieldError, ValidationError
 from ..http.lists import place_of
 from ..ports.duplicates import Pair, Versions
-from ..service.duplicates import Dismissed, FoundPair, Place
+from ..service.duplicates import Dismissed, Duplicate, FoundPair, Place
 from . import toast
 from .access import needs, route, services
 
@@ -37,11 +38,11 @@ def add_routes(blueprint: Blueprint) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Alike:
-    """A customer that is likely the same as another one, and why."""
+    """A customer that may be the same as another one; how likely, and why."""
 
     customer: Customer
-    score: float
-    reasons: tuple[str, ...]
+    score: float = 0.0
+    reasons: tuple[str, ...] = ()
 
     @property
     def percent(self) -> int:
@@ -173,7 +174,19 @@ def like() -> str:
 
 def likely(fields: Fields) -> list[Alike]:
     """The customers that one with these fields likely is, the likeliest first."""
-    found = services().duplicates.like(fields)[:_LIKELY_SHOWN]
+    return _alike(services().duplicates.like(fields)[:_LIKELY_SHOWN])
+
+
+def alike(customer_id: int) -> list[Alike]:
+    """The customers that this one likely is, the likeliest first; nobody for one that is deleted."""
+    try:
+        found = services().duplicates.of(customer_id)[:_LIKELY_SHOWN]
+    except CustomerDeleted:
+        return []
+    return _alike(found)
+
+
+def _alike(found: Sequence[Duplicate]) -> list[Alike]:
     stored = services().store.customers.get_many([each.id for each in found])
     return [
         Alike(stored[each.id].customer(), each.score, each.reasons) for each in found if each.id in stored

@@ -16,6 +16,7 @@ from ..ports.customers import CustomerFilter, CustomerQuery
 from ..service.merging import MERGED_MAX, Merge, Preview
 from . import once, toast
 from .access import needs, route, services
+from .duplicates import Alike, alike
 from .editing import label
 from .merge import ABSENT, flat, same
 from .one import number_of
@@ -91,12 +92,14 @@ def unmerge(customer_id: int) -> Any:
 
 
 def _choose(survivor: Stored) -> str:
-    """The page on which the other customers are looked for."""
+    """The page on which the other customers are looked for: at first those that are likely the same."""
+    likely = [] if "q" in request.args else alike(survivor.id)
     text = request.args.get("q", survivor.customer().fields.name).strip()[:100]
     where = CustomerFilter().asking(asked(text))
     page = services().store.customers.find(CustomerQuery(limit=_CANDIDATES + 1, filter=where))
     customers = [Customer.decode(orjson.dumps(each)) for each in orjson.loads(b"[" + page.docs + b"]")]
-    found = [each for each in customers if each.id != survivor.id][:_CANDIDATES]
+    known = {survivor.id, *(each.customer.id for each in likely)}
+    found = likely + [Alike(each) for each in customers if each.id not in known][:_CANDIDATES]
     return render_template("customers/merge.html", survivor=survivor.customer(), q=text, found=found)
 
 

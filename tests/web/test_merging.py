@@ -53,12 +53,16 @@ def _sent(page: str, **changed: Any) -> dict[str, Any]:
 
 
 def test_the_others_are_looked_for_and_compared(clerk: Visitor, three: list[Stored]) -> None:
-    one, two, _ = (each.id for each in three)
+    one, two, twin = (each.id for each in three)
 
     found = clerk.get(f"/ui/customers/{one}/merge")
     assert found.status_code == 200
-    assert f'name="from" value="{one}"' not in found.text
-    assert "A. Lovelace" not in words(found)  # its name has no word that begins with Ada
+    assert re.findall(r'name="from" value="(\d+)"', found.text) == [
+        str(twin),
+        str(two),
+    ]  # the likeliest first
+    assert "99 % likely: same email, same rare name" in words(found)
+    assert "likely" not in words(clerk.get(f"/ui/customers/{one}/merge?q=lovelace"))
     assert f'name="from" value="{two}"' in clerk.get(f"/ui/customers/{one}/merge?q=lovelace").text
     assert "Nobody else is found" in words(clerk.get(f"/ui/customers/{one}/merge?q=zzz"))
 

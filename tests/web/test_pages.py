@@ -77,6 +77,17 @@ def toast(page: Page) -> Any:
     return page.locator("[data-toast]")
 
 
+def shoot(page: Page, name: str) -> None:
+    """Pictures for a person to look at, in the folder SHOTS: on a desktop, and on a phone in the dark."""
+    if folder := os.environ.get("SHOTS"):
+        page.screenshot(path=f"{folder}/{name}.png", full_page=True)
+        page.set_viewport_size({"width": 390, "height": 844})
+        page.emulate_media(color_scheme="dark")
+        page.screenshot(path=f"{folder}/{name}-phone-dark.png", full_page=True)
+        page.set_viewport_size({"width": 1280, "height": 800})
+        page.emulate_media(color_scheme="light")
+
+
 def test_a_customer_is_added_with_what_is_wrong_shown_beside_its_field(page: Page) -> None:
     page.goto("/ui/customers")
     page.get_by_role("button", name="New customer").first.click()
@@ -264,14 +275,12 @@ def test_two_customers_become_one_and_two_again(page: Page, site: Site) -> None:
     preview = page.get_by_role("region", name=f"#{one['id']} will be")
     expect(preview).to_contain_text("M. Somerville")
     expect(preview).to_contain_text("+44 20 7946 0000")
-    if folder := os.environ.get("SHOTS"):
-        page.screenshot(path=f"{folder}/merge.png", full_page=True)
+    shoot(page, "merge")
     page.get_by_role("button", name="Merge 2 customers").click()
 
     expect(page.get_by_role("heading", level=1)).to_have_text("M. Somerville")
     expect(page.locator(".timeline > li").first).to_contain_text(f"#{two['id']} became part of it")
-    if folder:
-        page.screenshot(path=f"{folder}/merged.png", full_page=True)
+    shoot(page, "merged")
     page.get_by_role("link", name=f"#{two['id']}").click()
     expect(page.get_by_text("It was merged into")).to_be_visible()
     page.get_by_role("link", name=f"customer #{one['id']}").click()
@@ -287,16 +296,14 @@ def test_a_customer_who_comes_twice_is_noticed_and_a_pair_is_judged(page: Page, 
     page.get_by_label("E-mail").fill("SOPHIE@example.org")
     page.get_by_label("Phone").focus()
     expect(page.get_by_text("This customer may be there already")).to_be_visible()
-    if folder := os.environ.get("SHOTS"):
-        page.screenshot(path=f"{folder}/likely.png", full_page=True)
+    shoot(page, "likely")
     page.get_by_role("button", name="Add customer").click()
     expect(toast(page)).to_contain_text("Sophie Germain was added.")
 
     page.goto("/ui/duplicates")
     pair = page.get_by_role("region", name="Sophie Germain and Sophie Germain")
     expect(pair).to_contain_text("same email")
-    if folder:
-        page.screenshot(path=f"{folder}/duplicates.png", full_page=True)
+    shoot(page, "duplicates")
     pair.get_by_role("button", name="Not the same").click()
     expect(pair).to_have_count(0)
     toast(page).get_by_role("button", name="Undo").click()
@@ -587,8 +594,7 @@ def test_rows_that_are_wrong_are_downloaded_corrected_and_imported(page: Page, s
     with page.expect_download() as download:
         page.get_by_role("button", name="1,250 rows to correct, as a file").click()
     text = Path(download.value.path()).read_text(encoding="utf-8-sig")
-    if folder := os.environ.get("SHOTS"):
-        page.screenshot(path=f"{folder}/wrong.png")
+    shoot(page, "wrong")
 
     right = re.sub(r"Big (\d+);nobody", r"Big \1;big\1@example.org", text)
     page.goto("/ui/import")
