@@ -254,6 +254,7 @@ class PostgresBackdoor:
         rows = []
         for table in self.tables():
             with self._connection, self._connection.cursor() as cursor:
+                cursor.execute("SET LOCAL bytea_output = escape")  # so that text is found in bytes too
                 cursor.execute(f'SELECT t::text FROM "{table}" t')
                 rows += [row for (row,) in cursor.fetchall()]
         return "\n".join(rows)

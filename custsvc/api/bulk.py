@@ -166,7 +166,7 @@ class CustomerImport(ApiResource):
                     caller,
                     services.store.answers,
                     forecast=Forecast.of(services.settings),
-                    imports=Imports(services.store.facts),
+                    imports=Imports(services.store.shelf),
                     likely=Likely(services.duplicates),
                 )
             except load.ImportRefused as exc:
@@ -209,7 +209,7 @@ class ImportList(ApiResource):
                 "counts": {action: each.counts.get(action, 0) for action in plan.ACTIONS},
                 "undone": each.undone is not None,
             }
-            for each in Imports(self.services.store.facts).all()
+            for each in Imports(self.services.store.shelf).all()
         ]
         return json_answer({"results": found})
 
@@ -224,7 +224,7 @@ class ImportUndo(ApiResource):
         report = undo.undo(
             store.customers,
             store.answers,
-            Imports(store.facts),
+            Imports(store.shelf),
             import_id,
             caller,
             dry_run=_flag(given, "dry_run"),

@@ -211,7 +211,7 @@ def _load(
         for piece in iter(lambda: source.read(1 << 20), b""):
             digest.update(piece)
         keyed = Keyed("cli", key, digest.digest())
-    caller, imports = Caller("import", keyed=keyed), Imports(store.facts)
+    caller, imports = Caller("import", keyed=keyed), Imports(store.shelf)
     likely = Likely(DuplicateFinder(store.duplicates, store.customers))
     return load(store.customers, rows, options, caller, store.answers, imports=imports, likely=likely)
 

@@ -42,7 +42,7 @@ def list_(
     from ..transfer.imported import Imports
 
     with open_store(settings) as store:
-        found = Imports(store.facts).all()
+        found = Imports(store.shelf).all()
     items = [
         {
             "id": each.id,
@@ -85,7 +85,7 @@ def undo(
 
     with open_store(settings) as store:
         claim_source(settings, store)
-        imports, caller = Imports(store.facts), Caller("import")
+        imports, caller = Imports(store.shelf), Caller("import")
         report = undo_import(store.customers, store.answers, imports, import_id, caller, dry_run=dry_run)
     if output_fmt == "json":
         import orjson

@@ -66,7 +66,7 @@ PLACES: Final = (
         "uploads",
         "Files of imports, and their reports, of the last day",
         "all removed at once: nobody knows whom they name",
-        ("custsvc_meta",),
+        ("shelf",),
     ),
     Place("dead_letters", "Dead letters with its number", "gone when their topic's retention is over"),
     Place(

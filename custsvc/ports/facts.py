@@ -32,13 +32,8 @@ class Fact:
     VERIFY: Final = "verify:"
     TERMS_VERSION: Final = "terms_version"
     ERASED_AT: Final = "erased.at"
-    UPLOAD: Final = "page.upload."
-    UPLOAD_PART: Final = "page.part."
-    JOB: Final = "page.job."
-    LAST_JOB: Final = "page.last."
-    JOB_ONCE: Final = "page.once."
-    IMPORTED: Final = "import.done."
-    IMPORTED_PART: Final = "import.part."
+    # Where releases before 0.2 kept uploaded files and jobs; `serve` deletes them. Now they are on the shelf.
+    OLD_PAGES: Final = "page."
     OUTBOX_LEASE: Final = "outbox"
     REBUILD_LEASE: Final = "rebuild_lease"
 

@@ -21,6 +21,7 @@ _APPEND: Final = "read add"
 _WRITE: Final = "read add change"
 _ALL: Final = "read add change remove"
 _KNOWN: Final = {"custsvc_migration": _READ, "custsvc_meta": _ALL}
+_SHELF: Final = {"shelf": _ALL}
 _PAGES: Final = {"api_key": _READ, "app_user": _READ, "web_session": _ALL, "sign_in_try": _ALL}
 _NOTES: Final = ("dismissed_pair", "saved_view")
 _MAILS: Final = (
@@ -32,6 +33,7 @@ _MAILS: Final = (
 _NEEDS: Final[Mapping[RoleName, Mapping[str, str]]] = {
     "serve": {
         **_KNOWN,
+        **_SHELF,
         **_PAGES,
         # An admin makes and changes them on the pages.
         "api_key": _WRITE,
@@ -52,6 +54,7 @@ _NEEDS: Final[Mapping[RoleName, Mapping[str, str]]] = {
     },
     "serve --read-only": {
         **_KNOWN,
+        **_SHELF,
         **_PAGES,
         **dict.fromkeys(("customer", "customer_event", *_NOTES, "outbox_cursor", "position", *_MAILS), _READ),
         "webhook_endpoint": _READ,
@@ -68,6 +71,7 @@ _NEEDS: Final[Mapping[RoleName, Mapping[str, str]]] = {
     "replicate": {**_KNOWN, "customer": _WRITE, "position": _WRITE},
     "commands": {
         **_KNOWN,
+        **_SHELF,
         **dict.fromkeys(
             (*_PAGES, "customer", "customer_event", "answer", *_NOTES, "position", *_MAILS), _ALL
         ),

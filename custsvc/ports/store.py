@@ -21,6 +21,7 @@ from .outbox import Outbox
 from .recipients import Recipients
 from .replica import Replica
 from .rights import RoleName
+from .shelf import Shelf
 from .views import Views
 from .waiting import Waiting
 
@@ -76,6 +77,8 @@ class Store(Protocol):
     def sessions(self) -> Sessions: ...
     @property
     def views(self) -> Views: ...
+    @property
+    def shelf(self) -> Shelf: ...
     @property
     def answers(self) -> Answers: ...
 

@@ -11,10 +11,8 @@ from typing import Final
 from ..config import Settings
 from ..domain.customers import utc_now
 from ..errors import CustsvcError
+from ..ports.facts import Fact
 from ..ports.store import Store
-from ..transfer.imported import Imports
-from ..web.jobs import Jobs
-from ..web.uploads import Uploads
 
 logger = logging.getLogger(__name__)
 
@@ -25,9 +23,8 @@ _FIRST: Final = 5.0
 def purge(store: Store, settings: Settings) -> None:
     """Delete files, reports, sessions, sign-in attempts and answers whose retention time is over."""
     now = utc_now()
-    Uploads(store.facts).purge()
-    Jobs(store.facts).purge()
-    Imports(store.facts).purge()
+    store.shelf.expire()
+    store.facts.drop_all(Fact.OLD_PAGES)
     store.sessions.purge(now - dt.timedelta(seconds=max(settings.session_max, 86400)))
     while store.answers.prune(now):
         pass

@@ -27,7 +27,9 @@ def services_of(
             store.customers,
             store.answers,
             event_limit=EventLimit(store.facts),
-            leftovers=Leftovers(store.customers, store.facts, store.recipients, store.duplicates),
+            leftovers=Leftovers(
+                store.customers, store.facts, store.shelf, store.recipients, store.duplicates
+            ),
         ),
         duplicates=DuplicateFinder(store.duplicates, store.customers),
         cursors=Cursors(store.secret),

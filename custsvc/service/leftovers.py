@@ -16,9 +16,10 @@ from ..ports.customers import CustomerStore
 from ..ports.duplicates import Duplicates
 from ..ports.facts import Fact, Facts
 from ..ports.recipients import Recipients
+from ..ports.shelf import Shelf, Shelved
 
-# Facts that hold uploaded files, and reports about them.
-UPLOADS: Final = (Fact.UPLOAD, Fact.UPLOAD_PART, Fact.JOB, Fact.JOB_ONCE)
+# On the shelf: uploaded files, and reports about them.
+UPLOADS: Final = (Shelved.UPLOAD, Shelved.UPLOAD_PART, Shelved.JOB, Shelved.JOB_ONCE)
 _PAGE: Final = 100
 
 
@@ -26,10 +27,16 @@ class Leftovers:
     """Personal data in a database outside its customers and their events."""
 
     def __init__(
-        self, customers: CustomerStore, facts: Facts, recipients: Recipients, duplicates: Duplicates
+        self,
+        customers: CustomerStore,
+        facts: Facts,
+        shelf: Shelf,
+        recipients: Recipients,
+        duplicates: Duplicates,
     ) -> None:
         self._customers = customers
         self._facts = facts
+        self._shelf = shelf
         self._recipients = recipients
         self._duplicates = duplicates
 
@@ -40,8 +47,9 @@ class Leftovers:
         reports are deleted: they are kept only for a day, for import, and can be uploaded again.
         """
         self._facts.put(Fact.ERASED_AT, repr(time.time()))
+        self._facts.drop_all(Fact.OLD_PAGES)
         for prefix in UPLOADS:
-            self._facts.drop_all(prefix)
+            self._shelf.drop_all(prefix)
         self._duplicates.forget([customer_id])
         forget_addresses(self._recipients, self._addresses_of_nobody_else(customer_id))
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import orjson
 
-from ..ports.facts import Fact, Facts
+from ..ports.shelf import Shelf, Shelved
 from ..service.idempotency import Keyed
 
 KEPT: Final = 7 * 86400.0
@@ -46,74 +46,66 @@ class Part:
 class Imports:
     """The records of one database."""
 
-    def __init__(self, facts: Facts) -> None:
-        self._facts = facts
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
 
     def begin(self, by: str, keyed: Keyed | None) -> Recorder:
         """Start a record. The same keyed request, sent again, goes on with its record."""
-        self.purge()
         name = f"{keyed.principal}\0{keyed.key}".encode() if keyed else secrets.token_bytes(16)
         imported = Imported(hashlib.sha256(name).hexdigest()[:_ID_LENGTH], by, time.time())
-        self._facts.keep(f"{Fact.IMPORTED}{imported.id}", _text(imported))
-        return Recorder(self._facts, imported.id)
+        self._shelf.keep(f"{Shelved.IMPORTED}{imported.id}", _text(imported), KEPT)
+        return Recorder(self._shelf, imported.id)
 
     def find(self, import_id: str) -> Imported | None:
         """The record; None if there is none any more."""
-        text = self._facts.get(f"{Fact.IMPORTED}{import_id}") if import_id.isalnum() else None
+        text = self._shelf.get(f"{Shelved.IMPORTED}{import_id}") if import_id.isalnum() else None
         return Imported(**orjson.loads(text)) if text else None
 
     def all(self) -> list[Imported]:
         """All records, the newest first."""
-        found = [Imported(**orjson.loads(text)) for text in self._facts.all(Fact.IMPORTED).values()]
+        found = [Imported(**orjson.loads(text)) for text in self._shelf.all(Shelved.IMPORTED).values()]
         return sorted(found, key=lambda each: each.at, reverse=True)
 
     def parts(self, import_id: str) -> list[Part]:
-        found = self._facts.all(f"{Fact.IMPORTED_PART}{import_id}.")
+        found = self._shelf.all(f"{Shelved.IMPORTED_PART}{import_id}.")
         return [_part(name, text) for name, text in sorted(found.items(), key=lambda each: _number(each[0]))]
 
     def undone(self, imported: Imported, counts: dict[str, int]) -> None:
         """Note what undoing the import did."""
-        self._put(replace(imported, undone=counts, undone_at=time.time()))
-
-    def purge(self) -> None:
-        """Forget what is older than a week."""
-        for each in self.all():
-            if time.time() - each.at > KEPT:
-                self._facts.drop_all(f"{Fact.IMPORTED_PART}{each.id}.")
-                self._facts.drop(f"{Fact.IMPORTED}{each.id}")
-
-    def _put(self, imported: Imported) -> None:
-        self._facts.put(f"{Fact.IMPORTED}{imported.id}", _text(imported))
+        _put(self._shelf, replace(imported, undone=counts, undone_at=time.time()))
 
 
 class Recorder:
     """Writes the record of an import that is going on."""
 
-    def __init__(self, facts: Facts, import_id: str) -> None:
+    def __init__(self, shelf: Shelf, import_id: str) -> None:
         self.id = import_id
-        self._facts = facts
+        self._shelf = shelf
         # Two processes that do the same request at the same time must not overwrite each other's parts.
         self._token = secrets.token_hex(4)
 
     def add(self, number: int, request_id: str, rows: Sequence[tuple[int, int]]) -> None:
         """Write a part, before its chunk of rows is stored."""
         body = {"request_id": request_id, "rows": rows}
-        name = f"{Fact.IMPORTED_PART}{self.id}.{number}.{self._token}"
-        self._facts.put(name, orjson.dumps(body).decode())
+        name = f"{Shelved.IMPORTED_PART}{self.id}.{number}.{self._token}"
+        self._shelf.put(name, orjson.dumps(body), KEPT)
 
     def end(self, counts: dict[str, int]) -> None:
         """Note what the import did."""
-        text = self._facts.get(f"{Fact.IMPORTED}{self.id}")
+        text = self._shelf.get(f"{Shelved.IMPORTED}{self.id}")
         if text is not None:
-            imported = replace(Imported(**orjson.loads(text)), counts=counts)
-            self._facts.put(f"{Fact.IMPORTED}{self.id}", _text(imported))
+            _put(self._shelf, replace(Imported(**orjson.loads(text)), counts=counts))
 
 
-def _text(imported: Imported) -> str:
-    return orjson.dumps(asdict(imported)).decode()
+def _put(shelf: Shelf, imported: Imported) -> None:
+    shelf.put(f"{Shelved.IMPORTED}{imported.id}", _text(imported), imported.at + KEPT - time.time())
 
 
-def _part(name: str, text: str) -> Part:
+def _text(imported: Imported) -> bytes:
+    return orjson.dumps(asdict(imported))
+
+
+def _part(name: str, text: bytes) -> Part:
     body: dict[str, Any] = orjson.loads(text)
     return Part(name, body["request_id"], [(row[0], row[1]) for row in body["rows"]])
 

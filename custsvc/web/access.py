@@ -34,7 +34,7 @@ class Web:
         self.browsers = Browsers(services)
         self.monitor = Monitor(services)
         self.attention = Attention(services)
-        self.jobs = Jobs(services.store.facts)
+        self.jobs = Jobs(services.store.shelf, services.store.facts)
         self.provider: object = None
 
 

@@ -328,7 +328,7 @@ def _start(
             store.answers,
             seen=seen,
             forecast=Forecast.of(settings),
-            imports=Imports(store.facts),
+            imports=Imports(store.shelf),
             likely=Likely(duplicates),
         )
         return report.as_dict()
@@ -338,7 +338,7 @@ def _start(
 
 
 def _uploads() -> Uploads:
-    return Uploads(services().store.facts)
+    return Uploads(services().store.shelf)
 
 
 def _upload(upload_id: str) -> Upload:

@@ -1,4 +1,4 @@
-"""Jobs that outlive a request: a thread works and stores its state in the database, for all processes."""
+"""Jobs that outlive a request: a thread works and keeps its state on the shelf, for all processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any, Final
 import orjson
 
 from ..errors import CustsvcError
-from ..ports.facts import Fact, Facts
+from ..ports.facts import Facts
+from ..ports.shelf import Shelf, Shelved
 from ..service.leftovers import erased_since
 
 logger = logging.getLogger(__name__)
@@ -20,7 +21,9 @@ logger = logging.getLogger(__name__)
 _TELL_EVERY: Final = 0.3
 # A job without a report for this long has died with its process.
 _SILENT: Final = 30.0
+# Reports that may name customers are kept for a day, others for a month.
 _KEPT: Final = 86400.0
+_KEPT_LONG: Final = 30 * 86400.0
 # The longest time between a claim and the start of its job.
 _STARTS_WITHIN: Final = 2.0
 
@@ -33,7 +36,8 @@ Progress = Callable[[int, int | None], None]
 class Jobs:
     """The jobs of this installation, by id."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, shelf: Shelf, facts: Facts) -> None:
+        self._shelf = shelf
         self._facts = facts
 
     def claim(self, name: str) -> tuple[str, bool]:
@@ -42,7 +46,7 @@ class Jobs:
         A job that failed or whose process died is started again, so jobs must be able to resume.
         """
         mine = secrets.token_hex(8)
-        job_id = self._facts.keep(f"{Fact.JOB_ONCE}{name}", mine)
+        job_id = self._shelf.keep(f"{Shelved.JOB_ONCE}{name}", mine.encode(), _KEPT).decode()
         if job_id == mine:
             return mine, True
         deadline = time.monotonic() + _STARTS_WITHIN
@@ -73,13 +77,13 @@ class Jobs:
             **about,
         }
         self._put(job)
-        self._facts.put(f"{Fact.LAST_JOB}{kind}", job_id)
+        self._shelf.put(f"{Shelved.LAST_JOB}{kind}", job_id.encode(), _kept(kind))
         threading.Thread(target=self._run, args=(job, work), name=kind, daemon=True).start()
         return job_id
 
     def find(self, job_id: str) -> dict[str, Any] | None:
         """The job's current state: `lost` if its process died."""
-        text = self._facts.get(f"{Fact.JOB}{job_id}") if job_id.isalnum() else None
+        text = self._shelf.get(f"{Shelved.JOB}{job_id}") if job_id.isalnum() else None
         if text is None:
             return None
         job: dict[str, Any] = orjson.loads(text)
@@ -89,8 +93,8 @@ class Jobs:
 
     def last(self, kind: str) -> dict[str, Any] | None:
         """The last started job of this kind."""
-        job_id = self._facts.get(f"{Fact.LAST_JOB}{kind}")
-        return self.find(job_id) if job_id else None
+        job_id = self._shelf.get(f"{Shelved.LAST_JOB}{kind}")
+        return self.find(job_id.decode()) if job_id else None
 
     def _run(self, job: dict[str, Any], work: Callable[[Progress], dict[str, Any]]) -> None:
         told = 0.0
@@ -118,16 +122,10 @@ class Jobs:
         except CustsvcError as exc:
             logger.warning("Cannot store the end of a job: %s", exc, extra={"action": "job_untold"})
 
-    def purge(self) -> None:
-        """Delete jobs older than a day, except the last job of each kind that names no customers."""
-        last = self._facts.all(Fact.LAST_JOB)
-        kept = {job_id for name, job_id in last.items() if name.removeprefix(Fact.LAST_JOB) not in _NAMING}
-        for name, text in self._facts.all(Fact.JOB).items():
-            job: dict[str, Any] = orjson.loads(text)
-            if job["id"] not in kept and time.time() - job["beat"] > _KEPT:
-                self._facts.drop(name)
-                self._facts.drop(f"{Fact.JOB_ONCE}{job['id']}")
-
     def _put(self, job: dict[str, Any]) -> None:
         job["beat"] = time.time()
-        self._facts.put(f"{Fact.JOB}{job['id']}", orjson.dumps(job).decode())
+        self._shelf.put(f"{Shelved.JOB}{job['id']}", orjson.dumps(job), _kept(job["kind"]))
+
+
+def _kept(kind: str) -> float:
+    return _KEPT if kind in _NAMING else _KEPT_LONG

@@ -25,7 +25,7 @@ def add_routes(blueprint: Blueprint) -> None:
 
 def recent() -> list[dict[str, Any]]:
     """The newest imports, as the page of uploads lists them."""
-    return [_about(each) for each in Imports(services().store.facts).all()[:SHOWN]]
+    return [_about(each) for each in Imports(services().store.shelf).all()[:SHOWN]]
 
 
 def _about(imported: Imported) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def undo(import_id: str) -> Any:
                 done += count
                 progress(done, None)
 
-            imports = Imports(store.facts)
+            imports = Imports(store.shelf)
             report = undo_import(store.customers, store.answers, imports, import_id, who, progress=more)
             return report.as_dict()
 
@@ -79,7 +79,7 @@ def undone(import_id: str, job_id: str) -> Any:
 
 
 def _imported(import_id: str) -> Imported:
-    found = Imports(services().store.facts).find(import_id)
+    found = Imports(services().store.shelf).find(import_id)
     if found is None:
         raise NotFound("there is no such import: imports can be undone for a week")
     return found

@@ -1,19 +1,18 @@
-"""Files uploaded for import, stored in the database for a day, so that any process can continue."""
+"""Files uploaded for import, on the shelf for a day, so that any process can continue."""
 
 from __future__ import annotations
 
-import base64
 import secrets
 import time
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
-from ..ports.facts import Fact, Facts
+from ..ports.shelf import Shelf, Shelved
 from ..transfer.shape import Format, Shape
 
-# A fact is a short text, so a file is stored as several.
+# A file is stored in parts: the most bytes of one.
 _PART: Final = 512 * 1024
 _KEPT: Final = 86400.0
 
@@ -41,8 +40,8 @@ class Upload:
 class Uploads:
     """The files of this installation, by id."""
 
-    def __init__(self, facts: Facts) -> None:
-        self._facts = facts
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
 
     def keep(self, name: str, shape: Shape, content: bytes) -> Upload:
         """Store a file."""
@@ -50,30 +49,22 @@ class Uploads:
         parts = [content[start : start + _PART] for start in range(0, len(content), _PART)]
         how = (shape.encoding, shape.delimiter, shape.sheet)
         upload = Upload(upload_id, name, shape.fmt, len(content), len(parts), time.time(), *how)
-        # First, so that `purge` finds the parts even if this process dies while it stores them.
-        self._facts.put(f"{Fact.UPLOAD}{upload_id}", orjson.dumps(asdict(upload)).decode())
         for number, part in enumerate(parts):
-            self._facts.put(f"{Fact.UPLOAD_PART}{upload_id}.{number}", base64.b64encode(part).decode())
+            self._shelf.put(f"{Shelved.UPLOAD_PART}{upload_id}.{number}", part, _KEPT)
+        self._shelf.put(f"{Shelved.UPLOAD}{upload_id}", orjson.dumps(asdict(upload)), _KEPT)
         return upload
 
     def reshape(self, upload: Upload, shape: Shape) -> None:
         """Read the file in another way from now on."""
         how = {"encoding": shape.encoding, "delimiter": shape.delimiter, "sheet": shape.sheet}
-        self._facts.put(f"{Fact.UPLOAD}{upload.id}", orjson.dumps({**asdict(upload), **how}).decode())
+        left = upload.at + _KEPT - time.time()
+        self._shelf.put(f"{Shelved.UPLOAD}{upload.id}", orjson.dumps({**asdict(upload), **how}), left)
 
     def find(self, upload_id: str) -> Upload | None:
-        text = self._facts.get(f"{Fact.UPLOAD}{upload_id}") if upload_id.isalnum() else None
+        text = self._shelf.get(f"{Shelved.UPLOAD}{upload_id}") if upload_id.isalnum() else None
         return Upload(**orjson.loads(text)) if text else None
 
     def content(self, upload: Upload) -> bytes:
         """The content of the file."""
-        names = (f"{Fact.UPLOAD_PART}{upload.id}.{number}" for number in range(upload.parts))
-        return b"".join(base64.b64decode(self._facts.get(name) or "") for name in names)
-
-    def purge(self) -> None:
-        """Delete files older than a day."""
-        for name, text in self._facts.all(Fact.UPLOAD).items():
-            upload: dict[str, Any] = orjson.loads(text)
-            if time.time() - upload["at"] > _KEPT:
-                self._facts.drop_all(f"{Fact.UPLOAD_PART}{upload['id']}.")
-                self._facts.drop(name)
+        names = (f"{Shelved.UPLOAD_PART}{upload.id}.{number}" for number in range(upload.parts))
+        return b"".join(self._shelf.get(name) or b"" for name in names)

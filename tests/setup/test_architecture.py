@@ -54,7 +54,7 @@ MAY_IMPORT: Final[dict[str, str]] = {
         "errors config domain ports runtime stores service accounts transfer kafka relay copies notify.rules "
         "notify.channels notify.sending notify http api local"
     ),
-    "serve": "errors config domain ports runtime stores service accounts transfer http api web",
+    "serve": "errors config domain ports runtime stores service accounts http api web",
     "doctor": "errors config ports runtime stores kafka relay notify.rules notify.channels",
     "client": "errors",
     "mcp": "errors runtime client",

@@ -17,6 +17,7 @@ import typer.main
 from custsvc.cli import app
 from custsvc.config import FIELDS
 from custsvc.ports.facts import Fact
+from custsvc.ports.shelf import Shelved
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -117,12 +118,13 @@ def _begins_with_text(name: ast.expr) -> bool:
     return isinstance(first.left if isinstance(first, ast.BinOp) else first, ast.Constant)
 
 
-def test_the_architecture_page_lists_every_fact_and_every_topic() -> None:
-    table = ARCHITECTURE.split("### Facts")[1].split("### Topics")[0]
-    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
-    listed = [re.sub(r"[A-Z].*", "", name) for cell in cells for name in re.findall(r"`(\S+)`", cell)]
+def test_the_architecture_page_lists_every_fact_all_on_the_shelf_and_every_topic() -> None:
+    facts, shelved = ARCHITECTURE.split("### Facts")[1].split("### Topics")[0].split("| on the shelf |")
+    for table, names in ((facts, Fact), (shelved, Shelved)):
+        cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+        listed = [re.sub(r"[A-Z].*", "", name) for cell in cells for name in re.findall(r"`(\S+)`", cell)]
+        assert sorted(listed) == sorted(value for name, value in vars(names).items() if name.isupper())
 
-    assert sorted(listed) == sorted(value for name, value in vars(Fact).items() if name.isupper())
     assert {field.default for name, field in FIELDS.items() if name.startswith("topic_")} - set(
         re.findall(r"^\| `(\S+)`", ARCHITECTURE, re.MULTILINE)
     ) == set()

@@ -54,7 +54,7 @@ class Transfer:
             Options(**options, meaning=meaning),
             caller,
             self.store.answers,
-            imports=Imports(self.store.facts),
+            imports=Imports(self.store.shelf),
         )
 
     def export(self, fmt: Format, where: CustomerFilter | None = None, **options: Any) -> bytes:

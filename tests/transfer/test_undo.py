@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from custsvc.domain.customers import Fields
 from custsvc.errors import Conflict, NotFound
 from custsvc.service.customers import Caller
 from custsvc.service.idempotency import Keyed
-from custsvc.transfer import imported, plan
+from custsvc.transfer import plan
 from custsvc.transfer.imported import Imports
 from custsvc.transfer.undo import Undone, undo
 
@@ -21,7 +22,7 @@ AGAIN = Caller("me", "r2")
 
 def undone(transfer: Transfer, report: Any, **options: Any) -> Undone:
     store = transfer.store
-    return undo(store.customers, store.answers, Imports(store.facts), report.import_id, AGAIN, **options)
+    return undo(store.customers, store.answers, Imports(store.shelf), report.import_id, AGAIN, **options)
 
 
 def counts(report: Undone) -> dict[str, int]:
@@ -92,9 +93,9 @@ def test_an_import_that_was_cut_off_is_undone_as_far_as_it_came(
         transfer.load(file, caller=caller)
     # Somebody else brings a customer, whose row was not stored, to the version that the import meant for it.
     transfer.service.replace(known[25], Fields("Theirs"), Caller("you", "r9"))
-    (record,) = Imports(transfer.store.facts).all()
+    (record,) = Imports(transfer.store.shelf).all()
     store = transfer.store
-    report = undo(store.customers, store.answers, Imports(store.facts), record.id, AGAIN)
+    report = undo(store.customers, store.answers, Imports(store.shelf), record.id, AGAIN)
 
     assert counts(report) == {"revert": 20}
     assert [transfer.get(each)["name"] for each in known[:25]] == [f"K{n}" for n in range(25)]
@@ -123,14 +124,15 @@ def test_an_undo_that_was_cut_off_goes_on_where_it_was(
     assert all(each["deleted"] and each["version"] == 2 for each in transfer.all())
 
 
-def test_a_record_is_kept_for_a_week(transfer: Transfer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_is_kept_for_a_week(transfer: Transfer) -> None:
     report = transfer.load([{"name": "A"}])
-    imports = Imports(transfer.store.facts)
-    assert [each.counts["create"] for each in imports.all()] == [1]
+    imports = Imports(transfer.store.shelf)
+    (record,) = imports.all()
+    assert record.counts["create"] == 1
 
-    monkeypatch.setattr(imported, "KEPT", -1.0)
-    imports.purge()
+    eight_days_ago = replace(record, at=record.at - 8 * 86400)
+    imports.undone(eight_days_ago, {})
 
-    assert transfer.store.facts.all("import.") == {}
+    assert imports.all() == []
     with pytest.raises(NotFound):
         undone(transfer, report)

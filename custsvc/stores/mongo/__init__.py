@@ -27,6 +27,7 @@ from .queries import index_lists, missing_indexes
 from .recipients import MongoRecipients
 from .replica import MongoReplica
 from .schema import migrate, pending, require_schema
+from .shelf import MongoShelf
 from .views import MongoViews
 
 
@@ -50,6 +51,7 @@ class MongoStore:
         self.facts = MongoFacts(self._connection)
         self.users = MongoUsers(self._connection)
         self.sessions = MongoSessions(self._connection)
+        self.shelf = MongoShelf(self._connection)
         self.views = MongoViews(self._connection)
 
     def migrate(self, *, lists: bool = True, waiting: Waiting | None = None) -> list[str]:

@@ -34,6 +34,7 @@ from .ledger import (
 from .outbox import create_events
 from .queries import index_lists, missing_indexes
 from .replica import create_replica
+from .shelf import create_shelf
 from .views import create_saved_views
 
 _COLLECTION = "custsvc_migration"
@@ -79,6 +80,7 @@ MIGRATIONS = (
     Migration(13, "saved_views", create_saved_views, compatible=True),
     Migration(14, "webhooks", create_webhooks, compatible=True),
     Migration(15, "notification_address", create_notification_address, compatible=True),
+    Migration(16, "shelf", create_shelf, compatible=True),
 )
 
 

@@ -26,6 +26,7 @@ from .outbox import PostgresOutbox
 from .recipients import PostgresRecipients
 from .replica import PostgresReplica
 from .schema import has_lists, index_lists, migrate, pending
+from .shelf import PostgresShelf
 from .views import PostgresViews
 
 
@@ -48,6 +49,7 @@ class PostgresStore:
         self.facts = PostgresFacts(self._connections)
         self.users = PostgresUsers(self._connections)
         self.sessions = PostgresSessions(self._connections)
+        self.shelf = PostgresShelf(self._connections)
         self.views = PostgresViews(self._connections)
         self.answers = PostgresAnswers(self._connections)
 
