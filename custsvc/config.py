@@ -99,6 +99,9 @@ class Settings:
     oidc_role: Literal["read", "write", "admin"] = _setting(
         "read", "Role for users whose token lacks that claim"
     )
+    access_log: bool = _setting(
+        False, "Log each request of the API: method, route, status, time, bytes, request id, key or user"
+    )
     trusted_hosts: str = _setting(
         "", "Host names of this server, comma-separated, .example.org with subdomains; others get 400"
     )

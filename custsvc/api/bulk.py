@@ -20,7 +20,6 @@ from ..http.messages import (
     idempotency_key,
     json_answer,
     parameters,
-    traceparent,
     unsupported_type,
     word_of,
 )
@@ -150,7 +149,7 @@ class CustomerImport(ApiResource):
         with tempfile.SpooledTemporaryFile(_IN_MEMORY) as file:
             digest = self._receive(request, file)
             keyed = Keyed(request.principal.id, key, digest) if key else None
-            caller = Caller(request.principal.name, request.id, traceparent(request), keyed)
+            caller = Caller(request.principal.name, request.id, request.traceparent, keyed)
 
             found = shape.shape_of(cast(IO[bytes], file), asked)
 
@@ -220,7 +219,7 @@ class ImportUndo(ApiResource):
     def post(self, request: Request, import_id: str) -> Answer:
         given = parameters(request, "dry_run")
         store = self.services.store
-        caller = Caller(request.principal.name, request.id, traceparent(request))
+        caller = Caller(request.principal.name, request.id, request.traceparent)
         report = undo.undo(
             store.customers,
             store.answers,

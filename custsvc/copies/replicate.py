@@ -34,16 +34,18 @@ from typing import TypeVar
 
 from ..config import BACKENDS, Settings
 from ..domain.received import ReceivedEvent, decode
+from ..domain.requests import valid_request_id
 from ..errors import BadEvent, ConfigurationError, Conflict, DataRefused, NewerSchema, PositionLost
 from ..kafka.client import Publisher, Record
 from ..kafka.consume import Consuming, Offsets, coordinates
 from ..kafka.reader import Reader
-from ..kafka.record import Message
+from ..kafka.record import Message, traceparent_of
 from ..kafka.tail import places_of
 from ..ports.facts import Fact
 from ..ports.replica import Applied, Positions, Replica
 from ..ports.store import Store
-from ..runtime import crash, metrics
+from ..runtime import crash, followed, metrics
+from ..runtime.followed import Followed
 from ..runtime.loop import Stop
 from .dead import DeadLetters, dead_letter
 from .origin import Origin
@@ -164,6 +166,8 @@ class Replicate:
             return self._handle_carefully(messages, positions)
         events: list[ReceivedEvent] = []
         dead: list[Record] = []
+        follow = followed.is_on(logger)
+        follows: list[Followed] = []
         messages.reverse()
         while messages:
             # Release each decoded record: its event holds the same data, so both would take twice the memory.
@@ -171,16 +175,22 @@ class Replicate:
             event = self._judged(message, dead)
             if event is not None:
                 events.append(event)
-        return self._buried(dead, events, positions)
+                if follow:
+                    follows.append(_followed(message, event))
+        return self._buried(dead, events, positions, follows)
 
     def _buried(
-        self, dead: list[Record], events: list[ReceivedEvent], positions: Positions
+        self,
+        dead: list[Record],
+        events: list[ReceivedEvent],
+        positions: Positions,
+        follows: Sequence[Followed] = (),
     ) -> Callable[[], None]:
         """Dead-letter bad records before the position passes them; return a function to apply the rest."""
         if dead:
             self._dead.bury(dead)
             crash.point("replicate.buried")
-        return partial(self._apply, self._replica.applying(events), positions, len(dead))
+        return partial(self._apply, self._replica.applying(events), positions, len(dead), follows)
 
     def _judged(self, message: Message, dead: list[Record]) -> ReceivedEvent | None:
         """The event of a record; None for a tombstone and for a bad record, which becomes a dead letter."""
@@ -211,8 +221,16 @@ class Replicate:
         written, stale = self._consuming.insist(lambda: self._replica.apply(events, self._topic, {}))
         metrics.count("the copy", "written", written)
         metrics.count("the copy", "stale", stale)
+        if followed.is_on(logger):
+            followed.handled(logger, "applied", [_followed(message, event) for message, event in read])
 
-    def _apply(self, applying: Callable[[str, Positions], Applied], positions: Positions, dead: int) -> None:
+    def _apply(
+        self,
+        applying: Callable[[str, Positions], Applied],
+        positions: Positions,
+        dead: int,
+        follows: Sequence[Followed],
+    ) -> None:
         applied = applying(self._topic, positions)
         crash.point("replicate.applied")
         written, stale = applied
@@ -223,6 +241,12 @@ class Replicate:
             written + stale,
             extra={"action": "applied", "written": written, "stale": stale},
         )
+        followed.handled(logger, "applied", follows)
+
+
+def _followed(message: Message, event: ReceivedEvent) -> Followed:
+    request_id, trace = valid_request_id(event.request_id), traceparent_of(message)
+    return Followed(event.id, event.customer_id, event.version, request_id, trace)
 
 
 def sift(apply: Callable[[Sequence[T]], object], items: Sequence[T]) -> Iterator[tuple[T, DataRefused]]:

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from .customers import EDITABLE, Customer, Stored, format_time
+from .requests import TRACEPARENT
 
 # The schema of an event: 2 for merges, whose ops came later, and 1 for all others. So a reader of an earlier
 # release reads on, and stops at a merge instead of taking it for a bad record.
@@ -168,6 +169,12 @@ def op_of(payload: bytes) -> str:
     return str(orjson.loads(payload)["op"])
 
 
+def request_id_of(payload: bytes) -> str | None:
+    """The id of the request that caused our own event, from the event's payload; None if there was none."""
+    found = orjson.loads(payload)["request_id"]
+    return None if found is None else str(found)
+
+
 def after_of(payload: bytes) -> bytes:
     """The canonical bytes of the customer after the change, from our own event's payload."""
     return payload[payload.rindex(AFTER_MEMBER) + len(AFTER_MEMBER) - 1 : -1]
@@ -176,7 +183,7 @@ def after_of(payload: bytes) -> bytes:
 def headers(event: CustomerEvent, source: str) -> list[tuple[str, str | bytes | None]]:
     """The CloudEvents 1.0 headers (binary mode) of an event. `source` names its database."""
     event_id, customer_id, _, op, time, _, traceparent = event
-    trace = [("traceparent", traceparent.encode())] if traceparent else []
+    trace = [(TRACEPARENT, traceparent.encode())] if traceparent else []
     return [
         _CE_VERSION,
         ("ce_id", event_id.encode()),

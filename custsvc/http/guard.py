@@ -5,7 +5,6 @@ A route is closed unless it says otherwise, so a forgotten one stays closed.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +14,7 @@ from werkzeug.wsgi import get_host
 
 from ..accounts.keys import KeyRing, Principal, is_loopback
 from ..domain.events import new_event_id
+from ..domain.requests import valid_request_id
 from ..ports.accounts import Role
 from .heads import check_head
 from .limit import Allowance, RateLimit
@@ -22,7 +22,6 @@ from .problems import RETRY_AFTER, Problem, bad_parameter
 from .request import Request
 from .starting import Starting
 
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 PROBES: Final = ("/livez", "/readyz", "/metrics")
 # Paths that need no database.
 _ANSWERED_ALWAYS: Final = ("/livez", "/metrics")
@@ -60,8 +59,7 @@ class Way(NamedTuple):
 
 def request_id(environ: dict[str, Any]) -> str:
     """The id of a request: the one it came with, if that is valid, or a new one."""
-    given = environ.get("HTTP_X_REQUEST_ID")
-    return given if given and _REQUEST_ID.fullmatch(given) else new_event_id()
+    return valid_request_id(environ.get("HTTP_X_REQUEST_ID")) or new_event_id()
 
 
 class Guard:

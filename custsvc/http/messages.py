@@ -121,7 +121,6 @@ def wants_minimal(request: Request) -> bool:
 
 
 _PRINTABLE: Final = re.compile(r"[\x21\x23-\x7e]{1,255}")
-_TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def keyed_request(request: Request) -> Keyed | None:
@@ -174,12 +173,6 @@ def prefer_wait(request: Request) -> float:
     parts = re.split("[,;]", request.environ.get("HTTP_PREFER", ""))
     found = [m for part in parts if (m := _WAIT.fullmatch(part.replace(" ", "").replace('"', "")))]
     return float(found[0][1]) if found else 0.0
-
-
-def traceparent(request: Request) -> str | None:
-    """The trace of the request (W3C Trace Context); a malformed header is ignored."""
-    header = request.environ.get("HTTP_TRACEPARENT")
-    return header if header and _TRACEPARENT.fullmatch(header) else None
 
 
 # -- answers -----------------------------------------------------------------------------------------------

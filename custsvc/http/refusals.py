@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -10,6 +10,9 @@ import orjson
 
 from .codes import CODES
 from .problems import Problem
+
+# Called with the status and code of each such answer, where there is an access log.
+on_refusal: Callable[[int, str], None] | None = None
 
 
 def refuse(proto: Any, code: str, *headers: tuple[str, str]) -> None:
@@ -32,6 +35,8 @@ def refuse_with(proto: Any, problem: Problem, *headers: tuple[str, str]) -> None
 
 
 def _answer(proto: Any, status: int, body: dict[str, Any], headers: Sequence[tuple[str, str]]) -> None:
+    if on_refusal is not None:
+        on_refusal(status, body["code"])
     text = orjson.dumps(body)
     head = [
         ("content-type", "application/problem+json"),

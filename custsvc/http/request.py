@@ -12,6 +12,7 @@ from werkzeug.datastructures import Accept, MIMEAccept
 from werkzeug.http import parse_accept_header, parse_options_header
 
 from ..accounts.keys import ANONYMOUS, Principal
+from ..domain.requests import valid_traceparent
 from .intake import BODY_MAX, length_of, stream_of
 from .limit import Allowance
 
@@ -79,6 +80,11 @@ class Request:
     def data(self) -> bytes:
         """The whole body."""
         return self.stream.read()
+
+    @cached_property
+    def traceparent(self) -> str | None:
+        """The trace context of the request (W3C); a malformed header is ignored."""
+        return valid_traceparent(self.environ.get("HTTP_TRACEPARENT"))
 
     def preferred(self, media_types: tuple[str, ...], default: str) -> str:
         """The one of these types that the caller prefers."""

@@ -22,7 +22,7 @@ from .cursors import Cursors
 from .guard import sent_key
 from .intake import BODY_MAX
 from .limit import RateLimit
-from .messages import customer_answer, etag_answer, keyed_request, min_position, prefer_wait, traceparent
+from .messages import customer_answer, etag_answer, keyed_request, min_position, prefer_wait
 from .preconditions import NONE, Preconditions, not_modified, preconditions, refuse_unsupported
 from .problems import Problem
 from .request import Request
@@ -105,7 +105,7 @@ class ApiResource:
 
     def caller(self, request: Request) -> Caller:
         """The caller of a request, with its idempotency key."""
-        return Caller(request.principal.name, request.id, traceparent(request), keyed_request(request))
+        return Caller(request.principal.name, request.id, request.traceparent, keyed_request(request))
 
     def still_may(self, request: Request) -> tuple[Callable[[], bool], str | None]:
         """A function that says later whether the caller still may read, and the caller; None without keys."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import operator
 from typing import Any, Final, Protocol, cast
 
+from ..domain.requests import TRACEPARENT, valid_traceparent
+
 Headers = list[tuple[str, str | bytes | None]]
 
 LOST_HEADERS: Final = "dead_headers"
@@ -52,6 +54,11 @@ def header(message: Message, name: str) -> bytes | None:
     """The bytes of the last header with this name; None if there is none, or it has no value."""
     value = dict(headers_of(message)).get(name)
     return value if isinstance(value, bytes) else None
+
+
+def traceparent_of(message: Message) -> str | None:
+    """The trace context of a record (W3C), None if it has none or a malformed one."""
+    return valid_traceparent((header(message, TRACEPARENT) or b"").decode("latin-1"))
 
 
 def place_of(message: Message) -> dict[str, Any]:

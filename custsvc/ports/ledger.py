@@ -77,7 +77,8 @@ class Notification:
     is derived from it. `channel` is `mail` or the name of another channel, which defines the meaning of
     `recipient`. `spared` counts the attempts before an operator's retry: they no longer count against the
     limit of tries. `entries` is the content of a digest so far: from `first_version`, which never changes, up
-    to `version`.
+    to `version`. `request_id` and `traceparent` (both checked by `domain.requests`) are those of the request
+    that caused its newest event.
     """
 
     id: str
@@ -100,6 +101,8 @@ class Notification:
     spared: int = 0
     entries: str | None = None
     first_version: int | None = None
+    request_id: str | None = None
+    traceparent: str | None = None
 
     @property
     def order(self) -> int:

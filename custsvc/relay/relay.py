@@ -37,11 +37,12 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing
 
 from ..config import Settings
-from ..domain.events import CustomerEvent, headers
+from ..domain.events import CustomerEvent, headers, request_id_of
 from ..kafka.client import Publisher, Record, admin, partition_of
 from ..ports.outbox import Batch
 from ..ports.store import Store
-from ..runtime import crash, metrics
+from ..runtime import crash, followed, metrics
+from ..runtime.followed import Followed
 from ..runtime.loop import Stop, keep_trying
 from .acknowledged import Acknowledged, Doubts
 from .guard import check_lineage, check_topic, remember_limit
@@ -252,6 +253,8 @@ class Relay:
         sent = self._publisher.send(self._topic, self._records(events, counts), give_up=self._stop.asked)
         self._acknowledged.sent(counts)
         logger.debug("Published %d events", sent, extra={"action": "published", "count": sent})
+        if followed.is_on(logger):
+            followed.handled(logger, "published", map(_followed, events))
 
     def _send_again(self, events: list[CustomerEvent]) -> int:
         """Send lost events again, except those above the topic's limit; return how many were sent."""
@@ -269,6 +272,11 @@ class Relay:
             counts[part] += 1
             yield Record(key, event.payload, headers(event, self._source), part)
         crash.point("relay.produced")
+
+
+def _followed(event: CustomerEvent) -> Followed:
+    request_id = request_id_of(event.payload)
+    return Followed(event.id, event.customer_id, event.version, request_id, event.traceparent)
 
 
 def batch_after(events: Sequence[CustomerEvent]) -> int:

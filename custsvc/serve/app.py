@@ -32,6 +32,7 @@ from ..http.starting import Starting
 from ..ports.store import Store
 from ..stores import open_store
 from ..web import add_pages
+from .access_log import access_log
 from .door import DirectDoor
 from .finish import Finish
 from .measure import observe
@@ -157,7 +158,7 @@ def build(
         starting=starting,
         tries=services.tries,
     )
-    finish = Finish(services.big, limit)
+    finish = Finish(services.big, limit, access_log(settings))
     _add_guard(app, guard, finish)
     app.register_error_handler(Exception, problem_response)
     served = list(routes(services))
@@ -190,8 +191,9 @@ def _add_guard(app: Flask, guard: Guard, finish: Finish) -> None:
 
     def after(response: Response) -> Response:
         asked, rule = request_at_hand(), request.url_rule
-        observe(asked, rule.rule if rule else None, response.status_code)
-        return finished(response, lambda answer: finish(asked, answer))
+        route = rule.rule if rule else None
+        observe(asked, route, response.status_code)
+        return finished(response, lambda answer: finish(asked, answer, route))
 
     app.before_request(before)
     app.after_request(after)

@@ -96,4 +96,4 @@ class DirectDoor:
             if (body := environ.get(TAKEN)) is not None:
                 body.close()
         observe(request, entry.route, answer.status)
-        return self._finish(request, answer)
+        return self._finish(request, answer, entry.route)

@@ -1,9 +1,7 @@
-"""The last step for every answer, from either door: compression, and some headers."""
+"""The last step for every answer, from either door: compression, some headers, and the access log."""
 
 from __future__ import annotations
 
-import logging
-import time
 from typing import Final
 
 from ..http.answer import Answer
@@ -12,8 +10,7 @@ from ..http.limit import RateLimit
 from ..http.problems import Problem
 from ..http.request import Request
 from ..http.streams import BigAnswers
-
-logger = logging.getLogger(__name__)
+from .access_log import AccessLog
 
 # Headers that mark the original services' paths as deprecated (RFC 9745, RFC 8288).
 _DEPRECATION: Final = "@1795392000"
@@ -25,12 +22,13 @@ _NOSNIFF: Final = ("X-Content-Type-Options", "nosniff")
 class Finish:
     """Finishes answers."""
 
-    def __init__(self, big: BigAnswers, limit: RateLimit | None) -> None:
+    def __init__(self, big: BigAnswers, limit: RateLimit | None, log: AccessLog | None = None) -> None:
         self._big = big
         self._limit = limit
+        self._log = log
 
-    def __call__(self, request: Request, answer: Answer) -> Answer:
-        """Return the finished answer."""
+    def __call__(self, request: Request, answer: Answer, route: str | None) -> Answer:
+        """Return the finished answer to a request of this route, None for an unknown path."""
         if not isinstance(answer.body, bytes) or len(answer.body) >= SHORTEST:
             answer = self._put_long(request, answer)
         headers = answer.headers
@@ -41,8 +39,8 @@ class Finish:
             headers.append(("Link", _SUCCESSOR))
         if self._limit is not None and request.allowance is not None:
             headers.extend(self._limit.headers(request.allowance))
-        if logger.isEnabledFor(logging.DEBUG):
-            _log(request, answer)
+        if self._log is not None:
+            self._log(request, route, answer)
         return answer
 
     def _put_long(self, request: Request, answer: Answer) -> Answer:
@@ -52,18 +50,3 @@ class Finish:
         except Problem as exc:
             return exc.answer(request.id)
         return answer
-
-
-def _log(request: Request, answer: Answer) -> None:
-    logger.debug(
-        "%s %s %d",
-        request.method,
-        request.path,
-        answer.status,
-        extra={
-            "action": "request",
-            "request_id": request.id,
-            "actor": request.principal.name,
-            "ms": round((time.perf_counter() - request.began) * 1000, 2),
-        },
-    )

@@ -49,11 +49,20 @@ def observe(request: Request, route: str | None, status: int) -> None:
     key = (request.method, route, status)
     child = _known.get(key)
     if child is None:
-        method = request.method if request.method in _METHODS else "other"
         if len(_known) > _KNOWN_MAX:
             _known.clear()
-        child = _known[key] = _SECONDS.labels(method, route.rstrip("/") if route else "none", str(status))
+        child = _known[key] = _SECONDS.labels(method_of(request), route_of(route), str(status))
     child.observe(time.perf_counter() - request.began)
+
+
+def method_of(request: Request) -> str:
+    """The method, if it is one of HTTP's."""
+    return request.method if request.method in _METHODS else "other"
+
+
+def route_of(route: str | None) -> str:
+    """The name of a route: its pattern without the final slash; `none` for an unknown path."""
+    return route.rstrip("/") if route else "none"
 
 
 class Metrics(ApiResource):

@@ -166,6 +166,8 @@ def _load(settings: Settings, parent: int, stopping: Flag, starting: Starting, l
     os.setpgid(0, 0)
     exit_with(parent)
     logs.set_up(settings.log_level, settings.log_format, ROLE)
+    from ..http import refusals
+    from . import access_log
     from .admission import known, question
     from .app import build
     from .bodies import Bodies, Call
@@ -176,6 +178,8 @@ def _load(settings: Settings, parent: int, stopping: Flag, starting: Starting, l
 
     lanes = Lanes(settings.threads, settings.queue_timeout)
     app = build(settings, limit_table=limit_table, starting=starting)
+    if access_log.access_log(settings) is not None:
+        refusals.on_refusal = access_log.refused
     if not settings.read_only:
         keep_purging(app.extensions["custsvc"].store, settings)
     look = known(settings, app.extensions["custsvc"].keys)

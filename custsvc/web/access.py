@@ -55,7 +55,7 @@ def has_copy() -> bool:
 
 def caller() -> Caller:
     """The user who makes the current request."""
-    return Caller(g.principal.name, g.request_id)
+    return Caller(g.principal.name, g.request_id, g.asked.traceparent)
 
 
 def still_may(role: Role = "read") -> tuple[Callable[[], bool], str | None]:

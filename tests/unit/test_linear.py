@@ -196,7 +196,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "If-Unmodified-Since": _asked("If-Unmodified-Since", preconditions),
     "Prefer": _asked("Prefer", lambda asked: (messages.wants_minimal(asked), messages.prefer_wait(asked))),
     "Idempotency-Key": _asked("Idempotency-Key", messages.idempotency_key),
-    "traceparent": _asked("traceparent", messages.traceparent),
+    "traceparent": _asked("traceparent", lambda asked: asked.traceparent),
     "X-Custsvc-Min-Position": _asked(
         "X-Custsvc-Min-Position", lambda asked: messages.min_position(asked, 100)
     ),

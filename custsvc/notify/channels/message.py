@@ -11,6 +11,7 @@ from email.header import Header
 from email.utils import format_datetime
 
 from ...domain.address import BadAddress, MailAddress, one_address
+from ...domain.requests import TRACEPARENT
 from ...domain.text import is_one_line
 from ...errors import ConfigurationError
 from ...ports.ledger import Notification
@@ -76,6 +77,11 @@ def compose(
         # program joins a folded link again.
         headers.append(("List-Unsubscribe", f"<{unsubscribe}>"))
         headers.append(("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"))
+    # For people who ask which request a mail is from: the same names as in the API's answers and on Kafka.
+    if notification.request_id is not None:
+        headers.append(("X-Request-Id", notification.request_id))
+    if notification.traceparent is not None:
+        headers.append((TRACEPARENT, notification.traceparent))
     utf8 = sender.needs_utf8 or recipient.needs_utf8
     try:
         head = "".join(_header(name, value) for name, value in headers).encode("utf-8" if utf8 else "ascii")

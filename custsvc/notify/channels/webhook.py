@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ... import __version__
+from ...domain.requests import TRACEPARENT
 from ...ports.ledger import Notification
 from ...runtime.extras import needs
 from .channel import BadMail, Outcome, Result
@@ -53,9 +54,11 @@ class WebhookChannel:
             body = notification.text.encode()
         except UnicodeError as exc:
             raise BadMail(f"the body cannot be written: {exc}") from exc
+        trace = {} if notification.traceparent is None else {TRACEPARENT: notification.traceparent}
         return Call(
             body,
             {
+                **trace,
                 "content-type": "application/json",
                 "user-agent": f"custsvc/{__version__}",
                 "webhook-id": notification.id,

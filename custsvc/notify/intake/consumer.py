@@ -19,10 +19,12 @@ from ...domain.received import ReceivedEvent, decode, stated_time
 from ...errors import BadEvent, NewerSchema
 from ...kafka.client import Publisher, Record
 from ...kafka.consume import Consuming, Offsets, coordinates
-from ...kafka.record import Message, place_of, sent_at
+from ...kafka.record import Message, place_of, sent_at, traceparent_of
 from ...ports.endpoints import Endpoint, Endpoints
 from ...ports.ledger import Ledger, Notification
 from ...ports.recipients import Recipients
+from ...runtime import followed
+from ...runtime.followed import Followed
 from ...runtime.loop import Stop
 from ..channels.unsubscribe import UnsubscribeLinks
 from ..rules.rules import Rules
@@ -126,6 +128,8 @@ class Intake:
         behind = batch.behind()
         added = self._consuming.insist(lambda: self._digests.add(batch.rows, behind))
         logger.debug("Queued %d mails", added, extra={"action": "queued", "count": added})
+        if followed.is_on(logger):
+            followed.handled(logger, "queued", map(Followed.of, batch.rows))
         if added:
             self._bell.set()
         # After adding the rows: the batch may hold events from before the erasure.
@@ -152,16 +156,20 @@ class Intake:
             raise NewerSchema(f"{exc} ({coordinates(message)})", fix=exc.fix) from exc
         if event.op == "erased":
             batch.erased[event.customer_id] = event.version
-        rows = notifications_of(event, self._rules, self._links)
+        trace = traceparent_of(message)
+        rows = notifications_of(event, self._rules, self._links, trace)
         happened = stated_time(event.event_ts)
-        self._add_deliveries(event, sent_at(message) if happened is None else happened, batch)
+        self._add_deliveries(event, sent_at(message) if happened is None else happened, trace, batch)
         if self._add(rows, happened, message, batch):
             batch.happened(message.partition(), event_time(event))
 
-    def _add_deliveries(self, event: ReceivedEvent, happened: float | None, batch: Batch) -> None:
+    def _add_deliveries(
+        self, event: ReceivedEvent, happened: float | None, traceparent: str | None, batch: Batch
+    ) -> None:
         """Add what webhook endpoints get, unless their log may have forgotten that they got it already."""
         if self._asking and (happened is None or time.time() - happened <= self._keep):
-            batch.rows += deliveries_of(event, happened, self._asking, self._settings.notify_max_age)
+            oldest = self._settings.notify_max_age
+            batch.rows += deliveries_of(event, happened, self._asking, oldest, traceparent)
 
     def _read_request(self, message: Message, batch: Batch) -> None:
         try:
@@ -170,7 +178,8 @@ class Intake:
             _log_bad(message, "bad-request", exc)
             batch.rejected.append(rejected(message.value(), message.key(), str(exc), place_of(message)))
             return
-        self._add(of_request(asked, asked.id or request.own_id(message)), None, message, batch)
+        rows = of_request(asked, asked.id or request.own_id(message), traceparent_of(message))
+        self._add(rows, None, message, batch)
 
     def _add(self, rows: list[Notification], stated: float | None, message: Message, batch: Batch) -> bool:
         """Add the rows of a record to the batch, suppressed and False if it is too old to be mailed.

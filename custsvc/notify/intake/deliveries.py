@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import logging
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ import orjson
 
 from ...domain.customers import format_time
 from ...domain.received import ReceivedEvent
+from ...domain.requests import valid_request_id
 from ...domain.text import one_line
 from ...ports.endpoints import Endpoint
 from ...ports.ledger import Notification
@@ -27,15 +29,19 @@ _ID_MAX: Final = 200
 
 
 def deliveries_of(
-    event: ReceivedEvent, happened: float | None, endpoints: Sequence[Endpoint], slack: float
+    event: ReceivedEvent,
+    happened: float | None,
+    endpoints: Sequence[Endpoint],
+    slack: float,
+    traceparent: str | None = None,
 ) -> list[Notification]:
     """The deliveries that an event requires: one for each endpoint that asks for it, paused or not.
 
     An endpoint gets nothing that happened more than `slack` seconds before it was made. Changes made in bulk
-    are as any other: a mail flood is for people.
+    are as any other: a mail flood is for people. `traceparent` is that of the event's record.
     """
     return [
-        _delivery(event, endpoint)
+        _delivery(event, endpoint, traceparent)
         for endpoint in endpoints
         if _rule(endpoint).matches(event) and not _before(endpoint, happened, slack)
     ]
@@ -57,10 +63,12 @@ def test_event_id(endpoint_id: str, asked: dt.datetime) -> str:
     return f"{TEST}/{endpoint_id}/{asked.isoformat()}"
 
 
-def _delivery(event: ReceivedEvent, endpoint: Endpoint) -> Notification:
+def _delivery(event: ReceivedEvent, endpoint: Endpoint, traceparent: str | None) -> Notification:
     event_id = one_line(event.id, _ID_MAX) or f"{event.customer_id}.{event.version}"
     text = event.value if endpoint.payload == "event" else _state(event)
-    return _row(endpoint, event_id, event.customer_id, event.version, event.op, text.decode())
+    row = _row(endpoint, event_id, event.customer_id, event.version, event.op, text.decode())
+    request_id = valid_request_id(event.request_id)
+    return dataclasses.replace(row, request_id=request_id, traceparent=traceparent)
 
 
 def _row(

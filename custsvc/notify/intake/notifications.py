@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 from ...domain.address import BadAddress, one_address
 from ...domain.received import ReceivedEvent
+from ...domain.requests import valid_request_id
 from ...domain.text import one_line
 from ...ports.ledger import Notification
 from ..channels.unsubscribe import UnsubscribeLinks
@@ -20,21 +22,41 @@ _RECIPIENT_MAX = 320
 REQUEST_RULE = "mail-request"
 
 
+class _Cause(NamedTuple):
+    """What a notification is about: the event, or another service's request, and whose request caused it."""
+
+    event_id: str
+    customer_id: int | None = None
+    version: int = 0
+    request_id: str | None = None
+    traceparent: str | None = None
+
+
 def notifications_of(
-    event: ReceivedEvent, rules: Rules, links: UnsubscribeLinks | None
+    event: ReceivedEvent, rules: Rules, links: UnsubscribeLinks | None, traceparent: str | None = None
 ) -> list[Notification]:
-    """The notifications that an event requires: one for each matching rule and each recipient."""
-    return [_of_event(event, rule, to, rules, links) for rule, to in rules.matches(event)]
+    """The notifications that an event requires: one for each matching rule and each recipient.
+
+    `traceparent` is that of its record.
+    """
+    event_id = one_line(event.id, _ID_MAX) or f"{event.customer_id}.{event.version}"
+    request_id = valid_request_id(event.request_id)
+    cause = _Cause(event_id, event.customer_id, event.version, request_id, traceparent)
+    return [_of_event(event, cause, rule, to, rules, links) for rule, to in rules.matches(event)]
 
 
-def of_request(asked: MailRequest, event_id: str) -> list[Notification]:
-    """The notifications of another service's request: one per recipient, so that none sees the others."""
+def of_request(asked: MailRequest, event_id: str, traceparent: str | None = None) -> list[Notification]:
+    """The notifications of another service's request: one per recipient, so that none sees the others.
+
+    `traceparent` is that of its record.
+    """
     content = Content(asked.subject, asked.text, asked.html)
     key = one_line(event_id, _ID_MAX)
     if key != event_id:
         # Ids that differ only in unprintable characters must stay different.
         key = f"{one_line(event_id, _ID_MAX // 2)}#{notification_id(event_id, '', '')}"
-    return [_mail(key, None, 0, REQUEST_RULE, recipient, content) for recipient in asked.recipients]
+    cause = _Cause(key, traceparent=traceparent)
+    return [_mail(cause, REQUEST_RULE, recipient, content) for recipient in asked.recipients]
 
 
 def too_old(row: Notification, max_age: float) -> Notification:
@@ -49,10 +71,14 @@ def too_old(row: Notification, max_age: float) -> Notification:
 
 
 def _of_event(
-    event: ReceivedEvent, rule: Rule, recipient: str, rules: Rules, links: UnsubscribeLinks | None
+    event: ReceivedEvent,
+    cause: _Cause,
+    rule: Rule,
+    recipient: str,
+    rules: Rules,
+    links: UnsubscribeLinks | None,
 ) -> Notification:
     """The row of one event, rule and recipient."""
-    event_id = one_line(event.id, _ID_MAX) or f"{event.customer_id}.{event.version}"
     shown = values(event, "" if links is None or rule.always else links.url(event.customer_id))
     problem = None
     try:
@@ -62,8 +88,8 @@ def _of_event(
         # here makes this notification fail visibly, and does not delay others.
         content, problem = Content("", "", None), str(exc)
     if rule.channel != MAIL:
-        return _to_channel(event, event_id, rule, rules, recipient, content, problem)
-    made = _mail(event_id, event.customer_id, event.version, rule.name, recipient, content, problem)
+        return _to_channel(event, cause, rule, rules, recipient, content, problem)
+    made = _mail(cause, rule.name, recipient, content, problem)
     # An erasure blanks earlier rows, so its own notification must not join a digest.
     if not rule.digest or made.state != "queued" or event.op == "erased":
         return made
@@ -74,7 +100,7 @@ def _of_event(
 
 def _to_channel(
     event: ReceivedEvent,
-    event_id: str,
+    cause: _Cause,
     rule: Rule,
     rules: Rules,
     recipient: str,
@@ -84,8 +110,8 @@ def _to_channel(
     """A row for another channel: a webhook gets the event itself, byte for byte; a chat gets the text."""
     is_webhook = rules.channels[rule.channel].kind == "webhook"
     return Notification(
-        id=notification_id(event_id, rule.name, recipient),
-        event_id=event_id,
+        id=notification_id(cause.event_id, rule.name, recipient),
+        event_id=cause.event_id,
         customer_id=event.customer_id,
         version=event.version,
         rule=rule.name,
@@ -96,13 +122,13 @@ def _to_channel(
         channel=rule.channel,
         state="failed" if problem else "queued",
         reason=problem,
+        request_id=cause.request_id,
+        traceparent=cause.traceparent,
     )
 
 
 def _mail(
-    event_id: str,
-    customer_id: int | None,
-    version: int,
+    cause: _Cause,
     rule: str,
     recipient: str,
     content: Content,
@@ -114,10 +140,10 @@ def _mail(
     except BadAddress as exc:
         problem = str(exc)
     return Notification(
-        id=notification_id(event_id, rule, recipient),
-        event_id=event_id,
-        customer_id=customer_id,
-        version=version,
+        id=notification_id(cause.event_id, rule, recipient),
+        event_id=cause.event_id,
+        customer_id=cause.customer_id,
+        version=cause.version,
         rule=rule,
         recipient=one_line(recipient, _RECIPIENT_MAX),
         subject=content.subject,
@@ -125,4 +151,6 @@ def _mail(
         html=content.html,
         state="failed" if problem else "queued",
         reason=problem,
+        request_id=cause.request_id,
+        traceparent=cause.traceparent,
     )

@@ -22,6 +22,7 @@ from ...domain.text import words
 from ...errors import CustsvcError, TemporaryError
 from ...ports.ledger import Notification, NotificationState, Settlement
 from ...runtime import crash
+from ...runtime.followed import Followed
 from ...runtime.loop import Outage, Stop, insist
 from ..channels.channel import BadMail, Channel, Outcome
 from .breaker import Breaker
@@ -328,9 +329,7 @@ def _about(notification: Notification) -> dict[str, object]:
     return {
         "action": "mail",
         "notification_id": notification.id,
-        "event_id": notification.event_id,
-        "customer_id": notification.customer_id,
-        "version": notification.version,
+        **Followed.of(notification).names(),
         "rule": notification.rule,
         "channel": notification.channel,
     }

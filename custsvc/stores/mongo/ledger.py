@@ -380,6 +380,8 @@ def _grow(n: Notification, was: int) -> UpdateOne:
         "version": n.version,
         "first_version": {"$ifNull": ["$first_version", "$version"]},
         "event_id": literal(n.event_id),
+        "request_id": literal(n.request_id),
+        "traceparent": literal(n.traceparent),
         "subject": literal(n.subject),
         "text": literal(n.text),
         "html": literal(n.html),
@@ -416,6 +418,8 @@ def _new(n: Notification, position: int) -> Document:
         "spared": 0,
         "entries": n.entries,
         "first_version": n.order,
+        "request_id": n.request_id,
+        "traceparent": n.traceparent,
         **({} if settled else {"unsettled": True}),
     }
     due = n.next_at or "$$NOW"

@@ -248,4 +248,6 @@ def notification(row: Document) -> Notification:
         spared=row.get("spared", 0),
         entries=row.get("entries"),
         first_version=row.get("first_version"),
+        request_id=row.get("request_id"),
+        traceparent=row.get("traceparent"),
     )

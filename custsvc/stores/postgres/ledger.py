@@ -36,22 +36,24 @@ from .records import PostgresRecords, notification
 
 _ADD = """
 INSERT INTO notification (position, id, event_id, customer_id, version, rule, recipient, subject, text, html,
-                          state, reason, channel, entries, first_version, next_at)
+                          state, reason, channel, entries, first_version, request_id, traceparent, next_at)
 VALUES %s ON CONFLICT (id) DO NOTHING RETURNING id
 """
-_ADD_ROW = "(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, coalesce(%s, now()))"
+_ADD_ROW = "(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, coalesce(%s, now()))"
 
 # Always lock rows in this order: two processes that lock the same rows then never deadlock.
 _LOCK = "SELECT 1 FROM notification WHERE id = ANY(%s) ORDER BY id FOR UPDATE"
 _GROW = """
 UPDATE notification n
 SET version = g.version, first_version = coalesce(n.first_version, n.version), event_id = g.event_id,
+    request_id = g.request_id, traceparent = g.traceparent,
     subject = g.subject, text = g.text, html = g.html, entries = g.entries,
     next_at = coalesce(g.next_at, n.next_at), updated_on = now()
-FROM (VALUES %s) AS g (id, was, version, event_id, subject, text, html, entries, next_at)
+FROM (VALUES %s) AS g (id, was, version, event_id, request_id, traceparent, subject, text, html,
+                            entries, next_at)
 WHERE n.id = g.id AND n.state = 'queued' AND n.attempts = 0 AND n.version = g.was
 """
-_GROW_ROW = "(%s, %s::bigint, %s::bigint, %s, %s, %s, %s, %s, %s::timestamptz)"
+_GROW_ROW = "(%s, %s::bigint, %s::bigint, %s, %s::text, %s::text, %s, %s, %s, %s, %s::timestamptz)"
 
 # A claim updates both rows that it takes and rows that must wait; `older` distinguishes them.
 _CLAIM = f"""
@@ -309,7 +311,10 @@ def _grow(cursor: extensions.cursor, grown: Sequence[Grown]) -> None:
         return
     cursor.execute(_LOCK, ([n.id for n, _ in grown],))
     values = [
-        (n.id, was, n.version, n.event_id, n.subject, n.text, n.html, n.entries, n.next_at)
+        (
+            *(n.id, was, n.version, n.event_id, n.request_id, n.traceparent),
+            *(n.subject, n.text, n.html, n.entries, n.next_at),
+        )
         for n, was in grown
     ]
     execute_values(cursor, _GROW, values, _GROW_ROW, page_size=len(values))
@@ -346,5 +351,7 @@ def _new_row(n: Notification) -> tuple[Any, ...]:
         n.channel,
         n.entries,
         n.order,
+        n.request_id,
+        n.traceparent,
         n.next_at,
     )

@@ -22,7 +22,8 @@ from .connection import Connections
 
 COLUMNS = (
     "id, event_id, customer_id, version, rule, recipient, subject, text, html, state, attempts, next_at, "
-    "reason, token, created_on, updated_on, channel, spared, entries, first_version"
+    "reason, token, created_on, updated_on, channel, spared, entries, first_version, "
+    "request_id, traceparent"
 )
 # The order of a row among the mails about its customer; rows of older versions lack their first event.
 ORDER = "coalesce({0}.first_version, {0}.version)"
