@@ -44,6 +44,7 @@ from . import (
     transfer,
     users,
     verify,
+    webhooks,
     workers,
 )
 from .common import Talk
@@ -103,6 +104,7 @@ app.command("import")(importing.import_)
 app.command()(duplicates.duplicates)
 app.add_typer(imports.app, name="imports")
 app.add_typer(keys.app, name="keys")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(failed.app, name="failed")
 app.add_typer(users.app, name="users")
 app.add_typer(sessions.app, name="sessions")

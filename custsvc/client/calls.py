@@ -127,7 +127,7 @@ def may_write() -> Call[bool]:
         raise exc  # 401: not a valid key at all
 
     body = {"operations": list[Operation]()}
-    return _write("POST", _PATH + "batch", body, lambda _: True, key=None, instead=instead)
+    return write("POST", _PATH + "batch", body, lambda _: True, key=None, instead=instead)
 
 
 # -- writing -----------------------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ def create(
 ) -> Call[Customer]:
     """Make a customer. Raises Invalid, which names what is wrong with each field."""
     fields = {"name": name, "email": email, "phone": phone, "metadata": dict(metadata or {})}
-    return _write("POST", _PATH, fields, _customer, key=key)
+    return write("POST", _PATH, fields, _customer, key=key)
 
 
 def update(
@@ -154,9 +154,7 @@ def update(
     key: str | None = None,
 ) -> Call[Customer]:
     """Change some fields. None clears a field; metadata is merged key by key, None removes a key."""
-    return _write(
-        "PATCH", _path(customer_id), changes, _customer, version=version, key=key, kind=_MERGE_PATCH
-    )
+    return write("PATCH", _path(customer_id), changes, _customer, version=version, key=key, kind=_MERGE_PATCH)
 
 
 def replace(
@@ -167,7 +165,7 @@ def replace(
     key: str | None = None,
 ) -> Call[Customer]:
     """Give a customer these fields and no others; what is left out is cleared."""
-    return _write("PUT", _path(customer_id), fields, _customer, version=version, key=key)
+    return write("PUT", _path(customer_id), fields, _customer, version=version, key=key)
 
 
 def delete(customer_id: int, *, version: int | None = None, key: str | None = None) -> Call[int]:
@@ -177,12 +175,12 @@ def delete(customer_id: int, *, version: int | None = None, key: str | None = No
         found = _ETAG.search(response.headers.get("etag", ""))
         return int(found[1]) if found else 0
 
-    return _write("DELETE", _path(customer_id), None, read, version=version, key=key)
+    return write("DELETE", _path(customer_id), None, read, version=version, key=key)
 
 
 def restore(customer_id: int, *, version: int | None = None, key: str | None = None) -> Call[Customer]:
     """Bring a deleted customer back as it was; a live one stays as it is."""
-    return _write("POST", _path(customer_id) + "restore", None, _customer, version=version, key=key)
+    return write("POST", _path(customer_id) + "restore", None, _customer, version=version, key=key)
 
 
 def revert(
@@ -190,12 +188,12 @@ def revert(
 ) -> Call[Customer]:
     """Give a customer the fields that it had at the version `to`, as a new version."""
     body = {"version": to}
-    return _write("POST", _path(customer_id) + "revert", body, _customer, version=version, key=key)
+    return write("POST", _path(customer_id) + "revert", body, _customer, version=version, key=key)
 
 
 def erase(customer_id: int, *, version: int | None = None, key: str | None = None) -> Call[Customer]:
     """Blank a customer and its history, for good. Needs a key of the role admin."""
-    return _write("POST", _path(customer_id) + "erase", None, _customer, version=version, key=key)
+    return write("POST", _path(customer_id) + "erase", None, _customer, version=version, key=key)
 
 
 def merge(
@@ -212,7 +210,7 @@ def merge(
     customer becomes. Raises VersionMismatch.
     """
     path = _path(customer_id) + "merge"
-    return _write("POST", path, _merge(others, fields), _customer, version=version, key=key)
+    return write("POST", path, _merge(others, fields), _customer, version=version, key=key)
 
 
 def preview_merge(
@@ -224,12 +222,12 @@ def preview_merge(
         found = json_of(response)
         return MergePreview(_customer_of(found["customer"]), found["took"])
 
-    return _write("POST", _path(customer_id) + "merge?dry_run=true", _merge(others, fields), read, key=None)
+    return write("POST", _path(customer_id) + "merge?dry_run=true", _merge(others, fields), read, key=None)
 
 
 def unmerge(customer_id: int, *, version: int | None = None, key: str | None = None) -> Call[Customer]:
     """Take back the newest merge of this customer, but not what was changed since."""
-    return _write("POST", _path(customer_id) + "unmerge", None, _customer, version=version, key=key)
+    return write("POST", _path(customer_id) + "unmerge", None, _customer, version=version, key=key)
 
 
 def batch(
@@ -250,13 +248,13 @@ def batch(
         return {each.id: each.version for each in done if each.id and each.version}
 
     body = {"atomic": atomic, "operations": list(operations)}
-    return _write("POST", _PATH + "batch", body, read, key=key, versions=versions)
+    return write("POST", _PATH + "batch", body, read, key=key, versions=versions)
 
 
 # -- how a call is made ------------------------------------------------------------------------------------
 
 
-def _write(
+def write(
     method: str,
     path: str,
     body: Any,
@@ -268,6 +266,7 @@ def _write(
     versions: Callable[[T], Mapping[int, int]] | None = None,
     instead: Callable[[ApiError], T] | None = None,
 ) -> Call[T]:
+    """A write, with an idempotency key: `key`, or one of its own."""
     headers = {"Accept": _JSON, IDEMPOTENCY_KEY: key or secrets.token_hex(16)}
     if version is not None:
         headers["If-Match"] = f'"v{version}"'
@@ -316,7 +315,7 @@ def _encoded(body: Any) -> bytes:
         except UnicodeEncodeError:
             return json.dumps(body).encode()  # half a character, which the server refuses by name
     except ValueError as exc:
-        raise Invalid(f"this is no JSON: {exc}") from exc
+        raise Invalid(f"this is no _JSON: {exc}") from exc
 
 
 def _cursor_of(link: str | None) -> str | None:

@@ -31,6 +31,9 @@ Wsgi = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
 _ID: Final = "<id:customer_id>"
 _WITH_ID: Final = re.compile(r"(/[a-z/]*/)([1-9][0-9]{0,18})((?:/[a-z]*)*)")
+# An id that is text, of characters that need no decoding; any other one is left to Flask.
+_TEXT: Final = re.compile(r"<(\w+)>")
+_AS_GROUP: Final = r"(?P<\1>[A-Za-z0-9_-]{1,200})"
 _LINES: Final = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 
@@ -52,19 +55,22 @@ class DirectDoor:
         self._finish = finish
         self._plain: dict[tuple[str, str], _Entry] = {}
         self._by_id: dict[tuple[str, str, str], _Entry] = {}
+        self._by_text: list[tuple[re.Pattern[str], dict[str, _Entry]]] = []
         for route in routes:
             self._add(route)
 
     def _add(self, route: Route) -> None:
         before, has_id, after = route.path.partition(_ID)
+        texts: dict[str, _Entry] = {}
         if "<" in before + after:
-            return  # such as the name of a file, which Flask decodes
+            self._by_text.append((re.compile(_TEXT.sub(_AS_GROUP, route.path) + "/?"), texts))
         handler = route.handler
         for method in METHODS:
             if not hasattr(handler, method.lower()):
                 continue
             way = Way(handler.role(method), writes=method not in SAFE)
             entry = _Entry(route.path, way, handler.longest_body(), handler.answer)
+            texts[method] = entry
             for slash in ("", "/"):
                 if has_id:
                     self._by_id[method, before, after + slash] = entry
@@ -74,18 +80,27 @@ class DirectDoor:
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request."""
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-        named = {}
+        named: dict[str, Any] = {}
         entry = self._plain.get((method, path))
         if entry is None and (found := _WITH_ID.fullmatch(path)) is not None:
             entry = self._by_id.get((method, found[1], found[3]))
             named = {"customer_id": int(found[2])}
-        if entry is None or ASK in environ or (named and named["customer_id"] > INT64_MAX):
+        if entry is None and path.startswith("/api/"):
+            entry, named = self._of_text(method, path)
+        if entry is None or ASK in environ or named.get("customer_id", 0) > INT64_MAX:
             return self.flask(environ, start_response)
         answer = self._answer(entry, environ, named)
         start_response(_LINES[answer.status], answer.headers)
         return [answer.body] if isinstance(answer.body, bytes) else answer.body
 
-    def _answer(self, entry: _Entry, environ: Environ, named: dict[str, int]) -> Answer:
+    def _of_text(self, method: str, path: str) -> tuple[_Entry | None, dict[str, Any]]:
+        """The route of a path with ids that are text."""
+        for pattern, entries in self._by_text:
+            if (found := pattern.fullmatch(path)) is not None:
+                return entries.get(method), found.groupdict()
+        return None, {}
+
+    def _answer(self, entry: _Entry, environ: Environ, named: dict[str, Any]) -> Answer:
         request = Request(environ, request_id(environ), entry.body_max)
         try:
             self._guard(request, entry.way)

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from ..api import batch, bulk, customers, docs, duplicates, events, failed, health, merging, notifications
+from ..api import (
+    batch,
+    bulk,
+    customers,
+    docs,
+    duplicates,
+    events,
+    failed,
+    health,
+    merging,
+    notifications,
+    webhooks,
+)
 from ..http.resource import ApiResource, Services
 from . import measure
 
@@ -32,6 +44,14 @@ ROUTES: Final[tuple[tuple[str, type[ApiResource]], ...]] = (
     ("/api/failed", failed.FailedList),
     ("/api/failed/<entry_id>/retry", failed.FailedRetry),
     ("/api/failed/<entry_id>/discard", failed.FailedDiscard),
+    ("/api/webhooks", webhooks.WebhookList),
+    ("/api/webhooks/<endpoint_id>", webhooks.OneWebhook),
+    ("/api/webhooks/<endpoint_id>/test", webhooks.WebhookTest),
+    ("/api/webhooks/<endpoint_id>/pause", webhooks.WebhookPause),
+    ("/api/webhooks/<endpoint_id>/resume", webhooks.WebhookResume),
+    ("/api/webhooks/<endpoint_id>/rotate", webhooks.WebhookRotate),
+    ("/api/webhooks/<endpoint_id>/deliveries", webhooks.WebhookDeliveries),
+    ("/api/webhooks/<endpoint_id>/deliveries/<delivery_id>/redeliver", webhooks.WebhookRedeliver),
     ("/api/status", health.Status),
     ("/api/openapi.json", docs.OpenApi),
     ("/api/schema", docs.Schema),

@@ -400,6 +400,46 @@ def pipeline(tell: Teller) -> None:
     tell(200, "GET", "/metrics", by="stranger")
 
 
+def webhooks(tell: Teller, deliver: Callable[[str], None]) -> None:
+    """An endpoint is made, changed, paused, tested, asked for its log, and deleted; all by an admin."""
+    path, url = "/api/webhooks", "https://crm.example.org/hook"
+    tell(401, "GET", path, by="stranger")
+    tell(403, "POST", path, json={"url": url})
+    wrongs: tuple[Any, ...] = ({}, {"url": "http://10.0.0.1/"}, {"url": url, "ops": ["x"], "age": 7}, [])
+    for wrong in wrongs:
+        tell(400, "POST", path, by="admin", json=wrong)
+    given = {"url": url, "ops": ["updated"], "changed": ["email"], "when": {"metadata.tier": "gold"}}
+    key = {"headers": {"Idempotency-Key": "hook-1"}}
+    made = tell(201, "POST", f"{path}/", by="admin", json=given, **key)
+    again = tell(201, "POST", path, by="admin", json=given, headers={"Idempotency-Key": "hook-1"})
+    assert made.json == again.json
+    tell(422, "POST", path, by="admin", json={"url": url}, headers={"Idempotency-Key": "hook-1"})
+    assert "secret" not in tell(200, "GET", path, by="admin").text.replace("secret_made_on", "")
+    one = f"{path}/{made.json['id']}"
+    tell(200, "PATCH", one, by="admin", json={"payload": "state", "email": "it@example.org", "when": {}})
+    tell(400, "PATCH", one, by="admin", json={"email": "it"})
+    tell(404, "PATCH", f"{path}/nothere", by="admin", json={})
+    deliver(made.json["id"])
+    log = tell(200, "GET", f"{one}/deliveries?limit=2", by="admin").json
+    tell(200, "GET", log["next"], by="admin")
+    tell(200, "GET", f"{one}/deliveries/?state=failed", by="admin")
+    for query in ("state=nonsense", "limit=0", "cursor=x", "x=1"):
+        tell(400, "GET", f"{one}/deliveries?{query}", by="admin")
+    tell(202, "POST", f"{one}/deliveries/{log['results'][-1]['id']}/redeliver", by="admin")
+    tell(404, "POST", f"{one}/deliveries/nothere/redeliver", by="admin")
+    tell(202, "POST", f"{one}/test", by="admin")
+    tell(200, "POST", f"{one}/pause", by="admin")
+    tell(409, "POST", f"{one}/test", by="admin")
+    tell(200, "POST", f"{one}/resume", by="admin")
+    tell(200, "POST", f"{one}/rotate?overlap=0", by="admin")
+    tell(400, "POST", f"{one}/rotate?overlap=604801", by="admin")
+    tell(200, "GET", one, by="admin")
+    tell(204, "DELETE", one, by="admin")
+    gone = (("GET", one), ("DELETE", one), ("GET", f"{one}/deliveries"), ("POST", f"{one}/pause"))
+    for method, where in gone:
+        tell(404, method, where, by="admin")
+
+
 def failed(tell: Teller) -> None:
     """One of each stage is sent again and one is given up, and neither twice."""
     rows = tell(200, "GET", "/api/failed/", by="reader").json["results"]

@@ -60,6 +60,18 @@ NEEDED: dict[tuple[str, str], Role | None] = {
     ("/api/customers/imports", "GET"): "read",
     ("/api/customers/imports/<import_id>/undo", "POST"): "write",
     ("/api/customers/<id:customer_id>/notifications", "GET"): "read",
+    # Whoever makes an endpoint gets all customers.
+    ("/api/webhooks", "GET"): "admin",
+    ("/api/webhooks", "POST"): "admin",
+    ("/api/webhooks/<endpoint_id>", "GET"): "admin",
+    ("/api/webhooks/<endpoint_id>", "PATCH"): "admin",
+    ("/api/webhooks/<endpoint_id>", "DELETE"): "admin",
+    ("/api/webhooks/<endpoint_id>/test", "POST"): "admin",
+    ("/api/webhooks/<endpoint_id>/pause", "POST"): "admin",
+    ("/api/webhooks/<endpoint_id>/resume", "POST"): "admin",
+    ("/api/webhooks/<endpoint_id>/rotate", "POST"): "admin",
+    ("/api/webhooks/<endpoint_id>/deliveries", "GET"): "admin",
+    ("/api/webhooks/<endpoint_id>/deliveries/<delivery_id>/redeliver", "POST"): "admin",
     # What the API says about itself is about this software, not about anybody's data.
     ("/api/openapi.json", "GET"): None,
     ("/api/schema", "GET"): None,
@@ -96,6 +108,8 @@ def concrete(path: str, customer: dict[str, Any], token: str) -> str:
         ("<code>", "validation"),
         ("<entry_id>", "0123456789abcdef"),
         ("<import_id>", "0123456789abcdef"),
+        ("<endpoint_id>", "0123456789abcdef"),
+        ("<delivery_id>", "0123456789abcdef"),
         ("<token>", token),
     ):
         path = path.replace(variable, value)
@@ -157,7 +171,7 @@ def test_every_route_refuses_a_key_of_too_weak_a_role(
 
             if needed is None or ROLES.index(role) >= ROLES.index(needed):
                 # The stream is let in, and then misses Kafka; the import, and then wants a file; a merge, and
-                # then wants other customers.
+                # then wants other customers. There is no webhook endpoint, and the body of one is wrong.
                 last = {
                     "merge": (400,),
                     "dismiss": (400,),
@@ -169,6 +183,9 @@ def test_every_route_refuses_a_key_of_too_weak_a_role(
                     "retry": (404,),
                     "discard": (404,),
                     "undo": (404,),
+                    "webhooks": (200, 400),
+                    "<endpoint_id>": (400, 404),
+                    **dict.fromkeys(("test", "pause", "resume", "rotate", "deliveries", "redeliver"), (404,)),
                 }
                 allowed = last.get(path.rpartition("/")[2], (200, 201, 204))
                 assert answer.status_code in allowed, (role, method, where)

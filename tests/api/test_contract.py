@@ -54,10 +54,14 @@ MASKED: Final = [
     ("/api/failed", "dead-[0-9a-f]{12}", "dead-ID"),
     # The ids of imports are random.
     ("/import", '(?<=[/"])[0-9a-f]{16}(?=[/"])', "IMPORT"),
+    # So are those of webhook endpoints, and their secrets; the ids of deliveries are made of both.
+    ("/api/webhooks", '(?<=[/": ])[0-9a-f]{16}(?=[/" ?]|$)', "ENDPOINT"),
+    ("/api/webhooks", '(?<=[/"])([0-9a-f]{32}|test/[^"]*)(?=[/"])', "DELIVERY"),
+    ("/api/webhooks", 'whsec_[^"]*', "SECRET"),
     # These are by the clocks of the database and of Kafka.
     ("/api/status", r'"oldest_age_s":[\d.]+', '"oldest_age_s":S'),
     ("/api/status", r'"oldest_seconds":[\d.]+', '"oldest_seconds":S'),
-    ("/api/failed|notifications|/imports", r'"\d{4}-\d\d-\d\dT[\d:.]+Z"', '"TIME"'),
+    ("/api/failed|notifications|/imports|/api/webhooks", r'"\d{4}-\d\d-\d\dT[\d:.]+Z"', '"TIME"'),
     # An estimate is the planner's.
     ("count=estimated", r'"count":\d+', '"count":N'),
     # Which database it is, is said where somebody looks after it.
@@ -181,6 +185,21 @@ class Installation:
             if mail.id != "n2":
                 self.store.ledger.settle(mail, "failed", reason="550 nobody here", code=550, duration=0.2)
 
+    def deliver(self, endpoint: str) -> None:
+        """Three deliveries for a webhook endpoint: one arrived, one was refused, one waits."""
+        channel = f"webhook:{endpoint}"
+        for number in range(3):
+            name, id_ = f"d{number}", f"{number}" * 32
+            new = Notification(
+                id_, name, number, 1, "webhook", channel, "created", "{}", None, channel=channel
+            )
+            self.store.ledger.add([new])
+            time.sleep(0.01)  # the newest first, by milliseconds
+        for row in self.store.ledger.claim(2, 600, channel):
+            state: Any = "sent" if row.customer_id == 0 else "failed"
+            code = 200 if state == "sent" else 500
+            self.store.ledger.settle(row, state, reason=f"{code} said", code=code, duration=0.2)
+
     def history(self) -> list[tuple[int, bytes]]:
         """The events of all customers, those of each the oldest first."""
         customers = self.store.customers
@@ -270,6 +289,7 @@ def told_by(installed: Installation, clock: Callable[[], dt.datetime], make: Mak
     installed.spoil()
     installed.refuse_mails()
     story.pipeline(tell)
+    story.webhooks(tell, installed.deliver)
     story.events(tell, len(written))
     app.extensions["custsvc"].feed.close()
     return tell

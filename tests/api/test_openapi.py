@@ -71,7 +71,7 @@ def test_every_route_is_in_the_document_and_nothing_else_is() -> None:
 
 def test_the_document_tells_how_a_body_may_be_encoded() -> None:
     with_body = [operation for operation in described().values() if "requestBody" in operation]
-    assert len(with_body) == 12
+    assert len(with_body) == 14
 
     for operation in with_body:
         assert "Content-Encoding: gzip" in operation["requestBody"]["description"]

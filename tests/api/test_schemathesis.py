@@ -31,10 +31,10 @@ ADDRESS = r"[a-z0-9]{1,20}(\.[a-z0-9]{1,10})?@[a-z]{1,12}\.(com|org|de)"
 schemathesis.openapi.format("email", st.from_regex(ADDRESS, fullmatch=True))
 
 # A file's rows are more than the text that a schema describes; what can be reverted to depends on the past,
-# and whom one can merge or dismiss on who is there.
+# and whom one can merge or dismiss on who is there. What a webhook may call depends on what is allowed.
 HALF_DESCRIBED = (
     *("importCustomers", "revertCustomer", "mergeCustomers", "exportCustomers"),
-    *("dismissDuplicates", "undismissDuplicates"),
+    *("dismissDuplicates", "undismissDuplicates", "createWebhook", "changeWebhook"),
 )
 GOOD_KEY = re.compile("[!#-~]{1,255}")
 

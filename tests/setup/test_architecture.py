@@ -38,7 +38,7 @@ MAY_IMPORT: Final[dict[str, str]] = {
     "notify.intake": "errors config domain ports runtime service kafka notify.rules notify.channels",
     "notify.sending": "errors domain ports runtime notify.channels",
     "notify.endpoints": (
-        "redact errors config domain ports runtime notify.channels notify.intake notify.sending"
+        "redact errors config domain ports runtime notify.rules notify.channels notify.intake notify.sending"
     ),
     "notify": (
         "errors config domain ports runtime stores kafka notify.rules notify.channels notify.intake "
@@ -47,7 +47,7 @@ MAY_IMPORT: Final[dict[str, str]] = {
     "http": "errors config domain ports runtime stores service accounts kafka",
     "api": (
         "errors config domain ports service transfer kafka copies notify.rules notify.channels "
-        "notify.sending http"
+        "notify.sending notify.endpoints http"
     ),
     "local": "redact errors kafka_address runtime",
     "web": (

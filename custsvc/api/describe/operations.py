@@ -9,16 +9,20 @@ from .bulk import BULK
 from .customers import CUSTOMERS, ORIGINALS
 from .duplicates import DUPLICATES
 from .pipeline import PIPELINE
+from .webhooks import WEBHOOKS
 
 TAGS: Final = {
     "customers": "The customer record: every change of it is an event.",
     "pipeline": "How the service and its pipeline stand.",
+    "webhooks": "Who is told of changes over HTTP, and what was delivered. Needs the role admin.",
     "about": "What this API says about itself. Needs no key.",
     "originals": "The original services' paths: the same as under /api, kept for their clients.",
 }
 
-OPERATIONS: Final = CUSTOMERS | DUPLICATES | BULK | PIPELINE | ABOUT | ORIGINALS
+OPERATIONS: Final = CUSTOMERS | DUPLICATES | BULK | PIPELINE | WEBHOOKS | ABOUT | ORIGINALS
 PATH_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
+    "endpoint_id": {"type": "string", "minLength": 1, "maxLength": 200},
+    "delivery_id": {"type": "string", "minLength": 1, "maxLength": 200},
     "entry_id": {"type": "string", "minLength": 1, "maxLength": 200},
     "import_id": {"type": "string", "minLength": 1, "maxLength": 200},
     "customer_id": {"type": "integer", "format": "int64", "minimum": 1, "maximum": 2**63 - 1},

@@ -83,6 +83,11 @@ class _Line:
     breaker: Breaker = field(default_factory=Breaker)
     lanes: list[_Lane] = field(default_factory=list)
 
+    def is_of(self, *made_of: object) -> bool:
+        """Whether the endpoint still has this address and these secrets."""
+        now = (self.url, self.secrets)
+        return made_of == now
+
     @property
     def running(self) -> int:
         return sum(lane.is_running for lane in self.lanes)
@@ -197,7 +202,7 @@ class Dispatch:
         secrets = self._store.endpoints.secrets() if active else {}
         there = {endpoint.id: endpoint for endpoint in active if secrets.get(endpoint.id)}
         for id_, line in list(self._lines.items()):
-            if id_ not in there or (line.url, line.secrets) != (there[id_].url, secrets[id_]):
+            if id_ not in there or not line.is_of(there[id_].url, secrets[id_]):
                 self._lines.pop(id_).end()
         for id_, endpoint in there.items():
             if id_ not in self._lines:
