@@ -52,7 +52,7 @@ MAY_IMPORT: Final[dict[str, str]] = {
     "local": "redact errors kafka_address runtime",
     "web": (
         "errors config domain ports runtime stores service accounts transfer kafka relay copies notify.rules "
-        "notify.channels notify.sending notify http api local"
+        "notify.channels notify.sending notify.endpoints notify http api local"
     ),
     "serve": "errors config domain ports runtime stores service accounts http api web",
     "doctor": "errors config ports runtime stores kafka relay notify.rules notify.channels",

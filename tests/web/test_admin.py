@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from flask import Flask
 
 from custsvc.config import Settings
 from custsvc.ports.accounts import User
+from custsvc.ports.ledger import Notification
 from custsvc.ports.store import Store
 from custsvc.serve import create_app
 from custsvc.web.access import role_of
@@ -199,3 +201,55 @@ def test_rules_are_shown_and_previewed_without_their_secrets(
     assert "there is no event 99" in words(root.get(f"{ADMIN}/rules?of=99"))
     file.write_text(RULES.replace("created", "crated"), encoding="utf-8")
     assert "crated" in words(root.get(f"{ADMIN}/rules"))
+
+
+def test_an_endpoint_is_made_tested_paused_and_its_log_sent_again(root: Visitor, store: Store) -> None:
+    page = f"{ADMIN}/webhooks"
+    root.get(page)
+    fields = {"url": "https://crm.example.com/h", "payload": "event", "description": "CRM <b>"}
+    assert root.post(f"{page}/create", **fields, ops="created", when="{", once="w" * 24).status_code == 400
+    wrong = root.post(f"{page}/create", **{**fields, "url": "http://10.0.0.1/"}, ops="created")
+    assert "CUSTSVC_WEBHOOK_ALLOW" in wrong.text
+    made = root.post(f"{page}/create", **fields, ops="created", once="m" * 24)
+    again = root.post(f"{page}/create", **fields, ops="created", once="m" * 24)
+    (endpoint,) = store.endpoints.all()
+    assert secret_on(made.text) == store.endpoints.secrets()[endpoint.id][0]
+    assert secret_on(again.text) is None
+
+    one = f"{page}/one?id={endpoint.id}"
+    channel = endpoint.channel
+    for n in range(60):
+        row = Notification(f"d{n}", f"e{n}", n + 1, 1, "webhook", channel, "created", "{}", None)
+        store.ledger.add([replace(row, channel=channel)])
+    for row in store.ledger.claim(60, 60.0, channel):
+        store.ledger.settle(row, "failed", reason="500 <script>", code=500, duration=0.1)
+
+    def do(action: str, **more: str) -> str:
+        root.get(one)
+        root.post(f"{page}/one/do", id=endpoint.id, action=action, **more)
+        return words(root.get(page if action == "delete" else one))
+
+    assert "A test will be sent" in do("test")
+    assert "is paused" in do("pause")
+    assert "resume it first" in do("test")
+    assert "is resumed" in do("resume")
+    assert "will be sent again" in do("redeliver", delivery="d59")
+    assert store.ledger.waiting(channel) == 1
+    assert "has no delivery x" in do("redeliver", delivery="x")
+    shown = root.get(one).text
+    assert "CRM &lt;b&gt;" in shown
+    assert "500 &lt;script&gt;" in shown
+    older = re.search(r'href="([^"]+before=[^"]+)"', shown)
+    assert older is not None
+    assert root.get(older[1].replace("&amp;", "&")).text.count(">customer #") == 10
+    root.get(one)
+    rotated = root.post(f"{page}/one/do", id=endpoint.id, action="rotate")
+    assert secret_on(rotated.text) == store.endpoints.secrets()[endpoint.id][0]
+    changed = {**fields, "id": endpoint.id, "changed": "email, metadata.plan", "payload": "state"}
+    assert root.post(f"{page}/one/change", **changed, ops="updated").status_code == 303
+    assert [(e.ops, e.changed, e.payload) for e in store.endpoints.all()] == [
+        (("updated",), ("email", "metadata.plan"), "state")
+    ]
+    assert root.post(f"{page}/one/do", id=endpoint.id, action="explode").status_code == 400
+    assert "is deleted" in do("delete")
+    assert root.get(one).status_code == 404

@@ -9,12 +9,14 @@ import socket
 import zipfile
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from custsvc.ports.endpoints import Endpoint
 from custsvc.ports.ledger import Notification
 from custsvc.stores import open_store
 from tests.transfer.styles import DATA, PEOPLE
@@ -908,7 +910,22 @@ def every_page(site: Site) -> list[str]:
         "/ui/admin/users",
         "/ui/admin/suppressions",
         "/ui/admin/rules?rule=welcome&op=created",
+        "/ui/admin/webhooks",
+        f"/ui/admin/webhooks/one?id={endpoint_of(site)}",
     ]
+
+
+def endpoint_of(site: Site) -> str:
+    """A paused webhook endpoint with some deliveries."""
+    with site.store() as store:
+        if not (found := store.endpoints.all()):
+            new = Endpoint("0123456789abcdef", "https://crm.example.com/" + "a" * 200, ("created",), "t")
+            found = [store.endpoints.add(new, "whsec_AAAA")]
+            store.endpoints.pause(new.id, "500 no", None)
+            for n in range(1, 4):
+                row = Notification(f"d{n}", f"e{n}", n, 1, "webhook", new.channel, "created", "{}", None)
+                store.ledger.add([replace(row, channel=new.channel)])
+        return found[0].id
 
 
 def mail_of(site: Site, customer_id: int) -> str:

@@ -46,5 +46,5 @@ def _text(endpoint: Endpoint, host: str, public_url: str) -> str:
         f"    custsvc webhooks resume {endpoint.id}",
     ]
     if public_url:
-        lines.append(f"    or on {public_url.rstrip('/')}/webhooks/{endpoint.id}")
+        lines.append(f"    or on {public_url.rstrip('/')}/ui/admin/webhooks/one?id={endpoint.id}")
     return "\n".join([*lines, ""])
