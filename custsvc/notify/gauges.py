@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
 from ..errors import CustsvcError
+from ..ports.endpoints import Endpoint
 from ..ports.store import Store
 from ..runtime.cached import Recently
 from ..runtime.metrics_server import Gauges, logger, together
+from .endpoints.fields import state
 
 
 def notify_gauges(store: Store) -> Gauges:
     """All gauges of the role."""
     counts, stuck = Recently(store.ledger.counts), Recently(store.ledger.stuck)
-    return together(WaitingMails(store), lambda: notification_gauges(counts, stuck))
+    endpoints = Recently(store.endpoints.all)
+    return together(
+        WaitingMails(store),
+        lambda: notification_gauges(counts, stuck),
+        lambda: endpoint_gauges(endpoints()),
+    )
+
+
+def endpoint_gauges(endpoints: Sequence[Endpoint]) -> dict[str, float]:
+    """How many webhook endpoints are in each state."""
+    found = Counter(state(endpoint) for endpoint in endpoints)
+    return {
+        f"custsvc_webhook_endpoints{{state={each}}}": found[each] for each in ("active", "failing", "paused")
+    }
 
 
 def notification_gauges(

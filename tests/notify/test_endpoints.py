@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -204,3 +205,23 @@ def test_a_test_delivery_is_made_once_and_an_address_inside_is_not_called(
         until("it fails", lambda: (store.endpoints.find("one") or add()).failure)
     assert "an address inside" in ((store.endpoints.find("one") or add()).failure or "")
     assert len(receiver.got) == 1
+
+
+def test_the_receiver_of_the_docs_takes_what_is_signed_once_and_nothing_else(
+    allowed: Settings, publisher: Publisher, store: Store, receiver: Receiver, add: Callable[..., Endpoint]
+) -> None:
+    page = Path(__file__).parents[2] / "docs" / "webhooks.md"
+    (example,) = re.findall("```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    client = names["app"].test_client()
+    add()
+    with running(notify(allowed)):
+        publisher.send(allowed.topic_updates, changes(1, "Ann", "Bo"))
+        until("both are delivered", lambda: store.ledger.counts() == {"sent": 2})
+
+    calls = [(dict(headers), body) for _, headers, body in receiver.got]
+    for headers, body in [*calls, calls[0]]:
+        assert client.post("/hook", headers=headers, data=body).status_code == 204
+        assert client.post("/hook", headers=headers, data=body + b" ").status_code == 401
+    assert names["newest"] == {1: 2}
