@@ -212,7 +212,7 @@ def test_the_receiver_of_the_docs_takes_what_is_signed_once_and_nothing_else(
 ) -> None:
     page = Path(__file__).parents[2] / "docs" / "webhooks.md"
     (example,) = re.findall("```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    names: dict[str, Any] = {}
+    names: dict[str, Any] = {"__name__": "receiver"}
     exec(example, names)
     client = names["app"].test_client()
     add()
