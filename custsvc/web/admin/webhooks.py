@@ -56,6 +56,7 @@ def _index(**more: Any) -> str:
         endpoints=[shown(each) for each in _managed().all()],
         form=request.form if request.form else MultiDict([("ops", op) for op in OPS_DEFAULT]),
         ops=tuple(APP_EVENT_TYPE),
+        all_changes=OPS_DEFAULT,
         url_max=URL_MAX,
         description_max=DESCRIPTION_MAX,
         **more,
