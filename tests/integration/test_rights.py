@@ -19,9 +19,10 @@ from custsvc.config import Settings
 from custsvc.copies.origin import Origin
 from custsvc.copies.replicate import Replicate
 from custsvc.doctor import access as doctor_access
-from custsvc.errors import ConfigurationError
+from custsvc.errors import ConfigurationError, CustsvcError
 from custsvc.kafka.client import Publisher
 from custsvc.notify.run import run_notify
+from custsvc.ports.endpoints import Endpoint
 from custsvc.ports.rights import ROLES, RoleName
 from custsvc.ports.store import Store
 from custsvc.runtime.loop import Stop
@@ -183,6 +184,18 @@ def write(client: Client) -> None:
     assert answer.status_code == 200, answer.text
 
 
+def manage_webhooks(client: Client) -> None:
+    """An endpoint from its making to its end."""
+    made = client.post("/api/webhooks", json={"url": "https://crm.example.com/"})
+    assert made.status_code == 201, made.text
+    one = f"/api/webhooks/{made.json['id']}"
+    asked = [("PATCH", one), ("GET", one), ("GET", f"{one}/deliveries")]
+    asked += [("POST", f"{one}/{each}") for each in ("rotate", "test", "pause", "resume")]
+    for method, where in [*asked, ("DELETE", one)]:
+        answer = client(method, where, json={} if method == "PATCH" else None)
+        assert answer.status_code in (200, 202, 204), (where, answer.text)
+
+
 def read(client: Client, *more: str) -> None:
     """What only shows; `more` of one customer."""
     one = client.get(BASE).json["results"][0]["id"]
@@ -216,6 +229,11 @@ def test_every_role_runs_with_what_the_page_grants(
     source["commands"].customers.ids_above(5)
     writer = Client(create_app(mine, source["serve"]), text)
     write(writer)
+    manage_webhooks(writer)
+    with pytest.raises(CustsvcError):
+        source["serve"].endpoints.secrets()
+    inside = Endpoint("inside", "https://127.0.0.1/", ("created",), "t")
+    source["commands"].endpoints.add(inside, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     read(writer, "history", "notifications")
     purge(source["serve"], mine)
 
@@ -230,6 +248,8 @@ def test_every_role_runs_with_what_the_page_grants(
     with in_background(lambda: run_notify(addressed, sending), sending):
         ledger = source["notify"].ledger
         until("mails are sent", lambda: ledger.counts().get("sent"))
+        endpoints = source["notify"].endpoints
+        until("a webhook fails", lambda: any(each.failing_since for each in endpoints.all()))
     relay.ask()
 
     shown = copy["serve --read-only"]
