@@ -74,6 +74,12 @@ class Settings:
         "",
         "A lasting name of this process in its consumer group, so that a quick restart moves no partitions",
     )
+    history_keep: str = _setting(
+        "", "How long replaced states of customers stay in the history, as 90d (8d at least); unset: for ever"
+    )
+    history_archive: str = _setting(
+        "", "Folder for archive files of the history; unset: old events are dropped without an archive"
+    )
     max_bad_records: int = _setting(
         1000, "A copy stops when it has read N more unreadable records than readable ones"
     )
@@ -217,6 +223,11 @@ class Settings:
         """The address of a backend. Raises ConfigurationError, which names the variable to set."""
         value = self.postgres_url if backend == "postgres" else self.mongo_url
         return value or _missing(f"{backend.upper()}_URL", f"the address of the {backend} database")
+
+    @property
+    def history_days(self) -> int | None:
+        """The days that replaced states stay in the history; None: for ever."""
+        return int(self.history_keep[:-1]) if self.history_keep else None
 
     @property
     def kafka_connection(self) -> dict[str, str]:
@@ -402,7 +413,8 @@ _WORDS: dict[str, tuple[str, ...]] = {
 
 
 # Settings of one role have a family in their name, which its flags leave out: http_port is --port.
-_FAMILY: Final = re.compile(r"^(http|notify|metrics)_")
+_FAMILY: Final = re.compile(r"^(http|notify|metrics|history)_")
+_DAYS: Final = re.compile(r"[0-9]{1,5}d", re.ASCII)
 
 
 def _convert(name: str, raw: Any, origin: str) -> Any:
@@ -421,6 +433,8 @@ def _convert(name: str, raw: Any, origin: str) -> Any:
         raise _wrong(name, raw, origin, f"a {convert.__name__.strip('_')}") from exc
     if name == "log_level":
         value = value.upper()
+    if name == "history_keep" and not _is_kept(value):
+        raise _wrong(name, raw, origin, "8d to 36500d, a number of days")
     if name == "kafka":
         _check_kafka(value, origin)
     if name in _WORDS and value not in _WORDS[name]:
@@ -428,6 +442,11 @@ def _convert(name: str, raw: Any, origin: str) -> Any:
     if name in _LIMITS and not _LIMITS[name][0] <= value <= _LIMITS[name][1]:
         raise _wrong(name, raw, origin, "a number from {:g} to {:g}".format(*_LIMITS[name]))
     return value
+
+
+def _is_kept(text: str) -> bool:
+    """Whether this is empty or a number of days. Imports can be undone for seven of them."""
+    return not text or bool(_DAYS.fullmatch(text) and 8 <= int(text[:-1]) <= 36500)
 
 
 def _check_kafka(address: str, origin: str) -> None:

@@ -113,6 +113,10 @@ class NotFound(CustsvcError):
     exit_code = ExitCode.NOT_FOUND
 
 
+class HistoryTrimmed(NotFound):
+    """This state of a customer is older than its history."""
+
+
 class CustomerDeleted(NotFound):
     """The customer is deleted; it can be restored."""
 

@@ -16,6 +16,7 @@ from .customers import CustomerStore
 from .duplicates import Duplicates
 from .endpoints import Endpoints
 from .facts import Facts
+from .history import History
 from .ledger import Ledger
 from .outbox import Outbox
 from .recipients import Recipients
@@ -57,6 +58,8 @@ class Store(Protocol):
     def duplicates(self) -> Duplicates: ...
     @property
     def outbox(self) -> Outbox: ...
+    @property
+    def history(self) -> History: ...
     @property
     def contents(self) -> Contents: ...
     @property

@@ -38,6 +38,8 @@ POINTS: Final = {
     "notify.gave-text": "a mail's text is given, the server's answer is not there",
     "notify.answered": "the mail server has taken a mail, the ledger does not know it",
     "notify.settled": "the ledger knows how a mail ended",
+    "maintain.archived": "outdated events are in an archive file that was read again, none is dropped",
+    "maintain.dropping": "a part of the events of an archive file is dropped, the rest is not",
     "migrate.stepped": "a step of a migration is done and noted",
     "migrate.indexed": "a migration's index is made, that is not noted",
     "migrate.filling": "a part of the rows is filled in its transaction, which is not committed",

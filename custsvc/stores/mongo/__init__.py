@@ -20,6 +20,7 @@ from .customers import MongoCustomers
 from .duplicates import MongoDuplicates
 from .endpoints import MongoEndpoints
 from .facts import MongoFacts
+from .history import MongoHistory
 from .keys import MongoKeys
 from .ledger import MongoLedger
 from .outbox import MongoOutbox
@@ -42,6 +43,7 @@ class MongoStore:
         self.customers = MongoCustomers(self._connection, self.answers)
         self.duplicates = MongoDuplicates(self._connection, self.customers)
         self.outbox = MongoOutbox(self._connection)
+        self.history = MongoHistory(self._connection)
         self.contents = MongoContents(self._connection)
         self.replica = MongoReplica(self._connection)
         self.ledger = MongoLedger(self._connection)

@@ -23,6 +23,7 @@ from .customers import create_customers
 from .documents import fill_terms
 from .duplicates import create_dismissed_pairs
 from .endpoints import create_webhooks
+from .history import create_history
 from .keys import create_keys
 from .lease import Lease
 from .ledger import (
@@ -81,6 +82,7 @@ MIGRATIONS = (
     Migration(14, "webhooks", create_webhooks, compatible=True),
     Migration(15, "notification_address", create_notification_address, compatible=True),
     Migration(16, "shelf", create_shelf, compatible=True),
+    Migration(17, "history", create_history, compatible=True),
 )
 
 

@@ -20,6 +20,7 @@ from .customers import PostgresCustomers
 from .duplicates import PostgresDuplicates
 from .endpoints import PostgresEndpoints
 from .facts import PostgresFacts
+from .history import PostgresHistory
 from .keys import PostgresKeys
 from .ledger import PostgresLedger
 from .outbox import PostgresOutbox
@@ -40,6 +41,7 @@ class PostgresStore:
         self.customers = PostgresCustomers(self._connections)
         self.duplicates = PostgresDuplicates(self._connections)
         self.outbox = PostgresOutbox(self._connections)
+        self.history = PostgresHistory(self._connections)
         self.contents = PostgresContents(self._connections)
         self.replica = PostgresReplica(self._connections)
         self.ledger = PostgresLedger(self._connections)
