@@ -38,6 +38,7 @@ from ..http.resource import ApiResource
 from ..ports.accounts import Role
 from ..ports.customers import CustomerStore, Page, Position
 from ..service.duplicates import CONTACT
+from ..service.trimmed import trimmed
 
 # The most duplicates that the answer to a new customer names.
 _WARNED_MAX: Final = 10
@@ -223,11 +224,12 @@ class CustomerHistory(ApiResource):
         return page_answer(
             request,
             b",".join(shown),
-            # Versions have no gaps, so the newest one is also their count.
+            # Versions have no gaps, so the newest one is also how many changes there were.
             count=newest.version if newest else None,
             has_more=has_more,
             given=given,
             following=cursor,
+            more={"begins_at": trimmed(self.services.store.facts).begins or None},
         )
 
     def _at(self, request: Request, customer_id: int, given: dict[str, str]) -> Answer:

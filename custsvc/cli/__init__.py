@@ -30,6 +30,7 @@ from . import (
     importing,
     imports,
     keys,
+    maintain,
     mcp,
     migrate,
     notify,
@@ -92,6 +93,7 @@ for command in (
     status.status,
     health.health,
     migrate.migrate,
+    maintain.maintain,
     schema.schema,
     mcp.mcp,
     doctor.doctor,
@@ -103,6 +105,7 @@ app.command("export")(transfer.export_)
 app.command("import")(importing.import_)
 app.command()(duplicates.duplicates)
 app.add_typer(imports.app, name="imports")
+app.add_typer(maintain.app, name="archive")
 app.add_typer(keys.app, name="keys")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(failed.app, name="failed")

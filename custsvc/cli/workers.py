@@ -66,10 +66,11 @@ def relay(
     )
     from ..copies.gauges import verify_gauges
     from ..kafka.client import Publisher, ensure_topics
-    from ..relay.gauges import OutboxGauges, loss_gauges
+    from ..relay.gauges import OutboxGauges, history_gauges, loss_gauges
     from ..relay.guard import check_topic
     from ..relay.relay import Relay
     from ..relay.resync import resync as resync_source
+    from ..retention.daily import daily
     from ..runtime.metrics_server import together
     from ..stores.running import running
 
@@ -77,6 +78,7 @@ def relay(
         return together(
             OutboxGauges(store),
             lambda: verify_gauges(store),
+            lambda: history_gauges(store),
             lambda: loss_gauges(store, settings.topic_updates),
         )
 
@@ -90,7 +92,7 @@ def relay(
         if resync:
             resync_source(settings, store)
         with Publisher(settings) as publisher:
-            Relay(settings, store, publisher, stop).run()
+            Relay(settings, store, publisher, stop, beside=daily(settings, store)).run()
 
 
 def replicate(

@@ -21,7 +21,7 @@ _FULL_SOON: Final = 30.0
 def rights(store: Store, settings: Settings) -> Iterator[Finding]:
     """Whether this account has the rights that the roles on this database need."""
     backend = store.name
-    for role in _OF_SOURCE if backend == settings.backend else _OF_COPY:
+    for role in _roles(settings) if backend == settings.backend else _OF_COPY:
         missing = store.lacking(role)
         if missing:
             detail = f"this account lacks {', '.join(missing)}"
@@ -34,6 +34,11 @@ def rights(store: Store, settings: Settings) -> Iterator[Finding]:
         command = f"custsvc migrate --backend {backend}"
         detail = f"this account may not change the schema: after an upgrade run {command} as its owner"
         yield Finding("ok", f"{backend} rights of migrate", detail)
+
+
+def _roles(settings: Settings) -> tuple[RoleName, ...]:
+    """The roles on the system of record; one of them only if history is not kept for ever."""
+    return (*_OF_SOURCE, "maintain") if settings.history_keep else _OF_SOURCE
 
 
 def kafka_rights(settings: Settings) -> Iterator[Finding]:
@@ -76,8 +81,8 @@ def _in_clear(what: str, hosts: list[str], fix: str) -> Finding:
     return Finding("warning", f"{what} link", detail, fix)
 
 
-def growth(store: Store) -> Iterator[Finding]:
-    """The growth of the history, and the days until the disk is full."""
+def growth(store: Store, keep: int | None) -> Iterator[Finding]:
+    """The growth of the history that is kept for so many days, and the days until the disk is full."""
     try:
         found = store.growth()
     except ConfigurationError:
@@ -89,13 +94,32 @@ def growth(store: Store) -> Iterator[Finding]:
         detail += f", {found.bytes / found.changes:,.0f} bytes a change"
     if found.per_day:
         detail += f"; recently {found.per_day:,.0f} changes a day"
+    if keep is not None and (levels := level(found, keep)) is not None:
+        yield _levels_off(store.name, found, f"{detail}; kept for {keep} days, it levels off", levels)
+        return
     if days is None:
         yield Finding("ok", f"{store.name} growth", detail)
         return
     detail += f"; at that rate its disk is full in {days:,.0f} days"
     soon = days < _FULL_SOON
-    fix = "give it a bigger disk" if soon else None
+    fix = "give it a bigger disk, or keep less: CUSTSVC_HISTORY_KEEP (docs/retention.md)" if soon else None
     yield Finding("warning" if soon else "ok", f"{store.name} growth", detail, fix)
+
+
+def _levels_off(name: str, found: Growth, detail: str, levels: float) -> Finding:
+    fits = found.free is None or levels < found.bytes + found.free
+    fix = None if fits else "give it a bigger disk, or keep less: CUSTSVC_HISTORY_KEEP"
+    return Finding("ok" if fits else "warning", f"{name} growth", f"{detail} near {_size(levels)}", fix)
+
+
+def level(found: Growth, keep: int) -> float | None:
+    """The size of the history at the current rate if replaced states stay for `keep` days; None if unknown.
+
+    Above its size now if that is still less; what cannot go, as the newest events, is not counted.
+    """
+    if not found.changes or not found.per_day:
+        return None
+    return max(float(found.bytes), found.bytes / found.changes * found.per_day * keep)
 
 
 def days_left(found: Growth) -> float | None:

@@ -90,7 +90,7 @@ def _database(settings: Settings, backend: Backend, part: str) -> Iterator[Findi
         yield from _guarded(f"{backend} rights", lambda: access.rights(store, settings))
         if backend == settings.backend:
             yield from _guarded("mails", lambda: _mails(store))
-            yield from _guarded(f"{backend} growth", lambda: access.growth(store))
+            yield from _guarded(f"{backend} growth", lambda: access.growth(store, settings.history_days))
 
 
 def _schema(store: Store, backend: Backend) -> Iterator[Finding]:

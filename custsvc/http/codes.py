@@ -102,6 +102,13 @@ CODES: Final[dict[str, Code]] = {
         "Go on with the customer that `survivor` and the Link header name; or undo the merge by a POST to "
         "the `/unmerge` of that one.",
     ),
+    "history-trimmed": Code(
+        410,
+        "The history begins later",
+        "This state of the customer was replaced so long ago that it was dropped from the history.",
+        "`begins_at` of the customer's history says where it begins. Older events may be in archive files: "
+        "ask who runs this service.",
+    ),
     "customer-deleted": Code(
         404,
         "The customer is deleted",

@@ -213,10 +213,11 @@ def page_answer(
     given: dict[str, str],
     following: str | None,
     preceding: str | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> Answer:
     """One page of a list; `docs` is the inside of its array. Links to its neighbours keep the parameters.
 
-    `following` and `preceding` are the neighbours' cursors, or None.
+    `more` are further members; `following` and `preceding` are the neighbours' cursors, or None.
     """
     others = {k: v for k, v in given.items() if k != "cursor"}
     links = {
@@ -228,7 +229,7 @@ def page_answer(
         if links[name]:
             headers.append(("Link", f'<{links[name]}>; rel="{relation}"'))
     estimated = {"count_estimated": True} if count_estimated else {}
-    head = orjson.dumps({"count": count, **estimated, **links, "has_more": has_more})
+    head = orjson.dumps({"count": count, **estimated, **links, "has_more": has_more, **(more or {})})
     return Answer(b"".join((head[:-1], b',"results":[', docs, b"]}")), 200, headers, JSON)
 
 

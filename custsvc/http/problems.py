@@ -23,6 +23,7 @@ from ..errors import (
     CustomerMerged,
     DataRefused,
     FieldError,
+    HistoryTrimmed,
     InFlight,
     KeyMismatch,
     NotFound,
@@ -202,6 +203,11 @@ def _(exc: CustomerMerged) -> Problem:
         headers=[("Link", f'<{survivor}>; rel="canonical"')],
         members={"survivor": exc.survivor, "survivor_url": survivor},
     )
+
+
+@problem_of.register
+def _(exc: HistoryTrimmed) -> Problem:
+    return Problem(410, "history-trimmed", f"{exc}; /history has `begins_at`")
 
 
 @problem_of.register

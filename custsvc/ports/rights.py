@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal, NamedTuple, get_args
 
-RoleName = Literal["serve", "serve --read-only", "relay", "notify", "replicate", "commands"]
+RoleName = Literal["serve", "serve --read-only", "relay", "notify", "replicate", "maintain", "commands"]
 ROLES: Final[tuple[RoleName, ...]] = get_args(RoleName)
 
 Doing = Literal["read", "add", "change", "remove"]
@@ -69,6 +69,12 @@ _NEEDS: Final[Mapping[RoleName, Mapping[str, str]]] = {
         "webhook_secret": "read remove",
     },
     "replicate": {**_KNOWN, "customer": _WRITE, "position": _WRITE},
+    # The relay too, if it trims the history.
+    "maintain": {
+        **_KNOWN,
+        **dict.fromkeys(("customer", "outbox_cursor"), _READ),
+        "customer_event": "read remove",
+    },
     "commands": {
         **_KNOWN,
         **_SHELF,

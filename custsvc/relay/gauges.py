@@ -1,4 +1,4 @@
-"""The relay's gauges: the outbox, and the last time the topic lost its end."""
+"""The relay's gauges: the outbox, where the history begins, the last time the topic lost its end."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from ..ports.outbox import Depth
 from ..ports.store import Store
 from ..runtime import metrics
 from ..runtime.metrics_server import logger
+from ..service.trimmed import begins_at
 from .loss import loss_of
 
 
@@ -36,6 +37,12 @@ class OutboxGauges:
             "custsvc_outbox_oldest_age_seconds": age,
             "custsvc_outbox_known_seconds": since,
         }
+
+
+def history_gauges(store: Store) -> dict[str, float]:
+    """Where the history begins, as Unix time; nothing if all of it is there."""
+    begins = begins_at(store.facts)
+    return {} if begins is None else {"custsvc_history_begins_timestamp_seconds": begins.timestamp()}
 
 
 def loss_gauges(store: Store, topic: str) -> dict[str, float]:

@@ -34,7 +34,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 
 from ..config import Settings
 from ..domain.events import CustomerEvent, headers, request_id_of
@@ -65,6 +65,9 @@ _GUARD = 1.0
 _FRESH = 2.0
 # Seconds between two checks whether parked customers can be sent.
 _PARKED = 30.0
+
+# What runs beside a relay for as long as it leads.
+Beside = Callable[[], AbstractContextManager[None]]
 
 
 class _Watch:
@@ -107,13 +110,21 @@ class _Watch:
 class Relay:
     """Publishes one database's events to one topic."""
 
-    def __init__(self, settings: Settings, store: Store, publisher: Publisher, stop: Stop) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        publisher: Publisher,
+        stop: Stop,
+        beside: Beside = nullcontext,
+    ) -> None:
         self._settings = settings
         self._store = store
         self._outbox = store.outbox
         self._publisher = publisher
         self._topic = settings.topic_updates
         self._stop = stop
+        self._beside = beside
         self._standing_by = False
         self._source = ""
         self._partitions = 0
@@ -138,7 +149,7 @@ class Relay:
                 logger.info("Leading: publishing to %s", self._topic, extra={"action": "leading"})
                 self._learn_limit()
                 self._acknowledged = Acknowledged(self._settings, self._store, self._admin, self._partitions)
-                with closing(self._acknowledged):
+                with closing(self._acknowledged), self._beside():
                     self._begin()
                     self._publish()
                 return

@@ -67,6 +67,8 @@ class Trim:
         self._folder = folder
         self._stop = stop
         self.report = Report()
+        # Whether events that wait in the outbox keep older ones from being passed.
+        self._held_up = False
         # The highest version that was found outdated, of each customer, since the last deletion.
         self._known: dict[int, int] = {}
 
@@ -84,7 +86,7 @@ class Trim:
             self.report.begins = now.begins
             if not dry_run:
                 self._drop(piece)
-        if ended and not dry_run:
+        if ended and not dry_run and not self._held_up:
             remember(self._store.facts, now._replace(ended=time.time()))
         return self.report
 
@@ -95,6 +97,7 @@ class Trim:
             raise TemporaryError(f"{loss}; the history stays whole until then", dependency="kafka")
         waited = self._store.outbox.depth().oldest_age
         seconds = max(self._days * 86400, waited + _CLOCKS if waited else 0.0)
+        self._held_up = seconds > self._days * 86400
         return dt.datetime.fromtimestamp(self._store.clock() - seconds, dt.UTC)
 
     def _parked(self) -> list[int]:

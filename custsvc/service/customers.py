@@ -25,9 +25,7 @@ from ..errors import (
     CustomerDeleted,
     CustomerMerged,
     CustsvcError,
-    FieldError,
     NotFound,
-    ValidationError,
     VersionConflict,
 )
 from ..ports.answers import Answer, Answers
@@ -39,6 +37,7 @@ from .changes import expected as checked
 from .idempotency import Idempotency
 from .leftovers import Leftovers
 from .merging import Merge, Merged, Merging, Preview, survivor_of, versions_of
+from .past import event_of, event_then
 
 __all__ = ["Caller", "CustomerService"]
 
@@ -112,11 +111,8 @@ class CustomerService:
         return CustomerMerged(f"customer {customer_id} was merged into {survivor}", survivor=survivor)
 
     def at(self, customer_id: int, time: dt.datetime) -> Stored:
-        """The customer as it was at a time, deleted or not. Raises NotFound if it did not exist yet."""
-        event = self._store.event_at(customer_id, time)
-        if event is None:
-            raise NotFound(f"there was no customer {customer_id} then")
-        doc = after_of(event)
+        """The customer as it was at a time, deleted or not. Raises NotFound, HistoryTrimmed."""
+        doc = after_of(event_then(self._store, customer_id, time))
         customer = Customer.decode(doc)
         return Stored(customer_id, customer.version, customer.deleted, doc)
 
@@ -172,14 +168,11 @@ class CustomerService:
     def revert(
         self, customer_id: int, version: int, caller: Caller, *, expected: int | None = None
     ) -> Stored:
-        """Give a live customer its fields of an earlier version. Raises ValidationError if unknown."""
-        events = self._store.history(customer_id, limit=1, before_version=version + 1)
-        old = Customer.decode(after_of(events[0])) if events else None
-        if old is None or old.version != version:
-            if self._store.get(customer_id) is None:
-                raise NotFound(f"there is no customer {customer_id}")
-            message = f"customer {customer_id} never was at version {version}"
-            raise ValidationError([FieldError("version", "unknown_version", message)])
+        """Give a live customer its fields of an earlier version.
+
+        Raises ValidationError for a version that never was, HistoryTrimmed for one no longer there.
+        """
+        old = Customer.decode(after_of(event_of(self._store, customer_id, version)))
         return self.replace(customer_id, old.fields, caller, expected=expected)
 
     def erase(self, customer_id: int, caller: Caller, *, expected: int | None = None) -> Stored:

@@ -11,6 +11,8 @@ from flask import Flask
 
 from custsvc.ports.accounts import Role
 from custsvc.ports.store import Store
+from custsvc.retention.trim import Trim
+from custsvc.runtime.loop import Stop
 from custsvc.service.customers import CustomerService
 
 from .conftest import ANN, Client
@@ -113,6 +115,34 @@ def test_reverting_is_refused_where_it_means_nothing(client: Client, ann: str) -
     assert client.post("/api/customers/99/revert", json={"version": 1}).json["code"] == "not-found"
     client.delete(ann)
     assert client.post(f"{ann}/revert", json={"version": 1}).json["code"] == "customer-deleted"
+
+
+def test_what_was_dropped_from_the_history_is_gone_by_name_and_what_is_left_is_right(
+    client: Client, store: Store, ann: str
+) -> None:
+    """The state at the limit and all later ones stay: here those from version 3 on."""
+    assert client.get(f"{ann}/history").json["begins_at"] is None
+    with store.outbox.lead():
+        store.outbox.done(store.outbox.read(10))
+    days = (store.clock() - NOON.replace(hour=10, minute=30).timestamp()) / 86400
+    Trim(store, "t", days, None, Stop()).run()
+
+    page = client.get(f"{ann}/history").json
+    assert [each["version"] for each in page["results"]] == [5, 4, 3]
+    assert (page["count"], page["begins_at"]) == (5, "2026-11-23T10:00:00.000Z")
+    for time, status, code in (
+        ("07:59", 404, "not-found"),
+        ("08:30", 410, "history-trimmed"),
+        ("09:59", 410, "history-trimmed"),
+        ("10:01", 200, 3),
+        ("11:01", 200, 4),
+        ("23:00", 200, 5),
+    ):
+        answer = client.get(f"{ann}/history?at=2026-11-23T{time}:00Z")
+        assert (answer.status_code, answer.json["code" if status != 200 else "version"]) == (status, code)
+    assert client.post(f"{ann}/revert", json={"version": 2}).json["code"] == "history-trimmed"
+    assert client.post(f"{ann}/revert", json={"version": 9}).json["code"] == "validation"
+    assert client.post(f"{ann}/revert", json={"version": 3}).status_code == 200
 
 
 def test_an_erased_customer_has_nothing_personal_left_in_record_or_history(

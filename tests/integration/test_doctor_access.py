@@ -36,27 +36,35 @@ def test_the_history_is_measured_and_its_rate_is_told(store: Store, settings: Se
     assert found.bytes > 0
     assert found.per_day is not None
     assert found.per_day > 29
-    (told,) = doctor_access.growth(store)
+    (told,) = doctor_access.growth(store, None)
     assert "bytes a change" in told.detail
 
 
 @pytest.mark.parametrize(
-    ("growth", "level", "told"),
+    ("growth", "keep", "level", "told"),
     [
-        (Growth(0, 0, None, None), "ok", "takes 0 bytes"),
-        (Growth(2 << 30, 1 << 20, 1000.0, None), "ok", "2.0 GiB, 2,048 bytes a change"),
-        (Growth(1 << 20, 1 << 10, 1024.0, 100 << 20), "ok", "full in 100 days"),
-        (Growth(1 << 20, 1 << 10, 1024.0, 10 << 20), "warning", "full in 10 days"),
-        (Growth(1 << 20, 1 << 10, 1024.0, 0), "warning", "full in 0 days"),
-        (Growth(1 << 20, 0, None, 1 << 20), "ok", "takes 1.0 MiB"),
+        (Growth(0, 0, None, None), None, "ok", "takes 0 bytes"),
+        (Growth(2 << 30, 1 << 20, 1000.0, None), None, "ok", "2.0 GiB, 2,048 bytes a change"),
+        (Growth(1 << 20, 1 << 10, 1024.0, 100 << 20), None, "ok", "full in 100 days"),
+        (Growth(1 << 20, 1 << 10, 1024.0, 10 << 20), None, "warning", "full in 10 days"),
+        (Growth(1 << 20, 1 << 10, 1024.0, 0), None, "warning", "full in 0 days"),
+        (Growth(1 << 20, 0, None, 1 << 20), None, "ok", "takes 1.0 MiB"),
+        (Growth(1 << 20, 1 << 10, 1024.0, 10 << 20), 8, "ok", "kept for 8 days, it levels off near 8.0 MiB"),
+        (Growth(1 << 20, 1 << 10, 1024.0, 10 << 20), 90, "warning", "levels off near 90.0 MiB"),
     ],
 )
 def test_a_disk_that_is_full_within_a_month_is_a_warning(
-    store: Store, monkeypatch: pytest.MonkeyPatch, backend: str, growth: Growth, level: str, told: str
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    backend: str,
+    growth: Growth,
+    keep: int | None,
+    level: str,
+    told: str,
 ) -> None:
     monkeypatch.setattr(store, "growth", lambda: growth)
 
-    (found,) = doctor_access.growth(store)
+    (found,) = doctor_access.growth(store, keep)
 
     assert (found.level, told in found.detail, bool(found.fix)) == (level, True, level == "warning")
 

@@ -25,6 +25,7 @@ from custsvc.notify.run import run_notify
 from custsvc.ports.endpoints import Endpoint
 from custsvc.ports.rights import ROLES, RoleName
 from custsvc.ports.store import Store
+from custsvc.retention.trim import Trim
 from custsvc.runtime.loop import Stop
 from custsvc.serve import create_app
 from custsvc.serve.purge import purge
@@ -151,7 +152,7 @@ class Opened:
 @pytest.fixture
 def source(backend: str, owner: Callable[[str], Owner]) -> Iterator[Opened]:
     with ExitStack() as stack:
-        yield Opened(backend, owner(backend), ("serve", "relay", "notify", "commands"), stack)
+        yield Opened(backend, owner(backend), ("serve", "relay", "notify", "maintain", "commands"), stack)
 
 
 @pytest.fixture
@@ -217,13 +218,19 @@ def copying(settings: Settings, copy: Store) -> Iterator[None]:
 
 
 def test_every_role_runs_with_what_the_page_grants(
-    backend: str, source: Opened, copy: Opened, settings: Settings, servers: Servers, workers: Workers
+    backend: str,
+    source: Opened,
+    copy: Opened,
+    settings: Settings,
+    servers: Servers,
+    workers: Workers,
+    tmp_path: Path,
 ) -> None:
     """Each with an account of its own, from a change to the copy and the mail."""
     mine = settings.replace(backend=backend, smtp_url=servers.url("mail"))
     text, key = new_key("all", "admin")
     source["commands"].keys.add(key)
-    for role in ("serve", "relay", "notify", "commands"):
+    for role in ("serve", "relay", "notify", "maintain", "commands"):
         assert source[role].migrate() == []
         source[role].claim_role("source")
     source["commands"].customers.ids_above(5)
@@ -251,6 +258,10 @@ def test_every_role_runs_with_what_the_page_grants(
         endpoints = source["notify"].endpoints
         until("a webhook fails", lambda: any(each.failing_since for each in endpoints.all()))
     relay.ask()
+    until("all is marked as sent", lambda: source["commands"].outbox.depth().waiting == 0)
+    trimmed = Trim(source["maintain"], settings.topic_updates, 0.0, tmp_path, Stop()).run()
+    assert trimmed.outdated > 0
+    assert len(trimmed.files) == 1
 
     shown = copy["serve --read-only"]
     assert shown.index_lists() is False
@@ -262,13 +273,13 @@ def test_every_role_runs_with_what_the_page_grants(
 
 
 def test_doctor_names_what_an_account_lacks(backend: str, source: Opened) -> None:
-    settings = Settings(backend=backend)  # type: ignore[arg-type]
+    settings = Settings(backend=backend, history_keep="90d")  # type: ignore[arg-type]
 
     def found(role: RoleName) -> dict[str, str]:
         rights = list(doctor_access.rights(source[role], settings))
         return {finding.check.rpartition(" of ")[2]: finding.detail for finding in rights}
 
-    for role in ("serve", "relay", "notify", "commands"):
+    for role in ("serve", "relay", "notify", "maintain", "commands"):
         before = found(role)
         assert before[role] == "all that it needs"
         assert "as its owner" in before["migrate"]

@@ -32,6 +32,7 @@ MAY_IMPORT: Final[dict[str, str]] = {
     "transfer": "errors domain ports runtime service",
     "kafka": "errors config domain ports runtime",
     "relay": "errors config domain ports runtime stores.common service kafka",
+    "retention": "errors config domain ports runtime service relay",
     "copies": "errors config domain ports runtime service stores.common kafka relay",
     "notify.rules": "redact errors config domain",
     "notify.channels": "errors config domain ports runtime",
@@ -60,7 +61,7 @@ MAY_IMPORT: Final[dict[str, str]] = {
     "mcp": "errors runtime client",
     "bench": ("errors config domain ports stores.postgres stores.mongo stores service transfer kafka local"),
     "cli": (
-        "redact errors config domain ports runtime stores service accounts transfer kafka relay "
+        "redact errors config domain ports runtime stores service accounts transfer kafka relay retention "
         "copies notify.rules notify.channels notify.sending notify api local serve doctor client mcp bench"
     ),
     "__main__": "cli",

@@ -146,7 +146,7 @@ _RECORD: Final[dict[tuple[str, str], Operation]] = {
         parameters=(*GUARDS, KEY, PREFER),
         body={JSON: models.Revert},
         answers={200: _CHANGED, 204: _MINIMAL},
-        problems=(*_WRITE, 413, 415),
+        problems=(*_WRITE, 410, 413, 415),
         role="write",
     ),
     ("/api/customers/{customer_id}/erase", "post"): Operation(
@@ -210,7 +210,7 @@ _RECORD: Final[dict[tuple[str, str], Operation]] = {
         description="Or, with `at`, the customer as it was at a time.",
         parameters=(_AT, PAGE_LIMIT, CURSOR),
         answers={200: Answer("A page.", {JSON: (models.CustomerHistory, models.Customer)})},
-        problems=(404,),
+        problems=(404, 410),
     ),
 }
 

@@ -294,8 +294,18 @@ class CustomerList(Paged):
 
 
 class CustomerHistory(Paged):
-    """One page of a customer's events, the newest first, exactly as they go to Kafka."""
+    """One page of a customer's events, the newest first, exactly as they go to Kafka.
 
+    `count` counts all changes that there ever were.
+    """
+
+    begins_at: Annotated[
+        str | None,
+        Field(
+            description="Events whose state was replaced before this time may be gone. null: all are there.",
+            examples=["2026-08-31T00:00:00.000Z"],
+        ),
+    ]
     results: list[CustomerEvent]
 
 

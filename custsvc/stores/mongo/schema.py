@@ -82,7 +82,7 @@ MIGRATIONS = (
     Migration(14, "webhooks", create_webhooks, compatible=True),
     Migration(15, "notification_address", create_notification_address, compatible=True),
     Migration(16, "shelf", create_shelf, compatible=True),
-    Migration(17, "history", create_history, compatible=True),
+    Migration(18, "history", create_history, compatible=True),
 )
 
 

@@ -28,7 +28,8 @@ _PASS: Final = Statement(
     """
     SELECT seq, customer_id, version, created, created < $3
         AND (pg_visible_in_snapshot(txid, $4)
-            OR coalesce(pg_visible_in_snapshot(txid, $5) AND seq <= $6, false))
+            OR coalesce(pg_visible_in_snapshot(txid, $5) AND seq <= $6, false)),
+        created > now() + interval '1 day'
     FROM (
         SELECT seq, customer_id, version, created, txid FROM customer_event WHERE seq > $1
         ORDER BY seq LIMIT $2
@@ -91,15 +92,17 @@ class PostgresHistory:
             return Passage([], 0, mark, None, True)
         found = self._connections.read(_PASS, (int(mark or 0), limit, before, *sent))
         passed = _until_too_young(found)
+        # A clock that was set wrong must not end the walk for years. Its event outdates nothing.
+        dated = [row for row in passed if not row[5]]
         waiting = frozenset(parked())
-        newest = {row[1]: row[2] for row in sorted(passed, key=itemgetter(2)) if row[1] not in waiting}
+        newest = {row[1]: row[2] for row in sorted(dated, key=itemgetter(2)) if row[1] not in waiting}
         ranges = _columns([(i, known.get(i, 0), version) for i, version in newest.items()], 3)
         rows = self._connections.read(_OUTDATED, (*ranges, list(KEPT_OPS), *sent)) if newest else []
         return Passage(
             [Old(customer_id, version, payload.encode()) for customer_id, version, payload in rows],
             len(passed),
             str(passed[-1][0]) if passed else mark,
-            max((row[3] for row in passed), default=None),
+            max((row[3] for row in dated), default=None),
             len(passed) < limit,
         )
 
@@ -126,7 +129,7 @@ class PostgresHistory:
 def _until_too_young(rows: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
     """The rows before the first one that may not be passed."""
     for number, row in enumerate(rows):
-        if not row[4]:
+        if not row[4] and not row[5]:
             return rows[:number]
     return rows
 
