@@ -112,6 +112,8 @@ class Beside:
 
 def told(took: list[float]) -> str:
     """The median and the 99th percentile of these milliseconds."""
+    if not took:
+        return "no writes"
     return f"p50 {took[len(took) // 2]:.1f} ms, p99 {took[len(took) * 99 // 100]:.1f} ms ({len(took)} writes)"
 
 
