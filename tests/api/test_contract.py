@@ -78,6 +78,7 @@ ELSEWHERE: Final = {
     "batch-undone": "the story, as the status of an operation",
     "body-timeout": "test_server",
     "head-too-large": "test_heads",
+    "history-trimmed": "test_past",
     "idempotency-in-flight": "test_idempotency",
     "internal": "test_problems",
     "overloaded": "test_server",
