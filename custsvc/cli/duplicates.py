@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from . import output
-from .common import ID_MAX, BackendOption, DataDirOption, LogLevelOption, say, settings_for
+from .common import (
+    ID_MAX,
+    BackendOption,
+    DataDirOption,
+    LogLevelOption,
+    expect_source,
+    report,
+    say,
+    settings_for,
+)
 
 if TYPE_CHECKING:
     from ..ports.store import Store
+    from ..service.duplicates import Dismissed
 
 _COLUMNS = ("score", "id", "name", "duplicate", "duplicate_name", "reasons")
 
@@ -35,6 +45,24 @@ def duplicates(
     limit: Annotated[
         int, typer.Option("--limit", help="The most pairs shown; 0: all of them.", min=0, metavar="N")
     ] = 100,
+    dismissed: Annotated[
+        str,
+        typer.Option("--dismissed", help="exclude, include or only: dismissed pairs.", metavar="WHICH"),
+    ] = "exclude",
+    dismiss: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--dismiss",
+            help="Say that ID and this customer are not the same; repeatable.",
+            min=1,
+            max=ID_MAX,
+            metavar="OTHER",
+        ),
+    ] = None,
+    undismiss: Annotated[
+        list[int] | None,
+        typer.Option("--undismiss", help="Take that back; repeatable.", min=1, max=ID_MAX, metavar="OTHER"),
+    ] = None,
     fmt: Annotated[
         str, typer.Option("--output", "-o", help="table, json, ndjson or csv.", metavar="FORMAT")
     ] = "table",
@@ -48,8 +76,11 @@ def duplicates(
     reads the whole database once, and shows the pairs in the order in which it finds them.
 
     Example: custsvc duplicates --limit 0 -o csv
+
+    Example: custsvc duplicates 7 --dismiss 8
     """
     output.checked(fmt)
+    _check(customer, dismissed, [*(dismiss or ()), *(undismiss or ())])
     settings = settings_for(
         "duplicates", ("backend",), start=False, backend=backend, data_dir=data_dir, log_level=log_level
     )
@@ -57,10 +88,13 @@ def duplicates(
     from ..stores import open_store
 
     with open_store(settings) as store:
+        if customer is not None and (dismiss or undismiss):
+            _judge(store, customer, dismiss or (), undismiss or ())
+            return
         is_copy = _checked(store)
-        found = _rows(
-            store, customer, DEFAULT_SCORE if min_score is None else min_score, min(limit or 200, 200)
-        )
+        which = cast("Dismissed", dismissed)
+        score = DEFAULT_SCORE if min_score is None else min_score
+        found = _rows(store, customer, score, min(limit or 200, 200), which)
         shown = list(islice(found, limit)) if limit and fmt != "ndjson" else islice(found, limit or None)
         nobody = "No duplicates found; --min-score 0.6 shows more, and more that are none."
         rows = map(_joined, shown) if fmt in ("table", "csv") else shown
@@ -69,6 +103,29 @@ def duplicates(
             say("This is a copy: pairs that were dismissed at the system of record are shown too.")
         if next(found, None) is not None:
             say(f"There are more than {limit:,}: --limit 0 shows them all.")
+
+
+def _check(customer: int | None, dismissed: str, others: Sequence[int]) -> None:
+    """Raise a usage error for options that do not go together."""
+    if dismissed not in ("exclude", "include", "only"):
+        raise typer.BadParameter("must be exclude, include or only", param_hint="--dismissed")
+    if others and customer is None:
+        raise typer.BadParameter("name the customer that the others are not", param_hint="ID")
+    if customer in others:
+        raise typer.BadParameter("is the customer itself", param_hint="--dismiss")
+
+
+def _judge(store: Store, customer: int, dismiss: Sequence[int], undismiss: Sequence[int]) -> None:
+    """Note which others this customer is not, as they are now, and which it may be again."""
+    from ..service.duplicates import DuplicateFinder
+
+    expect_source(store)
+    finder = DuplicateFinder(store.duplicates, store.customers)
+    for other in dismiss:
+        finder.dismiss([customer, other], "cli")
+    taken_back = sum(finder.undismiss([customer, other]) for other in undismiss)
+    told = f"{len(dismiss):,} pairs dismissed, {taken_back:,} to be looked at again"
+    report(told, dismissed=len(dismiss), undismissed=taken_back)
 
 
 def _checked(store: Store) -> bool:
@@ -90,18 +147,20 @@ def _checked(store: Store) -> bool:
     return is_copy
 
 
-def _rows(store: Store, customer: int | None, min_score: float, at_once: int) -> Iterator[dict[str, Any]]:
+def _rows(
+    store: Store, customer: int | None, min_score: float, at_once: int, dismissed: Dismissed
+) -> Iterator[dict[str, Any]]:
     """One row for each pair, as it is found."""
     from ..service.duplicates import DuplicateFinder, Place
 
     finder = DuplicateFinder(store.duplicates, store.customers)
     if customer is not None:
-        found = finder.of(customer, min_score=min_score)
+        found = finder.of(customer, min_score=min_score, dismissed=dismissed)
         yield from _named(store, ((customer, each.id, each.score, each.reasons) for each in found))
         return
     place: Place | None = Place(0, 0)
     while place is not None:
-        page = finder.pairs(limit=at_once, after=place, min_score=min_score)
+        page = finder.pairs(limit=at_once, after=place, min_score=min_score, dismissed=dismissed)
         yield from _named(store, ((*each.pair, each.score, each.reasons) for each in page.pairs))
         place = page.place
 

@@ -31,7 +31,7 @@ from .errors import (
     VersionMismatch,
 )
 from .latest import Latest
-from .models import Customer, Duplicate, Event, Filters, MergePreview, Operation, Page, Result
+from .models import Customer, Duplicate, DuplicatePair, Event, Filters, MergePreview, Operation, Page, Result
 from .positions import Positions
 from .retry import Retry
 from .stream import AsyncEventStream, EventStream
@@ -47,6 +47,7 @@ __all__ = [
     "Customer",
     "Deleted",
     "Duplicate",
+    "DuplicatePair",
     "Event",
     "EventStream",
     "EventsLost",

@@ -11,7 +11,7 @@ import httpx
 from . import calls
 from .calls import Call
 from .errors import ApiError
-from .models import Customer, Event, Filters
+from .models import Customer, Dismissed, DuplicatePair, Event, Filters
 from .positions import Positions
 from .retry import Retry
 from .sending import Base, described_as
@@ -83,6 +83,8 @@ class AsyncClient(Base):
     merge = _method(calls.merge)
     preview_merge = _method(calls.preview_merge)
     unmerge = _method(calls.unmerge)
+    dismiss = _method(calls.dismiss)
+    undismiss = _method(calls.undismiss)
     batch = _method(calls.batch)
     may_write = _method(calls.may_write)
 
@@ -103,6 +105,18 @@ class AsyncClient(Base):
         while True:
             events, cursor = await self.send(calls.events_of(customer_id, cursor))
             for each in events:
+                yield each
+            if cursor is None:
+                return
+
+    async def duplicate_pairs(
+        self, *, min_score: float | None = None, dismissed: Dismissed = "exclude"
+    ) -> AsyncIterator[DuplicatePair]:
+        """All pairs of customers that are likely one, as they are found. It looks through all customers."""
+        cursor = None
+        while True:
+            pairs, cursor = await self.send(calls.pairs_of(cursor, min_score, dismissed))
+            for each in pairs:
                 yield each
             if cursor is None:
                 return

@@ -18,7 +18,18 @@ from typing import Any, Final, Generic, TypeVar, Unpack
 import httpx
 
 from .errors import ApiError, Invalid, NotPermitted, Refused
-from .models import Customer, Duplicate, Event, Filters, MergePreview, Operation, Page, Result, parameters_of
+from .models import (
+    Customer,
+    Duplicate,
+    DuplicatePair,
+    Event,
+    Filters,
+    MergePreview,
+    Operation,
+    Page,
+    Result,
+    parameters_of,
+)
 from .positions import Positions
 from .retry import IDEMPOTENCY_KEY, URL_FIX, json_of
 
@@ -110,6 +121,20 @@ def duplicates(customer_id: int, *, limit: int = 50) -> Call[list[Duplicate]]:
 
     # Of the source: a copy does not know what was dismissed.
     return Call("GET", _path(customer_id) + "duplicates", read, {"limit": str(limit)})
+
+
+def pairs_of(
+    cursor: str | None, min_score: float | None, dismissed: str
+) -> Call[tuple[tuple[DuplicatePair, ...], str | None]]:
+    """Some pairs of likely duplicates, even none, and the cursor of the next ones."""
+
+    def read(response: httpx.Response) -> tuple[tuple[DuplicatePair, ...], str | None]:
+        found = json_of(response)
+        return tuple(_pair(each) for each in found["results"]), _cursor_of(found["next"])
+
+    asked = {"limit": str(PAGE), "dismissed": dismissed}
+    asked |= {} if min_score is None else {"min_score": str(min_score)}
+    return Call("GET", _PATH + "duplicates", read, asked | ({"cursor": cursor} if cursor else {}))
 
 
 def may_write() -> Call[bool]:
@@ -230,6 +255,16 @@ def unmerge(customer_id: int, *, version: int | None = None, key: str | None = N
     return write("POST", _path(customer_id) + "unmerge", None, _customer, version=version, key=key)
 
 
+def dismiss(customer_ids: Sequence[int]) -> Call[None]:
+    """Say that no two of these customers are the same, as they are now. At most 20. Raises NotFound."""
+    return _noted("dismiss", customer_ids)
+
+
+def undismiss(customer_ids: Sequence[int]) -> Call[None]:
+    """Drop what was said by `dismiss` of the pairs of these customers."""
+    return _noted("undismiss", customer_ids)
+
+
 def batch(
     operations: Sequence[Operation], *, atomic: bool = False, key: str | None = None
 ) -> Call[list[Result]]:
@@ -274,6 +309,16 @@ def write(
     if body is not None:
         content, headers["Content-Type"] = _encoded(body), kind
     return Call(method, path, read, content=content, headers=headers, versions=versions, instead=instead)
+
+
+def _noted(what: str, customer_ids: Sequence[int]) -> Call[None]:
+    body = {"ids": [int(each) for each in customer_ids]}
+    return _write("POST", f"{_PATH}duplicates/{what}", body, lambda _: None, key=None)
+
+
+def _pair(found: Any) -> DuplicatePair:
+    one, other = (_customer_of(each) for each in found["customers"])
+    return DuplicatePair((one, other), found["score"], tuple(found["reasons"]), bool(found["dismissed"]))
 
 
 def _customer(response: httpx.Response) -> Customer:

@@ -11,7 +11,7 @@ import httpx
 from . import calls
 from .calls import Call
 from .errors import ApiError
-from .models import Customer, Event, Filters
+from .models import Customer, Dismissed, DuplicatePair, Event, Filters
 from .positions import Positions
 from .retry import Retry
 from .sending import Base, described_as
@@ -93,6 +93,8 @@ class Client(Base):
     merge = _method(calls.merge)
     preview_merge = _method(calls.preview_merge)
     unmerge = _method(calls.unmerge)
+    dismiss = _method(calls.dismiss)
+    undismiss = _method(calls.undismiss)
     batch = _method(calls.batch)
     may_write = _method(calls.may_write)
 
@@ -112,6 +114,17 @@ class Client(Base):
         while True:
             events, cursor = self.send(calls.events_of(customer_id, cursor))
             yield from events
+            if cursor is None:
+                return
+
+    def duplicate_pairs(
+        self, *, min_score: float | None = None, dismissed: Dismissed = "exclude"
+    ) -> Iterator[DuplicatePair]:
+        """All pairs of customers that are likely one, as they are found. It looks through all customers."""
+        cursor = None
+        while True:
+            pairs, cursor = self.send(calls.pairs_of(cursor, min_score, dismissed))
+            yield from pairs
             if cursor is None:
                 return
 

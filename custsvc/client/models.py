@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
 Scalar = str | int | float | bool | None
+Dismissed = Literal["exclude", "include", "only"]
 Op = Literal["created", "updated", "deleted", "restored", "erased", "snapshot"]
 
 _FIELDS = (
@@ -119,7 +120,17 @@ class Duplicate:
 
     customer: Customer
     score: float
-    reasons: tuple[Any, ...]
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicatePair:
+    """Two customers that are likely one. `is_dismissed`: somebody said that they are not, as they are now."""
+
+    customers: tuple[Customer, Customer]
+    score: float
+    reasons: tuple[str, ...]
+    is_dismissed: bool
 
 
 class Operation(TypedDict, total=False):

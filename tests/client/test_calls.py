@@ -274,6 +274,24 @@ def test_customers_are_merged_once_whatever_is_lost(client: Client, way: Faulty)
     assert client.get(bob.id).version == 3
 
 
+def test_pairs_of_duplicates_are_walked_through_and_dismissed(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "PAGE", 1)
+    a, b, c = (client.create("Ada Lovelace", email="ada@example.org") for _ in range(3))
+
+    client.dismiss([a.id, c.id])
+
+    assert [each.customers for each in client.duplicate_pairs()] == [(a, b), (b, c)]
+    (gone,) = client.duplicate_pairs(dismissed="only")
+    assert (gone.customers, gone.is_dismissed, gone.reasons[0]) == ((a, c), True, "same email")
+    client.undismiss([c.id, a.id])
+    assert len(list(client.duplicate_pairs())) == 3
+    assert list(client.duplicate_pairs(min_score=1)) == []
+    with pytest.raises(NotFound):
+        client.dismiss([a.id, FAR])
+
+
 def test_reads_from_a_copy_ask_it_for_what_was_written(
     settings: Settings, store: Store, new_database: Callable[[], str], opened: Callable[[str], Store]
 ) -> None:

@@ -47,6 +47,25 @@ def test_pairs_are_shown_with_their_reasons_and_in_files(
     assert "No duplicates" in run("duplicates", "--min-score", "1").stderr
 
 
+def test_a_pair_is_dismissed_and_taken_back(run: Callable[..., CompletedProcess[str]], store: Store) -> None:
+    customers = CustomerService(store.customers)
+    a, b, c = (customers.create(Fields("Ada Lovelace", "ada@example.org"), ME).id for _ in range(3))
+
+    def shown(which: str) -> list[tuple[int, int]]:
+        found = json.loads(run("duplicates", "--dismissed", which, "-o", "json").stdout)
+        return [(each["id"], each["duplicate"]) for each in found]
+
+    done = run("duplicates", str(a), "--dismiss", str(b), "--dismiss", str(c))
+
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert (shown("exclude"), shown("only")) == ([(b, c)], [(a, b), (a, c)])
+    run("duplicates", str(b), "--undismiss", str(a))
+    assert shown("exclude") == [(a, b), (b, c)]
+    assert run("duplicates", "--dismiss", str(b)).returncode == ExitCode.USAGE
+    assert run("duplicates", str(a), "--dismiss", str(a)).returncode == ExitCode.USAGE
+    assert run("duplicates", str(a), "--dismiss", "999").returncode == ExitCode.NOT_FOUND
+
+
 def test_a_copy_gets_no_indexes_by_being_looked_at(
     run: Callable[..., CompletedProcess[str]],
     opened: Callable[[str], Store],
