@@ -313,7 +313,7 @@ def write(
 
 def _noted(what: str, customer_ids: Sequence[int]) -> Call[None]:
     body = {"ids": [int(each) for each in customer_ids]}
-    return _write("POST", f"{_PATH}duplicates/{what}", body, lambda _: None, key=None)
+    return write("POST", f"{_PATH}duplicates/{what}", body, lambda _: None, key=None)
 
 
 def _pair(found: Any) -> DuplicatePair:
