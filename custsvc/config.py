@@ -92,6 +92,9 @@ class Settings:
     auth: Literal["on", "off"] = _setting("on", "off: no API key needed; loopback only")
     session_idle: float = _setting(7200.0, "Seconds without use after which a browser is signed out")
     session_max: float = _setting(43200.0, "Seconds after which a browser is signed out in any case")
+    second_factor: Literal["optional", "admins", "everyone"] = _setting(
+        "optional", "Which users must sign in with a second factor too: optional, admins or everyone"
+    )
     body_timeout: float = _setting(15.0, "Seconds within which a request's body must arrive (408)")
     slow_bodies: int = _setting(256, "Most bodies that each process waits for at once (more get 503)")
     queue_timeout: float = _setting(
@@ -406,6 +409,7 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "backend": BACKENDS,
     "auth": ("on", "off"),
     "oidc_role": ("read", "write", "admin"),
+    "second_factor": ("optional", "admins", "everyone"),
     "notify_on_unknown": ("hold", "resend"),
     "log_format": ("auto", "text", "json"),
     "log_level": ("DEBUG", "INFO", "WARNING", "ERROR"),

@@ -33,6 +33,7 @@ def create_user(store: Store, name: str, role: Role, password: str) -> User:
     """Store a new user. Raises ValidationError for the name, Conflict if it is taken."""
     user = User(checked_name(name), hash_password(password), role, utc_now())
     store.users.add(user)
+    store.factors.remove(user.name)  # of an earlier user of this name, deleted by an earlier version
     return user
 
 
@@ -42,7 +43,8 @@ def set_role(store: Store, user: User, role: Role) -> int:
 
 
 def set_password(store: Store, user: User, password: str) -> int:
-    """Give a user this password; return how many sessions ended."""
+    """Give a user this password; return how many sessions ended. A mailed link to reset it is void."""
+    store.resets.drop(user.name)
     return _replace(store, replace(user, password=hash_password(password)))
 
 
@@ -56,10 +58,18 @@ def enable(store: Store, user: User) -> int:
     return _replace(store, replace(user, disabled_on=None))
 
 
+def reset_factor(store: Store, user: User) -> int:
+    """Delete a user's second factor, as after the loss of a phone; return how many sessions ended."""
+    store.factors.remove(user.name)
+    return store.sessions.remove_of(f"user:{user.name}")
+
+
 def delete_user(store: Store, user: User) -> int:
     """Delete a user, with the views that the user did not share; return how many sessions ended."""
     store.users.remove(user.name)
+    store.resets.drop(user.name)
     store.views.leave(f"user:{user.name}")
+    store.factors.remove(user.name)
     return store.sessions.remove_of(f"user:{user.name}")
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..ports.accounts import Role, User
     from ..ports.store import Store
 
-_COLUMNS = ("name", "role", "state", "created_on")
+_COLUMNS = ("name", "role", "state", "second_factor", "created_on")
 
 NameArgument = Annotated[str, typer.Argument(help="The user's name, as ann or ann@example.org.")]
 PasswordStdin = Annotated[
@@ -60,7 +60,8 @@ def list_users(
     """
     output.checked(fmt)
     with _store(backend, data_dir) as store:
-        rows = [_row(user) for user in store.users.all()]
+        factors = store.factors.confirmed()
+        rows = [_row(user, user.name in factors) for user in store.users.all()]
     output.rows(fmt, _COLUMNS, rows, empty="There is no user yet. Make one: custsvc users create NAME")
 
 
@@ -129,6 +130,22 @@ def role(
     report(told, name=user.name, role=found, sessions_ended=ended)
 
 
+@app.command("reset-factor")
+def reset_factor(name: NameArgument, backend: BackendOption = None, data_dir: DataDirOption = None) -> None:
+    """Remove a user's second factor, as after the loss of a phone, and sign the user out everywhere.
+
+    The user signs in by the password alone, and can set up another one.
+
+    Example: custsvc users reset-factor ann
+    """
+    from ..accounts import users
+
+    with _store(backend, data_dir) as store:
+        user = users.find_user(store, name)
+        ended = users.reset_factor(store, user)
+    report(f"{user.name} has no second factor; sessions ended: {ended}", name=user.name, sessions_ended=ended)
+
+
 @app.command()
 def delete(name: NameArgument, backend: BackendOption = None, data_dir: DataDirOption = None) -> None:
     """Delete a user, and sign the user out everywhere. Customers keep the name in `updated_by`.
@@ -175,13 +192,14 @@ def _password(*, from_stdin: bool) -> tuple[str, bool]:
     return checked_password(_asked()), False
 
 
-def _row(user: User) -> dict[str, Any]:
+def _row(user: User, has_factor: bool) -> dict[str, Any]:
     from ..domain.customers import format_time
 
     return {
         "name": user.name,
         "role": user.role,
         "state": "disabled" if user.disabled_on else "live",
+        "second_factor": has_factor,
         "created_on": format_time(user.created_on),
     }
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 Role = Literal["read", "write", "admin"]
 
@@ -66,6 +67,89 @@ class Users(Protocol):
 
     def remove(self, name: str) -> bool:
         """Delete a user; False if there is none. The caller must end the user's sessions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """A user's second factor: the secret of the codes (TOTP), and the hashes of the unused recovery codes.
+
+    It counts from `confirmed_on` on: before that, the user has not shown a code of it yet. `last_step` is the
+    time step of the last code that was used: neither it nor an earlier one is taken again.
+    """
+
+    name: str
+    secret: str = field(repr=False)
+    created_on: dt.datetime
+    confirmed_on: dt.datetime | None = None
+    last_step: int = 0
+    recovery: tuple[str, ...] = field(default=(), repr=False)
+
+
+class Factors(Protocol):
+    """The second factors of users. Each change is one atomic step."""
+
+    def find(self, name: str) -> Factor | None:
+        """The user's second factor, confirmed or not."""
+
+    def confirmed(self) -> set[str]:
+        """The names of all users who have a confirmed one."""
+
+    def begin(self, name: str, secret: str, now: dt.datetime) -> bool:
+        """Store a secret, unconfirmed, in place of an unconfirmed one; False if a confirmed one is there."""
+
+    def confirm(self, name: str, secret: str, step: int, recovery: Sequence[str], now: dt.datetime) -> bool:
+        """Confirm this secret, whose code of `step` was shown; False if another call was first."""
+
+    def use_step(self, name: str, step: int) -> bool:
+        """Use the code of a time step; False if it or a later one was used already."""
+
+    def use_recovery(self, name: str, code: str) -> bool:
+        """Use the recovery code with this hash; False if there is no such unused one."""
+
+    def renew(self, name: str, recovery: Sequence[str]) -> bool:
+        """Replace all recovery codes; False if the user has no confirmed second factor."""
+
+    def remove(self, name: str) -> bool:
+        """Delete a user's second factor; False if there is none."""
+
+
+class Asked(NamedTuple):
+    """A password reset that somebody asked for, for the name that was typed: maybe of no user."""
+
+    name: str
+    asked_on: dt.datetime
+
+
+class Resets(Protocol):
+    """Password resets: who asked for one, and the hashes of the tokens that were mailed.
+
+    A name has at most one. It is asked for, claimed by a process, issued a token, and settled once mailed;
+    a claim that is not settled ends with its lease, so that another process mails a new token.
+    """
+
+    def ask(self, name: str, now: dt.datetime) -> None:
+        """Note that a reset was asked for. Durable when it returns. The same work for every name."""
+
+    def claim(self, now: dt.datetime, lease: float) -> Asked | None:
+        """The oldest unsettled one, for `lease` seconds for this caller alone; None if there is none."""
+
+    def issue(self, name: str, token: str, expires_on: dt.datetime) -> None:
+        """Make this the name's only token (its hash), before it is mailed."""
+
+    def settle(self, asked: Asked) -> None:
+        """End a claim. One that was asked for again meanwhile stays unsettled."""
+
+    def owner(self, token: str, now: dt.datetime) -> str | None:
+        """Whose token has this hash; None for an unknown, used or expired one."""
+
+    def take(self, token: str, now: dt.datetime) -> str | None:
+        """The same, and use it up: of several callers one gets the name."""
+
+    def drop(self, name: str) -> None:
+        """Delete the name's reset, its token with it."""
+
+    def purge(self, now: dt.datetime) -> None:
+        """Delete expired tokens, and what was asked for an hour ago without success."""
 
 
 @dataclass(frozen=True, slots=True)

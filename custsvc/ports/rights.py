@@ -22,7 +22,14 @@ _WRITE: Final = "read add change"
 _ALL: Final = "read add change remove"
 _KNOWN: Final = {"custsvc_migration": _READ, "custsvc_meta": _ALL}
 _SHELF: Final = {"shelf": _ALL}
-_PAGES: Final = {"api_key": _READ, "app_user": _READ, "web_session": _ALL, "sign_in_try": _ALL}
+_PAGES: Final = {
+    "api_key": _READ,
+    "app_user": _READ,
+    "second_factor": "read change",
+    "web_session": _ALL,
+    "sign_in_try": _ALL,
+}
+_RESETS: Final = "password_reset"
 _NOTES: Final = ("dismissed_pair", "saved_view")
 _MAILS: Final = (
     "notification",
@@ -35,9 +42,11 @@ _NEEDS: Final[Mapping[RoleName, Mapping[str, str]]] = {
         **_KNOWN,
         **_SHELF,
         **_PAGES,
-        # An admin makes and changes them on the pages.
+        # An admin makes and changes them on the pages, and users their second factor.
         "api_key": _WRITE,
         "app_user": _WRITE,
+        "second_factor": _ALL,
+        _RESETS: _ALL,
         "customer": _WRITE,
         "customer_event": _WRITE,
         "counter": _WRITE,
@@ -79,7 +88,8 @@ _NEEDS: Final[Mapping[RoleName, Mapping[str, str]]] = {
         **_KNOWN,
         **_SHELF,
         **dict.fromkeys(
-            (*_PAGES, "customer", "customer_event", "answer", *_NOTES, "position", *_MAILS), _ALL
+            (*_PAGES, _RESETS, "customer", "customer_event", "answer", *_NOTES, "position", *_MAILS),
+            _ALL,
         ),
         **dict.fromkeys(("webhook_endpoint", "webhook_secret"), _ALL),
         **dict.fromkeys(("counter", "outbox_cursor"), _WRITE),

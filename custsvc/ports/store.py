@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, Protocol
 
-from .accounts import Keys, Sessions, Users
+from .accounts import Factors, Keys, Resets, Sessions, Users
 from .answers import Answers
 from .contents import Contents
 from .customers import CustomerStore
@@ -76,6 +76,10 @@ class Store(Protocol):
     def facts(self) -> Facts: ...
     @property
     def users(self) -> Users: ...
+    @property
+    def factors(self) -> Factors: ...
+    @property
+    def resets(self) -> Resets: ...
     @property
     def sessions(self) -> Sessions: ...
     @property

@@ -167,6 +167,8 @@ def _load(settings: Settings, parent: int, stopping: Flag, starting: Starting, l
     exit_with(parent)
     logs.set_up(settings.log_level, settings.log_format, ROLE)
     from ..http import refusals
+    from ..web import reset_mail
+    from ..web.access import EXTENSION as PAGES
     from . import access_log
     from .admission import known, question
     from .app import build
@@ -182,6 +184,8 @@ def _load(settings: Settings, parent: int, stopping: Flag, starting: Starting, l
         refusals.on_refusal = access_log.refused
     if not settings.read_only:
         keep_purging(app.extensions["custsvc"].store, settings)
+    if reset_mail.is_set_up(settings):
+        reset_mail.keep_mailing(app.extensions["custsvc"].store, settings, app.extensions[PAGES].reset_bell)
     look = known(settings, app.extensions["custsvc"].keys)
 
     def prepare(call: Call) -> Call:

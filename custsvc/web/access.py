@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, cast
 
@@ -36,6 +37,8 @@ class Web:
         self.attention = Attention(services)
         self.jobs = Jobs(services.store.shelf, services.store.facts)
         self.provider: object = None
+        # Rung when somebody asks for a link to reset a password.
+        self.reset_bell = threading.Event()
 
 
 def web() -> Web:

@@ -15,6 +15,7 @@ from ..http.guard import ALLOWANCE, address_of
 from ..http.problems import Problem, told
 from ..http.resource import Services
 from . import (
+    account,
     admin,
     caught,
     customers,
@@ -31,6 +32,7 @@ from . import (
     person,
     pipeline,
     proving,
+    reset,
     security,
     sent,
     signin,
@@ -71,7 +73,7 @@ def add_pages(app: Flask, services: Services) -> None:
     for part in (
         *(static, signin, oidc, customers, editing, merging, duplicates, one, pipeline, mails, dead),
         *(importing, undoing, views),
-        *(proving, events, caught, sent, person, admin),
+        *(proving, events, caught, sent, person, account, admin, reset),
     ):
         part.add_routes(blueprint)
     app.extensions[EXTENSION] = Web(services)
@@ -107,6 +109,8 @@ def _before() -> Response | None:
         if not browser.principal.may(needed):
             detail = f"this needs the role {needed}; you have {browser.principal.role}"
             raise Problem(403, "forbidden", detail)
+        if browser.must_enroll and not request.path.startswith(account.PATH):
+            return signin.led_to(account.PATH)
     # Last, so that the form of a user without the role is never read.
     if ASK not in request.environ:
         security.check_fields()

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 
 from flask import Response, current_app, request
 
@@ -33,13 +33,31 @@ _TRUST: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Browser:
-    """The sender of a request. `principal` is None if a sign-in is required and missing."""
+    """The sender of a request. `principal` is None if a sign-in is required and missing.
+
+    `must_enroll`: the user must set up a second factor before anything else.
+    """
 
     token: str
     csrf: str
     principal: Principal | None
     session: Session | None = None
     is_new: bool = False
+    must_enroll: bool = False
+
+    @property
+    def user(self) -> str | None:
+        """The name of the user who signed in by a password; None for all others."""
+        kind, _, name = self.session.subject.partition(":") if self.session else ("", "", "")
+        return name if kind == "user" else None
+
+
+class _User(NamedTuple):
+    """What a process knows of a user for a moment; `role` is None for a disabled or deleted one."""
+
+    until: float
+    role: Role | None
+    must_enroll: bool
 
 
 class Browsers:
@@ -49,7 +67,7 @@ class Browsers:
         self._services = services
         self._settings = services.settings
         self._sessions = services.store.sessions
-        self._users: dict[str, tuple[float, Role | None]] = {}
+        self._users: dict[str, _User] = {}
 
     @cached_property
     def _secret(self) -> bytes:
@@ -68,7 +86,14 @@ class Browsers:
             return Browser(token, self._csrf(token), ANONYMOUS)
         session = self._live(token)
         principal = self._principal(session) if session else None
-        return Browser(token, self._csrf(token), principal, session if principal else None)
+        if principal is None:
+            return Browser(token, self._csrf(token), None)
+        found = Browser(token, self._csrf(token), principal, session)
+        return replace(found, must_enroll=found.user is not None and self._user(found.user).must_enroll)
+
+    def look_again(self, name: str) -> None:
+        """Forget what this process knows of a user, after a change."""
+        self._users.pop(name, None)
 
     def permit(self, browser: Browser, role: Role) -> Callable[[], bool]:
         """A check for later, outside of any request: whether the browser's user still has the role."""
@@ -147,19 +172,27 @@ class Browsers:
         kind, _, name = session.subject.partition(":")
         if kind == "key":
             return self._services.keys.by_prefix(name)
-        role = self._user_role(name) if kind == "user" else session.role
+        role = self._user(name).role if kind == "user" else session.role
         return Principal(session.actor, role) if role else None
 
-    def _user_role(self, name: str) -> Role | None:
+    def _user(self, name: str) -> _User:
         now = time.monotonic()
-        cached = self._users.get(name)
-        if cached is None or cached[0] < now:
+        known = self._users.get(name)
+        if known is None or known.until < now:
             user = self._services.store.users.find(name)
             role = user.role if user and user.disabled_on is None else None
             if len(self._users) > 1000:
                 self._users.clear()
-            self._users[name] = cached = (now + _TRUST, role)
-        return cached[1]
+            self._users[name] = known = _User(now + _TRUST, role, self._must_enroll(name, role))
+        return known
+
+    def _must_enroll(self, name: str, role: Role | None) -> bool:
+        """Whether the settings ask for a second factor that the user has not set up."""
+        asked = self._settings.second_factor
+        if role is None or asked == "optional" or (asked == "admins" and role != "admin"):
+            return False
+        factor = self._services.store.factors.find(name)
+        return factor is None or factor.confirmed_on is None
 
 
 def _id(token: str) -> str:

@@ -1,4 +1,4 @@
-"""Sign-in with a name and password or with an API key, and sign-out.
+"""Sign-in with a name and password (and a second factor) or with an API key, and sign-out.
 
 Tries are counted in the database, by account and by address, before the password is checked. So neither
 simultaneous requests nor requests to another process get more tries.
@@ -7,16 +7,24 @@ simultaneous requests nor requests to another process get more tries.
 from __future__ import annotations
 
 import hashlib
+import hmac
+import logging
 from typing import Any, Final
 from urllib.parse import quote
 
 from flask import Blueprint, Response, g, redirect, render_template, request
+from itsdangerous import BadData, URLSafeTimedSerializer
 
 from ..accounts.keys import Principal
 from ..accounts.passwords import NAME, check_password, folded_name
+from ..accounts.second_factor import use
 from ..domain.customers import utc_now
+from ..ports.accounts import Factor
 from . import toast
 from .access import anybody, route, services, web
+from .reset_mail import is_set_up
+
+logger = logging.getLogger(__name__)
 
 _WINDOW: Final = 900.0
 # This try and all later ones in the window are refused without a check.
@@ -24,19 +32,28 @@ _TRIES: Final = 10
 _TRIES_OF_ADDRESS: Final = 100
 
 _WRONG: Final = "The name or the password is wrong."
+_WRONG_CODE: Final = "That code is wrong, or was used already."
+_TOO_LATE: Final = "That took too long. Sign in again."
+# Seconds between the password and the code.
+_CODE_WITHIN: Final = 300
 _WRONG_KEY: Final = "That is not a valid API key."
 _TOO_MANY: Final = "Too many tries. Wait 15 minutes, then try again."
 
 
 def add_routes(blueprint: Blueprint) -> None:
     route(blueprint, "/ui/sign-in", sign_in, "GET", "POST")
+    route(blueprint, "/ui/sign-in/code", enter_code, "POST")
     route(blueprint, "/ui/sign-out", sign_out, "POST")
 
 
 def asked_to_sign_in() -> Response:
     """Redirect to the sign-in, which leads back to the page."""
     back = request.full_path.rstrip("?") if request.method == "GET" else "/ui/customers"
-    target = f"/ui/sign-in?next={quote(back, safe='/')}"
+    return led_to(f"/ui/sign-in?next={quote(back, safe='/')}")
+
+
+def led_to(target: str) -> Response:
+    """Redirect to a page of ours, also from a request of the script."""
     if request.headers.get("HX-Request"):
         return Response(status=401, headers={"HX-Redirect": target})
     return redirect(target, 303)  # type: ignore[return-value]
@@ -51,14 +68,75 @@ def sign_in() -> Any:
     by = "key" if "key" in request.form else "password"
     found = _by_key() if by == "key" else _by_password()
     if isinstance(found, str):
-        status = 429 if found == _TOO_MANY else 401
-        page = _page(found, by)
-        headers = {"Retry-After": str(int(_WINDOW))} if status == 429 else {}
-        return page, status, headers
+        return _refused(_page(found, by), found)
     subject, principal = found
+    if by == "password" and _confirmed(principal.name) is not None:
+        return _code_page(None, _pending(principal.name))
+    return _begin(subject, principal)
+
+
+@anybody
+def enter_code() -> Any:
+    """The second step of a sign-in: the code of a user whose password was right."""
+    if g.browser.principal is not None:
+        return redirect(next_page(), 303)
+    pending = request.form.get("pending", "")
+    name = _name_of(pending)
+    user = services().store.users.find(name) if name else None
+    factor = _confirmed(name) if name else None
+    if user is None or factor is None or user.disabled_on is not None:
+        return _page(_TOO_LATE, "password"), 401
+    tries = f"code:{short(user.name)}"
+    if tried_too_often(tries):
+        return _refused(_code_page(_TOO_MANY, pending), _TOO_MANY)
+    if not use(services().store.factors, factor, request.form.get("code", ""), utc_now()):
+        about = {"action": "second_factor_wrong", "user": user.name}
+        logger.warning("A wrong second factor of %s, whose password was right", user.name, extra=about)
+        return _refused(_code_page(_WRONG_CODE, pending), _WRONG_CODE)
+    services().store.sessions.forget_tries(tries)
+    return _begin(f"user:{user.name}", Principal(user.name, user.role))
+
+
+def _begin(subject: str, principal: Principal) -> Any:
+    """Begin the session, under a new token."""
     web().browsers.sign_out(g.browser)
     g.browser = web().browsers.sign_in(subject, principal)
     return redirect(next_page(), 303)
+
+
+def _refused(page: str, why: str) -> Any:
+    if why == _TOO_MANY:
+        return page, 429, {"Retry-After": str(int(_WINDOW))}
+    return page, 401
+
+
+def _confirmed(name: str) -> Factor | None:
+    """The user's second factor, if it counts."""
+    factor = services().store.factors.find(name)
+    return factor if factor is not None and factor.confirmed_on is not None else None
+
+
+def _signer() -> URLSafeTimedSerializer:
+    return URLSafeTimedSerializer(services().store.secret(), salt="custsvc.second-factor")
+
+
+def _pending(name: str) -> str:
+    """Says that this browser gave the right password of this user. Good for five minutes."""
+    return str(_signer().dumps([name, web().browsers.seal(g.browser, f"pending:{name}")]))
+
+
+def _name_of(pending: str) -> str | None:
+    """The user in a text of `_pending`, if it is of this browser and young enough."""
+    try:
+        name, seal = _signer().loads(pending, max_age=_CODE_WITHIN)
+    except (BadData, ValueError):
+        return None
+    right = web().browsers.seal(g.browser, f"pending:{name}")
+    return str(name) if hmac.compare_digest(str(seal), right) else None
+
+
+def _code_page(error: str | None, pending: str) -> str:
+    return render_template("sign_in_code.html", next=next_page(), error=error, pending=pending)
 
 
 @anybody
@@ -78,7 +156,13 @@ def next_page() -> str:
 def _page(error: str | None, by: str) -> str:
     name = request.form.get("name", "")
     return render_template(
-        "sign_in.html", next=next_page(), error=error, by=by, name=name, oidc_name=_oidc_name()
+        "sign_in.html",
+        next=next_page(),
+        error=error,
+        by=by,
+        name=name,
+        oidc_name=_oidc_name(),
+        resets=is_set_up(services().settings),
     )
 
 
@@ -90,7 +174,7 @@ def _oidc_name() -> str:
 
 def _by_password() -> tuple[str, Principal] | str:
     name, password = folded_name(request.form.get("name", "")), request.form.get("password", "")
-    account = f"user:{_short(name)}"
+    account = f"user:{short(name)}"
     if tried_too_often(account):
         return _TOO_MANY
     user = services().store.users.find(name) if NAME.fullmatch(name) else None
@@ -118,6 +202,6 @@ def tried_too_often(account: str | None) -> bool:
     return account is not None and sessions.count_try(account, now, _WINDOW) >= _TRIES
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
     """A key of fixed length that does not reveal the name."""
     return hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()

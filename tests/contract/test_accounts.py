@@ -12,7 +12,7 @@ import pytest
 
 from custsvc.domain.customers import utc_now
 from custsvc.errors import Conflict, DataRefused
-from custsvc.ports.accounts import Session, User
+from custsvc.ports.accounts import Factor, Session, User
 from custsvc.ports.customers import CustomerFilter, CustomerQuery
 from custsvc.ports.store import Store
 
@@ -102,6 +102,85 @@ def test_a_user_who_is_removed_is_gone(store: Store) -> None:
     assert store.users.find("ann") is None
 
 
+def test_a_second_factor_counts_once_confirmed_and_only_one_call_confirms_it(
+    store: Store, at_once: Callable[..., list[Any]]
+) -> None:
+    assert store.factors.begin("ann", "FIRST", NOW)
+    assert store.factors.begin("ann", "SECOND", NOW)
+    assert not store.factors.confirm("ann", "FIRST", 5, ["a"], NOW)
+    assert store.factors.confirmed() == set()
+
+    results = at_once(*(lambda: store.factors.confirm("ann", "SECOND", 5, ["a", "b"], NOW) for _ in range(4)))
+
+    assert sorted(results) == [False, False, False, True]
+    assert store.factors.find("ann") == Factor("ann", "SECOND", NOW, NOW, 5, ("a", "b"))
+    assert not store.factors.begin("ann", "THIRD", NOW)
+    assert store.factors.confirmed() == {"ann"}
+    assert store.factors.remove("ann")
+    assert not store.factors.remove("ann")
+    assert store.factors.find("ann") is None
+
+
+def test_no_code_of_a_second_factor_is_used_twice(store: Store, at_once: Callable[..., list[Any]]) -> None:
+    store.factors.begin("ann", "SECRET", NOW)
+    assert not store.factors.renew("ann", ["x"])
+    store.factors.confirm("ann", "SECRET", 5, ["a", "b"], NOW)
+
+    assert not store.factors.use_step("ann", 5)
+    assert sorted(at_once(*(lambda: store.factors.use_step("ann", 7) for _ in range(4)))) == [
+        *[False] * 3,
+        True,
+    ]
+    assert not store.factors.use_step("ann", 6)
+    used = at_once(*(lambda: store.factors.use_recovery("ann", "a") for _ in range(4)))
+    assert sorted(used) == [False, False, False, True]
+    assert store.factors.renew("ann", ["c"])
+    assert not store.factors.use_recovery("ann", "b")
+    assert store.factors.use_recovery("ann", "c")
+    assert not store.factors.use_step("bob", 9)
+
+
+def test_a_reset_is_claimed_by_one_and_again_when_its_lease_ends(
+    store: Store, at_once: Callable[..., list[Any]]
+) -> None:
+    store.resets.ask("ann@x.org", NOW)
+    claims = at_once(*(lambda: store.resets.claim(NOW, 60) for _ in range(4)))
+    (asked,) = [each for each in claims if each]
+    assert asked == ("ann@x.org", NOW)
+    store.resets.issue("ann@x.org", "hash-1", NOW + MINUTE)
+
+    again = store.resets.claim(NOW + 2 * MINUTE, 60)  # its process died before it settled
+    assert again == asked
+    store.resets.issue("ann@x.org", "hash-2", NOW + 3 * MINUTE)
+    store.resets.settle(asked)
+
+    assert store.resets.claim(NOW + 9 * MINUTE, 60) is None
+    assert store.resets.owner("hash-1", NOW) is None
+    assert store.resets.owner("hash-2", NOW) == "ann@x.org"
+    store.resets.ask("ann@x.org", NOW + MINUTE)
+    newer = store.resets.claim(NOW + MINUTE, 60)
+    store.resets.ask("ann@x.org", NOW + 2 * MINUTE)
+    assert newer is not None
+    store.resets.settle(newer)
+    assert store.resets.claim(NOW + 2 * MINUTE, 60) == ("ann@x.org", NOW + 2 * MINUTE)
+
+
+def test_a_token_is_taken_by_one_before_it_expires(store: Store, at_once: Callable[..., list[Any]]) -> None:
+    for name in ("ann@x.org", "bob@x.org", "eve@x.org"):
+        store.resets.ask(name, NOW)
+        store.resets.issue(name, f"hash of {name}", NOW + MINUTE)
+
+    assert store.resets.take("hash of ann@x.org", NOW + MINUTE) is None
+    taken = at_once(*(lambda: store.resets.take("hash of ann@x.org", NOW) for _ in range(4)))
+    assert [name for name in taken if name] == ["ann@x.org"]
+    store.resets.drop("bob@x.org")
+    assert store.resets.owner("hash of bob@x.org", NOW) is None
+    store.resets.purge(NOW + 2 * MINUTE)
+    assert store.resets.claim(NOW, 60) == ("eve@x.org", NOW)
+    store.resets.purge(NOW + 61 * MINUTE)
+    assert store.resets.claim(NOW + 61 * MINUTE, 60) is None
+
+
 @pytest.mark.parametrize("text", ["a\0b", "\ud800"], ids=ascii)
 def test_what_no_database_can_hold_is_nobodys_or_refused_and_never_an_outage(store: Store, text: str) -> None:
     """The driver's own errors, of Python or of SQL, are translated in one place."""
@@ -114,6 +193,8 @@ def test_what_no_database_can_hold_is_nobodys_or_refused_and_never_an_outage(sto
         lambda: store.facts.put("k", text),
         lambda: store.answers.find(text, text, NOW),
         lambda: store.ledger.recent(recipient=text),
+        lambda: store.ledger.recent(recipient_prefix=text),
+        lambda: store.factors.find(text),
         lambda: store.ledger.find([text]),
         lambda: store.recipients.suppressed([text]),
         lambda: store.customers.get_by_emails([text]),

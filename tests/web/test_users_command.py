@@ -61,7 +61,13 @@ def test_a_user_is_made_given_a_password_and_shut_out(users: Run, app: Flask) ->
 
 @pytest.mark.parametrize(
     "change",
-    [("role", "ann", "admin"), ("passwd", "ann"), ("disable", "ann"), ("delete", "ann")],
+    [
+        ("role", "ann", "admin"),
+        ("passwd", "ann"),
+        ("disable", "ann"),
+        ("reset-factor", "ann"),
+        ("delete", "ann"),
+    ],
     ids=lambda change: change[0],
 )
 @on_one("postgres")

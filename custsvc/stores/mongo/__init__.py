@@ -19,6 +19,7 @@ from .contents import MongoContents
 from .customers import MongoCustomers
 from .duplicates import MongoDuplicates
 from .endpoints import MongoEndpoints
+from .factors import MongoFactors
 from .facts import MongoFacts
 from .history import MongoHistory
 from .keys import MongoKeys
@@ -27,6 +28,7 @@ from .outbox import MongoOutbox
 from .queries import index_lists, missing_indexes
 from .recipients import MongoRecipients
 from .replica import MongoReplica
+from .resets import MongoResets
 from .schema import migrate, pending, require_schema
 from .shelf import MongoShelf
 from .views import MongoViews
@@ -51,6 +53,8 @@ class MongoStore:
         self.endpoints = MongoEndpoints(self._connection)
         self.keys = MongoKeys(self._connection)
         self.facts = MongoFacts(self._connection)
+        self.factors = MongoFactors(self._connection)
+        self.resets = MongoResets(self._connection)
         self.users = MongoUsers(self._connection)
         self.sessions = MongoSessions(self._connection)
         self.shelf = MongoShelf(self._connection)

@@ -23,6 +23,7 @@ from .customers import create_customers
 from .documents import fill_terms
 from .duplicates import create_dismissed_pairs
 from .endpoints import create_webhooks
+from .factors import create_second_factors
 from .history import create_history
 from .keys import create_keys
 from .lease import Lease
@@ -35,6 +36,7 @@ from .ledger import (
 from .outbox import create_events
 from .queries import index_lists, missing_indexes
 from .replica import create_replica
+from .resets import create_password_resets
 from .shelf import create_shelf
 from .views import create_saved_views
 
@@ -83,6 +85,8 @@ MIGRATIONS = (
     Migration(15, "notification_address", create_notification_address, compatible=True),
     Migration(16, "shelf", create_shelf, compatible=True),
     Migration(18, "history", create_history, compatible=True),
+    Migration(20, "second_factor", create_second_factors, compatible=True),
+    Migration(21, "password_reset", create_password_resets, compatible=True),
 )
 
 

@@ -19,6 +19,7 @@ from .contents import PostgresContents
 from .customers import PostgresCustomers
 from .duplicates import PostgresDuplicates
 from .endpoints import PostgresEndpoints
+from .factors import PostgresFactors
 from .facts import PostgresFacts
 from .history import PostgresHistory
 from .keys import PostgresKeys
@@ -26,6 +27,7 @@ from .ledger import PostgresLedger
 from .outbox import PostgresOutbox
 from .recipients import PostgresRecipients
 from .replica import PostgresReplica
+from .resets import PostgresResets
 from .schema import has_lists, index_lists, migrate, pending
 from .shelf import PostgresShelf
 from .views import PostgresViews
@@ -49,6 +51,8 @@ class PostgresStore:
         self.endpoints = PostgresEndpoints(self._connections)
         self.keys = PostgresKeys(self._connections)
         self.facts = PostgresFacts(self._connections)
+        self.factors = PostgresFactors(self._connections)
+        self.resets = PostgresResets(self._connections)
         self.users = PostgresUsers(self._connections)
         self.sessions = PostgresSessions(self._connections)
         self.shelf = PostgresShelf(self._connections)

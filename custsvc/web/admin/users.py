@@ -41,6 +41,7 @@ def _page(**more: Any) -> str:
         more=max(0, len(found) - SHOWN),
         roles=ROLES,
         me=g.principal.name,
+        factors=services().store.factors.confirmed(),
         form=request.form,
         **more,
     )
@@ -121,6 +122,12 @@ def _reset(user: User) -> Any:
     return _page(made=told["name"], reset=True, secret=secret[0] if secret else None)
 
 
+def _factor(user: User) -> Any:
+    ended = users.reset_factor(services().store, user)
+    note("factor_reset", f"reset the second factor of {user.name}", user=user.name)
+    return _told(f"{user.name} has no second factor.", ended)
+
+
 def _told(text: str, ended: int) -> Any:
     toast.put(f"{text} {plural(ended, 'session')} ended." if ended else text)
     return redirect(_PATH, 303)
@@ -131,4 +138,5 @@ _ACTIONS: Final[dict[str, Callable[[User], Any]]] = {
     "disable": _disable,
     "enable": _enable,
     "reset": _reset,
+    "factor": _factor,
 }

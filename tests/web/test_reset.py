@@ -1,0 +1,249 @@
+"""Passwords reset by mail: one answer for every name, one use of every link."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from playwright.sync_api import Browser, expect
+
+from custsvc.config import Settings
+from custsvc.domain.customers import utc_now
+from custsvc.local import LocalServers
+from custsvc.local.mail import Mailbox
+from custsvc.notify.channels.channel import Outcome
+from custsvc.ports.accounts import User
+from custsvc.ports.store import Store
+from custsvc.serve import create_app
+from custsvc.web import reset_mail
+from tests.sizes import on_one
+
+from .conftest import PASSWORD, Visitor, words
+from .site import Watched
+from .test_pages import AXE, browser  # noqa: F401 - a fixture
+from .test_second_factor import served
+
+MakeUser = Callable[..., User]
+ANN, NEW = "ann@example.org", "a new long password"
+
+
+@pytest.fixture
+def settings(store: Store) -> Settings:
+    return Settings(
+        backend=store.name,  # type: ignore[arg-type]
+        smtp_url="smtp+plain://127.0.0.1:1",
+        public_url="http://localhost",
+    )
+
+
+@pytest.fixture
+def mailed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """The address and the link of each mail, which is not sent."""
+    found: list[tuple[str, str]] = []
+
+    def sent(_: Settings, address: str, link: str) -> Outcome:
+        found.append((address, link))
+        return Outcome("sent", 250, "OK")
+
+    monkeypatch.setattr(reset_mail, "_sent", sent)
+    return found
+
+
+def ask(app: Flask, name: str) -> str:
+    """Ask for a link; what the page says."""
+    visitor = Visitor(app)
+    visitor.get("/ui/reset")
+    answer = visitor.post("/ui/reset", name=name)
+    assert answer.status_code == 200
+    return words(answer)
+
+
+def link_for(app: Flask, store: Store, settings: Settings, mailed: list[tuple[str, str]]) -> str:
+    ask(app, ANN)
+    while reset_mail.mail_next(store, settings):
+        pass
+    return mailed[-1][1].removeprefix("http://localhost")
+
+
+def choose(visitor: Visitor, link: str, password: str = NEW, again: str = NEW) -> int:
+    visitor.get(link)
+    return visitor.post(link, password=password, again=again).status_code
+
+
+def test_every_name_gets_the_same_answer_and_only_a_user_gets_a_mail(
+    app: Flask, store: Store, settings: Settings, make_user: MakeUser, mailed: list[tuple[str, str]]
+) -> None:
+    make_user(ANN)
+    make_user("plain")
+    store.users.add(User("gone@example.org", "x", "read", utc_now(), disabled_on=utc_now()))
+
+    names = (" Ann@Example.org ", "nobody@example.org", "gone@example.org", "plain", "", "\x00", "x" * 5000)
+    said = {ask(app, name) for name in names if "\x00" not in name}
+    while reset_mail.mail_next(store, settings):
+        pass
+
+    assert len(said) == 1
+    assert [address for address, _ in mailed] == [ANN]
+    assert not reset_mail.mail_next(store, settings)
+
+
+def test_a_link_is_good_once_and_ends_all_sessions(
+    app: Flask, store: Store, settings: Settings, make_user: MakeUser, mailed: list[tuple[str, str]]
+) -> None:
+    make_user(ANN)
+    ann, thief = Visitor(app), Visitor(app)
+    ann.sign_in(ANN)
+    older = link_for(app, store, settings, mailed)
+    link = link_for(app, store, settings, mailed)
+    assert ann.get("/ui/customers").status_code == 200
+
+    assert thief.get(older).status_code == 404
+    assert Visitor(app).get(link).status_code == 200
+    assert choose(thief, link, "short", "short") == 400
+    assert choose(thief, link, NEW, "another long one") == 400
+    assert choose(ann, link) == 303
+    assert ann.get("/ui/customers").status_code == 303
+    assert choose(thief, link) == 404
+    assert Visitor(app).sign_in(ANN).status_code == 401
+    assert Visitor(app).sign_in(ANN, NEW).status_code == 303
+
+
+@on_one("postgres")
+def test_a_second_factor_stays_and_a_new_password_voids_the_link(
+    app: Flask, store: Store, settings: Settings, make_user: MakeUser, mailed: list[tuple[str, str]]
+) -> None:
+    from custsvc.accounts.users import set_password
+
+    make_user(ANN)
+    store.factors.begin(ANN, "A" * 32, utc_now())
+    store.factors.confirm(ANN, "A" * 32, 1, [], utc_now())
+    assert choose(Visitor(app), link_for(app, store, settings, mailed)) == 303
+    assert "Second factor" in words(Visitor(app).sign_in(ANN, NEW))
+
+    link = link_for(app, store, settings, mailed)
+    user = store.users.find(ANN)
+    assert user is not None
+    set_password(store, user, PASSWORD)
+    assert Visitor(app).get(link).status_code == 404
+
+
+@on_one("postgres")
+def test_mails_and_guesses_are_limited(
+    app: Flask, store: Store, settings: Settings, make_user: MakeUser, mailed: list[tuple[str, str]]
+) -> None:
+    make_user(ANN)
+    for _ in range(6):
+        link_for(app, store, settings, mailed)
+    assert len(mailed) == 3
+
+    visitor = Visitor(app)
+    statuses = [visitor.get(f"/ui/reset/{'x' * 43}").status_code for _ in range(40)]
+    assert statuses[0] == 404
+    assert statuses[-1] == 429
+
+
+@on_one("postgres")
+def test_a_mail_that_could_not_be_sent_is_tried_again_with_a_new_token(
+    app: Flask,
+    store: Store,
+    settings: Settings,
+    make_user: MakeUser,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_user(ANN)
+    ask(app, ANN)
+    links: list[str] = []
+    outcomes = iter([Outcome("down", None, "no connection"), Outcome("sent", 250, "OK")])
+
+    def sent(_: Settings, address: str, link: str) -> Outcome:
+        links.append(link)
+        return next(outcomes)
+
+    monkeypatch.setattr(reset_mail, "_sent", sent)
+    monkeypatch.setattr(reset_mail, "_LEASE", -1.0)
+    while reset_mail.mail_next(store, settings):
+        pass
+
+    assert len(set(links)) == 2
+    assert [Visitor(app).get(each.removeprefix("http://localhost")).status_code for each in links] == [
+        404,
+        200,
+    ]
+
+
+@pytest.mark.parametrize("missing", ["smtp_url", "public_url", "auth"])
+@on_one("postgres")
+def test_there_is_no_reset_where_no_mail_can_bring_a_link(
+    store: Store, settings: Settings, missing: str
+) -> None:
+    without: dict[str, Any] = {missing: "off" if missing == "auth" else ""}
+    app = create_app(settings.replace(**without), store)
+
+    assert Visitor(app).get("/ui/reset").status_code == 404
+    assert Visitor(app).get("/ui/reset/" + "x" * 43).status_code == 404
+    assert "/ui/reset" not in Visitor(app).get("/ui/sign-in").text
+
+
+@pytest.fixture
+def caught(tmp_path: Path) -> Iterator[tuple[str, Mailbox]]:
+    """A real mail server that keeps what it gets: its address, and its box."""
+    server = LocalServers(tmp_path / "data", names=["mail"], ephemeral=True)
+    try:
+        address = server.start()["CUSTSVC_SMTP_URL"]
+        yield address, Mailbox(server.home / "mail" / "mails")
+    finally:
+        server.stop()
+
+
+@on_one("postgres")
+def test_somebody_resets_a_password_in_a_browser_by_a_mail(
+    browser: Browser,  # noqa: F811
+    store: Store,
+    make_user: MakeUser,
+    caught: tuple[str, Mailbox],
+) -> None:
+    make_user(ANN)
+    smtp_url, box = caught
+    # Its own address is not known before; links begin with the public one.
+    settings = Settings(backend=store.name, smtp_url=smtp_url, public_url="http://127.0.0.1:9")  # type: ignore[arg-type]
+    with (
+        served(create_app(settings, store)) as url,
+        closing(Watched(browser, url, bypass_csp=True)) as watched,
+    ):
+        page = watched.page("/ui/sign-in")
+        serious: list[str] = []
+
+        def look() -> None:
+            page.evaluate(AXE.read_text(encoding="utf-8"))
+            found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+            serious.extend(each["id"] for each in found if each["impact"] in ("serious", "critical"))
+
+        page.get_by_role("link", name="Forgot your password?").click()
+        look()
+        page.get_by_label("E-mail address").fill(ANN)
+        page.get_by_role("button", name="Mail me a link").click()
+        expect(page.get_by_role("status").first).to_contain_text("a mail with a link is on its way")
+        assert reset_mail.mail_next(store, settings)
+        (mail,) = box.messages()
+        assert list(mail.recipients) == [ANN]
+        body = mail.message().get_body(("plain",))
+        assert body is not None
+        found = re.search(r"http://127\.0\.0\.1:9(/ui/reset/\S+)", body.get_content())
+        assert found is not None
+        page.goto(found[1])
+        look()
+        page.get_by_label("New password").fill(NEW)
+        page.get_by_label("The same again").fill(NEW)
+        page.get_by_role("button", name="Change it").click()
+        expect(page.locator("[data-toast]")).to_contain_text("Your password was changed.")
+        page.get_by_label("Name").fill(ANN)
+        page.get_by_label("Password").fill(NEW)
+        page.get_by_role("button", name="Sign in", exact=True).click()
+        expect(page.get_by_role("link", name=ANN)).to_be_visible()
+        assert serious == []
+        assert watched.wrong == []
