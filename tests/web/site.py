@@ -71,8 +71,8 @@ class Site:
             "CUSTSVC_WORKERS": "1",
         }
 
-    def start(self) -> Site:
-        for role in ("relay", "replicate", "notify", "serve"):
+    def start(self, *roles: str) -> Site:
+        for role in roles or ("relay", "replicate", "notify", "serve"):
             self._start(role)
         until("serve is ready", lambda: self._answers("/readyz") or self._has_ended(), 120)
         return self

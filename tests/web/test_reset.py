@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ from custsvc.ports.store import Store
 from custsvc.serve import create_app
 from custsvc.web import reset_mail
 from tests.sizes import on_one
+from tests.waiting import until
 
 from .conftest import PASSWORD, Visitor, words
-from .site import Watched
-from .test_pages import AXE, browser  # noqa: F401 - a fixture
-from .test_second_factor import served
+from .site import Site, Watched
+from .test_pages import browser  # noqa: F401 - a fixture
+from .test_second_factor import look
 
 MakeUser = Callable[..., User]
 ANN, NEW = "ann@example.org", "a new long password"
@@ -189,61 +190,41 @@ def test_there_is_no_reset_where_no_mail_can_bring_a_link(
     assert "/ui/reset" not in Visitor(app).get("/ui/sign-in").text
 
 
-@pytest.fixture
-def caught(tmp_path: Path) -> Iterator[tuple[str, Mailbox]]:
-    """A real mail server that keeps what it gets: its address, and its box."""
-    server = LocalServers(tmp_path / "data", names=["mail"], ephemeral=True)
-    try:
-        address = server.start()["CUSTSVC_SMTP_URL"]
-        yield address, Mailbox(server.home / "mail" / "mails")
-    finally:
-        server.stop()
-
-
 @on_one("postgres")
 def test_somebody_resets_a_password_in_a_browser_by_a_mail(
     browser: Browser,  # noqa: F811
+    backend: str,
+    database_url: str,
     store: Store,
     make_user: MakeUser,
-    caught: tuple[str, Mailbox],
+    tmp_path: Path,
 ) -> None:
     make_user(ANN)
-    smtp_url, box = caught
-    # Its own address is not known before; links begin with the public one.
-    settings = Settings(backend=store.name, smtp_url=smtp_url, public_url="http://127.0.0.1:9")  # type: ignore[arg-type]
-    with (
-        served(create_app(settings, store)) as url,
-        closing(Watched(browser, url, bypass_csp=True)) as watched,
-    ):
-        page = watched.page("/ui/sign-in")
-        serious: list[str] = []
-
-        def look() -> None:
-            page.evaluate(AXE.read_text(encoding="utf-8"))
-            found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
-            serious.extend(each["id"] for each in found if each["impact"] in ("serious", "critical"))
-
-        page.get_by_role("link", name="Forgot your password?").click()
-        look()
-        page.get_by_label("E-mail address").fill(ANN)
-        page.get_by_role("button", name="Mail me a link").click()
-        expect(page.get_by_role("status").first).to_contain_text("a mail with a link is on its way")
-        assert reset_mail.mail_next(store, settings)
-        (mail,) = box.messages()
-        assert list(mail.recipients) == [ANN]
-        body = mail.message().get_body(("plain",))
-        assert body is not None
-        found = re.search(r"http://127\.0\.0\.1:9(/ui/reset/\S+)", body.get_content())
-        assert found is not None
-        page.goto(found[1])
-        look()
-        page.get_by_label("New password").fill(NEW)
-        page.get_by_label("The same again").fill(NEW)
-        page.get_by_role("button", name="Change it").click()
-        expect(page.locator("[data-toast]")).to_contain_text("Your password was changed.")
-        page.get_by_label("Name").fill(ANN)
-        page.get_by_label("Password").fill(NEW)
-        page.get_by_role("button", name="Sign in", exact=True).click()
-        expect(page.get_by_role("link", name=ANN)).to_be_visible()
-        assert serious == []
-        assert watched.wrong == []
+    with closing(Site(tmp_path, backend, {f"CUSTSVC_{backend.upper()}_URL": database_url})) as site:
+        site.env |= {"CUSTSVC_AUTH": "on", "CUSTSVC_PUBLIC_URL": site.url}
+        site.start("serve")
+        box = Mailbox(LocalServers(tmp_path / "data").home / "mail" / "mails")
+        with closing(Watched(browser, site.url, bypass_csp=True)) as watched:
+            page = watched.page("/ui/sign-in")
+            page.get_by_role("link", name="Forgot your password?").click()
+            serious = look(page)
+            page.get_by_label("E-mail address").fill(ANN)
+            page.get_by_role("button", name="Mail me a link").click()
+            expect(page.get_by_role("status").first).to_contain_text("a mail with a link is on its way")
+            (mail,) = until("the mail came", box.messages)
+            body = mail.message().get_body(("plain",))
+            assert body is not None
+            found = re.search(rf"{site.url}/ui/reset/\S+", body.get_content())
+            assert found is not None
+            page.goto(found[0])
+            serious += look(page)
+            page.get_by_label("New password").fill(NEW)
+            page.get_by_label("The same again").fill(NEW)
+            page.get_by_role("button", name="Change it").click()
+            expect(page.locator("[data-toast]")).to_contain_text("Your password was changed.")
+            page.get_by_label("Name").fill(ANN)
+            page.get_by_label("Password").fill(NEW)
+            page.get_by_role("button", name="Sign in", exact=True).click()
+            expect(page.get_by_role("link", name=ANN)).to_be_visible()
+            assert serious == []
+            assert watched.wrong == []

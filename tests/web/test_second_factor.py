@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 import pyotp
 import pytest
 from flask import Flask
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 from werkzeug.serving import make_server
 
 from custsvc.accounts.second_factor import hash_code, new_recovery_codes, step_of
@@ -190,6 +190,13 @@ def test_a_clock_may_differ_by_one_step_and_no_more() -> None:
     assert len({hash_code(code) for code in new_recovery_codes()}) == 10
 
 
+def look(page: Page) -> list[str]:
+    """The serious findings of the checker of accessibility on this page."""
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    return [each["id"] for each in found if each["impact"] in ("serious", "critical")]
+
+
 @contextmanager
 def served(app: Flask) -> Iterator[str]:
     """The app on a port of this machine."""
@@ -213,34 +220,27 @@ def test_it_is_set_up_and_asked_for_in_a_browser(
     make_user("ann")
     with served(app) as url, closing(Watched(browser, url, bypass_csp=True)) as watched:
         page = watched.page("/ui/sign-in")
-        serious: list[str] = []
-
-        def look() -> None:
-            page.evaluate(AXE.read_text(encoding="utf-8"))
-            found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
-            serious.extend(each["id"] for each in found if each["impact"] in ("serious", "critical"))
-
         page.get_by_label("Name").fill("ann")
         page.get_by_label("Password").fill(PASSWORD)
         page.get_by_role("button", name="Sign in", exact=True).click()
         page.get_by_role("link", name="ann").click()
         page.get_by_label("Your password").fill(PASSWORD)
-        look()
+        serious = look(page)
         page.get_by_role("button", name="Set it up").click()
         expect(page.get_by_role("img", name="QR code")).to_be_visible()
-        look()
+        serious += look(page)
         secret = page.locator("[data-secret]").inner_text()
         page.get_by_label("Enter the code").fill(pyotp.TOTP(secret).now())
         page.get_by_role("button", name="Turn it on").click()
         expect(page.locator("[data-recovery]")).to_have_count(10)
         code = page.locator("[data-recovery]").first.inner_text()
-        look()
+        serious += look(page)
         page.get_by_role("button", name="Sign out").click()
         page.get_by_label("Name").fill("ann")
         page.get_by_label("Password").fill(PASSWORD)
         page.get_by_role("button", name="Sign in", exact=True).click()
         expect(page.get_by_label("Code")).to_be_focused()
-        look()
+        serious += look(page)
         page.get_by_label("Code").fill("000000")
         page.get_by_role("button", name="Sign in").click()
         expect(page.get_by_role("alert")).to_contain_text("That code is wrong")
