@@ -6,6 +6,7 @@ thread that mails. Opening a link uses nothing up, as programs that check mails 
 
 from __future__ import annotations
 
+import hmac
 import logging
 from typing import Any, Final
 
@@ -65,7 +66,7 @@ def choose(token: str) -> Any:
     except ValidationError as exc:
         name = store.resets.owner(token_hash, utc_now())
         return (_choosing(name, exc.errors[0].message), 400) if name else _void()
-    if password != request.form.get("again", ""):
+    if not _same(password, request.form.get("again", "")):
         name = store.resets.owner(token_hash, utc_now())
         return (_choosing(name, "is not the same in both fields"), 400) if name else _void()
     # First: of two who send the form at once, one sets the password.
@@ -84,6 +85,10 @@ def choose(token: str) -> Any:
 
 _TOO_MANY: Final = "Too many tries. Wait 15 minutes, then try again."
 _LATER: Final = {"Retry-After": str(int(_WINDOW))}
+
+
+def _same(one: str, other: str) -> bool:
+    return hmac.compare_digest(one.encode("utf-8", "replace"), other.encode("utf-8", "replace"))
 
 
 def _choosing(name: str, error: str | None = None) -> str:

@@ -70,7 +70,7 @@ def sign_in() -> Any:
     if isinstance(found, str):
         return _refused(_page(found, by), found)
     subject, principal = found
-    if by == "password" and _confirmed(principal.name) is not None:
+    if by != "key" and _confirmed(principal.name) is not None:
         return _code_page(None, _pending(principal.name))
     return _begin(subject, principal)
 
