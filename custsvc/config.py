@@ -111,6 +111,9 @@ class Settings:
     access_log: bool = _setting(
         False, "Log each request of the API: method, route, status, time, bytes, request id, key or user"
     )
+    tracing: Literal["off", "otlp"] = _setting(
+        "off", "otlp: spans for OpenTelemetry, to where OTEL_EXPORTER_OTLP_ENDPOINT says"
+    )
     trusted_hosts: str = _setting(
         "", "Host names of this server, comma-separated, .example.org with subdomains; others get 400"
     )
@@ -411,6 +414,7 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "oidc_role": ("read", "write", "admin"),
     "second_factor": ("optional", "admins", "everyone"),
     "notify_on_unknown": ("hold", "resend"),
+    "tracing": ("off", "otlp"),
     "log_format": ("auto", "text", "json"),
     "log_level": ("DEBUG", "INFO", "WARNING", "ERROR"),
 }

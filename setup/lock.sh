@@ -32,7 +32,7 @@ lock() {
   say "wrote $file: $(grep -c '==' "$file") packages"
 }
 image=(--python-version "$python" --python-platform linux)
-lock docker/requirements.lock docker/Dockerfile pyproject.toml "${image[@]}" --extra channels --extra oidc --extra xlsx
+lock docker/requirements.lock docker/Dockerfile pyproject.toml "${image[@]}" --extra channels --extra oidc --extra otel --extra xlsx
 sed -n '/^\[build-system\]/,/^\[project\]/s/^requires = \["\(.*\)"\]$/\1/p' pyproject.toml |
   lock docker/build.lock docker/Dockerfile - "${image[@]}"
 # For every Python from the oldest on.

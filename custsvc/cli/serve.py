@@ -101,6 +101,8 @@ def serve(
 
     if settings.oidc_issuer:
         require("oidc")
+    if settings.tracing != "off":
+        require("otel")
     check_exposure(settings.auth, settings.http_host)
     server.check_port(settings.http_host, settings.http_port)
     watch_parent()

@@ -28,6 +28,7 @@ rebuilt): CHECK, from the new positions.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
@@ -168,6 +169,7 @@ class Replicate:
         dead: list[Record] = []
         follow = followed.is_on(logger)
         follows: list[Followed] = []
+        began = time.time()
         messages.reverse()
         while messages:
             # Release each decoded record: its event holds the same data, so both would take twice the memory.
@@ -177,7 +179,7 @@ class Replicate:
                 events.append(event)
                 if follow:
                     follows.append(_followed(message, event))
-        return self._buried(dead, events, positions, follows)
+        return self._buried(dead, events, positions, follows, began)
 
     def _buried(
         self,
@@ -185,12 +187,13 @@ class Replicate:
         events: list[ReceivedEvent],
         positions: Positions,
         follows: Sequence[Followed] = (),
+        began: float = 0.0,
     ) -> Callable[[], None]:
         """Dead-letter bad records before the position passes them; return a function to apply the rest."""
         if dead:
             self._dead.bury(dead)
             crash.point("replicate.buried")
-        return partial(self._apply, self._replica.applying(events), positions, len(dead), follows)
+        return partial(self._apply, self._replica.applying(events), positions, len(dead), follows, began)
 
     def _judged(self, message: Message, dead: list[Record]) -> ReceivedEvent | None:
         """The event of a record; None for a tombstone and for a bad record, which becomes a dead letter."""
@@ -217,12 +220,12 @@ class Replicate:
         return self._buried(dead, [], positions)
 
     def _apply_now(self, read: Sequence[tuple[Message, ReceivedEvent]]) -> None:
-        events = [event for _, event in read]
+        events, began = [event for _, event in read], time.time()
         written, stale = self._consuming.insist(lambda: self._replica.apply(events, self._topic, {}))
         metrics.count("the copy", "written", written)
         metrics.count("the copy", "stale", stale)
         if followed.is_on(logger):
-            followed.handled(logger, "applied", [_followed(message, event) for message, event in read])
+            followed.handled(logger, "applied", [_followed(message, event) for message, event in read], began)
 
     def _apply(
         self,
@@ -230,6 +233,7 @@ class Replicate:
         positions: Positions,
         dead: int,
         follows: Sequence[Followed],
+        began: float,
     ) -> None:
         applied = applying(self._topic, positions)
         crash.point("replicate.applied")
@@ -241,7 +245,7 @@ class Replicate:
             written + stale,
             extra={"action": "applied", "written": written, "stale": stale},
         )
-        followed.handled(logger, "applied", follows)
+        followed.handled(logger, "applied", follows, began)
 
 
 def _followed(message: Message, event: ReceivedEvent) -> Followed:

@@ -23,9 +23,9 @@ _JSON: Final = "application/json"
 class Request:
     """One request. Its parts are parsed at first use.
 
-    The guard sets `principal` and `allowance`. `began` is a reading of `time.perf_counter`, `body_max` the
-    longest body that the route accepts, in bytes. Headers are read from `environ` by their WSGI names, such
-    as HTTP_IF_MATCH.
+    The guard sets `principal` and `allowance`; `span` is there while tracing is on. `began` is a reading of
+    `time.perf_counter`, `body_max` the longest body that the route accepts, in bytes. Headers are read from
+    `environ` by their WSGI names, such as HTTP_IF_MATCH.
     """
 
     def __init__(self, environ: dict[str, Any], request_id: str, body_max: int = BODY_MAX) -> None:
@@ -36,6 +36,7 @@ class Request:
         self.body_max = body_max
         self.principal: Principal = ANONYMOUS
         self.allowance: Allowance | None = None
+        self.span: Any = None
 
     @property
     def path(self) -> str:

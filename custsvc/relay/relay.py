@@ -261,11 +261,13 @@ class Relay:
     def _send(self, events: Sequence[CustomerEvent]) -> None:
         counts: Counter[int] = Counter()
         self._acknowledged.sending()
+        began = time.time()
         sent = self._publisher.send(self._topic, self._records(events, counts), give_up=self._stop.asked)
         self._acknowledged.sent(counts)
         logger.debug("Published %d events", sent, extra={"action": "published", "count": sent})
         if followed.is_on(logger):
-            followed.handled(logger, "published", map(_followed, events))
+            picked = (_followed(event) for event in events if followed.picks(logger, event.traceparent))
+            followed.handled(logger, "published", picked, began)
 
     def _send_again(self, events: list[CustomerEvent]) -> int:
         """Send lost events again, except those above the topic's limit; return how many were sent."""
@@ -287,7 +289,8 @@ class Relay:
 
 def _followed(event: CustomerEvent) -> Followed:
     request_id = request_id_of(event.payload)
-    return Followed(event.id, event.customer_id, event.version, request_id, event.traceparent)
+    names = (event.id, event.customer_id, event.version, request_id, event.traceparent)
+    return Followed(*names, happened=event.time.timestamp())
 
 
 def batch_after(events: Sequence[CustomerEvent]) -> int:

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from ..errors import ConfigurationError
 
-Extra = Literal["channels", "local", "mcp", "oidc", "xlsx"]
+Extra = Literal["channels", "local", "mcp", "oidc", "otel", "xlsx"]
 
 _BRINGS: Final[dict[Extra, tuple[str, str, str]]] = {
     "channels": (
@@ -24,6 +24,7 @@ _BRINGS: Final[dict[Extra, tuple[str, str, str]]] = {
     ),
     "mcp": ("the server for assistants", "mcp", "pip install 'custsvc[mcp]'"),
     "oidc": ("sign-in by OpenID Connect", "authlib joserfc requests", "pip install 'custsvc[oidc]'"),
+    "otel": ("tracing", "opentelemetry", "pip install 'custsvc[otel]'"),
     "xlsx": ("the reader of Excel workbooks", "defusedxml openpyxl", "pip install 'custsvc[xlsx]'"),
 }
 

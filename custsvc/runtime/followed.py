@@ -1,4 +1,4 @@
-"""Follows single events through the roles: says of each event that a step has handled it, in a debug line.
+"""Follows single events through the roles: a debug line for each event that a step has handled, and a span.
 
 A role asks `is_on` once a batch, so nothing is paid for events that nobody follows.
 """
@@ -6,8 +6,10 @@ A role asks `is_on` once a batch, so nothing is paid for events that nobody foll
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple, Protocol
+
+from . import tracing
 
 
 class Named(Protocol):
@@ -26,13 +28,14 @@ class Named(Protocol):
 
 
 class Followed(NamedTuple):
-    """An event, and the request that caused it."""
+    """An event, and the request that caused it. `happened`: when, as Unix time, where the outbox knows it."""
 
     event_id: str
     customer_id: int | None
     version: int
     request_id: str | None
     traceparent: str | None
+    happened: float | None = None
 
     @classmethod
     def of(cls, row: Named) -> Followed:
@@ -41,15 +44,52 @@ class Followed(NamedTuple):
 
     def names(self) -> dict[str, Any]:
         """What a log line says of it; unknown ids are left out."""
-        return {name: value for name, value in self._asdict().items() if value is not None}
+        return {name: value for name, value in zip(_NAMES, self, strict=False) if value is not None}
+
+
+_NAMES: Final = Followed._fields[:5]
+# The span of each step.
+_SPANS: Final[dict[str, tuple[str, tracing.Kind]]] = {
+    "published": ("relay", "PRODUCER"),
+    "applied": ("replicate", "CONSUMER"),
+    "queued": ("notify", "CONSUMER"),
+}
 
 
 def is_on(logger: logging.Logger) -> bool:
     """Whether anybody wants to hear of single events."""
-    return logger.isEnabledFor(logging.DEBUG)
+    return tracing.spans is not None or logger.isEnabledFor(logging.DEBUG)
 
 
-def handled(logger: logging.Logger, step: str, events: Iterable[Followed]) -> None:
-    """Say that this step has handled these events; `step` is a past participle, as published."""
+def picks(logger: logging.Logger, traceparent: str | None) -> bool:
+    """Whether anybody wants to hear of an event of this trace."""
+    return logger.isEnabledFor(logging.DEBUG) or (
+        tracing.spans is not None and tracing.is_sampled(traceparent)
+    )
+
+
+def handled(logger: logging.Logger, step: str, events: Iterable[Followed], began: float) -> None:
+    """Say that this step has handled these events since this Unix time; `step` is one of _SPANS."""
+    is_logged = logger.isEnabledFor(logging.DEBUG)
     for event in events:
-        logger.debug("An event was %s", step, extra={"action": f"event_{step}", **event.names()})
+        if is_logged:
+            about = {"action": f"event_{step}", **event.names()}
+            logger.debug("An event was %s", step, extra=about)
+        if event.happened is not None:
+            span("outbox", "INTERNAL", event, event.happened)
+        span(*_SPANS[step], event, began)
+
+
+def span(
+    name: str,
+    kind: tracing.Kind,
+    event: Followed,
+    began: float,
+    about: Mapping[str, str] | None = None,
+) -> None:
+    """A span of an event's step that has ended now, if its trace is kept; `began` is a Unix time."""
+    spans = tracing.spans
+    if spans is None or event.traceparent is None or not tracing.is_sampled(event.traceparent):
+        return
+    names = {f"custsvc.{name}": value for name, value in event.names().items() if name != "traceparent"}
+    spans.past(name, kind, event.traceparent, began, {**names, **(about or {})})

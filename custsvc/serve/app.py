@@ -32,6 +32,7 @@ from ..http.starting import Starting
 from ..ports.store import Store
 from ..stores import open_store
 from ..web import add_pages
+from . import traced
 from .access_log import access_log
 from .door import DirectDoor
 from .finish import Finish
@@ -176,6 +177,7 @@ def _add_guard(app: Flask, guard: Guard, finish: Finish) -> None:
         environ = request.environ
         g.asked = asked = Request(environ, request_id(environ))
         g.request_id, g.principal = asked.id, asked.principal
+        traced.begin(asked)
         rule, method = request.url_rule, asked.method
         if method != request.method and rule is not None:
             # Methods are case-sensitive; Werkzeug would route `post` like POST.
@@ -193,6 +195,7 @@ def _add_guard(app: Flask, guard: Guard, finish: Finish) -> None:
         asked, rule = request_at_hand(), request.url_rule
         route = rule.rule if rule else None
         observe(asked, route, response.status_code)
+        traced.end(asked, route, response.status_code)
         return finished(response, lambda answer: finish(asked, answer, route))
 
     app.before_request(before)

@@ -21,6 +21,7 @@ from ..http.intake import TAKEN
 from ..http.problems import told
 from ..http.request import Request
 from ..http.resource import METHODS
+from . import traced
 from .finish import Finish
 from .measure import observe
 from .routes import Route
@@ -102,6 +103,7 @@ class DirectDoor:
 
     def _answer(self, entry: _Entry, environ: Environ, named: dict[str, Any]) -> Answer:
         request = Request(environ, request_id(environ), entry.body_max)
+        traced.begin(request)
         try:
             self._guard(request, entry.way)
             answer = entry.answer(request, **named)
@@ -111,4 +113,5 @@ class DirectDoor:
             if (body := environ.get(TAKEN)) is not None:
                 body.close()
         observe(request, entry.route, answer.status)
+        traced.end(request, entry.route, answer.status)
         return self._finish(request, answer, entry.route)

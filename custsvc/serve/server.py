@@ -30,7 +30,7 @@ from ..errors import ConfigurationError
 from ..http.heads import HEAD_MAX
 from ..http.limit import table
 from ..http.starting import Starting, follow
-from ..runtime import logs, temporary
+from ..runtime import logs, temporary, tracing
 from ..runtime.gc import spare_batches
 from ..runtime.metrics import METRICS_FOLDER
 from ..runtime.shared import Flag
@@ -178,6 +178,7 @@ def _load(settings: Settings, parent: int, stopping: Flag, starting: Starting, l
     from .purge import keep_purging
     from .sockets import watch_connections
 
+    tracing.start(settings, ROLE)
     lanes = Lanes(settings.threads, settings.queue_timeout)
     app = build(settings, limit_table=limit_table, starting=starting)
     if access_log.access_log(settings) is not None:

@@ -10,6 +10,7 @@ from ..config import Backend, Settings
 from ..ports.store import Store
 from ..runtime.loop import Stop
 from ..runtime.metrics_server import Checks, Gauges, serving
+from ..runtime.tracing import tracing
 from . import open_store
 from .prepare import Preparing
 
@@ -29,7 +30,7 @@ def running(
 
     `backend`, `copy`: as for `open_store`. `lists`: as for `Store.migrate`.
     """
-    with open_store(settings, backend, copy) as store:
+    with tracing(settings, role), open_store(settings, backend, copy) as store:
         schema = Preparing(store, lambda waiting: store.migrate(lists=lists, waiting=waiting), stop)
         checks: Checks = {store.name: partial(store.ping, writing=True), "schema": schema}
         with serving(settings, role, checks, gauges(store)):

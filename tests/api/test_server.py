@@ -10,12 +10,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -653,3 +655,39 @@ def test_logs_are_one_json_object_a_line_whatever_is_sent_and_hold_nothing_perso
     personal = [line for line in text.splitlines() if "canary" in line]
     assert [line for line in personal if f"/api/{evil[:11]}" not in json.loads(line)["message"]] == []
     assert not any(char in text for char in "\x1b\r\u2028")
+
+
+# -- tracing
+
+
+@on_one("postgres")
+def test_spans_of_requests_are_sent_to_the_receiver_that_opentelemetrys_variables_name(
+    serve: Serve, key: str
+) -> None:
+    received: list[bytes] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as receiver:
+        threading.Thread(target=receiver.serve_forever, daemon=True).start()
+        serve.environ |= {
+            "CUSTSVC_TRACING": "otlp",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{receiver.server_port}",
+            "OTEL_EXPORTER_OTLP_COMPRESSION": "none",
+            "OTEL_BSP_SCHEDULE_DELAY": "100",
+        }
+        serve.start("--workers", "1")
+        assert serve.request("POST", "/api/customers/", key, ANN)[0] == 201
+        sent = eventually("the span is there", lambda: b"".join(received) if received else None)
+        serve.stop()
+        receiver.shutdown()
+
+    assert b"POST /api/customers" in sent and b"custsvc-serve" in sent
+    assert b"/livez" not in sent and ANN["name"].encode() not in sent

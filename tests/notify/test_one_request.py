@@ -11,12 +11,15 @@ from typing import Any
 
 import orjson
 import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from custsvc.config import Settings
 from custsvc.copies.replicate import Replicate
 from custsvc.kafka.client import Publisher, Record
 from custsvc.ports.store import Store
 from custsvc.relay.relay import Relay
+from custsvc.runtime import tracing
 from custsvc.runtime.logs import JsonFormatter
 from custsvc.serve import create_app
 from tests.waiting import until
@@ -61,6 +64,15 @@ def roles(
         yield
 
 
+@pytest.fixture
+def spans() -> Iterator[InMemorySpanExporter]:
+    """The spans of all roles, in the order in which they ended; tracing is on until the end of the test."""
+    exporter = InMemorySpanExporter()
+    tracing.use("test", SimpleSpanProcessor(exporter))
+    yield exporter
+    tracing.stop()
+
+
 def roles_with(lines: list[dict[str, Any]], name: str, value: str) -> dict[str, str]:
     """The roles that have a line in which `name` is `value`, each with the first one's action."""
     found: dict[str, str] = {}
@@ -92,6 +104,33 @@ def test_one_requests_id_is_in_the_lines_of_all_roles_and_in_its_mail(
     assert (access["method"], access["route"], access["status"]) == ("POST", "/api/customers", 201)
     assert access["bytes"] > 100 and access["ms"] > 0
     assert "Canary" not in json.dumps(access) and "warn" not in json.dumps(access)
+
+
+def test_a_request_and_all_steps_of_its_event_are_one_trace(
+    settings: Settings, store: Store, sink: Sink, roles: None, spans: InMemorySpanExporter
+) -> None:
+    client = create_app(settings.replace(auth="off"), store).test_client()
+    fields = {"name": "Ada", "email": "ada@example.com"}
+
+    assert client.get("/livez").status_code == 200
+    assert client.post("/api/customers/", json=fields, headers=HEADERS).status_code == 201
+    assert client.post("/api/customers/", json=fields).status_code == 201
+
+    def traces() -> list[list[str]]:
+        found: dict[int, list[str]] = {}
+        for span in spans.get_finished_spans():
+            found.setdefault(span.context.trace_id, []).append(span.name)
+        return [sorted(names) for names in found.values()]
+
+    one = ["POST /api/customers", "mail", "notify", "outbox", "relay", "replicate"]
+    until("both traces are whole", lambda: traces() == [one, one])
+    caller, *mine = [s for s in spans.get_finished_spans() if s.context.trace_id == int(TRACE[3:35], 16)]
+    assert caller.parent is not None and caller.parent.span_id == int(TRACE[36:52], 16)
+    assert caller.attributes is not None and caller.attributes["custsvc.request_id"] == REQUEST
+    for span in mine:
+        assert span.parent is not None and span.parent.span_id == caller.context.span_id
+        assert span.start_time is not None and span.end_time is not None and span.start_time <= span.end_time
+    assert not any("Ada" in str(span.to_json()) for span in spans.get_finished_spans())
 
 
 def test_an_id_that_could_add_a_header_to_a_mail_is_left_out(

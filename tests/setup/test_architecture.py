@@ -92,6 +92,7 @@ DRIVERS: Final = {
     "urllib3": "notify.channels",
     "joserfc": "web",
     "psutil": "local",
+    "opentelemetry": "runtime",
 }
 # Who reads the environment: the settings, and what hands it on to a process that it starts.
 ENVIRONMENT: Final = "config runtime cli local bench serve"

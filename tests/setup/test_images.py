@@ -37,7 +37,13 @@ def entries(lock: Path) -> dict[str, tuple[str, str]]:
 
 def wanted() -> Iterator[tuple[Path, Requirement]]:
     extras = PROJECT["project"]["optional-dependencies"]
-    for text in [*PROJECT["project"]["dependencies"], *extras["channels"], *extras["oidc"], *extras["xlsx"]]:
+    for text in [
+        *PROJECT["project"]["dependencies"],
+        *extras["channels"],
+        *extras["oidc"],
+        *extras["otel"],
+        *extras["xlsx"],
+    ]:
         yield LOCKS[0], Requirement(text)
     for text in PROJECT["build-system"]["requires"]:
         yield LOCKS[1], Requirement(text)

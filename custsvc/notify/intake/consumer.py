@@ -120,6 +120,7 @@ class Intake:
         if self._endpoints is not None:
             # After the records came: so an endpoint gets all changes that follow its making.
             self._asking = self._consuming.insist(self._endpoints.all)
+        began = time.time()
         batch = self.read(messages)
         if batch.old:
             self._log_old(batch.old)
@@ -129,7 +130,7 @@ class Intake:
         added = self._consuming.insist(lambda: self._digests.add(batch.rows, behind))
         logger.debug("Queued %d mails", added, extra={"action": "queued", "count": added})
         if followed.is_on(logger):
-            followed.handled(logger, "queued", map(Followed.of, batch.rows))
+            followed.handled(logger, "queued", map(Followed.of, batch.rows), began)
         if added:
             self._bell.set()
         # After adding the rows: the batch may hold events from before the erasure.

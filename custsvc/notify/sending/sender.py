@@ -21,7 +21,7 @@ from typing import Any
 from ...domain.text import words
 from ...errors import CustsvcError, TemporaryError
 from ...ports.ledger import Notification, NotificationState, Settlement
-from ...runtime import crash
+from ...runtime import crash, followed
 from ...runtime.followed import Followed
 from ...runtime.loop import Outage, Stop, insist
 from ..channels.channel import BadMail, Channel, Outcome
@@ -267,6 +267,8 @@ class Sender:
         # Not awaited: it is written together with the next hand-over of any sender.
         self._journal.settle_soon(settlement)
         self._tell(settlement, ours=True)
+        about = {"custsvc.channel": notification.channel, "custsvc.state": state}
+        followed.span("mail", "CLIENT", Followed.of(notification), time.time() - took, about)
 
     def _next_try(
         self, notification: Notification, outcome: Outcome, now: dt.datetime, took: float
