@@ -22,6 +22,7 @@ from . import (
     anywhere,
     bench,
     customers,
+    dashboards,
     doctor,
     duplicates,
     ending,
@@ -113,6 +114,7 @@ app.add_typer(users.app, name="users")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(doctor.config, name="config")
 app.add_typer(doctor.topics, name="topics")
+app.add_typer(dashboards.app, name="dashboards")
 app.add_typer(bench.app, name="bench")
 
 

@@ -57,12 +57,14 @@ MAY_IMPORT: Final[dict[str, str]] = {
     ),
     "serve": "errors config domain ports runtime stores service accounts http api web",
     "doctor": "errors config ports runtime stores kafka relay notify.rules notify.channels",
+    "dashboards": "errors",
     "client": "errors",
     "mcp": "errors runtime client",
     "bench": ("errors config domain ports stores.postgres stores.mongo stores service transfer kafka local"),
     "cli": (
         "redact errors config domain ports runtime stores service accounts transfer kafka relay retention "
-        "copies notify.rules notify.channels notify.sending notify api local serve doctor client mcp bench"
+        "copies notify.rules notify.channels notify.sending notify api local serve dashboards doctor client "
+        "mcp bench"
     ),
     "__main__": "cli",
 }
