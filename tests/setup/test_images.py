@@ -152,6 +152,34 @@ esac
 """
 
 
+_RECORDER = """#!/usr/bin/env bash
+if [[ "$1" == build || "$1 $2" == "buildx build" ]]; then printf '%s\\n' "$@" > "$RECORD"; fi
+"""
+
+
+@pytest.mark.parametrize("platforms", ["", "linux/amd64,linux/arm64"])
+def test_the_image_is_built_for_the_platforms_that_are_wanted_with_an_sbom(
+    platforms: str, tmp_path: Path
+) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text(_RECORDER)
+    docker.chmod(0o755)
+    given = {"PLATFORMS": platforms, "IMAGE": "registry.example/custsvc", "RECORD": str(tmp_path / "asked")}
+
+    subprocess.run(
+        ["bash", str(ROOT / "setup" / "build.sh"), "--push"],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", **given},
+        check=True,
+        timeout=120,
+        capture_output=True,
+    )
+
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked[0] == ("buildx" if platforms else "build")
+    assert (platforms in asked and "--sbom=true" in asked) == bool(platforms)
+    assert {"docker/Dockerfile", "registry.example/custsvc:latest", "--push"} <= set(asked)
+
+
 def test_the_script_pins_every_image_and_tells_of_one_that_is_not(tmp_path: Path) -> None:
     for name in ("docker-compose.yml", "docker/Dockerfile", "setup/pin-images.sh", "setup/lib.sh"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
