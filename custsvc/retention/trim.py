@@ -3,7 +3,8 @@
 It walks over the events once, oldest first. Each event that is older than the limit and on Kafka outdates the
 earlier ones of its customer (see `ports.history`). How far it came is stored after each piece, so a process
 that died goes on there; a piece that was archived and not dropped is archived a second time. Several may run
-at once. Between two deletes it rests for as long as a delete takes, so that writes stay as fast as they are.
+at once. After each page and each deletion it rests for three times as long as that took, so that writers
+notice little.
 """
 
 from __future__ import annotations
@@ -31,8 +32,11 @@ logger = logging.getLogger(__name__)
 
 # Events passed at once; events dropped at once; most events of an archive file.
 _PAGE: Final = 1000
-_DROP: Final = 500
+_DROP: Final = 200
 _FILE: Final = 100_000
+# Seconds of rest for each second of work, and at most.
+_REST: Final = 3.0
+_REST_MOST: Final = 2.0
 # Events this close to the oldest one in the outbox are not passed: clocks differ.
 _CLOCKS: Final = 60.0
 
@@ -124,11 +128,13 @@ class Trim:
         return _Piece(now, ended, lambda: archive.read(found.path))
 
     def _page(self, now: Trimmed, before: dt.datetime) -> tuple[list[Old], Trimmed, bool]:
+        began = time.monotonic()
         found = self._store.history.outdated(now.mark, before, _PAGE, parked=self._parked, known=self._known)
         self._known |= {each.customer_id: each.version for each in found.outdated}
         self.report.passed += found.passed
         self.report.outdated += len(found.outdated)
         self.report.bytes += sum(len(each.payload) for each in found.outdated)
+        self._rest(began)
         begins = format_time(found.since) if found.since and found.outdated else now.begins
         return found.outdated, now.until(found.mark, begins), found.ended
 
@@ -145,6 +151,10 @@ class Trim:
                         fix="custsvc maintain",
                     )
 
+    def _rest(self, began: float) -> bool:
+        """Let others work; whether stop is asked."""
+        return self._stop.wait(min(_REST * (time.monotonic() - began), _REST_MOST))
+
     def _drop(self, piece: _Piece) -> None:
         # First where the history begins, so that nobody misses an event without being told.
         before = trimmed(self._store.facts)
@@ -153,7 +163,7 @@ class Trim:
             began = time.monotonic()
             metrics.count("history", "dropped", self._store.history.drop(some))
             crash.point("maintain.dropping")
-            if self._stop.wait(min(time.monotonic() - began, 1.0)):
+            if self._rest(began):
                 return  # the mark stays: the next run does the rest of the piece
         remember(self._store.facts, piece.after)
         self._known.clear()

@@ -227,7 +227,7 @@ def test_a_run_that_dies_loses_nothing_and_the_next_one_ends_the_work(
     )
 
     assert died.returncode == 137
-    assert len(past.kept()) == (701 if point == "maintain.archived" else 201)
+    assert len(past.kept()) == (701 if point == "maintain.archived" else 501)
     past.trim(folder=tmp_path)
     kept = past.kept()
     assert set(kept) == {(one.id, 701)}
