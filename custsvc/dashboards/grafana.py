@@ -90,6 +90,11 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 (("max(custsvc_notifications_oldest_age_seconds)", "oldest"),),
             ),
             Panel(
+                "Webhook endpoints",
+                "short",
+                (("max by (state) (custsvc_webhook_endpoints)", "{{state}}"),),
+            ),
+            Panel(
                 "Mails that wait without a reason", "short", (("max(custsvc_notifications_stuck)", "mails"),)
             ),
         ),

@@ -143,6 +143,8 @@ HEALTHY: Final[dict[tuple[str, Labels], Value]] = {
     ("custsvc_notifications_oldest_age_seconds", labels()): always(30),
     ("custsvc_notifications_known_seconds", labels()): always(2),
     ("custsvc_notifications_stuck", labels()): always(0),
+    ("custsvc_webhook_endpoints", labels(state="active")): always(3),
+    ("custsvc_webhook_endpoints", labels(state="failing")): always(0),
 }
 
 # What goes wrong: the series that change, and the alert that fires, alone.
@@ -176,6 +178,7 @@ TROUBLE: Final[dict[str, dict[tuple[str, Labels], Value]]] = {
     "CustsvcMailsWaiting": {("custsvc_notifications_oldest_age_seconds", labels()): always(15_000)},
     "CustsvcMailsFailing": {("custsvc_notifications", labels(state="failed")): growing(0.01)},
     "CustsvcMailsUnknown": {("custsvc_notifications", labels(state="unknown")): always(1)},
+    "CustsvcWebhookFailing": {("custsvc_webhook_endpoints", labels(state="failing")): always(1)},
     "CustsvcMailsStuck": {("custsvc_notifications_stuck", labels()): always(1)},
 }
 
