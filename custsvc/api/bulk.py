@@ -207,6 +207,7 @@ class ImportList(ApiResource):
                 "at": format_time(dt.datetime.fromtimestamp(each.at, dt.UTC)),
                 "counts": {action: each.counts.get(action, 0) for action in plan.ACTIONS},
                 "undone": each.undone is not None,
+                "what": each.what,
             }
             for each in Imports(self.services.store.shelf).all()
         ]

@@ -48,14 +48,16 @@ def list_(
             "id": each.id,
             "at": format_time(dt.datetime.fromtimestamp(each.at, dt.UTC)),
             "by": each.by,
+            "what": each.what,
             "created": each.counts.get("create", 0),
             "changed": each.counts.get("update", 0),
             "restored": each.counts.get("restore", 0),
+            "deleted": each.counts.get("delete", 0),
             "undone": each.undone is not None,
         }
         for each in found
     ]
-    columns = ("id", "at", "by", "created", "changed", "restored", "undone")
+    columns = ("id", "at", "by", "what", "created", "changed", "restored", "deleted", "undone")
     output.rows(output_fmt, columns, items, empty="no import in the last week; custsvc import FILE makes one")
 
 
@@ -97,6 +99,7 @@ def undo(
     did = (
         f"{counts['delete']:,} deleted, {counts['revert']:,} changed back, {counts['trash']:,} deleted again"
     )
+    did += f", {counts['restore']:,} restored" if counts["restore"] else ""
     say(f"{'would be: ' if dry_run else ''}{did}")
     if counts["left"]:
         say(f"{counts['left']:,} customers were changed since the import and are left alone")

@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import orjson
 
@@ -20,6 +20,9 @@ from ..service.idempotency import Keyed
 
 KEPT: Final = 7 * 86400.0
 _ID_LENGTH: Final = 16
+
+What = Literal["import", "edit", "delete", "restore"]
+"""What a record is of: an import of a file, or a bulk change of the pages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class Imported:
     counts: dict[str, int] = field(default_factory=dict)
     undone: dict[str, int] | None = None
     undone_at: float | None = None
+    what: What = "import"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +53,10 @@ class Imports:
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
 
-    def begin(self, by: str, keyed: Keyed | None) -> Recorder:
+    def begin(self, by: str, keyed: Keyed | None, what: What = "import") -> Recorder:
         """Start a record. The same keyed request, sent again, goes on with its record."""
-        name = f"{keyed.principal}\0{keyed.key}".encode() if keyed else secrets.token_bytes(16)
-        imported = Imported(hashlib.sha256(name).hexdigest()[:_ID_LENGTH], by, time.time())
+        import_id = id_of(keyed) if keyed else secrets.token_hex(_ID_LENGTH // 2)
+        imported = Imported(import_id, by, time.time(), what=what)
         self._shelf.keep(f"{Shelved.IMPORTED}{imported.id}", _text(imported), KEPT)
         return Recorder(self._shelf, imported.id)
 
@@ -67,8 +71,15 @@ class Imports:
         return sorted(found, key=lambda each: each.at, reverse=True)
 
     def parts(self, import_id: str) -> list[Part]:
+        """The parts in order. A row that a crash made to be recorded twice is in one of them."""
         found = self._shelf.all(f"{Shelved.IMPORTED_PART}{import_id}.")
-        return [_part(name, text) for name, text in sorted(found.items(), key=lambda each: _number(each[0]))]
+        parts = [_part(name, text) for name, text in sorted(found.items(), key=lambda each: _number(each[0]))]
+        seen: set[tuple[str, int, int]] = set()
+        for at, part in enumerate(parts):
+            new = [row for row in part.rows if (part.request_id, *row) not in seen]
+            seen.update((part.request_id, *row) for row in new)
+            parts[at] = replace(part, rows=new)
+        return parts
 
     def undone(self, imported: Imported, counts: dict[str, int]) -> None:
         """Note what undoing the import did."""
@@ -95,6 +106,11 @@ class Recorder:
         text = self._shelf.get(f"{Shelved.IMPORTED}{self.id}")
         if text is not None:
             _put(self._shelf, replace(Imported(**orjson.loads(text)), counts=counts))
+
+
+def id_of(keyed: Keyed) -> str:
+    """The id of the record of a keyed request."""
+    return hashlib.sha256(f"{keyed.principal}\0{keyed.key}".encode()).hexdigest()[:_ID_LENGTH]
 
 
 def _put(shelf: Shelf, imported: Imported) -> None:

@@ -26,7 +26,7 @@ from ..ports.answers import Answer, Answers
 from ..ports.customers import CustomerStore
 from ..service.customers import Caller
 from ..service.idempotency import Keyed
-from .imported import Imports, Recorder
+from .imported import Imports, Recorder, What
 from .likely import Likely
 from .meaning import Meaning
 from .plan import ACTIONS, Key, Planned, Planner
@@ -38,7 +38,7 @@ SHOWN: Final = 1000
 _ROUNDS: Final = 20
 _WRONG: Final = ("error", "conflict")
 # The event of each action that makes one.
-_OP: Final = {"create": "created", "update": "updated", "restore": "restored"}
+_OP: Final = {"create": "created", "update": "updated", "restore": "restored", "delete": "deleted"}
 _CHANGED_MEANWHILE: Final = RowError(
     "", "changed_meanwhile", "the customer was changed after the plan was made; the row was not applied"
 )
@@ -50,7 +50,8 @@ Source = Callable[[], Reading]
 class Options:
     """How to import a file. `plan`: import only if the plan has this name, reported by a dry run.
 
-    `mails`: the rules see the changes; else their events are marked as made in bulk.
+    `mails`: the rules see the changes; else their events are marked as made in bulk. `remove`: each row
+    deletes its customer. `what` goes into the import's record.
     """
 
     on: Key = "id"
@@ -60,6 +61,8 @@ class Options:
     plan: str | None = None
     meaning: Meaning = Meaning()
     mails: bool = False
+    remove: bool = False
+    what: What = "import"
 
 
 @dataclass(slots=True)
@@ -187,7 +190,7 @@ def load(
     if decide is not None:
         work.mails = decide(report)
     if imports is not None:
-        work.record(imports.begin(caller.actor, caller.keyed))
+        work.record(imports.begin(caller.actor, caller.keyed, options.what))
     return work.apply(source, seen)
 
 
@@ -274,7 +277,13 @@ class _Load:
     def _chunks(self, source: Source) -> Iterator[tuple[Sequence[Row], list[Planned]]]:
         options, rows = self._options, source()
         self._look = rows.look
-        self._planner = Planner(self._store, options.on, restore=options.restore, meaning=options.meaning)
+        self._planner = Planner(
+            self._store,
+            options.on,
+            restore=options.restore,
+            remove=options.remove,
+            meaning=options.meaning,
+        )
         return self._planner.chunks(rows)
 
     def _apply(
@@ -328,7 +337,9 @@ class _Load:
         if row.before is None:
             after = Customer(next(ids), fields, False, 1, now, who.actor, now, who.actor)
             return new_change(_OP["create"], None, after, **about)
-        after = row.before.customer().changed_to(fields=fields, deleted=False, now=now, by=who.actor)
+        after = row.before.customer().changed_to(
+            fields=fields, deleted=row.action == "delete", now=now, by=who.actor
+        )
         return new_change(_OP[row.action], row.before, after, **about)
 
     # -- chunks that are done ------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from .row import Row, RowError, row_error, shown
 
 Key = Literal["id", "email"]
 KEYS: Final[tuple[Key, ...]] = get_args(Key)
-Action = Literal["create", "update", "same", "restore", "trashed", "error", "conflict"]
+Action = Literal["create", "update", "same", "restore", "trashed", "error", "conflict", "delete"]
 ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
 CHUNK: Final = 500
 
@@ -32,6 +32,7 @@ class Planned:
     `conflict`: the row would overwrite a change that its author has not seen, because its `version` is not
     the customer's, or the customer changed after the plan was made; the row is skipped. `warnings`
     name cells that were skipped, or may be wrong. `duplicates` are the customers that a new one likely is.
+    Only a bulk change of the pages makes `delete`.
     """
 
     number: int
@@ -72,15 +73,23 @@ class Planner:
 
     `on` is the field by which a row finds its customer. A row without it is a new customer; a row with an
     unknown id is an error, because only the database assigns ids. A field that a row does not have stays.
-    A row with a `version` changes its customer only at that version.
+    A row with a `version` changes its customer only at that version. With `remove` each row deletes its
+    customer.
     """
 
     def __init__(
-        self, store: CustomerStore, on: Key, *, restore: bool = False, meaning: Meaning | None = None
+        self,
+        store: CustomerStore,
+        on: Key,
+        *,
+        restore: bool = False,
+        remove: bool = False,
+        meaning: Meaning | None = None,
     ) -> None:
         self._store = store
         self._on = on
         self._restore = restore
+        self._remove = remove
         self._meaning = meaning or Meaning()
         self._seen: dict[int | str, int] = {}
 
@@ -163,6 +172,8 @@ class Planner:
     def _action(self, number: int, before: Stored | None, old: Customer | None, fields: Fields) -> Planned:
         if before is None or old is None:
             return Planned(number, "create", None, fields)
+        if self._remove:
+            return Planned(number, "same" if before.deleted else "delete", before, fields, ("deleted",))
         changed = tuple(fields.differing(old.fields))
         if before.deleted:
             action: Action = "restore" if self._restore else "trashed"
@@ -173,7 +184,7 @@ class Planner:
 def _guarded(planned: Planned, version: int | None) -> Planned:
     """The plan, or a conflict if the row was made from another version of the customer."""
     before = planned.before
-    if version is None or before is None or planned.action not in ("update", "restore"):
+    if version is None or before is None or planned.action not in ("update", "restore", "delete"):
         return planned
     if version == before.version:
         return planned

@@ -2,7 +2,7 @@
 
 Only customers that are still at the version that the import left are changed; the others are reported. A
 created customer is deleted, a changed one gets its fields back, a restored one is deleted again with its old
-fields. The events are marked as made in bulk: no rule sends mail about them.
+fields, a deleted one is restored. The events are marked as made in bulk: no rule sends mail about them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..ports.customers import CustomerStore
 from ..service.customers import Caller
 from .imported import Imported, Imports, Part
 
-ACTIONS: Final = ("delete", "revert", "trash", "left")
+ACTIONS: Final = ("delete", "revert", "trash", "restore", "left")
 # The most customers that were left alone in a report.
 SHOWN: Final = 1000
 _ROUNDS: Final = 20
@@ -142,6 +142,8 @@ class _Undo:
         fields = Fields(before["name"], before["email"], before["phone"], before["metadata"])
         if before["deleted"]:
             return "trash", self._new("deleted", stored, fields, deleted=True)
+        if stored.deleted:
+            return "restore", self._new("restored", stored, fields, deleted=False)
         return "revert", self._new("updated", stored, fields, deleted=False)
 
     def _new(self, op: str, stored: Stored, fields: Fields, *, deleted: bool) -> Change:

@@ -17,6 +17,7 @@ from ..http.resource import Services
 from . import (
     account,
     admin,
+    bulk,
     caught,
     customers,
     dead,
@@ -72,7 +73,7 @@ def add_pages(app: Flask, services: Services) -> None:
     blueprint.add_url_rule("/", "home", _home)
     for part in (
         *(static, signin, oidc, customers, editing, merging, duplicates, one, pipeline, mails, dead),
-        *(importing, undoing, views),
+        *(importing, undoing, views, bulk),
         *(proving, events, caught, sent, person, account, admin, reset),
     ):
         part.add_routes(blueprint)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import orjson
@@ -11,14 +10,14 @@ from flask import Blueprint, Response, redirect, render_template, request
 
 from ..errors import NotFound
 from ..http.lists import list_request
+from ..http.problems import bad_parameter
 from ..transfer import sheet
+from ..transfer.bulk import BulkChange
 from ..transfer.export import Format, export
+from . import bulk as many
 from . import columns, listing, once, toast, views
 from .access import needs, route, services, still_may
 from .words import plural
-
-_MANY = 200
-
 
 # What the menu offers: the format, and the dialect of CSV.
 _FILES: Final[dict[str, tuple[Format, sheet.Dialect]]] = {
@@ -39,7 +38,7 @@ _SUFFIXES: Final[dict[Format, str]] = {"vcard": "vcf"}
 
 def add_routes(blueprint: Blueprint) -> None:
     route(blueprint, "/ui/customers", index)
-    route(blueprint, "/ui/customers/columns", choose_columns, "POST")
+    route(blueprint, "/ui/customers/columns", choose_columns)
     route(blueprint, "/ui/customers/bulk", bulk, "POST")
     route(blueprint, "/ui/customers/export", export_list, "GET", "POST")
 
@@ -58,23 +57,25 @@ def index() -> Any:
 
 @needs("read")
 def choose_columns() -> Any:
-    """Show other columns, and keep the choice in this browser."""
-    form = request.form
+    """Show other columns, and keep the choice in this browser. A GET, as copies allow no other."""
+    form = request.args
     wanted = columns.chosen(form, form.getlist("column"), form.get("key", ""))
-    given = listing.given_by(_back().partition("?")[2])
+    given = listing.given_by(_back(form).partition("?")[2])
     response = redirect(listing.href({**given, "cursor": None, **wanted}), 303)
     columns.remember(response, wanted)
     return response
 
 
 def bulk() -> Any:
-    """Delete or restore the chosen customers."""
+    """Delete, restore or edit the chosen customers; all that match the list, or an edit, by a plan first."""
     ids = _ids()
     action = request.form.get("action", "")
     back = _back()
-    if not ids:
+    if not ids and not _is_all():
         toast.put("Choose some customers first.", kind="bad")
         return redirect(back, 303)
+    if _is_all() or action == "edit":
+        return redirect(_plan_of(action, ids), 303)
     change = services().customers.restore if action == "restore" else services().customers.delete
     done = [each for each in ids if _changed(change, each)]
     word, other = ("Restored", "delete") if action == "restore" else ("Deleted", "restore")
@@ -86,17 +87,29 @@ def bulk() -> Any:
     return redirect(back, 303)
 
 
+def _plan_of(action: str, ids: list[int]) -> str:
+    """The address of the plan to change many customers, or of the page that asks what to change."""
+    do = many.doing_of(action)
+    if do is None:
+        raise bad_parameter("action", "must be edit, delete or restore")
+    by_id = {} if _is_all() else {"ids": ",".join(map(str, ids))}
+    choice = many.Choice({"of": _back().partition("?")[2], **by_id})
+    return many.form_address(choice) if do == "edit" else many.begin(BulkChange(do), choice)
+
+
 @needs("read")
 def export_list() -> Any:
     """All pages of a list as a file, or the chosen customers."""
-    ids = _ids()
-    if request.method == "POST" and not ids:
+    ids = [] if _is_all() else _ids()
+    if request.method == "POST" and not ids and not _is_all():
         toast.put("Choose some customers first.", kind="bad")
         return redirect(_back(), 303)
     word = request.values.get("format", "")
     fmt, dialect = _FILES.get(word, _FILES["csv"])
     fields = columns.of_request(request.args).fields() if word == "columns" else None
     given = {name: value.strip() for name, value in request.args.items() if value.strip()}
+    if _is_all():
+        given = {**listing.given_by(_back().partition("?")[2]), "limit": ""}
     asked = list_request(listing.api_parameters({**given, "cursor": ""}), services().cursors).query
     store = services().store.customers
 
@@ -131,12 +144,15 @@ def _changed(change: Any, customer_id: int) -> bool:
 
 def _ids() -> list[int]:
     """The ids in a form, each once."""
-    texts = ",".join(request.form.getlist("ids")).split(",")
-    found = [int(text) for text in texts if re.fullmatch(r"[1-9][0-9]{0,17}", text)]
-    return list(dict.fromkeys(found))[:_MANY]
+    return many.ids_of(",".join(request.form.getlist("ids")))
 
 
-def _back() -> str:
+def _is_all() -> bool:
+    """Whether the form is about all customers that match its list."""
+    return "all" in request.form
+
+
+def _back(form: Mapping[str, str] | None = None) -> str:
     """The address of the list that the form was on."""
-    path = request.form.get("back", "")
+    path = (request.form if form is None else form).get("back", "")
     return path if path.startswith(listing.PATH) and path.isprintable() else listing.PATH

@@ -28,7 +28,7 @@ _KEPT_LONG: Final = 30 * 86400.0
 _STARTS_WITHIN: Final = 2.0
 
 # Kinds whose results name customers.
-_NAMING: Final = ("import", "import-plan")
+_NAMING: Final = ("import", "import-plan", "bulk", "bulk-plan")
 
 Progress = Callable[[int, int | None], None]
 
@@ -108,8 +108,9 @@ class Jobs:
 
         try:
             result = work(progress)
-            if "rows" in result and erased_since(self._facts, job["begun"]):
-                result = {**result, "rows": []}  # they may name a customer who was erased meanwhile
+            if erased_since(self._facts, job["begun"]):
+                # They may name a customer who was erased meanwhile.
+                result |= {name: [] for name in ("rows", "examples") if name in result}
             job |= {"state": "done", "result": result}
         except CustsvcError as exc:
             job |= {"state": "failed", "error": str(exc)}

@@ -15,6 +15,14 @@ from .access import caller, needs, route, services, web
 from .jobs import Progress
 
 SHOWN = 10
+_TITLES = {"import": "Import", "edit": "Bulk edit", "delete": "Bulk delete", "restore": "Bulk restore"}
+_TAKES_BACK = {
+    "import": "Customers that it added are deleted, and those that it changed get their fields back.",
+    "edit": "The customers get their value back.",
+    "delete": "The customers are restored.",
+    "restore": "The customers are deleted again.",
+}
+_DID = {"create": "added", "update": "changed", "restore": "restored", "delete": "deleted"}
 
 
 def add_routes(blueprint: Blueprint) -> None:
@@ -30,11 +38,15 @@ def recent() -> list[dict[str, Any]]:
 
 def _about(imported: Imported) -> dict[str, Any]:
     at = format_time(dt.datetime.fromtimestamp(imported.at, dt.UTC))
+    usual = ("create", "update") if imported.what == "import" else ()
+    did = [(each, word) for each, word in _DID.items() if each in usual or imported.counts.get(each)]
     return {
         "id": imported.id,
         "by": imported.by,
         "at": at,
-        "counts": imported.counts,
+        "takes_back": _TAKES_BACK[imported.what],
+        "title": _TITLES[imported.what],
+        "did": ", ".join(f"{imported.counts.get(action, 0):,} {word}" for action, word in did),
         "is_undone": imported.undone is not None,
     }
 

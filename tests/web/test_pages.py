@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -237,6 +238,40 @@ def test_many_are_deleted_at_once_and_undone_at_once(page: Page, site: Site) -> 
 
     expect(toast(page)).to_contain_text("Restored 2 customers.")
     expect(page.locator("tbody tr")).to_have_count(3)
+
+
+@on_both
+def test_all_that_match_are_edited_after_a_preview_and_undone(page: Page, site: Site) -> None:
+    made = [site.create(f"Many Person {number}", metadata={"tier": "tin"}) for number in range(12)]
+    page.goto("/ui/customers?q=many&limit=5&sort=name")
+    page.get_by_label("Choose all on this page").check()
+    expect(page.locator("[data-count]")).to_have_text("5 chosen")
+    page.get_by_label("All 12 that match").check()
+    expect(page.locator("[data-count]")).to_have_text("All chosen")
+    page.get_by_label("Choose Many Person 1", exact=True).uncheck()
+    expect(page.get_by_label("All 12 that match")).not_to_be_checked()
+    page.get_by_label("All 12 that match").check()
+    page.locator("[data-bulk]").get_by_role("button", name="Edit").click()
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("Edit 12 customers")
+    expect(page.get_by_label("Key of the metadata")).to_be_hidden()
+    page.get_by_label("Field").select_option("metadata")
+    page.get_by_label("Key of the metadata").fill("tier")
+    page.get_by_label("New value").fill("gold")
+    page.get_by_role("button", name="Show what would happen").click()
+    expect(page.locator(".tiles")).to_contain_text(re.compile(r"12\s*to change"))
+    expect(page.locator("del")).to_have_text(["tin"] * 5)
+    expect(page.locator("ins")).to_have_text(["gold"] * 5)
+    site.api("PATCH", f"/customers/{made[3]['id']}/", {"phone": "+49 30 9"})
+    page.get_by_role("button", name="Change 12 customers").click()
+
+    expect(page.locator(".tiles")).to_contain_text(re.compile(r"11\s*changed.*1\s*left out", re.DOTALL))
+    expect(page.get_by_role("link", name="Many Person 3")).to_be_visible()
+    assert site.api("GET", "/customers/?q=many&metadata.tier=gold")["count"] == 11
+    page.get_by_role("button", name="Undo …").click()
+    page.get_by_role("button", name="Undo this bulk edit").click()
+    expect(page.locator(".tiles")).to_contain_text(re.compile(r"11\s*changed back"))
+    assert site.api("GET", "/customers/?q=many&metadata.tier=tin")["count"] == 12
 
 
 @on_both
@@ -906,6 +941,8 @@ def every_page(site: Site) -> list[str]:
         f"/ui/mails/one/{mail_of(site, customer['id'])}",
         "/ui/mailbox",
         "/ui/dead-letters",
+        "/ui/bulk?of=q%3Devery",
+        *_changed_many(site),
         "/ui/admin/keys",
         "/ui/admin/users",
         "/ui/admin/suppressions",
@@ -933,6 +970,38 @@ def mail_of(site: Site, customer_id: int) -> str:
     with site.store() as store:
         until("a mail is made", lambda: store.ledger.recent(customer_id=customer_id))
         return store.ledger.recent(customer_id=customer_id)[0].id
+
+
+def _changed_many(site: Site) -> list[str]:
+    """The pages of one change to many customers: the preview, done, half done, and as a past import."""
+    change = {"do": "edit", "field": "metadata.tier", "value": "gold"}
+    fields = {"name": "Ada", "email": None, "phone": None, "metadata": {"tier": "tin"}}
+    after = {**fields, "metadata": {"tier": "gold"}}
+    counts = {"update": 1, "same": 2, "trashed": 1, "error": 1, "conflict": 1, "create": 0, "restore": 0}
+    report = {
+        "counts": {**counts, "delete": 0},
+        "examples": [{"id": 1, "before": fields, "after": after}],
+        "reasons": [["metadata", "must have at most 50 keys", 1]],
+        "rows": [{"id": 1, "name": "Ada"}],
+        "mails_by_rules": 3,
+        "import": "x1",
+    }
+    about = {"id": "p1", "kind": "bulk-plan", "change": change, "choice": {"of": ""}, "result": report}
+    job = {
+        **about,
+        "state": "done",
+        "beat": time.time(),
+        "of_plan": "p1",
+        "import": "x1",
+        "mails": True,
+        "error": None,
+    }
+    with site.store() as store:
+        for name, state in (("p1", "done"), ("d1", "done"), ("d2", "failed")):
+            store.shelf.put(f"job.{name}", json.dumps({**job, "state": state}).encode(), 600)
+        record = {"id": "x1", "by": "ann", "at": time.time(), "counts": counts, "what": "edit"}
+        store.shelf.put("import.done.x1", json.dumps(record).encode(), 600)
+    return ["/ui/bulk/p1", "/ui/bulk/p1/result/d1", "/ui/bulk/p1/result/d2", "/ui/imports/x1"]
 
 
 def test_no_page_shuts_anybody_out(browser: Browser, site: Site) -> None:

@@ -130,9 +130,8 @@ def test_a_view_whose_list_is_no_longer_valid_says_so(ann: Visitor, store: Store
 
 def test_columns_are_in_the_address_and_remembered_by_the_browser(ann: Visitor, visit: Any) -> None:
     back = "/ui/customers?q=ada&view=x"
-    chosen = ann.post(
-        "/ui/customers/columns", back=back, column=["version", "created_on"], key="a,b", compact="1"
-    )
+    query = {"back": back, "column": ["version", "created_on"], "key": "a,b", "compact": "1"}
+    chosen = ann.get("/ui/customers/columns", query_string=query)
     assert chosen.location == (
         "/ui/customers?q=ada&view=x&columns=version%2Ccreated_on%2Cmetadata.a%252Cb&rows=compact"
     )

@@ -359,7 +359,10 @@ class ImportRow(_Closed):
 
 
 class ImportCounts(_Closed):
-    """The number of rows by action. `trashed`: rows of deleted customers, skipped without `restore`."""
+    """The number of rows by action. `trashed`: rows of deleted customers, skipped without `restore`.
+
+    `delete`: customers that a bulk change of the pages deleted; a file deletes none.
+    """
 
     create: int
     update: int
@@ -368,6 +371,7 @@ class ImportCounts(_Closed):
     trashed: int
     error: int
     conflict: int
+    delete: int = 0
 
 
 class ImportLines(_Closed):
@@ -414,6 +418,10 @@ class PastImport(_Closed):
     at: Annotated[str, Field(description="When it began.")]
     counts: ImportCounts
     undone: bool
+    what: Annotated[
+        Literal["import", "edit", "delete", "restore"],
+        Field(description="A file, or a bulk change of the pages: of one field, or of which are deleted."),
+    ] = "import"
 
 
 class PastImports(_Closed):
@@ -423,11 +431,15 @@ class PastImports(_Closed):
 
 
 class UndoCounts(_Closed):
-    """How many customers were deleted, got their fields back, went back to the trash, or were left alone."""
+    """How many customers were deleted, got their fields back, went back to the trash, or were left alone.
+
+    `restore`: they had been deleted, and are back.
+    """
 
     delete: int
     revert: int
     trash: int
+    restore: int = 0
     left: int
 
 

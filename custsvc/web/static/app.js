@@ -79,8 +79,10 @@ function countChosen() {
   for (const box of boxes) box.closest("tr").classList.toggle("chosen", box.checked);
   const bar = document.querySelector("[data-bulk]");
   if (bar) {
+    const matching = bar.querySelector("[data-choose-matching]");
+    if (matching && chosen.length < boxes.length) matching.checked = false;
     bar.classList.toggle("on", chosen.length > 0);
-    bar.querySelector("[data-count]").textContent = `${chosen.length} chosen`;
+    bar.querySelector("[data-count]").textContent = matching?.checked ? "All chosen" : `${chosen.length} chosen`;
   }
   const all = document.querySelector("[data-choose-all]");
   if (all) {
@@ -91,6 +93,10 @@ function countChosen() {
 on("change", "[data-choose]", countChosen);
 on("change", "[data-choose-all]", (all) => {
   for (const box of document.querySelectorAll("[data-choose]")) box.checked = all.checked;
+  countChosen();
+});
+on("change", "[data-choose-matching]", (matching) => {
+  if (matching.checked) for (const box of document.querySelectorAll("[data-choose]")) box.checked = true;
   countChosen();
 });
 on("click", "[data-choose-none]", () => {
