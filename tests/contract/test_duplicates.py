@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 
 import pytest
@@ -73,6 +74,34 @@ def test_a_key_has_no_more_bearers_than_its_limit(store: Store, customers: Custo
     }
     assert found[Key("word", "rare")] == [Bearer(other, 1, "Xaver Rare", None, "+49 30 5556677")]
     assert {each.id for bearers in found.values() for each in bearers} <= ids | {other}
+
+
+NAMES = ("Ann", "Ann Lee", "ann lee", "Ann-Marie Lee", "Lee, Ann", "Ann Lee-Long", "A. Lee", "李 小龍", "%")
+EMAILS = (None, "ann@example.org", "Ann+shop@example.org", "ann.lee@example.org", "info@example.org")
+PHONES = (None, "0301234", "+49 30 1234", "+49 30 12345", "+1 (555) 0100", "112")
+
+
+def test_keys_that_are_asked_together_find_whom_each_finds_alone(
+    store: Store, customers: CustomerService
+) -> None:
+    """Also keys that begin with each other; and nobody twice, as the number of bearers counts too."""
+    rng, keys = random.Random(7), set()
+    for _ in range(40):
+        fields = Fields(rng.choice(NAMES), rng.choice(EMAILS), rng.choice(PHONES))
+        made = customers.create(fields, ME)
+        bearer = Bearer(made.id, 1, fields.name, fields.email, fields.phone)
+        keys |= keys_of(bearer, traits(*bearer))
+    unlimited = dict.fromkeys(LIMITS, 1000)
+    alone: dict[Key, list[Bearer]] = {}
+    for key in keys:
+        alone |= store.duplicates.bearers([key], unlimited)
+
+    for _ in range(60):
+        some = rng.sample(sorted(keys), rng.randint(2, len(keys)))
+        found = store.duplicates.bearers(some, unlimited)
+        assert {key: sorted(found[key]) for key in found} == {
+            key: sorted(alone[key]) for key in some if key in alone
+        }, some
 
 
 def test_signs_of_names_and_addresses_are_taken_as_they_are(store: Store, customers: CustomerService) -> None:
