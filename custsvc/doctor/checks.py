@@ -90,6 +90,7 @@ def _database(settings: Settings, backend: Backend, part: str) -> Iterator[Findi
         yield from _guarded(f"{backend} rights", lambda: access.rights(store, settings))
         if backend == settings.backend:
             yield from _guarded("mails", lambda: _mails(store))
+            yield from _guarded("webhooks", lambda: _webhooks(store))
             yield from _guarded(f"{backend} growth", lambda: access.growth(store, settings.history_days))
 
 
@@ -228,6 +229,23 @@ def _mails(store: Store) -> Iterator[Finding]:
         yield Finding("warning", "mails", detail, "run custsvc notify: it frees them within a minute")
     else:
         yield Finding("ok", "mails", "each waiting mail has a reason to wait")
+
+
+def _webhooks(store: Store) -> Iterator[Finding]:
+    """Webhook endpoints that fail or are paused; nothing where none does."""
+    for each in store.endpoints.all():
+        check, name = f"webhook {each.id}", each.description or each.id
+        if each.paused_on is not None:
+            waiting = f"{store.ledger.waiting(each.channel):,} deliveries wait"
+            yield Finding(
+                "warning",
+                check,
+                f"{name} is paused, {waiting}: {each.paused_why}",
+                f"repair the receiver, then custsvc webhooks resume {each.id}",
+            )
+        elif each.failing_since is not None:
+            fix = f"look at its answers: custsvc webhooks log {each.id}"
+            yield Finding("warning", check, f"{name} fails since {each.failing_since:%F %R} UTC", fix)
 
 
 def _rules(settings: Settings) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Counts what waits for a person: mails, dead letters, parked customers, and differences of a copy."""
+"""Counts what waits for a person: mails, dead letters, parked customers, paused webhooks, differences."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ class Attention:
         # Both grow with what is stored; a slow answer is kept ten times as long as it took.
         self._mails = Recently(lambda: services.store.ledger.counts(("failed", "unknown")))
         self._dead = Recently(self._dead_letters)
+        self._endpoints = Recently(services.store.endpoints.all)
 
     def look(self) -> list[Need]:
         """All kinds, those that must always be told first, even at 0."""
@@ -47,6 +48,7 @@ class Attention:
             self._need(self._dead, "Dead letters", "/ui/dead-letters", letters),
             self._need(self._differences, "Customers that differ in a copy", "#h-verify",
                        "as the last comparison found them"),
+            *self._webhooks(),
             *self._parked(),
         ]  # fmt: skip
 
@@ -68,6 +70,16 @@ class Attention:
 
     def _differences(self) -> int:
         return sum(last["different"] for last in last_results(self._services.store.facts))
+
+    def _webhooks(self) -> list[Need]:
+        """One line if endpoints are paused because they failed."""
+        try:
+            found = self._endpoints()
+        except CustsvcError:
+            return []  # the database does not answer, which the other lines say
+        paused = [each for each in found if each.paused_on is not None and each.paused_by is None]
+        about = "their receivers failed for days; resume them once they work"
+        return [Need(len(paused), "Paused webhooks", "/ui/admin/webhooks", about)] if paused else []
 
     def _parked(self) -> list[Need]:
         """One line if there are any: nearly always there are none."""

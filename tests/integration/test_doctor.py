@@ -17,6 +17,7 @@ from custsvc.doctor.checks import Finding
 from custsvc.kafka import topics
 from custsvc.notify.gauges import notification_gauges
 from custsvc.notify.sending.upkeep import Upkeep
+from custsvc.ports.endpoints import Endpoint
 from custsvc.ports.ledger import Notification
 from custsvc.ports.store import Store
 from custsvc.relay.guard import check_topic
@@ -73,6 +74,23 @@ def test_a_mail_that_waits_without_reason_is_told_with_what_frees_it(
 
     Upkeep(store.ledger, Stop(), keep=60.0).turn()
     assert look().level == "ok"
+
+
+def test_a_webhook_that_fails_or_is_paused_is_told_with_what_to_do(
+    backend: str, database_url: str, store: Store
+) -> None:
+    def look() -> list[tuple[str, str]]:
+        found = doctor.addresses(settings_of(backend, database_url))
+        return [(each.detail, each.fix or "") for each in found if each.check == "webhook crm"]
+
+    store.endpoints.add(Endpoint("crm", "https://crm.example.com/", ("created",), "t"), "s")
+    assert look() == []
+    store.endpoints.failed("crm", "500 no", 60.0)
+    assert ["fails since" in detail for detail, _ in look()] == [True]
+    store.endpoints.failed("crm", "500 no", 0.0)
+    ((detail, fix),) = look()
+    assert "is paused, 0 deliveries wait: 500 no" in detail
+    assert "custsvc webhooks resume crm" in fix
 
 
 def test_a_database_says_what_it_would_migrate_and_what_time_it_has(store: Store, servers: Any) -> None:

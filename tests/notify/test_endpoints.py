@@ -16,7 +16,10 @@ from standardwebhooks import Webhook
 from custsvc.config import Settings
 from custsvc.domain.customers import Customer, Fields, Stored, utc_now
 from custsvc.domain.events import new_change
+from custsvc.domain.received import decode
+from custsvc.errors import Conflict
 from custsvc.kafka.client import Publisher, Record
+from custsvc.notify.endpoints.manage import Managed
 from custsvc.ports.endpoints import Endpoint
 from custsvc.ports.ledger import Ledger
 from custsvc.ports.store import Store
@@ -225,3 +228,30 @@ def test_the_receiver_of_the_docs_takes_what_is_signed_once_and_nothing_else(
         assert client.post("/hook", headers=headers, data=body).status_code == 204
         assert client.post("/hook", headers=headers, data=body + b" ").status_code == 401
     assert names["newest"] == {1: 2}
+
+
+def test_an_erasure_takes_what_waits_with_it_and_is_delivered_itself(
+    allowed: Settings, publisher: Publisher, store: Store, receiver: Receiver, add: Callable[..., Endpoint]
+) -> None:
+    add(ops=("created", "updated", "erased"))
+    made = changes(1, "Ada Secret", "Ada Hidden")
+    before = Stored(1, 2, False, decode(made[1].value or b"", b"1").doc())
+    after = before.customer().changed_to(fields=Fields("(erased)"), deleted=True, now=utc_now(), by="t")
+    erased = new_change("erased", before, after, actor="t").event.payload
+
+    with running(notify(allowed)):
+        publisher.send(allowed.topic_updates, [made[0]])
+        until("the first arrived", lambda: store.ledger.counts() == {"sent": 1})
+        store.endpoints.pause("one", "by hand", "ann")
+        publisher.send(allowed.topic_updates, [made[1]])
+        until("the second waits", lambda: store.ledger.waiting("webhook:one") == 1)
+        publisher.send(allowed.topic_updates, [Record(b"1", erased, [])])
+        until("it is given up", lambda: store.ledger.counts().get("discarded") == 1)
+        store.endpoints.resume("one")
+        until("the erasure arrived", lambda: store.ledger.counts() == {"sent": 2, "discarded": 1})
+
+    assert [json.loads(body)["op"] for _, _, body in receiver.got] == ["created", "erased"]
+    assert "Ada" not in str(store.ledger.deliveries("webhook:one")[1:])
+    managed = Managed(store, allowed)
+    with pytest.raises(Conflict, match="was blanked"):
+        managed.redeliver("one", store.ledger.deliveries("webhook:one")[-1].id)
