@@ -84,8 +84,9 @@ class Writing:
             self._raw.flush()
             os.fsync(self._raw.fileno())
             self._raw.close()
-            found, same = _summary(self._part)
-            if same != self._hash.digest() or found.events != self.events:
+            found, read = _summary(self._part)
+            written = self._hash.digest()
+            if read != written or found.events != self.events:
                 raise CheckFailed(f"{self._part} does not hold what was written", fix="check the disk")
             check(self._part)
             path = _free_name(self._folder, f"{self._prefix}-{_short(found.first)}-{_short(found.last)}")
