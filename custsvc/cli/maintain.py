@@ -9,6 +9,7 @@ import typer
 
 from ..errors import Stopped
 from .common import (
+    ID_MAX,
     BackendOption,
     DataDirOption,
     LogFormatOption,
@@ -26,7 +27,14 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Archive files of the history: check them, erase customers.", no_args_is_help=True)
 
 FilesArgument = Annotated[
-    list[Path], typer.Argument(help="Archive files (NAME.ndjson.gz).", metavar="FILE...", show_default=False)
+    list[Path],
+    typer.Argument(
+        help="Archive files (NAME.ndjson.gz).",
+        metavar="FILE...",
+        show_default=False,
+        exists=True,
+        dir_okay=False,
+    ),
 ]
 
 
@@ -113,7 +121,8 @@ def verify(files: FilesArgument) -> None:
 def erase(
     files: FilesArgument,
     customer: Annotated[
-        list[int] | None, typer.Option(help="The customer to erase; may be given again.", metavar="ID")
+        list[int] | None,
+        typer.Option(help="The customer to erase; may be given again.", metavar="ID", min=1, max=ID_MAX),
     ] = None,
     erased: Annotated[
         bool, typer.Option("--erased", help="All customers that are erased in the database.")
