@@ -231,6 +231,7 @@ def _commands() -> list[str]:
         **dict.fromkeys(("customers get", "customers history", "customers unmerge"), "7"),
         "customers merge": "7 8 --yes",
         "imports undo": "x",
+        "archive erase": "custsvc.toml --erased",
         "notify retry": "x --yes",
         "notify discard": "x --yes",
         "notify preview": "--sample created",
@@ -238,7 +239,7 @@ def _commands() -> list[str]:
         "notify suppressions add": "ann@example.com",
         "notify suppressions remove": "ann@example.com",
     }
-    without = {"schema", "notify init"}
+    without = {"schema", "notify init", "archive verify"}
 
     def walk(command: Any, words: str) -> list[str]:
         inner = getattr(command, "commands", {})
