@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..ports.ledger import NotificationState
 from . import output
 from .common import OutputOption, Talk, report
 from .customers.opened import ApiOption, BackendOption, DataDirOption, opened
@@ -93,6 +94,7 @@ def get(
 
     Example: custsvc webhooks get 3f9a0c5be8710d42 -o json
     """
+    output.checked(fmt)
     from ..client import webhooks
 
     with opened(api, backend, data_dir) as client:
@@ -117,11 +119,12 @@ def create(
 
     Example: custsvc webhooks create https://crm.example.com/hook --ops created,updated --email it@example.com
     """
-    given = _fields(None, ops, changed, when, payload, email, description)
+    given = _fields(url, ops, changed, when, payload, email, description)
+    _check(given)
     from ..client import webhooks
 
     with opened(api, backend, data_dir, writes=True) as client:
-        made = client.send(webhooks.create(url, key=key, **given))
+        made = client.send(webhooks.create(given.pop("url"), key=key, **given))
     secret = made.pop("secret")
     report(f"Endpoint {made['id']}. Its secret is shown only once:", **made, secret=secret)
     if Talk.fmt == "table":
@@ -150,6 +153,8 @@ def change(
     given = _fields(url, ops, changed, when, payload, email, description)
     if not given:
         raise typer.BadParameter("give what to change, as --url or --ops", param_hint="OPTIONS")
+    _check(given)
+    output.checked(fmt)
     from ..client import webhooks
 
     with opened(api, backend, data_dir, writes=True) as client:
@@ -252,7 +257,8 @@ def rotate(
 def log(
     endpoint: _Id,
     state: Annotated[
-        str | None, typer.Option("--state", help="Only these: sent, deferred, queued …", metavar="STATE")
+        NotificationState | None,
+        typer.Option("--state", help="Only these: sent, deferred, queued …", metavar="STATE"),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", help="The most shown; 0: all.", min=0, metavar="N")] = 50,
     fmt: OutputOption = "table",
@@ -322,6 +328,18 @@ def _fields(
     if when is not None:
         found["when"] = _json(when)
     return found
+
+
+def _check(given: dict[str, Any]) -> None:
+    """Refuse what no server takes, before one is looked for."""
+    from ..errors import ValidationError
+    from ..notify.endpoints.fields import read
+
+    try:
+        read(given, None, partial=True)
+    except ValidationError as exc:
+        first = exc.errors[0]
+        raise typer.BadParameter(first.message, param_hint=f"--{first.field}") from exc
 
 
 def _json(text: str) -> Any:

@@ -63,8 +63,8 @@ MAY_IMPORT: Final[dict[str, str]] = {
     "bench": ("errors config domain ports stores.postgres stores.mongo stores service transfer kafka local"),
     "cli": (
         "redact errors config domain ports runtime stores service accounts transfer kafka relay retention "
-        "copies notify.rules notify.channels notify.sending notify api local serve dashboards doctor client "
-        "mcp bench"
+        "copies notify.rules notify.channels notify.endpoints notify.sending notify api local serve "
+        "dashboards doctor client mcp bench"
     ),
     "__main__": "cli",
 }

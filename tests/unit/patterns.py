@@ -11,13 +11,18 @@ import re
 from collections.abc import Callable, Iterator
 from re import _constants as sre
 from re import _parser
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import custsvc
 
 # Patterns that a function builds from its arguments, with arguments that it is given.
-_ARGUMENTS = {"header": r"\[\[rule\]\]", "key": "a-key", "longest_first": ["a 'secret\\' one", "another"]}
+_ARGUMENTS: dict[str, Any] = {
+    "header": r"\[\[rule\]\]",
+    "key": "a-key",
+    "longest_first": ["a 'secret\\' one", "another"],
+}
+_ARGUMENTS["route"] = SimpleNamespace(path="/api/webhooks/<endpoint>")
 _FUNCTIONS = ("compile", "match", "fullmatch", "search", "sub", "split", "findall", "finditer")
 _LOOKS_EVERYWHERE = frozenset(("search", "sub", "split", "findall", "finditer"))
 

@@ -36,7 +36,7 @@ WRONG: dict[str, str | None] = {
     **dict.fromkeys(("--encoding", "--delimiter", "--map", "--others", "--updated-since", "--at"), "maybe"),
     **dict.fromkeys(("--sort", "--clear", "--api", "--fields"), "maybe"),
     **dict.fromkeys(("--sheet", "--email", "--name", "--phone", "--q of customers list"), None),
-    **dict.fromkeys(("--limit of customers list", "--limit of duplicates"), "-1"),
+    **dict.fromkeys(("--limit of customers list", "--limit of duplicates", "--limit of webhooks log"), "-1"),
     **dict.fromkeys(("--min-score", "--dismissed"), "2"),
     **dict.fromkeys(("--dismiss", "--undismiss", "--to of customers revert"), "0"),
     **dict.fromkeys(("into", "others"), "0"),
@@ -64,6 +64,9 @@ WRONG: dict[str, str | None] = {
     "role": "maybe",
     "to": "nobody",
     "which": "maybe",
+    **dict.fromkeys(("endpoint", "delivery", "--description", "--runbooks", "--changed"), None),
+    **dict.fromkeys(("--ops", "--payload", "--when", "url", "--url"), "maybe"),
+    "--overlap": "-1",
 }
 # A right value of what a command cannot do without.
 RIGHT = {
@@ -76,6 +79,9 @@ RIGHT = {
     "name": "ann",
     "role": "read",
     "to": "ann@example.com",
+    "url": "https://crm.example.com/hook",
+    "endpoint": "ep-1",
+    "delivery": "d-1",
 }
 
 

@@ -230,6 +230,16 @@ def _commands() -> list[str]:
         "notify show": "x",
         **dict.fromkeys(("customers get", "customers history", "customers unmerge"), "7"),
         "customers merge": "7 8 --yes",
+        "customers revert": "7 --to 1",
+        "customers erase": "7 --yes",
+        "webhooks create": "https://example.com/hook",
+        "webhooks change": "x --description x",
+        "webhooks delete": "x",
+        "webhooks redeliver": "x y",
+        **dict.fromkeys(
+            [f"webhooks {verb}" for verb in ("get", "pause", "resume", "test", "rotate", "log")], "x"
+        ),
+        "users reset-factor": "x",
         "imports undo": "x",
         "archive erase": "custsvc.toml --erased",
         "notify retry": "x --yes",
@@ -239,7 +249,7 @@ def _commands() -> list[str]:
         "notify suppressions add": "ann@example.com",
         "notify suppressions remove": "ann@example.com",
     }
-    without = {"schema", "notify init", "archive verify"}
+    without = {"schema", "notify init", "archive verify", "dashboards export"}
 
     def walk(command: Any, words: str) -> list[str]:
         inner = getattr(command, "commands", {})

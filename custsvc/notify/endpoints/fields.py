@@ -39,10 +39,11 @@ _STORED_AS: Final = {"when": "conditions"}
 _PRINTABLE: Final = re.compile(r"[\x21-\x7e]+")
 
 
-def read(body: Any, reachable: Reachable, *, partial: bool) -> dict[str, Any]:
+def read(body: Any, reachable: Reachable | None, *, partial: bool) -> dict[str, Any]:
     """The values of the fields in a body, as `Endpoints.change` takes them. Raises ValidationError.
 
-    Without `partial` the address is needed, and fields that are not there have their defaults.
+    Without `partial` the address is needed, and fields that are not there have their defaults. Without
+    `reachable` nothing is said of whether the address may be called: the server knows.
     """
     if not isinstance(body, dict):
         raise ValidationError([FieldError("", "not_an_object", "the body must be a JSON object")])
@@ -93,7 +94,7 @@ def state(endpoint: Endpoint) -> str:
     return "active" if endpoint.failing_since is None else "failing"
 
 
-def _url(value: Any, reachable: Reachable) -> str:
+def _url(value: Any, reachable: Reachable | None) -> str:
     if not isinstance(value, str) or not _PRINTABLE.fullmatch(value) or len(value) > URL_MAX:
         raise Wrong("url", f"must be an address of at most {URL_MAX} ASCII characters without spaces")
     try:
@@ -105,7 +106,8 @@ def _url(value: Any, reachable: Reachable) -> str:
         raise Wrong("url", "must be an address as https://host/path, without a fragment")
     if "@" in parts.netloc:
         raise Wrong("url", "must not hold a user or password: the signature says who calls")
-    _check_host(host, parts.scheme, reachable)
+    if reachable is not None:
+        _check_host(host, parts.scheme, reachable)
     return value
 
 

@@ -36,9 +36,12 @@ def share_out(
     texts: Collection[str],
     limit: int,
 ) -> None:
-    """Add each bearer to those keys of `texts` that one of its values begins with, up to `limit` to each."""
+    """Add each bearer to those keys of `texts` that one of its values begins with, up to `limit` to each.
+
+    A bearer may come several times, found by several keys; it is added once.
+    """
     wanted = set(texts)
-    for bearer, values in rows:
+    for bearer, values in {row[0].id: row for row in rows}.values():
         for text in begun(wanted, values):
             met = found.setdefault(Key(kind, text), [])
             if len(met) < limit:

@@ -59,11 +59,7 @@ class MongoDuplicates:
             if kind in _COVERED and len(asked) > _FEW:
                 rows = self._by_index(kind, asked, limits[kind])
             elif kind in _COVERED:
-                # Keys that begin with each other find the same customers, and each counts once.
-                found_once = {
-                    row[0].id: row for text in asked for row in self._of_one(kind, text, limits[kind])
-                }
-                rows = list(found_once.values())
+                rows = [row for text in asked for row in self._of_one(kind, text, limits[kind])]
             else:
                 some = read_bounded(asked, limits[kind], partial(self._read, kind))
                 rows = [(_bearer(row), _values(kind, row)) for row in some]
