@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from ...domain.fold import folded
 from ...domain.phone import phone_terms
 from ...ports.duplicates import Bearer, Key, Kind
 
 Row = TypeVar("Row")
+# Keys that a value is; it begins with the others.
+_WHOLE: Final[tuple[Kind, ...]] = ("email", "word")
 
 
 def read_bounded(
@@ -36,13 +38,13 @@ def share_out(
     texts: Collection[str],
     limit: int,
 ) -> None:
-    """Add each bearer to those keys of `texts` that one of its values begins with, up to `limit` to each.
+    """Add each bearer to those keys of `texts` that it has, by its values, up to `limit` to each.
 
     A bearer may come several times, found by several keys; it is added once.
     """
     wanted = set(texts)
     for bearer, values in {row[0].id: row for row in rows}.values():
-        for text in begun(wanted, values):
+        for text in wanted.intersection(values) if kind in _WHOLE else begun(wanted, values):
             met = found.setdefault(Key(kind, text), [])
             if len(met) < limit:
                 met.append(bearer)
