@@ -156,8 +156,14 @@ def cut_beginnings(line: Line) -> None:
         changed.result(60)
     ends = kafka.ends(client, topic, range(line.settings.partitions), line.settings.kafka)
     places = [kafka.TopicPartition(topic, part, end) for part, end in ends.items()]
-    for done in client.delete_records(places).values():
-        done.result(60)
+
+    def cut() -> bool:
+        for done in client.delete_records(places).values():
+            done.result(60)
+        return True
+
+    # The broker answers the change of the policy a moment before its partitions know it.
+    until("the records are deleted", cut, despite=kafka.KafkaException)
 
 
 def test_what_was_not_lost_is_not_sent_again(lines: list[Line]) -> None:
