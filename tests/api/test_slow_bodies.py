@@ -39,7 +39,7 @@ TYPES = {
     "CSV": "text/csv",
 }
 # Routes whose small forms are for strangers.
-OPEN = ("/ui/sign-in", "/ui/sign-out", "/unsubscribe/")
+OPEN = ("/ui/sign-in", "/ui/sign-out", "/ui/reset", "/unsubscribe/")
 
 
 @pytest.fixture
