@@ -43,6 +43,9 @@ class Message:
     def timestamp(self) -> tuple[int, int]:
         return self._stamp
 
+    def headers(self) -> None:
+        return None
+
     def key(self) -> bytes | None:
         return None
 
