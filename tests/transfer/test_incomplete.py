@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from custsvc.domain.customers import Fields
 from custsvc.errors import ExitCode, TemporaryError
 from custsvc.ports.store import Store
+from custsvc.service.customers import Caller, CustomerService
 from custsvc.stores.postgres import connection as postgres
 from custsvc.transfer import export
 from custsvc.transfer.seed import seed_customers
@@ -61,7 +63,10 @@ def _wait(port: int, log: Path) -> None:
 
 def test_a_client_sees_that_an_export_was_cut_off(port: int, store: Store, proxy: FaultProxy) -> None:
     """In CSV and NDJSON nothing but the broken connection tells."""
-    seed_customers(store.customers, 40_000, 1)
+    # More than all buffers on the way hold: 12 MB, as few big customers, which are soon stored.
+    big, caller = Fields("Ann", metadata={f"k{n}": "x" * 240 for n in range(50)}), Caller("test", "r1")
+    for _ in range(1000):
+        CustomerService(store.customers).create(big, caller)
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=180)) as connection:
         connection.request("GET", "/api/customers/export?format=ndjson")
         with connection.getresponse() as answer:
