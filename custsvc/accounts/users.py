@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
+from typing import Any
 
 from ..domain.customers import utc_now
 from ..errors import NotFound
@@ -39,23 +40,24 @@ def create_user(store: Store, name: str, role: Role, password: str) -> User:
 
 def set_role(store: Store, user: User, role: Role) -> int:
     """Give a user this role; return how many sessions ended."""
-    return _replace(store, replace(user, role=role))
+    return _change(store, user, role=role)
 
 
 def set_password(store: Store, user: User, password: str) -> int:
     """Give a user this password; return how many sessions ended. A mailed link to reset it is void."""
+    hashed = hash_password(password)  # takes a while, in which the user may be changed: before it is read
     store.resets.drop(user.name)
-    return _replace(store, replace(user, password=hash_password(password)))
+    return _change(store, user, password=hashed)
 
 
 def disable(store: Store, user: User) -> int:
     """Refuse all later sign-ins of a user; return how many sessions ended."""
-    return _replace(store, replace(user, disabled_on=utc_now()))
+    return _change(store, user, disabled_on=utc_now())
 
 
 def enable(store: Store, user: User) -> int:
     """Let a user sign in again; return how many sessions ended."""
-    return _replace(store, replace(user, disabled_on=None))
+    return _change(store, user, disabled_on=None)
 
 
 def reset_factor(store: Store, user: User) -> int:
@@ -73,7 +75,9 @@ def delete_user(store: Store, user: User) -> int:
     return store.sessions.remove_of(f"user:{user.name}")
 
 
-def _replace(store: Store, user: User) -> int:
-    if not store.users.replace(user):
+def _change(store: Store, user: User, **changes: Any) -> int:
+    """Change only these fields of the user as it is now: others may have changed since it was read."""
+    now = store.users.find(user.name)
+    if now is None or not store.users.replace(replace(now, **changes)):
         raise NotFound(f"there is no user {user.name}", fix="custsvc users list")
     return store.sessions.remove_of(f"user:{user.name}")

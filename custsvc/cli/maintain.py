@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -23,6 +24,9 @@ from .common import (
 
 if TYPE_CHECKING:
     from ..ports.store import Store
+
+# Events of a customer read at once.
+_AT_ONCE: Final = 500
 
 app = typer.Typer(help="Archive files of the history: check them, erase customers.", no_args_is_help=True)
 
@@ -142,7 +146,7 @@ def erase(
         raise typer.BadParameter("name at least one, or give --erased", param_hint="--customer")
     from ..retention import archive
 
-    ids = set(customer or ())
+    ids = dict.fromkeys(customer or (), ID_MAX)
     if erased:
         settings = settings_for(
             "archive", ("backend",), start=False, backend=backend, data_dir=data_dir, log_level=log_level
@@ -150,7 +154,7 @@ def erase(
         from ..stores import open_store
 
         with open_store(settings) as store:
-            ids |= _erased(store, sorted(archive.customers_of(files)))
+            ids = _erased(store, archive.customers_of(files)) | ids
     blanked = {path: archive.erase(path, ids) for path in files}
     for path, count in blanked.items():
         if count:
@@ -162,12 +166,21 @@ def erase(
     )
 
 
-def _erased(store: Store, ids: list[int]) -> set[int]:
-    """Those of these customers that are erased in the database."""
-    from ..domain.erasure import blanked
+def _erased(store: Store, ids: Iterable[int]) -> dict[int, int]:
+    """The version of the last erasure of each of these customers that was ever erased.
 
-    found: set[int] = set()
-    for start in range(0, len(ids), 1000):
-        rows = store.customers.get_many(ids[start : start + 1000])
-        found |= {each.id for each in rows.values() if blanked(each.doc) == each.doc}
+    An erased customer may be written to again: what came before is erased all the same.
+    """
+    import orjson
+
+    found: dict[int, int] = {}
+    for customer_id in sorted(ids):
+        before: int | None = None
+        while events := store.customers.history(customer_id, limit=_AT_ONCE, before_version=before):
+            read = [orjson.loads(each) for each in events]
+            last = next((each["version"] for each in read if each["op"] == "erased"), None)
+            if last is not None:
+                found[customer_id] = last
+                break
+            before = read[-1]["version"]
     return found

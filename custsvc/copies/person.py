@@ -117,7 +117,7 @@ class Person:
     def uploads(self) -> Iterator[Row]:
         """Only their names: a file may name anybody, and this person's bundle must not show the others."""
         for prefix in UPLOADS:
-            for name in self._store.shelf.all(prefix):
+            for name in self._store.shelf.names(prefix):
                 yield {"name": name}
 
     def dead_letters(self) -> Iterator[Row]:

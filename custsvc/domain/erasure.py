@@ -82,6 +82,12 @@ PLACES: Final = (
         "gone when the topics are compacted or their retention is over",
         given=False,
     ),
+    Place(
+        "archives",
+        "Archive files of old changes (CUSTSVC_HISTORY_ARCHIVE)",
+        "blanked by custsvc archive erase --erased, not before",
+        given=False,
+    ),
     Place("copies", "Its copies in other databases", "blanked when they read of the erasure", given=False),
     Place("backups", "Backups", "gone when they are deleted", given=False),
 )

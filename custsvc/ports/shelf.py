@@ -38,5 +38,8 @@ class Shelf(Protocol):
     def all(self, prefix: str) -> dict[str, bytes]:
         """All whose name has this prefix, by name."""
 
+    def names(self, prefix: str) -> list[str]:
+        """The names that have this prefix, without reading their bytes."""
+
     def expire(self) -> int:
         """Delete those whose time is over; return how many."""

@@ -7,13 +7,14 @@ the newest event.
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import os
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -123,17 +124,23 @@ def verify(path: Path) -> Summary:
     return _summary(path)[0]
 
 
-def erase(path: Path, customers: Collection[int]) -> int:
-    """Blank the events of these customers in a file; return how many were not blank yet.
+def erase(path: Path, customers: Mapping[int, int]) -> int:
+    """Blank the events of each customer up to a version in a file; return how many were not blank yet.
 
     Until the new file has the old one's place, the checksum file names both, so that a crash leaves a good
-    file. Raises CheckFailed.
+    file. One process at a time does so in a folder. Raises CheckFailed.
     """
+    with _alone(path.parent):
+        return _erase(path, customers)
+
+
+def _erase(path: Path, customers: Mapping[int, int]) -> int:
     verify(path)
     writing, blanked = Writing(path.parent, "erasing"), 0
     try:
         for old in read(path):
-            payload = scrubbed(old.payload) if old.customer_id in customers else old.payload
+            is_to_go = old.version <= customers.get(old.customer_id, 0)
+            payload = scrubbed(old.payload) if is_to_go else old.payload
             blanked += payload != old.payload
             writing.add([old._replace(payload=payload)])
         if blanked:
@@ -141,6 +148,17 @@ def erase(path: Path, customers: Collection[int]) -> int:
     finally:
         writing.abandon()
     return blanked
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder: of two that rewrite one file, the second reads what the first wrote."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
 
 
 def customers_of(paths: Iterable[Path]) -> set[int]:

@@ -5,6 +5,7 @@ Setting it up asks for the password, turning it off for a code, so that a sessio
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 from typing import Any, Final
 
@@ -19,6 +20,9 @@ from ..http.problems import Problem
 from ..ports.accounts import Factor
 from . import signin, toast
 from .access import needs, route, services, web
+
+# Within this a second factor that was begun must be confirmed.
+_SETUP: Final = dt.timedelta(minutes=15)
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +47,8 @@ def show() -> Any:
 def _page(error: str | None = None, codes: list[str] | None = None, status: int = 200) -> Any:
     name = g.browser.user
     factor = services().store.factors.find(name) if name else None
+    if factor is not None and _was_left(factor):
+        factor = None  # the password is asked for again
     unconfirmed = factor if factor is not None and factor.confirmed_on is None else None
     page = render_template(
         "account.html",
@@ -89,12 +95,17 @@ def begin() -> Any:
     return redirect(PATH, 303)
 
 
+def _was_left(factor: Factor) -> bool:
+    """Whether its set-up began too long ago: whoever finds the session open must not see the secret."""
+    return factor.confirmed_on is None and factor.created_on < utc_now() - _SETUP
+
+
 @needs("read")
 def confirm() -> Any:
     """Turn the factor on by a first code; shows the recovery codes this once, and ends all other sessions."""
     name, store = _user(), services().store
     factor = store.factors.find(name)
-    if factor is None or factor.confirmed_on is not None:
+    if factor is None or factor.confirmed_on is not None or _was_left(factor):
         return redirect(PATH, 303)
     if signin.tried_too_often(_tries(name)):
         return _page(_TOO_MANY, status=429)

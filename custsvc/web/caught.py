@@ -9,7 +9,7 @@ from flask import Blueprint, Response, render_template
 
 from ..errors import NotFound
 from ..runtime.extras import NotInstalled
-from .access import route, services
+from .access import needs, route, services
 from .security import isolated
 
 _SHOWN: Final = 100
@@ -35,6 +35,7 @@ def folder() -> Any:
     return Mailbox(path) if path.is_dir() else None
 
 
+@needs("admin")
 def mailbox() -> Any:
     box = folder()
     if box is None:
@@ -43,6 +44,7 @@ def mailbox() -> Any:
     return render_template("mails/mailbox.html", mails=mails[::-1][:_SHOWN], total=len(mails))
 
 
+@needs("admin")
 def one(mail_id: str) -> Any:
     mail, message = _caught(mail_id)
     text = message.get_body(("plain",))
@@ -55,6 +57,7 @@ def one(mail_id: str) -> Any:
     )
 
 
+@needs("admin")
 def html(mail_id: str) -> Response:
     """The HTML of a mail, isolated."""
     body = _caught(mail_id)[1].get_body(("html",))

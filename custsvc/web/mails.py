@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from flask import Blueprint, redirect, render_template, request
+from flask import Blueprint, g, redirect, render_template, request
 
 from ..ports.ledger import DISCARDABLE, RETRIABLE, MailRecords, Notification
 from . import caught, once, toast
@@ -83,7 +83,7 @@ def index() -> Any:
         is_filtered=any(name in asked.given for name in _FIELDS),
         retriable=RETRIABLE,
         discardable=DISCARDABLE,
-        has_mailbox=caught.folder() is not None,
+        has_mailbox=caught.folder() is not None and g.principal.may("admin"),
         shown=_SHOWN,
     )
 

@@ -19,7 +19,7 @@ from ..errors import NotFound, ValidationError
 from . import toast
 from .access import anybody, route, services, web
 from .reset_mail import PATH, hashed, is_set_up
-from .signin import short
+from .signin import sender, short
 
 logger = logging.getLogger(__name__)
 
@@ -110,5 +110,5 @@ def _is_too_much() -> bool:
 
     Opening links needs no limit: nobody guesses 256 bits.
     """
-    address = f"reset:{request.remote_addr or 'unknown'}"
+    address = f"reset:{sender()}"
     return services().store.sessions.count_try(address, utc_now(), _WINDOW) > _TRIES_OF_ADDRESS

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import logging
 from typing import Any, Final
 from urllib.parse import quote
@@ -19,7 +20,7 @@ from ..accounts.keys import Principal
 from ..accounts.passwords import NAME, check_password, folded_name
 from ..accounts.second_factor import use
 from ..domain.customers import utc_now
-from ..ports.accounts import Factor
+from ..ports.accounts import Factor, User
 from . import toast
 from .access import anybody, route, services, web
 from .reset_mail import is_set_up
@@ -69,10 +70,11 @@ def sign_in() -> Any:
     found = _by_key() if by == "key" else _by_password()
     if isinstance(found, str):
         return _refused(_page(found, by), found)
-    subject, principal = found
-    if by != "key" and _confirmed(principal.name) is not None:
-        return _code_page(None, _pending(principal.name))
-    return _begin(subject, principal)
+    if not isinstance(found, User):
+        return _begin(*found)
+    if _confirmed(found.name) is not None:
+        return _code_page(None, _pending(found))
+    return _begin_of(found, by_code=False)
 
 
 @anybody
@@ -81,9 +83,8 @@ def enter_code() -> Any:
     if g.browser.principal is not None:
         return redirect(next_page(), 303)
     pending = request.form.get("pending", "")
-    name = _name_of(pending)
-    user = services().store.users.find(name) if name else None
-    factor = _confirmed(name) if name else None
+    user = _user_of(pending)
+    factor = _confirmed(user.name) if user else None
     if user is None or factor is None or user.disabled_on is not None:
         return _page(_TOO_LATE, "password"), 401
     tries = f"code:{short(user.name)}"
@@ -94,7 +95,25 @@ def enter_code() -> Any:
         logger.warning("A wrong second factor of %s, whose password was right", user.name, extra=about)
         return _refused(_code_page(_WRONG_CODE, pending), _WRONG_CODE)
     services().store.sessions.forget_tries(tries)
-    return _begin(f"user:{user.name}", Principal(user.name, user.role))
+    return _begin_of(user, by_code=True)
+
+
+def _begin_of(user: User, *, by_code: bool) -> Any:
+    """Begin a user's session; end it again if what was checked changed before the session was stored.
+
+    A change ends all sessions after it is stored, so one of the two sees the other.
+    """
+    answer = _begin(f"user:{user.name}", Principal(user.name, user.role))
+    now = services().store.users.find(user.name)
+    is_same = now is not None and _same_text(now.password, user.password) and now.disabled_on is None
+    if not is_same or (not by_code and _confirmed(user.name) is not None):
+        g.browser = web().browsers.sign_out(g.browser)
+        return _page(_TOO_LATE, "password"), 401
+    return answer
+
+
+def _same_text(one: str, other: str) -> bool:
+    return hmac.compare_digest(one.encode(), other.encode())
 
 
 def _begin(subject: str, principal: Principal) -> Any:
@@ -120,19 +139,24 @@ def _signer() -> URLSafeTimedSerializer:
     return URLSafeTimedSerializer(services().store.secret(), salt="custsvc.second-factor")
 
 
-def _pending(name: str) -> str:
+def _pending(user: User) -> str:
     """Says that this browser gave the right password of this user. Good for five minutes."""
-    return str(_signer().dumps([name, web().browsers.seal(g.browser, f"pending:{name}")]))
+    return str(_signer().dumps([user.name, _seal_of(user)]))
 
 
-def _name_of(pending: str) -> str | None:
-    """The user in a text of `_pending`, if it is of this browser and young enough."""
+def _seal_of(user: User) -> str:
+    """Of this browser, and void once the password is another one."""
+    return web().browsers.seal(g.browser, f"pending:{user.name}:{user.password}")
+
+
+def _user_of(pending: str) -> User | None:
+    """The user in a text of `_pending`, if it is of this browser, of this password and young enough."""
     try:
         name, seal = _signer().loads(pending, max_age=_CODE_WITHIN)
     except (BadData, ValueError):
         return None
-    right = web().browsers.seal(g.browser, f"pending:{name}")
-    return str(name) if hmac.compare_digest(str(seal), right) else None
+    user = services().store.users.find(str(name))
+    return user if user is not None and _same_text(str(seal), _seal_of(user)) else None
 
 
 def _code_page(error: str | None, pending: str) -> str:
@@ -172,7 +196,7 @@ def _oidc_name() -> str:
     return settings.oidc_name if settings.oidc_issuer else ""
 
 
-def _by_password() -> tuple[str, Principal] | str:
+def _by_password() -> User | str:
     name, password = folded_name(request.form.get("name", "")), request.form.get("password", "")
     account = f"user:{short(name)}"
     if tried_too_often(account):
@@ -182,7 +206,7 @@ def _by_password() -> tuple[str, Principal] | str:
     if user is None or not is_right or user.disabled_on is not None:
         return _WRONG
     services().store.sessions.forget_tries(account)
-    return f"user:{user.name}", Principal(user.name, user.role)
+    return user
 
 
 def _by_key() -> tuple[str, Principal] | str:
@@ -196,10 +220,23 @@ def _by_key() -> tuple[str, Principal] | str:
 def tried_too_often(account: str | None) -> bool:
     """Count a try to sign in; whether this account or this address has had too many."""
     sessions, now = services().store.sessions, utc_now()
-    address = f"address:{request.remote_addr or 'unknown'}"
+    address = f"address:{sender()}"
     if sessions.count_try(address, now, _WINDOW) >= _TRIES_OF_ADDRESS:
         return True
     return account is not None and sessions.count_try(account, now, _WINDOW) >= _TRIES
+
+
+def sender() -> str:
+    """The address of a request, for limits: of IPv6 its network, since a host has a whole one."""
+    text = request.remote_addr or "unknown"
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return text
+    if address.version == 4:
+        return str(address)
+    mapped = address.ipv4_mapped
+    return str(mapped or ipaddress.ip_network((address.packed, 64), strict=False))
 
 
 def short(name: str) -> str:

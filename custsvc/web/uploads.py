@@ -9,6 +9,7 @@ from typing import Final
 
 import orjson
 
+from ..errors import NotFound
 from ..ports.shelf import Shelf, Shelved
 from ..transfer.shape import Format, Shape
 
@@ -65,6 +66,11 @@ class Uploads:
         return Upload(**orjson.loads(text)) if text else None
 
     def content(self, upload: Upload) -> bytes:
-        """The content of the file."""
+        """The content of the file. Raises NotFound if not all of it is there any more."""
         names = (f"{Shelved.UPLOAD_PART}{upload.id}.{number}" for number in range(upload.parts))
-        return b"".join(self._shelf.get(name) or b"" for name in names)
+        content = b"".join(self._shelf.get(name) or b"" for name in names)
+        if len(content) != upload.size:
+            raise NotFound(
+                "the file is gone: a customer was erased since, or its day is over", fix="upload it again"
+            )
+        return content

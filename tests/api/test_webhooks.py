@@ -128,6 +128,12 @@ def test_a_secret_is_told_once_and_to_the_request_that_is_sent_again(admin: Clie
     assert store.endpoints.secrets()[made["id"]] == [new, made["secret"]]
     admin.post(f"{PATH}/{made['id']}/rotate?overlap=0")
     assert len(store.endpoints.secrets()[made["id"]]) == 1
+    # A key that is given again elsewhere gives no two endpoints one secret.
+    rotated = [
+        admin.post(f"{PATH}/{id_}/rotate", headers={"Idempotency-Key": "k"}).json["secret"]
+        for id_ in (made["id"], other.json["id"])
+    ]
+    assert len({*rotated, made["secret"]}) == 3
 
 
 def test_there_are_so_many_endpoints_and_no_more(admin: Client, store: Store) -> None:

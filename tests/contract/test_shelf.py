@@ -26,7 +26,7 @@ def test_a_prefix_is_meant_letter_by_letter(store: Store) -> None:
     for name in NAMES:
         store.shelf.put(name, name.encode(), DAY)
 
-    assert set(store.shelf.all("job.")) == {"job.1", "job.12"}
+    assert set(store.shelf.all("job.")) == set(store.shelf.names("job.")) == {"job.1", "job.12"}
     assert set(store.shelf.all("a.")) == {"a.*"}
     assert store.shelf.drop_all("job_") == 1
     assert set(store.shelf.all("")) == set(NAMES) - {"job_1"}
@@ -46,6 +46,7 @@ def test_what_is_over_is_gone_before_it_is_deleted(store: Store) -> None:
 
     assert store.shelf.get("job.old") is None
     assert store.shelf.all("job.") == {"job.new": b"new"}
+    assert store.shelf.names("job.") == ["job.new"]
     assert store.shelf.keep("job.old", b"again", DAY) == b"again"
 
 

@@ -84,7 +84,7 @@ class Managed:
 
     def rotate(self, endpoint_id: str, overlap: int = OVERLAP_DEFAULT, key: str | None = None) -> str:
         """Give an endpoint a new secret, and return it; the ones before sign for `overlap` seconds more."""
-        secret = self._new_secret(key)
+        secret = self._new_secret(key, f"secret of {endpoint_id}")
         if not self._endpoints.add_secret(endpoint_id, secret, float(overlap)):
             raise _none(endpoint_id)
         return secret
@@ -141,8 +141,8 @@ class Managed:
             return secrets.token_bytes(32)
         return hmac.digest(self._store.secret(), f"webhook {purpose} {key}".encode(), hashlib.sha256)
 
-    def _new_secret(self, key: str | None) -> str:
-        return "whsec_" + base64.b64encode(self._derived(key, "secret")[:_SECRET_BYTES]).decode()
+    def _new_secret(self, key: str | None, purpose: str = "secret") -> str:
+        return "whsec_" + base64.b64encode(self._derived(key, purpose)[:_SECRET_BYTES]).decode()
 
 
 def _none(endpoint_id: str) -> NotFound:

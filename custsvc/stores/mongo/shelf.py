@@ -69,6 +69,11 @@ class MongoShelf:
             found = self._shelf.find({**_beginning(prefix), "until": {"$gt": utc_now()}})
             return {str(each["_id"]): bytes(each["value"]) for each in found}
 
+    def names(self, prefix: str) -> list[str]:
+        with self._translated():
+            found = self._shelf.find({**_beginning(prefix), "until": {"$gt": utc_now()}}, {"_id": 1})
+            return [str(each["_id"]) for each in found]
+
     def expire(self) -> int:
         with self._translated():
             return self._shelf.delete_many({"until": {"$lte": utc_now()}}).deleted_count

@@ -52,6 +52,11 @@ class PostgresShelf:
             )
             return {name: bytes(value) for name, value in cursor.fetchall()}
 
+    def names(self, prefix: str) -> list[str]:
+        with self._connections.cursor() as cursor:
+            cursor.execute("SELECT name FROM shelf WHERE starts_with(name, %s) AND until > now()", (prefix,))
+            return [name for (name,) in cursor.fetchall()]
+
     def expire(self) -> int:
         with self._connections.cursor() as cursor:
             cursor.execute("DELETE FROM shelf WHERE until <= now()")
