@@ -209,12 +209,24 @@ def _short(time_: str) -> str:
 
 
 def _free_name(folder: Path, name: str) -> Path:
-    """A path that does not exist: a run after a crash may archive the same events again."""
+    """A path that is nobody's yet: a run after a crash, or beside this one, may archive the same events.
+
+    Its checksum file, which only one run can create, reserves it.
+    """
     path, number = folder / f"{name}.ndjson.gz", 1
-    while path.exists():
+    while path.exists() or not _is_created(_sum_of(path)):
         number += 1
         path = folder / f"{name}-{number}.ndjson.gz"
     return path
+
+
+def _is_created(path: Path) -> bool:
+    """Create an empty file; False if it is there."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        return False
+    return True
 
 
 def _sum(path: Path) -> str:

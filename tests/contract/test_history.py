@@ -264,3 +264,11 @@ def test_a_file_that_was_changed_or_cut_off_is_not_verified_and_an_erased_one_is
         if wrong:
             with pytest.raises(CheckFailed):
                 list(archive.read(found.path))
+
+
+def test_two_runs_at_once_give_their_files_two_names(tmp_path: Path) -> None:
+    """Both have chosen a name before either file has it."""
+    one, other = (archive._free_name(tmp_path, "history-a-b") for _ in range(2))
+
+    assert one != other
+    assert {path.name for path in (one, other)} == {"history-a-b.ndjson.gz", "history-a-b-2.ndjson.gz"}
