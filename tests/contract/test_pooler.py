@@ -168,13 +168,13 @@ def _relay(store: Store, copy: Store) -> list[CustomerEvent]:
     return events
 
 
-def test_one_leads_whether_through_the_pooler_or_not(
+def test_one_leads_whether_through_the_pooler_or_not_and_the_next_one_as_soon_as_it_ends(
     store: Store, database_url: str, backend: str, poolers: Callable[..., PgBouncer]
 ) -> None:
     in_session = poolers("session").url(database_url)
     with open_database(backend, database_url) as direct, open_database(backend, in_session) as third:
         outboxes = [store.outbox, direct.outbox, third.outbox]
-        for leader in outboxes:
+        for leader in outboxes * 20:
             with leader.lead() as leads:
                 assert leads
                 for other in outboxes:
@@ -185,13 +185,18 @@ def test_one_leads_whether_through_the_pooler_or_not(
 
 
 def test_a_copy_is_filled_by_one_at_a_time(store: Store, database_url: str, backend: str) -> None:
-    with open_database(backend, database_url) as direct, store.replica.rebuilding() as ours:
-        assert ours
-        with direct.replica.rebuilding() as theirs:
-            assert not theirs
-        shadow = store.replica.shadow()
-        assert shadow.positions("t") == {}
-        assert store.replica.swap("t")
+    with open_database(backend, database_url) as direct:
+        for _ in range(20):
+            with direct.replica.rebuilding() as theirs, store.replica.rebuilding() as ours:
+                assert theirs
+                assert not ours
+            with store.replica.rebuilding() as ours, direct.replica.rebuilding() as theirs:
+                assert ours
+                assert not theirs
+        with store.replica.rebuilding():
+            shadow = store.replica.shadow()
+            assert shadow.positions("t") == {}
+            assert store.replica.swap("t")
 
 
 def test_an_index_over_rows_is_made_in_the_schema_that_is_meant_or_refused(

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from typing import Any, Final
 
+import psycopg2
+
 from .connection import Connection, translated
+from .deadline import deadlines
+
+# A server that hangs is not waited for: it lets go of the locks when it sees that the connection is closed.
+_GIVE_BACK_WITHIN: Final = 2.0
 
 # A machine that vanished must not hold the lock for hours.
 _BEGIN: Final = """
@@ -30,3 +37,24 @@ def try_lock(connection: Connection, key: str, values: Sequence[Any] = (), *, so
         if not ours:
             cursor.execute("ROLLBACK")
     return bool(ours)
+
+
+@contextmanager
+def giving_back(connection: Connection) -> Iterator[Connection]:
+    """Close `connection` at the end, and give back its locks before.
+
+    The server ends a session some time after its client has closed it. Until then whoever asks for the lock
+    next would be refused.
+    """
+    with closing(connection):
+        try:
+            yield connection
+        finally:
+            # In a transaction through a pooler the session is not ours alone, and its lock ends with it.
+            give_back = "ROLLBACK" if connection.is_pooled else "ROLLBACK; SELECT pg_advisory_unlock_all()"
+            with (
+                suppress(psycopg2.Error),
+                deadlines.within(connection, _GIVE_BACK_WITHIN),
+                connection.cursor() as cursor,
+            ):
+                cursor.execute(give_back)

@@ -21,7 +21,7 @@ from ...errors import ConfigurationError, TemporaryError
 from ...ports.outbox import Batch, Depth, Known, Sent
 from ..common.errors import restored
 from .connection import Connection, Connections, Statement, address, translated
-from .locks import try_lock
+from .locks import giving_back, try_lock
 
 _LOCK = 0x63757374_00000002
 # A snapshot before every transaction: everything is new.
@@ -148,7 +148,7 @@ class PostgresOutbox:
     @contextmanager
     def lead(self) -> Iterator[bool]:
         with ExitStack() as stack:
-            connection = stack.enter_context(closing(self._connections.another("custsvc relay")))
+            connection = stack.enter_context(giving_back(self._connections.another("custsvc relay")))
             if not self._try_lock(connection):
                 yield False
                 return

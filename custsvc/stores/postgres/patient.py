@@ -22,7 +22,7 @@ from psycopg2.sql import SQL, Identifier
 from ...errors import ConfigurationError, Stopped, TemporaryError
 from ...ports.waiting import Waiting
 from .connection import Connection, Connections, translated
-from .locks import try_lock
+from .locks import giving_back, try_lock
 
 T = TypeVar("T")
 
@@ -207,7 +207,7 @@ class Migrator:
 @contextmanager
 def migrator(connections: Connections, waiting: Waiting) -> Iterator[Migrator]:
     """A Migrator, once no other process has one. Raises TemporaryError when patience ends."""
-    with closing(connections.another(_NAME)) as lock, closing(connections.another(_NAME)) as connection:
+    with giving_back(connections.another(_NAME)) as lock, closing(connections.another(_NAME)) as connection:
         _wait_for_turn(lock, connections.schema, waiting)
         yield Migrator(connection, waiting)
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import Final
 
 from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 
 from ...runtime import crash
 from .connection import Connections
-from .locks import try_lock
+from .locks import giving_back, try_lock
 from .rows import COPIED
 
 TABLE: Final = "customer_shadow"
@@ -46,7 +46,7 @@ _WRITE = f"""
 @contextmanager
 def alone(connections: Connections) -> Iterator[bool]:
     """Lock the filling of this copy's shadow; yields False if it is taken. Ends with the block or process."""
-    with closing(connections.another("custsvc rebuild")) as connection:
+    with giving_back(connections.another("custsvc rebuild")) as connection:
         yield try_lock(connection, _ALONE)
 
 
