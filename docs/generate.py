@@ -16,7 +16,7 @@ from compatible import breaks
 
 from custsvc.api.describe.events import asyncapi, event_schema
 from custsvc.cli import app
-from custsvc.config import FIELDS, Settings, env_name
+from custsvc.config import SETTINGS, Settings, env_name
 from custsvc.kafka import acls
 from custsvc.ports import rights
 from custsvc.stores.mongo import rights as mongo
@@ -55,10 +55,10 @@ def settings() -> str:
         "| Variable | Default | What it is |",
         "|---|---|---|",
     ]
-    for name, field in FIELDS.items():
-        default = "" if field.metadata["secret"] or field.default in ("", None) else f"`{field.default}`"
+    for name, setting in SETTINGS.items():
+        default = "" if setting.secret or setting.default in ("", None) else f"`{setting.default}`"
         variable = f"{env_name(name)}__…" if name == "kafka_options" else env_name(name)
-        lines.append(f"| `{variable}` | {default} | {field.metadata['doc']} |")
+        lines.append(f"| `{variable}` | {default} | {setting.doc} |")
     lines += [
         "\nBesides: `CUSTSVC_LOCAL=never` never starts embedded servers; `CUSTSVC_CONFIG` names another file",
         "than `custsvc.toml`; `CUSTSVC_CACHE_DIR` is where Kafka's jars are remembered. `serve` puts its",

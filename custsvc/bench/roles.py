@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from ..config import FIELDS, PREFIX, Settings
+from ..config import PREFIX, SETTINGS, Settings
 from ..errors import CustsvcError
 
 _START = 60.0
@@ -86,9 +86,9 @@ class Role:
 def environment(settings: Settings) -> dict[str, str]:
     """An environment with these settings for a role; unlike flags, it shows no passwords in `ps`."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    for name in FIELDS:
+    for name in SETTINGS:
         value = getattr(settings, name)
-        if name != "kafka_options" and value != FIELDS[name].default:
+        if name != "kafka_options" and value != SETTINGS[name].default:
             environ[PREFIX + name.upper()] = str(value)
     for option, value in settings.kafka_options.items():
         environ[f"{PREFIX}KAFKA_OPTIONS__{option.upper().replace('.', '_')}"] = value

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ..config import FIELDS, Backend, Settings, env_name
+from ..config import SETTINGS, Backend, Settings, env_name
 from ..errors import CustsvcError
 
 if TYPE_CHECKING:
@@ -270,7 +270,7 @@ def _files() -> Iterator[Finding]:
 
 def _holds_secret(path: Path) -> bool:
     text = path.read_text(encoding="utf-8", errors="replace").lower()
-    return any(f.metadata["secret"] and name in text for name, f in FIELDS.items()) or "password" in text
+    return any(each.secret and name in text for name, each in SETTINGS.items()) or "password" in text
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:

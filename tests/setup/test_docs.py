@@ -15,7 +15,7 @@ import pytest
 import typer.main
 
 from custsvc.cli import app
-from custsvc.config import FIELDS
+from custsvc.config import SETTINGS
 from custsvc.ports.facts import Fact
 from custsvc.ports.shelf import Shelved
 
@@ -46,7 +46,7 @@ def test_every_command_that_the_readme_shows_exists() -> None:
 def test_every_variable_that_the_readme_names_is_a_setting() -> None:
     named = set(re.findall(r"CUSTSVC_([A-Z_]+)\b", (ROOT / "README.md").read_text()))
 
-    assert {name.lower() for name in named} <= set(FIELDS)
+    assert {name.lower() for name in named} <= set(SETTINGS)
 
 
 def test_every_command_says_how_it_is_used() -> None:
@@ -125,6 +125,6 @@ def test_the_architecture_page_lists_every_fact_all_on_the_shelf_and_every_topic
         listed = [re.sub(r"[A-Z].*", "", name) for cell in cells for name in re.findall(r"`(\S+)`", cell)]
         assert sorted(listed) == sorted(value for name, value in vars(names).items() if name.isupper())
 
-    assert {field.default for name, field in FIELDS.items() if name.startswith("topic_")} - set(
+    assert {setting.default for name, setting in SETTINGS.items() if name.startswith("topic_")} - set(
         re.findall(r"^\| `(\S+)`", ARCHITECTURE, re.MULTILINE)
     ) == set()

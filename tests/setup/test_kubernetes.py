@@ -14,7 +14,7 @@ import typer
 import yaml
 
 from custsvc.cli import app
-from custsvc.config import FIELDS, Settings
+from custsvc.config import SETTINGS, Settings
 from custsvc.copies.replicate import group
 from custsvc.http.guard import PROBES
 from custsvc.notify.intake.consumer import GROUP
@@ -203,6 +203,6 @@ def test_keda_watches_the_groups_and_the_topic_that_the_roles_read(
     for name, spec in scaled.items():
         (target,) = [e for e in of_kind(manifests, "Deployment") if e["metadata"]["name"] == name]
         assert "replicas" not in target["spec"] and spec["scaleTargetRef"] == {"name": name}
-        assert spec["maxReplicaCount"] == FIELDS["partitions"].default
-        assert triggers[name]["topic"] == FIELDS["topic_updates"].default
+        assert spec["maxReplicaCount"] == SETTINGS["partitions"].default
+        assert triggers[name]["topic"] == SETTINGS["topic_updates"].default
         assert triggers[name]["bootstrapServersFromEnv"] == "CUSTSVC_KAFKA"

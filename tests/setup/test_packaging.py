@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from custsvc import config
-from custsvc.config import FIELDS, env_name
+from custsvc.config import SETTINGS, env_name
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = [*sorted((ROOT / "setup").glob("*.sh")), ROOT / ".ci" / "run"]
@@ -142,8 +142,8 @@ def _is_known(variable: str) -> bool:
     name = variable.removeprefix(config.PREFIX)
     field = name.removesuffix("_FILE").lower()
     return (
-        field in FIELDS
-        or name in config._OTHER_NAMES
+        field in SETTINGS
+        or name in config.OTHER_NAMES
         or name.startswith(("KAFKA_OPTIONS__", "TEST_"))
         or name == ""  # the prefix itself: `CUSTSVC_…`
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from custsvc.config import FIELDS, Settings, env_name
+from custsvc.config import SETTINGS, Settings, env_name
 from custsvc.errors import ConfigurationError
 
 
@@ -123,6 +123,6 @@ def test_a_missing_address_names_the_variable_to_set() -> None:
 
 
 def test_every_setting_has_a_help_text_and_a_name_in_the_environment() -> None:
-    for name, field in FIELDS.items():
-        assert field.metadata["doc"], name
+    for name, setting in SETTINGS.items():
+        assert setting.doc, name
         assert env_name(name) == f"CUSTSVC_{name.upper()}"

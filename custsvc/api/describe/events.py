@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from ... import __version__
-from ...config import FIELDS
+from ...config import SETTINGS
 from ...domain.events import NEWEST_SCHEMA, SCHEMA_OF
 from .models import CustomerEvent, DeadLetterHeaders, EventHeaders, FailedMail, MailRequest, OurWords
 
@@ -118,7 +118,7 @@ def _ref(name: str) -> dict[str, str]:
 
 def _channel(setting: str, about: str, message: str, _action: str) -> dict[str, Any]:
     return {
-        "address": FIELDS[setting].default,
+        "address": SETTINGS[setting].default,
         "description": about,
         "messages": {message: {"$ref": f"#/components/messages/{message}"}},
     }

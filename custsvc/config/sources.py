@@ -1,0 +1,132 @@
+"""Reads the settings from their sources: files, the environment and the command line's flags."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from ..errors import ConfigurationError
+from .setting import PREFIX, Setting, env_name
+from .values import convert, option_name
+
+logger = logging.getLogger(__name__)
+
+# Read by `custsvc.local` and by tests, not settings of a role.
+OTHER_NAMES: Final = frozenset({"LOCAL", "PARENT_PID", "CRASH_AT", "CACHE_DIR", "CONFIG"})
+_TEST_PREFIX: Final = PREFIX + "TEST_"
+
+_OPTIONS: Final = "kafka_options"
+# Properties of librdkafka that end in .file and do not name the file of a secret.
+_OPTIONS_OF_FILES: Final = frozenset(
+    {"sasl.oauthbearer.assertion.private.key.file", "sasl.oauthbearer.assertion.jwt.template.file"}
+)
+
+# The variables of the original services, so that their deployments keep working.
+_ORIGINAL_NAMES: Final = {
+    "MICROSERVICES_KafkaService__Servers": "KAFKA",
+    "MICROSERVICES_KafkaService__Topic": "TOPIC_UPDATES",
+    "MICROSERVICES_MongoDB__Url": "MONGO_URL",
+}
+
+
+def read(
+    known: Mapping[str, Setting], environ: Mapping[str, str], flags: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The values that the sources give, and the source of each. A flag that is None is not given.
+
+    Raises ConfigurationError, which names the source, the value and what is allowed.
+    """
+    from dotenv import dotenv_values
+
+    dotenv = {k: v for k, v in dotenv_values(".env").items() if v is not None}
+    # From the weakest to the strongest.
+    sources: list[tuple[str, Mapping[str, Any]]] = [
+        ("original environment", _originals(environ)),
+        ("custsvc.toml", _from_toml(Path(environ.get(PREFIX + "CONFIG", "custsvc.toml")), known)),
+        (".env", _from_environment(dotenv, ".env", known)),
+        ("environment", _from_environment(environ, "environment", known)),
+        ("flag", {k: v for k, v in flags.items() if v is not None}),
+    ]
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for origin, source in sources:
+        for name, raw in source.items():
+            value = convert(known[name], raw, origin)
+            # An option overrides only the same option of an earlier source.
+            values[name] = {**values.get(name, {}), **value} if name == _OPTIONS else value
+            origins[name] = origin
+    return values, origins
+
+
+def _originals(environ: Mapping[str, str]) -> dict[str, str]:
+    found = {ours.lower(): environ[name] for name, ours in _ORIGINAL_NAMES.items() if name in environ}
+    if found:
+        names = ", ".join(name for name in _ORIGINAL_NAMES if name in environ)
+        logger.warning("Reading the original services' variables: %s", names, extra={"action": "config"})
+    return found
+
+
+def _from_toml(path: Path, known: Mapping[str, Setting]) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ConfigurationError(f"{path} is not valid TOML: {exc}", fix=f"correct {path}") from exc
+    for name in table:
+        if name not in known:
+            raise _unknown(name, str(path), known)
+    return table
+
+
+def _from_environment(
+    environ: Mapping[str, str], origin: str, known: Mapping[str, Setting]
+) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    options: dict[str, str] = {}
+    for variable, text in environ.items():
+        if not variable.startswith(PREFIX) or variable.startswith(_TEST_PREFIX):
+            continue
+        name = variable.removeprefix(PREFIX)
+        if name.startswith("KAFKA_OPTIONS__"):
+            option = option_name(name.removeprefix("KAFKA_OPTIONS__"))
+            if option.endswith(".file") and option not in _OPTIONS_OF_FILES:
+                option, text = option.removesuffix(".file"), _read_secret(variable, text)
+            options[option] = text
+        elif name.lower() in known and name.lower() != _OPTIONS:
+            values.setdefault(name.lower(), text)
+        elif name.endswith("_FILE") and name.removesuffix("_FILE").lower() in {*known} - {_OPTIONS}:
+            values[name.removesuffix("_FILE").lower()] = _read_secret(variable, text)
+        elif name in ("KAFKA_OPTIONS", "KAFKA_OPTIONS_FILE"):
+            raise ConfigurationError(
+                f"{variable} in the {origin} does not name an option",
+                fix="set a variable for each option, as CUSTSVC_KAFKA_OPTIONS__SASL_USERNAME",
+            )
+        elif name not in OTHER_NAMES:
+            raise _unknown(variable, f"the {origin}", [env_name(f) for f in known])
+    if options:
+        values["kafka_options"] = options
+    return values
+
+
+def _read_secret(variable: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        why = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
+        raise ConfigurationError(
+            f"{variable} names {path}, which cannot be read ({why})",
+            fix=f"make {path} readable, or set {variable.removesuffix('_FILE')} itself",
+        ) from exc
+
+
+def _unknown(name: str, where: str, known: Iterable[str]) -> ConfigurationError:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return ConfigurationError(
+        f"unknown setting {name} in {where}",
+        fix=f"did you mean {near[0]}?" if near else "see `custsvc config show` for all names",
+    )
