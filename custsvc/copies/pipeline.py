@@ -11,7 +11,8 @@ from ..config import Settings
 from ..errors import CustsvcError
 from ..kafka import client as kafka
 from ..kafka.reader import Marks, Reader
-from ..ports.ledger import UNSETTLED
+from ..ports.endpoints import paused_channels
+from ..ports.ledger import PAUSED, UNSETTLED
 from ..ports.store import Store
 from ..relay.loss import loss_of
 from ..relay.parked import parked
@@ -35,6 +36,7 @@ _OF_MAILS: Final = {
     "unknown": "mails that may have arrived; custsvc notify unknown",
     "suppressed": "mails to addresses or customers that get none",
     "discarded": "mails that a person gave up",
+    PAUSED: "deliveries to paused webhook endpoints; custsvc webhooks list",
 }
 
 
@@ -136,9 +138,10 @@ def _consumers(settings: Settings) -> Steps:
 
 
 def _mails(store: Store) -> Steps:
+    counts = store.ledger.counts(paused=paused_channels(store.endpoints.all()))
     return [
         _step("notifications", state, count if state in UNSETTLED else 0, _OF_MAILS[state], count=count)
-        for state, count in sorted(store.ledger.counts().items())
+        for state, count in sorted(counts.items())
     ]
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from ..errors import CustsvcError
-from ..ports.endpoints import Endpoint
+from ..ports.endpoints import Endpoint, paused_channels
 from ..ports.store import Store
 from ..runtime.cached import Recently
 from ..runtime.metrics_server import Gauges, logger, together
@@ -17,10 +17,15 @@ from .endpoints.fields import state
 
 def notify_gauges(store: Store) -> Gauges:
     """All gauges of the role."""
-    counts, stuck = Recently(store.ledger.counts), Recently(store.ledger.stuck)
     endpoints = Recently(store.endpoints.all)
+
+    def paused() -> list[str]:
+        return paused_channels(endpoints())
+
+    counts = Recently(lambda: store.ledger.counts(paused=paused()))
+    stuck = Recently(store.ledger.stuck)
     return together(
-        WaitingMails(store),
+        WaitingMails(lambda: store.ledger.oldest(paused=paused())),
         lambda: notification_gauges(counts, stuck),
         lambda: endpoint_gauges(endpoints()),
     )
@@ -37,16 +42,16 @@ def endpoint_gauges(endpoints: Sequence[Endpoint]) -> dict[str, float]:
 def notification_gauges(
     counts: Callable[[], Mapping[str, int]], stuck: Callable[[], int]
 ) -> dict[str, float]:
-    """How many notifications are in each state, and how many are blocked wrongly."""
+    """How many notifications are in each state, wait for a paused endpoint, and are blocked wrongly."""
     states: dict[str, float] = {f"custsvc_notifications{{state={s}}}": n for s, n in counts().items()}
     return {**states, "custsvc_notifications_stuck": stuck()}
 
 
 class WaitingMails:
-    """How many mails wait, and the age of the oldest; during an outage of the ledger, the last values."""
+    """The age of the oldest notification that waits; during an outage of the ledger, the last value."""
 
-    def __init__(self, store: Store) -> None:
-        self._oldest = Recently(store.ledger.oldest)
+    def __init__(self, oldest: Callable[[], dt.datetime | None]) -> None:
+        self._oldest = Recently(oldest)
         self._known: tuple[float, dt.datetime | None] | None = None
 
     def __call__(self) -> dict[str, float]:

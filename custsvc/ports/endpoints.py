@@ -109,6 +109,11 @@ class Endpoints(Protocol):
         """Note that the test asked for then is in the ledger."""
 
 
+def paused_channels(endpoints: Sequence[Endpoint]) -> list[str]:
+    """The channels whose deliveries wait because a person or failures paused their endpoint."""
+    return [endpoint.channel for endpoint in endpoints if endpoint.paused_on is not None]
+
+
 def signing(rows: Sequence[tuple[str, str, dt.datetime, float]], now: dt.datetime) -> dict[str, list[str]]:
     """The secrets that sign now, the newest first.
 

@@ -27,6 +27,8 @@ NotificationState = Literal[
 # A later mail to the same recipient about the same customer waits while an earlier one is in these states. An
 # unknown one does not block it: it may have arrived, and only an operator can find out.
 UNSETTLED: Final = ("queued", "claimed", "handing_over", "deferred")
+# Not a state but where unsettled deliveries are counted that wait for a paused webhook endpoint.
+PAUSED: Final = "paused"
 SETTLED: Final = ("sent", "failed", "unknown", "suppressed", "discarded")
 # The states in which an operator may have a mail sent again, and those in which he may discard it.
 RETRIABLE: Final = ("failed", "unknown", "suppressed", "discarded")
@@ -247,14 +249,18 @@ class MailQueue(Protocol):
 class MailRecords(Protocol):
     """The records of all notifications, for operators to look up, send again, discard or blank."""
 
-    def counts(self, states: Sequence[str] = ()) -> dict[str, int]:
+    def counts(self, states: Sequence[str] = (), *, paused: Sequence[str] = ()) -> dict[str, int]:
         """How many notifications are in each state, or in each of these; empty states are left out.
 
-        Counting a million takes about a second; a state with few takes hardly any time.
+        Unsettled ones of the channels `paused` are counted as PAUSED instead of in their states. Counting a
+        million takes about a second; a state with few takes hardly any time.
         """
 
-    def oldest(self) -> dt.datetime | None:
-        """When the oldest unsettled notification was created; None if all are settled."""
+    def oldest(self, *, paused: Sequence[str] = ()) -> dt.datetime | None:
+        """When the oldest unsettled notification was created; None if all are settled.
+
+        Those of the channels `paused` do not count; passing over a million of them takes about a second.
+        """
 
     def find(self, ids: Sequence[str]) -> list[Notification]:
         """The notifications with these ids, in this order; unknown ids are left out."""

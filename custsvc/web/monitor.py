@@ -18,6 +18,8 @@ from typing import Any, Final, Literal
 from ..errors import CustsvcError
 from ..http.problems import NO_KAFKA
 from ..http.resource import Services
+from ..ports.endpoints import paused_channels
+from ..ports.ledger import PAUSED, UNSETTLED
 from ..runtime.cached import Recently
 from .trend import Trend
 from .words import DATABASES
@@ -71,7 +73,8 @@ class Monitor:
         self._trends: dict[str, deque[float]] = {}
         self._behind_since: dict[str, float] = {}
         self._probe: Any = None
-        self._mails = Recently(services.store.ledger.counts)
+        store = services.store
+        self._mails = Recently(lambda: store.ledger.counts(paused=paused_channels(store.endpoints.all())))
 
     def look(self) -> Picture:
         """The newest picture. The first watcher waits for it, for at most three seconds."""
@@ -233,7 +236,7 @@ class Monitor:
         counts: dict[str, int] | None = seen.get("mails")
         if counts is None:
             return Step("Mail", "each mail sent once", "bad", None, "waiting", (), problem)
-        waiting = sum(counts.get(state, 0) for state in ("queued", "claimed", "handing_over", "deferred"))
+        waiting = sum(counts.get(state, 0) for state in UNSETTLED)
         lost = counts.get("failed", 0) + counts.get("unknown", 0)
         unread = _lag(seen.get("ends"), seen.get("notify"))
         facts: list[tuple[str, Any]] = [
@@ -243,6 +246,8 @@ class Monitor:
         ]
         if unread:
             facts.append(("Events to read", ("number", unread)))
+        if counts.get(PAUSED):
+            facts.append(("For paused webhooks", ("number", counts[PAUSED])))
         since = self._behind("mail", waiting + (unread or 0))
         health = "bad" if lost else _health(waiting + (unread or 0), since)
         trend = self._trend("sent", "/s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -353,3 +354,22 @@ def test_since_when_the_oldest_that_is_not_settled_waits(ledger: Ledger) -> None
     assert first is not None
     assert first.tzinfo is not None
     assert ledger.oldest() == first == ledger.find(["first"])[0].created_on
+
+
+def test_what_waits_for_a_paused_endpoint_is_counted_apart(store: Store) -> None:
+    def delivery(name: str, number: int, channel: str) -> Notification:
+        return replace(mail(name, number), channel=channel, recipient=channel)
+
+    ledger, paused = store.ledger, ["webhook:one", "webhook:two"]
+    ledger.add([delivery("old", 1, "webhook:one"), delivery("older", 2, "webhook:three")])
+    ledger.add([delivery(f"new-{n}", 10 + n, "webhook:two") for n in range(3)])
+    ledger.add([replace(delivery("was-sent", 20, "webhook:one"), state="sent")])
+    (held,) = ledger.claim(1, 60.0, "webhook:two")
+    ledger.advance([], [Settlement(held, "deferred", "500")])
+
+    assert ledger.counts() == {"queued": 4, "deferred": 1, "sent": 1}
+    assert ledger.counts(paused=paused) == {"queued": 1, "sent": 1, "paused": 4}
+    assert ledger.counts(["deferred", "sent"], paused=paused) == {"sent": 1, "paused": 1}
+    assert ledger.counts(paused=["webhook:nobody"]) == ledger.counts()
+    assert ledger.oldest(paused=["webhook:one"]) == ledger.find(["older"])[0].created_on
+    assert ledger.oldest(paused=[*paused, "webhook:three"]) is None

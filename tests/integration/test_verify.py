@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from custsvc.copies.replicate import claim
 from custsvc.copies.verify import Pipeline, Report, expect_copy, last_results, remember, repair, verify
 from custsvc.domain.customers import Fields
 from custsvc.errors import NotFound
+from custsvc.ports.endpoints import Endpoint
 from custsvc.ports.ledger import Notification
 from custsvc.ports.store import Store
 from custsvc.service.customers import Caller, CustomerService
@@ -260,6 +262,9 @@ def test_the_status_tells_state_count_and_what_waits_apart_from_prose(
     ]
     store.ledger.add(mails)
     store.ledger.discard([mails[0].id], "a test")
+    crm = store.endpoints.add(Endpoint("crm", "https://crm.example.com/", ("created",), "t"), "whsec_AAAA")
+    store.ledger.add([replace(mails[0], id="delivery", channel=crm.channel, recipient=crm.channel)])
+    store.endpoints.pause(crm.id, "500", None)
 
     found, _ = known_steps(settings, store)
 
@@ -267,5 +272,6 @@ def test_the_status_tells_state_count_and_what_waits_apart_from_prose(
     assert by_state["outbox", "waiting"] == (None, 3)
     assert by_state["notifications", "queued"] == (1, 1)
     assert by_state["notifications", "discarded"] == (1, 0)
+    assert by_state["notifications", "paused"] == (1, 0)
     assert by_state[f"verify {copy.name}", "identical"] == (3, 0)
     assert all(each["state"] != each["detail"] for each in found)

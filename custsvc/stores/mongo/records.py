@@ -20,6 +20,7 @@ from ...ports.ledger import (
     Notification,
     storable,
 )
+from ..common.paused import apart
 from .connection import Connection, Document
 
 COLLECTION = "notification"
@@ -46,19 +47,34 @@ class MongoRecords:
         self._translated = connection.translated
         self._rows = connection[COLLECTION]
 
-    def counts(self, states: Sequence[str] = ()) -> dict[str, int]:
+    def counts(self, states: Sequence[str] = (), *, paused: Sequence[str] = ()) -> dict[str, int]:
         # Counting one state at a time stays inside the index of states, and reads no document.
         with self._translated():
             counted = {
                 state: self._rows.count_documents({"state": state})
                 for state in states or (*UNSETTLED, *SETTLED)
             }
-        return {state: count for state, count in counted.items() if count}
+            held = self._of_paused(paused, [state for state in counted if state in UNSETTLED])
+        return apart(counted, held)
 
-    def oldest(self) -> dt.datetime | None:
+    def _of_paused(self, channels: Sequence[str], states: Sequence[str]) -> dict[str, int]:
+        """How many notifications of these channels are in each of these unsettled states."""
+        if not channels:
+            return {}
+        wanted: Document = {
+            "channel": {"$in": list(channels)},
+            "unsettled": True,
+            "state": {"$in": list(states)},
+        }
+        by_state: list[Document] = [{"$match": wanted}, {"$group": {"_id": "$state", "count": {"$sum": 1}}}]
+        return {row["_id"]: row["count"] for row in self._rows.aggregate(by_state, hint=WAITING)}
+
+    def oldest(self, *, paused: Sequence[str] = ()) -> dt.datetime | None:
+        others: Document = {"channel": {"$nin": list(paused)}} if paused else {}
+        order = [("created_on", ASCENDING)]
         with self._translated():
             first = [
-                self._rows.find_one({"state": state}, {"created_on": 1}, sort=[("created_on", ASCENDING)])
+                self._rows.find_one({"state": state, **others}, {"created_on": 1}, sort=order)
                 for state in UNSETTLED
             ]
         return min((row["created_on"] for row in first if row and "created_on" in row), default=None)

@@ -13,11 +13,13 @@ from ...ports.ledger import (
     ERASED,
     PRUNABLE,
     RETRIABLE,
+    SETTLED,
     UNSETTLED,
     Attempt,
     Notification,
     storable,
 )
+from ..common.paused import apart
 from .connection import Connections
 
 COLUMNS = (
@@ -83,6 +85,14 @@ GROUP BY recipient
 """
 
 
+# By the index `notification_waiting`.
+_OF_PAUSED = f"""
+SELECT state, count(*), true FROM notification
+WHERE channel = ANY(%(paused)s) AND channel <> 'mail' AND state IN {UNSETTLED_SQL} AND state = ANY(%(states)s)
+GROUP BY state
+"""  # noqa: S608 - constants of this module
+
+
 def _pattern(prefix: str) -> str:
     """The LIKE pattern of texts that begin so."""
     return re.sub(r"([\\%_])", r"\\\1", prefix) + "%"
@@ -94,22 +104,26 @@ class PostgresRecords:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
 
-    def counts(self, states: Sequence[str] = ()) -> dict[str, int]:
-        where = "WHERE state = ANY(%(states)s) " if states else ""
+    def counts(self, states: Sequence[str] = (), *, paused: Sequence[str] = ()) -> dict[str, int]:
+        which = "WHERE state = ANY(%(states)s) " if states else ""
+        asked = f"SELECT state, count(*), false FROM notification {which}GROUP BY state"  # noqa: S608 - constants
+        params = {"states": list(states or (*UNSETTLED, *SETTLED)), "paused": list(paused)}
         with self._connections.cursor() as cursor:
-            cursor.execute(
-                f"SELECT state, count(*) FROM notification {where}GROUP BY state",  # noqa: S608 - constants
-                {"states": list(states)},
-            )
-            return dict(cursor.fetchall())
+            # One statement, so one snapshot: no notification is counted twice.
+            cursor.execute(f"{asked} UNION ALL {_OF_PAUSED}" if paused else asked, params)
+            found: list[tuple[str, int, bool]] = cursor.fetchall()
+        counted = {state: count for state, count, is_paused in found if not is_paused}
+        return apart(counted, {state: count for state, count, is_paused in found if is_paused})
 
-    def oldest(self) -> dt.datetime | None:
+    def oldest(self, *, paused: Sequence[str] = ()) -> dt.datetime | None:
         # Read the first row of each state from its index: a minimum over all states would read all rows.
+        others = "AND n.channel <> ALL(%(paused)s) " if paused else ""
         with self._connections.cursor() as cursor:
             cursor.execute(
-                "SELECT min(one.created_on) FROM unnest(%s) AS s (state), LATERAL (SELECT created_on "
-                "FROM notification n WHERE n.state = s.state ORDER BY created_on LIMIT 1) one",
-                (list(UNSETTLED),),
+                "SELECT min(one.created_on) FROM unnest(%(states)s) AS s (state), "  # noqa: S608 - constants
+                "LATERAL (SELECT created_on FROM notification n "
+                f"WHERE n.state = s.state {others}ORDER BY created_on LIMIT 1) one",
+                {"states": list(UNSETTLED), "paused": list(paused)},
             )
             ((found,),) = cursor.fetchall()
             return found if found is None else found.astimezone(dt.UTC)
