@@ -20,6 +20,7 @@ from ..config import BACKENDS, Backend, Settings
 from ..domain.customers import Customer, Stored, utc_now
 from ..domain.events import Change, new_change
 from ..kafka import client as kafka
+from ..kafka.publisher import Publisher, Record
 from ..kafka.reader import Reader
 from ..ports.customers import CustomerFilter
 from ..stores import open_store
@@ -223,11 +224,11 @@ def _new_customers(count: int) -> Iterator[Change]:
 def _fill_hot(settings: Settings, count: int) -> None:
     """A topic with `count` events about few customers, each changed many times."""
     current = list(_new_customers(min(_HOT, count)))
-    with kafka.Publisher(settings) as publisher:
+    with Publisher(settings) as publisher:
         sent = 0
         while sent < count:
             some = current[: count - sent]
-            records = [kafka.Record(b"%d" % c.after.id, c.event.payload, []) for c in some]
+            records = [Record(b"%d" % c.after.id, c.event.payload, []) for c in some]
             sent += publisher.send(settings.topic_updates, records)
             current = [_changed(change) for change in current]
 

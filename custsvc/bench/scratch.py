@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 
 from ..config import Backend, Settings
 from ..kafka import client as kafka
+from ..kafka.topics import ensure_topics
 from ..stores import open_store
 from . import mongo, postgres
 
@@ -41,7 +42,7 @@ def topics(settings: Settings) -> Iterator[Settings]:
     prefix = f"custsvc-bench-{uuid.uuid4().hex[:12]}"
     names = {name: f"{prefix}-{name}" for name in ("updates", "notify", "failed", "dead")}
     settings = settings.replace(**{f"topic_{name}": topic for name, topic in names.items()})
-    kafka.ensure_topics(settings)
+    ensure_topics(settings)
     try:
         yield settings
     finally:

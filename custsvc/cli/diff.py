@@ -9,7 +9,7 @@ import orjson
 from rich.text import Text
 
 from ..domain.customers import same_json
-from ..kafka.client import record_time
+from ..kafka.record import record_time
 from ..runtime import printable
 from .table import console
 

@@ -133,7 +133,7 @@ def create_topics(
 
         made = [topic.name for topic in describe(settings).topics if not topic.partitions]
     else:
-        from ..kafka.client import ensure_topics
+        from ..kafka.topics import ensure_topics
 
         made = ensure_topics(settings)
     word = "would create" if dry_run else "created"

@@ -63,7 +63,7 @@ def replay(
     settings = settings_for(
         "replay", ("backend", "kafka"), start=False, backend=backend, data_dir=data_dir, log_level=log_level
     )
-    from ..kafka.client import Publisher
+    from ..kafka.publisher import Publisher
     from ..notify.rules.forecast import Forecast
     from ..relay.replay import Replay, Selection
     from ..runtime.loop import Stop

@@ -65,7 +65,8 @@ def relay(
         log_format=log_format,
     )
     from ..copies.gauges import verify_gauges
-    from ..kafka.client import Publisher, ensure_topics
+    from ..kafka.publisher import Publisher
+    from ..kafka.topics import ensure_topics
     from ..relay.gauges import OutboxGauges, history_gauges, loss_gauges
     from ..relay.guard import check_topic
     from ..relay.relay import Relay
@@ -159,7 +160,8 @@ def replicate(
     )
     from ..copies.origin import Origin
     from ..copies.replicate import Replicate, begin_at, claim
-    from ..kafka.client import Publisher, ensure_topics
+    from ..kafka.publisher import Publisher
+    from ..kafka.topics import ensure_topics
     from ..stores.refill import refill_beside
     from ..stores.running import running
 

@@ -10,8 +10,8 @@ import logging
 from collections.abc import Sequence
 
 from ..errors import BadEvent, TooManyBadRecords
-from ..kafka.client import Publisher, Record
 from ..kafka.consume import coordinates
+from ..kafka.publisher import Publisher, Record
 from ..kafka.record import Headers, Message, headers_of
 from ..runtime.loop import Stop
 

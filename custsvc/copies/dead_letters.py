@@ -21,9 +21,9 @@ from ..config import Settings
 from ..domain.customers import format_time
 from ..domain.received import decode
 from ..errors import BadEvent, Conflict, NewerSchema, NotFound
-from ..kafka.client import Publisher, Record, record_time
+from ..kafka.publisher import Publisher, Record
 from ..kafka.reader import Reader
-from ..kafka.record import Headers, Message, headers_of
+from ..kafka.record import Headers, Message, headers_of, record_time
 from .dead import PREFIX
 
 State = Literal["open", "retrying", "retried", "discarded"]

@@ -12,6 +12,7 @@ from ..domain.events import SOURCE_HEADER
 from ..errors import ConfigurationError, PositionLost
 from ..kafka import client as kafka
 from ..kafka.record import Message, header
+from ..kafka.topics import layout
 from ..ports.facts import Fact
 from ..ports.store import Store
 
@@ -32,7 +33,7 @@ class Origin:
         grown since, and then looks complete.
         """
         topic = self._settings.topic_updates
-        topic_id, _ = kafka.layout(kafka.admin(self._settings), topic, self._settings.kafka_servers)
+        topic_id, _ = layout(kafka.admin(self._settings), topic, self._settings.kafka_servers)
         was = self._facts.keep(Fact.COPY_TOPIC + topic, topic_id) if topic_id else ""
         if was and was != topic_id:
             raise PositionLost(f"the topic {topic} was deleted and created again since this copy was filled")
@@ -70,7 +71,7 @@ class Origin:
 def is_another_topic(settings: Settings, store: Store) -> bool:
     """Whether the topic was recreated since the copy was filled from it; False if that is unknown."""
     topic = settings.topic_updates
-    topic_id, _ = kafka.layout(kafka.admin(settings), topic, settings.kafka_servers)
+    topic_id, _ = layout(kafka.admin(settings), topic, settings.kafka_servers)
     return bool(topic_id) and store.facts.get(Fact.COPY_TOPIC + topic) not in (None, topic_id)
 
 

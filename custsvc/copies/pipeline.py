@@ -10,6 +10,8 @@ from typing import Any, Final
 from ..config import Settings
 from ..errors import CustsvcError
 from ..kafka import client as kafka
+from ..kafka import offsets
+from ..kafka.publisher import Publisher
 from ..kafka.reader import Marks, Reader
 from ..ports.endpoints import paused_channels
 from ..ports.ledger import PAUSED, UNSETTLED
@@ -77,7 +79,7 @@ def _unread(topic: Reader, marks: Marks, positions: Mapping[int, int]) -> dict[i
 @contextmanager
 def resending(settings: Settings, source: Store) -> Iterator[Callable[[Sequence[int]], object]]:
     """A function that sends customers of the source again, for `verify` to repair a copy with."""
-    with kafka.Publisher(settings) as publisher:
+    with Publisher(settings) as publisher:
         replay = Replay(settings, source, publisher)
         yield lambda ids: replay.send(tuple(ids))
 
@@ -190,7 +192,7 @@ def _loss(store: Store, topic: str) -> list[dict[str, Any]]:
 
 def _lag(settings: Settings, name: str, topic: Reader, marks: Marks) -> dict[str, Any]:
     with closing(kafka.consumer(settings, name)) as client:
-        positions = kafka.committed(client, topic.topic, list(marks), settings.kafka_servers)
+        positions = offsets.committed(client, topic.topic, list(marks), settings.kafka_servers)
     unread = _unread(topic, marks, positions)
     lag = sum(marks[part][1] - max(positions.get(part, 0), marks[part][0]) for part in unread)
     oldest = max(0.0, time.time() - min(unread.values()) / 1000) if unread else 0.0

@@ -37,8 +37,8 @@ from ..config import BACKENDS, Settings
 from ..domain.received import ReceivedEvent, decode
 from ..domain.requests import valid_request_id
 from ..errors import BadEvent, ConfigurationError, Conflict, DataRefused, NewerSchema, PositionLost
-from ..kafka.client import Publisher, Record
 from ..kafka.consume import Consuming, Offsets, coordinates
+from ..kafka.publisher import Publisher, Record
 from ..kafka.reader import Reader
 from ..kafka.record import Message, traceparent_of
 from ..kafka.tail import places_of

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+
 from ..config import Settings
 from ..ports.rights import RoleName
-from . import client as kafka
+from .client import TIMEOUT, admin
 
 # By the setting that names the topic. A role that reads or writes a topic also describes it.
 _TOPICS: Final[Mapping[RoleName, Mapping[str, str]]] = {
@@ -33,22 +35,22 @@ def needed(settings: Settings, role: RoleName) -> dict[str, list[str]]:
     }
 
 
-def lacking(settings: Settings, *, timeout: float = kafka.TIMEOUT) -> dict[RoleName, list[str]] | None:
+def lacking(settings: Settings, *, timeout: float = TIMEOUT) -> dict[RoleName, list[str]] | None:
     """The operations that each role needs and the account lacks: `Write on topic X`.
 
     None if the broker does not report permissions. Leaves out missing and hidden topics.
     """
     names = {name for role in _TOPICS for name in needed(settings, role)}
-    client = kafka.admin(settings)
+    client = admin(settings)
     asked = client.describe_topics(
-        kafka.TopicCollection(sorted(names)), include_authorized_operations=True, request_timeout=timeout
+        TopicCollection(sorted(names)), include_authorized_operations=True, request_timeout=timeout
     )
     allowed: dict[str, set[str]] = {}
     for name, future in asked.items():
         try:
             operations = future.result().authorized_operations
-        except kafka.KafkaException as exc:
-            if exc.args[0].code() == kafka.KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        except KafkaException as exc:
+            if exc.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
                 allowed[name] = set()
             continue
         if operations is not None:

@@ -23,24 +23,17 @@ from functools import partial
 from itertools import chain, repeat
 from typing import NamedTuple, TypeVar, cast
 
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Message as Arrived
+
 from ..config import Settings
 from ..errors import PositionLost, Superseded, TemporaryError
 from ..runtime import crash, metrics
 from ..runtime.loop import Outage, Stop, keep_trying
-from .client import (
-    END_OF_PARTITION,
-    OFFSET_BEGINNING,
-    Consumer,
-    KafkaError,
-    KafkaException,
-    TopicPartition,
-    consumer,
-    failure,
-    is_passing,
-    watermarks,
-)
-from .client import Message as Arrived
+from .client import consumer
+from .errors import END_OF_PARTITION, failure, is_passing
 from .lag import Lags
+from .offsets import watermarks
 from .record import Message
 
 logger = logging.getLogger(__name__)

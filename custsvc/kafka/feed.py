@@ -18,11 +18,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
+from confluent_kafka import KafkaException
+
 from ..config import Settings
 from ..domain.events import APP_EVENT_TYPE
 from ..domain.received import decode
 from ..errors import BadEvent, CustsvcError, NewerSchema, PositionLost, TemporaryError
-from . import client as kafka
+from .client import TIMEOUT
 from .reader import Reader
 from .record import Arrival, Message, header
 
@@ -192,7 +194,7 @@ class Feed:
                 self._changed.wait(left)
 
     def _wait_until_started(self) -> None:
-        if not self._changed.wait_for(lambda: self._next or self._closed, kafka.TIMEOUT * 2):
+        if not self._changed.wait_for(lambda: self._next or self._closed, TIMEOUT * 2):
             raise TemporaryError("Kafka does not answer", dependency="kafka")
 
     def _newer(self, place: Place, number: int) -> list[Entry]:
@@ -238,7 +240,7 @@ class Feed:
             except PositionLost as exc:
                 logger.warning("The event stream starts again: %s", exc, extra={"action": "position_lost"})
                 lost = True
-            except (CustsvcError, kafka.KafkaException) as exc:
+            except (CustsvcError, KafkaException) as exc:
                 # The next round resumes from the offsets reached, so watchers only wait.
                 logger.warning("The event stream waits: %s", exc, extra={"action": "wait"})
                 time.sleep(1.0)

@@ -13,15 +13,21 @@ from contextlib import contextmanager
 from copy import copy
 from typing import Any, Final, Self, cast
 
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Message as Arrived
+
 from ..config import Settings
 from ..errors import PositionLost, TemporaryError
-from . import client as kafka
+from . import offsets, topics
+from .client import TIMEOUT, consumer
+from .errors import END_OF_PARTITION, failure, is_passing
+from .offsets import ends_before
 from .record import Arrival, Message
 
 # A consumer has to name a group. No client joins this one or commits in it.
 _GROUP: Final = "custsvc-reader-unused"
 _AT_ONCE: Final = 1000
-_LOST: Final = (kafka.KafkaError._AUTO_OFFSET_RESET, kafka.KafkaError.OFFSET_OUT_OF_RANGE)
+_LOST: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 
 Marks = Mapping[int, tuple[int, int]]
 """Per partition the offsets of its first record and of its next record."""
@@ -37,7 +43,7 @@ class Reader:
         """`options`: as those of `consumer`."""
         self.topic = topic or settings.topic_updates
         self._servers = settings.kafka_servers
-        self._client = kafka.consumer(settings, _GROUP, **options)
+        self._client = consumer(settings, _GROUP, **options)
 
     def of(self, topic: str) -> Self:
         """A reader of another topic on the same connections; it is closed with this one."""
@@ -58,20 +64,20 @@ class Reader:
 
     def partitions(self) -> list[int]:
         """The topic's partitions."""
-        return kafka.partitions(self._client, self.topic, self._servers)
+        return topics.partitions(self._client, self.topic, self._servers)
 
     def marks(self, parts: Sequence[int] | None = None) -> dict[int, tuple[int, int]]:
         """Where these partitions, or all, begin and end."""
         parts = self.partitions() if parts is None else parts
-        return kafka.watermarks(self._client, self.topic, parts, self._servers)
+        return offsets.watermarks(self._client, self.topic, parts, self._servers)
 
     def at(self, millis: int, marks: Marks) -> dict[int, int]:
         """Per partition the offset of its first record at or after this time, or its end."""
-        wanted = [kafka.TopicPartition(self.topic, part, millis) for part in marks]
+        wanted = [TopicPartition(self.topic, part, millis) for part in marks]
         try:
-            found = self._client.offsets_for_times(wanted, timeout=kafka.TIMEOUT)
-        except kafka.KafkaException as exc:
-            raise kafka.failure(exc, self._servers) from exc
+            found = self._client.offsets_for_times(wanted, timeout=TIMEOUT)
+        except KafkaException as exc:
+            raise failure(exc, self._servers) from exc
         return {p.partition: p.offset if p.offset >= 0 else marks[p.partition][1] for p in found}
 
     # -- records --------------------------------------------------------------------------------------------
@@ -88,7 +94,7 @@ class Reader:
                 part = message.partition()
                 if message.error() is None and message.offset() < ranges[part][1]:
                     yield message
-                if kafka.ends_before(message, left.get(part)):
+                if ends_before(message, left.get(part)):
                     del left[part]
 
     def first_times(self, ranges: Marks, *, timeout: float = 10.0) -> dict[int, int]:
@@ -104,7 +110,7 @@ class Reader:
                 part = message.partition()
                 if message.error() is None and part in left and message.offset() < left[part]:
                     found[part] = message.timestamp()[1]
-                elif not kafka.ends_before(message, left.get(part)):
+                elif not ends_before(message, left.get(part)):
                     continue
                 left.pop(part, None)
         return found
@@ -122,15 +128,15 @@ class Reader:
                 messages += self._client.consume(at_once, 0)
             yield cast("list[Arrival]", [message for message in messages if self._is_good(message)])
 
-    def _is_good(self, message: kafka.Message) -> bool:
+    def _is_good(self, message: Arrived) -> bool:
         """Whether this is a record or an end; False for a passing error. Raises all other errors."""
         error = message.error()
-        if error is None or error.code() == kafka.END_OF_PARTITION:
+        if error is None or error.code() == END_OF_PARTITION:
             return True
         if error.code() in _LOST:
             raise PositionLost(f"{self.topic} does not hold what comes next: {error.str()}")
-        if not kafka.is_passing(error):
-            raise kafka.failure(error, self._servers)
+        if not is_passing(error):
+            raise failure(error, self._servers)
         return False
 
     @contextmanager
@@ -139,13 +145,13 @@ class Reader:
         try:
             self._assign(starts)
             yield
-        except kafka.KafkaException as exc:
-            raise kafka.failure(exc, self._servers) from exc
+        except KafkaException as exc:
+            raise failure(exc, self._servers) from exc
         finally:
             self._client.unassign()
 
     def _assign(self, starts: Mapping[int, int]) -> None:
-        self._client.assign([kafka.TopicPartition(self.topic, part, start) for part, start in starts.items()])
+        self._client.assign([TopicPartition(self.topic, part, start) for part, start in starts.items()])
 
     def _while_any(self, left: Mapping[int, int], timeout: float) -> Iterator[Any]:
         """Yield what arrives while a partition is `left`. Raises TemporaryError after too long a silence."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import operator
 from typing import Any, Final, Protocol, cast
 
@@ -11,6 +12,9 @@ Headers = list[tuple[str, str | bytes | None]]
 
 LOST_HEADERS: Final = "dead_headers"
 """The only header of a record with unreadable headers: the reason. Like all `dead_…`, never sent back."""
+
+# The last millisecond that has a date.
+_LAST_MILLIS: Final = 253_402_300_799_999
 
 
 class Message(Protocol):
@@ -77,3 +81,8 @@ def sent_at(message: Message) -> float | None:
         return None
     unit = 1.0 if stamp < 1e11 else 1e3 if stamp < 1e14 else 1e6 if stamp < 1e17 else 1e9
     return float(stamp) / unit
+
+
+def record_time(millis: int) -> dt.datetime:
+    """The time of a record. Producers may write any number, so it is clamped to the valid range."""
+    return dt.datetime.fromtimestamp(min(max(millis, 0), _LAST_MILLIS) / 1000, dt.UTC)

@@ -11,7 +11,7 @@ from typing import Final
 from ..config import Settings
 from ..domain.received import ReceivedEvent, decode
 from ..errors import BadArgument, BadEvent, NewerSchema
-from . import client as kafka
+from .offsets import ends_before
 from .reader import Marks, Reader
 from .record import Message
 
@@ -61,7 +61,7 @@ def watch(
                         open_parts.discard(part)
                     else:
                         yield seen
-                if leave_at_end and kafka.ends_before(message, marks[part][1]):
+                if leave_at_end and ends_before(message, marks[part][1]):
                     open_parts.discard(part)
             if stopped() or not open_parts:
                 return

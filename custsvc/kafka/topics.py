@@ -1,13 +1,42 @@
-"""The topics as they are on the cluster, for `topics` and `doctor`."""
+"""The topics: made where they are missing, and as they are on the cluster."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._metadata import ClusterMetadata
+from confluent_kafka.cimpl import NewTopic
 
 from ..config import Settings
-from . import client as kafka
+from ..errors import ConfigurationError, TemporaryError
+from .client import TIMEOUT, admin
+from .errors import failure, first_contact, mismatch, refusal
 
+# Seconds without an answer after which we first look at the errors that librdkafka has reported.
+_REFUSED_AFTER = 2.0
+
+# Seconds for a request that some brokers cannot answer.
+_ASIDE = 3.0
+# The most bytes of a record where the broker does not report its limit.
+_USUAL_LIMIT = 1_048_588
+
+_DAY_MS = 24 * 3600 * 1000
+_TOPIC_CONFIG: Mapping[str, str] = {"min.insync.replicas": "1"}
+# The topic keeps every change for a week; compaction removes old versions, and erased data, within two.
+_UPDATES_CONFIG: Mapping[str, str] = {
+    "cleanup.policy": "compact",
+    "min.compaction.lag.ms": str(7 * _DAY_MS),
+    "max.compaction.lag.ms": str(14 * _DAY_MS),
+}
+# Unreadable records hold personal data: keep them only as long as a repair takes.
+_FAILED_CONFIG: Mapping[str, str] = {"cleanup.policy": "delete", "retention.ms": str(14 * _DAY_MS)}
 # The parts of a topic's configuration to show.
 SHOWN = ("cleanup.policy", "retention.ms", "min.insync.replicas", "max.message.bytes")
 
@@ -41,16 +70,141 @@ def purposes(settings: Settings) -> dict[str, str]:
     }
 
 
-def describe(settings: Settings, *, timeout: float = kafka.TIMEOUT) -> Cluster:
+def describe(settings: Settings, *, timeout: float = TIMEOUT) -> Cluster:
     """Our topics on the cluster. Raises TemporaryError or ConfigurationError if it does not answer."""
-    client = kafka.admin(settings)
-    metadata = kafka.metadata(client, settings.kafka_servers, timeout)
-    with kafka.first_contact(client, settings.kafka_servers):
-        found = {name: metadata.topics[name] for name in purposes(settings) if name in metadata.topics}
-        configs = kafka.topic_configs(client, list(found), timeout=timeout)
+    client = admin(settings)
+    cluster = metadata(client, settings.kafka_servers, timeout)
+    with first_contact(client, settings.kafka_servers):
+        found = {name: cluster.topics[name] for name in purposes(settings) if name in cluster.topics}
+        configs = topic_configs(client, list(found), timeout=timeout)
     topics = []
     for name, purpose in purposes(settings).items():
         partitions = found[name].partitions if name in found else {}
         replication = min((len(p.replicas) for p in partitions.values()), default=0)
         topics.append(Topic(name, purpose, len(partitions), replication, configs.get(name, {})))
-    return Cluster(len(metadata.brokers), tuple(topics))
+    return Cluster(len(cluster.brokers), tuple(topics))
+
+
+def ensure_topics(settings: Settings, *, timeout: float = 30.0) -> list[str]:
+    """Make the missing topics; return their names. Several roles may do this at once."""
+    client = admin(settings)
+    have = _topics(client, settings.kafka_servers, timeout)
+    wanted = [
+        _new(settings, settings.topic_updates, settings.partitions, _UPDATES_CONFIG),
+        _new(settings, settings.topic_notify, min(settings.partitions, 3), {}),
+        _new(settings, settings.topic_failed, 1, _FAILED_CONFIG),
+        _new(settings, settings.topic_dead, 1, _FAILED_CONFIG),
+    ]
+    missing = [topic for topic in wanted if topic.topic not in have]
+    if not missing:
+        return []
+    made = []
+    for name, future in client.create_topics(missing, request_timeout=timeout).items():
+        try:
+            future.result()
+            made.append(name)
+        except KafkaException as exc:
+            if exc.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise failure(exc, settings.kafka_servers) from exc
+    _wait_for_leaders(client, settings, [topic.topic for topic in missing], timeout)
+    return made
+
+
+def _new(settings: Settings, name: str, partitions: int, config: Mapping[str, str]) -> NewTopic:
+    return NewTopic(
+        name,
+        num_partitions=partitions,
+        replication_factor=settings.replication,
+        config={**_TOPIC_CONFIG, **config, "min.insync.replicas": str(max(1, settings.replication - 1))},
+    )
+
+
+def _topics(client: AdminClient, servers: str, timeout: float) -> Mapping[str, Any]:
+    """The names of the existing topics."""
+    return dict(metadata(client, servers, timeout).topics)
+
+
+def metadata(client: AdminClient, servers: str, timeout: float) -> ClusterMetadata:
+    """The existing brokers and topics. A permanent refusal ends it before the timeout.
+
+    Raises TemporaryError or ConfigurationError.
+    """
+    deadline = time.monotonic() + timeout
+    patience = _REFUSED_AFTER
+    while time.monotonic() + patience < deadline:
+        with suppress(KafkaException):
+            return client.list_topics(timeout=patience)
+        client.poll(0)
+        if (refused := refusal(servers) or mismatch(servers)) is not None:
+            raise refused
+        patience *= 2
+    with first_contact(client, servers):
+        return client.list_topics(timeout=max(deadline - time.monotonic(), 1.0))
+
+
+def topic_configs(client: AdminClient, names: Sequence[str], *, timeout: float) -> dict[str, dict[str, str]]:
+    """The configuration of topics. Raises KafkaException."""
+    resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
+    if not resources:
+        return {}
+    answers = client.describe_configs(resources, request_timeout=timeout)
+    return {
+        resource.name: {entry.name: entry.value for entry in future.result().values()}
+        for resource, future in answers.items()
+    }
+
+
+def layout(client: AdminClient, topic: str, servers: str) -> tuple[str, int]:
+    """A topic's id, empty if the broker does not report it, and its number of partitions.
+
+    Raises TemporaryError if there is no such topic: a broker that has just started may not know it yet.
+    """
+    try:
+        future = client.describe_topics(TopicCollection([topic]), request_timeout=_ASIDE)[topic]
+        described = future.result()
+        return str(described.topic_id), len(described.partitions)
+    except KafkaException as exc:
+        if exc.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise _no_topic(topic, servers) from exc
+    # An old broker, or the in-memory stand-in. The metadata still has the partitions.
+    known = _topics(client, servers, TIMEOUT)
+    if topic not in known or not known[topic].partitions:
+        raise _no_topic(topic, servers)
+    return "", len(known[topic].partitions)
+
+
+def _no_topic(topic: str, servers: str) -> TemporaryError:
+    return TemporaryError(
+        f"Kafka at {servers} has no topic {topic}", dependency="kafka", fix="custsvc topics create"
+    )
+
+
+def record_limit(client: AdminClient, topic: str) -> int:
+    """A topic's record size limit in bytes; the broker's usual limit if it does not report it."""
+    try:
+        configs = topic_configs(client, [topic], timeout=_ASIDE)
+    except KafkaException:
+        return _USUAL_LIMIT
+    return int(configs.get(topic, {}).get("max.message.bytes") or _USUAL_LIMIT)
+
+
+def _wait_for_leaders(client: AdminClient, settings: Settings, names: list[str], timeout: float) -> None:
+    """Wait until each partition of a new topic has a leader: before that it cannot be used."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        have = _topics(client, settings.kafka_servers, timeout)
+        if all(name in have and all(p.leader >= 0 for p in have[name].partitions.values()) for name in names):
+            return
+        time.sleep(0.1)
+    raise TemporaryError(f"the topics {', '.join(names)} got no leader in {timeout:g} s", dependency="kafka")
+
+
+def partitions(client: Consumer, topic: str, servers: str, *, timeout: float = TIMEOUT) -> list[int]:
+    """The partitions of a topic. Raises ConfigurationError if there is no such topic."""
+    with first_contact(client, servers):
+        found = client.list_topics(topic, timeout=timeout).topics[topic]
+    if found.error is not None or not found.partitions:
+        raise ConfigurationError(
+            f"Kafka at {servers} has no topic {topic}", fix="start a role of custsvc: it makes the topics"
+        )
+    return sorted(found.partitions)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 
 from ..config import Settings
 from ..errors import ConfigurationError, TemporaryError
-from ..kafka.client import Publisher, ensure_topics
+from ..kafka.publisher import Publisher
+from ..kafka.topics import ensure_topics
 from ..ports.ledger import Notification
 from ..ports.store import Store
 from ..runtime.loop import Stop

@@ -26,6 +26,8 @@ from ..config import Settings
 from ..domain.received import decode
 from ..errors import BadEvent, NewerSchema
 from ..kafka import client as kafka
+from ..kafka import offsets
+from ..kafka.publisher import partition_of
 from ..kafka.reader import Reader
 from ..kafka.record import Message
 from ..ports.facts import Fact
@@ -142,7 +144,7 @@ class Acknowledged:
         return [start + counted for start, counted in zip(self._from, self._counted, strict=True)]
 
     def _ends(self) -> dict[int, int]:
-        return kafka.ends(self._admin, self._topic, range(self._partitions), self._servers)
+        return offsets.ends(self._admin, self._topic, range(self._partitions), self._servers)
 
     def _end(self, part: int) -> int:
         mark = self.marks.parts.get(part)
@@ -254,7 +256,7 @@ class Acknowledged:
         for sent in self._store.outbox.latest(_NEWEST):
             if sent.event_id == self.marks.newest:
                 break
-            newest.setdefault(kafka.partition_of(b"%d" % sent.customer_id, self._partitions), sent)
+            newest.setdefault(partition_of(b"%d" % sent.customer_id, self._partitions), sent)
         return newest
 
 

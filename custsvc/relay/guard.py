@@ -25,6 +25,7 @@ from ..errors import BadEvent, ConfigurationError, CustsvcError, NewerSchema
 from ..kafka import client as kafka
 from ..kafka.reader import Reader
 from ..kafka.record import Message, header
+from ..kafka.topics import layout, record_limit
 from ..ports.contents import Row
 from ..ports.facts import Fact, Facts
 from ..ports.outbox import Known
@@ -54,7 +55,7 @@ def check_topic(
     """
     topic = settings.topic_updates
     client = client or kafka.admin(settings)
-    now = Layout(*kafka.layout(client, topic, settings.kafka_servers))
+    now = Layout(*layout(client, topic, settings.kafka_servers))
     name, value = f"{Fact.TOPIC}{topic}", orjson.dumps(asdict(now)).decode()
     if accept:
         facts.put(name, value)
@@ -92,7 +93,7 @@ def topic_problem(settings: Settings, facts: Facts) -> CustsvcError | None:
 
 def remember_limit(settings: Settings, facts: Facts, client: kafka.AdminClient) -> int:
     """Return the topic's record size limit in bytes; store it for the processes that write events."""
-    limit = kafka.record_limit(client, settings.topic_updates)
+    limit = record_limit(client, settings.topic_updates)
     if facts.get(Fact.EVENT_LIMIT) != str(limit):
         facts.put(Fact.EVENT_LIMIT, str(limit))
     return limit

@@ -38,7 +38,8 @@ from contextlib import AbstractContextManager, closing, nullcontext
 
 from ..config import Settings
 from ..domain.events import CustomerEvent, headers, request_id_of
-from ..kafka.client import Publisher, Record, admin, partition_of
+from ..kafka.client import admin
+from ..kafka.publisher import Publisher, Record, partition_of
 from ..ports.outbox import Batch
 from ..ports.store import Store
 from ..runtime import crash, followed, metrics

@@ -20,7 +20,8 @@ from ..config import Settings
 from ..domain.customers import format_time, utc_now
 from ..domain.events import headers, snapshot
 from ..errors import Stopped, TemporaryError
-from ..kafka.client import Publisher, Record, admin, partition_of
+from ..kafka.client import admin
+from ..kafka.publisher import Publisher, Record, partition_of
 from ..ports.contents import Row
 from ..ports.facts import Fact
 from ..ports.store import Store

@@ -21,7 +21,7 @@ from ..config import Settings
 from ..domain.customers import parse_time, utc_now
 from ..domain.events import CustomerEvent, snapshot
 from ..errors import TemporaryError
-from ..kafka import client as kafka
+from ..kafka.publisher import partition_of
 from ..kafka.reader import Marks, Reader
 from ..kafka.record import Message
 from ..ports.contents import Row
@@ -186,7 +186,7 @@ class Resend:
             (row, known.get(row.id, 0) + 1)
             for row in rows
             if row.version > known.get(row.id, 0)
-            and (part := kafka.partition_of(b"%d" % row.id, self._partitions)) in parts
+            and (part := partition_of(b"%d" % row.id, self._partitions)) in parts
             and (row.id in known or not self._is_dropped(row, part))
         ]
         events = self._store.outbox.events([(row.id, first) for row, first in lacking])

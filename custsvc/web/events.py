@@ -124,7 +124,7 @@ def _of_time(asked: _Asked) -> tuple[list[dict[str, Any]], str | None]:
 
 def of_record(record: Found) -> dict[str, Any] | None:
     """What a page shows of an event; None if the record is not an event: anybody may write to the topic."""
-    from ..kafka.client import record_time
+    from ..kafka.record import record_time
 
     try:
         event = decode(record.value or b"", record.key)

@@ -6,6 +6,7 @@ from ..config import Settings
 from ..copies.replicate import group
 from ..errors import ConfigurationError
 from ..kafka import client as kafka
+from ..kafka import offsets
 from ..kafka.reader import Reader
 from ..ports.store import Store
 from ..stores import open_store
@@ -53,7 +54,7 @@ class Probe:
     def _committed(self, name: str) -> dict[int, int]:
         if not self._parts:
             return {}
-        return kafka.committed(self._client(name), self._topic, self._parts, self._servers)
+        return offsets.committed(self._client(name), self._topic, self._parts, self._servers)
 
     def close(self) -> None:
         for client in self._clients.values():

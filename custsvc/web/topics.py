@@ -15,7 +15,7 @@ import orjson
 from ..config import Settings
 from ..domain.customers import parse_time
 from ..errors import TemporaryError
-from ..kafka import client as kafka
+from ..kafka.publisher import partition_of
 from ..kafka.reader import Marks, Reader
 from ..kafka.record import Message
 
@@ -126,7 +126,7 @@ def where_is(settings: Settings, customer_id: int, version: int, event_ts: str) 
     key = str(customer_id).encode()
     since = int((parse_time(event_ts).timestamp() - _CLOCKS) * 1000)
     with Reader(settings) as topic:
-        part = kafka.partition_of(key, len(topic.partitions()))
+        part = partition_of(key, len(topic.partitions()))
         marks = topic.marks([part])
         low, high = marks[part]
         for record in _read(topic, {part: (max(low, topic.at(since, marks)[part]), high)}):

@@ -26,8 +26,8 @@ from custsvc.copies.dead_letters import DeadLetterBox
 from custsvc.copies.replicate import Replicate
 from custsvc.domain import events
 from custsvc.http.codes import CODES
-from custsvc.kafka import client as kafka
-from custsvc.kafka.client import Publisher, Record
+from custsvc.kafka.publisher import Publisher, Record
+from custsvc.kafka.topics import ensure_topics
 from custsvc.ports.ledger import Notification
 from custsvc.ports.store import Store
 from custsvc.relay.relay import Relay
@@ -226,7 +226,7 @@ def install(servers: Any, all_databases: Callable[[str], Databases]) -> Callable
             topic_dead=f"{name}-dead",
             partitions=1,
         )
-        kafka.ensure_topics(settings)
+        ensure_topics(settings)
         try:
             with open_database(backend, urls[backend]) as store, open_database(other, urls[other]) as copy:
                 yield Installation(settings, store, copy)

@@ -31,7 +31,8 @@ from custsvc.domain.customers import Customer, Fields, utc_now
 from custsvc.domain.events import new_change
 from custsvc.domain.received import decode
 from custsvc.errors import ExitCode
-from custsvc.kafka import client as kafka
+from custsvc.kafka.publisher import Publisher, Record
+from custsvc.kafka.topics import ensure_topics
 from custsvc.local import LocalServers, ports
 from custsvc.ports.accounts import Role
 from custsvc.ports.store import Store
@@ -402,7 +403,7 @@ def test_open_streams_take_no_thread_from_the_api(
     settings = Settings(kafka=servers.url("kafka"), topic_updates=topic, partitions=2)
     for name in ("topic_notify", "topic_failed", "topic_dead"):
         settings = settings.replace(**{name: f"{topic}-{name}"})
-    kafka.ensure_topics(settings)
+    ensure_topics(settings)
     serve.environ |= {"CUSTSVC_KAFKA": settings.kafka, "CUSTSVC_TOPIC_UPDATES": topic}
     serve.start("--workers", "1", "--threads", "2")
     streams, connections = [], [serve.connect() for _ in range(12)]
@@ -414,8 +415,8 @@ def test_open_streams_take_no_thread_from_the_api(
     assert [serve.request("GET", "/api/customers/", key)[0] for _ in range(20)] == [200] * 20
 
     event = new_change("created", None, NEW, actor="me").event
-    with kafka.Publisher(settings) as publisher:
-        publisher.send(topic, [kafka.Record(b"%d" % NEW.id, event.payload, [])])
+    with Publisher(settings) as publisher:
+        publisher.send(topic, [Record(b"%d" % NEW.id, event.payload, [])])
     for stream in streams:
         assert stream.status == 200
         assert stream.getheader("Content-Type") == "text/event-stream"

@@ -14,8 +14,9 @@ from custsvc.config import Settings
 from custsvc.copies.replicate import Replicate, group
 from custsvc.domain.customers import Fields
 from custsvc.kafka import client as kafka
-from custsvc.kafka.client import Publisher
+from custsvc.kafka.publisher import Publisher
 from custsvc.kafka.reader import Reader
+from custsvc.kafka.topics import ensure_topics
 from custsvc.ports.replica import Replica
 from custsvc.relay.relay import Relay
 from custsvc.runtime.loop import Stop
@@ -178,5 +179,5 @@ def fresh_topics(settings: Settings) -> Settings:
     mine = uuid.uuid4().hex[:12]
     names = ("updates", "notify", "failed", "dead")
     settings = settings.replace(**{f"topic_{name}": f"{name}-{mine}" for name in names})
-    kafka.ensure_topics(settings)
+    ensure_topics(settings)
     return settings

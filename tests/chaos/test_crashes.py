@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from custsvc.kafka.client import Publisher, Record
+from custsvc.kafka.publisher import Publisher, Record
 from custsvc.local import ports
 from tests.chaos import checker
 from tests.chaos.conftest import Line

@@ -15,7 +15,7 @@ import psycopg2
 import pytest
 
 from custsvc.config import Settings
-from custsvc.kafka.client import Publisher
+from custsvc.kafka.publisher import Publisher
 from custsvc.local import LocalServers
 from custsvc.local.kafka import Kafka
 from custsvc.local.process import Identity, send

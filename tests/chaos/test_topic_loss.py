@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from custsvc.config import BACKENDS, Settings
 from custsvc.kafka import client as kafka
+from custsvc.kafka import offsets
 from custsvc.local import LocalServers
 from custsvc.relay.loss import loss_of
 from tests.chaos import checker
@@ -154,8 +156,8 @@ def cut_beginnings(line: Line) -> None:
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
     for changed in client.incremental_alter_configs([resource]).values():
         changed.result(60)
-    ends = kafka.ends(client, topic, range(line.settings.partitions), line.settings.kafka)
-    places = [kafka.TopicPartition(topic, part, end) for part, end in ends.items()]
+    ends = offsets.ends(client, topic, range(line.settings.partitions), line.settings.kafka)
+    places = [TopicPartition(topic, part, end) for part, end in ends.items()]
 
     def cut() -> bool:
         for done in client.delete_records(places).values():

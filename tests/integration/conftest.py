@@ -9,12 +9,16 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.cimpl import NewTopic
 
 from custsvc.config import Settings
 from custsvc.copies.replicate import Replicate
 from custsvc.domain.customers import Fields
 from custsvc.kafka import client as kafka
-from custsvc.kafka.client import Publisher
+from custsvc.kafka import offsets, topics
+from custsvc.kafka.publisher import Publisher, Record
+from custsvc.kafka.topics import ensure_topics
 from custsvc.ports.store import Store
 from custsvc.relay.relay import Relay
 from custsvc.runtime.loop import Stop
@@ -35,7 +39,7 @@ def settings(servers: Any) -> Settings:
         topic_dead=f"dead-{mine}",
         partitions=4,
     )
-    kafka.ensure_topics(settings)
+    ensure_topics(settings)
     return settings
 
 
@@ -47,7 +51,7 @@ def make_topic_anew(settings: Settings) -> None:
 
     def is_made() -> bool:
         try:
-            return settings.topic_updates in kafka.ensure_topics(settings)
+            return settings.topic_updates in ensure_topics(settings)
         except Exception:  # noqa: BLE001 - it is still being deleted
             return False
 
@@ -151,10 +155,10 @@ class Topic:
         """Everything that is on it now."""
         client = kafka.consumer(self._settings, "test-reader", enable_partition_eof=False)
         try:
-            parts = kafka.partitions(client, topic, self._settings.kafka)
-            marks = kafka.watermarks(client, topic, parts, self._settings.kafka)
+            parts = topics.partitions(client, topic, self._settings.kafka)
+            marks = offsets.watermarks(client, topic, parts, self._settings.kafka)
             left = {part for part, (low, high) in marks.items() if low < high}
-            client.assign([kafka.TopicPartition(topic, part, marks[part][0]) for part in left])
+            client.assign([TopicPartition(topic, part, marks[part][0]) for part in left])
             found: list[Any] = []
             while left:
                 for message in client.consume(5000, 0.5):
@@ -172,10 +176,10 @@ class Topic:
     def make_plain(self, topic: str) -> None:
         """Make a topic as somebody else would: one partition, not compacted."""
         client = kafka.admin(self._settings)
-        (made,) = client.create_topics([kafka.NewTopic(topic, 1, 1)]).values()
+        (made,) = client.create_topics([NewTopic(topic, 1, 1)]).values()
         made.result(60)
 
-    def produce(self, topic: str, *records: kafka.Record) -> None:
+    def produce(self, topic: str, *records: Record) -> None:
         with Publisher(self._settings) as publisher:
             publisher.send(topic, records)
 

@@ -16,8 +16,8 @@ from custsvc.copies.pipeline import steps
 from custsvc.copies.replicate import Replicate, begin_at, claim
 from custsvc.domain.customers import Fields
 from custsvc.errors import ConfigurationError, Conflict, PositionLost
-from custsvc.kafka import client as kafka
-from custsvc.kafka.client import Publisher
+from custsvc.kafka.publisher import Publisher, Record
+from custsvc.kafka.topics import ensure_topics
 from custsvc.ports.store import Store
 from custsvc.runtime.loop import Stop
 from custsvc.service.customers import Caller, CustomerService
@@ -144,9 +144,9 @@ def test_a_static_member_that_follows_another_topic_is_given_none_of_the_old_one
     quick = {"session.timeout.ms": "3000", "heartbeat.interval.ms": "500"}
     here = settings.replace(instance_id="moved", kafka_options=quick)
     there = here.replace(topic_updates=settings.topic_updates + "-2")
-    kafka.ensure_topics(there)
-    topic.produce(here.topic_updates, kafka.Record(b"1", b"old", []))
-    topic.produce(there.topic_updates, kafka.Record(b"1", b"new", []))
+    ensure_topics(there)
+    topic.produce(here.topic_updates, Record(b"1", b"old", []))
+    topic.produce(there.topic_updates, Record(b"1", b"new", []))
 
     for follows, value in ((here, b"old"), (there, b"new")):
         stop = Stop()

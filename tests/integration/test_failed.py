@@ -16,7 +16,7 @@ from custsvc.copies.dead_letters import DeadLetter, DeadLetterBox
 from custsvc.domain.customers import Fields
 from custsvc.domain.received import decode
 from custsvc.errors import Conflict, NotFound, TemporaryError
-from custsvc.kafka.client import Publisher, Record
+from custsvc.kafka.publisher import Publisher, Record
 from custsvc.ports.store import Store
 from custsvc.serve import create_app
 from custsvc.service.customers import Caller, CustomerService

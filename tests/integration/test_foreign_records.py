@@ -21,8 +21,8 @@ from custsvc.copies.verify import verify
 from custsvc.domain.received import decode
 from custsvc.errors import BadEvent, DataRefused, NewerSchema, TooManyBadRecords
 from custsvc.kafka import tail
-from custsvc.kafka.client import Record
 from custsvc.kafka.feed import Feed
+from custsvc.kafka.publisher import Record
 from custsvc.kafka.reader import Reader
 from custsvc.ports.store import Store
 from custsvc.relay.guard import check_lineage

@@ -14,7 +14,7 @@ from custsvc.domain.customers import Fields
 from custsvc.domain.received import decode
 from custsvc.errors import ConfigurationError, ValidationError
 from custsvc.kafka import client as kafka
-from custsvc.kafka.client import Publisher, Record, partition_of
+from custsvc.kafka.publisher import Publisher, Record, partition_of
 from custsvc.ports.store import Store
 from custsvc.relay import guard, relay
 from custsvc.relay.guard import check_lineage, check_topic, topic_problem

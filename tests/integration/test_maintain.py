@@ -14,7 +14,7 @@ import pytest
 from custsvc.config import Settings
 from custsvc.domain.customers import Fields
 from custsvc.errors import ExitCode
-from custsvc.kafka.client import Publisher
+from custsvc.kafka.publisher import Publisher
 from custsvc.ports.store import Store
 from custsvc.relay.relay import Relay
 from custsvc.retention import daily

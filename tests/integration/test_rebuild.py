@@ -24,7 +24,7 @@ from custsvc.errors import (
     Superseded,
     TemporaryError,
 )
-from custsvc.kafka.client import Publisher
+from custsvc.kafka.publisher import Publisher
 from custsvc.ports.contents import Row
 from custsvc.ports.store import Store
 from custsvc.runtime.loop import Stop

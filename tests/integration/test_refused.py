@@ -24,6 +24,8 @@ from custsvc.doctor.access import kafka_rights
 from custsvc.errors import ConfigurationError, CustsvcError
 from custsvc.kafka import acls, topics
 from custsvc.kafka import client as kafka
+from custsvc.kafka.publisher import Publisher, Record
+from custsvc.kafka.topics import ensure_topics
 from custsvc.local import jars
 from custsvc.local.state import State
 from custsvc.ports.rights import RoleName
@@ -95,7 +97,7 @@ def settings(secure: SecureKafka, port: str, options: dict[str, str]) -> Setting
 
 
 @pytest.mark.parametrize(("port", "options", "reason"), WRONG, ids=[f"{p}-{r}" for p, _, r in WRONG])
-@pytest.mark.parametrize("call", [topics.describe, kafka.ensure_topics], ids=["look", "role"])
+@pytest.mark.parametrize("call", [topics.describe, ensure_topics], ids=["look", "role"])
 def test_what_is_wrong_is_told_and_no_waiting_mends_it(
     secure: SecureKafka, port: str, options: dict[str, str], reason: str, call: object
 ) -> None:
@@ -132,7 +134,7 @@ def test_the_acls_of_the_page_are_what_a_role_needs_and_doctor_names_those_that_
     }
     everybody = settings(secure, "clear_port", {}).replace(**names, partitions=1)
     limited = settings(secure, "sasl_port", options).replace(**names)
-    kafka.ensure_topics(everybody)
+    ensure_topics(everybody)
 
     before = acls.lacking(limited)
     assert before is not None
@@ -149,8 +151,8 @@ def test_the_acls_of_the_page_are_what_a_role_needs_and_doctor_names_those_that_
     assert bool(after["commands"]) is (role != "commands")
     for topic, operations in acls.needed(limited, role).items():
         if "Write" in operations:
-            with kafka.Publisher(limited) as publisher:
-                publisher.send(topic, [kafka.Record(b"1", b"{}", [])])
+            with Publisher(limited) as publisher:
+                publisher.send(topic, [Record(b"1", b"{}", [])])
     wanted = [f.check.rpartition(" of ")[2] for f in kafka_rights(limited) if f.level == "warning"]
     assert role not in wanted
 

@@ -13,7 +13,7 @@ from custsvc.config import Settings
 from custsvc.domain.customers import Fields, utc_now
 from custsvc.domain.received import ReceivedEvent, decode
 from custsvc.errors import Stopped
-from custsvc.kafka.client import Publisher
+from custsvc.kafka.publisher import Publisher
 from custsvc.ports.store import Store
 from custsvc.relay.replay import Replay, Selection
 from custsvc.runtime.loop import Stop

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 
 import pytest
+from confluent_kafka import TopicPartition
 
 from custsvc.config import Settings
 from custsvc.domain.customers import Customer, Fields, Stored
@@ -14,7 +15,7 @@ from custsvc.domain.events import Change, new_change
 from custsvc.domain.received import ReceivedEvent
 from custsvc.errors import NewerSchema, PositionLost, TemporaryError, TooManyBadRecords
 from custsvc.kafka import client as kafka
-from custsvc.kafka.client import Record
+from custsvc.kafka.publisher import Record
 from custsvc.ports.contents import Row
 from custsvc.ports.replica import Applied, Positions, Replica
 from custsvc.ports.store import Store
@@ -181,7 +182,7 @@ def test_records_that_retention_took_unread_stop_the_copy_and_the_gap_is_named(
     topic.produce(settings.topic_updates, *(record(c) for c in history(1, 8)))
     store.replica.apply([], settings.topic_updates, {0: 2})
     admin = kafka.admin(settings)
-    (gone,) = admin.delete_records([kafka.TopicPartition(settings.topic_updates, 0, 5)]).values()
+    (gone,) = admin.delete_records([TopicPartition(settings.topic_updates, 0, 5)]).values()
     gone.result(60)
 
     with pytest.raises(PositionLost, match=r"partition 0: offsets 2 to 4 are gone \(3 records\)") as lost:

@@ -20,7 +20,7 @@ from custsvc.copies.origin import Origin
 from custsvc.copies.replicate import Replicate
 from custsvc.doctor import access as doctor_access
 from custsvc.errors import ConfigurationError, CustsvcError
-from custsvc.kafka.client import Publisher
+from custsvc.kafka.publisher import Publisher
 from custsvc.notify.run import run_notify
 from custsvc.ports.endpoints import Endpoint
 from custsvc.ports.rights import ROLES, RoleName

@@ -15,8 +15,8 @@ from custsvc.api.events import EventStream
 from custsvc.config import Settings
 from custsvc.domain.customers import Fields, utc_now
 from custsvc.http.permits import Revoked
-from custsvc.kafka.client import Publisher, Record
 from custsvc.kafka.feed import Feed, Place
+from custsvc.kafka.publisher import Publisher, Record
 from custsvc.ports.store import Store
 from custsvc.serve import create_app
 from custsvc.service.customers import Caller, CustomerService

@@ -14,9 +14,9 @@ from confluent_kafka.admin import AdminClient
 
 from custsvc.config import Settings
 from custsvc.errors import ConfigurationError
-from custsvc.kafka import client as kafka
 from custsvc.kafka import topics
-from custsvc.kafka.client import Publisher, Record
+from custsvc.kafka.publisher import Publisher, Record
+from custsvc.kafka.topics import ensure_topics
 from custsvc.kafka_address import connection
 from custsvc.local import LocalServers, jars
 from custsvc.local import kafka as local_kafka
@@ -38,7 +38,7 @@ def test_a_folder_from_before_there_were_passwords_gets_one_on_another_port_too(
         bare = LocalServers(folder, names=("kafka",)).start()["CUSTSVC_KAFKA"]
     servers = LocalServers(folder, names=("kafka",))
     assert servers.start()["CUSTSVC_KAFKA"] == bare == servers.server("kafka").address  # joined
-    kafka.ensure_topics(Settings(kafka=bare, topic_updates="kept", partitions=1))
+    ensure_topics(Settings(kafka=bare, topic_updates="kept", partitions=1))
     with Publisher(Settings(kafka=bare)) as publisher:
         publisher.send("kept", [Record(b"1", b"before", [])])
     server = servers.server("kafka")

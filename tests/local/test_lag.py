@@ -15,8 +15,8 @@ from custsvc.copies.pipeline import known_steps
 from custsvc.copies.replicate import Replicate
 from custsvc.domain.customers import Fields
 from custsvc.errors import CustsvcError
-from custsvc.kafka import client as kafka
-from custsvc.kafka.client import Publisher
+from custsvc.kafka.publisher import Publisher
+from custsvc.kafka.topics import ensure_topics
 from custsvc.local import LocalServers
 from custsvc.relay.gauges import OutboxGauges
 from custsvc.relay.relay import Relay
@@ -43,7 +43,7 @@ class Pipeline:
             mongo_url=urls["CUSTSVC_MONGO_URL"],
             partitions=2,
         )
-        kafka.ensure_topics(self.settings)
+        ensure_topics(self.settings)
         self.source = stack.enter_context(open_store(self.settings))
         self.copy = stack.enter_context(open_store(self.settings, "mongo"))
         for store in (self.source, self.copy):

@@ -19,8 +19,9 @@ from pymongo.errors import OperationFailure
 
 from custsvc.config import Settings
 from custsvc.errors import ConfigurationError
-from custsvc.kafka import client as kafka
 from custsvc.kafka import errors as kafka_errors
+from custsvc.kafka.publisher import Publisher, Record
+from custsvc.kafka.topics import ensure_topics
 from custsvc.local import LocalServers, private, process
 from tests.chaos.checker import read_records
 
@@ -123,14 +124,14 @@ def test_customers_in_mongodb_are_read_with_the_password_only(servers: LocalServ
 def test_records_in_kafka_are_read_with_the_password_only(servers: LocalServers) -> None:
     address = servers.env()["CUSTSVC_KAFKA"]
     broker = servers.server("kafka")
-    kafka.ensure_topics(Settings(kafka=address, partitions=1))
-    with kafka.Publisher(Settings(kafka=address)) as publisher:
-        publisher.send("MICROSERVICE-CUSTOMER-UPDATES", [kafka.Record(b"1", b"Ann", [])])
+    ensure_topics(Settings(kafka=address, partitions=1))
+    with Publisher(Settings(kafka=address)) as publisher:
+        publisher.send("MICROSERVICE-CUSTOMER-UPDATES", [Record(b"1", b"Ann", [])])
     assert read_records(address, "MICROSERVICE-CUSTOMER-UPDATES") == [(0, b"1", b"Ann")]
 
     for login in ("", "custsvc:custsvc@", "custsvc:wrong@", "eve:eve@"):
         with pytest.raises(ConfigurationError, match=r"asks for a sign-in|Invalid username or password"):
-            kafka.ensure_topics(Settings(kafka=f"{login}{broker.address}"), timeout=20)
+            ensure_topics(Settings(kafka=f"{login}{broker.address}"), timeout=20)
     for port in ("port", "controller_port"):
         assert kafka_errors._conversation("127.0.0.1", broker.record[port], tls=False) == "hangs up"
 

@@ -21,8 +21,8 @@ from aiosmtpd.smtp import SMTP
 
 from custsvc.config import Settings
 from custsvc.domain.address import one_address
-from custsvc.kafka import client as kafka
-from custsvc.kafka.client import Publisher
+from custsvc.kafka.publisher import Publisher
+from custsvc.kafka.topics import ensure_topics
 from custsvc.notify.channels.mail import MailChannel
 from custsvc.notify.channels.smtp import Server, SmtpTransport, Timeouts
 from custsvc.notify.sending.breaker import Breaker
@@ -280,7 +280,7 @@ def settings(servers: Any, sink: Sink, backend: str, database_url: str) -> Setti
         smtp_url=sink.url,
         notify_connections=2,
     )
-    kafka.ensure_topics(settings)
+    ensure_topics(settings)
     return settings
 
 

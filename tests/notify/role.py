@@ -13,7 +13,10 @@ import orjson
 from custsvc.config import Settings
 from custsvc.domain.customers import Customer, Fields, utc_now
 from custsvc.domain.events import new_change
-from custsvc.kafka.client import Record, consumer, partitions, watermarks
+from custsvc.kafka.client import consumer
+from custsvc.kafka.offsets import watermarks
+from custsvc.kafka.publisher import Record
+from custsvc.kafka.topics import partitions
 from custsvc.notify.intake.consumer import GROUP
 from custsvc.notify.run import run_notify
 from custsvc.notify.sending.sender import Policy

@@ -11,7 +11,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from custsvc.config import Settings
-from custsvc.kafka.client import Publisher
+from custsvc.kafka.publisher import Publisher
 from custsvc.notify.channels import bounce
 from custsvc.notify.channels.channel import Channel
 from custsvc.notify.channels.chat import AppriseChannel

@@ -18,7 +18,7 @@ from custsvc.domain.customers import Customer, Fields, Stored, utc_now
 from custsvc.domain.events import new_change
 from custsvc.domain.received import decode
 from custsvc.errors import Conflict
-from custsvc.kafka.client import Publisher, Record
+from custsvc.kafka.publisher import Publisher, Record
 from custsvc.notify.endpoints.manage import Managed
 from custsvc.ports.endpoints import Endpoint
 from custsvc.ports.ledger import Ledger

@@ -13,7 +13,8 @@ import pytest
 
 from custsvc.config import Settings
 from custsvc.errors import TemporaryError
-from custsvc.kafka.client import Publisher, ensure_topics
+from custsvc.kafka.publisher import Publisher
+from custsvc.kafka.topics import ensure_topics
 from custsvc.local import LocalServers
 from custsvc.notify.intake.failed import FailedTopic
 from custsvc.notify.sending.sender import Sender

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from custsvc.config import Settings
 from custsvc.copies.replicate import Replicate
-from custsvc.kafka.client import Publisher, Record
+from custsvc.kafka.publisher import Publisher, Record
 from custsvc.ports.store import Store
 from custsvc.relay.relay import Relay
 from custsvc.runtime import tracing

@@ -15,7 +15,7 @@ from custsvc.domain.customers import Fields, Stored, utc_now
 from custsvc.domain.events import new_change
 from custsvc.domain.received import decode
 from custsvc.errors import TemporaryError
-from custsvc.kafka.client import Publisher, Record
+from custsvc.kafka.publisher import Publisher, Record
 from custsvc.notify.intake.consumer import Intake
 from custsvc.notify.rules.file import load
 from custsvc.notify.run import run_notify

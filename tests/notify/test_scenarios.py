@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from custsvc.config import Settings
-from custsvc.kafka.client import Publisher
+from custsvc.kafka.publisher import Publisher
 from custsvc.notify.channels.unsubscribe import UnsubscribeLinks
 from custsvc.ports.ledger import Ledger
 from custsvc.ports.recipients import EVERY_RULE

@@ -17,7 +17,7 @@ from custsvc.domain.customers import Customer, Fields, Stored
 from custsvc.domain.events import Change, headers, new_change, new_event_id
 from custsvc.domain.received import decode, stated_time
 from custsvc.errors import BadEvent, NewerSchema
-from custsvc.kafka.client import record_time
+from custsvc.kafka.record import record_time
 from tests.sizes import sizes
 
 NOON = dt.datetime(2026, 11, 23, 12, 0, 0, 123000, dt.UTC)

@@ -14,6 +14,7 @@ from custsvc import cli
 from custsvc.config import Settings
 from custsvc.errors import ConfigurationError
 from custsvc.kafka import client as kafka
+from custsvc.kafka.publisher import Publisher
 
 OPTION = "CUSTSVC_KAFKA_OPTIONS__"
 # Each as the environment has it, and what the error must name.
@@ -100,7 +101,7 @@ def test_a_client_that_is_made_without_the_check_says_the_same(kind: str) -> Non
     make: dict[str, Any] = {
         "admin": lambda: kafka.admin(settings),
         "consumer": lambda: kafka.consumer(settings, "group"),
-        "publisher": lambda: kafka.Publisher(settings),
+        "publisher": lambda: Publisher(settings),
     }
 
     with pytest.raises(ConfigurationError, match="CUSTSVC_KAFKA_OPTIONS__FOO is wrong"):

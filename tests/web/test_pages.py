@@ -710,7 +710,7 @@ def test_what_is_shown_is_exported(page: Page, site: Site) -> None:
 
 
 def test_a_record_that_nobody_could_read_is_shown_and_given_up(page: Page, site: Site) -> None:
-    from custsvc.kafka.client import Publisher, Record
+    from custsvc.kafka.publisher import Publisher, Record
 
     with Publisher(site.settings()) as publisher:
         publisher.send(site.env["CUSTSVC_TOPIC_UPDATES"], [Record(b"1", b"<b>no JSON</b>", [])])
@@ -809,7 +809,7 @@ def test_an_admin_makes_keys_and_users_suppresses_addresses_and_previews_mails(
 
 
 def test_all_data_of_a_person_is_downloaded_and_erased(page: Page, site: Site) -> None:
-    from custsvc.kafka.client import Publisher, Record
+    from custsvc.kafka.publisher import Publisher, Record
 
     made = site.create("Forget Me", email="forget@example.org")["id"]
     with Publisher(site.settings()) as publisher:

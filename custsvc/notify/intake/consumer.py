@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from ...config import Settings
 from ...domain.received import ReceivedEvent, decode, stated_time
 from ...errors import BadEvent, NewerSchema
-from ...kafka.client import Publisher, Record
 from ...kafka.consume import Consuming, Offsets, coordinates
+from ...kafka.publisher import Publisher, Record
 from ...kafka.record import Message, place_of, sent_at, traceparent_of
 from ...ports.endpoints import Endpoint, Endpoints
 from ...ports.ledger import Ledger, Notification

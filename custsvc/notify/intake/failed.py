@@ -14,7 +14,7 @@ import orjson
 
 from ...domain.customers import format_time
 from ...errors import TemporaryError
-from ...kafka.client import Publisher, Record
+from ...kafka.publisher import Publisher, Record
 from ...ports.ledger import Attempt, Ledger, Notification
 from ...runtime.loop import Outage, Stop, insist
 
