@@ -5,12 +5,24 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ...http.messages import JSON
-from . import models
 from .operation import Answer, Operation
+from .values import Closed
 
 _DOCUMENT: Final[dict[str, Any]] = {"type": "object"}
+
+
 _HTML: Final = "text/html"
 _PAGE: Final[dict[str, Any]] = {"type": "string"}
+
+
+class ProblemPage(Closed):
+    """What a problem means."""
+
+    code: str
+    title: str
+    status: int
+    cause: str
+    cure: str
 
 
 def _about(operation_id: str, summary: str, content: dict[str, Any], **more: Any) -> Operation:
@@ -34,12 +46,12 @@ ABOUT: Final[dict[tuple[str, str], Operation]] = {
     ("/problems/", "get"): _about(
         "listProblems",
         "Every problem there is",
-        {_HTML: _PAGE, JSON: [models.ProblemPage]},
+        {_HTML: _PAGE, JSON: [ProblemPage]},
     ),
     ("/problems/{code}", "get"): _about(
         "getProblem",
         "What a problem means, its cause and its cure",
-        {_HTML: _PAGE, JSON: models.ProblemPage},
+        {_HTML: _PAGE, JSON: ProblemPage},
         problems=(404,),
     ),
 }

@@ -7,16 +7,17 @@ compares both with the copies in `docs/`.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import orjson
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
 from ... import __version__
 from ...config import SETTINGS
 from ...domain.events import NEWEST_SCHEMA, SCHEMA_OF
-from .models import CustomerEvent, DeadLetterHeaders, EventHeaders, FailedMail, MailRequest, OurWords
+from .models import CustomerEvent
+from .values import OurWords, Time
 
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -40,6 +41,71 @@ def _open(schema: Any) -> Any:
         for name, value in schema.items()
         if (name, value) != ("additionalProperties", False)
     }
+
+
+class EventHeaders(BaseModel):
+    """CloudEvents 1.0 in binary mode; every header is UTF-8 text."""
+
+    ce_specversion: Literal["1.0"]
+    ce_id: str
+    ce_type: Annotated[str, Field(pattern=r"^custsvc\.customer\.[a-z]+\.v[0-9]+$")]
+    ce_source: Annotated[str, Field(description="The database that the event is from, as a URI.")]
+    ce_subject: Annotated[str, Field(description="The customer's id.")]
+    ce_time: Time
+    content_type: Annotated[Literal["application/json"], Field(alias="content-type")]
+    traceparent: Annotated[str, Field(description="Where the request was traced (W3C).")] = ""
+
+
+class MailRequest(BaseModel):
+    """A mail that another service requests. Each recipient gets a separate mail."""
+
+    id: Annotated[str | int | None, Field(description="The same id is never sent twice.")] = None
+    notifyTo: str | list[str] | None = None  # noqa: N815 - the originals' names
+    notifyCC: str | list[str] | None = None  # noqa: N815
+    notifyBCC: str | list[str] | None = None  # noqa: N815
+    subject: Annotated[str, Field(min_length=1, max_length=250)]
+    textMsg: str | None = None  # noqa: N815
+    htmlMsg: str | None = None  # noqa: N815
+
+
+class MailAttempt(BaseModel):
+    """One try to send a mail."""
+
+    number: int
+    time: Time
+    outcome: str
+    code: Annotated[int | None, Field(description="The mail server's code.")]
+    text: Annotated[str | None, Field(description="The mail server's words.")]
+    duration: Annotated[float, Field(description="Seconds.")]
+
+
+class FailedMail(BaseModel):
+    """A failed mail to one recipient; or, with `request`, a mail request that cannot be read."""
+
+    reason: Annotated[str | None, Field(description="The last reason.")]
+    attempts: list[MailAttempt]
+    id: str | None = None
+    notifyTo: str | None = None  # noqa: N815
+    subject: str | None = None
+    textMsg: str | None = None  # noqa: N815
+    htmlMsg: str | None = None  # noqa: N815
+    notification_id: str | None = None
+    rule: str | None = None
+    customer_id: int | None = None
+    version: int | None = None
+    request: Annotated[str | None, Field(description="The record's value, where it is no mail request.")] = (
+        None
+    )
+
+
+class DeadLetterHeaders(BaseModel):
+    """Added to the record's own headers; every header is UTF-8 text."""
+
+    dead_reason: str
+    dead_class: Annotated[str, Field(description="A stable word: bad-json, bad-field, bad-key …")]
+    dead_topic: str
+    dead_partition: Annotated[str, Field(pattern="^[0-9]+$")]
+    dead_offset: Annotated[str, Field(pattern="^[0-9]+$")]
 
 
 # The channel, its setting, what is on it and who writes to it.

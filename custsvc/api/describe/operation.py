@@ -138,7 +138,7 @@ class Registry:
     def schemas(self) -> JsonSchema:
         from pydantic.json_schema import models_json_schema
 
-        from .models import OurWords
+        from .values import OurWords
 
         _, top = models_json_schema(
             [(model, "validation") for model in self.models.values()],

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from .about import ABOUT
-from .bulk import BULK
 from .customers import CUSTOMERS, ORIGINALS
 from .duplicates import DUPLICATES
+from .files import FILES
 from .pipeline import PIPELINE
 from .webhooks import WEBHOOKS
 
@@ -19,7 +19,7 @@ TAGS: Final = {
     "originals": "The original services' paths: the same as under /api, kept for their clients.",
 }
 
-OPERATIONS: Final = CUSTOMERS | DUPLICATES | BULK | PIPELINE | WEBHOOKS | ABOUT | ORIGINALS
+OPERATIONS: Final = CUSTOMERS | DUPLICATES | FILES | PIPELINE | WEBHOOKS | ABOUT | ORIGINALS
 PATH_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "endpoint_id": {"type": "string", "minLength": 1, "maxLength": 200},
     "delivery_id": {"type": "string", "minLength": 1, "maxLength": 200},

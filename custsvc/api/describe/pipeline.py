@@ -2,13 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
 
 from ...domain.events import APP_EVENT_TYPE
 from ...http.messages import JSON
-from . import models
 from .operation import Answer, Operation, Parameter
 from .parameters import PAGE_LIMIT, header
+from .values import Closed
+
+
+class Outbox(Closed):
+    """Events that are not on Kafka yet."""
+
+    waiting: int
+    oldest_age_s: float
+
+
+class Step(Closed):
+    """A step of the pipeline, and what waits before it."""
+
+    step: str
+    state: Annotated[str, Field(description="One word or two: `caught up`, `behind`, `sent`, `identical` …")]
+    count: Annotated[int | None, Field(description="How many there are in this state, waiting or not.")]
+    waiting: int
+    oldest_seconds: float | None
+    detail: Annotated[str, Field(description="What is counted, in words.")]
+
+
+class Status(Closed):
+    """How the pipeline stands."""
+
+    version: str
+    backend: str
+    outbox: Outbox
+    steps: Annotated[list[Step], Field(description="In the order of the flow; none where Kafka is away.")]
+    problem: Annotated[str | None, Field(description="Why there are no steps.")]
+
+
+class Health(Closed):
+    """It is well; anything else is a problem."""
+
+    status: Literal["ok"]
+
 
 _STREAM: Final = {
     "type": "string",
@@ -42,13 +79,13 @@ _EVENT_STREAM = Operation(
 )
 
 _ACCEPTED = Answer("It was.", {JSON: {"type": "object"}})
-_OK = Answer("It is.", {JSON: models.Health})
+_OK = Answer("It is.", {JSON: Health})
 PIPELINE: Final[dict[tuple[str, str], Operation]] = {
     ("/api/status", "get"): Operation(
         id="getStatus",
         tag="pipeline",
         summary="What waits at each step",
-        answers={200: Answer("How it stands.", {JSON: models.Status})},
+        answers={200: Answer("How it stands.", {JSON: Status})},
     ),
     ("/api/events/stream", "get"): _EVENT_STREAM,
     ("/metrics", "get"): Operation(

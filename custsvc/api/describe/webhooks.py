@@ -16,9 +16,10 @@ from ...notify.endpoints.fields import (
 )
 from ...notify.endpoints.manage import ENDPOINTS_MAX, OVERLAP_DEFAULT, OVERLAP_MAX
 from ..webhooks import STATES
-from .models import Attempt, Op, Paged, Time
+from .models import Attempt, Op, Paged
 from .operation import Answer, Operation, Parameter
 from .parameters import CURSOR, KEY, PAGE_LIMIT
+from .values import Time
 
 State = Annotated[str, WithJsonSchema({"type": "string", "enum": list(STATES)})]
 Url = Annotated[

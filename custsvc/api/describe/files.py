@@ -1,15 +1,18 @@
-"""Operations on files of customers: export and import."""
+"""Operations on files of customers: export, import and undoing it; and what they answer."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
 
 from ...http.messages import JSON
 from ...transfer.headings import OTHERS
+from ...transfer.likely import LOOKED_AT
 from ...transfer.shape import FORMATS
-from . import models
 from .operation import Answer, Operation, Parameter
 from .parameters import FILTERS, KEY, SHOWN, SORT, text, yes_or_no
+from .values import Closed, Id
 
 _NDJSON: Final = "application/x-ndjson"
 _CSV: Final = "text/csv"
@@ -26,7 +29,162 @@ _ARRAY: Final = {"type": "array", "items": {"type": "object"}}
 _ANY: Final = {"type": "string", "format": "binary", "description": "A file whose content tells its format."}
 
 
-BULK: Final[dict[tuple[str, str], Operation]] = {
+class ImportRowError(Closed):
+    """What is wrong with a row of a file."""
+
+    field: Annotated[str, Field(description="Empty where the whole row is meant.")]
+    code: str
+    message: str
+    value: str | None
+
+
+class ImportRow(Closed):
+    """What a row of a file does."""
+
+    row: Annotated[int, Field(ge=1, description="The line at which it begins.")]
+    action: Literal["create", "update", "same", "restore", "trashed", "error", "conflict"]
+    id: Id | None
+    name: str | None
+    changed: list[str]
+    errors: list[ImportRowError]
+    warnings: Annotated[
+        list[ImportRowError], Field(description="Cells that a spreadsheet has spoilt: skipped, or doubtful.")
+    ] = []  # noqa: RUF012 - pydantic copies it
+    duplicates: Annotated[
+        list[Id],
+        Field(description="In a dry run: the customers, at most five, that a new one likely is already."),
+    ] = []  # noqa: RUF012 - pydantic copies it
+
+
+class ImportCounts(Closed):
+    """The number of rows by action. `trashed`: rows of deleted customers, skipped without `restore`.
+
+    `delete`: customers that a bulk change of the pages deleted; a file deletes none.
+    """
+
+    create: int
+    update: int
+    same: int
+    restore: int
+    trashed: int
+    error: int
+    conflict: int
+    delete: int = 0
+
+
+class ImportLines(Closed):
+    """The lines of the file by kind: `all` is the sum of the others."""
+
+    all: int
+    heading: int
+    empty: int
+    rows: Annotated[int, Field(description="More than there are rows where cells hold line breaks.")]
+
+
+class ImportColumn(Closed):
+    """A column of the file and its field, null if it was skipped."""
+
+    column: str
+    field: str | None
+
+
+class ImportFile(Closed):
+    """How the file was read."""
+
+    format: Literal["csv", "ndjson", "json", "xlsx", "vcard"]
+    encoding: str
+    delimiter: str | None
+    columns: list[ImportColumn]
+    unwrapped: Annotated[int, Field(description='Cells like ="0044", which were read as the text within.')]
+
+
+class ImportDuplicates(Closed):
+    """How many of the rows that would add a customer are likely stored customers."""
+
+    rows: int
+    looked_at: Annotated[
+        int,
+        Field(description=f"How many rows were compared: the first {LOOKED_AT:,} that would add somebody."),
+    ]
+
+
+class PastImport(Closed):
+    """An import of the last week."""
+
+    id: str
+    by: str
+    at: Annotated[str, Field(description="When it began.")]
+    counts: ImportCounts
+    undone: bool
+    what: Annotated[
+        Literal["import", "edit", "delete", "restore"],
+        Field(description="A file, or a bulk change of the pages: of one field, or of which are deleted."),
+    ] = "import"
+
+
+class PastImports(Closed):
+    """The imports of the last week, the newest first."""
+
+    results: list[PastImport]
+
+
+class UndoCounts(Closed):
+    """How many customers were deleted, got their fields back, went back to the trash, or were left alone.
+
+    `restore`: they had been deleted, and are back.
+    """
+
+    delete: int
+    revert: int
+    trash: int
+    restore: int = 0
+    left: int
+
+
+class LeftAlone(Closed):
+    """A customer that was changed after the import."""
+
+    id: Id
+    version: int
+
+
+class UndoReport(Closed):
+    """What undoing an import did, or would do."""
+
+    import_: Annotated[str, Field(alias="import")]
+    dry_run: bool
+    counts: UndoCounts
+    left: Annotated[list[LeftAlone], Field(description="At most a thousand of those that were left alone.")]
+
+
+class ImportReport(Closed):
+    """The plan of an import, or its result."""
+
+    dry_run: bool
+    import_: Annotated[
+        str | None, Field(alias="import", description="The id by which the import can be undone for a week.")
+    ] = None
+    plan: Annotated[str, Field(description="The plan's name: sent back, it is this plan or none.")]
+    counts: ImportCounts
+    lines: ImportLines
+    file: ImportFile
+    warnings: Annotated[int, Field(description="How many cells were skipped, or may be wrong.")]
+    mails: Annotated[bool, Field(description="Whether rules see the changes, and so send mails.")]
+    mails_by_rules: Annotated[
+        int | None,
+        Field(
+            description="How many mails and other notifications the rules send for them, if they see them."
+        ),
+    ]
+    duplicates: Annotated[ImportDuplicates | None, Field(description="Null of an import that was done.")] = (
+        None
+    )
+    resumed: Annotated[int, Field(description="Rows that an earlier try of the same request had done.")]
+    rows: Annotated[list[ImportRow], Field(description="The first thousand that do something; errors first.")]
+    rows_left_out: int
+
+
+FILES: Final[dict[tuple[str, str], Operation]] = {
     ("/api/customers/export", "get"): Operation(
         id="exportCustomers",
         tag="customers",
@@ -129,7 +287,7 @@ BULK: Final[dict[tuple[str, str], Operation]] = {
             VCARD: _ANY,
             "application/octet-stream": _ANY,
         },
-        answers={200: Answer("What was done, or would be.", {JSON: models.ImportReport})},
+        answers={200: Answer("What was done, or would be.", {JSON: ImportReport})},
         problems=(409, 413, 415, 422),
         role="write",
     ),
@@ -138,7 +296,7 @@ BULK: Final[dict[tuple[str, str], Operation]] = {
         tag="customers",
         summary="The imports of the last week",
         description="Each of them can be undone.",
-        answers={200: Answer("The imports.", {JSON: models.PastImports})},
+        answers={200: Answer("The imports.", {JSON: PastImports})},
     ),
     ("/api/customers/imports/{import_id}/undo", "post"): Operation(
         id="undoImport",
@@ -148,7 +306,7 @@ BULK: Final[dict[tuple[str, str], Operation]] = {
         "back, and deletes again those that it restored; each by a change with its own event. Customers that "
         "were changed since are left alone and listed.",
         parameters=(yes_or_no("dry_run", "Only report what would be done."),),
-        answers={200: Answer("What was done, or would be.", {JSON: models.UndoReport})},
+        answers={200: Answer("What was done, or would be.", {JSON: UndoReport})},
         problems=(404, 409),
         role="write",
     ),
