@@ -6,13 +6,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from custsvc.domain.canonical import canonical_fields
 from custsvc.domain.customers import (
     EDITABLE,
     INT64_MAX,
     METADATA_KEY_MAX,
     METADATA_VALUE_MAX,
     PHONE_MAX,
-    canonical_fields,
 )
 from custsvc.errors import ValidationError
 

@@ -6,7 +6,8 @@ from typing import Any, ClassVar, Final
 
 import orjson
 
-from ..domain.customers import INT64_MAX, canonical_fields, merge_patch
+from ..domain.canonical import canonical_fields, merge_patch
+from ..domain.customers import INT64_MAX
 from ..errors import FieldError, NotFound, ValidationError, unknown_fields
 from ..http.answer import Answer
 from ..http.lists import (

@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from .customers import email_key
+from .email_key import email_key
 from .fold import folded
 from .names_alike import NameLikeness, likeness_of_names, person_words
 from .phone import national_digits

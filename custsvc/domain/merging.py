@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ..errors import FieldError, ValidationError
-from .customers import METADATA_KEYS_MAX, Fields, Scalar, merge_patch, same_json
+from .canonical import merge_patch
+from .customers import METADATA_KEYS_MAX, Fields, Scalar, same_json
 
 _PLAIN: Final = ("name", "email", "phone")
 _ABSENT: Final = object()

@@ -10,7 +10,8 @@ from typing import Any, Final, Literal, cast, get_args
 
 import orjson
 
-from ..domain.customers import EMAIL_MAX, INT64_MAX, METADATA_VALUE_MAX, NAME_MAX, canonical_email
+from ..domain.canonical import canonical_email
+from ..domain.customers import EMAIL_MAX, INT64_MAX, METADATA_VALUE_MAX, NAME_MAX
 from ..domain.marks import normalized
 from ..domain.name_key import name_prefix
 from ..domain.search import Asked, asked

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from ..domain.customers import INT64_MAX, Stored, canonical_fields, merge_patch
+from ..domain.canonical import canonical_fields, merge_patch
+from ..domain.customers import INT64_MAX, Stored
 from ..domain.events import Change
 from ..errors import Conflict, CustsvcError, FieldError, TemporaryError, ValidationError, VersionConflict
 from ..ports.answers import Answer

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
-from ..domain.customers import INT64_MAX, Fields, canonical_fields, edited, merge_patch
+from ..domain.canonical import canonical_fields, edited, merge_patch
+from ..domain.customers import INT64_MAX, Fields
 from .row import METADATA, RowError, shown
 
 Empty = Literal["clear", "keep"]

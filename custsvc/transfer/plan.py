@@ -10,7 +10,9 @@ from typing import Any, Final, Literal, get_args
 
 import orjson
 
-from ..domain.customers import EDITABLE, INT64_MAX, Customer, Fields, Stored, canonical_email, email_key
+from ..domain.canonical import canonical_email
+from ..domain.customers import EDITABLE, INT64_MAX, Customer, Fields, Stored
+from ..domain.email_key import email_key
 from ..errors import ValidationError
 from ..ports.customers import CustomerStore
 from .meaning import Meaning, conflict, guarded_version

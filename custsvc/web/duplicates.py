@@ -11,7 +11,8 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, g, redirect, render_template, request
 
-from ..domain.customers import Customer, Fields, canonical_fields
+from ..domain.canonical import canonical_fields
+from ..domain.customers import Customer, Fields
 from ..errors import CustomerDeleted, FieldError, ValidationError
 from ..http.lists import place_of
 from ..ports.duplicates import Pair, Versions

@@ -9,16 +9,8 @@ from typing import Any
 import orjson
 from flask import Blueprint, g, redirect, render_template, request
 
-from ..domain.customers import (
-    EDITABLE,
-    INT64_MAX,
-    Customer,
-    Fields,
-    Stored,
-    canonical_fields,
-    edited,
-    same_json,
-)
+from ..domain.canonical import canonical_fields, edited
+from ..domain.customers import EDITABLE, INT64_MAX, Customer, Fields, Stored, same_json
 from ..domain.strict_json import parse_json
 from ..errors import CustomerDeleted, FieldError, NotFound, ValidationError, VersionConflict
 from . import once, toast

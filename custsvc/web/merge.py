@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ..domain.customers import Fields, canonical_fields, same_json
+from ..domain.canonical import canonical_fields
+from ..domain.customers import Fields, same_json
 
 _META: Final = "metadata."
 

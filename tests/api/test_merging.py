@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from custsvc.domain.customers import canonical_fields
+from custsvc.domain.canonical import canonical_fields
 from custsvc.domain.received import decode
 from custsvc.ports.accounts import Role
 from custsvc.ports.store import Store

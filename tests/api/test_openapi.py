@@ -15,7 +15,7 @@ from flask import Flask
 from openapi_spec_validator import validate
 
 from custsvc.api.describe.openapi import document
-from custsvc.domain.customers import canonical_fields
+from custsvc.domain.canonical import canonical_fields
 from custsvc.errors import ValidationError
 from custsvc.http.codes import CODES
 from custsvc.http.resource import ApiResource

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymongo.errors import OperationFailure
 
-from custsvc.domain.customers import Fields, canonical_fields
+from custsvc.domain.canonical import canonical_fields
+from custsvc.domain.customers import Fields
 from custsvc.domain.received import decode
 from custsvc.errors import ValidationError
 from tests.chaos.conftest import ME, Line

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import orjson
 import pytest
 
-from custsvc.domain.customers import Customer, Fields, email_key, format_time
+from custsvc.domain.customers import Customer, Fields, format_time
+from custsvc.domain.email_key import email_key
 from custsvc.domain.events import new_change
 from custsvc.domain.name_key import name_key, name_prefix
 from custsvc.domain.search import asked as search_for

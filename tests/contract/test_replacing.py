@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from custsvc.domain.customers import Fields, Stored, canonical_fields
+from custsvc.domain.canonical import canonical_fields
+from custsvc.domain.customers import Fields, Stored
 from custsvc.domain.replacing import Replacement
 from custsvc.ports.customers import CustomerFilter, CustomerQuery
 from custsvc.ports.store import Store

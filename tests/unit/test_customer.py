@@ -10,18 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from custsvc.domain.customers import (
-    Customer,
-    Fields,
-    _checked_email,
-    _plain_email,
-    _Refused,
-    canonical_fields,
-    format_time,
-    merge_patch,
-    parse_time,
-    utc_now,
-)
+from custsvc.domain.canonical import _checked_email, _plain_email, _Refused, canonical_fields, merge_patch
+from custsvc.domain.customers import Customer, Fields, format_time, parse_time, utc_now
 from custsvc.errors import ValidationError
 
 NOON = dt.datetime(2026, 11, 23, 12, 0, 0, 123000, dt.UTC)

@@ -22,7 +22,8 @@ from custsvc.accounts import passwords
 from custsvc.accounts.keys import KeyRing
 from custsvc.domain import received, search
 from custsvc.domain.address import one_address
-from custsvc.domain.customers import Customer, Fields, Stored, canonical_fields
+from custsvc.domain.canonical import canonical_fields
+from custsvc.domain.customers import Customer, Fields, Stored
 from custsvc.domain.text import body, one_line
 from custsvc.http import messages
 from custsvc.http.cursors import Cursors

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from custsvc.domain.customers import canonical_fields
+from custsvc.domain.canonical import canonical_fields
 from custsvc.transfer.seed import made_up
 
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.datastructures import MultiDict
 
-from custsvc.domain.customers import Fields, canonical_fields, edited
+from custsvc.domain.canonical import canonical_fields, edited
+from custsvc.domain.customers import Fields
 from custsvc.ports.store import Store
 from custsvc.service.customers import Caller, CustomerService
 from custsvc.web.forms import CustomerForm

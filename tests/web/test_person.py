@@ -12,7 +12,8 @@ import pytest
 from flask import Flask
 
 from custsvc.copies import person
-from custsvc.domain.customers import Fields, canonical_fields
+from custsvc.domain.canonical import canonical_fields
+from custsvc.domain.customers import Fields
 from custsvc.domain.erasure import PLACES
 from custsvc.ports.accounts import User
 from custsvc.ports.duplicates import Pair, Versions

@@ -1,6 +1,6 @@
 """The shapes that go over the wire, as pydantic models: what the published documents are made from.
 
-They describe; the checks that decide are those of `custsvc.domain.customers` and `custsvc.domain.events`,
+They describe; the checks that decide are those of `custsvc.domain.canonical` and `custsvc.domain.events`,
 whose limits are used here. Tests hold both against each other.
 """
 

@@ -12,7 +12,7 @@ from bson import Int64, Regex
 from pymongo import ASCENDING, DeleteOne, ReplaceOne
 from pymongo.database import Database
 
-from ...domain.customers import email_key
+from ...domain.email_key import email_key
 from ...domain.search import after_prefix
 from ...ports.duplicates import Bearer, Key, Kind, Pair, Versions
 from ..common.duplicates import begun, number_terms, read_bounded, share_out

@@ -21,7 +21,8 @@ from bson import Int64, MaxKey
 from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.collation import Collation
 
-from ...domain.customers import INT64_MAX, Stored, email_key, format_time, parse_time
+from ...domain.customers import INT64_MAX, Stored, format_time, parse_time
+from ...domain.email_key import email_key
 from ...domain.name_key import is_name_key
 from ...domain.search import Way
 from ...ports.customers import (

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final, Literal, NamedTuple
 
-from ...domain.customers import INT64_MAX, Stored, email_key, format_time
+from ...domain.customers import INT64_MAX, Stored, format_time
+from ...domain.email_key import email_key
 from ...domain.name_key import is_name_key, name_prefix
 from ...domain.search import Way, after_prefix, metadata_terms
 from ...ports.customers import (
