@@ -24,8 +24,8 @@ from .facts import MongoFacts
 from .history import MongoHistory
 from .keys import MongoKeys
 from .ledger import MongoLedger
+from .list_indexes import index_lists, missing_indexes
 from .outbox import MongoOutbox
-from .queries import index_lists, missing_indexes
 from .recipients import MongoRecipients
 from .replica import MongoReplica
 from .resets import MongoResets

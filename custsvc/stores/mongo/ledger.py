@@ -13,8 +13,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from operator import attrgetter
 
-from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
-from pymongo.database import Database
+from pymongo import ASCENDING, DESCENDING, UpdateOne
 from pymongo.errors import BulkWriteError
 
 from ...ports.ledger import (
@@ -24,7 +23,6 @@ from ...ports.ledger import (
     LOST_IN_HAND_OVER,
     ROUNDS,
     SETTLED,
-    UNSETTLED,
     Advanced,
     Grown,
     Notification,
@@ -34,39 +32,13 @@ from ...ports.ledger import (
 from ..common.one_by_one import OneByOne
 from .connection import Document
 from .deliveries import MongoDeliveries
+from .notifications import adding, from_now, growing, handing_over, settling, with_attempt
 from .records import COLLECTION, ORDER, MongoRecords, literal, notification, order
-
-_INDEXES = [
-    IndexModel(
-        [("due", ASCENDING), ("position", ASCENDING)],
-        name="due",
-        partialFilterExpression={"due": {"$exists": True}},
-    ),
-    IndexModel(
-        [("customer_id", ASCENDING), ("recipient", ASCENDING), ("version", ASCENDING)],
-        name="unsettled",
-        partialFilterExpression={"unsettled": True},
-    ),
-    IndexModel([("blocked_by", ASCENDING)], name="blocked", sparse=True),
-    IndexModel([("lease_until", ASCENDING)], name="leased", sparse=True),
-    IndexModel(
-        [("updated_on", ASCENDING)],
-        name="unpublished",
-        partialFilterExpression={"state": "failed", "published": False},
-    ),
-    IndexModel([("state", ASCENDING), ("created_on", DESCENDING), ("position", DESCENDING)], name="state"),
-    IndexModel(
-        [("customer_id", ASCENDING), ("created_on", DESCENDING), ("position", DESCENDING)], name="customer"
-    ),
-    IndexModel([("created_on", DESCENDING), ("position", DESCENDING)], name="created"),
-]
 
 _IS_DUE = {"due": {"$exists": True}, "$expr": {"$lte": ["$due", "$$NOW"]}}
 _LEASE_IS_OVER = {"lease_until": {"$exists": True}, "$expr": {"$lt": ["$lease_until", "$$NOW"]}}
 _UNCLAIMABLE = {"$unset": ["due"]}
 _UNBLOCKED: list[Document] = [{"$set": {"due": "$next_at"}}, {"$unset": ["blocked_by"]}]
-# Matches only a document that an upsert is just inserting.
-_IS_NEW = {"$eq": [{"$type": "$created_on"}, "missing"]}
 # The errors of a write of `add` that would insert a digest: duplicate key, immutable key.
 _NOT_AS_READ = (11000, 66)
 # Digests that are due later than any rule allows.
@@ -81,62 +53,6 @@ _FAR: Document = {
 _AGAIN = {"state": "queued", "due": "$next_at", "updated_on": "$$NOW"}
 
 
-def create_notifications(database: Database[Document]) -> None:
-    """The collection of notifications with its indexes. May be run again."""
-    database[COLLECTION].create_indexes(_INDEXES)
-
-
-def create_notification_records(database: Database[Document]) -> None:
-    """The indexes for channels beside mail, and for a recipient's recent mails."""
-    rows = database[COLLECTION]
-    rows.update_many({"channel": {"$exists": False}}, {"$set": {"channel": "mail", "spared": 0}})
-    # Each channel has its own senders, so that an outage of one does not delay the others.
-    rows.create_indexes(
-        [
-            IndexModel(
-                [("channel", ASCENDING), ("due", ASCENDING), ("position", ASCENDING)],
-                name="due_of_channel",
-                partialFilterExpression={"due": {"$exists": True}},
-            ),
-            IndexModel(
-                [("recipient", ASCENDING), ("updated_on", ASCENDING)],
-                name="recipient",
-                partialFilterExpression={"state": "sent"},
-            ),
-        ]
-    )
-    if "due" in rows.index_information():
-        rows.drop_index("due")
-
-
-def create_notification_order(database: Database[Document]) -> None:
-    """The indexes for the order of mails, by the first event that each reports.
-
-    The index `unsettled` of the previous order stays: claims of an older version ask for it by name.
-    """
-    database[COLLECTION].create_indexes(
-        [
-            IndexModel(
-                [
-                    ("customer_id", ASCENDING),
-                    ("recipient", ASCENDING),
-                    ("first_version", ASCENDING),
-                    ("version", ASCENDING),
-                ],
-                name="order",
-                partialFilterExpression={"unsettled": True},
-            )
-        ]
-    )
-
-
-def create_notification_address(database: Database[Document]) -> None:
-    """The index for mails by the beginning of their address."""
-    database[COLLECTION].create_indexes(
-        [IndexModel([("recipient", ASCENDING), ("created_on", ASCENDING)], name="address")]
-    )
-
-
 class MongoLedger(MongoRecords, MongoDeliveries, OneByOne):
     """The port `Ledger` on MongoDB: the queue; operators' actions are in `records`."""
 
@@ -144,8 +60,8 @@ class MongoLedger(MongoRecords, MongoDeliveries, OneByOne):
         # An ordered write: a reader that sees one notification sees all before it, and a crash or an
         # overtaken digest that ends the write half-way omits only the last ones.
         position = {id(n): at for at, n in enumerate(notifications)}
-        writes = [_grow(n, was) for n, was in sorted(grown, key=lambda each: each.notification.id)]
-        writes += [_add(n, position[id(n)]) for n in sorted(notifications, key=attrgetter("order"))]
+        writes = [growing(n, was) for n, was in sorted(grown, key=lambda each: each.notification.id)]
+        writes += [adding(n, position[id(n)]) for n in sorted(notifications, key=attrgetter("order"))]
         if not writes:
             return 0
         with self._translated():
@@ -224,7 +140,7 @@ class MongoLedger(MongoRecords, MongoDeliveries, OneByOne):
             "token": token,
             "attempts": {"$add": ["$attempts", 1]},
             "lease": lease,
-            "lease_until": _from_now(lease),
+            "lease_until": from_now(lease),
             "updated_on": "$$NOW",
         }
         taken = self._rows.update_many({"_id": {"$in": ids}, **_IS_DUE}, [{"$set": claim}, _UNCLAIMABLE])
@@ -249,8 +165,8 @@ class MongoLedger(MongoRecords, MongoDeliveries, OneByOne):
 
     def advance(self, hand_overs: Sequence[Notification], settlements: Sequence[Settlement]) -> Advanced:
         mark = str(uuid.uuid4())
-        steps = [(n, "handing_over", _hand_over(n, mark)) for n in hand_overs]
-        steps += [(s.notification, s.state, _settle(s, mark)) for s in settlements]
+        steps = [(n, "handing_over", handing_over(n, mark)) for n in hand_overs]
+        steps += [(s.notification, s.state, settling(s, mark)) for s in settlements]
         if not steps:
             return Advanced(set(), set())
         moved = self._moved(steps, mark)
@@ -279,7 +195,7 @@ class MongoLedger(MongoRecords, MongoDeliveries, OneByOne):
             "state": {"$in": ["claimed", "handing_over"]},
         }
         with self._translated():
-            self._rows.update_many(held, [{"$set": {"lease_until": _from_now(lease)}}])
+            self._rows.update_many(held, [{"$set": {"lease_until": from_now(lease)}}])
 
     def expire(self, *, resend: bool = False) -> tuple[int, int]:
         with self._translated():
@@ -302,7 +218,7 @@ class MongoLedger(MongoRecords, MongoDeliveries, OneByOne):
         step = {
             **(_AGAIN if resend else {"state": "unknown", "updated_on": "$$NOW"}),
             "reason": literal(LOST_IN_HAND_OVER),
-            "tries": _with_attempt("unknown", None, LOST_IN_HAND_OVER, 0.0),
+            "tries": with_attempt("unknown", None, LOST_IN_HAND_OVER, 0.0),
         }
         # An unknown one keeps its token, so that its sender, if it lives, can still record the result.
         gone = ["lease", "lease_until", "token" if resend else "unsettled"]
@@ -346,7 +262,7 @@ class MongoLedger(MongoRecords, MongoDeliveries, OneByOne):
                     r["_id"] for r in self._rows.find({**wanted, **free}, {"_id": 1}).sort(order).limit(limit)
                 ]
                 mine = str(uuid.uuid4())
-                step = {"publish_lease": _from_now(lease), "publisher": mine}
+                step = {"publish_lease": from_now(lease), "publisher": mine}
                 self._rows.update_many({"_id": {"$in": ids}, **wanted, **free}, [{"$set": step}])
                 wanted = {"_id": {"$in": ids}, "publisher": mine}
             return [notification(row) for row in self._rows.find(wanted).sort(order).limit(limit)]
@@ -363,104 +279,6 @@ def _goes_before(older: Document | None, row: Document) -> bool:
         older is not None
         and (older["customer_id"], older["recipient"]) == (row["customer_id"], row["recipient"])
         and order(older) < order(row)
-    )
-
-
-def _add(n: Notification, position: int) -> UpdateOne:
-    new = {"$cond": [_IS_NEW, _new(n, position), "$$ROOT"]}
-    # An existing digest does not match, so the upsert inserts, which fails with a duplicate key.
-    only_new: Document = {} if n.entries is None else {"created_on": {"$exists": False}}
-    return UpdateOne({"_id": n.id, **only_new}, [{"$replaceWith": new}], upsert=True)
-
-
-def _grow(n: Notification, was: int) -> UpdateOne:
-    """Give a digest its new content. If it has changed since it was read, the upsert fails."""
-    due = n.next_at or "$next_at"
-    step = {
-        "version": n.version,
-        "first_version": {"$ifNull": ["$first_version", "$version"]},
-        "event_id": literal(n.event_id),
-        "request_id": literal(n.request_id),
-        "traceparent": literal(n.traceparent),
-        "subject": literal(n.subject),
-        "text": literal(n.text),
-        "html": literal(n.html),
-        "entries": literal(n.entries),
-        "next_at": due,
-        # A blocked one is not due, whatever its time.
-        "due": {"$cond": [{"$eq": [{"$type": "$due"}, "missing"]}, "$$REMOVE", due]},
-        "updated_on": "$$NOW",
-    }
-    grown = {"$cond": [_IS_NEW, {"_id": None}, {"$mergeObjects": ["$$ROOT", step]}]}
-    as_it_was = {"_id": n.id, "state": "queued", "attempts": 0, "version": was}
-    return UpdateOne(as_it_was, [{"$replaceWith": grown}], upsert=True)
-
-
-def _new(n: Notification, position: int) -> Document:
-    """The document of a new notification."""
-    settled = n.state in SETTLED
-    static = {
-        "_id": n.id,
-        "event_id": n.event_id,
-        "customer_id": n.customer_id,
-        "version": n.version,
-        "rule": n.rule,
-        "recipient": n.recipient,
-        "subject": n.subject,
-        "text": n.text,
-        "html": n.html,
-        "state": n.state,
-        "attempts": 0,
-        "position": position,
-        "reason": n.reason,
-        "published": False,
-        "channel": n.channel,
-        "spared": 0,
-        "entries": n.entries,
-        "first_version": n.order,
-        "request_id": n.request_id,
-        "traceparent": n.traceparent,
-        **({} if settled else {"unsettled": True}),
-    }
-    due = n.next_at or "$$NOW"
-    times = {
-        "created_on": "$$NOW",
-        "updated_on": "$$NOW",
-        "next_at": due,
-        **({} if settled else {"due": due}),
-    }
-    return {"$mergeObjects": [{"$literal": static}, times]}
-
-
-def _hand_over(n: Notification, mark: str) -> UpdateOne:
-    step = {
-        "state": "handing_over",
-        "updated_on": "$$NOW",
-        "lease_until": _from_now("$lease"),
-        "moved_by": mark,
-    }
-    return UpdateOne({"_id": n.id, "token": n.token, "state": "claimed"}, [{"$set": step}])
-
-
-def _settle(s: Settlement, mark: str) -> UpdateOne:
-    n = s.notification
-    may_be = ["claimed", "handing_over", *(["unknown"] if s.state in ("sent", "failed") else [])]
-    step: Document = {
-        "state": s.state,
-        "reason": literal(s.reason),
-        "next_at": s.next_at or "$next_at",
-        "updated_on": "$$NOW",
-        "moved_by": mark,
-    }
-    if s.state in UNSETTLED:
-        step["due"] = s.next_at or "$next_at"
-    if s.count_attempt:
-        step["tries"] = _with_attempt(s.state, s.code, s.reason, s.duration)
-    else:
-        step["attempts"] = {"$subtract": ["$attempts", 1]}
-    gone = ["token", "lease", "lease_until", *(["unsettled"] if s.state in SETTLED else [])]
-    return UpdateOne(
-        {"_id": n.id, "token": n.token, "state": {"$in": may_be}}, [{"$set": step}, {"$unset": gone}]
     )
 
 
@@ -483,24 +301,3 @@ def _nearest_older(row: Document) -> list[list[Document]]:
             {"$project": found},
         ],
     ]
-
-
-def _with_attempt(state: str, code: int | None, text: str | None, duration: float) -> Document:
-    """The attempts with this one appended; it replaces one of the same number."""
-    attempt = {
-        "number": "$attempts",
-        "tried_on": _from_now(-duration),
-        "outcome": state,
-        "code": code,
-        "text": literal(text),
-        "duration": duration,
-    }
-    before = {
-        "$filter": {"input": {"$ifNull": ["$tries", []]}, "cond": {"$ne": ["$$this.number", "$attempts"]}}
-    }
-    return {"$concatArrays": [before, [attempt]]}
-
-
-def _from_now(seconds: float | str) -> Document:
-    millis = {"$multiply": [seconds, 1000]} if isinstance(seconds, str) else round(seconds * 1000)
-    return {"$add": ["$$NOW", millis]}

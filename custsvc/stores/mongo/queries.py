@@ -9,19 +9,17 @@ its order, and skips the customers that do not match.
 from __future__ import annotations
 
 import datetime as dt
-import logging
 import random
 from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import pymongo
-from bson import Int64, MaxKey
-from pymongo import ASCENDING, DESCENDING, IndexModel
-from pymongo.collation import Collation
+from bson import Int64
+from pymongo import ASCENDING, DESCENDING
 
-from ...domain.customers import INT64_MAX, Stored, format_time, parse_time
+from ...domain.customers import INT64_MAX, Stored
 from ...domain.email_key import email_key
 from ...domain.name_key import is_name_key
 from ...domain.search import Way
@@ -31,17 +29,12 @@ from ...ports.customers import (
     CustomerQuery,
     Deleted,
     Page,
-    Position,
-    SortField,
 )
-from ...ports.waiting import Waiting
-from ...runtime import crash
 from . import carried
 from .conditions import (
     DELETED,
     FIELDS,
     TERMS,
-    Range,
     begins,
     bound,
     conditions_of,
@@ -52,10 +45,10 @@ from .conditions import (
     unindexed,
     ways_of,
 )
-from .connection import BULK_TIMEOUT, UNLIMITED, Connection, Document
+from .connection import BULK_TIMEOUT, Connection, Document
+from .list_indexes import ANY_CASE, BY_EMAIL_KEY
+from .pages import beyond, condition_after, position, range_of
 from .refill import MongoRefilling
-
-logger = logging.getLogger(__name__)
 
 BY_DELETED: Final = "deleted_1__id_1"
 # This many customers are sorted quickly; if more meet a condition, a walk soon fills a page.
@@ -71,42 +64,8 @@ _CHEAP: Final = 5000
 
 # Sorted by without a hint: only databases of an earlier release have an index on it.
 _WRITTEN_NAME: Final = "name"
-# Fields that a customer may lack; it then sorts first. One just written by an earlier release has no key.
-_MAY_LACK: Final = ("name_key", "email")
 # The fields that `_stored` needs.
 _STORED: Final = {"version": 1, "deleted": 1, "doc": 1, "hlc": 1}
-# Finds an address in any case, and also a few similar ones.
-_ANY_CASE: Final = Collation("en", strength=2)
-_BY_EMAIL_KEY: Final = IndexModel([("email", ASCENDING)], name="email_any_case", collation=_ANY_CASE)
-
-
-def index_lists(connection: Connection, waiting: Waiting) -> bool:
-    """Make the missing indexes for lists and searches; return whether any was missing.
-
-    Writers do not wait meanwhile.
-    """
-    if not (missing := missing_indexes(connection)):
-        return False
-    names = [str(index.document["name"]) for index in missing]
-    logger.info(
-        "Making the indexes that lists and searches go by", extra={"action": "index", "indexes": names}
-    )
-    with connection.translated(), pymongo.timeout(UNLIMITED):
-        for name, index in zip(names, missing, strict=True):
-            waiting.check()
-            waiting.tell(f"the index {name} is being made")
-            connection["customer"].create_indexes([index])
-            crash.point("migrate.listing")
-    return True
-
-
-def missing_indexes(connection: Connection) -> list[IndexModel]:
-    """The missing indexes for lists."""
-    sorts = [IndexModel(index_of(sort)) for sort in FIELDS if sort != "id"]
-    wanted = [IndexModel(TERMS), *sorts, _BY_EMAIL_KEY]
-    with connection.translated():
-        there = {index["name"] for index in connection["customer"].list_indexes()}
-    return [index for index in wanted if index.document["name"] not in there]
 
 
 class _Few(NamedTuple):
@@ -147,8 +106,8 @@ class MongoQueries:
         found = self._customers.find(
             {"email": {"$in": sorted(keys)}},
             {**fields, "email": 1},
-            hint=str(_BY_EMAIL_KEY.document["name"]),
-            collation=_ANY_CASE,
+            hint=str(BY_EMAIL_KEY.document["name"]),
+            collation=ANY_CASE,
             batch_size=len(keys) + 1,
             limit=most,
         )
@@ -170,7 +129,7 @@ class MongoQueries:
         if query.backward:
             page.reverse()
         docs = ",".join([each["doc"] for each in page]).encode()
-        first, last = (_position(page[end], field) for end in (0, -1))
+        first, last = (position(page[end], field) for end in (0, -1))
         return Page(docs, len(page), first, last, more)
 
     def _field(self, query: CustomerQuery) -> str:
@@ -190,11 +149,11 @@ class MongoQueries:
         sort = [(name, DESCENDING if down else ASCENDING) for name in dict.fromkeys((field, "_id"))]
         if few is not None or field == _WRITTEN_NAME:
             conditions = [*(few.conditions if few else conditions_of(query.filter))]
-            conditions += [_following(query, field, down)] if query.after else []
+            conditions += [condition_after(query, field, down)] if query.after else []
             where = {"$and": conditions} if conditions else {}
             found = self._customers.find(where, fields, sort=sort, limit=limit, batch_size=limit)
             return list(found.hint(few.keys) if few else found.allow_disk_use(True))
-        part, conditions = _walk(query, down), conditions_of(query.filter)
+        part, conditions = range_of(query, down), conditions_of(query.filter)
         if part.start is not None and part.end is not None and not less(part.start, part.end):
             return []
         where = {"$and": conditions} if conditions else {}
@@ -206,7 +165,7 @@ class MongoQueries:
         return list(found)
 
     def _by_id(self, query: CustomerQuery, down: bool, limit: int) -> list[Document]:
-        where: Document = {} if query.after is None else {"_id": {_than(down): Int64(query.after.id)}}
+        where: Document = {} if query.after is None else {"_id": {beyond(down): Int64(query.after.id)}}
         if query.filter.deleted != "include":
             where |= DELETED[query.filter.deleted]
         return list(
@@ -384,62 +343,3 @@ def _stored(found: Document) -> Stored:
         found["doc"].encode(),
         int(found.get("hlc", 0)),
     )
-
-
-def _position(found: Document, field: str) -> Position:
-    key = found.get(field)
-    if isinstance(key, dt.datetime):
-        key = format_time(key)
-    elif isinstance(key, int):
-        key = int(key)
-    return Position("" if key is None else key, int(found["_id"]))
-
-
-def _key(sort: SortField, after: Position) -> Any:
-    """The sort key of a position, as it stands in the index."""
-    if sort in ("created_on", "updated_on"):
-        return parse_time(str(after.key))
-    if sort == "version":
-        return Int64(after.key)
-    return None if after.key == "" else after.key
-
-
-def _than(down: bool) -> str:
-    return "$lt" if down else "$gt"
-
-
-def _following(query: CustomerQuery, field: str, down: bool) -> Document:
-    """The condition of coming after the position where the page starts."""
-    assert query.after is not None  # noqa: S101 - only asked where it is
-    than = _than(down)
-    if field == "_id":
-        return {"_id": {than: Int64(query.after.id)}}
-    key = _key(query.sort, query.after)
-    beyond: Document = {field: {than: key}}
-    if key is None:  # a comparison with null never matches text
-        beyond = {field: {"$in": []}} if down else {field: {"$ne": None}}
-    elif field in _MAY_LACK and down:
-        beyond = {"$or": [beyond, {field: None}]}
-    return {"$or": [{field: key, "_id": {than: Int64(query.after.id)}}, beyond]}
-
-
-def _walk(query: CustomerQuery, down: bool) -> Range:
-    """The range of the sort's own index in which the page lies."""
-    part = _bounds_of_sort(query)
-    if query.after is None:
-        return part
-    prefix = () if query.sort == "id" else (_key(query.sort, query.after),)
-    if down:
-        end = (*prefix, Int64(query.after.id))
-        return part._replace(end=end if part.end is None or less(end, part.end) else part.end)
-    following = MaxKey() if query.after.id == INT64_MAX else Int64(query.after.id + 1)
-    start = (*prefix, following)
-    return part._replace(start=start if part.start is None or less(part.start, start) else part.start)
-
-
-def _bounds_of_sort(query: CustomerQuery) -> Range:
-    index = index_of(query.sort)
-    for part, _ in parts_of(query.filter):
-        if part.keys == index:
-            return part
-    return Range(index, None, None)

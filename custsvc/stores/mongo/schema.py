@@ -27,14 +27,14 @@ from .factors import create_second_factors
 from .history import create_history
 from .keys import create_keys
 from .lease import Lease
-from .ledger import (
+from .ledger_indexes import (
     create_notification_address,
     create_notification_order,
     create_notification_records,
     create_notifications,
 )
+from .list_indexes import index_lists, missing_indexes
 from .outbox import create_events
-from .queries import index_lists, missing_indexes
 from .replica import create_replica
 from .resets import create_password_resets
 from .shelf import create_shelf
