@@ -76,6 +76,6 @@ def dead_letter(message: Message, bad: BadEvent) -> Record:
 def _about(record: Record) -> dict[str, str]:
     return {
         name: value.decode("utf-8", "replace")
-        for name, value in record.headers
+        for name, value in dict(record.headers).items()
         if name.startswith(PREFIX) and isinstance(value, bytes)
     }

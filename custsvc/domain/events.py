@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from .customers import EDITABLE, Customer, Stored, format_time
+from .customers import EDITABLE, Customer, Stored, format_time, parse_time
 from .requests import TRACEPARENT
 
 # The schema of an event: 2 for merges, whose ops came later, and 1 for all others. So a reader of an earlier
@@ -61,9 +61,13 @@ class CustomerEvent(NamedTuple):
     customer_id: int
     version: int
     op: str
-    time: dt.datetime
     payload: bytes
     traceparent: str | None = None
+
+    @property
+    def time(self) -> dt.datetime:
+        """When the change was made; parsed anew at each call, since hardly any reader asks for it."""
+        return parse_time(time_of(self.payload).decode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,7 @@ def new_change(
     payload = b"".join(
         (head[:-1], b',"before_change":', before.doc if before else b"null", b',"after_change":', doc, b"}")
     )
-    event = CustomerEvent(event_id, after.id, after.version, op, after.updated_on, payload, traceparent)
+    event = CustomerEvent(event_id, after.id, after.version, op, payload, traceparent)
     return Change(before, after, doc, event)
 
 
@@ -139,7 +143,7 @@ def snapshot(
         }
     )
     payload = b"".join((head[:-1], b',"before_change":null,"after_change":', doc, b"}"))
-    return CustomerEvent(event_id, customer_id, version, "snapshot", now, payload)
+    return CustomerEvent(event_id, customer_id, version, "snapshot", payload)
 
 
 def changed_fields(before: Stored | None, after: Customer) -> list[str]:
@@ -160,8 +164,34 @@ def new_event_id() -> str:
 
 
 _CE_TYPE: Final = {op: f"custsvc.customer.{op}.v{SCHEMA}".encode() for op in APP_EVENT_TYPE}
-_CE_VERSION: Final = ("ce_specversion", b"1.0")
-_CONTENT_TYPE: Final = ("content-type", b"application/json")
+
+
+# Where an event's id and time are in the payload, which begins with them: `{"id":"…","event_ts":"…`.
+_ID: Final = slice(7, 43)
+_BETWEEN: Final = slice(43, 57)
+_TIME: Final = slice(57, 81)
+_BETWEEN_THEM: Final = b'","event_ts":"'
+
+
+def stored_event(
+    customer_id: int, version: int, op: str, payload: bytes, traceparent: str | None = None
+) -> CustomerEvent:
+    """Our own event from its payload and what the database knows of it; parses as little as it can."""
+    return CustomerEvent(id_of(payload).decode(), customer_id, version, op, payload, traceparent)
+
+
+def id_of(payload: bytes) -> bytes:
+    """The id of our own event, from its payload."""
+    return payload[_ID] if payload[_BETWEEN] == _BETWEEN_THEM else _member(payload, "id")
+
+
+def time_of(payload: bytes) -> bytes:
+    """The time of our own event as `format_time` writes it, from the event's payload."""
+    return payload[_TIME] if payload[_BETWEEN] == _BETWEEN_THEM else _member(payload, "event_ts")
+
+
+def _member(payload: bytes, name: str) -> bytes:
+    return str(orjson.loads(payload)[name]).encode()
 
 
 def op_of(payload: bytes) -> str:
@@ -180,17 +210,18 @@ def after_of(payload: bytes) -> bytes:
     return payload[payload.rindex(AFTER_MEMBER) + len(AFTER_MEMBER) - 1 : -1]
 
 
-def headers(event: CustomerEvent, source: str) -> list[tuple[str, str | bytes | None]]:
+def headers(event: CustomerEvent, source: bytes) -> dict[str, str | bytes | None]:
     """The CloudEvents 1.0 headers (binary mode) of an event. `source` names its database."""
-    event_id, customer_id, _, op, time, _, traceparent = event
-    trace = [(TRACEPARENT, traceparent.encode())] if traceparent else []
-    return [
-        _CE_VERSION,
-        ("ce_id", event_id.encode()),
-        ("ce_type", _CE_TYPE[op]),
-        (SOURCE_HEADER, source.encode()),
-        ("ce_subject", b"%d" % customer_id),
-        ("ce_time", format_time(time).encode()),
-        _CONTENT_TYPE,
-        *trace,
-    ]
+    _, customer_id, _, op, payload, traceparent = event
+    made: dict[str, str | bytes | None] = {
+        "ce_specversion": b"1.0",
+        "ce_id": id_of(payload),
+        "ce_type": _CE_TYPE[op],
+        SOURCE_HEADER: source,
+        "ce_subject": b"%d" % customer_id,
+        "ce_time": time_of(payload),
+        "content-type": b"application/json",
+    }
+    if traceparent:
+        made[TRACEPARENT] = traceparent.encode()
+    return made

@@ -25,7 +25,7 @@ class Record(NamedTuple):
 
     key: bytes | None
     value: bytes | None
-    headers: Headers
+    headers: Headers | dict[str, str | bytes | None]
     partition: int = _BY_KEY
 
 
@@ -84,12 +84,18 @@ class Publisher:
         """
         sent = 0
         try:
+            produce = self._producer.produce
             for record in records:
-                self._produce(topic, record, give_up)
+                key, value, headers, partition = record
+                try:
+                    produce(topic, value, key, partition, headers=headers)
+                except BufferError:
+                    self._produce(topic, record, give_up)
                 sent += 1
-            # The remaining records are in flight, or have an error that is not handled yet.
-            while len(self._producer) and not self._errors:
-                self._poll(0.05, give_up)
+            # The remaining records are in flight, or have an error that is not handled yet. A flush lets none
+            # of them linger for company.
+            while self._producer.flush(0.05) and not self._errors:
+                _go_on(give_up)
             if self._errors:
                 raise failure(self._errors[0], self._servers)
         except KafkaException as exc:
@@ -107,12 +113,8 @@ class Publisher:
                 self._producer.produce(topic, value, key, partition, headers=headers)
                 return
             except BufferError:
-                self._poll(0.1, give_up)
-
-    def _poll(self, seconds: float, give_up: Callable[[], bool]) -> None:
-        self._producer.poll(seconds)
-        if give_up():
-            raise TemporaryError("stopped while waiting for Kafka", dependency="kafka")
+                self._producer.poll(0.1)
+                _go_on(give_up)
 
     def _renew(self) -> None:
         """Drop the records in flight and start with a new producer."""
@@ -131,3 +133,8 @@ class Publisher:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _go_on(give_up: Callable[[], bool]) -> None:
+    if give_up():
+        raise TemporaryError("stopped while waiting for Kafka", dependency="kafka")

@@ -127,7 +127,7 @@ class Relay:
         self._stop = stop
         self._beside = beside
         self._standing_by = False
-        self._source = ""
+        self._source = b""
         self._partitions = 0
         self._limit = 0
         self._admin = admin(settings)
@@ -140,7 +140,7 @@ class Relay:
         keep_trying(self._lead, self._stop, "relay")
 
     def _lead(self) -> None:
-        self._source = self._outbox.source()
+        self._source = self._outbox.source().encode()
         with self._outbox.lead() as leading:
             if leading:
                 self._standing_by = False

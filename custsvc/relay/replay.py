@@ -89,7 +89,7 @@ class Replay:
         self._mails = mails
         self._progress = progress
         self._partitions = 0
-        self._source = ""
+        self._source = b""
 
     def run(self, selection: Selection) -> Replayed:
         """Send them all. An interrupted replay resumes where it stopped, and may send one page twice.
@@ -118,7 +118,7 @@ class Replay:
     def _start(self) -> None:
         client = admin(self._settings)
         self._partitions = check_topic(self._settings, self._store.facts, client).partitions
-        self._source = self._store.outbox.source()
+        self._source = self._store.outbox.source().encode()
 
     def count(self, selection: Selection, seen: Callable[[Row], None] = lambda _: None) -> int:
         """How many customers would be sent; `seen` gets each of them."""

@@ -147,7 +147,7 @@ def test_parked_customers_and_a_topic_that_lost_its_end_keep_their_history(
     publish(store, drain)
     parking = Parking(store.facts)
     with store.outbox.lead():
-        parking.keep_back([CustomerEvent("x", one.id, 2, "updated", NOW, b"x" * 2000)], 1000)
+        parking.keep_back([CustomerEvent("x", one.id, 2, "updated", b"x" * 2000)], 1000)
     remember(store.facts, TOPIC, new_loss([0]))
 
     with pytest.raises(TemporaryError, match="lost its end"):

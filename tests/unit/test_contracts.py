@@ -80,9 +80,8 @@ def test_an_events_headers_are_what_the_asyncapi_document_says() -> None:
     document = asyncapi()
     schema = document["components"]["schemas"]["EventHeaders"] | {"components": document["components"]}
 
-    given = {
-        name: value.decode() for name, value in headers(event, "urn:custsvc:x") if isinstance(value, bytes)
-    }
+    made = headers(event, b"urn:custsvc:x").items()
+    given = {name: value.decode() for name, value in made if isinstance(value, bytes)}
 
     jsonschema.Draft202012Validator(schema).validate(given)
 

@@ -24,7 +24,7 @@ from pymongo import ASCENDING
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
-from ...domain.events import CustomerEvent
+from ...domain.events import CustomerEvent, stored_event
 from ...errors import TemporaryError
 from ...ports.facts import Fact
 from ...ports.outbox import Batch, Depth, Known, Sent
@@ -223,12 +223,7 @@ def _pending(found: Document) -> int:
 
 def _event(found: Document) -> CustomerEvent:
     key = found["_id"]
-    return CustomerEvent(
-        found["id"],
-        int(key["customer_id"]),
-        int(key["version"]),
-        found["op"],
-        found["time"],
-        found["payload"].encode(),
-        found.get("traceparent"),
+    payload = found["payload"].encode()
+    return stored_event(
+        int(key["customer_id"]), int(key["version"]), found["op"], payload, found.get("traceparent")
     )

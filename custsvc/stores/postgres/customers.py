@@ -11,8 +11,8 @@ import psycopg2
 from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 from psycopg2.extras import execute_values
 
-from ...domain.customers import Stored, format_time
-from ...domain.events import Change, CustomerEvent
+from ...domain.customers import Stored
+from ...domain.events import Change, CustomerEvent, time_of
 from ...domain.replacing import Replacement
 from ...errors import KeyTaken, VersionConflict
 from ...ports.answers import Answer
@@ -253,8 +253,8 @@ def _copy_events(cursor: Cursor, changes: Sequence[Change]) -> None:
 
 def copied_event(change: Change) -> str:
     """An event's line for COPY, in the order of `COPIED_EVENT`."""
-    event_id, customer_id, version, op, time, payload, trace = change.event
+    event_id, customer_id, version, op, payload, trace = change.event
     return (
-        f"{event_id}\t{customer_id}\t{version}\t{op}\t{format_time(time)}\t{copying.json(payload)}\t"
+        f"{event_id}\t{customer_id}\t{version}\t{op}\t{time_of(payload).decode()}\t{copying.json(payload)}\t"
         f"{copying.text(trace)}\n"
     )

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any, NamedTuple
 
-from ...domain.events import CustomerEvent
+from ...domain.events import stored_event
 from ...errors import ConfigurationError, TemporaryError
 from ...ports.outbox import Batch, Depth, Known, Sent
 from ..common.errors import restored
@@ -34,7 +34,7 @@ _SESSION = (
     "SET synchronous_commit = off"
 )
 
-_COLUMNS = "e.seq, e.id::text, e.customer_id, e.version, e.op, e.created, e.payload, e.traceparent"
+_COLUMNS = "e.seq, e.customer_id, e.version, e.op, e.payload, e.traceparent"
 
 _NOW = Statement("outbox_now", "boolean", "SELECT pg_current_snapshot()::text, pg_backend_pid() WHERE $1")
 # The start of a window: two ranges of the index on (txid, seq), so that a poll costs the new events only.
@@ -241,8 +241,8 @@ class PostgresOutbox:
 
     def _batch(self, prev: str, target: str, rows: list[tuple[Any, ...]], *, finished: bool) -> Batch:
         events = [
-            CustomerEvent(event_id, customer_id, version, op, created, payload.encode(), traceparent)
-            for _, event_id, customer_id, version, op, created, payload, traceparent in rows
+            stored_event(customer_id, version, op, payload.encode(), traceparent)
+            for _, customer_id, version, op, payload, traceparent in rows
         ]
         after = _Cursor(target, None, 0) if finished else _Cursor(prev, target, rows[-1][0])
         return Batch(events, after)
