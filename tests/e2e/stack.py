@@ -74,15 +74,15 @@ class Stack:
         return self._output.read_text(errors="replace")
 
     def run(
-        self, *arguments: str, check: bool = True, seconds: float = 300
+        self, *arguments: str, check: bool = True, seconds: float = 300, named: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        """Another custsvc command, on the same servers."""
+        """Another custsvc command, on the same servers; not `named`, it has to find the system of record."""
         done = subprocess.run(
             [*COMMAND, *arguments],
             env={
                 **clean_environment(),
                 "CUSTSVC_DATA_DIR": str(self.data_dir),
-                "CUSTSVC_BACKEND": self.backend,
+                **({"CUSTSVC_BACKEND": self.backend} if named else {}),
             },
             capture_output=True,
             text=True,

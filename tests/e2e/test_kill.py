@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -49,26 +49,51 @@ def kill_in_turn(
 
 
 # In the suite test_flow.py has the other direction.
+@pytest.fixture(scope="module", params=[pytest.param("postgres", marks=pytest.mark.long), "mongo"])
+def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("kill"), request.param) as running:
+        yield running
+
+
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("backend", [pytest.param("postgres", marks=pytest.mark.long), "mongo"])
-def test_nothing_is_lost_when_each_part_and_then_up_itself_is_killed(tmp_path: Path, backend: str) -> None:
-    with Stack(tmp_path, backend) as stack:
-        # Few writers: each of their changes is two mails, and the last one must be out before the end.
-        with Clients(stack.request, count=2, pause=0.2) as writers:
-            for number, part in enumerate((*ROLES, *SERVERS), start=1):
-                kill_in_turn(stack, writers, [part], seed=number, count=50, pause=0.3)
-            known = len(writers.acknowledged)
-            stack.kill_up(ROLES)
-            until("writes go on with the next up", lambda: len(writers.acknowledged) > known, 120)
+def test_nothing_is_lost_when_each_part_and_then_up_itself_is_killed(stack: Stack) -> None:
+    # Few writers: each of their changes is two mails, and the last one must be out before the end.
+    with Clients(stack.request, count=2, pause=0.2) as writers:
+        for number, part in enumerate((*ROLES, *SERVERS), start=1):
+            kill_in_turn(stack, writers, [part], seed=number, count=50, pause=0.3)
+        known = len(writers.acknowledged)
+        stack.kill_up(ROLES)
+        until("writes go on with the next up", lambda: len(writers.acknowledged) > known, 120)
 
-        until("the copy is whole", lambda: drained(stack), 240, every=1)
-        until("the mails are sent", lambda: mails_settled(stack), 400, every=1)
+    until("the copy is whole", lambda: drained(stack), 240, every=1)
+    until("the mails are sent", lambda: mails_settled(stack), 400, every=1)
 
-        found = stack.check(writers.acknowledged)
-        assert found.problems == []
-        assert writers.surprises == []
-        assert found.mails > 0
-        assert found.records >= found.customers > len(writers.acknowledged) > 0
+    found = stack.check(writers.acknowledged)
+    assert found.problems == []
+    assert writers.surprises == []
+    assert found.mails > 0
+    assert found.records >= found.customers > len(writers.acknowledged) > 0
+
+
+def test_a_folder_whose_system_of_record_is_mongodb_knows_it(stack: Stack) -> None:
+    """Nobody has to name it again. The last one of these: after it nothing runs."""
+    if stack.backend != "mongo":
+        pytest.skip("PostgreSQL is what a folder has that knows nothing")
+    verified = stack.run("verify", "--wait", "120", named=False)
+    status = stack.run("status", "-o", "json", named=False)
+    doctor = stack.run("doctor", "-o", "json", named=False, check=False)
+    wrong = stack.run("verify", "--backend", "postgres", named=False, check=False)
+
+    assert json.loads(stack.run("env", "-o", "json", named=False).stdout)["CUSTSVC_BACKEND"] == "mongo"
+    assert "mongo → postgres" in verified.stderr
+    assert json.loads(status.stdout)[0]["detail"].startswith("mongo: ")
+    parts = {each["check"]: each["detail"] for each in json.loads(doctor.stdout)}
+    assert "(system of record)" in parts["mongo"]
+    assert "(copy)" in parts["postgres"]
+    assert wrong.returncode == 3
+    assert "fix: use --backend mongo" in wrong.stderr
+    stack.run("down", named=False)
+    assert "mongo" in stack.run("config", "show", named=False).stdout
 
 
 @pytest.mark.long

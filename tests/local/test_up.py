@@ -101,31 +101,6 @@ def test_env_prints_what_another_command_needs(up: tuple[Path, str]) -> None:
     assert as_json["CUSTSVC_BACKEND"] == "postgres"
 
 
-def test_a_folder_whose_system_of_record_is_mongodb_knows_it(folder: Path) -> None:
-    port = ports.choose()
-    up = custsvc(folder, "up", "--detach", "--backend", "mongo", "--port", str(port), "--seed", "3")
-    assert up.returncode == 0, up.stdout + up.stderr
-    assert process.wait_until(
-        lambda: get(f"http://localhost:{port}/api/customers/?limit=1")["count"] == 3, 120, every_s=0.2
-    )
-
-    verified = custsvc(folder, "verify", "--wait", "120")
-    status = custsvc(folder, "status", "-o", "json")
-    doctor = json.loads(custsvc(folder, "doctor", "-o", "json").stdout)
-    wrong = custsvc(folder, "verify", "--backend", "postgres")
-
-    assert json.loads(custsvc(folder, "env", "-o", "json").stdout)["CUSTSVC_BACKEND"] == "mongo"
-    assert (verified.returncode, "mongo → postgres" in verified.stderr) == (0, True), verified.stderr
-    assert json.loads(status.stdout)[0]["detail"].startswith("mongo: ")
-    parts = {each["check"]: each["detail"] for each in doctor}
-    assert "(system of record)" in parts["mongo"]
-    assert "(copy)" in parts["postgres"]
-    assert wrong.returncode == 3
-    assert "fix: use --backend mongo" in wrong.stderr
-    assert custsvc(folder, "down").returncode == 0
-    assert custsvc(folder, "config", "show").stdout.count("mongo") >= 1
-
-
 def test_the_api_comes_back_after_a_kill_9_of_its_process(up: tuple[Path, str]) -> None:
     folder, url = up
     run = runs.Run(folder / "data")
@@ -174,30 +149,25 @@ def test_servers_only_and_ephemeral_leaves_nothing(folder: Path) -> None:
     assert [path.name for path in (folder / "data").rglob("*")] == ["logs", "up.log"]
 
 
-def test_what_a_killed_ephemeral_up_left_is_removed_by_the_next(folder: Path) -> None:
+def test_up_removes_what_a_killed_ephemeral_one_left_and_ends_all_when_its_terminal_goes_away(
+    folder: Path,
+) -> None:
     data_dir = folder / "data"
     left = LocalServers(data_dir, names=("mail",), ephemeral=True)
     left.start()
-    home = left.home
-
-    assert custsvc(folder, "up", "--detach", "--servers-only").returncode == 0
-
-    assert not home.exists()
-    assert (data_dir / "servers.json").exists()
-
-
-def test_a_terminal_that_goes_away_stops_everything(folder: Path) -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("CUSTSVC_")}
-    argv = [sys.executable, "-m", "custsvc", "up", "--servers-only", "--data-dir", str(folder / "data")]
+    argv = [sys.executable, "-m", "custsvc", "up", "--servers-only", "--data-dir", str(data_dir)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, text=True) as up:
         assert up.stdout is not None
         assert up.stderr is not None
         assert any("127.0.0.1 only" in line for line in up.stdout)
+        assert not left.home.exists()
+        assert (data_dir / "servers.json").exists()
         up.stdout.close()
         up.stderr.close()
         up.send_signal(signal.SIGHUP)
         assert up.wait(60) == 0
-    assert LocalServers(folder / "data").env() == {}
+    assert LocalServers(data_dir).env() == {}
 
 
 def test_env_where_nothing_runs_says_how_to_start(folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from custsvc.local import ports
 from custsvc.ports.store import Store
 from custsvc.transfer.seed import seed_customers
 from tests.sizes import on_one
@@ -26,9 +26,7 @@ class Server:
     """A `custsvc serve` of one process."""
 
     def __init__(self, environ: dict[str, str], folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = ports.choose()
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "custsvc", "serve", "--port", str(self.port)),

@@ -24,6 +24,7 @@ _ARGUMENTS: dict[str, Any] = {
 }
 _ARGUMENTS["route"] = SimpleNamespace(path="/api/webhooks/<endpoint>")
 _FUNCTIONS = ("compile", "match", "fullmatch", "search", "sub", "split", "findall", "finditer")
+_MAY_HAVE = re.compile(r"\bre\.|\bpattern\s*=|\bregex\b")
 _LOOKS_EVERYWHERE = frozenset(("search", "sub", "split", "findall", "finditer"))
 
 
@@ -49,7 +50,10 @@ def all_patterns() -> list[Found]:
 
 
 def _of_module(module: ModuleType) -> Iterator[Found]:
-    tree = ast.parse(inspect.getsource(module))
+    source = inspect.getsource(module)
+    if not _MAY_HAVE.search(source):  # most have none, and a tree of each takes seconds
+        return
+    tree = ast.parse(source)
     asked = _asked(tree)
     for node in ast.walk(tree):
         where = f"{module.__name__}:{getattr(node, 'lineno', 0)}"

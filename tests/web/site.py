@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -18,7 +17,7 @@ from typing import Any
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright
 
 from custsvc.config import Settings
-from custsvc.local import LocalServers
+from custsvc.local import LocalServers, ports
 from custsvc.ports.store import Store
 from custsvc.stores import open_store
 from tests.waiting import until
@@ -43,9 +42,7 @@ class Site:
     """The roles of one installation. Whoever makes it closes it."""
 
     def __init__(self, folder: Path, backend: str, addresses: dict[str, str]) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = ports.choose()
         self.url = f"http://127.0.0.1:{port}"
         self.backend = backend
         self._folder = folder
