@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ..config import Settings
     from ..copies.dead_letters import DeadLetter
 
-Stage = Literal["replicate", "notify"]
 StageOption = Annotated[
     str,
     typer.Option(

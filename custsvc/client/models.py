@@ -9,7 +9,7 @@ from typing import Any, Literal, TypedDict
 
 Scalar = str | int | float | bool | None
 Dismissed = Literal["exclude", "include", "only"]
-Op = Literal["created", "updated", "deleted", "restored", "erased", "snapshot"]
+
 
 _FIELDS = (
     *("id", "name", "email", "phone", "metadata", "deleted", "version"),

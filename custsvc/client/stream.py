@@ -68,13 +68,6 @@ class Frames:
         return [line.decode("utf-8", "replace") for line in lines]
 
 
-def frames(chunks: Iterable[bytes]) -> Iterator[Frame]:
-    """The frames of a stream in pieces."""
-    taken = Frames()
-    for chunk in chunks:
-        yield from taken.of(chunk)
-
-
 def asked_for(*, from_beginning: bool, customer: int | None, ops: Sequence[str]) -> dict[str, str]:
     """The parameters of a stream."""
     asked = {"from": "beginning"} if from_beginning else {}

@@ -19,7 +19,6 @@ class Fact:
     COPY_TOPIC: Final = "copy-topic:"
     COPY_LOST: Final = "copy-lost:"
     REBUILD: Final = "rebuild"
-    HOLD: Final = "hold"
     GENERATION: Final = "generation"
     SHADOW: Final = "shadow"
     TOPIC: Final = "topic:"

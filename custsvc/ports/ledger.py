@@ -10,7 +10,7 @@ import datetime as dt
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 NotificationState = Literal[
     "queued",
@@ -192,9 +192,6 @@ class MailQueue(Protocol):
         entries exists already; then no later notification is queued.
         """
 
-    def revise(self, notification: Notification, version: int) -> bool:
-        """Give a digest that was at `version` this content; False if it has changed since it was read."""
-
     def claim(self, limit: int, lease: float, channel: str = "mail") -> list[Notification]:
         """Claim due notifications of a channel (queued, or deferred whose time has come) for `lease` seconds.
 
@@ -209,12 +206,6 @@ class MailQueue(Protocol):
         A hand-over renews the whole lease. The sender that handed over an unknown one may still settle it as
         sent or failed, if the answer came after its lease expired.
         """
-
-    def handing_over(self, notification: Notification) -> bool:
-        """Record durably that the mail is about to be handed over; False if the token is no longer ours."""
-
-    def settle(self, notification: Notification, state: NotificationState, **how: Any) -> bool:
-        """Record the result of an attempt (`how`: as in Settlement); False if the token is no longer ours."""
 
     def renew(self, notifications: Sequence[Notification], lease: float) -> None:
         """Renew the leases of those still ours, for `lease` seconds from now."""

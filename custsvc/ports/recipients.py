@@ -5,9 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
-SuppressionReason = Literal["bounce", "unsubscribe", "complaint", "manual"]
 EVERY_RULE: Final = "*"
 
 

@@ -17,7 +17,6 @@ DOINGS: Final[tuple[Doing, ...]] = get_args(Doing)
 # Tables by what is done with them. `position` is a copy's; `counter` gives ids, where no sequence does;
 # `outbox_cursor` is what a relay has sent, where events do not say it themselves.
 _READ: Final = "read"
-_APPEND: Final = "read add"
 _WRITE: Final = "read add change"
 _ALL: Final = "read add change remove"
 _KNOWN: Final = {"custsvc_migration": _READ, "custsvc_meta": _ALL}

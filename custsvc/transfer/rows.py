@@ -24,7 +24,7 @@ from .shape import Format, Shape
 from .vcards import Cards
 from .workbook import Sheet
 
-__all__ = ["Format", "Look", "Reading", "heading", "look", "read"]
+__all__ = ["Format", "Look", "Reading", "look", "read"]
 
 ROWS_MAX: Final = 500_000
 # The formats that have columns with a heading.
@@ -102,11 +102,6 @@ def look(source: IO[bytes], shape: Shape) -> Look:
         return Look(shape)
     table = _table(source, Tally(), shape)
     return Look(shape, table.heading, table.sample(SAMPLE))
-
-
-def heading(source: IO[bytes]) -> list[str]:
-    """The heading of a CSV file."""
-    return look(source, Shape("csv")).heading
 
 
 def _cells(source: IO[bytes], found: Look, columns: Chosen) -> Iterator[Row]:

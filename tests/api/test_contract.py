@@ -36,6 +36,7 @@ from custsvc.serve import create_app
 from custsvc.service.customers import CustomerService
 from custsvc.transfer import load, undo
 from tests.background import in_background
+from tests.steps import settle
 from tests.waiting import until
 
 from ..databases import Databases, open_database
@@ -184,7 +185,7 @@ class Installation:
             time.sleep(0.01)  # the newest first, by milliseconds
         for mail in self.store.ledger.claim(10, 600):
             if mail.id != "n2":
-                self.store.ledger.settle(mail, "failed", reason="550 nobody here", code=550, duration=0.2)
+                settle(self.store.ledger, mail, "failed", reason="550 nobody here", code=550, duration=0.2)
 
     def deliver(self, endpoint: str) -> None:
         """Three deliveries for a webhook endpoint: one arrived, one was refused, one waits."""
@@ -199,7 +200,7 @@ class Installation:
         for row in self.store.ledger.claim(2, 600, channel):
             state: Any = "sent" if row.customer_id == 0 else "failed"
             code = 200 if state == "sent" else 500
-            self.store.ledger.settle(row, state, reason=f"{code} said", code=code, duration=0.2)
+            settle(self.store.ledger, row, state, reason=f"{code} said", code=code, duration=0.2)
 
     def history(self) -> list[tuple[int, bytes]]:
         """The events of all customers, those of each the oldest first."""

@@ -11,6 +11,7 @@ from custsvc.config import Settings
 from custsvc.ports.ledger import Notification
 from custsvc.ports.store import Store
 from custsvc.serve import create_app
+from tests.steps import settle
 
 from .conftest import Client
 
@@ -97,8 +98,14 @@ def test_a_customers_notifications_are_shown_the_newest_first(client: Client, st
     store.ledger.add([mail(1, customer["id"]), mail(3, other["id"])])
     store.ledger.add([mail(2, customer["id"])])
     (claimed,) = [n for n in store.ledger.claim(10, 60) if n.id == "n1"]
-    store.ledger.settle(
-        claimed, "deferred", reason="451 later", code=451, next_at=dt.datetime.now(dt.UTC), duration=0.2
+    settle(
+        store.ledger,
+        claimed,
+        "deferred",
+        reason="451 later",
+        code=451,
+        next_at=dt.datetime.now(dt.UTC),
+        duration=0.2,
     )
 
     shown = client.get(path).json["results"]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from custsvc.client import Event, EventsLost, Latest, NotPermitted, Unavailable
-from custsvc.client.stream import Frame, frames
+from custsvc.client.stream import Frame, Frames
 
 from .ways import Clock, Scripted, problem
 
@@ -58,14 +58,15 @@ def test_frames_are_the_same_in_whatever_pieces_they_come(
     pieces = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
 
     # What is held back as half of a line end comes with the next byte.
-    found = list(frames([*pieces, b": end"]))
+    frames = Frames()
+    found = [frame for piece in (*pieces, b": end") for frame in frames.of(piece)]
 
     assert found == [Frame("message", i, d) for i, d in sent]
 
 
 @pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"])
 def test_signs_that_python_takes_for_line_ends_end_no_line(sign: str) -> None:
-    (found,) = frames([f"data: a{sign}b\n\n".encode()])
+    (found,) = Frames().of(f"data: a{sign}b\n\n".encode())
 
     assert found.data == f"a{sign}b"
 

@@ -12,6 +12,7 @@ import pytest
 
 from custsvc.ports.ledger import Ledger, Notification
 from custsvc.ports.store import Store
+from tests.steps import hand_over, settle
 
 if TYPE_CHECKING:
     from ..conftest import Backdoor
@@ -85,7 +86,7 @@ def test_the_same_notification_is_queued_once_however_often_it_is_added(ledger: 
 def test_adding_again_changes_nothing_about_one_that_was_sent(ledger: Ledger) -> None:
     ledger.add([mail("m")])
     (claimed,) = ledger.claim(1, LEASE)
-    ledger.settle(claimed, "sent")
+    settle(ledger, claimed, "sent")
 
     assert ledger.add([mail("m")]) == 0
     assert ledger.claim(1, LEASE) == []
@@ -170,9 +171,9 @@ def test_a_later_mail_waits_until_the_earlier_one_is_settled(ledger: Ledger) -> 
         (claimed,) = ledger.claim(10, LEASE)
         assert claimed.id == name
         assert ledger.claim(10, LEASE) == []
-        ledger.handing_over(claimed)
+        hand_over(ledger, claimed)
         assert ledger.claim(10, LEASE) == []
-        ledger.settle(claimed, "sent")
+        settle(ledger, claimed, "sent")
 
 
 @pytest.mark.parametrize("outcome", ["sent", "failed", "unknown", "suppressed"])
@@ -181,7 +182,7 @@ def test_the_next_one_goes_on_after_the_earlier_one_was(outcome: Any, ledger: Le
     (first,) = ledger.claim(10, LEASE)
     assert ledger.claim(10, LEASE) == []
 
-    ledger.settle(first, outcome)
+    settle(ledger, first, outcome)
 
     assert names(ledger.claim(10, LEASE)) == ["v2"]
 
@@ -190,7 +191,7 @@ def test_a_deferred_mail_holds_the_later_ones_back(ledger: Ledger) -> None:
     ledger.add([mail("v1", version=1), mail("v2", version=2)])
     (first,) = ledger.claim(10, LEASE)
 
-    ledger.settle(first, "deferred", next_at=in_seconds(first, 3600))
+    settle(ledger, first, "deferred", next_at=in_seconds(first, 3600))
 
     assert ledger.claim(10, LEASE) == []
 
@@ -230,9 +231,9 @@ def test_four_senders_keep_the_order_of_every_customer(
             batch = one.claim(5, LEASE)
             idle = 0 if batch else idle + 1
             for each in batch:
-                assert one.handing_over(each)
+                assert hand_over(one, each)
                 settled.append((each.customer_id or 0, each.version))
-                assert one.settle(each, "sent")
+                assert settle(one, each, "sent")
             if not batch:
                 if one.counts().get("sent") == 60:
                     return
@@ -253,12 +254,12 @@ def test_a_deferred_mail_is_due_again_at_its_time_and_counts_its_attempts(ledger
     ledger.add([mail("m")])
     (first,) = ledger.claim(1, LEASE)
 
-    assert ledger.settle(first, "deferred", reason="450 busy", next_at=in_seconds(first, 3600))
+    assert settle(ledger, first, "deferred", reason="450 busy", next_at=in_seconds(first, 3600))
     assert ledger.claim(1, LEASE) == []
 
     ledger.add([mail("n", customer=2)])
     (first,) = ledger.claim(1, LEASE)
-    assert ledger.settle(first, "deferred", reason="450 busy", next_at=in_seconds(first, 0.1))
+    assert settle(ledger, first, "deferred", reason="450 busy", next_at=in_seconds(first, 0.1))
     time.sleep(0.2)
     (again,) = ledger.claim(10, LEASE)
     assert again.id == "n"
@@ -269,10 +270,10 @@ def test_a_deferred_mail_is_due_again_at_its_time_and_counts_its_attempts(ledger
 def test_every_attempt_is_kept_with_its_answer(ledger: Ledger) -> None:
     ledger.add([mail("m"), mail("untried", customer=2, state="failed")])
     (first,) = ledger.claim(1, LEASE)
-    ledger.settle(first, "deferred", reason="$450 busy", code=450, duration=1.5, next_at=first.updated_on)
+    settle(ledger, first, "deferred", reason="$450 busy", code=450, duration=1.5, next_at=first.updated_on)
     (second,) = ledger.claim(1, LEASE)
-    ledger.handing_over(second)
-    ledger.settle(second, "sent", reason="250 OK", code=250, duration=0.25)
+    hand_over(ledger, second)
+    settle(ledger, second, "sent", reason="250 OK", code=250, duration=0.25)
 
     found = ledger.attempts(["m", "untried"])
 
@@ -287,7 +288,7 @@ def test_an_attempt_that_is_given_back_does_not_count(ledger: Ledger) -> None:
     ledger.add([mail("m")])
     (first,) = ledger.claim(1, LEASE)
 
-    assert ledger.settle(first, "queued", reason="server down", count_attempt=False)
+    assert settle(ledger, first, "queued", reason="server down", count_attempt=False)
 
     (again,) = ledger.claim(1, LEASE)
     assert again.attempts == 1
@@ -304,12 +305,12 @@ def test_only_the_holder_of_the_token_moves_it(ledger: Ledger) -> None:
     assert ledger.expire() == (1, 0)
     (new,) = ledger.claim(1, LEASE)
 
-    assert not ledger.handing_over(old)
-    assert not ledger.settle(old, "sent")
-    assert ledger.handing_over(new)
-    assert not ledger.handing_over(new)
-    assert ledger.settle(new, "sent")
-    assert not ledger.settle(new, "failed")
+    assert not hand_over(ledger, old)
+    assert not settle(ledger, old, "sent")
+    assert hand_over(ledger, new)
+    assert not hand_over(ledger, new)
+    assert settle(ledger, new, "sent")
+    assert not settle(ledger, new, "failed")
     assert ledger.counts() == {"sent": 1}
 
 
@@ -329,7 +330,7 @@ def test_a_claim_that_ran_out_is_queued_again_and_its_attempt_given_back(ledger:
 def test_a_hand_over_that_ran_out_is_unknown_and_never_claimed_again(ledger: Ledger) -> None:
     ledger.add([mail("v1", version=1), mail("v2", version=2)])
     (first,) = ledger.claim(2, SHORT)
-    ledger.handing_over(first)
+    hand_over(ledger, first)
     time.sleep(2 * SHORT)
 
     assert ledger.expire() == (0, 1)
@@ -347,7 +348,7 @@ def test_the_hand_over_has_the_whole_lease_again(ledger: Ledger, backdoor: Backd
     claimed_until = backdoor.leased_until("m")
     time.sleep(0.05)
 
-    assert ledger.handing_over(claimed)
+    assert hand_over(ledger, claimed)
 
     assert backdoor.leased_until("m") - claimed_until >= dt.timedelta(seconds=0.05)
 
@@ -355,12 +356,12 @@ def test_the_hand_over_has_the_whole_lease_again(ledger: Ledger, backdoor: Backd
 def test_a_late_answer_still_settles_what_became_unknown(ledger: Ledger) -> None:
     ledger.add([mail("m")])
     (claimed,) = ledger.claim(1, SHORT)
-    ledger.handing_over(claimed)
+    hand_over(ledger, claimed)
     time.sleep(2 * SHORT)
     ledger.expire()
 
-    assert not ledger.settle(claimed, "deferred", next_at=claimed.updated_on)
-    assert ledger.settle(claimed, "sent", reason="250 OK", code=250)
+    assert not settle(ledger, claimed, "deferred", next_at=claimed.updated_on)
+    assert settle(ledger, claimed, "sent", reason="250 OK", code=250)
 
     assert ledger.counts() == {"sent": 1}
     assert [a.outcome for a in ledger.attempts(["m"])["m"]] == ["sent"]
@@ -372,7 +373,7 @@ def test_a_late_answer_still_settles_what_became_unknown(ledger: Ledger) -> None
 def test_a_failure_is_offered_until_it_is_published(ledger: Ledger) -> None:
     ledger.add([mail("m"), mail("n", customer=2)])
     for claimed in ledger.claim(2, LEASE):
-        ledger.settle(claimed, "failed", reason="550 no such user")
+        settle(ledger, claimed, "failed", reason="550 no such user")
 
     assert names(ledger.unpublished_failures(10)) == ["m", "n"]
     assert names(ledger.unpublished_failures(1)) == ["m"]

@@ -13,6 +13,7 @@ import pytest
 from custsvc.ports.ledger import Grown, Ledger, Notification, Overtaken
 from custsvc.ports.store import Store
 from tests.conftest import Backdoor
+from tests.steps import hand_over, revise, settle
 
 LEASE = 60.0
 
@@ -43,8 +44,8 @@ def sent_in_order(ledger: Ledger) -> list[str]:
     sent: list[str] = []
     while claimed := ledger.claim(10, LEASE):
         for each in claimed:
-            assert ledger.handing_over(each)
-            assert ledger.settle(each, "sent")
+            assert hand_over(ledger, each)
+            assert settle(ledger, each, "sent")
             sent.append(each.id)
     return sent
 
@@ -56,7 +57,7 @@ def test_a_digest_that_grows_past_a_mail_behind_it_still_goes_first(
     ledger.add([mail("v3", 3)])
     assert ledger.claim(10, LEASE) == []
 
-    assert ledger.revise(digest("d", 4), 2)
+    assert revise(ledger, digest("d", 4), 2)
     ledger.add([mail("v5", 5)])
     assert ledger.claim(10, LEASE) == []
     assert ledger.stuck() == 0
@@ -96,7 +97,7 @@ def test_a_wait_for_what_is_not_before_it_is_ended_by_the_sweep(
     ledger.add([mail("first", 7, 3, next_at=later), mail("second", 8, 3)])
     assert {each.id for each in ledger.claim(10, LEASE)} == {"itself", "beside", "of-another"}
     for each in ledger.find(["itself", "beside", "of-another"]):
-        assert ledger.settle(each, "queued", count_attempt=False)
+        assert settle(ledger, each, "queued", count_attempt=False)
 
     backdoor.block("itself", wrong)
 
@@ -130,19 +131,19 @@ def test_rows_of_an_older_version_are_ordered_grown_and_sent_again_as_ever(
     ledger.add([mail("new-3", 3), mail("new-4", 4)])
     assert ledger.claim(10, LEASE) == []
 
-    assert ledger.revise(digest("old", 5), 2)
+    assert revise(ledger, digest("old", 5), 2)
     assert ledger.claim(10, LEASE) == []
     backdoor.pass_time(3601)
     (first,) = ledger.claim(10, LEASE)
     assert (first.id, first.order, first.version) == ("old", 2, 5)
-    ledger.settle(first, "failed")
+    settle(ledger, first, "failed")
 
     both = ledger.claim(10, LEASE)
     assert {each.id for each in both} == {"old-3", "new-3"}
     # A newer one is on its way.
     assert ledger.retry(["old"]) == []
     for each in both:
-        ledger.settle(each, "sent")
+        settle(ledger, each, "sent")
     assert sent_in_order(ledger) == ["new-4"]
     assert ledger.stuck() == 0
 
@@ -210,7 +211,7 @@ def _is_claimed(ledger: Ledger) -> None:
 
 
 def _grew(ledger: Ledger) -> None:
-    assert ledger.revise(digest("d", 3), 2)
+    assert revise(ledger, digest("d", 3), 2)
 
 
 def _is_discarded(ledger: Ledger) -> None:

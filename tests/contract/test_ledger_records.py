@@ -11,6 +11,7 @@ import pytest
 from custsvc.ports.ledger import RETRIABLE, Ledger, Notification, Settlement
 from custsvc.ports.store import Store
 from tests.conftest import Backdoor
+from tests.steps import hand_over, revise, settle
 
 LEASE = 60.0
 # So long a lease is over.
@@ -34,7 +35,7 @@ def settled(ledger: Ledger, new: Notification, state: Any, **how: Any) -> str:
     """Add one and bring it to a state; returns its id."""
     ledger.add([new])
     (claimed,) = ledger.claim(1, LEASE)
-    assert ledger.settle(claimed, state, **how)
+    assert settle(ledger, claimed, state, **how)
     return new.id
 
 
@@ -45,8 +46,8 @@ def names(found: list[Notification]) -> list[str]:
 def test_many_steps_are_taken_in_one_write_and_each_is_told(ledger: Ledger) -> None:
     ledger.add([mail(name, customer=n) for n, name in enumerate("abcd", 1)])
     a, b, c, d = ledger.claim(4, LEASE)
-    assert ledger.handing_over(b)
-    assert ledger.settle(d, "failed")
+    assert hand_over(ledger, b)
+    assert settle(ledger, d, "failed")
 
     done = ledger.advance(
         [a], [Settlement(b, "sent", code=250), Settlement(c, "queued", count_attempt=False)]
@@ -74,7 +75,7 @@ def test_a_step_whose_token_is_lost_does_not_hold_up_the_others(ledger: Ledger, 
 def test_a_lease_that_is_renewed_does_not_run_out(ledger: Ledger, backdoor: Backdoor) -> None:
     ledger.add([mail("held"), mail("handed", customer=2)])
     claimed = ledger.claim(2, LEASE)
-    ledger.handing_over(claimed[1])
+    hand_over(ledger, claimed[1])
 
     ledger.renew(claimed, 3 * LEASE)
     backdoor.pass_time(LATER)
@@ -85,14 +86,14 @@ def test_a_lease_that_is_renewed_does_not_run_out(ledger: Ledger, backdoor: Back
 def test_a_lost_hand_over_may_be_sent_again_where_that_is_wanted(ledger: Ledger, backdoor: Backdoor) -> None:
     ledger.add([mail("v1", version=1), mail("v2", version=2)])
     (first,) = ledger.claim(1, LEASE)
-    ledger.handing_over(first)
+    hand_over(ledger, first)
     backdoor.pass_time(LATER)
 
     assert ledger.expire(resend=True) == (1, 0)
 
     (again,) = ledger.claim(10, LEASE)
     assert (again.id, again.attempts) == ("v1", 2)
-    assert not ledger.settle(first, "sent")
+    assert not settle(ledger, first, "sent")
     assert [t.outcome for t in ledger.attempts(["v1"])["v1"]] == ["unknown"]
 
 
@@ -114,10 +115,10 @@ def test_a_digest_grows_only_while_nobody_has_begun_to_send_it(ledger: Ledger) -
     ledger.add([mail("d", version=2, entries="[2]")])
     grown = mail("d", version=5, entries="[2,5]")
 
-    assert not ledger.revise(grown, 1)
+    assert not revise(ledger, grown, 1)
     (before,) = ledger.find(["d"])
     time.sleep(0.002)  # MongoDB's clock has milliseconds
-    assert ledger.revise(grown, 2)
+    assert revise(ledger, grown, 2)
     (after,) = ledger.find(["d"])
     assert before.updated_on is not None
     assert after.updated_on is not None
@@ -125,8 +126,8 @@ def test_a_digest_grows_only_while_nobody_has_begun_to_send_it(ledger: Ledger) -
     (found,) = ledger.claim(1, LEASE)
 
     assert (found.version, found.entries, found.event_id) == (5, "[2,5]", "event-d")
-    assert not ledger.revise(mail("d", version=6), 5)
-    assert not ledger.revise(mail("nobody", version=6), 5)
+    assert not revise(ledger, mail("d", version=6), 5)
+    assert not revise(ledger, mail("nobody", version=6), 5)
 
 
 # -- lists -------------------------------------------------------------------------------------------------
@@ -173,16 +174,16 @@ def test_a_retry_queues_it_at_once_with_all_tries_before_it(state: Any, ledger: 
     ledger.add([mail("m")])
     (claimed,) = ledger.claim(1, LEASE)
     if state == "discarded":
-        ledger.settle(claimed, "failed", reason="550 no")
+        settle(ledger, claimed, "failed", reason="550 no")
         assert ledger.discard(["m"], "no use") == ["m"]
     else:
-        ledger.settle(claimed, state, reason="550 no")
+        settle(ledger, claimed, state, reason="550 no")
 
     assert ledger.retry(["m", "nobody"]) == ["m"]
 
     (again,) = ledger.claim(10, LEASE)
     assert (again.attempts, again.spared) == (2, 1)
-    assert ledger.settle(again, "sent")
+    assert settle(ledger, again, "sent")
     assert [t.number for t in ledger.attempts(["m"])["m"]] == [1, 2]
 
 
@@ -192,7 +193,7 @@ def test_a_failure_after_a_retry_is_published_anew(ledger: Ledger) -> None:
     ledger.retry(["m"])
     ledger.published(["m"])
     (again,) = ledger.claim(1, LEASE)
-    ledger.settle(again, "failed")
+    settle(ledger, again, "failed")
 
     assert names(ledger.unpublished_failures(10, 1.0)) == ["m"]
 
@@ -218,7 +219,7 @@ def test_an_older_mail_is_not_sent_after_a_newer_one(ledger: Ledger) -> None:
 def test_a_webhook_that_was_delivered_may_be_delivered_again(ledger: Ledger) -> None:
     ledger.add([mail("hook", to="crm", channel="crm"), mail("mail", customer=2)])
     for claimed in (*ledger.claim(1, LEASE, "crm"), *ledger.claim(1, LEASE)):
-        ledger.settle(claimed, "sent")
+        settle(ledger, claimed, "sent")
 
     assert ledger.retry(["hook", "mail"]) == []
     assert ledger.retry(["hook", "mail"], redeliver=True) == ["hook"]
@@ -237,7 +238,7 @@ def test_newer_ones_that_still_wait_go_after_a_retried_one(ledger: Ledger) -> No
 def test_what_is_discarded_is_never_sent_and_holds_nothing_up(ledger: Ledger) -> None:
     ledger.add([mail("v1", version=1), mail("v2", version=2), mail("held", customer=2)])
     first, held = ledger.claim(10, LEASE)
-    ledger.settle(first, "deferred", next_at=first.updated_on.replace(year=2100))  # type: ignore[union-attr]
+    settle(ledger, first, "deferred", next_at=first.updated_on.replace(year=2100))  # type: ignore[union-attr]
     assert ledger.claim(10, LEASE) == []
 
     assert ledger.discard(["v1", held.id, "nobody"], "wrong address") == ["v1"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from custsvc.ports.ledger import Notification
 from custsvc.ports.store import Store
+from tests.steps import settle
 
 
 def row(name: str, text: str, customer: int = 1) -> Notification:
@@ -20,8 +21,8 @@ def test_text_that_a_database_cannot_hold_is_kept_with_what_stands_for_it(store:
     ledger.add([row("m", odd), row("n", "fine", 2)])
     (first, second) = sorted(ledger.claim(2, 60.0), key=lambda n: n.id)
 
-    ledger.settle(first, "failed", reason=odd, code=550)
-    ledger.settle(second, "deferred", reason=odd)
+    settle(ledger, first, "failed", reason=odd, code=550)
+    settle(ledger, second, "deferred", reason=odd)
     ledger.discard(["n"], odd)
     store.recipients.suppress(odd, "bounce", detail=odd)
 

@@ -15,6 +15,7 @@ from custsvc.config import Settings
 from custsvc.errors import CustsvcError, ExitCode
 from custsvc.ports.ledger import Ledger
 from custsvc.ports.store import Store
+from tests.steps import settle
 
 from .conftest import Sink, mail
 
@@ -46,9 +47,9 @@ def failed(ledger: Ledger) -> str:
     """A mail that the server refused for now, and then for good."""
     ledger.add([mail("f", to="f@example.com")])
     (first,) = ledger.claim(1, 60)
-    ledger.settle(first, "deferred", reason="451 later", code=451, next_at=first.updated_on)
+    settle(ledger, first, "deferred", reason="451 later", code=451, next_at=first.updated_on)
     (second,) = ledger.claim(1, 60)
-    ledger.settle(second, "failed", reason="550 no such user", code=550)
+    settle(ledger, second, "failed", reason="550 no such user", code=550)
     return "f"
 
 
@@ -103,7 +104,7 @@ def test_one_that_a_newer_mail_overtook_is_passed_over_and_told(
 ) -> None:
     ledger.add([mail("newer", version=2, to="f@example.com")])
     (newer,) = ledger.claim(1, 60)
-    ledger.settle(newer, "sent")
+    settle(ledger, newer, "sent")
 
     done = run("retry", failed, fails=ExitCode.PARTLY_DONE)
     assert "a newer mail of the customer was sent since" in done.output
@@ -115,7 +116,7 @@ def test_one_that_a_newer_mail_overtook_is_passed_over_and_told(
 def test_unknown_ones_are_shown_with_the_ways_to_settle_them(run: Run, ledger: Ledger) -> None:
     ledger.add([mail("u")])
     (claimed,) = ledger.claim(1, 60)
-    ledger.settle(claimed, "unknown", reason="no answer")
+    settle(ledger, claimed, "unknown", reason="no answer")
 
     assert listed(run("unknown", "-o", "json"))[0]["id"] == "u"
     assert "custsvc notify discard" in run("unknown").output

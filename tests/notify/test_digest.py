@@ -20,6 +20,7 @@ from custsvc.notify.rules.file import load
 from custsvc.notify.rules.rules import Rules
 from custsvc.ports.ledger import Ledger, Notification
 from tests.conftest import Backdoor
+from tests.steps import settle
 
 HOUR = 3600.0
 
@@ -93,7 +94,7 @@ def test_what_comes_while_it_is_on_its_way_is_told_by_a_second_one_and_once(
     assert digests.add(late[:2]) == 1
     assert digests.add(late) == 0
     assert digests.add(late[2:]) == 0
-    ledger.settle(claimed, "sent")
+    settle(ledger, claimed, "sent")
     assert digests.add(late) == 0
 
     assert sorted((row.order, row.version) for row in ledger.recent()) == [(2, 2), (3, 4)]
@@ -124,7 +125,7 @@ def send_what_is_due(ledger: Ledger) -> list[Notification]:
     sent: list[Notification] = []
     while claimed := ledger.claim(50, 60):
         for each in claimed:
-            assert ledger.settle(each, "sent")
+            assert settle(ledger, each, "sent")
         sent += claimed
     return sent
 

@@ -21,6 +21,7 @@ from custsvc.notify.sending.sender import Sender
 from custsvc.ports.ledger import Ledger
 from custsvc.runtime.loop import Stop
 from tests.background import in_background
+from tests.steps import settle
 from tests.waiting import until
 
 from .conftest import IMPATIENT, Sink, mail, never, turns_until
@@ -72,7 +73,7 @@ def test_five_hundred_failures_wait_for_a_broker_that_is_down_and_are_published_
     ledger.add([mail(f"m{n}", customer=n, to="") for n in range(500)])
     while claimed := ledger.claim(500, 60):
         for each in claimed:
-            ledger.settle(each, "failed", reason="550 no", code=550)
+            settle(ledger, each, "failed", reason="550 no", code=550)
     kafka = LocalServers(tmp_path / "kafka", names=["kafka"], ephemeral=True)
     try:
         settings = Settings(kafka=kafka.start()["CUSTSVC_KAFKA"], topic_failed=f"failed-{uuid.uuid4().hex}")

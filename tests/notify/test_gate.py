@@ -19,6 +19,7 @@ from custsvc.ports.recipients import EVERY_RULE
 from custsvc.ports.store import Store
 from custsvc.runtime.loop import Stop
 from tests.conftest import Backdoor
+from tests.steps import hand_over, settle
 from tests.waiting import until
 
 from .conftest import Sink, mail
@@ -62,7 +63,7 @@ def test_a_recipient_gets_at_most_so_many_in_an_hour_those_of_the_batch_counted(
     for n in range(2):
         store.ledger.add([mail(f"sent{n}", None)])
         (claimed,) = store.ledger.claim(1, 60)
-        store.ledger.settle(claimed, "sent")
+        settle(store.ledger, claimed, "sent")
     rows = [*(mail(f"m{n}", None) for n in range(3)), mail("other", None, to="b@example.com")]
 
     assert set(refused(store, rows, Limits(per_hour=3))) == {"m1", "m2"}
@@ -172,7 +173,7 @@ def test_an_answer_that_could_not_be_written_is_written_with_the_next(ledger: Le
     ledger.add([mail("a", 1), mail("b", 2)])
     journal = Journal(Watched(ledger, failures=1), 60.0)
     a, b = journal.claim(2, "mail")
-    assert ledger.handing_over(a)
+    assert hand_over(ledger, a)
     journal.settle_soon(Settlement(a, "sent", "250 OK", code=250))
 
     with pytest.raises(TemporaryError):

@@ -23,6 +23,7 @@ from custsvc.ports.ledger import Ledger
 from custsvc.runtime.loop import Stop
 from tests.conftest import Backdoor
 from tests.sizes import sizes
+from tests.steps import settle
 from tests.waiting import until
 
 from .conftest import PATIENT, Sink, late, mail, never
@@ -209,7 +210,7 @@ def test_failures_wait_for_a_broker_that_is_down_and_are_published_once(
 
     ledger.add([mail(f"m{n}", customer=n) for n in range(50)])
     for claimed in ledger.claim(50, 60):
-        ledger.settle(claimed, "failed", reason="550 no", code=550)
+        settle(ledger, claimed, "failed", reason="550 no", code=550)
     stop = Stop()
 
     class Down:

@@ -26,6 +26,7 @@ from custsvc.notify.rules.rules import Rules
 from custsvc.ports.ledger import UNSETTLED, Ledger, Notification, NotificationState, Settlement
 from custsvc.ports.store import Store
 from tests.conftest import Backdoor
+from tests.steps import hand_over, settle
 
 LEASE = 60.0
 FIELDS = ("name", "phone", "metadata")
@@ -105,12 +106,12 @@ class World:
         for each in claimed:
             what = self.rng.random()
             if what < 0.1:
-                self.ledger.settle(each, "queued", count_attempt=False)
+                settle(self.ledger, each, "queued", count_attempt=False)
             elif what < 0.2:
                 due = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=self.rng.choice((1, 30)))
-                self.ledger.settle(each, "deferred", next_at=due)
+                settle(self.ledger, each, "deferred", next_at=due)
             else:
-                assert self.ledger.handing_over(each)
+                assert hand_over(self.ledger, each)
                 self._told(each)
                 assert self.ledger.advance([], [Settlement(each, self.rng.choice(ENDS))]).settled == {each.id}
 
@@ -124,7 +125,7 @@ class World:
         """What it claimed comes back, what it had begun to hand over is unknown."""
         for each in self.ledger.claim(count, LEASE):
             if self.rng.random() < 0.5:
-                assert self.ledger.handing_over(each)
+                assert hand_over(self.ledger, each)
                 self._told(each)
         self.backdoor.pass_time(LEASE + 1)
         self.ledger.expire()

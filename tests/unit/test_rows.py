@@ -16,7 +16,8 @@ from custsvc.transfer import sheet
 from custsvc.transfer.headings import fields_of
 from custsvc.transfer.lines import LINE_MAX
 from custsvc.transfer.meaning import Meaning
-from custsvc.transfer.rows import Format, heading, read
+from custsvc.transfer.rows import Format, look, read
+from custsvc.transfer.shape import Shape
 
 HEAD = b"name,phone\r\n"
 GOOD = b"".join(b"N%d,%d\r\n" % (n, n) for n in range(20_000))
@@ -179,7 +180,8 @@ def test_the_heading_may_have_a_mark_quotes_line_breaks_and_a_line_that_names_th
         rows, lines = read_all(file)
         assert [row[1] for row in rows] == [{"name": "A", "phone": "1"}], file
         assert lines["all"] == len(file.splitlines())
-    assert heading(io.BytesIO(b'"First\nname","a; b",phone\n')) == ["First\nname", "a; b", "phone"]
+    wrapped = look(io.BytesIO(b'"First\nname","a; b",phone\n'), Shape("csv"))
+    assert wrapped.heading == ["First\nname", "a; b", "phone"]
     assert refusal(b'"name,phone\nA,1\n')[0] == "no_heading"
     for nothing in (b"", b"\r\n", b"\xef\xbb\xbf", b"  \nname\n"):
         assert refusal(nothing)[0] == "no_heading"

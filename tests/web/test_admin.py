@@ -17,6 +17,7 @@ from custsvc.ports.ledger import Notification
 from custsvc.ports.store import Store
 from custsvc.serve import create_app
 from custsvc.web.access import role_of
+from tests.steps import settle
 
 from .conftest import Visitor, words
 
@@ -222,7 +223,7 @@ def test_an_endpoint_is_made_tested_paused_and_its_log_sent_again(root: Visitor,
         row = Notification(f"d{n}", f"e{n}", n + 1, 1, "webhook", channel, "created", "{}", None)
         store.ledger.add([replace(row, channel=channel)])
     for row in store.ledger.claim(60, 60.0, channel):
-        store.ledger.settle(row, "failed", reason="500 <script>", code=500, duration=0.1)
+        settle(store.ledger, row, "failed", reason="500 <script>", code=500, duration=0.1)
 
     def do(action: str, **more: str) -> str:
         root.get(one)

@@ -10,9 +10,6 @@ from .. import output
 from ..common import BackendOption, DataDirOption, OutputOption, Talk, report, say, settings_for
 from .common import opened
 
-ReportArgument = Annotated[
-    typer.FileBinaryRead, typer.Argument(help="A delivery report; - is stdin.", metavar="[REPORT]")
-]
 _REASONS = ("manual", "bounce", "complaint", "unsubscribe")
 
 app = typer.Typer(help="Addresses that get no mail.", no_args_is_help=True, rich_markup_mode=None)

@@ -29,7 +29,6 @@ from ...ports.ledger import (
     Overtaken,
     Settlement,
 )
-from ..common.one_by_one import OneByOne
 from .connection import Document
 from .deliveries import MongoDeliveries
 from .notifications import adding, from_now, growing, handing_over, settling, with_attempt
@@ -53,7 +52,7 @@ _FAR: Document = {
 _AGAIN = {"state": "queued", "due": "$next_at", "updated_on": "$$NOW"}
 
 
-class MongoLedger(MongoRecords, MongoDeliveries, OneByOne):
+class MongoLedger(MongoRecords, MongoDeliveries):
     """The port `Ledger` on MongoDB: the queue; operators' actions are in `records`."""
 
     def add(self, notifications: Sequence[Notification], grown: Sequence[Grown] = ()) -> int:

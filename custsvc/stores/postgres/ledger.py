@@ -27,7 +27,6 @@ from ...ports.ledger import (
     Overtaken,
     Settlement,
 )
-from ..common.one_by_one import OneByOne
 from .deliveries import PostgresDeliveries
 from .records import COLUMNS as _COLUMNS
 from .records import ORDER as _ORDER
@@ -200,7 +199,7 @@ RETURNING {_COLUMNS}
 """  # noqa: S608 - constants of this module
 
 
-class PostgresLedger(PostgresRecords, PostgresDeliveries, OneByOne):
+class PostgresLedger(PostgresRecords, PostgresDeliveries):
     """The port `Ledger` on PostgreSQL: the queue; operators' actions are in `records`."""
 
     def add(self, notifications: Sequence[Notification], grown: Sequence[Grown] = ()) -> int:
