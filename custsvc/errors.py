@@ -47,6 +47,17 @@ class ConfigurationError(CustsvcError):
     exit_code = ExitCode.CONFIGURATION
 
 
+class DatabaseRestored(ConfigurationError):
+    """The source is not in the state from which its events were sent: it was restored from a backup."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(
+            message,
+            fix="if it is the one to go on with, bring the topic and the copies to its state: "
+            "custsvc relay --resync",
+        )
+
+
 class BadArgument(ConfigurationError):
     """What a command was given cannot be right, whatever is set elsewhere."""
 

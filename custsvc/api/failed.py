@@ -44,7 +44,7 @@ class FailedList(ApiResource):
             return [as_row(letter) for letter in reversed(box.all()) if letter.state in OPEN]
 
     def _notifications(self, limit: int) -> list[dict[str, Any]]:
-        from ..notify.sending import view
+        from ..notify import view
 
         if limit < 1:
             return []

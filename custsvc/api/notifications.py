@@ -10,7 +10,7 @@ from ..http.answer import Answer
 from ..http.messages import json_answer, limit_of, parameters
 from ..http.request import Request
 from ..http.resource import ApiResource
-from ..notify.sending import view
+from ..notify import view
 from ..ports.ledger import Attempt, Notification
 from ..ports.store import Store
 

@@ -24,9 +24,9 @@ from ..http.messages import (
 from ..http.problems import Problem, bad_parameter
 from ..http.request import Request
 from ..http.resource import ApiResource
+from ..notify import view
 from ..notify.endpoints.fields import shown
 from ..notify.endpoints.manage import OVERLAP_DEFAULT, OVERLAP_MAX, Managed
-from ..notify.sending import view
 from ..ports.accounts import Role
 from ..ports.endpoints import Endpoint
 from ..ports.ledger import SETTLED, UNSETTLED, Notification, Place

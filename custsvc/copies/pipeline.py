@@ -17,8 +17,8 @@ from ..ports.endpoints import paused_channels
 from ..ports.ledger import PAUSED, UNSETTLED
 from ..ports.store import Store
 from ..relay.loss import loss_of
-from ..relay.parked import parked
 from ..relay.replay import Replay
+from ..service.parked import parked
 from .dead_letters import DeadLetter, DeadLetterBox, customers_of
 from .replicate import group
 from .verify import Pipeline, last_results

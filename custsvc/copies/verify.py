@@ -23,7 +23,7 @@ from ..errors import ConfigurationError, NotFound
 from ..ports.contents import Contents, Digest, Row
 from ..ports.facts import Fact, Facts
 from ..ports.store import Store
-from ..stores.common.batches import batches
+from ..runtime.batches import batches
 
 _RANGE = 5000
 _POLL = 0.2

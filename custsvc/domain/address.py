@@ -100,3 +100,8 @@ def _in_ascii(domain: str) -> str:
     import idna
 
     return idna.encode(domain, uts46=True).decode().lower()
+
+
+def address_key(address: str) -> str:
+    """The form of an address in the suppression list: upper and lower case are equal."""
+    return address.strip().casefold()

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ..runtime.shared import Shared
 
-if TYPE_CHECKING:
-    from ..stores.prepare import Preparing
-
-logger = logging.getLogger(__name__)
-
 _REASON_MAX: Final = 400
-_LOOK_EVERY: Final = 0.2
 
 
 class Starting:
@@ -34,23 +25,3 @@ class Starting:
     def reason(self) -> str:
         """Why the server may not work yet; empty if it may."""
         return self._reason.value.decode(errors="ignore")
-
-
-def follow(opening: Preparing, starting: Starting, give_up: Callable[[], None]) -> threading.Thread:
-    """Report the progress of `opening`, in another thread; call `give_up` if it fails."""
-    starting.tell(opening.reason)
-
-    def run() -> None:
-        try:
-            while not opening.is_done():
-                starting.tell(opening.reason)
-                opening.join(_LOOK_EVERY)
-        except BaseException:  # noqa: BLE001 - whoever asks `opening` next gets it too
-            give_up()
-        else:
-            starting.tell("")
-            logger.info("The schema is up to date", extra={"action": "ready"})
-
-    following = threading.Thread(target=run, name="opening", daemon=True)
-    following.start()
-    return following

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from ..config import Settings
+from ..domain.address import address_key
 from ..errors import ConfigurationError, TemporaryError
 from ..kafka.publisher import Publisher
 from ..kafka.topics import ensure_topics
@@ -31,7 +32,7 @@ from .intake.failed import FailedTopic
 from .rules.file import load
 from .rules.rules import MAIL, ChannelConfig, Rules
 from .sending.breaker import Breaker
-from .sending.gate import Gate, Limits, address_key
+from .sending.gate import Gate, Limits
 from .sending.journal import Journal
 from .sending.sender import Policy, Sender
 from .sending.upkeep import Upkeep

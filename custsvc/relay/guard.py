@@ -21,7 +21,7 @@ from ..config import Settings
 from ..domain.erasure import blanked
 from ..domain.events import SOURCE_HEADER
 from ..domain.received import ReceivedEvent, decode
-from ..errors import BadEvent, ConfigurationError, CustsvcError, NewerSchema
+from ..errors import BadEvent, ConfigurationError, CustsvcError, DatabaseRestored, NewerSchema
 from ..kafka import client as kafka
 from ..kafka.reader import Reader
 from ..kafka.record import Message, header
@@ -30,7 +30,6 @@ from ..ports.contents import Row
 from ..ports.facts import Fact, Facts
 from ..ports.outbox import Known
 from ..ports.store import Store
-from ..stores.common.errors import restored
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +113,7 @@ def check_lineage(settings: Settings, store: Store) -> None:
             fix="give each source its own topic (CUSTSVC_TOPIC_UPDATES); or, if this database was "
             "restored from that one, custsvc relay --resync",
         )
-    raise restored(f"{about}, which this database does not know: it was restored to an older state")
+    raise DatabaseRestored(f"{about}, which this database does not know: it was restored to an older state")
 
 
 def _unknown(store: Store, records: Sequence[tuple[ReceivedEvent, str]]) -> list[tuple[ReceivedEvent, str]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import orjson
 
@@ -17,18 +16,11 @@ from ..domain.events import CustomerEvent, stored_event
 from ..ports.customers import CustomerStore
 from ..ports.facts import Fact, Facts
 from ..service.event_limit import AROUND
+from ..service.parked import Parked, parked
 
 logger = logging.getLogger(__name__)
 
 _PAGE = 100
-
-
-class Parked(NamedTuple):
-    """A waiting customer: the first version not sent, and the size of its biggest event."""
-
-    customer_id: int
-    version: int
-    bytes: int
 
 
 class Parking:
@@ -83,11 +75,6 @@ class Parking:
         self._facts.drop(f"{Fact.PARKED}{parked.customer_id}")
         del self._parked[parked.customer_id]
         logger.info("Customer %d is parked no more", parked.customer_id, extra={"action": "unparked"})
-
-
-def parked(facts: Facts) -> list[Parked]:
-    """All parked customers."""
-    return [Parked(**orjson.loads(value)) for value in facts.all(Fact.PARKED).values()]
 
 
 def history_from(customers: CustomerStore, customer_id: int, version: int) -> list[CustomerEvent]:

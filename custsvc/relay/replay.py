@@ -25,8 +25,8 @@ from ..kafka.publisher import Publisher, Record, partition_of
 from ..ports.contents import Row
 from ..ports.facts import Fact
 from ..ports.store import Store
+from ..runtime.batches import batches
 from ..runtime.loop import Stop
-from ..stores.common.batches import batches
 from .guard import check_topic
 
 logger = logging.getLogger(__name__)

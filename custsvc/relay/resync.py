@@ -24,7 +24,7 @@ from ..kafka.record import Message
 from ..ports.contents import Row
 from ..ports.outbox import Known
 from ..ports.store import Store
-from ..stores.common.batches import batches
+from ..runtime.batches import batches
 from .guard import fingerprint, is_as_sent, remember_resync
 
 logger = logging.getLogger(__name__)

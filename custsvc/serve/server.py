@@ -29,12 +29,13 @@ from ..config import Settings
 from ..errors import ConfigurationError
 from ..http.heads import HEAD_MAX
 from ..http.limit import table
-from ..http.starting import Starting, follow
+from ..http.starting import Starting
 from ..runtime import logs, temporary, tracing
 from ..runtime.gc import spare_batches
 from ..runtime.metrics import METRICS_FOLDER
 from ..runtime.shared import Flag
 from .bodies import asking_most
+from .starting import follow
 
 if TYPE_CHECKING:
     from flask import Flask

@@ -10,8 +10,8 @@ from ..copies.verify import last_results
 from ..errors import CustsvcError
 from ..http.problems import NO_KAFKA
 from ..http.resource import Services
-from ..relay.parked import parked
 from ..runtime.cached import Recently
+from ..service.parked import parked
 
 _NAMED: Final = 5
 

@@ -31,9 +31,9 @@ MAY_IMPORT: Final[dict[str, str]] = {
     "accounts": "errors domain ports",
     "transfer": "errors domain ports runtime service",
     "kafka": "errors config domain ports runtime",
-    "relay": "errors config domain ports runtime stores.common service kafka",
+    "relay": "errors config domain ports runtime service kafka",
     "retention": "errors config domain ports runtime service relay",
-    "copies": "errors config domain ports runtime service stores.common kafka relay",
+    "copies": "errors config domain ports runtime service kafka relay",
     "notify.rules": "redact errors config domain",
     "notify.channels": "errors config domain ports runtime",
     "notify.intake": "errors config domain ports runtime service kafka notify.rules notify.channels",
@@ -45,15 +45,15 @@ MAY_IMPORT: Final[dict[str, str]] = {
         "errors config domain ports runtime stores kafka notify.rules notify.channels notify.intake "
         "notify.sending notify.endpoints"
     ),
-    "http": "errors config domain ports runtime stores service accounts kafka",
+    "http": "errors config domain ports runtime service accounts kafka",
     "api": (
         "errors config domain ports service transfer kafka copies notify.rules notify.channels "
-        "notify.sending notify.endpoints http"
+        "notify.endpoints notify http"
     ),
     "local": "redact errors kafka_address runtime",
     "web": (
-        "errors config domain ports runtime stores service accounts transfer kafka relay copies notify.rules "
-        "notify.channels notify.sending notify.endpoints notify http api local"
+        "errors config domain ports runtime stores service accounts transfer kafka copies notify.rules "
+        "notify.channels notify.endpoints notify http api local"
     ),
     "serve": "errors config domain ports runtime stores service accounts http api web",
     "doctor": "errors config ports runtime stores kafka relay notify.rules notify.channels",
@@ -63,7 +63,7 @@ MAY_IMPORT: Final[dict[str, str]] = {
     "bench": ("errors config domain ports stores.postgres stores.mongo stores service transfer kafka local"),
     "cli": (
         "redact errors config domain ports runtime stores service accounts transfer kafka relay retention "
-        "copies notify.rules notify.channels notify.endpoints notify.sending notify api local serve "
+        "copies notify.rules notify.channels notify.endpoints notify api local serve "
         "dashboards doctor client mcp bench"
     ),
     "__main__": "cli",

@@ -59,7 +59,7 @@ class Asked:
 
     def print(self, limit: int, fmt: str, backend: str | None, data_dir: Path | None) -> int:
         """Print them, and return how many there are; to a person also why there are none."""
-        from ...notify.sending import view
+        from ...notify import view
 
         with opened_ledger(backend, data_dir) as ledger:
             found = ledger.recent(
@@ -96,7 +96,7 @@ def show(
     Example: custsvc notify show 3fd0bc4f1c0a4c0f9a54d6b1d7f1a9e2 -o json
     """
     from ...errors import NotFound
-    from ...notify.sending import view
+    from ...notify import view
 
     output.checked(fmt)
     with opened_ledger(backend, data_dir) as ledger:

@@ -62,7 +62,7 @@ def add_suppressions(
 
     Example: custsvc notify suppressions add ada@example.com --reason complaint --days 90
     """
-    from ...notify.sending.gate import address_key
+    from ...domain.address import address_key
 
     if reason not in _REASONS:
         raise typer.BadParameter(f"{reason!r} is not one of {', '.join(_REASONS)}", param_hint="--reason")
@@ -88,8 +88,8 @@ def remove_suppressions(
 
     Example: custsvc notify suppressions remove ada@example.com
     """
+    from ...domain.address import address_key
     from ...errors import NotFound
-    from ...notify.sending.gate import address_key
 
     with opened(backend, data_dir) as store:
         missing = [each for each in addresses if not store.recipients.allow(address_key(each))]
@@ -112,8 +112,8 @@ def add_bounced(
 
     Example: custsvc notify suppressions bounced < report.eml
     """
+    from ...domain.address import address_key
     from ...notify.channels import bounce
-    from ...notify.sending.gate import address_key
 
     settings = settings_for("notify", ("backend",), backend=backend, data_dir=data_dir)
     found = bounce.read(mail.read())

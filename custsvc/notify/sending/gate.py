@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from ...domain.address import address_key
 from ...ports.ledger import MailRecords, Notification, Settlement
 from ...ports.recipients import EVERY_RULE, Recipients
 
@@ -23,11 +24,6 @@ class Limits:
 
     per_hour: int = 0
     per_minute: int = 0
-
-
-def address_key(address: str) -> str:
-    """The form of an address in the suppression list: upper and lower case are equal."""
-    return address.strip().casefold()
 
 
 class Gate:

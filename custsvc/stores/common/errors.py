@@ -16,12 +16,3 @@ def wrong_role(name: str, is_role: str) -> ConfigurationError:
         f"the {name} database is a system of record: a copy would overwrite it",
         fix="point the copy at a database that is empty",
     )
-
-
-def restored(what: str) -> ConfigurationError:
-    """The error of a database that is not the state from which events were sent."""
-    return ConfigurationError(
-        what,
-        fix="if it is the one to go on with, bring the topic and the copies to its state: "
-        "custsvc relay --resync",
-    )

@@ -22,7 +22,7 @@ from pymongo.database import Database
 from pymongo.errors import BulkWriteError
 
 from ...runtime import crash
-from ..common.batches import batches
+from ...runtime.batches import batches
 from .connection import Document
 
 # A customer that is changed often while no relay runs must not grow without limit: beyond this number its

@@ -16,7 +16,7 @@ from pymongo.database import Database
 
 from ...domain.customers import format_time, parse_time
 from ...ports.history import KEPT_OPS, Old, Passage
-from ..common.batches import batches
+from ...runtime.batches import batches
 from .connection import BULK_TIMEOUT, Connection, Document
 from .queries import event_key
 

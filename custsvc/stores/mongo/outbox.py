@@ -29,7 +29,7 @@ from ...errors import TemporaryError
 from ...ports.facts import Fact
 from ...ports.outbox import Batch, Depth, Known, Sent
 from ...runtime import crash
-from ..common.batches import batches
+from ...runtime.batches import batches
 from . import carried
 from .connection import BULK_TIMEOUT, Connection, Document, make_collection
 from .doorbell import Doorbell

@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final
 
+from ...errors import DatabaseRestored
 from ...ports.history import KEPT_OPS, Old, Passage
-from ..common.errors import restored
 from .connection import Connections, Statement
 
 _CURSOR: Final = Statement(
@@ -112,7 +112,9 @@ class PostgresHistory:
         """The saved cursor of the outbox: what is on Kafka; None if no relay has ever led."""
         for *cursor, is_of_this_cluster in self._connections.read(_CURSOR, (True,)):
             if not is_of_this_cluster:
-                raise restored("this database was restored into another cluster; what it sent is not known")
+                raise DatabaseRestored(
+                    "this database was restored into another cluster; what it sent is not known"
+                )
             return tuple(cursor)
         return None
 

@@ -17,9 +17,8 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import Any, NamedTuple
 
 from ...domain.events import stored_event
-from ...errors import ConfigurationError, TemporaryError
+from ...errors import ConfigurationError, DatabaseRestored, TemporaryError
 from ...ports.outbox import Batch, Depth, Known, Sent
-from ..common.errors import restored
 from .connection import Connection, Connections, Statement, address, translated
 from .locks import giving_back, try_lock
 
@@ -193,7 +192,7 @@ class PostgresOutbox:
             cursor.execute("SELECT system_identifier, prev::text, target::text, last_seq FROM outbox_cursor")
             was, *saved = cursor.fetchone() or ("", _BEGINNING, None, 0)
             if was != system:
-                raise restored(
+                raise DatabaseRestored(
                     f"this database was restored into another cluster ({system}, before {was}), so what it "
                     "has sent to Kafka is not known"
                 )

@@ -7,9 +7,8 @@ from typing import Any, Final
 
 from flask import Blueprint, redirect, render_template, request
 
-from ...domain.address import BadAddress, one_address
+from ...domain.address import BadAddress, address_key, one_address
 from ...http.problems import bad_parameter
-from ...notify.sending.gate import address_key
 from .. import toast
 from ..access import needs, route, services
 from .common import SHOWN, check_writable, note

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...domain.customers import format_time
-from ...ports.ledger import Attempt, MailRecords, Notification
+from ..domain.customers import format_time
+from ..ports.ledger import Attempt, MailRecords, Notification
 
 
 def with_attempts(ledger: MailRecords, notifications: Sequence[Notification]) -> list[dict[str, Any]]:
