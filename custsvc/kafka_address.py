@@ -62,19 +62,19 @@ def connection(address: str, options: Mapping[str, str] | None = None) -> dict[s
     own = parsed.options()
     if "sasl.mechanisms" in options:  # an alias of sasl.mechanism
         own.pop("sasl.mechanism", None)
-    told = {"bootstrap.servers": parsed.servers, **own, **options}
+    properties = {"bootstrap.servers": parsed.servers, **own, **options}
     if parsed.user is not None:
-        _check_sign_in(told)
-    return told
+        _check_sign_in(properties)
+    return properties
 
 
-def _check_sign_in(told: Mapping[str, str]) -> None:
+def _check_sign_in(properties: Mapping[str, str]) -> None:
     """Check that a given user and password are used. Raises ValueError."""
-    protocol = told["security.protocol"].upper()
+    protocol = properties["security.protocol"].upper()
     if not protocol.startswith("SASL_"):
         raise ValueError(f"it names a user, but with security.protocol {protocol} nobody signs in")
-    mechanism = told.get("sasl.mechanism") or told.get("sasl.mechanisms") or ""
-    if mechanism.upper().startswith(("PLAIN", "SCRAM")) and not told.get("sasl.password"):
+    mechanism = properties.get("sasl.mechanism") or properties.get("sasl.mechanisms") or ""
+    if mechanism.upper().startswith(("PLAIN", "SCRAM")) and not properties.get("sasl.password"):
         raise ValueError("it names a user, but no password")
 
 

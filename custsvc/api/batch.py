@@ -7,7 +7,7 @@ from typing import Any, Final
 from ..errors import CustsvcError, FieldError, ValidationError, VersionConflict, unknown_fields
 from ..http.answer import Answer
 from ..http.messages import JSON, json_answer, json_body, parameters
-from ..http.problems import Problem, problem_of, told
+from ..http.problems import Problem, problem_for, problem_of
 from ..http.request import Request
 from ..http.resource import POSITIONS_MAX, ApiResource, position_header
 from ..service.batch import OPERATIONS_MAX, BatchResult, Operation, Outcome
@@ -27,12 +27,12 @@ class CustomerBatch(ApiResource):
         operations = [_operation(each, must_match=must_match) for each in raw]
         caller, customers = self.caller(request), self.services.customers
 
-        def tell(result: BatchResult) -> dict[str, Any]:
+        def body_of(result: BatchResult) -> dict[str, Any]:
             return _body(request, operations, result, atomic=atomic)
 
-        body, replayed = customers.once_told(
+        body, replayed = customers.once_as(
             caller,
-            lambda: tell(customers.batch(operations, caller, atomic=atomic, told=tell)),
+            lambda: body_of(customers.batch(operations, caller, atomic=atomic, body_of=body_of)),
             lambda kept: kept,
         )
         answer = json_answer(body)
@@ -108,7 +108,7 @@ def _problem(request: Request, outcome: Outcome, *, done: bool) -> Problem | Non
     if isinstance(outcome.error, VersionConflict):
         return Problem(412, "version-mismatch", str(outcome.error))
     if outcome.error is not None:
-        return told(outcome.error, request.id)
+        return problem_for(outcome.error, request.id)
     if not done:
         return Problem(424, "batch-undone", "another operation of this atomic batch failed")
     return None

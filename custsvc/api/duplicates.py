@@ -62,14 +62,14 @@ class DuplicatePairs(ApiResource):
         )
         return page_answer(
             request,
-            orjson.dumps(self._told(page.pairs))[1:-1],
+            orjson.dumps(self._shown(page.pairs))[1:-1],
             count=None,
             has_more=page.place is not None,
             given=given,
             following=self.services.cursors.make(list(page.place), scope) if page.place else None,
         )
 
-    def _told(self, pairs: Iterable[FoundPair]) -> list[dict[str, Any]]:
+    def _shown(self, pairs: Iterable[FoundPair]) -> list[dict[str, Any]]:
         pairs = list(pairs)
         there = self.services.store.customers.get_many(sorted({id_ for each in pairs for id_ in each.pair}))
         return [

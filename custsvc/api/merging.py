@@ -31,7 +31,7 @@ class _Merging(ApiResource):
         """Do the work once, under the request's preconditions; `versions` are those asked of the others."""
         customers, asked, caller = self.services.customers, self.asked(request), self.caller(request)
         try:
-            merged, replayed = customers.once_told(
+            merged, replayed = customers.once_as(
                 caller,
                 lambda: work(caller, self.expected(customer_id, asked)),
                 customers.replay_merge,

@@ -49,7 +49,7 @@ class _Webhooks(ApiResource):
         given = idempotency_key(request)
         return None if given is None else f"{request.principal.id} {given}"
 
-    def told(self, endpoint: Endpoint) -> dict[str, Any]:
+    def shown(self, endpoint: Endpoint) -> dict[str, Any]:
         return {**shown(endpoint), "waiting": self.managed.waiting(endpoint)}
 
 
@@ -65,7 +65,7 @@ class WebhookList(_Webhooks):
         endpoint, secret = self.managed.create(
             json_body(request, JSON), request.principal.name, self.key(request)
         )
-        answer = _secret_answer({**self.told(endpoint), "secret": secret}, 201)
+        answer = _secret_answer({**self.shown(endpoint), "secret": secret}, 201)
         answer.headers.append(("Location", f"/api/webhooks/{endpoint.id}"))
         return answer
 
@@ -75,11 +75,11 @@ class OneWebhook(_Webhooks):
 
     def get(self, request: Request, endpoint_id: str) -> Answer:
         parameters(request)
-        return json_answer(self.told(self.managed.find(endpoint_id)))
+        return json_answer(self.shown(self.managed.find(endpoint_id)))
 
     def patch(self, request: Request, endpoint_id: str) -> Answer:
         parameters(request)
-        return json_answer(self.told(self.managed.change(endpoint_id, json_body(request, JSON))))
+        return json_answer(self.shown(self.managed.change(endpoint_id, json_body(request, JSON))))
 
     def delete(self, request: Request, endpoint_id: str) -> Answer:
         parameters(request)
@@ -100,7 +100,7 @@ class WebhookPause(_Webhooks):
 
     def post(self, request: Request, endpoint_id: str) -> Answer:
         parameters(request)
-        return json_answer(self.told(self.managed.pause(endpoint_id, request.principal.name)))
+        return json_answer(self.shown(self.managed.pause(endpoint_id, request.principal.name)))
 
 
 class WebhookResume(_Webhooks):
@@ -108,7 +108,7 @@ class WebhookResume(_Webhooks):
 
     def post(self, request: Request, endpoint_id: str) -> Answer:
         parameters(request)
-        return json_answer(self.told(self.managed.resume(endpoint_id)))
+        return json_answer(self.shown(self.managed.resume(endpoint_id)))
 
 
 class WebhookRotate(_Webhooks):
@@ -132,7 +132,7 @@ class WebhookDeliveries(_Webhooks):
         last = [page[-1].created_on.isoformat(), page[-1].id] if more and page[-1].created_on else None
         return page_answer(
             request,
-            orjson.dumps(deliveries_told(self.services.store, page))[1:-1],
+            orjson.dumps(deliveries_shown(self.services.store, page))[1:-1],
             count=None,
             has_more=more,
             given=given,
@@ -149,7 +149,7 @@ class WebhookRedeliver(_Webhooks):
         return json_answer({"delivery": delivery_id}, 202)
 
 
-def deliveries_told(store: Store, found: Sequence[Notification]) -> list[dict[str, Any]]:
+def deliveries_shown(store: Store, found: Sequence[Notification]) -> list[dict[str, Any]]:
     """Deliveries as plain data, each with its attempts."""
     return [
         {

@@ -49,7 +49,7 @@ from . import (
     webhooks,
     workers,
 )
-from .common import Talk
+from .common import GlobalOptions
 
 app = typer.Typer(
     name="custsvc",
@@ -134,8 +134,8 @@ def main() -> NoReturn:
     """Run the command line and exit. A CustsvcError prints its message and fix; any other error is a bug."""
     root = typer.main.get_command(app)
     given = anywhere.read(sys.argv[1:], root)
-    Talk.quiet, Talk.verbose = "quiet" in given.words, "verbose" in given.words
-    Talk.fmt = given.fmt
+    GlobalOptions.quiet, GlobalOptions.verbose = "quiet" in given.words, "verbose" in given.words
+    GlobalOptions.fmt = given.fmt
     if "no_color" in given.words:
         os.environ["NO_COLOR"] = "1"
     _hide_secrets()

@@ -75,7 +75,7 @@ _SETTING_OF: dict[Server, str] = {
 }
 
 
-class Talk:
+class GlobalOptions:
     """How much goes to stderr: the usual, `quiet` (warnings and errors only), or `verbose`."""
 
     quiet = False
@@ -126,18 +126,18 @@ def checked_place(text: str | None) -> str | None:
 
 def say(text: str) -> None:
     """Print a message on stderr, unless --quiet."""
-    if not Talk.quiet:
+    if not GlobalOptions.quiet:
         typer.echo(text, err=True)
 
 
 def report(text: str, /, **facts: Any) -> None:
     """Tell what was done: a person by a sentence on stderr; under -o json a program, by facts on stdout."""
-    if Talk.fmt == "table":
+    if GlobalOptions.fmt == "table":
         say(text)
         return
     from . import output
 
-    output.one(Talk.fmt, facts)
+    output.one(GlobalOptions.fmt, facts)
 
 
 def settings_for(
@@ -150,8 +150,8 @@ def settings_for(
     """
     from ..runtime import logs
 
-    if Talk.log_level() is not None and flags.get("log_level") is None:
-        flags["log_level"] = Talk.log_level()
+    if GlobalOptions.log_level() is not None and flags.get("log_level") is None:
+        flags["log_level"] = GlobalOptions.log_level()
     settings = load(flags)
     logs.set_up(settings.log_level, settings.log_format, role)
     words: dict[str, Server] = {"backend": settings.backend, "other": settings.other_backend}
@@ -270,10 +270,10 @@ def joined(settings: Settings) -> Settings:
     )
 
 
-def go_ahead(verb: str, what: str, lines: Sequence[str], *, dry_run: bool, yes: bool) -> bool:
+def confirmed(verb: str, what: str, lines: Sequence[str], *, dry_run: bool, yes: bool) -> bool:
     """Whether to change what `lines` name. --dry-run only prints them; without --yes a person is asked."""
     if dry_run or not lines:
-        if Talk.fmt == "table":
+        if GlobalOptions.fmt == "table":
             for line in lines:
                 typer.echo(line)
         report(f"{len(lines)} to {verb}.", dry_run=dry_run, count=len(lines), found=list(lines))

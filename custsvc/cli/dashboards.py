@@ -34,10 +34,10 @@ def export_(
     Example: custsvc dashboards export monitoring --runbooks https://wiki.example.org/custsvc
     """
     from ..dashboards.export import export
-    from .common import Talk, report
+    from .common import GlobalOptions, report
 
     written = export(folder, runbooks or _pages())
-    if Talk.fmt == "table":
+    if GlobalOptions.fmt == "table":
         for path in written:
             typer.echo(str(path))
     report(

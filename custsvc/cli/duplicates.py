@@ -124,8 +124,8 @@ def _judge(store: Store, customer: int, dismiss: Sequence[int], undismiss: Seque
     for other in dismiss:
         finder.dismiss([customer, other], "cli")
     taken_back = sum(finder.undismiss([customer, other]) for other in undismiss)
-    told = f"{len(dismiss):,} pairs dismissed, {taken_back:,} to be looked at again"
-    report(told, dismissed=len(dismiss), undismissed=taken_back)
+    done = f"{len(dismiss):,} pairs dismissed, {taken_back:,} to be looked at again"
+    report(done, dismissed=len(dismiss), undismissed=taken_back)
 
 
 def _checked(store: Store) -> bool:

@@ -14,7 +14,7 @@ from .common import (
     BackendOption,
     DataDirOption,
     OutputOption,
-    go_ahead,
+    confirmed,
     report,
     say,
     settings_for,
@@ -166,7 +166,7 @@ def retry(
     oldest = _checked_choice(ids, everything, reason_class, since)
     settings = _settings(data_dir)
     letters = _select(settings, ids, reason_class, oldest)
-    if not _go_ahead("send", letters, dry_run=dry_run, yes=yes or bool(ids)):
+    if not _confirmed("send", letters, dry_run=dry_run, yes=yes or bool(ids)):
         return
     from ..copies.dead_letters import DeadLetterBox, customers_of
 
@@ -218,7 +218,7 @@ def discard(
     oldest = _checked_choice(ids, everything, reason_class, since)
     settings = _settings(data_dir)
     letters = _select(settings, ids, reason_class, oldest)
-    if not _go_ahead("discard", letters, dry_run=dry_run, yes=yes or bool(ids)):
+    if not _confirmed("discard", letters, dry_run=dry_run, yes=yes or bool(ids)):
         return
     from ..copies.dead_letters import DeadLetterBox
 
@@ -291,9 +291,9 @@ def _select(
     ]
 
 
-def _go_ahead(verb: str, letters: Sequence[DeadLetter], *, dry_run: bool, yes: bool) -> bool:
+def _confirmed(verb: str, letters: Sequence[DeadLetter], *, dry_run: bool, yes: bool) -> bool:
     lines = [f"{letter.id}  {letter.reason_class}  {letter.place}" for letter in letters]
-    return go_ahead(verb, "records", lines, dry_run=dry_run, yes=yes)
+    return confirmed(verb, "records", lines, dry_run=dry_run, yes=yes)
 
 
 def _resend(settings: Settings, customers: Sequence[int]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ..errors import ExitCode
-from .common import DataDirOption, Talk, report
+from .common import DataDirOption, GlobalOptions, report
 
 
 def health(
@@ -48,7 +48,7 @@ def health(
     settings = load({"data_dir": data_dir, "http_port" if role == SERVE else "metrics_port": port})
     found = examine(settings, role, timeout=timeout)
     said = "; ".join(map(str, found))
-    if Talk.fmt == "table":
+    if GlobalOptions.fmt == "table":
         typer.echo(said)
     else:
         report(said, healthy=is_well(found), roles=[str(each) for each in found])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import output
-from .common import BackendOption, DataDirOption, OutputOption, Talk, report, settings_for
+from .common import BackendOption, DataDirOption, GlobalOptions, OutputOption, report, settings_for
 
 if TYPE_CHECKING:
     from ..ports.accounts import ApiKey
@@ -49,7 +49,7 @@ def create(
         store.keys.add(key)
     made = {"prefix": key.prefix, "name": key.name, "role": key.role, "key": text}
     report(f"Key {key.prefix} of {key.name}, role {key.role}. It is shown only once:", **made)
-    if Talk.fmt == "table":
+    if GlobalOptions.fmt == "table":
         typer.echo(text)
 
 

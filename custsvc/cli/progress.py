@@ -6,13 +6,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from .common import Talk
+from .common import GlobalOptions
 
 
 @contextmanager
 def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """A function to call with each step's size; the bar shows the rate and the time left."""
-    if Talk.quiet or not sys.stderr.isatty():
+    if GlobalOptions.quiet or not sys.stderr.isatty():
         yield lambda _: None
         return
     from rich.console import Console

@@ -48,8 +48,8 @@ def seed(
         with bar("seeding", count) as progress:
             written = seed_customers(store.customers, count, seed_number, mails=wanted, progress=progress)
     seconds = time.monotonic() - started
-    told = f"{written:,} customers in {seconds:.1f} s ({written / seconds:,.0f}/s)"
-    report(told, customers=written, seconds=round(seconds, 3))
+    done = f"{written:,} customers in {seconds:.1f} s ({written / seconds:,.0f}/s)"
+    report(done, customers=written, seconds=round(seconds, 3))
 
 
 def _forecast(settings: Settings, count: int, seed_number: int) -> Forecast | None:

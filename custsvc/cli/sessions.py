@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import output
-from .common import BackendOption, DataDirOption, OutputOption, go_ahead, report, settings_for
+from .common import BackendOption, DataDirOption, OutputOption, confirmed, report, settings_for
 
 if TYPE_CHECKING:
     from ..ports.accounts import Session
@@ -67,7 +67,7 @@ def revoke(
         found = [each for each in store.sessions.all() if everybody or _is_one(each, which or [])]
         _check_all_found(found, which or [])
         lines = [f"{session.id[:_ID]}  {session.subject}  {session.actor}" for session in found]
-        if go_ahead("end", "sessions", lines, dry_run=dry_run, yes=yes):
+        if confirmed("end", "sessions", lines, dry_run=dry_run, yes=yes):
             for session in found:
                 store.sessions.remove(session.id)
             report(f"ended {len(found)}", ended=len(found))

@@ -88,8 +88,8 @@ def down(data_dir: DataDirOption = None) -> None:
 
     folder = load({"data_dir": data_dir}).data_dir
     stopped = runs.down(folder, say)
-    told = f"stopped everything in {folder}" if stopped else f"nothing runs in {folder}"
-    report(told, stopped=stopped, data_dir=folder)
+    done = f"stopped everything in {folder}" if stopped else f"nothing runs in {folder}"
+    report(done, stopped=stopped, data_dir=folder)
 
 
 def env(

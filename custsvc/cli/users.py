@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import output
-from .common import BackendOption, DataDirOption, OutputOption, Talk, report, settings_for
+from .common import BackendOption, DataDirOption, GlobalOptions, OutputOption, report, settings_for
 
 if TYPE_CHECKING:
     from ..ports.accounts import Role, User
@@ -46,7 +46,7 @@ def create(
         create_user(store, name, wanted, password)
     once = " The password is shown only once:" if made_up else ""
     report(f"User {name}, role {role}.{once}", name=name, role=role, password=password if made_up else None)
-    if made_up and Talk.fmt == "table":
+    if made_up and GlobalOptions.fmt == "table":
         typer.echo(password)
 
 
@@ -105,7 +105,7 @@ def passwd(
     once = ", shown only once:" if made_up else ""
     shown = password if made_up else None
     report(f"{user.name} has a new password{once}", name=user.name, password=shown)
-    if made_up and Talk.fmt == "table":
+    if made_up and GlobalOptions.fmt == "table":
         typer.echo(password)
 
 
@@ -126,8 +126,8 @@ def role(
     with _store(backend, data_dir) as store:
         user = find_user(store, name)
         ended = set_role(store, user, found)
-    told = f"{user.name} has the role {found}; sessions ended: {ended}"
-    report(told, name=user.name, role=found, sessions_ended=ended)
+    done = f"{user.name} has the role {found}; sessions ended: {ended}"
+    report(done, name=user.name, role=found, sessions_ended=ended)
 
 
 @app.command("reset-factor")

@@ -10,7 +10,7 @@ import typer
 
 from ..ports.ledger import NotificationState
 from . import output
-from .common import OutputOption, Talk, report
+from .common import GlobalOptions, OutputOption, report
 from .customers.opened import ApiOption, BackendOption, DataDirOption, opened
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def create(
         made = client.send(webhooks.create(given.pop("url"), key=key, **given))
     secret = made.pop("secret")
     report(f"Endpoint {made['id']}. Its secret is shown only once:", **made, secret=secret)
-    if Talk.fmt == "table":
+    if GlobalOptions.fmt == "table":
         typer.echo(secret)
 
 
@@ -249,7 +249,7 @@ def rotate(
     with opened(api, backend, data_dir, writes=True) as client:
         secret = client.send(webhooks.rotate(endpoint, overlap=overlap, key=key))
     report(f"Endpoint {endpoint} has a new secret. It is shown only once:", id=endpoint, secret=secret)
-    if Talk.fmt == "table":
+    if GlobalOptions.fmt == "table":
         typer.echo(secret)
 
 

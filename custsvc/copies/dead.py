@@ -46,7 +46,7 @@ class DeadLetters:
                 "CUSTSVC_MAX_BAD_RECORDS",
             )
 
-    def bury(self, dead: Sequence[Record]) -> None:
+    def send(self, dead: Sequence[Record]) -> None:
         """Send the records to the dead-letter topic; return when they are acknowledged."""
         self._publisher.send(self._topic, dead, give_up=self._stop.asked)
         for record in dead[:_SHOWN]:

@@ -179,9 +179,9 @@ class Replicate:
                 events.append(event)
                 if follow:
                     follows.append(_followed(message, event))
-        return self._buried(dead, events, positions, follows, began)
+        return self._dead_letter_and_apply(dead, events, positions, follows, began)
 
-    def _buried(
+    def _dead_letter_and_apply(
         self,
         dead: list[Record],
         events: list[ReceivedEvent],
@@ -191,7 +191,7 @@ class Replicate:
     ) -> Callable[[], None]:
         """Dead-letter bad records before the position passes them; return a function to apply the rest."""
         if dead:
-            self._dead.bury(dead)
+            self._dead.send(dead)
             crash.point("replicate.buried")
         return partial(self._apply, self._replica.applying(events), positions, len(dead), follows, began)
 
@@ -217,7 +217,7 @@ class Replicate:
             bad = BadEvent("refused", f"the database of the copy refuses it: {refused}")
             self._dead.judge(message, bad)
             dead.append(dead_letter(message, bad))
-        return self._buried(dead, [], positions)
+        return self._dead_letter_and_apply(dead, [], positions)
 
     def _apply_now(self, read: Sequence[tuple[Message, ReceivedEvent]]) -> None:
         events, began = [event for _, event in read], time.time()

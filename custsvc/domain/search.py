@@ -48,20 +48,20 @@ _DIGITS: Final = re.compile("[0-9]+")
 _DIGITS_ALONE: Final = re.compile("[0-9 ()./+-]*")
 _JOINTS: Final = re.compile("['-]+")
 
-Way = tuple[str, ...]
+Words = tuple[str, ...]
 
 
 class Asked(NamedTuple):
     """A parsed query.
 
     A customer matches if each of `words` begins one of its terms, and if for each of `phrases`, which are
-    ways to write the same, all words of one way do. `earlier`: the words for customers whose terms an earlier
-    version made, if they differ.
+    alternatives to write the same, all words of one do. `earlier`: the words for customers whose terms an
+    earlier version made, if they differ.
     """
 
-    words: Way = ()
-    phrases: tuple[tuple[Way, ...], ...] = ()
-    earlier: Way = ()
+    words: Words = ()
+    phrases: tuple[tuple[Words, ...], ...] = ()
+    earlier: Words = ()
 
 
 def words_of(text: str) -> list[str]:
@@ -73,7 +73,7 @@ def asked(text: str) -> Asked:
     """Parse a query."""
     plain = folded(text)
     words: set[str] = set()
-    phrases: set[tuple[Way, ...]] = set()
+    phrases: set[tuple[Words, ...]] = set()
     numbers = _NUMBER.findall(plain)
     for number in numbers:
         _add(phone_alternatives(number), words, phrases)
@@ -87,8 +87,8 @@ def asked(text: str) -> Asked:
     )
 
 
-def _add(ways: list[Way], words: set[str], phrases: set[tuple[Way, ...]]) -> None:
-    different = tuple(dict.fromkeys(ways))
+def _add(alternatives: list[Words], words: set[str], phrases: set[tuple[Words, ...]]) -> None:
+    different = tuple(dict.fromkeys(alternatives))
     if len(different) > 1:
         phrases.add(different)
     else:

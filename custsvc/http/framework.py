@@ -11,7 +11,7 @@ from werkzeug.utils import cached_property
 
 from .answer import Answer
 from .intake import BODY_MAX, TAKEN, stream_of
-from .problems import told
+from .problems import problem_for
 from .request import Request
 
 
@@ -44,7 +44,7 @@ def finished(response: Response, finish: Callable[[Answer], Answer]) -> Response
 def problem_response(exc: Exception) -> Response:
     """The response to the current request, which ended in `exc`."""
     request_id = request_at_hand().id
-    return response_of(told(exc, request_id).answer(request_id))
+    return response_of(problem_for(exc, request_id).answer(request_id))
 
 
 def body_limit(endpoint: str | None) -> int:

@@ -44,7 +44,7 @@ ALLOWANCE: Final = "custsvc.allowance"
 _CHALLENGE: Final = 'Bearer realm="custsvc"'
 
 
-class Way(NamedTuple):
+class RouteAccess(NamedTuple):
     """The guard's facts about a route and a method: the required role, None if it needs no key.
 
     `is_page`: it has its own sign-in, and no key opens it. `writes`: it may change a customer, so a copy
@@ -82,8 +82,8 @@ class Guard:
         self._starting = starting
         self._tries = tries
 
-    def __call__(self, request: Request, way: Way | None) -> None:
-        """Admit a request, and set its principal and allowance. Without a `Way` its path is unknown.
+    def __call__(self, request: Request, access: RouteAccess | None) -> None:
+        """Admit a request, and set its principal and allowance. Without a `RouteAccess` its path is unknown.
 
         Raises Problem 400, 401, 403, 405, 429, 431 or 503.
         """
@@ -92,20 +92,20 @@ class Guard:
         _check_text(request)
         if self._starting is not None and environ["PATH_INFO"].rstrip("/") not in _ANSWERED_ALWAYS:
             _check_started(self._starting)
-        if self._read_only and way is not None and way.writes:
+        if self._read_only and access is not None and access.writes:
             raise _read_only()
         if self._hosts:
             _check_trusted(environ, self._hosts)
         if self._keys is None:
             _check_host(environ)
-            _check_sender(environ, way)
+            _check_sender(environ, access)
             if self._limit is not None:
                 request.allowance = _counted(self._limit, environ, address_of(environ))
             return
         # 404 and 405 need no key.
-        if way is None or way.is_page or way.role is None:
+        if access is None or access.is_page or access.role is None:
             return
-        self._check_key(self._keys, request, way.role)
+        self._check_key(self._keys, request, access.role)
 
     def _check_key(self, keys: KeyRing, request: Request, role: Role) -> None:
         environ = request.environ
@@ -208,7 +208,7 @@ def _check_host(environ: dict[str, Any]) -> None:
         raise Problem(400, "untrusted-host", "without API keys only loopback names are served")
 
 
-def _check_sender(environ: dict[str, Any], way: Way | None) -> None:
+def _check_sender(environ: dict[str, Any], access: RouteAccess | None) -> None:
     """Without keys, refuse requests that a browser sends for another site's page, and proxied ones.
 
     Any local program that sends a request counts as the machine's owner; those two act for someone else.
@@ -221,7 +221,7 @@ def _check_sender(environ: dict[str, Any], way: Way | None) -> None:
             raise Problem(403, "forbidden", f"{detail}; set CUSTSVC_AUTH=on")
     if len(_harmless) < _KNOWN_MAX:
         _harmless.update(unknown)
-    if environ["REQUEST_METHOD"] in SAFE or (way is not None and way.by_link):
+    if environ["REQUEST_METHOD"] in SAFE or (access is not None and access.by_link):
         return
     if environ.get("HTTP_SEC_FETCH_SITE", "none") not in _OWN_SITES or not _is_own_origin(environ):
         raise Problem(

@@ -144,7 +144,7 @@ def no_kafka() -> Problem:
     return Problem(503, "dependency-down", NO_KAFKA, headers=[RETRY_AFTER], members=members)
 
 
-def told(exc: Exception, request_id: str) -> Problem:
+def problem_for(exc: Exception, request_id: str) -> Problem:
     """The problem answer for `exc`; logs our own faults. Only this function turns errors into HTTP."""
     problem = problem_of(exc)
     about = {"request_id": request_id}

@@ -20,9 +20,9 @@ _FETCH = 1_000_000
 
 
 def _common(settings: Settings) -> dict[str, Any]:
-    told = settings.kafka_connection
-    servers = told["bootstrap.servers"]
-    spoken_to(servers, told)
+    properties = settings.kafka_connection
+    servers = properties["bootstrap.servers"]
+    spoken_to(servers, properties)
     return {
         "client.id": "custsvc",
         "socket.keepalive.enable": True,
@@ -33,7 +33,7 @@ def _common(settings: Settings) -> dict[str, Any]:
         "metadata.recovery.rebootstrap.trigger.ms": 10_000,
         "error_cb": partial(note, servers),
         "logger": librdkafka,
-        **told,
+        **properties,
     }
 
 

@@ -280,8 +280,8 @@ class Consuming:
     def _tell(self, topic: str, gaps: Mapping[int, str]) -> None:
         if not gaps:
             return
-        told = "; ".join(f"partition {part}: {gap}" for part, gap in sorted(gaps.items()))
-        message = f"the topic {topic} no longer holds what {self._what} has to read next: {told}"
+        listed = "; ".join(f"partition {part}: {gap}" for part, gap in sorted(gaps.items()))
+        message = f"the topic {topic} no longer holds what {self._what} has to read next: {listed}"
         if self._positions is not None:
             raise PositionLost(message)
         logger.error("%s. Going on at the beginning", message, extra={"action": "gap", "topic": topic})

@@ -315,7 +315,7 @@ def frames(
     Each event carries the place after it as its id, as does a heartbeat after unwanted events. Ends when the
     feed is closed, or when `still` returns false; it is called once a second and before events are sent.
     """
-    number, told = 0, str(place)
+    number, shown_place = 0, str(place)
     beaten = time.monotonic()
     with feed.watch():
         while still():
@@ -333,12 +333,12 @@ def frames(
                     place.offsets[entry.partition] = entry.offset + 1
                     number = entry.number or number
                     if wanted(entry):
-                        told = str(place)
-                        parts.append(b"id: %b\ndata: %b\n\n" % (told.encode(), entry.value))
+                        shown_place = str(place)
+                        parts.append(b"id: %b\ndata: %b\n\n" % (shown_place.encode(), entry.value))
                 if parts:
                     beaten = time.monotonic()
                     yield b"".join(parts)
             if time.monotonic() - beaten >= beat:
                 beaten = time.monotonic()
-                moved, told = str(place) != told, str(place)
-                yield b"id: %b\n: still here\n\n" % told.encode() if moved else b": still here\n\n"
+                moved, shown_place = str(place) != shown_place, str(place)
+                yield b"id: %b\n: still here\n\n" % shown_place.encode() if moved else b": still here\n\n"

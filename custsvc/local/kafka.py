@@ -133,13 +133,13 @@ class Kafka(Server):
         from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient
 
-        told = connection(self.url)
-        host, _, port = told["bootstrap.servers"].rpartition(":")
+        properties = connection(self.url)
+        host, _, port = properties["bootstrap.servers"].rpartition(":")
         if not ports.answers(int(port), host):
             return False
         try:
             # Suppress the client's errors about a server that is not up yet.
-            client = AdminClient({**told, "log_level": 0, "socket.timeout.ms": 5000})
+            client = AdminClient({**properties, "log_level": 0, "socket.timeout.ms": 5000})
             return bool(client.list_topics(timeout=5).brokers)
         except KafkaException:
             return False

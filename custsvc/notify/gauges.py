@@ -10,20 +10,20 @@ from collections.abc import Callable, Mapping, Sequence
 from ..errors import CustsvcError
 from ..ports.endpoints import Endpoint, paused_channels
 from ..ports.store import Store
-from ..runtime.cached import Recently
+from ..runtime.cached import Cached
 from ..runtime.metrics_server import Gauges, logger, together
 from .endpoints.fields import state
 
 
 def notify_gauges(store: Store) -> Gauges:
     """All gauges of the role."""
-    endpoints = Recently(store.endpoints.all)
+    endpoints = Cached(store.endpoints.all)
 
     def paused() -> list[str]:
         return paused_channels(endpoints())
 
-    counts = Recently(lambda: store.ledger.counts(paused=paused()))
-    stuck = Recently(store.ledger.stuck)
+    counts = Cached(lambda: store.ledger.counts(paused=paused()))
+    stuck = Cached(store.ledger.stuck)
     return together(
         WaitingMails(lambda: store.ledger.oldest(paused=paused())),
         lambda: notification_gauges(counts, stuck),
@@ -51,7 +51,7 @@ class WaitingMails:
     """The age of the oldest notification that waits; during an outage of the ledger, the last value."""
 
     def __init__(self, oldest: Callable[[], dt.datetime | None]) -> None:
-        self._oldest = Recently(oldest)
+        self._oldest = Cached(oldest)
         self._known: tuple[float, dt.datetime | None] | None = None
 
     def __call__(self) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import Final, Literal, NamedTuple, Protocol
 from ..domain.customers import Stored
 from ..domain.events import Change
 from ..domain.replacing import Replacement
-from ..domain.search import Asked, Way
+from ..domain.search import Asked, Words
 from .answers import Answer
 
 Deleted = Literal["exclude", "include", "only"]
@@ -38,9 +38,9 @@ class CustomerFilter:
     """
 
     deleted: Deleted = "exclude"
-    words: Way = ()
-    phrases: tuple[tuple[Way, ...], ...] = ()
-    earlier: Way = ()
+    words: Words = ()
+    phrases: tuple[tuple[Words, ...], ...] = ()
+    earlier: Words = ()
     email: str | None = None
     name_prefix: str | None = None
     # Not in its text: that is what cursors are bound to, of earlier releases too.

@@ -96,7 +96,7 @@ class Endpoints(Protocol):
     def resume(self, endpoint_id: str) -> bool:
         """End the pause; it is not failing any more. False if there is none, or it is not paused."""
 
-    def told(self, endpoint_id: str, paused_on: dt.datetime) -> None:
+    def note_owner_mailed(self, endpoint_id: str, paused_on: dt.datetime) -> None:
         """Note that the mail about this pause is in the ledger."""
 
     def ask_test(self, endpoint_id: str) -> dt.datetime | None:

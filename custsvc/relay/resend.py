@@ -83,13 +83,13 @@ class Resend:
 
         If the process dies meanwhile, the next leader starts again from the beginning.
         """
-        told = "; ".join(f"partition {part}: {doubt.why}" for part, doubt in sorted(doubts.items()))
+        reasons = "; ".join(f"partition {part}: {doubt.why}" for part, doubt in sorted(doubts.items()))
         loss = new_loss(sorted(doubts))
         remember(self._store.facts, self._topic, loss)
         logger.error(
             "The topic %s lost its end. The relay sends the lost events again; all others wait. %s",
             self._topic,
-            told,
+            reasons,
             extra={"action": "topic_loss", "partitions": sorted(doubts)},
         )
         sent = sum(self._group(parts, doubts) for parts in self._groups(doubts))

@@ -67,7 +67,7 @@ def resync(settings: Settings, store: Store) -> Resynced:
                 lost += missing
                 changed += [i for i in behind if _raise(store, i, sent[i].version)]
             if lost:
-                _bury(store, topic, sent, lost)
+                _store_as_deleted(store, topic, sent, lost)
         remember_resync(settings, store.facts, ends)
     logger.warning(
         "Resynced: %d customers raised above what was sent, %d that are lost stored as deleted",
@@ -138,7 +138,7 @@ def _raise(store: Store, customer_id: int, above: int) -> bool:
             continue
 
 
-def _bury(store: Store, topic: Reader, sent: Mapping[int, Sent], lost: Sequence[int]) -> None:
+def _store_as_deleted(store: Store, topic: Reader, sent: Mapping[int, Sent], lost: Sequence[int]) -> None:
     """Store a customer that only the topic has as deleted, with its last state there."""
     wanted = {customer_id: sent[customer_id].version for customer_id in lost}
     for event in _events(topic.read(topic.marks())):

@@ -12,7 +12,7 @@ T = TypeVar("T")
 _KEPT = 10.0
 
 
-class Recently(Generic[T]):
+class Cached(Generic[T]):
     """The last answer of `ask`, kept ten times as long as it took to get; a quick one is always fresh.
 
     Several threads may ask at once; each gets an answer, and none waits for another's.

@@ -59,10 +59,10 @@ def _ask(role: str, host: str, port: int, timeout: float) -> Health:
             status, answer = _get(host, port, path, timeout)
         except (OSError, http.client.HTTPException) as exc:
             return Health(role, place, path != _PATHS[0], f"does not answer ({_reason(exc)})")
-        told = answer.get("role", SERVE)
-        if role not in (told, "worker"):
-            return Health(role, place, True, f"{told} answers there")
-        name = str(told)
+        its_role = answer.get("role", SERVE)
+        if role not in (its_role, "worker"):
+            return Health(role, place, True, f"{its_role} answers there")
+        name = str(its_role)
         if status != http.client.OK or answer.get("status") != "ok":
             return Health(name, place, True, _words(answer) or f"{path} answers {status}")
     return Health(name, place, True, "")
@@ -86,8 +86,8 @@ def _get(host: str, port: int, path: str, timeout: float) -> tuple[int, dict[str
 
 def _words(answer: dict[str, Any]) -> str:
     """A worker's status, or a problem of the API, as one line."""
-    told = answer.get("detail") or answer.get("status")
-    return " ".join(str(told).split())[:200] if isinstance(told, str) else ""
+    detail = answer.get("detail") or answer.get("status")
+    return " ".join(str(detail).split())[:200] if isinstance(detail, str) else ""
 
 
 def _reason(exc: BaseException) -> str:

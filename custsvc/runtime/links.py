@@ -39,10 +39,10 @@ def kafka_in_clear(settings: Settings) -> list[str]:
     """The brokers on other machines with clear-text connections."""
     if not settings.kafka:
         return []
-    told = settings.kafka_connection
-    if str(told.get("security.protocol", "plaintext")).lower() not in _KAFKA_CLEAR:
+    properties = settings.kafka_connection
+    if str(properties.get("security.protocol", "plaintext")).lower() not in _KAFKA_CLEAR:
         return []
-    servers = [each.strip().rpartition("://")[2] for each in told["bootstrap.servers"].split(",")]
+    servers = [each.strip().rpartition("://")[2] for each in properties["bootstrap.servers"].split(",")]
     return elsewhere(each.rpartition(":")[0].strip("[]") or each for each in servers if each)
 
 

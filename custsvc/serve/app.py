@@ -23,7 +23,7 @@ from ..http.framework import (
     request_at_hand,
     response_of,
 )
-from ..http.guard import SAFE, Guard, Way, request_id
+from ..http.guard import SAFE, Guard, RouteAccess, request_id
 from ..http.intake import BODY_MAX, encoding_of
 from ..http.limit import RateLimit
 from ..http.request import Request
@@ -171,7 +171,7 @@ def build(
 
 
 def _add_guard(app: Flask, guard: Guard, finish: Finish) -> None:
-    ways: dict[tuple[str, str], Way] = {}
+    accesses: dict[tuple[str, str], RouteAccess] = {}
 
     def before() -> None:
         environ = request.environ
@@ -183,12 +183,12 @@ def _add_guard(app: Flask, guard: Guard, finish: Finish) -> None:
             # Methods are case-sensitive; Werkzeug would route `post` like POST.
             raise MethodNotAllowed(sorted(rule.methods or ()))
         endpoint = request.endpoint
-        way = None
+        access = None
         if endpoint is not None:
-            way = ways.get((endpoint, method))
-            if way is None:
-                way = ways[endpoint, method] = _way(app, endpoint, method)
-        guard(asked, way)
+            access = accesses.get((endpoint, method))
+            if access is None:
+                access = accesses[endpoint, method] = _access_of(app, endpoint, method)
+        guard(asked, access)
         g.principal = asked.principal
 
     def after(response: Response) -> Response:
@@ -202,9 +202,9 @@ def _add_guard(app: Flask, guard: Guard, finish: Finish) -> None:
     app.after_request(after)
 
 
-def _way(app: Flask, endpoint: str, method: str) -> Way:
+def _access_of(app: Flask, endpoint: str, method: str) -> RouteAccess:
     view: Any = getattr(app.view_functions[endpoint], "view_class", None)
-    return Way(
+    return RouteAccess(
         role=view.role(method) if hasattr(view, "role") else "admin",
         is_page=endpoint.startswith(_PAGES),
         writes=method not in SAFE and not endpoint.startswith(_SIGN_IN),

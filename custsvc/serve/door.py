@@ -16,9 +16,9 @@ from typing import Any, Final, NamedTuple
 from ..domain.customers import INT64_MAX
 from ..http.answer import Answer
 from ..http.asked import ASK
-from ..http.guard import SAFE, Way, request_id
+from ..http.guard import SAFE, RouteAccess, request_id
 from ..http.intake import TAKEN
-from ..http.problems import told
+from ..http.problems import problem_for
 from ..http.request import Request
 from ..http.resource import METHODS
 from . import traced
@@ -27,7 +27,7 @@ from .measure import observe
 from .routes import Route
 
 Environ = dict[str, Any]
-Admit = Callable[[Request, Way | None], None]
+Admit = Callable[[Request, RouteAccess | None], None]
 Wsgi = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
 _ID: Final = "<id:customer_id>"
@@ -42,7 +42,7 @@ class _Entry(NamedTuple):
     """A method of a route."""
 
     route: str
-    way: Way
+    access: RouteAccess
     body_max: int
     answer: Callable[..., Answer]
 
@@ -69,8 +69,8 @@ class DirectDoor:
         for method in METHODS:
             if not hasattr(handler, method.lower()):
                 continue
-            way = Way(handler.role(method), writes=method not in SAFE)
-            entry = _Entry(route.path, way, handler.longest_body(), handler.answer)
+            access = RouteAccess(handler.role(method), writes=method not in SAFE)
+            entry = _Entry(route.path, access, handler.longest_body(), handler.answer)
             texts[method] = entry
             for slash in ("", "/"):
                 if has_id:
@@ -105,10 +105,10 @@ class DirectDoor:
         request = Request(environ, request_id(environ), entry.body_max)
         traced.begin(request)
         try:
-            self._guard(request, entry.way)
+            self._guard(request, entry.access)
             answer = entry.answer(request, **named)
-        except Exception as exc:  # noqa: BLE001 - whatever it is, the caller is told
-            answer = told(exc, request.id).answer(request.id)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it becomes a problem answer
+            answer = problem_for(exc, request.id).answer(request.id)
         finally:
             if (body := environ.get(TAKEN)) is not None:
                 body.close()

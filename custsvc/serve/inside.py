@@ -10,7 +10,7 @@ from typing import Any
 
 from ..accounts.keys import Principal
 from ..config import Settings
-from ..http.guard import Way
+from ..http.guard import RouteAccess
 from ..http.problems import Problem
 from ..http.request import Request
 from ..ports.store import Store
@@ -28,8 +28,8 @@ def api_inside(settings: Settings, store: Store, actor: str) -> Wsgi:
     services = services_of(settings, store)
     principal = Principal(actor, "admin", f"inside {actor}")
 
-    def admit(request: Request, way: Way | None) -> None:
-        if settings.read_only and way is not None and way.writes:
+    def admit(request: Request, access: RouteAccess | None) -> None:
+        if settings.read_only and access is not None and access.writes:
             raise Problem(405, "read-only", "this is a copy; write to the system of record")
         request.principal = principal
 

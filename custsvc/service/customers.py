@@ -79,7 +79,7 @@ class CustomerService:
         """
         return self._idempotency.once(caller.keyed, work, self._replay)
 
-    def once_told(self, caller: Caller, work: Callable[[], T], replay: Callable[[Any], T]) -> tuple[T, bool]:
+    def once_as(self, caller: Caller, work: Callable[[], T], replay: Callable[[Any], T]) -> tuple[T, bool]:
         """`once` for answers other than one customer: `replay` reads the stored answer."""
         return self._idempotency.once(caller.keyed, work, replay)
 
@@ -243,11 +243,11 @@ class CustomerService:
         caller: Caller,
         *,
         atomic: bool,
-        told: Callable[[BatchResult], dict[str, Any]],
+        body_of: Callable[[BatchResult], dict[str, Any]],
     ) -> BatchResult:
-        """Do many operations; store `told` of the result under the caller's key."""
+        """Do many operations; store `body_of` the result under the caller's key."""
         batch = Batch(self._store, self._changes, operations, caller, atomic=atomic)
-        return batch.run(lambda result: self.answer(caller, told(result)) if caller.keyed else None)
+        return batch.run(lambda result: self.answer(caller, body_of(result)) if caller.keyed else None)
 
     def _store_change(self, change: Change, caller: Caller) -> Stored:
         stored = self._store.save(change, self._answer_of(change, caller))

@@ -12,7 +12,7 @@ from ..http.asked import ASK
 from ..http.codes import CODES
 from ..http.framework import problem_response, request_at_hand
 from ..http.guard import ALLOWANCE, address_of
-from ..http.problems import Problem, told
+from ..http.problems import Problem, problem_for
 from ..http.resource import Services
 from . import (
     account,
@@ -157,7 +157,7 @@ def _context() -> dict[str, Any]:
 
 def error_page(exc: Exception) -> Response:
     """An error as a page: the API's words for it, and what the user can do."""
-    problem = told(exc, g.request_id)
+    problem = problem_for(exc, g.request_id)
     body = render_template(
         "error.html",
         problem=problem,

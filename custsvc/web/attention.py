@@ -10,7 +10,7 @@ from ..copies.verify import last_results
 from ..errors import CustsvcError
 from ..http.problems import NO_KAFKA
 from ..http.resource import Services
-from ..runtime.cached import Recently
+from ..runtime.cached import Cached
 from ..service.parked import parked
 
 _NAMED: Final = 5
@@ -33,9 +33,9 @@ class Attention:
     def __init__(self, services: Services) -> None:
         self._services = services
         # Both grow with what is stored; a slow answer is kept ten times as long as it took.
-        self._mails = Recently(lambda: services.store.ledger.counts(("failed", "unknown")))
-        self._dead = Recently(self._dead_letters)
-        self._endpoints = Recently(services.store.endpoints.all)
+        self._mails = Cached(lambda: services.store.ledger.counts(("failed", "unknown")))
+        self._dead = Cached(self._dead_letters)
+        self._endpoints = Cached(services.store.endpoints.all)
 
     def look(self) -> list[Need]:
         """All kinds, those that must always be told first, even at 0."""

@@ -97,13 +97,13 @@ class Jobs:
         return self.find(job_id.decode()) if job_id else None
 
     def _run(self, job: dict[str, Any], work: Callable[[Progress], dict[str, Any]]) -> None:
-        told = 0.0
+        saved_at = 0.0
 
         def progress(done: int, total: int | None = None) -> None:
-            nonlocal told
+            nonlocal saved_at
             job["done"], job["total"] = done, total if total is not None else job["total"]
-            if time.monotonic() - told > _TELL_EVERY:
-                told = time.monotonic()
+            if time.monotonic() - saved_at > _TELL_EVERY:
+                saved_at = time.monotonic()
                 self._put(job)
 
         try:

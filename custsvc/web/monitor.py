@@ -20,7 +20,7 @@ from ..http.problems import NO_KAFKA
 from ..http.resource import Services
 from ..ports.endpoints import paused_channels
 from ..ports.ledger import PAUSED, UNSETTLED
-from ..runtime.cached import Recently
+from ..runtime.cached import Cached
 from .trend import Trend
 from .words import DATABASES
 
@@ -74,7 +74,7 @@ class Monitor:
         self._behind_since: dict[str, float] = {}
         self._probe: Any = None
         store = services.store
-        self._mails = Recently(lambda: store.ledger.counts(paused=paused_channels(store.endpoints.all())))
+        self._mails = Cached(lambda: store.ledger.counts(paused=paused_channels(store.endpoints.all())))
 
     def look(self) -> Picture:
         """The newest picture. The first watcher waits for it, for at most three seconds."""

@@ -74,9 +74,9 @@ def answer(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
             services().store.answers.add(who.keyed.answer(found, utc_now()))
         return found
 
-    told: dict[str, Any]
-    told, _ = _patiently(lambda: services().customers.once_told(who, kept, lambda body: body))
-    return told
+    answer: dict[str, Any]
+    answer, _ = _patiently(lambda: services().customers.once_as(who, kept, lambda body: body))
+    return answer
 
 
 def _keyed(part: str) -> Caller:

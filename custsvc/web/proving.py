@@ -65,16 +65,16 @@ def start_verify() -> Any:
 
             compared = 0
 
-            def told(count: int) -> None:
+            def note_progress(count: int) -> None:
                 nonlocal compared
                 compared += count
                 progress(compared, None)
 
             with (
                 open_store(settings, settings.other_backend) as copy,
-                pipeline(settings, source, copy) as way,
+                pipeline(settings, source, copy) as flow,
             ):
-                report = verify(source.contents, copy.contents, way, progress=told)
+                report = verify(source.contents, copy.contents, flow, progress=note_progress)
                 remember(source.facts, copy.name, report)
                 return _result(report)
 

@@ -104,7 +104,7 @@ def test_an_endpoint_is_paused_once_it_has_failed_for_so_long(
 
     endpoints.worked("one")
     assert (endpoints.find("one") or found).failing_since is not None
-    endpoints.told("one", found.paused_on)
+    endpoints.note_owner_mailed("one", found.paused_on)
     assert (endpoints.find("one") or found).owner_told
     assert not endpoints.pause("one", "by hand", "ann")
     assert endpoints.resume("one")

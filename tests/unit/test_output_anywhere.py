@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from custsvc.cli import anywhere, app, ending
-from custsvc.cli.common import Talk, report
+from custsvc.cli.common import GlobalOptions, report
 
 ROOT = typer.main.get_command(app)
 
@@ -89,7 +89,7 @@ def test_a_result_is_a_sentence_for_people_and_facts_for_programs(
     report("revoked ab", revoked="ab")
     assert capsys.readouterr() == ("", "revoked ab\n")
 
-    monkeypatch.setattr(Talk, "fmt", "json")
+    monkeypatch.setattr(GlobalOptions, "fmt", "json")
     report("revoked ab", revoked="ab")
     told = capsys.readouterr()
     assert (json.loads(told.out), told.err) == ({"revoked": "ab"}, "")

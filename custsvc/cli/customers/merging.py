@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .. import output
-from ..common import ID_MAX, go_ahead
+from ..common import ID_MAX, confirmed
 from .opened import ApiOption, BackendOption, DataDirOption, opened
 from .options import (
     EmailOption,
@@ -63,7 +63,7 @@ def merge(
             guarded = {each: shown[each].version for each in others}
             version = version or shown[into].version
             lines = _lines(client.preview_merge(into, guarded, fields), [shown[each] for each in others])
-            go_ahead("merge", f"customers into {into}", lines, dry_run=False, yes=False)
+            confirmed("merge", f"customers into {into}", lines, dry_run=False, yes=False)
         show(chosen, [client.merge(into, guarded, fields, version=version, key=key)])
 
 

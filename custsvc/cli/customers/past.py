@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .. import output
-from ..common import ID_MAX, go_ahead
+from ..common import ID_MAX, confirmed
 from .opened import ApiOption, BackendOption, DataDirOption, opened
 from .options import FormatOption, KeyOption, VersionOption
 from .shown import TABLE, show
@@ -56,7 +56,7 @@ def erase(
         if not yes:
             newest = next(client.history(id))
             name = newest.after.name if newest.after else ""
-            go_ahead("erase", f"customer for good ({id}  {name})", [name], dry_run=False, yes=False)
+            confirmed("erase", f"customer for good ({id}  {name})", [name], dry_run=False, yes=False)
             # What a person agreed to is what was shown.
             version = version or newest.version
         show(chosen, [client.erase(id, version=version, key=key)])

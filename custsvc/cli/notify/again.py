@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...errors import ExitCode
-from ..common import BackendOption, DataDirOption, go_ahead, report, say, time_of
+from ..common import BackendOption, DataDirOption, confirmed, report, say, time_of
 from .common import RuleOption, SinceOption, StateOption, checked_state, opened_ledger
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def retry(
     choice = _checked_choice(ids, state, since)
     with opened_ledger(backend, data_dir) as ledger:
         chosen = _chosen(ledger, ids, state, rule, choice)
-        if not _go_ahead("retry", chosen, dry_run=dry_run, yes=yes or bool(ids)):
+        if not _confirmed("retry", chosen, dry_run=dry_run, yes=yes or bool(ids)):
             return
         queued = _in_parts(
             chosen, lambda part: ledger.retry(part, out_of_order=out_of_order, redeliver=redeliver)
@@ -78,7 +78,7 @@ def discard(
     choice = _checked_choice(ids, state, since)
     with opened_ledger(backend, data_dir) as ledger:
         chosen = _chosen(ledger, ids, state, rule, choice)
-        if not _go_ahead("discard", chosen, dry_run=dry_run, yes=yes or bool(ids)):
+        if not _confirmed("discard", chosen, dry_run=dry_run, yes=yes or bool(ids)):
             return
         gone = _in_parts(chosen, lambda part: ledger.discard(part, reason))
     _done("discarded", len(gone), len(chosen))
@@ -120,9 +120,9 @@ def _in_parts(chosen: Sequence[Notification], act: Callable[[list[str]], Iterabl
     return done
 
 
-def _go_ahead(verb: str, chosen: Sequence[Notification], *, dry_run: bool, yes: bool) -> bool:
+def _confirmed(verb: str, chosen: Sequence[Notification], *, dry_run: bool, yes: bool) -> bool:
     lines = [f"{each.id}  {each.state}  {each.rule}  {each.recipient}" for each in chosen]
-    return go_ahead(verb, "notifications", lines, dry_run=dry_run, yes=yes)
+    return confirmed(verb, "notifications", lines, dry_run=dry_run, yes=yes)
 
 
 def _why_not(each: Notification) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .. import output
-from ..common import BackendOption, DataDirOption, OutputOption, Talk, report, say, settings_for
+from ..common import BackendOption, DataDirOption, GlobalOptions, OutputOption, report, say, settings_for
 from .common import opened
 
 _REASONS = ("manual", "bounce", "complaint", "unsubscribe")
@@ -72,9 +72,9 @@ def add_suppressions(
         for address in checked:
             store.recipients.suppress(address_key(address), reason, detail=detail, seconds=seconds)
             span = "." if days is None else f" for {days:g} days."
-            if Talk.fmt == "table":
+            if GlobalOptions.fmt == "table":
                 say(f"{address} gets no mail{span}")
-    if Talk.fmt != "table":
+    if GlobalOptions.fmt != "table":
         report("", suppressed=checked, days=days)
 
 
@@ -127,9 +127,9 @@ def add_bounced(
                 key = address_key(each.address)
                 store.recipients.suppress(key, "bounce", detail=each.reason, seconds=seconds)
             word = "suppressed" if each.is_final else "not suppressed"
-            if Talk.fmt == "table":
+            if GlobalOptions.fmt == "table":
                 say(f"{each.address}: {word} ({each.reason})")
-    if Talk.fmt != "table":
+    if GlobalOptions.fmt != "table":
         report("", suppressed=[each.address for each in found if each.is_final], bounces=len(found))
     elif not found:
         say("This is not a report of a mail that could not be delivered.")

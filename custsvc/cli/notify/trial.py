@@ -9,7 +9,7 @@ import typer
 
 from ...errors import ExitCode
 from .. import output
-from ..common import BackendOption, DataDirOption, OutputOption, Talk, report, say, settings_for
+from ..common import BackendOption, DataDirOption, GlobalOptions, OutputOption, report, say, settings_for
 from .common import RulesOption
 from .suppressions import checked_addresses
 
@@ -67,7 +67,7 @@ def test(
     settings = settings_for("notify", ("mail",), notify_rules=rules, data_dir=data_dir)
     outcome = send_sample(settings, to, rule)
     code = "" if outcome.code is None else f"{outcome.code} "
-    if Talk.fmt == "table":
+    if GlobalOptions.fmt == "table":
         output.text(f"{outcome.result}: {code}{outcome.text}")
     else:
         report("", result=outcome.result, code=outcome.code, text=outcome.text)
@@ -85,7 +85,7 @@ def init(
     from ...notify.preview import copy_defaults
 
     written = copy_defaults(folder)
-    if Talk.fmt != "table":
+    if GlobalOptions.fmt != "table":
         report("", written=list(map(str, written)), rules=folder / "notify.toml")
         return
     for path in written:

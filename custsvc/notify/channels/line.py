@@ -59,7 +59,7 @@ class _Answers:
         except TimeoutError as exc:
             raise TimeoutError(f"no answer within {self._patience:g} s") from exc
 
-    def unasked(self) -> bytes:
+    def unrequested(self) -> bytes:
         """The server's unrequested lines. Raises OSError if it closed the connection."""
         before = self._sock.gettimeout()
         try:
@@ -77,7 +77,7 @@ class _Answers:
         """smtplib closes its file before its socket."""
 
 
-class Unasked(smtplib.SMTPServerDisconnected):
+class UnrequestedLine(smtplib.SMTPServerDisconnected):
     """The server sent an unrequested line."""
 
     def __init__(self, said: bytes) -> None:
@@ -114,31 +114,31 @@ class Line(smtplib.SMTP):
         return super().getreply()
 
     def putcmd(self, cmd: str, args: str = "") -> None:
-        self.in_step()
+        self.check_in_step()
         super().putcmd(cmd, args)
 
     def docmd(self, cmd: str, args: str = "") -> tuple[int, bytes]:
         answer = super().docmd(cmd, args)
         if cmd.upper() == "STARTTLS":
             # Data after this answer came in clear text: an attacker may have injected it.
-            self.in_step()
+            self.check_in_step()
         return answer
 
-    def in_step(self) -> None:
-        """Raise Unasked if the server sent an unrequested line, such as a 421.
+    def check_in_step(self) -> None:
+        """Raise UnrequestedLine if the server sent an unrequested line, such as a 421.
 
         It would be taken for the answer to the next command, and so on for all later ones.
         """
         if not isinstance(self.file, _Answers):
             return
         try:
-            said = self.file.unasked()
+            said = self.file.unrequested()
         except OSError as exc:
             self.close()
             raise smtplib.SMTPServerDisconnected(str(exc)) from exc
         if said:
             self.close()
-            raise Unasked(said)
+            raise UnrequestedLine(said)
 
 
 class TlsLine(Line, smtplib.SMTP_SSL):

@@ -33,8 +33,8 @@ def is_gone(code: int | None, text: str) -> bool:
     if code is None or not 500 <= code < 600:
         return False
     lines = text.splitlines() or [""]
-    told = {found for line in lines if (found := status(line))}
-    return status(lines[0]) in GONE and len(told) == 1
+    statuses = {found for line in lines if (found := status(line))}
+    return status(lines[0]) in GONE and len(statuses) == 1
 
 
 def reported_gone(status_field: str, diagnostic: str) -> bool:
@@ -42,8 +42,8 @@ def reported_gone(status_field: str, diagnostic: str) -> bool:
 
     Its status decides. If that is the undefined 5.0.0, as Exim writes, the quoted reply decides.
     """
-    told = status(status_field)
-    if told not in (None, "5.0.0"):
-        return told in GONE
+    reported = status(status_field)
+    if reported not in (None, "5.0.0"):
+        return reported in GONE
     reply = _REPLY.fullmatch(diagnostic.strip())
     return reply is not None and is_gone(int(reply[1]), reply[2])

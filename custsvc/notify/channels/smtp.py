@@ -22,7 +22,7 @@ from ...domain.text import words
 from ...runtime import crash
 from . import refusal
 from .channel import Outcome
-from .line import Line, TlsLine, Unasked
+from .line import Line, TlsLine, UnrequestedLine
 from .message import Mail
 from .server import Server, Timeouts
 
@@ -227,7 +227,7 @@ class SmtpTransport:
             if code != 354:
                 return self._refused(code, reply, of_recipient=True)
             # An unrequested line before the text would be taken for the answer to the text.
-            smtp.in_step()
+            smtp.check_in_step()
         except _Down as exc:
             self.close()
             return self._down(exc)
@@ -240,13 +240,13 @@ class SmtpTransport:
             text, end = _end_of_data(mail.data)
             smtp.send(text)
             # An answer before the end of the text does not cover the mail; without that end none is accepted.
-            smtp.in_step()
+            smtp.check_in_step()
             smtp.send(end)
             crash.point("notify.gave-text")
             _patience(smtp, self._timeouts.data)
             code, reply = smtp.getreply()
             crash.point("notify.answered")
-        except Unasked as exc:
+        except UnrequestedLine as exc:
             self.close()
             early = 400 <= exc.code < 600 and exc.code != 421
             return Outcome(verdict(exc.code) if early else "down", exc.code or None, words(exc.said))

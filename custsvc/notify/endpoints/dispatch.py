@@ -172,7 +172,7 @@ class Dispatch:
                 continue
             if mail := paused_mail(endpoint, self._settings.public_url):
                 self._store.ledger.add([mail])
-            self._store.endpoints.told(endpoint.id, endpoint.paused_on)
+            self._store.endpoints.note_owner_mailed(endpoint.id, endpoint.paused_on)
 
     def _queue_tests(self, endpoints: Sequence[Endpoint]) -> None:
         for endpoint in endpoints:

@@ -132,14 +132,16 @@ class Digests:
     def _plan_window(self, fresh: list[Notification], last: _Last, behind: float, plan: _Plan) -> None:
         """Add these to the last digest of their window, or begin the next one."""
         there = last.there if last.there is not None and _may_grow(last.there) else None
-        told = self._told(fresh if there is None else [there, *fresh])
-        if told is None:
+        combined = self._combined(fresh if there is None else [there, *fresh])
+        if combined is None:
             plan.new.extend(_alone(row) for row in fresh)
         elif there is None:
-            plan.new.append(self._begun(told, fresh[0], last, behind))
+            plan.new.append(self._begun(combined, fresh[0], last, behind))
         else:
             next_at = self._due(there, fresh[-1], behind)
-            plan.grown.append(Grown(dataclasses.replace(told, id=there.id, next_at=next_at), there.version))
+            plan.grown.append(
+                Grown(dataclasses.replace(combined, id=there.id, next_at=next_at), there.version)
+            )
 
     def _last_of(self, windows: Mapping[str, list[Notification]]) -> dict[str, _Last]:
         """The last digest of each window."""
@@ -159,7 +161,7 @@ class Digests:
                     found[id_] = _Last(there[each], found[id_].next + 1)
         return found
 
-    def _told(self, rows: list[Notification]) -> Notification | None:
+    def _combined(self, rows: list[Notification]) -> Notification | None:
         """The last of these rows, with a text about all of them; None if their template fails."""
         last = rows[-1]
         if len(rows) == 1:
@@ -176,15 +178,15 @@ class Digests:
 
     # -- when ----------------------------------------------------------------------------------------------
 
-    def _begun(self, told: Notification, first: Notification, last: _Last, behind: float) -> Notification:
+    def _begun(self, combined: Notification, first: Notification, last: _Last, behind: float) -> Notification:
         """A new digest, the first of its window or a later one."""
         if last.there is None:
-            next_at = self._due(None, told, behind)
+            next_at = self._due(None, combined, behind)
         else:
-            length = min(self._rule[told.rule].digest, _SECOND_MAX)
+            length = min(self._rule[combined.rule].digest, _SECOND_MAX)
             next_at = utc_now() + dt.timedelta(seconds=length)
-        id_ = _nth(told, last.next)
-        return dataclasses.replace(told, id=id_, next_at=next_at, first_version=first.version)
+        id_ = _nth(combined, last.next)
+        return dataclasses.replace(combined, id=id_, next_at=next_at, first_version=first.version)
 
     def _due(self, there: Notification | None, row: Notification, behind: float) -> dt.datetime | None:
         """When a digest is due: at the end of its window, or a while after its last event.

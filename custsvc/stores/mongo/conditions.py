@@ -8,7 +8,7 @@ from bson import MaxKey, MinKey, Regex
 from pymongo import ASCENDING
 
 from ...domain.name_key import name_prefix
-from ...domain.search import Way, after_prefix, metadata_terms
+from ...domain.search import Words, after_prefix, metadata_terms
 from ...ports.customers import CustomerFilter, Deleted, SortField, TimeSpan
 from .connection import Document
 
@@ -92,34 +92,46 @@ def begins(word: str) -> Document:
     return {"$regex": f"^{word}"}  # terms hold no special characters of patterns
 
 
-def ways_of(asked: CustomerFilter) -> list[tuple[Way, ...]]:
-    """The conditions that must all hold, each in one of several ways."""
+def alternatives_of(asked: CustomerFilter) -> list[tuple[Words, ...]]:
+    """The conditions that must all hold, each in one of several alternatives."""
     return [*(((word,),) for word in asked.words), *asked.phrases]
 
 
 def _term_conditions(asked: CustomerFilter) -> list[Document]:
-    """The conditions that can use an index: for each way its longest word."""
+    """The conditions that can use an index: for each alternative its longest word."""
     if asked.earlier and (asked.words or asked.phrases):
         # One condition that matches both this version's terms and an earlier version's.
-        best = max(ways_of(asked), key=lambda ways: min(len(max(way, key=len)) for way in ways))
+        best = max(
+            alternatives_of(asked),
+            key=lambda alternatives: min(len(max(alternative, key=len)) for alternative in alternatives),
+        )
         return [_one_of((*best, asked.earlier))]
     return [*({"terms": begins(word)} for word in asked.words), *map(_one_of, asked.phrases)]
 
 
-def _one_of(ways: tuple[Way, ...]) -> Document:
-    return {"terms": {"$in": [Regex(f"^{max(way, key=len)}") for way in ways]}}
+def _one_of(alternatives: tuple[Words, ...]) -> Document:
+    return {"terms": {"$in": [Regex(f"^{max(alternative, key=len)}") for alternative in alternatives]}}
 
 
 def _exact_conditions(asked: CustomerFilter) -> list[Document]:
     """The conditions that `_term_conditions` leaves out, written so that no index is used."""
     if asked.earlier and (asked.words or asked.phrases):
-        now = {"$and": [_some_way(ways) for ways in ways_of(asked)]}
-        return [{"$or": [now, _some_way((asked.earlier,))]}]
-    return [_some_way(ways) for ways in asked.phrases if any(len(way) > 1 for way in ways)]
+        now = {"$and": [_some_alternative(alternatives) for alternatives in alternatives_of(asked)]}
+        return [{"$or": [now, _some_alternative((asked.earlier,))]}]
+    return [
+        _some_alternative(alternatives)
+        for alternatives in asked.phrases
+        if any(len(alternative) > 1 for alternative in alternatives)
+    ]
 
 
-def _some_way(ways: tuple[Way, ...]) -> Document:
-    return {"$or": [{"$and": [unindexed({"terms": begins(word)}) for word in way]} for way in ways]}
+def _some_alternative(alternatives: tuple[Words, ...]) -> Document:
+    return {
+        "$or": [
+            {"$and": [unindexed({"terms": begins(word)}) for word in alternative]}
+            for alternative in alternatives
+        ]
+    }
 
 
 def _between(start: Any, end: Any) -> Document:

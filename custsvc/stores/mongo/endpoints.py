@@ -169,7 +169,7 @@ class MongoEndpoints:
             {"_id": endpoint_id, "paused_on": {"$ne": None}}, {**_NOT_PAUSED, **_NOT_FAILING}
         )
 
-    def told(self, endpoint_id: str, paused_on: dt.datetime) -> None:
+    def note_owner_mailed(self, endpoint_id: str, paused_on: dt.datetime) -> None:
         self._changed({"_id": endpoint_id, "paused_on": paused_on}, {"owner_told": True})
 
     def ask_test(self, endpoint_id: str) -> dt.datetime | None:

@@ -22,7 +22,7 @@ from pymongo import ASCENDING, DESCENDING
 from ...domain.customers import INT64_MAX, Stored
 from ...domain.email_key import email_key
 from ...domain.name_key import is_name_key
-from ...domain.search import Way
+from ...domain.search import Words
 from ...ports.customers import (
     LIVE,
     CustomerFilter,
@@ -35,6 +35,7 @@ from .conditions import (
     DELETED,
     FIELDS,
     TERMS,
+    alternatives_of,
     begins,
     bound,
     conditions_of,
@@ -43,7 +44,6 @@ from .conditions import (
     other_conditions,
     parts_of,
     unindexed,
-    ways_of,
 )
 from .connection import BULK_TIMEOUT, Connection, Document
 from .list_indexes import ANY_CASE, BY_EMAIL_KEY
@@ -133,7 +133,7 @@ class MongoQueries:
         return Page(docs, len(page), first, last, more)
 
     def _field(self, query: CustomerQuery) -> str:
-        """The sort field: names as written while some have no key, and for lists that began that way."""
+        """The sort field: names as written while some have no key, and for lists that began like this."""
         after = query.after
         if query.sort == "name" and not (is_name_key(after.key) if after else self.refilling.is_over()):
             return _WRITTEN_NAME
@@ -206,20 +206,26 @@ class MongoQueries:
         Each of two words may be common, and both together rare: then a walk finds next to nothing. The index
         has the ids, so no customer is read for a word alone.
         """
-        ways = ways_of(asked)
-        words = {word for each in ways for way in each for word in way}
+        alternatives = alternatives_of(asked)
+        words = {word for each in alternatives for alternative in each for word in alternative}
         if asked.earlier or len(words) < 2:
             return None
         met = {word: self._met({"terms": begins(word)}, TERMS, _MANY) for word in words}
         total = max(self._customers.estimated_document_count(), 1)
         # As if words were independent of each other.
-        share = prod(sum(prod(met[word] / total for word in way) for way in each) for each in ways)
-        by_cost = sorted((sum(min(met[word] for word in way) for way in each), each) for each in ways)
+        share = prod(
+            sum(prod(met[word] / total for word in alternative) for alternative in each)
+            for each in alternatives
+        )
+        by_cost = sorted(
+            (sum(min(met[word] for word in alternative) for alternative in each), each)
+            for each in alternatives
+        )
         if by_cost[0][0] > min(_MANY, limit / max(share, 1 / total)):
             return None
 
-        def having(way: Way) -> set[int]:
-            return set.intersection(*(self._ids_with(word) for word in way if met[word] <= _MANY))
+        def having(alternative: Words) -> set[int]:
+            return set.intersection(*(self._ids_with(word) for word in alternative if met[word] <= _MANY))
 
         sets = [set.union(*map(having, each)) for cost, each in by_cost[:_CROSSED] if cost <= _MANY]
         ids = [Int64(each) for each in set.intersection(*sets)]

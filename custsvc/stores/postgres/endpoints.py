@@ -137,7 +137,7 @@ class PostgresEndpoints:
     def resume(self, endpoint_id: str) -> bool:
         return self._changed(_RESUME, (endpoint_id,))
 
-    def told(self, endpoint_id: str, paused_on: dt.datetime) -> None:
+    def note_owner_mailed(self, endpoint_id: str, paused_on: dt.datetime) -> None:
         self._changed(
             "UPDATE webhook_endpoint SET owner_told = true WHERE id = %s AND paused_on = %s",
             (endpoint_id, paused_on),

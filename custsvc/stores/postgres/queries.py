@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, NamedTuple
 from ...domain.customers import INT64_MAX, Stored, format_time
 from ...domain.email_key import email_key
 from ...domain.name_key import is_name_key, name_prefix
-from ...domain.search import Way, after_prefix, metadata_terms
+from ...domain.search import Words, after_prefix, metadata_terms
 from ...ports.customers import (
     LIVE,
     CustomerFilter,
@@ -146,7 +146,7 @@ class PostgresQueries:
         return Page(docs.encode(), count, _position(first_key, first_id), _position(last_key, last_id), more)
 
     def _order(self, query: CustomerQuery) -> _Order:
-        """Sort by names as they are written while some have no key, and for lists that began that way."""
+        """Sort by names as they are written while some have no key, and for lists that began like this."""
         if query.sort == "name" and not (
             is_name_key(query.after.key) if query.after else self.refilling.is_over()
         ):
@@ -284,8 +284,8 @@ def _term_conditions(asked: CustomerFilter) -> list[tuple[str, str]]:
     the customers found by the other words.
     """
     required = [*(((word,),) for word in asked.words), *asked.phrases]
-    looked_up = [_any_of(long) for ways in required if (long := _long(ways))]
-    exact = [_any_of(ways) for ways in required if _long(ways) != ways]
+    looked_up = [_any_of(long) for alternatives in required if (long := _long(alternatives))]
+    exact = [_any_of(alternatives) for alternatives in required if _long(alternatives) != alternatives]
     if asked.earlier and required:
         every = " & ".join(map(_any_of, required))
         exact = [f"({every} | {_any_of((asked.earlier,))})"]
@@ -299,9 +299,11 @@ def _term_conditions(asked: CustomerFilter) -> list[tuple[str, str]]:
     return conditions + ([("strip(terms) @@ %s::tsquery", " & ".join(exact))] if exact else [])
 
 
-def _long(ways: tuple[Way, ...]) -> tuple[Way, ...]:
-    """The ways, each with its words that use the index; none if one way has no such word."""
-    long = tuple(tuple(word for word in way if len(word) >= _LOOKED_UP_FROM) for way in ways)
+def _long(alternatives: tuple[Words, ...]) -> tuple[Words, ...]:
+    """The alternatives, each with its words that use the index; none if one alternative has no such word."""
+    long = tuple(
+        tuple(word for word in alternative if len(word) >= _LOOKED_UP_FROM) for alternative in alternatives
+    )
     return long if all(long) else ()
 
 
@@ -309,8 +311,10 @@ def _begins(word: str) -> str:
     return f"'{word}':*"  # terms hold neither quotes nor backslashes
 
 
-def _any_of(ways: tuple[Way, ...]) -> str:
-    return "(" + " | ".join(f"({' & '.join(map(_begins, way))})" for way in ways) + ")"
+def _any_of(alternatives: tuple[Words, ...]) -> str:
+    return (
+        "(" + " | ".join(f"({' & '.join(map(_begins, alternative))})" for alternative in alternatives) + ")"
+    )
 
 
 def _metadata(key: str, text: str) -> str:

@@ -37,8 +37,8 @@ class PostgresRecipients:
     def suppress(
         self, address: str, reason: str, *, detail: str | None = None, seconds: float | None = None
     ) -> None:
-        told = None if detail is None else storable(detail)
-        params = {"address": storable(address), "reason": reason, "detail": told, "seconds": seconds}
+        stored_detail = None if detail is None else storable(detail)
+        params = {"address": storable(address), "reason": reason, "detail": stored_detail, "seconds": seconds}
         with self._connections.cursor() as cursor:
             cursor.execute(_SUPPRESS, params)
 

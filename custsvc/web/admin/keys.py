@@ -68,10 +68,10 @@ def create() -> Any:
         return {"prefix": key.prefix}
 
     try:
-        told = once.answer(made)
+        answer = once.answer(made)
     except ValidationError as exc:
         return _page(errors={each.field: [each.message] for each in exc.errors}), 400
-    return _page(made=told["prefix"], secret=secret[0] if secret else None)
+    return _page(made=answer["prefix"], secret=secret[0] if secret else None)
 
 
 @needs("admin")

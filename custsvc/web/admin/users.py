@@ -61,12 +61,12 @@ def create() -> Any:
         return {"name": user.name}
 
     try:
-        told = once.answer(made)
+        answer = once.answer(made)
     except ValidationError as exc:
         return _page(errors={each.field: [each.message] for each in exc.errors}), 400
     except Conflict:
         return _page(errors={"name": ["is the name of another user already"]}), 409
-    return _page(made=told["name"], secret=secret[0] if secret else None)
+    return _page(made=answer["name"], secret=secret[0] if secret else None)
 
 
 @needs("admin")
@@ -118,8 +118,8 @@ def _reset(user: User) -> Any:
         note("user_password", f"reset the password of {user.name}", user=user.name)
         return {"name": user.name}
 
-    told = once.answer(made)
-    return _page(made=told["name"], reset=True, secret=secret[0] if secret else None)
+    answer = once.answer(made)
+    return _page(made=answer["name"], reset=True, secret=secret[0] if secret else None)
 
 
 def _factor(user: User) -> Any:

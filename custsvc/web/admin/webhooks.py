@@ -76,13 +76,13 @@ def create() -> Any:
         return {"id": endpoint.id}
 
     try:
-        told = once.answer(made)
+        answer = once.answer(made)
     except ValidationError as exc:
         return _index(errors=_errors(exc)), 400
     except Conflict as exc:
         toast.put(f"{exc}.", kind="bad")
         return redirect(PATH, 303)
-    return _index(made=told["id"], secret=secret[0] if secret else None)
+    return _index(made=answer["id"], secret=secret[0] if secret else None)
 
 
 # -- one of them -------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from custsvc.runtime.cached import Recently
+from custsvc.runtime.cached import Cached
 
 
 class Clock:
@@ -21,17 +21,17 @@ def test_an_answer_that_took_two_seconds_is_kept_for_twenty() -> None:
         asked.append(clock.now)
         return len(asked)
 
-    recently = Recently(slow, clock=clock)
+    cached = Cached(slow, clock=clock)
 
-    assert recently() == 1
+    assert cached() == 1
     clock.now += 19.9
-    assert recently() == 1
+    assert cached() == 1
     clock.now += 0.2
-    assert recently() == 2
+    assert cached() == 2
 
 
 def test_an_answer_that_took_no_time_is_always_fresh() -> None:
     answers = iter(range(10))
-    recently = Recently(lambda: next(answers), clock=Clock())
+    cached = Cached(lambda: next(answers), clock=Clock())
 
-    assert [recently(), recently(), recently()] == [0, 1, 2]
+    assert [cached(), cached(), cached()] == [0, 1, 2]
