@@ -117,7 +117,7 @@ class _Trial:
 
     def _watch_topic(self) -> None:
         client = kafka.consumer(
-            self._settings, "custsvc-bench-watch", auto_offset_reset="earliest", fetch_wait_max_ms=10
+            self._settings, "bench-watch", auto_offset_reset="earliest", fetch_wait_max_ms=10
         )
         with closing(client):
             client.subscribe([self._settings.topic_updates])

@@ -175,7 +175,7 @@ class _Direction:
 
     def _bare_loop(self, settings: Settings) -> float:
         with self._bare(settings, self.copy) as bare:
-            client = kafka.consumer(settings, "custsvc-bench-bare", enable_partition_eof=False)
+            client = kafka.consumer(settings, "bench-bare", enable_partition_eof=False)
             try:
                 client.subscribe([settings.topic_updates])
                 messages = client.consume(1, _PATIENCE)

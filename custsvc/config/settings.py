@@ -19,7 +19,7 @@ from ..errors import ConfigurationError
 from ..kafka_address import connection
 from .setting import PREFIX, Setting, env_name, setting, settings_of
 from .sources import read
-from .values import check_history_keep, wrong_kafka
+from .values import check_group_prefix, check_history_keep, wrong_kafka
 
 Backend = Literal["postgres", "mongo"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
@@ -42,6 +42,11 @@ class Settings:
     topic_dead: str = setting("MICROSERVICE-CUSTOMER-UPDATES-DEAD", "Topic of dead letters")
     partitions: int = setting(12, "Partitions of the updates topic when it is created", limits=(1, 10_000))
     replication: int = setting(1, "Replication factor of topics when they are created", limits=(1, 15))
+    group_prefix: str = setting(
+        "custsvc-",
+        "How the names of all consumer groups begin; installations that share one Kafka need one each",
+        check=check_group_prefix,
+    )
     instance_id: str = setting(
         "",
         "A lasting name of this process in its consumer group, so that a quick restart moves no partitions",

@@ -15,6 +15,7 @@ from .setting import Setting, env_name
 # Settings of one role have a family in their name, which its flags leave out: http_port is --port.
 _FAMILY: Final = re.compile(r"^(http|notify|metrics|history)_")
 _DAYS: Final = re.compile(r"[0-9]{1,5}d", re.ASCII)
+_GROUP_PREFIX: Final = re.compile(r"[A-Za-z0-9._-]{1,100}", re.ASCII)
 _NO_PORT: Final = re.compile(r":(?!//)(?!\d*(?:,|$))[^,]*")
 _BOOLEANS: Final = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
@@ -64,6 +65,12 @@ def check_history_keep(text: str) -> None:
     # Imports can be undone for seven days, and an undo reads the history.
     if text and not (_DAYS.fullmatch(text) and 8 <= int(text[:-1]) <= 36500):
         raise ValueError("8d to 36500d, a number of days")
+
+
+def check_group_prefix(text: str) -> None:
+    """Check that a consumer group's name can begin like this. Raises ValueError."""
+    if not _GROUP_PREFIX.fullmatch(text):
+        raise ValueError("1 to 100 letters, digits, dots, dashes and underscores of ASCII")
 
 
 def _check_kafka(address: str, origin: str) -> None:

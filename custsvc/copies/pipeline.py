@@ -148,8 +148,9 @@ def _mails(store: Store) -> Steps:
 
 
 def _groups(settings: Settings) -> list[str]:
-    """The groups that consume events: those of all copies, and of notify."""
-    usual = [group(settings.other_backend), "custsvc-notify"]
+    """The groups that consume events, without their prefix: those of all copies, and of notify."""
+    usual = [group(settings.other_backend), "notify"]
+    start = settings.group_prefix + group("")
     # Keep a reference until the answer arrives: an unreferenced client is destroyed.
     client = kafka.admin(settings)
     try:
@@ -157,7 +158,9 @@ def _groups(settings: Settings) -> list[str]:
     except kafka.KafkaException:
         # The in-memory stand-in does not support this request.
         return usual
-    copies = {each.group_id for each in listed.valid if each.group_id.startswith(group(""))}
+    copies = {
+        group(each.group_id.removeprefix(start)) for each in listed.valid if each.group_id.startswith(start)
+    }
     return [*sorted({usual[0], *copies}), usual[1]]
 
 
@@ -197,7 +200,7 @@ def _lag(settings: Settings, name: str, topic: Reader, marks: Marks) -> dict[str
     lag = sum(marks[part][1] - max(positions.get(part, 0), marks[part][0]) for part in unread)
     oldest = max(0.0, time.time() - min(unread.values()) / 1000) if unread else 0.0
     state = "not started" if not positions else "behind" if lag else "caught up"
-    return _step(name, state, lag, "records not consumed yet", oldest=oldest)
+    return _step(f"custsvc-{name}", state, lag, "records not consumed yet", oldest=oldest)
 
 
 def _step(

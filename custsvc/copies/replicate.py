@@ -61,8 +61,8 @@ _CAREFUL = 20
 
 
 def group(copy: str) -> str:
-    """The consumer group of a copy: `custsvc-copy-mongo`."""
-    return f"custsvc-copy-{copy}"
+    """The consumer group of a copy, after the prefix of all groups: `copy-mongo`."""
+    return f"copy-{copy}"
 
 
 def claim(store: Store, copy: str) -> None:

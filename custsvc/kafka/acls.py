@@ -24,7 +24,6 @@ _TOPICS: Final[Mapping[RoleName, Mapping[str, str]]] = {
         "topic_dead": "Read Write DescribeConfigs",
     },
 }
-_GROUPS: Final = "custsvc-"
 
 
 def needed(settings: Settings, role: RoleName) -> dict[str, list[str]]:
@@ -81,4 +80,7 @@ def commands(settings: Settings, role: RoleName, account: str) -> list[str]:
         f"{start} {' '.join(f'--operation {each}' for each in operations)} --topic {topic}"
         for topic, operations in needed(settings, role).items()
     ]
-    return [*found, f"{start} --operation Read --resource-pattern-type prefixed --group {_GROUPS}"]
+    return [
+        *found,
+        f"{start} --operation Read --resource-pattern-type prefixed --group {settings.group_prefix}",
+    ]

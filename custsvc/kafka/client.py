@@ -40,7 +40,7 @@ def _common(settings: Settings) -> dict[str, Any]:
 def check_options(settings: Settings) -> None:
     """Raise ConfigurationError if a Kafka option is wrong. Connects to nothing."""
     trial = settings.replace(kafka=settings.kafka or "unset")
-    kafka_options.check(settings, _common(trial), _consumer(trial, "custsvc"), publisher_config(trial))
+    kafka_options.check(settings, _common(trial), _consumer(trial, "check"), publisher_config(trial))
 
 
 def admin(settings: Settings) -> AdminClient:
@@ -49,7 +49,10 @@ def admin(settings: Settings) -> AdminClient:
 
 
 def consumer(settings: Settings, group: str, **options: Any) -> Consumer:
-    """A consumer that commits nothing by itself; `options` are librdkafka's, with `_` for the dots."""
+    """A consumer that commits nothing by itself. Its group is this one of the installation: `notify`.
+
+    `options` are librdkafka's, with `_` for the dots.
+    """
     return kafka_options.make(Consumer, _consumer(settings, group, **options), settings.kafka_options)
 
 
@@ -69,7 +72,7 @@ def _consumer(settings: Settings, group: str, **options: Any) -> dict[str, Any]:
         "fetch.queue.backoff.ms": 10,
         # What comes before this may be set by CUSTSVC_KAFKA_OPTIONS__…, what comes after may not.
         **common,
-        "group.id": group,
+        "group.id": settings.group_prefix + group,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "auto.offset.reset": "earliest",

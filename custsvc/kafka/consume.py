@@ -217,7 +217,8 @@ class Consuming:
         if strange := by_topic.keys() - set(self._topics):
             # Offsets of another topic would be taken for those of ours.
             raise TemporaryError(
-                f"the group {self._group} was given partitions of {', '.join(sorted(strange))}",
+                f"the group {self._settings.group_prefix}{self._group} was given partitions of "
+                f"{', '.join(sorted(strange))}",
                 dependency="kafka",
             )
         for topic, partitions in by_topic.items():

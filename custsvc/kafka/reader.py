@@ -25,7 +25,7 @@ from .offsets import ends_before
 from .record import Arrival, Message
 
 # A consumer has to name a group. No client joins this one or commits in it.
-_GROUP: Final = "custsvc-reader-unused"
+_GROUP: Final = "reader-unused"
 _AT_ONCE: Final = 1000
 _LOST: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 

@@ -11,7 +11,7 @@ from ..kafka.reader import Reader
 from ..ports.store import Store
 from ..stores import open_store
 
-_NOTIFY: str = "custsvc-notify"
+_NOTIFY: str = "notify"
 
 
 class Probe:

@@ -43,7 +43,6 @@ class Line:
         self.copy = stack.enter_context(open_store(settings, settings.other_backend))
         self.service = CustomerService(self.source.customers)
         self.acknowledged: dict[int, int] = {}
-        self._own_copy = uuid.uuid4().hex
 
     # -- writes
 
@@ -85,6 +84,7 @@ class Line:
             "CUSTSVC_TOPIC_NOTIFY": s.topic_notify,
             "CUSTSVC_TOPIC_FAILED": s.topic_failed,
             "CUSTSVC_TOPIC_DEAD": s.topic_dead,
+            "CUSTSVC_GROUP_PREFIX": s.group_prefix,
             "CUSTSVC_PARTITIONS": str(s.partitions),
             # A member that was killed holds the others up for the first of these.
             "CUSTSVC_KAFKA_OPTIONS__SESSION_TIMEOUT_MS": OPTIONS["session.timeout.ms"],
@@ -110,23 +110,20 @@ class Line:
         self._stack.enter_context(in_background(relay.run, stop))
         return stop
 
-    def replicate(self, replica: Replica | None = None, *, alone: bool = False) -> Stop:
-        """A copy's worker in this process; likewise. `replica` may stand in for the copy's own.
-
-        The usual group, which those in other processes are in, is that of other tests too: theirs come and
-        go. `alone` it is in one with this line's others that are.
-        """
+    def replicate(self, replica: Replica | None = None) -> Stop:
+        """A copy's worker in this process; likewise. `replica` may stand in for the copy's own."""
         stop = Stop()
         store = self._stack.enter_context(open_store(self.settings, self.settings.other_backend))
         publisher = self._stack.enter_context(Publisher(self.settings))
-        copy = self._own_copy if alone else self.settings.other_backend
-        worker = Replicate(self.settings, replica or store.replica, publisher, copy, stop)
+        worker = Replicate(
+            self.settings, replica or store.replica, publisher, self.settings.other_backend, stop
+        )
         self._stack.enter_context(in_background(worker.run, stop))
         return stop
 
     def members(self) -> set[str]:
-        """Who is in the group of those that are alone, as the broker sees it."""
-        name = group(self._own_copy)
+        """Who is in the copy's group, as the broker sees it."""
+        name = self.settings.group_prefix + group(self.settings.other_backend)
         client = kafka.admin(self.settings)  # kept: its answers come while it lives
         (described,) = client.describe_consumer_groups([name]).values()
         return {member.member_id for member in described.result(60).members}
@@ -175,9 +172,11 @@ def line(backend: str, servers: Any, all_databases: Callable[[str], Any], tmp_pa
 
 
 def fresh_topics(settings: Settings) -> Settings:
-    """These settings with topics that nobody else uses, made already."""
+    """These settings with topics and groups that nobody else uses; the topics are made already."""
     mine = uuid.uuid4().hex[:12]
     names = ("updates", "notify", "failed", "dead")
-    settings = settings.replace(**{f"topic_{name}": f"{name}-{mine}" for name in names})
+    settings = settings.replace(
+        **{f"topic_{name}": f"{name}-{mine}" for name in names}, group_prefix=f"custsvc-{mine}-"
+    )
     ensure_topics(settings)
     return settings

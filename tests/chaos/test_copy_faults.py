@@ -87,9 +87,9 @@ def test_copies_that_come_and_go_leave_no_partition_alone(line: Line, guests: in
     """R5: progress goes on through every rebalance; no partition waits for a minute."""
     ids = line.crowd(40)
     line.relay()
-    steady = line.replicate(alone=True)
+    steady = line.replicate()
     for _ in range(guests):
-        guest = line.replicate(alone=True)
+        guest = line.replicate()
         for step in range(2):
             for each in ids[:8]:
                 line.change(each)
@@ -149,7 +149,7 @@ def test_a_copy_that_is_blocked_too_long_is_replaced_and_its_late_batch_is_stale
         for each in ids:
             line.change(each)
         line.settle_topic()
-    line.replicate(alone=True)
+    line.replicate()
     line.settle()
     assert line.judge().problems == []
 
@@ -164,9 +164,9 @@ def _block_and_replace(line: Line) -> None:
             free.wait(120)
 
     late = Between(line.copy.replica, block_once)
-    stops = [line.replicate(late, alone=True)]
+    stops = [line.replicate(late)]
     until("it is blocked", blocked.is_set)
-    stops.append(line.replicate(alone=True))
+    stops.append(line.replicate())
     try:
         until("the other has taken over all of it", line.copied)
     finally:
@@ -195,7 +195,7 @@ def test_an_outage_of_the_copys_database_keeps_the_membership_and_buries_nothing
         if away:
             raise TemporaryError("away", dependency="mongo")
 
-    line.replicate(Between(line.copy.replica, fail), alone=True)
+    line.replicate(Between(line.copy.replica, fail))
     line.settle()
     away.append(True)
     for each in ids:
@@ -215,7 +215,7 @@ def test_a_copy_restored_from_a_backup_catches_up_by_itself(line: Line) -> None:
     """R11: rows and positions of an hour ago, a group that has committed since, and a group that is gone."""
     ids = line.crowd(20)
     line.relay()
-    first = line.replicate(alone=True)
+    first = line.replicate()
     line.settle()
     backup = checker.dump(line.settings.other_backend, line.settings.url(line.settings.other_backend))
     for each in ids:
@@ -226,7 +226,7 @@ def test_a_copy_restored_from_a_backup_catches_up_by_itself(line: Line) -> None:
 
     checker.restore(line.settings.other_backend, line.settings.url(line.settings.other_backend), backup)
     counting = Between(line.copy.replica, lambda _: None)
-    line.replicate(counting, alone=True)
+    line.replicate(counting)
     line.settle()
 
     assert line.judge().problems == []
@@ -239,7 +239,7 @@ def test_a_copy_restored_from_a_backup_catches_up_by_itself(line: Line) -> None:
 def test_an_address_may_move_between_customers_in_any_order(line: Line, swaps: int) -> None:
     """R14: A gives its address to B; the two events are in different partitions and may come either way."""
     line.relay()
-    line.replicate(alone=True)
+    line.replicate()
     for number in range(swaps):
         a, b = line.create(email=f"x{number}@example.com"), line.create(email=f"y{number}@example.com")
         line.set_email(a, f"z{number}@example.com")
@@ -269,7 +269,7 @@ def test_the_whole_topic_three_times_more_writes_nothing(line: Line, customers: 
     else:
         seed_customers(line.source.customers, customers, 1)
     line.relay()
-    first = line.replicate(alone=True)
+    first = line.replicate()
     line.settle(600)
     first.ask()
     before = line.copy.replica.digest(0)
@@ -278,7 +278,7 @@ def test_the_whole_topic_three_times_more_writes_nothing(line: Line, customers: 
     for _ in range(3):
         counting = Between(line.copy.replica, lambda _: None)
         counting.begin = lambda _topic: {}  # type: ignore[attr-defined]
-        worker = line.replicate(counting, alone=True)
+        worker = line.replicate(counting)
         until("all was read again", lambda c=counting: c.stale + c.written >= records, 600)
         assert counting.written == 0
         worker.ask()

@@ -87,7 +87,7 @@ def relays(lines: list[Line]) -> Iterator[None]:
 def copied(lines: list[Line]) -> None:
     """Let each copy read all there is, and follow no longer."""
     for line in lines:
-        stop = line.replicate(alone=True)
+        stop = line.replicate()
         line.settle()
         stop.ask()
         until("it has stopped", lambda line=line: not line.members())

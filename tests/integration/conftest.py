@@ -29,7 +29,7 @@ from tests.waiting import until
 
 @pytest.fixture
 def settings(servers: Any) -> Settings:
-    """Kafka's address, and topics that are this test's alone, made already."""
+    """Kafka's address, and topics and groups that are this test's alone; the topics are made already."""
     mine = uuid.uuid4().hex[:12]
     settings = Settings(
         kafka=servers.url("kafka"),
@@ -37,6 +37,7 @@ def settings(servers: Any) -> Settings:
         topic_notify=f"notify-{mine}",
         topic_failed=f"failed-{mine}",
         topic_dead=f"dead-{mine}",
+        group_prefix=f"custsvc-{mine}-",
         partitions=4,
     )
     ensure_topics(settings)

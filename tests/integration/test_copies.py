@@ -75,6 +75,8 @@ def test_copies_with_names_have_places_of_their_own_on_one_server(
         "status knows it",
         lambda: {"custsvc-copy-search"} <= {step["step"] for step in steps(settings, store)},
     )
+    another = settings.replace(group_prefix=f"another-{settings.group_prefix}")
+    assert "custsvc-copy-search" not in {step["step"] for step in steps(another, store)}
 
 
 @pytest.mark.parametrize("name", ["Search", "a b", "x" * 31, "1st", "a;b"])

@@ -276,6 +276,7 @@ def settings(servers: Any, sink: Sink, backend: str, database_url: str) -> Setti
         topic_notify=f"notify-{mine}",
         topic_failed=f"failed-{mine}",
         topic_dead=f"dead-{mine}",
+        group_prefix=f"custsvc-{mine}-",
         partitions=3,
         smtp_url=sink.url,
         notify_connections=2,

@@ -198,8 +198,8 @@ def test_keda_watches_the_groups_and_the_topic_that_the_roles_read(
 
     scaled = {each["metadata"]["name"]: each["spec"] for each in of_kind(manifests, "ScaledObject")}
     triggers = {name: spec["triggers"][0]["metadata"] for name, spec in scaled.items()}
-    assert triggers["custsvc-replicate"]["consumerGroup"] == group(OTHER[backend])
-    assert triggers["custsvc-notify"]["consumerGroup"] == GROUP
+    assert triggers["custsvc-replicate"]["consumerGroup"] == "custsvc-" + group(OTHER[backend])
+    assert triggers["custsvc-notify"]["consumerGroup"] == "custsvc-" + GROUP
     for name, spec in scaled.items():
         (target,) = [e for e in of_kind(manifests, "Deployment") if e["metadata"]["name"] == name]
         assert "replicas" not in target["spec"] and spec["scaleTargetRef"] == {"name": name}

@@ -76,6 +76,7 @@ def settings(servers: Any, all_databases: Callable[[str], Any]) -> Iterator[dict
     urls = {backend: all_databases(backend).empty() for backend in ("postgres", "mongo")}
     topics = {f"topic_{name}": f"{name}-{mine}" for name in ("updates", "notify", "failed", "dead")}
     given = {"kafka": servers.url("kafka"), "smtp_url": servers.url("mail"), "partitions": "2", **topics}
+    given["group_prefix"] = f"{mine}-"
     given |= {f"{backend}_url": url for backend, url in urls.items()}
     yield {f"CUSTSVC_{name.upper()}": value for name, value in given.items()}
     for backend, url in urls.items():

@@ -86,6 +86,8 @@ def test_an_unknown_name_is_an_error_that_names_the_nearest() -> None:
         ("CUSTSVC_AUTH", "maybe", "on or off"),
         ("CUSTSVC_REQUIRE_IF_MATCH", "perhaps", "boolean"),
         ("CUSTSVC_LOG_LEVEL", "loud", "DEBUG or INFO"),
+        ("CUSTSVC_GROUP_PREFIX", "", "1 to 100 letters"),
+        ("CUSTSVC_GROUP_PREFIX", "ours/", "1 to 100 letters"),
         ("CUSTSVC_NOTIFY_RETRY_BASE", "-1", "a number from"),
         ("CUSTSVC_NOTIFY_RETRY_BASE", "nan", "a number from"),
     ],

@@ -59,6 +59,7 @@ class Site:
             **addresses,
             **topics,
             **mail.start(),
+            "CUSTSVC_GROUP_PREFIX": f"web-{mark}-",
             "CUSTSVC_BACKEND": backend,
             "CUSTSVC_DATA_DIR": str(folder / "data"),
             "CUSTSVC_LOCAL": "never",

@@ -37,7 +37,8 @@ from .notifications import notifications_of, of_request, too_old
 
 logger = logging.getLogger(__name__)
 
-GROUP = "custsvc-notify"
+GROUP = "notify"
+"""After the prefix of all groups."""
 BATCH = 500
 # Seconds that an event may take to arrive here.
 _ON_TIME = 2.0
