@@ -67,9 +67,14 @@ check() {
 
 ensure_venv test
 if [[ "$with_lint" == true ]]; then
+  # Compile the tests meanwhile, once: in a new checkout each process of a parallel run would do it for itself.
+  if [[ "$with_tests" == true ]] && (($# == 0)); then
+    "$VENV_PYTHON" -m pytest --collect-only --quiet -p no:cacheprovider >/dev/null 2>&1 &
+  fi
   check ruff check .
   check ruff format --check .
   check mypy
+  wait
 fi
 if [[ "$with_tests" == true ]]; then
   ensure_libcurl
