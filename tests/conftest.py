@@ -6,7 +6,7 @@ import datetime as dt
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 
 from custsvc import redact
 from custsvc.errors import CustsvcError
-from custsvc.local import LocalServers
+from custsvc.local import LocalServers, ports
 from custsvc.ports.store import Store
 from custsvc.runtime import metrics
 from custsvc.runtime.gc import spare_batches
@@ -30,8 +30,9 @@ from tests.run_folder import RunFolder, remove_left
 _LONGEST = (
     *("web/test_pages.py", "setup/test_wheel.py", "notify/test_run.py", "chaos/test_crashes.py"),
     *("chaos/test_copy_faults.py", "api/test_server.py", "local/test_up.py", "api/test_schemathesis.py"),
-    *("chaos/test_topic_loss.py", "e2e/test_kill.py", "transfer/test_incomplete.py", "api/test_webhooks.py"),
-    *("chaos", "e2e", "local", "web", "transfer", "integration", "setup"),
+    *("chaos/test_topic_loss.py", "notify/test_any_answers.py", "e2e/test_kill.py", "local/test_lag.py"),
+    *("transfer/test_incomplete.py", "api/test_webhooks.py", "notify/test_scenarios.py"),
+    *("chaos", "e2e", "local", "web", "notify", "transfer", "integration", "setup"),
 )
 
 _TESTS = Path(__file__).parent
@@ -58,6 +59,16 @@ def pytest_configure(config: pytest.Config) -> None:
         remove_left(base)
         config.stash[_RUN] = RunFolder(base)
         os.environ[_FOLDER] = str(config.stash[_RUN].path)
+    else:
+        _choose_own_ports(config.workerinput)
+
+
+def _choose_own_ports(worker: Mapping[str, Any]) -> None:
+    """Give each process of a parallel run its part of the ports, so that no two choose the same one."""
+    number, count = int(worker["workerid"].removeprefix("gw")), int(worker["workercount"])
+    each = (ports._LAST - ports._FIRST) // count
+    ports._FIRST += number * each
+    ports._LAST = ports._FIRST + each
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from custsvc.accounts.keys import new_key
+from custsvc.accounts.keys import KeyRing, new_key
 from custsvc.config import Settings
 from custsvc.domain.customers import Fields, utc_now
 from custsvc.errors import TemporaryError
@@ -60,24 +60,25 @@ def ends(parts: Iterator[bytes], app: Flask, revoke: Callable[[], Any]) -> None:
     assert not app.extensions["custsvc"].streams._permits._open
 
 
-KEYS: dict[str, Callable[[Store, ApiKey], Any]] = {
-    "revoked": lambda store, key: store.keys.revoke(key.prefix, utc_now()),
-    "expired": lambda _, __: None,
+KEYS: dict[str, Callable[[Store, ApiKey, KeyRing], Any]] = {
+    "revoked": lambda store, key, _: store.keys.revoke(key.prefix, utc_now()),
+    "expired": lambda _, key, ring: setattr(ring, "_clock", lambda: key.expires_on),
 }
 
 
 @pytest.mark.parametrize("fmt", ["json", "csv", "ndjson"])
 @pytest.mark.parametrize("how", list(KEYS))
 def test_an_export_ends_with_its_key(app: Flask, store: Store, how: str, fmt: str) -> None:
-    soon = utc_now() + dt.timedelta(seconds=5) if how == "expired" else None
-    text, key = new_key("reader", "read", expires_on=soon)
+    text, key = new_key("reader", "read", expires_on=utc_now() + dt.timedelta(hours=1))
     store.keys.add(key)
+    ring = app.extensions["custsvc"].keys
+    ring._ttl = 0.1  # each is read anew soon
     answer = app.test_client().get(
         f"/api/customers/export?format={fmt}", headers={"X-Api-Key": text}, buffered=False
     )
     assert answer.status_code == 200
 
-    ends(iter(answer.iter_encoded()), app, lambda: KEYS[how](store, key))
+    ends(iter(answer.iter_encoded()), app, lambda: KEYS[how](store, key, ring))
 
 
 def changed(store: Store, **changes: Any) -> None:
