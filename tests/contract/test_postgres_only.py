@@ -43,7 +43,7 @@ def sql(database_url: str) -> Iterator[Callable[..., Any]]:
 
 INSERT = (
     "INSERT INTO customer_event (id, customer_id, version, op, created, payload) "
-    "VALUES (%s, %s, 1, 'created', now(), '{}')"
+    """VALUES (%s, %s, 1, 'created', now(), '{"id":"some"}')"""
 )
 
 
