@@ -59,7 +59,7 @@ class DatabaseRestored(ConfigurationError):
 
 
 class BadArgument(ConfigurationError):
-    """What a command was given cannot be right, whatever is set elsewhere."""
+    """An argument of a command cannot be right, whatever is set elsewhere."""
 
     exit_code = ExitCode.USAGE
 
@@ -196,7 +196,7 @@ class CheckFailed(CustsvcError):
 
 
 class TooManyBadRecords(CustsvcError):
-    """So many records cannot be read that the whole topic must be broken."""
+    """Too many records cannot be read: the whole topic must be broken."""
 
     exit_code = ExitCode.CHECK_FAILED
 

@@ -65,7 +65,7 @@ _ensure_venv_itself() {
     if _venv_works; then return; fi
     [[ -f "$VENV/pyvenv.cfg" || -z "$(ls -A "$VENV")" ]] ||
       die "$VENV is not a virtual environment" "move it away; this script creates its own there"
-    say "the virtual environment $VENV does not work any more (moved, or its Python is gone): making it anew"
+    say "the virtual environment $VENV does not work any more (moved, or its Python is gone): making a new one"
     rm -rf -- "$VENV"
   fi
   local python

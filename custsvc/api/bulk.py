@@ -51,7 +51,7 @@ _TYPE_OF: Final[dict[export.Format, str]] = {
 }
 XLSX: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 VCARD: Final = "text/vcard"
-# None for a body whose content tells what it is.
+# None for a body whose format is recognised by its content.
 _SUFFIX: Final = {"vcard": "vcf"}
 _IMPORTED: Final[dict[str, shape.Format | None]] = {
     NDJSON: "ndjson",

@@ -68,7 +68,7 @@ class EventStream(ApiResource):
 
 
 def _lost(place: Place, why: str) -> bytes:
-    """Tell the client that events after its position are lost, and that the stream begins again."""
+    """Report that events after the client's position are lost, and that the stream begins again."""
     return b"event: lost\nid: %b\ndata: %b\n\n" % (str(place).encode(), orjson.dumps({"reason": why}))
 
 

@@ -36,7 +36,7 @@ STATES: Final = (*UNSETTLED, *SETTLED)
 
 
 class _Webhooks(ApiResource):
-    # Whoever may make an endpoint gets all customers; and who sees its address may see a secret in it.
+    # The maker of an endpoint gets all customers, and its address may have a secret in it.
     reading: ClassVar[Role] = "admin"
     writing: ClassVar[Role] = "admin"
 
@@ -45,7 +45,7 @@ class _Webhooks(ApiResource):
         return Managed(self.services.store, self.services.settings)
 
     def key(self, request: Request) -> str | None:
-        """What tells a request that is sent again: its caller with the Idempotency-Key."""
+        """The caller with the Idempotency-Key, by which a repeated request is recognised."""
         given = idempotency_key(request)
         return None if given is None else f"{request.principal.id} {given}"
 

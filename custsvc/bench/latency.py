@@ -1,7 +1,7 @@
 """The latency of a change: from its commit until it is on the topic, and until it is in the copy.
 
 Writers change customers at a steady rate through the service, as the API does. A consumer notes when each
-event is readable; the copy's own positions tell when it has been applied. The roles are real processes.
+event is readable; the copy's own positions show when it has been applied. The roles are real processes.
 """
 
 from __future__ import annotations

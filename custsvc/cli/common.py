@@ -131,7 +131,7 @@ def say(text: str) -> None:
 
 
 def report(text: str, /, **facts: Any) -> None:
-    """Tell what was done: a person by a sentence on stderr; under -o json a program, by facts on stdout."""
+    """Report what was done: to a person by a sentence on stderr; under -o json by facts on stdout."""
     if GlobalOptions.fmt == "table":
         say(text)
         return

@@ -96,7 +96,7 @@ def duplicates(
         score = DEFAULT_SCORE if min_score is None else min_score
         found = _rows(store, customer, score, min(limit or 200, 200), which)
         shown = list(islice(found, limit)) if limit and fmt != "ndjson" else islice(found, limit or None)
-        nobody = "No duplicates found; --min-score 0.6 shows more, and more that are none."
+        nobody = "No duplicates found; --min-score 0.6 shows more pairs, less likely ones."
         rows = map(_joined, shown) if fmt in ("table", "csv") else shown
         output.rows(fmt, _COLUMNS, rows, empty=nobody)
         if is_copy:

@@ -133,7 +133,7 @@ def _reader_is_gone() -> bool:
 
 
 def _say_no_more() -> None:
-    """What is still in a buffer must not fail once more when Python ends."""
+    """Discard buffered output, so that it does not fail once more when Python ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(nowhere, stream)

@@ -169,7 +169,7 @@ def erase(
 def _erased(store: Store, ids: Iterable[int]) -> dict[int, int]:
     """The version of the last erasure of each of these customers that was ever erased.
 
-    An erased customer may be written to again: what came before is erased all the same.
+    An erased customer may be written to again; the data before the erasure stay erased.
     """
     import orjson
 

@@ -27,7 +27,7 @@ def checked(fmt: str, allowed: Sequence[str] = FORMATS) -> str:
 def rows(
     fmt: str, columns: Sequence[str], items: Iterable[Mapping[str, Any]], *, empty: str = "nothing to show"
 ) -> None:
-    """Print items that share columns. `empty` says to a person why there are none, and what to do then."""
+    """Print items that share columns. `empty` says to a person why the list is empty, and what to do then."""
     if fmt == "ndjson":
         for item in items:
             write(orjson.dumps(item, default=str))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..config import Settings
     from ..notify.rules.forecast import Forecast
 
-# So many customers are looked at to tell how many mails the rules would send.
+# The most customers that are looked at to forecast the mails of the rules.
 _LOOKED_AT: Final = 10_000
 
 
@@ -53,7 +53,7 @@ def seed(
 
 
 def _forecast(settings: Settings, count: int, seed_number: int) -> Forecast | None:
-    """What the rules would send for so many customers; of very many, the first stand for all."""
+    """The mails that the rules would send for N customers, forecast from the first ones."""
     from ..notify.rules.forecast import Forecast
     from ..transfer.seed import made_up
 

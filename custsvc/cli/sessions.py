@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..ports.store import Store
 
 _COLUMNS = ("id", "subject", "name", "role", "created_on", "seen_on")
-# Enough of a session's id to tell it from all others.
+# Enough of a session's id to name only that one.
 _ID = 16
 
 app = typer.Typer(

@@ -1,4 +1,4 @@
-"""`webhooks`: endpoints that are told of changes over HTTP, and the log of their deliveries."""
+"""`webhooks`: endpoints that get changes over HTTP, and the log of their deliveries."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ _Payload = Annotated[
 ]
 _Email = Annotated[
     str | None,
-    typer.Option("--email", help="The owner, told when it is paused for failing.", metavar="ADDRESS"),
+    typer.Option(
+        "--email", help="The owner, who gets a mail when it is paused for failing.", metavar="ADDRESS"
+    ),
 ]
 _Description = Annotated[
     str | None, typer.Option("--description", help="One line for people.", metavar="TEXT")

@@ -34,7 +34,8 @@ class AsyncClient(Base):
     """`Client` for asyncio and trio: the same calls with the same promises, awaited.
 
     `find`, `history` and `events` are for `async for`. Use it in an `async with` block, or await `aclose`.
-    Several tasks may share one. A task that is cancelled may have sent its write: `key` tells later.
+    Several tasks may share one. A task that is cancelled may have sent its write: repeated
+    with the same `key`, it is done once.
     """
 
     def __init__(

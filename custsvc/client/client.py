@@ -141,7 +141,7 @@ class Client(Base):
 
         `after` is the `position` of the last event that was worked on; without it the stream begins at the
         end, or with `from_beginning` at the oldest event that there is. `within`: give up (Unavailable) after
-        so many seconds without a connection. An event may come twice; `Latest` drops repeats.
+        this many seconds without a connection. An event may come twice; `Latest` drops repeats.
         """
         asked = asked_for(from_beginning=from_beginning, customer=customer, ops=ops)
         return EventStream(self._opened[0], self.retry, asked, after, within)

@@ -192,7 +192,7 @@ class Replicate:
         """Dead-letter bad records before the position passes them; return a function to apply the rest."""
         if dead:
             self._dead.send(dead)
-            crash.point("replicate.buried")
+            crash.point("replicate.dead_lettered")
         return partial(self._apply, self._replica.applying(events), positions, len(dead), follows, began)
 
     def _judged(self, message: Message, dead: list[Record]) -> ReceivedEvent | None:

@@ -59,7 +59,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Tells verify whether everything up to a moment has reached the copy.
+    """Knows whether everything up to a moment has reached the copy.
 
     `published(seconds)`: whether every event older than that is on Kafka. `ends()`: the topic's end offsets.
     `positions()`: those of the copy.

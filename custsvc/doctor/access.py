@@ -82,7 +82,7 @@ def _in_clear(what: str, hosts: list[str], fix: str) -> Finding:
 
 
 def growth(store: Store, keep: int | None) -> Iterator[Finding]:
-    """The growth of the history that is kept for so many days, and the days until the disk is full."""
+    """The growth of a history kept for N days, and the days until the disk is full."""
     try:
         found = store.growth()
     except ConfigurationError:

@@ -43,14 +43,14 @@ APP_EVENT_TYPE: Final = {
 
 SCHEMA_OF: Final = {op: 2 if op in ("merged", "merged_into", "unmerged") else 1 for op in APP_EVENT_TYPE}
 
-# The member that marks an event as one of many, of which nobody wants to be told. It is there only where it
+# The member that marks an event as one of many, for which no mails are wanted. It is there only where it
 # is true, so all other events are as they were before it came; readers that do not know it ignore it.
 BULK: Final = "bulk"
 
 # The header that names the database of an event.
 SOURCE_HEADER: Final = "ce_source"
 
-# What begins the last member of our events.
+# The beginning of the last member of our events.
 AFTER_MEMBER: Final = b',"after_change":{'
 
 
@@ -66,7 +66,7 @@ class CustomerEvent(NamedTuple):
 
     @property
     def time(self) -> dt.datetime:
-        """When the change was made; parsed anew at each call, since hardly any reader asks for it."""
+        """When the change was made; parsed at each call, since few readers ask for it."""
         return parse_time(time_of(self.payload).decode())
 
 
@@ -95,7 +95,7 @@ def new_change(
     """The change from `before` to `after`, its event encoded around both documents' bytes.
 
     `merge` is the event's member of that name: what a merge, or undoing it, did to which customers. `bulk`
-    marks a change that is one of many, made without the wish that anybody is told of it.
+    marks a change that is one of many, made without a wish for mails.
     """
     doc = after.encode()
     event_id = new_event_id()

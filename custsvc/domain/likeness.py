@@ -47,7 +47,7 @@ How = Literal["same", "shared", "alike", "box", "tail", "other", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What a customer is compared by: folded and without what is only another way to write the same.
+    """The traits by which a customer is compared: folded, and without mere differences in writing.
 
     `box` and `domain` are the parts of the address, without a `+tag` and Gmail's dots.
     """
@@ -82,7 +82,7 @@ _POINTS: Final[dict[str, dict[How, float]]] = {
     "email": {"same": 5.0, "shared": 1.5, "alike": 3.5, "box": 2.5, "other": -1.5, "unknown": 0.0},
     "phone": {"same": 4.0, "shared": 1.5, "tail": 2.0, "alike": 1.0, "other": -1.5, "unknown": 0.0},
 }
-# Who shares one often shares the other.
+# Customers that share one often share the other.
 _BOTH_SAME: Final = 6.5
 _RARITY: Final[dict[Rarity, float]] = {"rare": 2.0, "unknown": 0.0, "common": -0.5}
 _ANY_TWO: Final = -2.0
@@ -209,7 +209,10 @@ def _is_misspelt(one: Traits, other: Traits) -> bool:
 
 
 def _may_be_misspelt(one: str, other: str) -> bool:
-    """Whether one of these domains, which are alike, may be a slip for the other: `ymail.com` is none."""
+    """Whether one of these domains, which are alike, may be a slip for the other.
+
+    `ymail.com` is a provider of its own.
+    """
     labels = [domain.partition(".")[0] for domain in (one, other)]
     return min(map(len, labels)) >= _LABEL_FROM and not _PROVIDERS.issuperset((one, other))
 

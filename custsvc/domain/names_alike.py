@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from .nicknames import stand_for_each_other
 from .search import words_of
 
-# What stands before or after a name and is none.
+# Words before or after a name that are not part of it.
 _TITLES: Final = frozenset(
     "mr mrs ms miss mx dr prof herr frau fr hr dipl ing mag med sir dame rev jr sr ii iii phd md esq "
     "monsieur madame mme mlle sig sra srta".split()
@@ -44,10 +44,10 @@ class NameLikeness(NamedTuple):
 
 @lru_cache(8192)
 def person_words(name: str) -> tuple[str, ...]:
-    """The words of a name that tell it from others: without titles, legal forms and signs."""
+    """The distinctive words of a name: without titles, legal forms and signs."""
     words = words_of(name)
-    telling = [word for word in words if word not in _TITLES and word not in _LEGAL]
-    return tuple((telling or words)[:_WORDS_MAX])
+    distinctive = [word for word in words if word not in _TITLES and word not in _LEGAL]
+    return tuple((distinctive or words)[:_WORDS_MAX])
 
 
 def likeness_of_names(one: tuple[str, ...], other: tuple[str, ...]) -> NameLikeness:

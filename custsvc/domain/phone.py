@@ -15,7 +15,7 @@ _NATIONAL: Final = "~"
 _LONGEST: Final = 32
 _GROUPS_MAX: Final = 12
 _SHORTEST: Final = 4
-# With fewer digits the text may be part of a number; with at least so many, 00 begins a country code.
+# With fewer digits the text may be part of a number; with at least this many, 00 begins a country code.
 _WHOLE: Final = 7
 # Country codes of one and two digits (ITU-T E.164); all others have three.
 _CODES: Final = frozenset(

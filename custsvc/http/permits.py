@@ -95,4 +95,4 @@ class Permits:
             permit.renew()
         except Exception:
             # The thread goes on for the others; this permit ends after `_BENEFIT_OF_DOUBT` seconds.
-            logger.exception("Whether a stream may go on cannot be told", extra={"action": "permit_failed"})
+            logger.exception("It is unknown whether a stream may go on", extra={"action": "permit_failed"})

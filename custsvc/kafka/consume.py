@@ -336,7 +336,7 @@ class Consuming:
                 # The store holds the positions; after a lost commit lag tools are briefly wrong, no more.
                 client.commit(offsets=offsets, asynchronous=True)
         except KafkaException as exc:
-            # The batch is done all the same: the store recognises records that come again.
+            # The batch is done nevertheless: the store recognises records that come again.
             logger.warning("Offsets not committed: %s", exc, extra={"action": "commit_failed"})
 
 

@@ -186,7 +186,7 @@ class Kafka(Server):
     def _java(self) -> list[str | Path]:
         joined = ":".join(str(jar) for jar in self._classpath or jars.classpath(self.say))
         java = jars.java()
-        # Newer Javas print long warnings about Kafka's jars, which bury Kafka's own messages.
+        # Newer Javas print long warnings about Kafka's jars, which hide Kafka's own messages.
         allowed = ["--enable-native-access=ALL-UNNAMED"] if jars.java_version(java) >= 22 else []
         allowed += ["--sun-misc-unsafe-memory-access=allow"] if jars.java_version(java) >= 23 else []
         return [java, *_JAVA_OPTIONS, *allowed, "-cp", joined]

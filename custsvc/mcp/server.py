@@ -14,9 +14,9 @@ from .tools import Reading, Writing
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
-_INSTRUCTIONS = """Customers of this organisation. Every change is kept in the customer's history and told to
-other systems. Read a customer before you change it, and give its version. What delete_customer and
-merge_customers would do is shown first: ask the person before you confirm it."""
+_INSTRUCTIONS = """Customers of this organisation. Every change is kept in the customer's history and
+published to other systems. Read a customer before you change it, and give its version. What delete_customer
+and merge_customers would do is shown first: ask the person before you confirm it."""
 
 
 def make_server(client: Client, *, read_only: bool = False) -> MCPServer[Any]:
@@ -43,7 +43,7 @@ def make_server(client: Client, *, read_only: bool = False) -> MCPServer[Any]:
 
 
 def _told(tool: Callable[..., Any]) -> Callable[..., Any]:
-    """The tool, its errors told to the assistant: what failed and what mends it."""
+    """The tool, with its errors as answers to the assistant: what failed, and what repairs it."""
     from mcp.server.mcpserver.exceptions import ToolError
 
     @wraps(tool)

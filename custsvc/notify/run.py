@@ -105,7 +105,7 @@ def run_notify(
 
 
 class _Bell(threading.Event):
-    """Rings another bell too: whoever hears one of them clears that one only."""
+    """Rings another bell too: clearing one of them leaves the other."""
 
     def __init__(self, other: threading.Event) -> None:
         super().__init__()

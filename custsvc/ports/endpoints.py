@@ -1,4 +1,4 @@
-"""The port of webhook endpoints: who is told of changes over HTTP, their secrets, and how they fare."""
+"""The port of webhook endpoints: receivers of changes over HTTP, their secrets, and their state."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Views(Protocol):
         """
 
     def find(self, view_id: str) -> SavedView | None:
-        """The view with this id, whoever owns it."""
+        """The view with this id, of any owner."""
 
     def seen_by(self, owner: str) -> list[SavedView]:
         """The views of an owner, then those that others share, at most SHARED_SHOWN; both by name."""

@@ -67,7 +67,7 @@ _FRESH = 2.0
 # Seconds between two checks whether parked customers can be sent.
 _PARKED = 30.0
 
-# What runs beside a relay for as long as it leads.
+# The tasks that run beside a relay while it leads.
 Beside = Callable[[], AbstractContextManager[None]]
 
 

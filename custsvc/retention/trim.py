@@ -156,7 +156,7 @@ class Trim:
         return self._stop.wait(min(_REST * (time.monotonic() - began), _REST_MOST))
 
     def _drop(self, piece: _Piece) -> None:
-        # First where the history begins, so that nobody misses an event without being told.
+        # First where the history begins, so that no reader misses an event unnoticed.
         before = trimmed(self._store.facts)
         remember(self._store.facts, before.until(before.mark, piece.after.begins))
         for some in _some(piece.events()):

@@ -14,7 +14,7 @@ from ..errors import ConfigurationError
 
 POINTS: Final = {
     "save.halfway": "a write's customer is stored in its transaction, its event is not yet",
-    "save.stored": "a write is committed, its caller was not told yet",
+    "save.stored": "a write is committed, its caller has no answer yet",
     "relay.read": "a batch is read from the outbox, nothing of it is sent",
     "relay.produced": "a batch is handed to Kafka's client, not all of it is acknowledged",
     "relay.acked": "a batch is acknowledged by Kafka, the outbox does not know it",
@@ -23,7 +23,7 @@ POINTS: Final = {
     "relay.saved": "a batch is sent and marked as sent",
     "relay.filled": "the places of what the topic lost are filled again, it is not behind them yet",
     "replicate.taken": "records are taken from the topic, nothing is done with them",
-    "replicate.buried": "bad records, if any, are on the dead-letter topic, the good ones are not applied",
+    "replicate.dead_lettered": "bad records are on the dead-letter topic, the good ones are not applied",
     "replicate.writing": "a batch's rows are written in their transaction, which is not committed",
     "replicate.applied": "a batch is in the copy with its positions, its offsets are not committed",
     "consume.committed": "a consumer's batch is handled and its offsets are committed",

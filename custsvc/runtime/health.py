@@ -14,7 +14,7 @@ from ..errors import ConfigurationError
 SERVE: Final = "serve"
 ROLES: Final = (SERVE, "relay", "replicate", "notify")
 _PATHS: Final = ("/livez", "/readyz")
-_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - told apart, not listened on
+_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - compared, not listened on
 _ANSWER_MAX: Final = 64 * 1024
 
 

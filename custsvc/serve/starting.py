@@ -26,7 +26,7 @@ def follow(opening: Preparing, starting: Starting, give_up: Callable[[], None]) 
             while not opening.is_done():
                 starting.tell(opening.reason)
                 opening.join(_LOOK_EVERY)
-        except BaseException:  # noqa: BLE001 - whoever asks `opening` next gets it too
+        except BaseException:  # noqa: BLE001 - the next call of `opening` raises it too
             give_up()
         else:
             starting.tell("")

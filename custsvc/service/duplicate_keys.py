@@ -1,4 +1,4 @@
-"""What a customer's duplicates are looked up by, so that nobody is compared with everybody.
+"""The keys by which a customer's duplicates are looked up, so that not all are compared with all.
 
 Each way in which a duplicate may differ leaves at least one key alike: another name keeps the address or the
 number, a misspelt address keeps the name, a misspelt name with neither keeps its other word, if that is rare.

@@ -22,10 +22,10 @@ Dismissed = Literal["exclude", "include", "only"]
 # Customers looked up at once, and at most for one page of pairs.
 _AT_ONCE: Final = 100
 SCANNED_MAX: Final = 1000
-# So many have an address or a number that it is nobody's own; so few a word that it says who is meant.
+# An address or a number with more bearers is nobody's own; a word with at most this many names a person.
 _SHARED_FROM: Final = 7
 _RARE_UP_TO: Final = 5
-# So many have a name that it says less.
+# A name with more bearers counts for less.
 _COMMON_FROM: Final = 10
 # A word that many have is not looked up again for a while.
 _REMEMBERED_S: Final = 300.0
@@ -86,7 +86,7 @@ class _Block:
 class DuplicateFinder:
     """Finds duplicates by look-ups alone: a customer costs the same however many there are.
 
-    Pairs are found anew each time: nothing is stored but what somebody dismissed.
+    Pairs are searched for each time; only dismissed ones are stored.
     """
 
     def __init__(
@@ -267,7 +267,7 @@ class DuplicateFinder:
         return {each.id: list(_likes(each, keys[each.id], block, min_score)) for each in some}
 
     def _bearers(self, keys: set[Key]) -> dict[Key, list[Bearer]]:
-        """Who has these keys; of words that many have nobody."""
+        """The customers with these keys; none for words that many have."""
         now = self._clock()
         asked = {key for key in keys if self._common.get(key, now) <= now}
         found = self._duplicates.bearers(asked, LIMITS) if asked else {}

@@ -1,4 +1,4 @@
-"""What is left of customers outside them: uploaded files, reports, suppressed addresses, dismissed pairs.
+"""Personal data outside of customers: uploaded files, reports, suppressed addresses, dismissed pairs.
 
 An erase deletes it just before it blanks the customer, so that a completed erase has covered all of it.
 """

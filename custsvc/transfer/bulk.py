@@ -88,7 +88,7 @@ def matching(store: CustomerStore, where: CustomerFilter) -> Iterator[tuple[int,
         page = store.find(query)
         seen += page.count
         if seen > MOST:
-            raise TooMany(f"more than {MOST:,} customers match; choose at most so many, by a filter")
+            raise TooMany(f"more than {MOST:,} customers match; narrow the filter to at most that many")
         for each in orjson.loads(b"[" + page.docs + b"]"):
             yield each["id"], each["version"]
         if not page.has_more:

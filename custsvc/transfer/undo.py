@@ -96,7 +96,7 @@ class _Undo:
         self._clock = clock
 
     def apply(self, part: Part) -> tuple[Counter[str], list[dict[str, Any]]]:
-        """Undo a part in one transaction, once, whoever tries how often."""
+        """Undo a part in one transaction; concurrent and repeated calls do it once."""
         for _ in range(_ROUNDS):
             kept = self._answers.find(_PRINCIPAL, part.name, self._clock())
             if kept is not None:

@@ -1,4 +1,4 @@
-"""The page of one's own account: the second factor is set up, renewed and turned off here.
+"""The page of the user's own account: the second factor is set up, renewed and turned off here.
 
 Setting it up asks for the password, turning it off for a code, so that a session left open is not enough.
 """
@@ -96,7 +96,7 @@ def begin() -> Any:
 
 
 def _was_left(factor: Factor) -> bool:
-    """Whether its set-up began too long ago: whoever finds the session open must not see the secret."""
+    """Whether its set-up began too long ago: a stranger at an open session must not see the secret."""
     return factor.confirmed_on is None and factor.created_on < utc_now() - _SETUP
 
 

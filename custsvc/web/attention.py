@@ -38,7 +38,7 @@ class Attention:
         self._endpoints = Cached(services.store.endpoints.all)
 
     def look(self) -> list[Need]:
-        """All kinds, those that must always be told first, even at 0."""
+        """All kinds, first those that are always shown, even at 0."""
         letters = "records that a copy could not read, with the reason"
         return [
             self._need(lambda: self._mails().get("failed", 0), "Failed mails", "/ui/mails?state=failed",

@@ -193,10 +193,10 @@ def apply(job_id: str) -> Any:
     record = Imports(store.shelf).find(id_of(keyed))
     kept = Uploads(store.shelf).find(report["upload"])
     if record is not None and record.undone is not None:
-        toast.put("This was undone. To do it after all, begin anew.", kind="bad")
+        toast.put("This was undone. To do it after all, begin again.", kind="bad")
         return redirect(f"{PATH}/{job_id}", 303)
     if kept is None or time.time() - job["begun"] > _PLAN_KEPT:
-        toast.put("The plan is of yesterday, or a customer was erased since. Begin anew.", kind="bad")
+        toast.put("The plan is from yesterday, or a customer was erased since. Begin again.", kind="bad")
         return redirect(Choice(job["choice"]).back, 303)
     done_id, is_new = web().jobs.claim(job_id)
     if is_new:

@@ -22,7 +22,7 @@ from .access import needs, route, services
 
 PATH: Final = "/ui/duplicates"
 _PER_PAGE: Final = 20
-# Where pairs are rare, a page goes on looking for so many seconds.
+# Where pairs are rare, a page goes on looking for this many seconds.
 _LOOKS_FOR: Final = 1.5
 # The most customers named beside the form of a new one.
 _LIKELY_SHOWN: Final = 5
@@ -168,7 +168,7 @@ def _back() -> str:
 
 @needs("write")
 def like() -> str:
-    """Who is likely the customer that is being typed; looked for at each change of its fields."""
+    """Likely duplicates of the customer that is being typed; looked up at each change of its fields."""
     fields = _typed()
     return render_template("customers/likely.html", likely=likely(fields) if fields else [])
 

@@ -45,11 +45,11 @@ class Asked:
 
     @property
     def wrong(self) -> list[str]:
-        """The dates that are none."""
+        """The invalid dates."""
         return [text for name in ("from", "until") if (text := self.given.get(name)) and not time_of(text)]
 
     def day(self, name: str) -> str:
-        """The day in a date field, as the field takes it; empty for a text that is none."""
+        """The day in a date field, as the field takes it; empty for an invalid date."""
         time = time_of(self.given.get(name, ""))
         return f"{time.date()}" if time else ""
 

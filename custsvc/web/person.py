@@ -119,7 +119,7 @@ def _person(customer_id: int) -> Person:
 
 
 def _held(person: Person, place: str) -> tuple[Held | None, str | None]:
-    """What a place holds, or why it cannot be said."""
+    """What a place holds, or why that is unknown."""
     try:
         return person.held(place), None
     except CustsvcError as exc:

@@ -13,7 +13,7 @@ _EDGE: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """The last values, oldest first, `every` so many seconds; `unit` follows a value: `/s`, ` waiting`."""
+    """The last values, oldest first, one every `every` seconds; `unit` follows a value: `/s`, ` waiting`."""
 
     values: tuple[float, ...]
     unit: str

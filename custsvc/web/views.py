@@ -1,4 +1,4 @@
-"""Saved views: lists of customers under a name, of one's own or shared with all who may see the list."""
+"""Saved views: lists of customers under a name, private or shared with all who may see the list."""
 
 from __future__ import annotations
 

@@ -194,7 +194,7 @@ def test_every_route_refuses_a_key_of_too_weak_a_role(
                 assert client.get(f"/api/customers/{customer['id']}").json == customer
 
 
-def test_a_route_that_nobody_gave_a_role_is_the_admins(app: Flask, make_key: Callable[[Role], str]) -> None:
+def test_a_route_without_a_role_needs_an_admin(app: Flask, make_key: Callable[[Role], str]) -> None:
     """S1."""
     app.add_url_rule("/forgotten", view_func=lambda: "secret")
 
@@ -389,7 +389,7 @@ def test_no_two_keys_are_alike_and_each_has_256_random_bits() -> None:
 SECRET = re.compile("secret|token|password|sha256|digest|csrf|signed|hmac|session_key|api_key", re.IGNORECASE)
 
 
-def test_no_secret_is_compared_in_a_time_that_tells_how_much_of_it_was_right() -> None:
+def test_the_time_of_comparing_a_secret_does_not_reveal_how_much_of_it_was_right() -> None:
     """S2: where the code compares with `==`, neither side is named like a secret."""
     looked_at = 0
     for path in Path(custsvc.__file__).parent.rglob("*.py"):

@@ -34,7 +34,7 @@ def statuses(answer: Answer) -> list[int]:
     return [each["status"] for each in answer.json["results"]]
 
 
-def test_each_operation_does_what_its_own_request_would_and_sees_those_before_it(
+def test_each_operation_acts_as_its_own_request_and_sees_the_effects_of_those_before_it(
     client: Client, store: Store
 ) -> None:
     one, two, three = (client.create(name=name)["id"] for name in ("One", "Two", "Three"))
@@ -79,7 +79,7 @@ WRONG: list[tuple[Any, int, str]] = [
 
 @pytest.mark.parametrize("atomic", [False, True])
 @pytest.mark.parametrize(("wrong", "status", "code"), WRONG)
-def test_what_fails_is_named_and_left_out_or_in_an_atomic_batch_keeps_all_from_being_done(
+def test_a_failed_operation_is_named_and_skipped_and_an_atomic_batch_does_nothing_then(
     client: Client, store: Store, wrong: Any, status: int, code: str, atomic: bool
 ) -> None:
     client.create(name="Before")

@@ -44,7 +44,7 @@ def test_the_format_is_that_of_the_parameter_or_of_accept(client: Client) -> Non
         assert "attachment" in answer.headers["Content-Disposition"]
 
 
-def test_an_export_is_what_the_list_shows(client: Client) -> None:
+def test_an_export_has_the_customers_of_the_list(client: Client) -> None:
     for name in ("Ann", "Bob", "Annabel"):
         client.create(name=name, metadata={"city": "Lima" if name != "Bob" else "Oslo"})
     for query in ("?q=ann", "?metadata.city=Lima&sort=-name", "?deleted=only", "?fields=id,name"):
@@ -176,7 +176,7 @@ def test_files_of_other_programs_are_imported_as_they_come(client: Client) -> No
         assert counts["same"] + counts["update"] * (style in OBJECTS) == 3, style
 
 
-def test_what_a_file_is_can_be_said(client: Client) -> None:
+def test_the_format_of_a_file_can_be_given(client: Client) -> None:
     def put(query: str, text: str, encoding: str, media: str = "text/csv") -> Any:
         return client.post(
             f"/api/customers/import?dry_run=true&{query}", data=text.encode(encoding), content_type=media

@@ -166,14 +166,14 @@ class Installation:
                 until("all is published", lambda: self.store.outbox.depth().waiting == 0)
 
     def spoil(self) -> None:
-        """Two records come that no copy can read, and it buries them."""
+        """Two records come that no copy can read, and the copy dead-letters them."""
         bad = [Record(b"7", b"{not json", [("h", b"\x00\xff")]), Record(b"8", b'{"customer_id": "8"}', [])]
         stop = Stop()
         with Publisher(self.settings) as publisher, DeadLetterBox(self.settings) as box:
             publisher.send(self.settings.topic_updates, bad)
             copy = Replicate(self.settings, self._copy.replica, publisher, self.name, stop)
             with in_background(copy.run, stop):
-                until("they are buried", lambda: len(box.all()) == 2)
+                until("they are dead letters", lambda: len(box.all()) == 2)
 
     def refuse_mails(self) -> None:
         """Two mails to one customer fail for good; another one waits."""

@@ -168,7 +168,7 @@ def test_a_version_is_waited_for_and_a_batch_names_all_it_wrote(pair: Pair) -> N
 
 
 @pytest.mark.parametrize("position", ["", "1", "1-", "x-1", "1-1,", "0-1", "1-99999999999999999999"])
-def test_a_position_that_is_none_is_refused(pair: Pair, position: str) -> None:
+def test_a_malformed_position_is_refused(pair: Pair, position: str) -> None:
     for client in (pair.source, pair.copy):
         answer = client.get(PATH, headers={"X-Custsvc-Min-Position": position})
         assert (answer.status_code, answer.json["code"]) == (400, "bad-header")

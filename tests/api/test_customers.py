@@ -42,7 +42,7 @@ def test_a_new_customer_is_answered_with_where_it_is_and_its_tag(client: Client,
     ]
 
 
-def test_a_read_tells_its_version_and_time_and_must_be_revalidated(client: Client) -> None:
+def test_a_read_has_its_version_and_time_and_must_be_revalidated(client: Client) -> None:
     # A field of that name in the metadata must not be taken for the customer's own.
     customer = client.create(metadata={"updated_on": "1999-01-01T00:00:00.000Z"})
 
@@ -58,7 +58,7 @@ HAVE_IT = ['"v1"', 'W/"v1"', '"v0", "v1"', "*"]
 HAVE_IT_NOT = ['"v2"', '"xv1"', "v1", ""]
 
 
-def test_who_has_the_version_already_gets_no_body(client: Client) -> None:
+def test_a_client_that_has_the_version_already_gets_no_body(client: Client) -> None:
     path = f"/api/customers/{client.create()['id']}/"
 
     for tag, method in itertools.product(HAVE_IT + HAVE_IT_NOT, ["GET", "HEAD"]):
@@ -70,7 +70,7 @@ def test_who_has_the_version_already_gets_no_body(client: Client) -> None:
         assert bool(answer.data) == (tag in HAVE_IT_NOT and method == "GET")
 
 
-def test_head_says_what_get_says_without_the_body(client: Client) -> None:
+def test_head_answers_as_get_without_the_body(client: Client) -> None:
     path = f"/api/customers/{client.create()['id']}/"
 
     head, get = client.head(path), client.get(path)
@@ -149,7 +149,7 @@ def test_a_deleted_customer_says_so_and_comes_back_as_it_was(client: Client) -> 
     assert client.post("/api/customers/987654321/restore").status_code == 404
 
 
-def test_what_the_server_owns_cannot_be_set_by_a_body(client: Client) -> None:
+def test_a_body_cannot_set_the_servers_own_fields(client: Client) -> None:
     """S4."""
     forged = {
         "id": 4711,
@@ -215,7 +215,7 @@ def test_the_history_of_a_deleted_customer_stays_and_an_unknown_one_has_none(cli
     assert client.get("/api/customers/987654321/history").status_code == 404
 
 
-def test_who_prefers_no_body_gets_the_headers_only(client: Client) -> None:
+def test_a_client_that_prefers_no_body_gets_only_headers(client: Client) -> None:
     for prefer in ["return=minimal", "wait=5, return=minimal", "Return=Minimal; x=1"]:
         headers = {"Prefer": prefer}
 
@@ -284,7 +284,7 @@ NOT_OURS = [
 ]
 
 
-def test_a_path_that_is_none_of_ours_is_not_found_and_never_redirected(client: Client) -> None:
+def test_an_unknown_path_is_not_found_and_never_redirected(client: Client) -> None:
     for path, method in itertools.product(NOT_OURS, ["GET", "PUT", "DELETE"]):
         answer = client(method, path, json=ANN)
         assert (answer.status_code, answer.json["code"]) == (404, "not-found"), (method, path)

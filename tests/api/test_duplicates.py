@@ -54,7 +54,7 @@ def test_all_pairs_are_shown_once(client: Client, ids: list[int], query: str) ->
     assert shown(client, query) == [[a, b], [a, c], [b, c]]
 
 
-def test_a_dismissed_pair_is_gone_until_it_is_wanted_back(client: Client, ids: list[int]) -> None:
+def test_a_dismissed_pair_is_not_shown_until_its_dismissal_is_undone(client: Client, ids: list[int]) -> None:
     a, b, c = ids
 
     answer = client.post("/api/customers/duplicates/dismiss", json={"ids": [b, a]})
@@ -100,7 +100,9 @@ def test_an_erased_customer_leaves_no_dismissal(
         *[({"ids": [1, 2], "x": 1}, 400), ({"ids": [1, 999]}, 404), ({"ids": list(range(1, 30))}, 400)],
     ],
 )
-def test_what_cannot_be_dismissed_is_refused(client: Client, ids: list[int], body: Any, status: int) -> None:
+def test_a_pair_that_cannot_be_dismissed_is_refused(
+    client: Client, ids: list[int], body: Any, status: int
+) -> None:
     assert client.post("/api/customers/duplicates/dismiss", json=body).status_code == status
 
 

@@ -49,7 +49,7 @@ def _found(backdoor: Backdoor) -> set[str]:
     return {word for word in PERSONAL if word in dump}
 
 
-def test_of_who_was_erased_nothing_is_left_in_any_table(
+def test_no_table_holds_anything_of_an_erased_customer(
     client: Client,
     app: Flask,
     pages: Flask,

@@ -81,7 +81,7 @@ def test_text_without_a_word_finds_nobody(client: Client, customer_id: str) -> N
         assert exported.json == [], text
 
 
-def test_a_beginning_of_which_nothing_is_compared_is_met_by_nobody(client: Client, customer_id: str) -> None:
+def test_a_prefix_without_comparable_characters_matches_no_customer(client: Client, customer_id: str) -> None:
     for text, more in product(
         ("\u0301", "\u00ad", "\u200b\u0301"), ({}, {"q": "ann"}, {"deleted": "include"})
     ):

@@ -158,7 +158,7 @@ def test_a_minimal_answer_can_be_asked_of_a_replay(client: Client) -> None:
     assert again.headers["Location"] == first.headers["Location"]
 
 
-def test_while_the_first_is_in_progress_the_second_is_told_to_wait(
+def test_a_second_request_is_refused_with_a_wait_while_the_first_is_in_progress(
     client: Client, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()

@@ -51,7 +51,7 @@ def test_requests_are_counted_by_route_and_no_label_is_personal(client: Client, 
         assert secret not in text
 
 
-def test_what_waits_is_shown(store: Store, client: Client, stranger: Client) -> None:
+def test_metrics_show_how_many_events_wait(store: Store, client: Client, stranger: Client) -> None:
     for _ in range(3):
         client.create()
 
@@ -74,7 +74,7 @@ def test_metrics_are_there_while_the_database_is_not(backend: str) -> None:
     assert "custsvc_outbox_waiting" not in text
 
 
-def test_the_status_tells_what_is_missing_without_kafka(client: Client, store: Store) -> None:
+def test_the_status_names_kafka_where_it_is_missing(client: Client, store: Store) -> None:
     client.create()
 
     status = client.get("/api/status").json

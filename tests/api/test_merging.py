@@ -78,7 +78,7 @@ def test_the_one_that_was_merged_is_gone_and_says_where_to(client: Client, two: 
     assert client.get("/api/customers/?q=lovelace").json["count"] == 1
 
 
-def test_the_events_tell_who_took_what_from_whom(client: Client, two: Any) -> None:
+def test_the_events_name_the_customer_that_each_value_came_from(client: Client, two: Any) -> None:
     one, twin = two
     merged = client.post(_path(one, "merge"), json={"from": [twin["id"]]}).json
 
@@ -113,7 +113,7 @@ def test_the_body_decides_where_the_customers_differ(client: Client, two: Any) -
     assert took == dict.fromkeys(("email", "phone", "metadata.city"), twin["id"])
 
 
-def test_a_dry_run_shows_what_would_be_and_stores_nothing(client: Client, two: Any) -> None:
+def test_a_dry_run_shows_the_result_and_stores_nothing(client: Client, two: Any) -> None:
     one, twin = two
 
     shown = client.post(_path(one, "merge?dry_run=true"), json={"from": [twin["id"]]})
@@ -240,7 +240,7 @@ def test_undoing_a_merge_brings_both_back(client: Client, two: Any) -> None:
     assert _history(client, twin)[-1]["merge"] == {"out_of": {"id": one["id"], "version": 3}}
 
 
-def test_what_was_changed_since_the_merge_stays(client: Client, two: Any) -> None:
+def test_a_change_made_since_the_merge_stays(client: Client, two: Any) -> None:
     one, twin = two
     client.post(_path(one, "merge"), json={"from": [twin["id"]]})
     client.patch(_path(one), json={"phone": "555", "metadata": {"tier": "black"}})
@@ -281,7 +281,7 @@ def test_one_that_was_restored_by_itself_stays_as_it_is(client: Client, two: Any
 
 
 @pytest.mark.parametrize("how", ["erased", "restored and deleted", "survivor erased"])
-def test_what_makes_it_impossible_is_said(
+def test_a_merge_that_cannot_be_undone_is_refused_with_the_reason(
     app: Any, make_key: Callable[[Role], str], client: Client, two: Any, how: str
 ) -> None:
     one, twin = two

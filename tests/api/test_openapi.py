@@ -69,7 +69,7 @@ def test_every_route_is_in_the_document_and_nothing_else_is() -> None:
     assert set(described()) == set(routed())
 
 
-def test_the_document_tells_how_a_body_may_be_encoded() -> None:
+def test_the_document_names_the_encodings_of_a_body() -> None:
     with_body = [operation for operation in described().values() if "requestBody" in operation]
     assert len(with_body) == 14
 
@@ -114,7 +114,7 @@ def test_every_problem_is_in_the_document_under_its_status() -> None:
         assert code in shape["code"]["enum"]
 
 
-def test_what_the_api_takes_is_what_the_document_allows(client: Client) -> None:
+def test_the_api_accepts_exactly_the_bodies_that_the_document_allows(client: Client) -> None:
     fields, path = validator("CustomerFields"), f"/api/customers/{client.create()['id']}"
     long = {f"k{n}": n for n in range(50)}
     good: list[Any] = [
@@ -153,7 +153,7 @@ def test_what_the_api_takes_is_what_the_document_allows(client: Client) -> None:
         assert client.put(path, json=body).status_code == 400, body
 
 
-def test_what_the_api_answers_is_what_the_document_says(client: Client, stranger: Client) -> None:
+def test_the_api_answers_as_the_document_says(client: Client, stranger: Client) -> None:
     """S5."""
     customer = client.create(metadata={"a": 1.5})
     path = f"/api/customers/{customer['id']}"
@@ -191,13 +191,13 @@ def test_the_command_prints_the_contracts(stranger: Client) -> None:
 
 
 @pytest.mark.parametrize("module", ["custsvc.serve.app", "custsvc.cli"])
-def test_what_serves_and_what_answers_help_does_without_pydantic(module: str) -> None:
+def test_serving_and_help_work_without_pydantic(module: str) -> None:
     code = f"import sys, {module}; assert 'pydantic' not in sys.modules"
 
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_patterns_of_names_and_keys_take_what_the_api_takes() -> None:
+def test_the_patterns_of_names_and_keys_match_the_values_that_the_api_accepts() -> None:
     fields = DOCUMENT["components"]["schemas"]["CustomerFields"]["properties"]
     key = re.compile(fields["metadata"]["anyOf"][0]["propertyNames"]["pattern"])
     name = re.compile(fields["name"]["pattern"])

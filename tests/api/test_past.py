@@ -84,7 +84,7 @@ def test_before_it_was_there_it_is_not_found(client: Client, ann: str) -> None:
 
 
 @pytest.mark.parametrize("query", ["at=", "at=yesterday", "at=2026-13-01", "at=2026-11-23&limit=5"])
-def test_what_is_no_time_is_refused(client: Client, ann: str, query: str) -> None:
+def test_a_malformed_time_is_refused(client: Client, ann: str, query: str) -> None:
     assert client.get(f"{ann}/history?{query}").status_code == 400
 
 
@@ -117,7 +117,7 @@ def test_reverting_is_refused_where_it_means_nothing(client: Client, ann: str) -
     assert client.post(f"{ann}/revert", json={"version": 1}).json["code"] == "customer-deleted"
 
 
-def test_what_was_dropped_from_the_history_is_gone_by_name_and_what_is_left_is_right(
+def test_dropped_history_is_answered_as_gone_and_the_rest_is_right(
     client: Client, store: Store, ann: str
 ) -> None:
     """The state at the limit and all later ones stay: here those from version 3 on."""

@@ -32,7 +32,7 @@ def is_problem(answer: Any, status: int, code: str) -> bool:
     return True
 
 
-def test_what_is_not_there_is_a_problem(client: Client, stranger: Client) -> None:
+def test_a_missing_path_or_customer_is_a_problem(client: Client, stranger: Client) -> None:
     for path in ("/nothing", "/api", "/api/customers/x", "/static/x", "/api/customers/1/nothing"):
         assert is_problem(client.get(path), 404, "not-found")
         assert is_problem(stranger.get(path), 404, "not-found")

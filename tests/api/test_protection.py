@@ -37,7 +37,7 @@ def limited(
     return app, Client(app, make_key("write"))
 
 
-def test_a_burst_goes_up_to_the_limit_and_is_then_told_how_long_to_wait(
+def test_a_burst_passes_up_to_the_limit_and_is_then_refused_with_a_wait(
     limited: tuple[Flask, Client],
 ) -> None:
     """S11."""
@@ -71,7 +71,7 @@ def test_each_key_has_its_own_limit_and_refused_keys_share_their_address(
     assert Client(app).get("/livez").status_code == 200
 
 
-def test_without_the_setting_nothing_is_limited_or_told(client: Client) -> None:
+def test_without_the_setting_no_limit_applies_and_no_header_names_one(client: Client) -> None:
     """S11."""
     answers = [client.get(PATH) for _ in range(30)]
 

@@ -183,7 +183,7 @@ def test_it_serves_in_several_small_processes_and_stops(serve: Serve, key: str) 
     assert serve.said() == ["serving", "stopped"]
 
 
-def test_a_copy_is_made_ready_for_lists_by_who_serves_it(
+def test_the_server_makes_the_indexes_for_lists_of_a_copy(
     serve: Serve, backend: str, empty_database: str
 ) -> None:
     serve.environ[f"CUSTSVC_{backend.upper()}_URL"] = empty_database
@@ -202,7 +202,7 @@ def test_a_copy_is_made_ready_for_lists_by_who_serves_it(
 
 
 @on_one("postgres")
-def test_a_request_in_hand_is_finished_when_it_is_told_to_stop(serve: Serve, key: str) -> None:
+def test_a_stop_lets_the_current_requests_finish(serve: Serve, key: str) -> None:
     serve.start()
     body = json.dumps(ANN).encode()
     with slow_post(serve, key, len(body), expect="100-continue") as connection:
@@ -593,7 +593,7 @@ def test_no_body_however_big_or_endless_makes_a_process_grow(serve: Serve, key: 
 # -- A7: more requests than can be worked on
 
 
-def test_what_finds_no_thread_in_time_is_refused_and_the_process_is_known_to_live(
+def test_a_request_that_gets_no_thread_in_time_is_refused_and_livez_still_answers(
     serve: Serve, key: str, backend: str, database_url: str
 ) -> None:
     """A7: the database answers nobody any more, and later it does again."""

@@ -174,7 +174,7 @@ def test_one_key_cannot_take_the_room_of_another(
         assert serve.request("POST", "/api/customers/", key, ANN)[0] == 201
 
 
-def test_who_was_told_that_it_took_too_long_still_counts_until_the_connection_is_closed(
+def test_a_body_that_timed_out_counts_until_its_connection_is_closed(
     serve: Serve,
     key: str,
 ) -> None:
@@ -296,9 +296,7 @@ def test_readers_that_take_nothing_of_a_big_file_hold_little_and_are_cut_off(ser
     assert len(serve.request("GET", path)[2]) == size
 
 
-def test_who_tries_wrong_keys_is_told_to_wait_and_right_ones_are_not_kept_out(
-    serve: Serve, key: str, store: Store
-) -> None:
+def test_wrong_keys_are_limited_and_right_keys_are_not(serve: Serve, key: str, store: Store) -> None:
     serve.start("--workers", "2")
 
     def tried(headers: dict[str, str], path: str = "/api/customers/") -> int:

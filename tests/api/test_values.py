@@ -75,7 +75,7 @@ def newest(client: Client, customer_id: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_values_that_python_takes_for_one_are_two_and_told_as_a_change(client: Client, way: str) -> None:
+def test_values_that_only_python_takes_for_equal_are_a_change(client: Client, way: str) -> None:
     for was, now in LOOK_ALIKE:
         for phone in ("+49 30 1234", "+49 30 9"):
             made = client.create(metadata={"n": was, "other": "x"})
@@ -129,7 +129,7 @@ MERGING = ("patch", "batch update", "import of an entry")
 @pytest.mark.parametrize("way", MERGING)
 @settings(max_examples=40)
 @given(old=METADATA.map(one_form), patch=METADATA.map(one_form))
-def test_a_merge_removes_what_the_patch_names_as_null_and_nothing_else(
+def test_a_merge_patch_removes_exactly_the_members_that_are_null(
     client: Client, way: str, old: dict[str, Any], patch: dict[str, Any]
 ) -> None:
     made = client.create(metadata=old)

@@ -109,7 +109,7 @@ def test_a_wrong_field_is_named(field: str, value: Any, admin: Client) -> None:
     assert [each["field"] for each in answer.json["errors"]] == [field]
 
 
-def test_a_secret_is_told_once_and_to_the_request_that_is_sent_again(admin: Client, store: Store) -> None:
+def test_a_secret_is_shown_once_and_to_the_same_request_sent_again(admin: Client, store: Store) -> None:
     first = admin.post(PATH, json={"url": URL}, headers={"Idempotency-Key": "k"})
     again = admin.post(PATH, json={"url": URL}, headers={"Idempotency-Key": "k"})
     other = admin.post(PATH, json={"url": URL})
@@ -136,7 +136,7 @@ def test_a_secret_is_told_once_and_to_the_request_that_is_sent_again(admin: Clie
     assert len({*rotated, made["secret"]}) == 3
 
 
-def test_there_are_so_many_endpoints_and_no_more(admin: Client, store: Store) -> None:
+def test_the_number_of_endpoints_is_limited(admin: Client, store: Store) -> None:
     for number in range(100):
         store.endpoints.add(Endpoint(f"e{number}", URL, ("created",), "t"), "s")
 

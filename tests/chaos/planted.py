@@ -44,7 +44,7 @@ _RELAY_DIES = (
     "chaos/test_crashes.py::test_a_relay_that_dies_loses_nothing_and_repeats_at_most_its_batch[postgres-{}-1]"
 )
 _COPY_DIES = (
-    "chaos/test_crashes.py::test_a_copy_that_dies_goes_on_where_it_was_and_buries_what_is_bad[mongo-{}]"
+    "chaos/test_crashes.py::test_a_copy_that_dies_goes_on_where_it_was_and_dead_letters_bad_records[mongo-{}]"
 )
 _LATE_UPDATE = (
     "contract/test_replica.py::test_an_update_that_is_late_does_not_bring_a_deleted_customer_back[postgres-1]"
@@ -115,13 +115,13 @@ PostgresOutbox.ahead = lambda self, batch, limit: Batch()
     Bug(
         "the position is committed before the batch is applied",
         "R4",
-        _COPY_DIES.format("replicate.buried"),
+        _COPY_DIES.format("replicate.dead_lettered"),
         {
             _COPY: [
                 (
-                    'crash.point("replicate.buried")\n',
+                    'crash.point("replicate.dead_lettered")\n',
                     "self._replica.apply([], self._topic, positions)\n"
-                    '        crash.point("replicate.buried")\n',
+                    '        crash.point("replicate.dead_lettered")\n',
                 )
             ]
         },
@@ -183,7 +183,7 @@ PostgresReplica._write = _write
         "what the producer says of failures is not listened to",
         "O12",
         "chaos/test_relay_faults.py::"
-        "test_a_relay_whose_producer_meets_a_fatal_error_makes_it_anew_and_reads_the_batch_again",
+        "test_a_relay_replaces_a_producer_with_a_fatal_error_and_reads_the_batch_again",
         {"kafka/publisher.py": [("        errors.append(error)", "        pass")]},
     ),
     Bug(

@@ -176,7 +176,7 @@ def drain_all() -> Callable[[Any], list[Any]]:
 
 @sizes("kills, between", (3, 10), (50, 1000))
 @on_one("mongo")
-def test_a_server_that_is_killed_makes_no_customer_twice_for_those_who_send_a_key(
+def test_a_server_that_is_killed_creates_no_customer_twice_under_an_idempotency_key(
     database_url: str, backend: str, make_api: Callable[[str], Api], kills: int, between: int
 ) -> None:
     """A2: kill -9 in the middle of writes; every client repeats until it is answered, under the same key."""

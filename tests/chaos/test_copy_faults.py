@@ -181,7 +181,7 @@ def _block_and_replace(line: Line) -> None:
 
 @sizes("seconds", 7, 420)
 @on_one("postgres")
-def test_an_outage_of_the_copys_database_keeps_the_membership_and_buries_nothing(
+def test_an_outage_of_the_copys_database_keeps_the_membership_and_dead_letters_nothing(
     line: Line, seconds: int
 ) -> None:
     """R7: paused and waiting, for longer than a session lasts; then it catches up without a rebalance."""

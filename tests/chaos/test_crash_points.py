@@ -63,7 +63,7 @@ finally:
 
 
 @pytest.mark.parametrize("at", ["relay.raed", "relay.read:x", "relay.read:-1"])
-def test_a_point_that_is_none_is_refused_and_the_others_are_named(at: str) -> None:
+def test_an_unknown_crash_point_is_refused_with_the_known_ones(at: str) -> None:
     done = _run('crash.point("relay.read")', at)
 
     assert done.returncode == 1

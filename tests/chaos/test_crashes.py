@@ -75,7 +75,7 @@ def test_a_relay_that_dies_while_it_moves_events_to_the_history_leaves_one_of_ea
 
 COPY_POINTS = [
     "replicate.taken",
-    "replicate.buried",
+    "replicate.dead_lettered",
     "replicate.writing",
     "replicate.applied",
     "consume.committed",
@@ -84,7 +84,7 @@ COPY_POINTS = [
 
 @pytest.mark.parametrize("point", COPY_POINTS)
 @on_one("mongo")
-def test_a_copy_that_dies_goes_on_where_it_was_and_buries_what_is_bad(line: Line, point: str) -> None:
+def test_a_copy_that_dies_goes_on_where_it_was_and_dead_letters_bad_records(line: Line, point: str) -> None:
     """R4: what was applied is never behind the position, nor the position ahead of what was applied."""
     ids = line.crowd(20, 2)
     line.relay()
@@ -98,10 +98,12 @@ def test_a_copy_that_dies_goes_on_where_it_was_and_buries_what_is_bad(line: Line
     line.settle()
 
     assert line.judge().problems == []
-    buried = checker.read_records(line.settings.kafka, line.settings.topic_dead)
-    assert {value for _, _, value in buried} == {b"{not json"}
+    dead_letters = checker.read_records(line.settings.kafka, line.settings.topic_dead)
+    assert {value for _, _, value in dead_letters} == {b"{not json"}
     # It may be read apart from the good ones, and then it is not in the batch that is cut off.
-    assert len(buried) in {"replicate.buried": (2,), "replicate.writing": (1, 2)}.get(point, (1,))
+    assert len(dead_letters) in {"replicate.dead_lettered": (2,), "replicate.writing": (1, 2)}.get(
+        point, (1,)
+    )
 
 
 @on_one("postgres")

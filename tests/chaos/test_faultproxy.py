@@ -80,7 +80,9 @@ def test_latency_is_added_each_way(proxy: FaultProxy, client: socket.socket) -> 
     assert time.monotonic() - started >= 0.2
 
 
-def test_a_reset_breaks_what_is_open_and_welcomes_the_next(proxy: FaultProxy, client: socket.socket) -> None:
+def test_a_reset_breaks_open_connections_and_accepts_the_next(
+    proxy: FaultProxy, client: socket.socket
+) -> None:
     assert ask(client, b"x") == b"x"
 
     proxy.reset()

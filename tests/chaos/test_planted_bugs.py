@@ -99,7 +99,7 @@ def test_a_bug_whose_place_has_moved_plants_nothing_whatever_the_test_says(
     assert judged.startswith(f"plants nothing: domain/customers.py: {reason}")
 
 
-def test_a_bug_that_nobody_could_see_at_work_is_refused(tmp_path: Path) -> None:
+def test_a_planted_bug_without_a_visible_effect_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="nobody can see whether “stale” does anything"):
         plant(
             Bug("stale", "", "", {"domain/customers.py": [("", "Customer.altered_to = lambda self: self")]}),

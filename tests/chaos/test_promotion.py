@@ -104,7 +104,7 @@ def line(pair: Pair, servers: Any, all_databases: Callable[[str], Any], tmp_path
         yield Line(settings, tmp_path, stack)
 
 
-def test_a_promotion_loses_nothing_and_nobody_starts_a_role_again(line: Line, pair: Pair) -> None:
+def test_a_promotion_loses_nothing_and_no_role_has_to_be_restarted(line: Line, pair: Pair) -> None:
     port = ports.choose()
     api = line.role("serve", "--auth", "off", "--port", str(port)).start()
     relay = line.role("relay").start()

@@ -173,7 +173,7 @@ class FragilePublisher(Publisher):
 
 
 @sizes("times", 3, 50)
-def test_a_relay_whose_producer_meets_a_fatal_error_makes_it_anew_and_reads_the_batch_again(
+def test_a_relay_replaces_a_producer_with_a_fatal_error_and_reads_the_batch_again(
     own_line: Line, broker: Broker, times: int
 ) -> None:
     """O12: again and again, under load; the topic has no gap and no disorder."""
@@ -193,7 +193,7 @@ def test_a_relay_whose_producer_meets_a_fatal_error_makes_it_anew_and_reads_the_
     found = own_line.judge(copied=False)
     assert found.problems == []
     assert found.records > len(ids)
-    print(f"{publisher.made_anew - 1} producers made anew, {found.records} records, {found.repeats} repeats")
+    print(f"{publisher.made_anew - 1} producers replaced, {found.records} records, {found.repeats} repeats")
 
 
 @pytest.mark.parametrize("kills", [pytest.param(50, marks=FULL)])
@@ -218,7 +218,7 @@ def test_a_relay_that_is_killed_at_random_moments_makes_no_gap(line: Line, kills
 
 
 def _cut_session(line: Line) -> None:
-    """Take the leadership from whoever has it, as a network does that forgets a connection."""
+    """Take the leadership from its holder, as a network that forgets a connection does."""
     if line.settings.backend == "mongo":
         return  # The lease of a leader that stands still ends by itself.
     with closing(psycopg2.connect(line.settings.postgres_url)) as connection, connection.cursor() as cursor:

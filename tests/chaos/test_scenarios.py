@@ -49,7 +49,7 @@ BODY = st.fixed_dictionaries(
 
 @given(body=BODY)
 @settings(max_examples=60)
-def test_what_the_api_takes_is_byte_for_byte_the_same_in_both_databases(
+def test_any_customer_that_the_api_accepts_is_byte_for_byte_the_same_in_both_databases(
     line: Line, body: dict[str, Any]
 ) -> None:
     """R15: from the source through the event into the other database, and from that one's bytes back."""

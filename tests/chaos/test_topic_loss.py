@@ -110,8 +110,8 @@ def is_whole(line: Line) -> bool:
     return line.published() and last == line.acknowledged and all_there == seen
 
 
-def test_what_kafka_lost_of_what_it_had_acknowledged_is_sent_again(lines: list[Line], broker: Broker) -> None:
-    """The relay runs; then it does not, and dies while it mends. The copies slept and noticed nothing."""
+def test_acknowledged_events_that_kafka_lost_are_sent_again(lines: list[Line], broker: Broker) -> None:
+    """The relay runs; then it does not, and dies during the repair. The copies slept and noticed nothing."""
     with relays(lines):
         ids = {line: line.crowd(8) for line in lines}
         copied(lines)
@@ -168,7 +168,7 @@ def cut_beginnings(line: Line) -> None:
     until("the records are deleted", cut, despite=kafka.KafkaException)
 
 
-def test_what_was_not_lost_is_not_sent_again(lines: list[Line]) -> None:
+def test_events_that_kafka_still_has_are_not_sent_again(lines: list[Line]) -> None:
     """Nothing is amiss where a relay was killed, or where the beginning of a topic is gone."""
     with relays(lines):
         for line in lines:

@@ -122,7 +122,7 @@ def test_a_call_that_gave_up_is_repeated_with_its_key_and_done_once(way: Faulty,
                 assert fault != "no connection" or not caught.value.maybe_done
 
 
-def test_a_customer_is_what_the_api_says_and_can_be_sent_back(client: Client, way: Faulty) -> None:
+def test_a_customer_has_the_fields_of_the_api_and_can_be_sent_back(client: Client, way: Faulty) -> None:
     ann = client.create("Ann Lee", email="ann@example.org", phone="1", metadata={"tier": "gold", "n": 1})
 
     raw = httpx.Client(base_url=URL, transport=way).get(f"/api/customers/{ann.id}").json()
@@ -169,7 +169,7 @@ def test_errors_say_what_the_caller_can_do(client: Client) -> None:
         client.create("Ann", key="k") and client.create("Bob", key="k")
 
 
-def test_a_key_that_may_not_is_an_error_with_the_fix_and_is_not_said(
+def test_a_key_without_the_right_is_an_error_with_the_fix_and_is_not_shown(
     settings: Settings, store: Store
 ) -> None:
     text, key = new_key("reader", "read")
@@ -292,7 +292,7 @@ def test_pairs_of_duplicates_are_walked_through_and_dismissed(
         client.dismiss([a.id, FAR])
 
 
-def test_reads_from_a_copy_ask_it_for_what_was_written(
+def test_reads_from_a_copy_ask_for_the_written_version(
     settings: Settings, store: Store, new_database: Callable[[], str], opened: Callable[[str], Store]
 ) -> None:
     source = httpx.WSGITransport(create_app(settings, store))

@@ -79,7 +79,7 @@ def test_an_assistant_finds_changes_and_merges_customers_and_confirms_what_goes(
 
 
 @pytest.mark.parametrize("backend", ["postgres"])
-def test_what_changed_after_the_preview_is_not_deleted(client: Client, backend: str) -> None:
+def test_a_customer_that_changed_after_the_preview_is_not_deleted(client: Client, backend: str) -> None:
     ann = client.create("Ann")
 
     async def work(call: Call, _: Any) -> None:

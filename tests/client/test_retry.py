@@ -117,7 +117,7 @@ def test_pauses_grow_to_the_longest_and_are_never_more(first: float, longest: fl
         (httpx.Response(200, json=[]), ApiError, 1),
     ],
 )
-def test_what_stays_wrong_is_said_at_once(
+def test_an_error_that_no_repeat_can_repair_is_raised_at_once(
     scripted: Scripted, answer: Any, kind: type[ApiError], exit_code: int
 ) -> None:
     client, seen = scripted(answer)
@@ -141,7 +141,7 @@ def test_a_certificate_that_is_refused_is_not_tried_again(scripted: Scripted) ->
 
 
 @pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://x", "http://", "http://a:b:c", "kafka"])
-def test_an_address_that_is_none_is_refused_with_the_fix(url: str) -> None:
+def test_a_malformed_api_address_is_refused_with_the_fix(url: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Client(url)
 
@@ -149,14 +149,14 @@ def test_an_address_that_is_none_is_refused_with_the_fix(url: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["", " ", "csk_1\nX-Evil: 1", "two words", "schlüssel", "a\0b"])
-def test_a_key_that_is_none_is_refused_and_not_said(key: str) -> None:
+def test_a_malformed_key_is_refused_and_not_shown(key: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Client(URL, key)
 
     assert len(key) < 2 or key not in str(caught.value) + str(caught.value.fix)
 
 
-def test_a_password_in_the_address_is_not_said() -> None:
+def test_a_password_in_the_address_is_not_shown() -> None:
     client = Client("http://me:pa55word@127.0.0.1:1", retry=Retry(within=0))
 
     with pytest.raises(Unavailable) as caught:

@@ -105,7 +105,7 @@ def test_a_stream_that_ends_at_once_is_not_opened_without_a_pause(scripted: Scri
     assert sum(clock.slept) > 5
 
 
-def test_lost_events_are_said_and_never_passed_over(scripted: Scripted) -> None:
+def test_lost_events_are_reported_and_never_skipped(scripted: Scripted) -> None:
     lost = b'event: lost\nid: 3.3\ndata: {"reason": "the topic no longer holds them"}\n\n'
     client, seen = scripted(stream(lost, sent("4.3", raw(7, 9))))
 
@@ -135,7 +135,7 @@ def test_a_stream_gives_up_when_asked_to(scripted: Scripted) -> None:
     assert 30 < clock.now <= 60
 
 
-def test_a_stream_is_asked_for_what_is_wanted(scripted: Scripted) -> None:
+def test_a_stream_sends_its_filters(scripted: Scripted) -> None:
     client, seen = scripted(stream(sent("1", raw(7, 1))))
 
     next(iter(client.events(from_beginning=True, customer=7, ops=["created", "deleted"])))

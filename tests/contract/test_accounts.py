@@ -94,7 +94,7 @@ def test_all_sessions_are_listed_the_last_used_first(store: Store) -> None:
     assert [each.id for each in store.sessions.all()] == ["s3", "s1", "s2"]
 
 
-def test_a_user_who_is_removed_is_gone(store: Store) -> None:
+def test_a_removed_user_is_not_found(store: Store) -> None:
     store.users.add(User("ann", "hash", "read", NOW))
 
     assert store.users.remove("ann")
@@ -182,7 +182,9 @@ def test_a_token_is_taken_by_one_before_it_expires(store: Store, at_once: Callab
 
 
 @pytest.mark.parametrize("text", ["a\0b", "\ud800"], ids=ascii)
-def test_what_no_database_can_hold_is_nobodys_or_refused_and_never_an_outage(store: Store, text: str) -> None:
+def test_text_that_a_database_cannot_hold_matches_nobody_or_is_refused_and_is_never_an_outage(
+    store: Store, text: str
+) -> None:
     """The driver's own errors, of Python or of SQL, are translated in one place."""
     asked: list[Callable[[], object]] = [
         lambda: store.users.find(text),
@@ -207,14 +209,14 @@ def test_what_no_database_can_hold_is_nobodys_or_refused_and_never_an_outage(sto
 
 
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**5000], ids=["above", "below", "long"])
-def test_a_number_beyond_64_bits_is_nobodys_or_refused(store: Store, number: int) -> None:
+def test_a_number_beyond_64_bits_matches_nobody_or_is_refused(store: Store, number: int) -> None:
     for ask in (store.customers.get, lambda id: store.customers.get_many([id])):
         with suppress(DataRefused):
             assert not ask(number)
     store.ping()
 
 
-def test_what_began_long_ago_is_forgotten(store: Store) -> None:
+def test_an_old_session_is_purged(store: Store) -> None:
     store.sessions.add(session("old", created_on=NOW - MINUTE))
     store.sessions.add(session("new"))
     store.sessions.count_try("old", NOW - MINUTE, 3600)

@@ -31,9 +31,7 @@ def test_ids_ascend_from_one(store: Store) -> None:
     assert list(store.customers.new_ids(0)) == []
 
 
-def test_ids_are_given_once_whoever_asks_at_the_same_time(
-    store: Store, other_store: Store, at_once: AtOnce
-) -> None:
+def test_concurrent_callers_never_get_the_same_id(store: Store, other_store: Store, at_once: AtOnce) -> None:
     def singles(of: Store) -> list[int]:
         return [of.customers.new_id() for _ in range(120)]
 
@@ -60,7 +58,7 @@ def test_ids_of_a_process_that_ended_never_come_again(
 # -- save
 
 
-def test_what_never_was_is_none(store: Store) -> None:
+def test_an_unknown_customer_is_none_and_has_no_history(store: Store) -> None:
     assert store.customers.get(1) is None
     assert store.customers.history(1, limit=10) == []
 
@@ -228,7 +226,7 @@ def test_a_save_whose_connection_breaks_happens_once(
         assert store.customers.count() == number
 
 
-def test_what_is_stored_in_a_transaction_is_known_though_the_answer_to_its_commit_is_lost(
+def test_the_result_of_a_transaction_is_found_out_when_the_answer_to_its_commit_is_lost(
     proxied: Store, proxy: FaultProxy, store: Store, customers: Customers
 ) -> None:
     # MongoDB's driver asks again by itself; all but its last answers are lost.

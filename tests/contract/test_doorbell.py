@@ -30,7 +30,7 @@ def bell(store: Store) -> Any:
     bell.close()
 
 
-def test_a_write_rings_it_and_what_nobody_asked_for_does_not(
+def test_a_write_rings_the_doorbell_and_other_changes_do_not(
     store: Store, customers: Customers, bell: Doorbell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doorbell, "WAIT", 20.0)

@@ -46,7 +46,7 @@ def by_kind(store: Store, fields: Fields) -> dict[Kind, set[int]]:
     return found
 
 
-def test_each_kind_of_key_leads_to_those_who_share_it(store: Store, customers: CustomerService) -> None:
+def test_each_kind_of_key_finds_the_customers_that_share_it(store: Store, customers: CustomerService) -> None:
     ada = customers.create(Fields("Ada Lovelace", "Ada.L@Example.org", "+49 170 1234567"), ME).id
 
     assert by_kind(store, Fields("X Y", "ADA.L@EXAMPLE.ORG")) == {"email": {ada}}

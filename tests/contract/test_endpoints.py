@@ -152,7 +152,7 @@ def test_the_deliveries_of_a_channel_are_listed_page_by_page(store: Store) -> No
     assert ledger.due(["webhook:one", "webhook:three", "webhook:two"]) == ["webhook:one", "webhook:two"]
 
 
-def test_what_waits_for_a_channel_is_hastened_or_given_up(store: Store, backdoor: Backdoor) -> None:
+def test_waiting_deliveries_of_a_channel_are_made_due_or_discarded(store: Store, backdoor: Backdoor) -> None:
     ledger = store.ledger
     ledger.add([delivery("a"), delivery("b", version=2), delivery("c", customer=2)])
     mail = replace(delivery("mail"), channel="mail", recipient="ann@example.com")

@@ -121,7 +121,7 @@ def test_only_replaced_states_go_and_each_is_in_an_archive_with_its_bytes(
     assert past.trim(limit, tmp_path).passed == 0
 
 
-def test_what_is_not_on_kafka_stays(store: Store, past: Past, drain: Drain) -> None:
+def test_events_that_are_not_on_kafka_stay_in_the_history(store: Store, past: Past, drain: Drain) -> None:
     one = past.add()
     for _ in range(5):
         one = past.change(one)

@@ -61,7 +61,7 @@ def in_seconds(notification: Notification, seconds: float) -> dt.datetime:
 # -- adding ------------------------------------------------------------------------------------------------
 
 
-def test_what_was_added_is_claimed_as_it_was_written(ledger: Ledger) -> None:
+def test_a_notification_is_claimed_as_it_was_added(ledger: Ledger) -> None:
     new = mail("m", html="<p>$html</p>")
 
     ledger.add([new])
@@ -126,7 +126,7 @@ def test_the_oldest_are_claimed_first(ledger: Ledger) -> None:
     assert names(ledger.claim(3, LEASE)) == ["a"]
 
 
-def test_nobody_else_gets_what_is_claimed(ledger: Ledger, other: Ledger) -> None:
+def test_a_claimed_notification_is_claimed_by_nobody_else(ledger: Ledger, other: Ledger) -> None:
     ledger.add([mail("m")])
 
     assert names(ledger.claim(1, LEASE)) == ["m"]
@@ -151,7 +151,7 @@ def test_senders_that_claim_at_once_never_get_the_same(
     assert len(set(claimed)) == 300
 
 
-def test_who_claims_beside_others_does_not_come_back_empty_while_there_is_more(
+def test_concurrent_claims_do_not_come_back_empty_while_notifications_are_due(
     ledger: Ledger, other: Ledger, at_once: Callable[..., list[Any]]
 ) -> None:
     ledger.add([mail(f"m{n}", customer=n) for n in range(200)])
@@ -353,7 +353,7 @@ def test_the_hand_over_has_the_whole_lease_again(ledger: Ledger, backdoor: Backd
     assert backdoor.leased_until("m") - claimed_until >= dt.timedelta(seconds=0.05)
 
 
-def test_a_late_answer_still_settles_what_became_unknown(ledger: Ledger) -> None:
+def test_a_late_answer_still_settles_an_unknown_mail(ledger: Ledger) -> None:
     ledger.add([mail("m")])
     (claimed,) = ledger.claim(1, SHORT)
     hand_over(ledger, claimed)

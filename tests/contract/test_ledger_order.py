@@ -87,7 +87,7 @@ def test_mails_that_an_older_version_let_wait_for_each_other_are_freed_by_the_sw
 
 
 @pytest.mark.parametrize("wrong", ["itself", "settled", "nobody", "of-another", "behind", "beside"])
-def test_a_wait_for_what_is_not_before_it_is_ended_by_the_sweep(
+def test_the_sweep_unblocks_a_mail_that_waits_for_one_that_is_not_before_it(
     wrong: str, ledger: Ledger, backdoor: Backdoor
 ) -> None:
     ledger.add([mail("settled", 1)])
@@ -188,7 +188,7 @@ def claiming(ledger: Ledger) -> Iterator[list[list[str]]]:
         thread.join()
 
 
-def test_who_claims_meanwhile_never_gets_a_mail_whose_forerunner_is_not_there_yet(
+def test_a_concurrent_claim_never_gets_a_mail_before_the_earlier_one_is_added(
     ledger: Ledger, other: Ledger
 ) -> None:
     customers = range(1, 121)

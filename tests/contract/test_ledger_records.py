@@ -43,7 +43,7 @@ def names(found: list[Notification]) -> list[str]:
     return [each.id for each in found]
 
 
-def test_many_steps_are_taken_in_one_write_and_each_is_told(ledger: Ledger) -> None:
+def test_many_steps_are_taken_in_one_write_and_each_result_is_returned(ledger: Ledger) -> None:
     ledger.add([mail(name, customer=n) for n, name in enumerate("abcd", 1)])
     a, b, c, d = ledger.claim(4, LEASE)
     assert hand_over(ledger, b)
@@ -111,7 +111,7 @@ def test_one_with_a_time_is_not_due_before_it(ledger: Ledger) -> None:
     assert found.channel == "crm"
 
 
-def test_a_digest_grows_only_while_nobody_has_begun_to_send_it(ledger: Ledger) -> None:
+def test_a_digest_grows_only_until_its_first_attempt(ledger: Ledger) -> None:
     ledger.add([mail("d", version=2, entries="[2]")])
     grown = mail("d", version=5, entries="[2,5]")
 
@@ -187,7 +187,7 @@ def test_a_retry_queues_it_at_once_with_all_tries_before_it(state: Any, ledger: 
     assert [t.number for t in ledger.attempts(["m"])["m"]] == [1, 2]
 
 
-def test_a_failure_after_a_retry_is_published_anew(ledger: Ledger) -> None:
+def test_a_failure_after_a_retry_is_published_again(ledger: Ledger) -> None:
     settled(ledger, mail("m"), "failed")
     ledger.published(["m"])
     ledger.retry(["m"])
@@ -198,7 +198,7 @@ def test_a_failure_after_a_retry_is_published_anew(ledger: Ledger) -> None:
     assert names(ledger.unpublished_failures(10, 1.0)) == ["m"]
 
 
-def test_what_is_sent_or_under_way_is_not_sent_again(ledger: Ledger) -> None:
+def test_sent_mails_and_mails_under_way_are_not_retried(ledger: Ledger) -> None:
     settled(ledger, mail("sent"), "sent")
     ledger.add([mail("claimed", customer=2)])
     ledger.claim(1, LEASE)
@@ -235,7 +235,7 @@ def test_newer_ones_that_still_wait_go_after_a_retried_one(ledger: Ledger) -> No
     assert names(ledger.claim(10, LEASE)) == ["v1"]
 
 
-def test_what_is_discarded_is_never_sent_and_holds_nothing_up(ledger: Ledger) -> None:
+def test_a_discarded_mail_is_never_sent_and_blocks_no_other(ledger: Ledger) -> None:
     ledger.add([mail("v1", version=1), mail("v2", version=2), mail("held", customer=2)])
     first, held = ledger.claim(10, LEASE)
     settle(ledger, first, "deferred", next_at=first.updated_on.replace(year=2100))  # type: ignore[union-attr]
@@ -249,7 +249,7 @@ def test_what_is_discarded_is_never_sent_and_holds_nothing_up(ledger: Ledger) ->
     assert ledger.unpublished_failures(10) == []
 
 
-def test_of_who_was_erased_nothing_personal_is_left(ledger: Ledger) -> None:
+def test_the_ledger_holds_nothing_personal_of_an_erased_customer(ledger: Ledger) -> None:
     settled(ledger, mail("sent", version=1), "sent", reason="250 OK a@x.org", code=250)
     settled(ledger, mail("failed", version=2, state="queued"), "failed", reason="550 a@x.org")
     ledger.add([mail("waits", version=3), mail("newer", version=5), mail("other", customer=2, to="b@x.org")])
@@ -333,7 +333,7 @@ def test_a_suppression_ends_at_its_time_and_a_shorter_one_does_not_cut_it(store:
     assert len(people.suppressions(1)) == 1
 
 
-def test_what_a_customer_does_not_want_is_kept(store: Store) -> None:
+def test_unsubscribed_rules_are_remembered(store: Store) -> None:
     people = store.recipients
     people.set_wanted(1, "changed", False)
     people.set_wanted(1, "a.b$c", False)
@@ -357,7 +357,7 @@ def test_since_when_the_oldest_that_is_not_settled_waits(ledger: Ledger) -> None
     assert ledger.oldest() == first == ledger.find(["first"])[0].created_on
 
 
-def test_what_waits_for_a_paused_endpoint_is_counted_apart(store: Store) -> None:
+def test_deliveries_that_wait_for_a_paused_endpoint_are_counted_separately(store: Store) -> None:
     def delivery(name: str, number: int, channel: str) -> Notification:
         return replace(mail(name, number), channel=channel, recipient=channel)
 

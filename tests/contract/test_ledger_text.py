@@ -13,7 +13,7 @@ def row(name: str, text: str, customer: int = 1) -> Notification:
     )
 
 
-def test_text_that_a_database_cannot_hold_is_kept_with_what_stands_for_it(store: Store) -> None:
+def test_characters_that_a_database_cannot_hold_are_stored_as_a_substitute(store: Store) -> None:
     """NUL and lone surrogates come in by answers, errors and arguments; no row may fail for them."""
     ledger = store.ledger
     odd = "a\x00b\ud800\udcffé"

@@ -142,7 +142,7 @@ def test_a_migration_that_waits_for_a_table_stops_when_it_is_asked_to(
 
 
 @postgres_only
-def test_a_migration_without_patience_names_who_is_in_its_way_and_how_to_end_that(
+def test_a_migration_that_may_not_wait_names_the_session_that_blocks_it_and_how_to_end_it(
     empty: Store, empty_database: str
 ) -> None:
     as_of(empty, 2)
@@ -267,7 +267,7 @@ ALTER TABLE a ALTER COLUMN b SET NOT NULL;
     assert [len(step.statements()) for step in migration.steps] == [1, 2, 1, 1]
 
 
-def test_a_mark_that_is_none_is_refused() -> None:
+def test_a_misspelt_mark_in_a_migration_is_refused() -> None:
     with pytest.raises(ValueError, match="concurently"):
         read(7, "0007_x.sql", "-- @concurently\nCREATE INDEX …")
 
@@ -302,7 +302,7 @@ def test_no_step_holds_a_lock_on_a_table_that_is_there_for_as_long_as_it_is_big(
 
 @pytest.mark.parametrize("backend", ["mongo"])
 @pytest.mark.parametrize("work", ["migrate", "index_lists", "refill"])
-def test_what_takes_longer_than_a_request_may_is_done_all_the_same(
+def test_schema_work_may_take_longer_than_a_request(
     empty: Store, opened: Callable[[str], Store], empty_database: str, work: str
 ) -> None:
     """As the making of an index of many customers, here held up by a transaction."""

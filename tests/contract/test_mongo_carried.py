@@ -58,7 +58,7 @@ def test_a_change_is_one_write_of_one_document(
     assert store.outbox.depth().waiting == 2
 
 
-def test_what_is_published_is_in_the_history_and_carried_no_more(
+def test_a_published_event_is_in_the_history_and_no_longer_carried(
     store: Store, customers: Customers, backdoor: MongoBackdoor, drain: Drain
 ) -> None:
     stored = customers.change(customers.add())
@@ -159,7 +159,7 @@ def test_a_page_is_no_longer_than_asked_however_much_customers_carry(
         assert [e.version for e in events if e.customer_id == each.id] == [1, 2, 3, 4]
 
 
-def test_what_is_apart_waits_for_what_its_customer_still_carries(
+def test_an_event_outside_its_customer_waits_for_those_that_the_customer_still_carries(
     store: Store, customers: Customers, drain: Drain
 ) -> None:
     """O17: a page of another customer, that has waited longer, must not let the later events pass."""
@@ -211,7 +211,7 @@ def newest(store: Store, customer_id: int, limit: int) -> list[int]:
     return [orjson.loads(each)["version"] for each in events]
 
 
-def test_a_write_with_an_idempotency_key_goes_on_carrying_what_waits(
+def test_a_write_with_an_idempotency_key_keeps_the_carried_events(
     store: Store, customers: Customers, backdoor: MongoBackdoor, drain: Drain
 ) -> None:
     first = customers.add()
@@ -234,7 +234,7 @@ def scrub(payload: bytes) -> bytes:
     return payload.replace(b"Ada", b"***").replace(b"Grace", b"***")
 
 
-def test_what_is_erased_does_not_come_back_with_a_move_that_is_under_way(
+def test_erased_data_does_not_come_back_with_a_move_that_is_under_way(
     store: Store, customers: Customers, backdoor: MongoBackdoor, drain: Drain
 ) -> None:
     stored = customers.change(customers.add("Ada"), "Grace")

@@ -256,7 +256,7 @@ def test_a_transaction_that_is_ended_from_outside_runs_again(store: Store, datab
         assert opened["customer"].count_documents({}) == 200
 
 
-def test_a_transaction_that_a_dead_process_left_open_holds_nobody_up(
+def test_a_transaction_that_a_dead_process_left_open_blocks_no_one(
     store: Store, customers: Customers, database_url: str
 ) -> None:
     before = customers.add()
@@ -364,7 +364,7 @@ def test_counting_looks_at_keys_only(store: Store, customers: Customers, backdoo
     assert [each["docsExamined"] for each in seen if each["op"] == "command"] == [0, 0, 0]
 
 
-def test_an_outbox_is_read_from_a_snapshot_at_the_cost_of_what_waits(
+def test_reading_the_outbox_costs_as_much_as_there_are_waiting_events(
     store: Store, customers: Customers, backdoor: MongoBackdoor
 ) -> None:
     store.customers.save_many([customers.new() for _ in range(300)])
@@ -438,7 +438,7 @@ def test_a_lease_is_renewed_while_its_holder_is_busy(connection: Connection) -> 
         ours.check()
 
 
-def test_a_leader_whose_lease_was_taken_is_told_so(
+def test_a_leader_whose_lease_was_taken_gets_an_error(
     store: Store,
     other_store: Store,
     customers: Customers,

@@ -47,7 +47,7 @@ def test_an_empty_outbox_gives_an_empty_batch(store: Store) -> None:
         assert store.outbox.read(10).events == []
 
 
-def test_what_is_not_done_comes_again_and_what_is_done_does_not(store: Store, customers: Customers) -> None:
+def test_events_come_again_until_they_are_marked_as_done(store: Store, customers: Customers) -> None:
     for _ in range(5):
         customers.add()
 
@@ -70,7 +70,7 @@ def id_of(event: CustomerEvent) -> str:
     return event.id
 
 
-def test_what_is_read_ahead_is_what_comes_next_and_is_read_again_unless_it_is_done(
+def test_reading_ahead_returns_the_next_events_which_come_again_unless_they_are_done(
     store: Store, customers: Customers, drain: Drain
 ) -> None:
     saved = [customers.add().id for _ in range(10)]
@@ -88,7 +88,7 @@ def test_what_is_read_ahead_is_what_comes_next_and_is_read_again_unless_it_is_do
         assert store.outbox.ahead(store.outbox.read(3), 3).events == []
 
 
-def test_what_is_saved_while_a_batch_is_out_comes_next(store: Store, customers: Customers) -> None:
+def test_events_that_are_saved_while_a_batch_is_sent_come_next(store: Store, customers: Customers) -> None:
     first = customers.add()
 
     with store.outbox.lead():
@@ -292,7 +292,7 @@ def test_a_leader_that_was_killed_is_followed(
 # -- depth and source
 
 
-def test_depth_tells_how_much_waits_and_for_how_long(store: Store, customers: Customers) -> None:
+def test_depth_is_how_many_events_wait_and_for_how_long(store: Store, customers: Customers) -> None:
     assert store.outbox.depth() == (0, 0)
     for _ in range(3):
         customers.add()
@@ -319,7 +319,7 @@ def test_a_source_names_one_database_for_all_its_processes(
     assert opened(new_database()).outbox.source() != source
 
 
-def test_what_was_sent_last_is_known_and_what_waits_is_not_among_it(
+def test_the_latest_sent_events_are_known_without_the_waiting_ones(
     store: Store, customers: Customers
 ) -> None:
     with store.outbox.lead():

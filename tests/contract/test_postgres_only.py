@@ -143,9 +143,7 @@ def test_a_reader_that_dies_within_a_big_window_leaves_the_rest_to_the_next(
     assert other_store.outbox.depth().waiting == 0
 
 
-def test_depth_counts_what_is_left_of_a_window_and_what_came_after_it(
-    store: Store, database_url: str
-) -> None:
+def test_depth_counts_the_rest_of_a_window_and_the_events_after_it(store: Store, database_url: str) -> None:
     with store.outbox.lead(), open_transaction(database_url) as connection:
         for customer_id in range(1, 11):
             add_event(connection, customer_id)
@@ -250,9 +248,7 @@ def _mail(name: str) -> Notification:
     return Notification(name, f"event-{name}", None, 1, "changed", f"{name}@example.com", "s", "t", None)
 
 
-def test_a_word_that_nobody_has_is_looked_up_and_not_looked_for_in_every_customer(
-    store: Store, customers: Customers
-) -> None:
+def test_a_word_that_no_customer_has_is_looked_up_in_the_index(store: Store, customers: Customers) -> None:
     """Of such a word the planner knows nothing, so it hopes to meet it soon on its way through the list."""
     store.customers.save_many([customers.new(f"Ann {number}") for number in range(3000)])
     with store._connections.cursor() as cursor:  # type: ignore[attr-defined]

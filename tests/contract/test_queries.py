@@ -145,7 +145,7 @@ FILTERS: dict[str, CustomerFilter] = {
 
 
 @pytest.mark.parametrize("name", FILTERS)
-def test_pages_of_every_filter_and_sort_join_to_exactly_those_who_meet_it_both_ways(
+def test_the_pages_of_every_filter_and_sort_are_all_matching_customers_in_both_directions(
     name: str, store: Store, people: list[Customer]
 ) -> None:
     asked = FILTERS[name]
@@ -185,7 +185,7 @@ def test_common_words_that_are_rare_together_are_found_as_by_walking(
 
 
 @pytest.mark.parametrize("asked", [CustomerFilter(), CustomerFilter(words=("ann",))], ids=["all", "a word"])
-def test_what_would_take_long_to_count_is_estimated(
+def test_a_count_that_would_take_long_is_estimated(
     asked: CustomerFilter, store: Store, people: list[Customer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for limit in ("postgres.queries._CHEAP", "mongo.queries._CHEAP", "mongo.queries._FEW"):
@@ -220,7 +220,9 @@ def walk(store: Store, query: CustomerQuery) -> list[int]:
     return forward
 
 
-def test_a_search_sees_a_change_at_once_and_forgets_what_was(store: Store, customers: Customers) -> None:
+def test_a_search_sees_a_change_at_once_and_no_longer_finds_the_old_value(
+    store: Store, customers: Customers
+) -> None:
     stored = customers.add("Before")
     assert ids_of(store.customers.find(CustomerQuery(filter=CustomerFilter(words=("bef",))))) == [stored.id]
 

@@ -49,7 +49,7 @@ def test_the_code_of_mongodb_says_whether_it_passes(
     assert type(translate(error, "MongoDB")) is expected
 
 
-def test_what_is_refused_is_told_without_its_values() -> None:
+def test_a_refusal_of_the_database_is_reported_without_values() -> None:
     taken = failure(
         11000, errmsg='E11000 duplicate key error index: email dup key: { email: "ada@example.com" }'
     )

@@ -55,7 +55,7 @@ def test_a_copy_holds_the_documents_byte_for_byte(store: Store, customers: Custo
     assert store.customers.count() == 3
 
 
-def test_a_batch_is_counted_by_what_it_wrote(store: Store, customers: Customers) -> None:
+def test_a_batch_counts_the_customers_it_wrote(store: Store, customers: Customers) -> None:
     one, two, three = customers.versions(3, id=1)
     (other,) = customers.versions(1, id=2)
 
@@ -97,7 +97,7 @@ def test_a_copy_is_indexed_for_lists_when_somebody_wants_to_list_it(
         assert found.count == 5
 
 
-def test_processes_that_index_a_copy_at_once_do_not_disturb_each_other_nor_who_replicates(
+def test_concurrent_indexing_of_a_copy_disturbs_neither_itself_nor_replication(
     unlisted: Store,
     opened: Callable[[str], Store],
     empty_database: str,

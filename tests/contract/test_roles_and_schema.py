@@ -130,7 +130,7 @@ def test_an_address_where_nothing_listens_is_a_temporary_error(
     assert caught.value.fix
 
 
-def test_an_address_that_is_none_is_a_configuration_error(
+def test_a_malformed_database_address_is_a_configuration_error(
     backend: str, opened: Callable[[str], Store]
 ) -> None:
     scheme = {"postgres": "postgresql", "mongo": "mongodb"}[backend]

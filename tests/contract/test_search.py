@@ -92,7 +92,7 @@ def earlier(
     return opened(database_url), ids
 
 
-def test_until_all_terms_are_made_anew_a_search_finds_what_it_found_before(
+def test_a_search_finds_the_same_customers_until_all_terms_are_refilled(
     earlier: tuple[Store, dict[str, int]],
 ) -> None:
     store, ids = earlier
@@ -103,7 +103,7 @@ def test_until_all_terms_are_made_anew_a_search_finds_what_it_found_before(
     assert found(store, "ada") == {ids["Ada"]}
 
 
-def test_terms_are_made_anew_beside_live_traffic(
+def test_terms_are_refilled_beside_live_traffic(
     earlier: tuple[Store, dict[str, int]], opened: Callable[[str], Store], database_url: str
 ) -> None:
     store, ids = earlier
@@ -121,7 +121,7 @@ def test_terms_are_made_anew_beside_live_traffic(
     assert found(store, "lukasz") == found(opened(database_url), "łukasz") == {ids["Łukasz"]}
 
 
-def test_what_this_release_writes_is_not_made_anew(store: Store, customers: Customers) -> None:
+def test_terms_that_this_release_wrote_are_not_refilled(store: Store, customers: Customers) -> None:
     stored = customers.add("Łukasz")
     customers.change(stored, "Đorđe")
     store.customers.save_many(

@@ -15,7 +15,7 @@ NAMES = ("job.1", "job.12", "job%", "job_1", "JOB.1", "last.vérify", "a.*", "a+
 
 
 @given(st.binary(max_size=2000))
-def test_what_is_put_comes_back_byte_for_byte(store: Store, value: bytes) -> None:
+def test_a_value_on_the_shelf_comes_back_byte_for_byte(store: Store, value: bytes) -> None:
     store.shelf.put("upload.1", value, DAY)
 
     assert store.shelf.get("upload.1") == value
@@ -40,7 +40,7 @@ def test_the_first_to_keep_decides(store: Store) -> None:
     assert store.shelf.keep("once.x", b"second", DAY) == b"first"
 
 
-def test_what_is_over_is_gone_before_it_is_deleted(store: Store) -> None:
+def test_an_expired_value_is_not_found_even_before_it_is_deleted(store: Store) -> None:
     store.shelf.put("job.old", b"old", -1.0)
     store.shelf.put("job.new", b"new", DAY)
 
@@ -50,7 +50,7 @@ def test_what_is_over_is_gone_before_it_is_deleted(store: Store) -> None:
     assert store.shelf.keep("job.old", b"again", DAY) == b"again"
 
 
-def test_expiring_deletes_what_is_over_and_nothing_else(store: Store) -> None:
+def test_expiring_deletes_exactly_the_expired_values(store: Store) -> None:
     store.shelf.put("job.old", b"old", -1.0)
     store.shelf.put("job.new", b"new", DAY)
 
@@ -60,7 +60,7 @@ def test_expiring_deletes_what_is_over_and_nothing_else(store: Store) -> None:
     assert store.shelf.get("job.new") == b"new"
 
 
-def test_putting_anew_gives_new_time(store: Store) -> None:
+def test_putting_a_value_again_renews_its_time(store: Store) -> None:
     store.shelf.put("job.1", b"running", -1.0)
     store.shelf.put("job.1", b"done", DAY)
 

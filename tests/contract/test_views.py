@@ -56,7 +56,7 @@ def test_only_its_owner_changes_a_view(store: Store) -> None:
     assert not store.views.remove(first.id)
 
 
-def test_nobody_has_or_sees_too_many(store: Store) -> None:
+def test_the_saved_views_of_a_user_are_limited(store: Store) -> None:
     for number in range(OWN_MAX):
         store.views.add(view(f"{number:02}"))
     with pytest.raises(Conflict, match=str(OWN_MAX)):
@@ -70,7 +70,7 @@ def test_nobody_has_or_sees_too_many(store: Store) -> None:
     assert len(store.views.seen_by("user:ann")) == OWN_MAX + SHARED_SHOWN
 
 
-def test_the_shared_views_of_one_who_leaves_stay_for_the_others(store: Store) -> None:
+def test_shared_views_stay_when_their_owner_is_deleted(store: Store) -> None:
     kept, other = view("kept", shared=True), view("other", "user:bob")
     for each in (kept, other, view("private")):
         store.views.add(each)

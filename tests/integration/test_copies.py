@@ -85,7 +85,7 @@ def test_a_name_that_is_no_name_is_refused(name: str) -> None:
         open_store(Settings(postgres_url="postgresql://nowhere/x"), "postgres", name)
 
 
-def test_an_empty_copy_begins_where_it_is_told_and_only_then(
+def test_only_an_empty_copy_begins_at_a_given_place(
     store: Store, settings: Settings, workers: Workers, named: Callable[[str], Store]
 ) -> None:
     service = CustomerService(store.customers)
@@ -128,7 +128,7 @@ def test_events_of_another_source_stop_a_copy_and_none_is_applied(
     assert copy.replica.digest(0).customers == 0
 
 
-def test_a_topic_that_was_made_anew_stops_a_copy(
+def test_a_recreated_topic_stops_a_copy(
     store: Store, settings: Settings, named: Callable[[str], Store]
 ) -> None:
     copy = named("search")
@@ -154,7 +154,7 @@ def test_a_static_member_that_follows_another_topic_is_given_none_of_the_old_one
         stop = Stop()
         run_copy = partial(workers.with_settings(follows).run_copy, store.replica, _name(settings), stop)
         with in_background(run_copy, stop):
-            until("the record is buried", lambda v=value: v in _values(topic, settings.topic_dead))
+            until("the record is dead-lettered", lambda v=value: v in _values(topic, settings.topic_dead))
 
 
 def _values(topic: Topic, name: str) -> list[bytes]:

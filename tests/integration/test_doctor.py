@@ -36,7 +36,7 @@ def run(*arguments: str, cwd: Path, **environment: str) -> CompletedProcess[str]
     return run_custsvc(*arguments, env={**ours, **environment}, cwd=cwd)
 
 
-def test_a_migrated_database_is_well_and_an_empty_one_is_told_how_to_become_so(
+def test_doctor_finds_a_migrated_database_in_order_and_an_empty_one_with_the_fix(
     backend: str, database_url: str, empty_database: str
 ) -> None:
     def look(url: str) -> list[Finding]:
@@ -52,7 +52,7 @@ def test_a_migrated_database_is_well_and_an_empty_one_is_told_how_to_become_so(
     assert levels(look(empty_database)) == {backend: "ok", f"{backend} schema": "warning"}, "nothing changed"
 
 
-def test_a_mail_that_waits_without_reason_is_told_with_what_frees_it(
+def test_doctor_reports_a_wrongly_blocked_mail_with_the_fix(
     backend: str, database_url: str, store: Store, backdoor: Backdoor
 ) -> None:
     def look() -> Finding:
@@ -76,7 +76,7 @@ def test_a_mail_that_waits_without_reason_is_told_with_what_frees_it(
     assert look().level == "ok"
 
 
-def test_a_webhook_that_fails_or_is_paused_is_told_with_what_to_do(
+def test_doctor_reports_a_failing_or_paused_webhook_with_the_fix(
     backend: str, database_url: str, store: Store
 ) -> None:
     def look() -> list[tuple[str, str]]:
@@ -93,7 +93,7 @@ def test_a_webhook_that_fails_or_is_paused_is_told_with_what_to_do(
     assert "custsvc webhooks resume crm" in fix
 
 
-def test_a_database_says_what_it_would_migrate_and_what_time_it_has(store: Store, servers: Any) -> None:
+def test_a_database_reports_its_pending_migrations_and_its_clock(store: Store, servers: Any) -> None:
     assert store.pending_migrations() == []
     assert store.clock() > 1_700_000_000
 

@@ -23,7 +23,7 @@ def write(store: Store, changes: int) -> None:
         service.replace(one.id, Fields(f"Ada {turn}"), me)
 
 
-def test_the_history_is_measured_and_its_rate_is_told(store: Store, settings: Settings) -> None:
+def test_the_size_and_growth_of_the_history_are_measured(store: Store, settings: Settings) -> None:
     empty = store.growth()
     write(store, 30)
     with store.outbox.lead():

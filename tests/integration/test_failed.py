@@ -53,7 +53,7 @@ def dead(
     """Three records that a copy has put on the dead-letter topic."""
     topic.produce(settings.topic_updates, *BAD)
     workers.copy(store.replica, "copy")
-    until("they are buried", lambda: len(box.all()) == 3)
+    until("they are dead letters", lambda: len(box.all()) == 3)
     return sorted(box.all(), key=lambda letter: letter.key or b"")
 
 
@@ -75,7 +75,7 @@ def test_an_entry_has_the_records_own_bytes_and_where_and_why(
     assert {d.topic for d in dead} == {settings.topic_updates}
 
 
-def test_a_record_that_two_copies_bury_is_one_entry(
+def test_a_record_that_two_copies_dead_letter_is_one_entry(
     dead: list[DeadLetter],
     store: Store,
     workers: Workers,
@@ -98,7 +98,7 @@ def _again(letter: DeadLetter) -> Record:
     return Record(letter.key, letter.value, letter.headers + [(k, v.encode()) for k, v in about.items()])
 
 
-def test_retry_sends_the_same_record_to_the_same_partition_and_it_is_buried_as_a_new_entry(
+def test_retry_sends_the_same_record_to_the_same_partition_and_a_new_failure_is_a_new_entry(
     dead: list[DeadLetter], settings: Settings, topic: Topic, box: DeadLetterBox
 ) -> None:
     first = dead[0]
@@ -108,7 +108,7 @@ def test_retry_sends_the_same_record_to_the_same_partition_and_it_is_buried_as_a
     before, after = (r for r in topic.records(settings.topic_updates) if r.key() == first.key)
     assert raw(after) == raw(before) == (BAD[0].key, BAD[0].value, BAD[0].headers)
     assert after.partition() == before.partition()
-    until("the copy has buried it anew", lambda: list(states(box).values()).count("open") == 3)
+    until("the copy has dead-lettered it again", lambda: list(states(box).values()).count("open") == 3)
     assert states(box)[first.id] == "retried"
     with pytest.raises(Conflict, match="retried already"):
         box.retry(box.find([first.id]))

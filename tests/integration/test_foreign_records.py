@@ -86,7 +86,7 @@ def test_a_header_with_a_name_that_is_not_utf8_ends_no_role(
 
     until("the good ones are applied", lambda: rows(store.replica) == expected(one, two, three))
     with DeadLetterBox(settings) as box:
-        (letter,) = until("the bad one is buried", box.all)
+        (letter,) = until("the bad one is a dead letter", box.all)
         assert (letter.key, letter.value, letter.reason_class) == (b"9", b"no event", "bad-json")
         assert box.retry([letter]) == 1
     until("it came back", lambda: len(topic.records(settings.topic_updates)) == 5)
@@ -139,7 +139,9 @@ def test_a_record_that_the_database_of_the_copy_refuses_is_a_dead_letter_and_its
     good = [c for c in changes if c.after.id not in bad]
     until("the good ones are applied", lambda: rows(store.replica) == expected(*good))
     with DeadLetterBox(settings) as box:
-        letters = until("all bad ones are buried", lambda: len(found := box.all()) >= len(bad) and found)
+        letters = until(
+            "all bad ones are dead letters", lambda: len(found := box.all()) >= len(bad) and found
+        )
     assert {int(each.key or b"0") for each in letters} == bad
     assert {each.reason_class for each in letters} == {"refused"}
     assert not any("Refused" in each.reason.replace("refuses", "") for each in letters)
@@ -168,9 +170,9 @@ def test_a_database_that_refuses_everything_stops_the_copy_before_all_is_moved_a
     with pytest.raises(TooManyBadRecords, match="refuses"):
         workers.with_settings(settings.replace(max_bad_records=10)).run_copy(store.replica, "x", Stop())
 
-    # What was taken before it became a flood is buried, and no position is past anything else.
-    buried = len(topic.records(settings.topic_dead))
-    assert sum(store.replica.positions(settings.topic_updates).values()) == buried <= 10
+    # What was taken before it became a flood is dead-lettered, and no position is past anything else.
+    dead_letters = len(topic.records(settings.topic_dead))
+    assert sum(store.replica.positions(settings.topic_updates).values()) == dead_letters <= 10
 
 
 def test_a_rebuild_that_the_database_refuses_leaves_the_copy_as_it_was(
@@ -325,12 +327,12 @@ def test_every_foreign_record_is_applied_or_a_dead_letter_and_good_ones_pass(
         with DeadLetterBox(settings) as box:
             letters = box.all()
         there = {row.id for row in rows(store.replica)}
-        buried = {(each.key, each.value) for each in letters}
+        dead_letters = {(each.key, each.value) for each in letters}
         ids = {int(each.key or b"0"): each for each in readable}
         return (
             there >= {c.after.id for c in good}
-            and all(i in there or (each.key, each.value) in buried for i, each in ids.items())
-            and all((each.key, each.value) in buried for each in unread)
+            and all(i in there or (each.key, each.value) in dead_letters for i, each in ids.items())
+            and all((each.key, each.value) in dead_letters for each in unread)
         )
 
     until(f"everything is accounted for (seed {seed})", is_accounted_for, 300 + count / 100)

@@ -79,7 +79,7 @@ def test_more_partitions_stop_a_running_relay_before_it_uses_one(
     published(store)
 
 
-def test_a_topic_that_was_made_anew_is_refused(store: Store, settings: Settings, workers: Workers) -> None:
+def test_a_recreated_topic_is_refused(store: Store, settings: Settings, workers: Workers) -> None:
     """O13."""
     CustomerService(store.customers).create(Fields("Ada"), ME)
     with workers.running_relay(store):
@@ -90,7 +90,7 @@ def test_a_topic_that_was_made_anew_is_refused(store: Store, settings: Settings,
         run_relay(settings, store)
 
 
-def test_a_topic_that_is_taken_anew_has_lost_nothing(
+def test_a_recreated_topic_that_was_accepted_has_lost_nothing(
     store: Store, settings: Settings, workers: Workers, topic: Topic
 ) -> None:
     service = CustomerService(store.customers)
@@ -226,7 +226,7 @@ def test_a_restored_source_is_noticed_where_the_topic_ends_in_snapshots(
 
 
 @pytest.mark.parametrize("what", ["nothing", "changed", "deleted", "erased"])
-def test_what_happens_to_a_customer_after_a_snapshot_is_no_restore(
+def test_a_change_after_a_snapshot_is_not_taken_for_a_restored_database(
     what: str, store: Store, settings: Settings, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(guard, "_TAIL", 1)

@@ -130,7 +130,7 @@ def test_one_that_was_cut_off_goes_on_where_it_was_and_the_old_copy_is_untouched
     assert copy.replica.digest(0) == store.replica.digest(0)
 
 
-def test_a_new_copy_that_is_not_what_the_source_is_stays_out(
+def test_a_rebuilt_copy_that_differs_from_the_source_is_not_swapped_in(
     store: Store, copy: Store, settings: Settings, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seed_customers(store.customers, 20, 1)
@@ -157,7 +157,7 @@ def test_only_one_at_a_time_fills_a_copy(store: Store, copy: Store, settings: Se
         Rebuild(settings, copy, store).run()
 
 
-def test_what_is_no_system_of_record_is_no_source(copy: Store, settings: Settings) -> None:
+def test_a_rebuild_refuses_a_source_that_is_no_system_of_record(copy: Store, settings: Settings) -> None:
     """An empty database would make an empty copy."""
     with pytest.raises(ConfigurationError, match="no system of record"):
         Rebuild(settings, copy, copy).run()
@@ -175,7 +175,7 @@ def test_a_shadow_that_is_behind_the_copy_is_not_swapped_in(copy: Store) -> None
     assert copy.replica.positions("t") == {0: 11, 1: 5}
 
 
-def test_while_a_copy_is_held_nobody_applies_and_a_hold_ends_by_itself(copy: Store) -> None:
+def test_a_held_copy_takes_no_events_and_a_hold_ends_by_itself(copy: Store) -> None:
     copy.replica.apply([], "t", {0: 10})
     copy.replica.begin("t")
     copy.replica.hold(60)
@@ -188,7 +188,7 @@ def test_while_a_copy_is_held_nobody_applies_and_a_hold_ends_by_itself(copy: Sto
     assert copy.replica.begin("t") == {0: 10}
 
 
-def test_a_copy_of_a_topic_that_was_made_anew_is_filled_and_goes_on(
+def test_a_copy_of_a_recreated_topic_is_refilled_and_goes_on(
     store: Store, copy: Store, settings: Settings, workers: Workers
 ) -> None:
     """R10, O13: where it stood on the old topic is further than the new one reaches, and means nothing."""
@@ -209,7 +209,7 @@ def test_a_copy_of_a_topic_that_was_made_anew_is_filled_and_goes_on(
 
 
 @pytest.mark.parametrize("backend", ["mongo"])
-def test_in_postgres_nobody_who_reads_waits_and_what_hangs_on_the_table_stays(
+def test_in_postgres_readers_do_not_wait_and_dependent_objects_of_the_table_stay(
     store: Store, copy: Store, settings: Settings
 ) -> None:
     """Grants, views and triggers; and a report that has been reading since before sees what it saw."""
@@ -234,7 +234,7 @@ def test_in_postgres_nobody_who_reads_waits_and_what_hangs_on_the_table_stays(
             assert cursor.fetchone() == (10, True)
 
 
-def test_a_topic_that_lost_its_end_is_a_loss_until_the_copy_is_filled_anew_however_it_grows(
+def test_a_topic_that_lost_its_end_is_a_loss_until_the_copy_is_refilled_however_it_grows(
     store: Store, copy: Store, settings: Settings, workers: Workers
 ) -> None:
     """Kafka was restored to an older state. What comes from then on takes the places of what is gone."""

@@ -98,7 +98,7 @@ def settings(secure: SecureKafka, port: str, options: dict[str, str]) -> Setting
 
 @pytest.mark.parametrize(("port", "options", "reason"), WRONG, ids=[f"{p}-{r}" for p, _, r in WRONG])
 @pytest.mark.parametrize("call", [topics.describe, ensure_topics], ids=["look", "role"])
-def test_what_is_wrong_is_told_and_no_waiting_mends_it(
+def test_a_refusal_is_reported_with_its_cause_and_is_not_retried(
     secure: SecureKafka, port: str, options: dict[str, str], reason: str, call: object
 ) -> None:
     with pytest.raises(CustsvcError) as caught:
@@ -111,7 +111,7 @@ def test_what_is_wrong_is_told_and_no_waiting_mends_it(
 
 
 @pytest.mark.parametrize(("port", "options"), RIGHT, ids=[p for p, _ in RIGHT])
-def test_what_is_right_works(secure: SecureKafka, port: str, options: dict[str, str]) -> None:
+def test_right_settings_connect(secure: SecureKafka, port: str, options: dict[str, str]) -> None:
     assert topics.describe(settings(secure, port, options)).brokers == 1
 
 
@@ -125,7 +125,7 @@ def test_a_broker_that_is_away_is_an_outage(secure: SecureKafka) -> None:
 
 
 @pytest.mark.parametrize("role", ["serve", "relay", "notify", "replicate", "commands"])
-def test_the_acls_of_the_page_are_what_a_role_needs_and_doctor_names_those_that_lack(
+def test_the_acls_of_the_page_suffice_for_each_role_and_doctor_names_missing_ones(
     secure: SecureKafka, role: RoleName
 ) -> None:
     options = {"security.protocol": "SASL_PLAINTEXT", **SASL, "sasl.username": LIMITED}

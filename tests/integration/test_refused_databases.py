@@ -91,7 +91,7 @@ def told(backend: str, url: str) -> CustsvcError:
     [*(("postgres", *each) for each in POSTGRES), *(("mongo", *each) for each in MONGO)],
     ids=lambda value: "-".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else "",
 )
-def test_what_is_wrong_is_told_and_no_waiting_mends_it(
+def test_a_refusal_is_reported_with_its_cause_and_is_not_retried(
     secure: tuple[Path, dict[str, str]], backend: str, changes: Changes, reason: str
 ) -> None:
     folder, urls = secure
@@ -123,7 +123,7 @@ def test_a_certificate_of_the_client_that_mongodb_does_not_take_is_named(
     assert "CUSTSVC_MONGO_URL" in (error.fix or "")
 
 
-def test_tls_at_a_server_of_clear_text_is_told(backend: str, servers: Servers) -> None:
+def test_tls_at_a_clear_text_server_is_reported(backend: str, servers: Servers) -> None:
     error = told(backend, changed(servers.url(backend), CLEAR[backend]))
 
     assert isinstance(error, ConfigurationError), error
@@ -131,7 +131,7 @@ def test_tls_at_a_server_of_clear_text_is_told(backend: str, servers: Servers) -
     assert "SSL" in str(error) or "clear text" in str(error)
 
 
-def test_what_is_right_works(secure: tuple[Path, dict[str, str]]) -> None:
+def test_right_settings_connect(secure: tuple[Path, dict[str, str]]) -> None:
     for backend, url in secure[1].items():
         with open_database(backend, url) as store:
             store.ping()

@@ -56,7 +56,7 @@ def test_customers_are_sent_as_they_are_with_the_source_and_the_partition_of_the
     assert {dict(r.headers())["ce_source"] for r in records} == {store.outbox.source().encode()}
 
 
-def test_what_the_relay_has_not_sent_is_left_to_it(store: Store, settings: Settings, topic: Topic) -> None:
+def test_replay_leaves_unsent_events_to_the_relay(store: Store, settings: Settings, topic: Topic) -> None:
     CustomerService(store.customers).create(Fields("Ada"), ME)
 
     with Publisher(settings) as publisher:

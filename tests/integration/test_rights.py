@@ -217,7 +217,7 @@ def copying(settings: Settings, copy: Store) -> Iterator[None]:
             yield
 
 
-def test_every_role_runs_with_what_the_page_grants(
+def test_every_role_runs_with_the_rights_that_the_page_grants(
     backend: str,
     source: Opened,
     copy: Opened,
@@ -272,7 +272,7 @@ def test_every_role_runs_with_what_the_page_grants(
     purge(shown, mine)
 
 
-def test_doctor_names_what_an_account_lacks(backend: str, source: Opened) -> None:
+def test_doctor_names_the_rights_that_an_account_lacks(backend: str, source: Opened) -> None:
     settings = Settings(backend=backend, history_keep="90d")  # type: ignore[arg-type]
 
     def found(role: RoleName) -> dict[str, str]:
@@ -291,7 +291,7 @@ def test_doctor_names_what_an_account_lacks(backend: str, source: Opened) -> Non
 
 
 @pytest.mark.parametrize("backend", ["mongo"])
-def test_an_account_that_may_not_change_an_old_schema_is_told_who_should(
+def test_an_account_that_may_not_migrate_gets_an_error_that_names_who_should(
     backend: str, secured: SecureMongo
 ) -> None:
     owner = MongoOwner(secured)

@@ -57,7 +57,7 @@ def test_it_answers_probes_while_it_waits_for_the_schema_and_then_serves(
 
 
 @on_one("postgres")
-def test_it_stops_when_it_is_told_to_while_it_waits_for_the_schema(
+def test_a_role_stops_on_request_while_it_waits_for_the_schema(
     serve: Serve, unready: Callable[[], None]
 ) -> None:
     serve.start("--auth", "off")

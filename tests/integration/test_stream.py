@@ -158,7 +158,7 @@ def test_a_watcher_goes_on_from_where_it_was(
     assert in_order(one.versions()[:5], before)
 
 
-def test_what_the_ring_no_longer_holds_is_read_from_the_topic(
+def test_events_that_left_the_feeds_memory_are_read_from_the_topic(
     settings: Settings, store: Store, customers: CustomerService, quick: None
 ) -> None:
     app = create_app(settings.replace(auth="off"), store)
@@ -192,9 +192,7 @@ def test_a_new_process_shows_everything_from_the_beginning(
     assert in_order(all_of_it.versions(), made)
 
 
-def test_filters_let_through_only_what_was_asked_for(
-    watch: Callable[..., Watcher], customers: CustomerService
-) -> None:
+def test_filters_pass_only_matching_events(watch: Callable[..., Watcher], customers: CustomerService) -> None:
     anchor = customers.create(Fields("Anchor"), ANN).id
     everything = watch()
     of_one, deletions = watch(f"?customer={anchor}"), watch("?op=deleted,restored")
@@ -220,7 +218,7 @@ def test_silence_is_broken_by_heartbeats(watch: Callable[..., Watcher], customer
     assert one.events == []
 
 
-def test_a_lost_place_is_told_and_the_stream_begins_anew(
+def test_a_lost_place_is_reported_and_the_stream_begins_again(
     watch: Callable[..., Watcher], customers: CustomerService
 ) -> None:
     one = watch()

@@ -150,7 +150,7 @@ def test_both_databases_hash_the_same_bytes(store: Store, far_copy: Store) -> No
     assert store.replica.columns(ids) == far_copy.replica.columns(ids)
 
 
-def test_a_column_that_is_not_what_its_document_says_is_found(store: Store, far_copy: Store) -> None:
+def test_verify_finds_a_column_that_differs_from_its_document(store: Store, far_copy: Store) -> None:
     seed_customers(store.customers, 20, 1)
     fill(far_copy, store)
     victim = store.replica.scan(0, 20)[7].id
@@ -166,7 +166,7 @@ def test_a_column_that_is_not_what_its_document_says_is_found(store: Store, far_
     assert (difference.customer_id, difference.fields) == (victim, ["name (column)"])
 
 
-def test_repair_mends_each_kind_of_difference_while_both_are_at_work(
+def test_repair_removes_each_kind_of_difference_while_both_databases_are_in_use(
     store: Store, far_copy: Store, settings: Settings, workers: Workers
 ) -> None:
     service = CustomerService(store.customers)
@@ -233,7 +233,7 @@ def test_the_last_result_of_each_copy_is_remembered(store: Store, copy: Store) -
     assert 0 <= time.time() - shown["custsvc_verify_timestamp_seconds{copy=one}"] < 600
 
 
-def test_a_copy_that_nobody_made_is_not_found_and_its_old_result_is_forgotten(
+def test_a_missing_copy_is_an_error_and_its_old_result_is_forgotten(
     store: Store, far_copy: Store, opened: Callable[[str], Store], new_database: Callable[[], str]
 ) -> None:
     remember(store.facts, "nothere", Report(compared=3, differences=[], behind=[1, 2, 3], seconds=1.0))
@@ -249,7 +249,7 @@ def test_a_copy_that_nobody_made_is_not_found_and_its_old_result_is_forgotten(
     assert last_results(store.facts) == []
 
 
-def test_the_status_tells_state_count_and_what_waits_apart_from_prose(
+def test_the_status_has_state_count_and_backlog_apart_from_prose(
     store: Store, settings: Settings, copy: Store
 ) -> None:
     seed_customers(store.customers, 3, 1)

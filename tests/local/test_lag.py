@@ -86,7 +86,7 @@ def pipeline(folder: Path) -> Iterator[Pipeline]:
 
 
 @pytest.mark.timeout(900)
-def test_lag_is_what_a_count_finds_and_grows_while_a_server_is_away(pipeline: Pipeline) -> None:
+def test_lag_equals_the_counted_records_and_grows_while_a_server_is_away(pipeline: Pipeline) -> None:
     metrics, status = pipeline.metrics, pipeline.status
 
     def says(outbox: int | None, copy: int | None) -> bool:

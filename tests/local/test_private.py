@@ -87,7 +87,7 @@ def test_a_data_folder_is_closed_with_all_that_is_in_it(servers: LocalServers) -
         assert seen_by_another(servers.home) == ""
 
 
-def test_nothing_listens_but_on_loopback_and_no_command_line_tells_a_password(servers: LocalServers) -> None:
+def test_servers_listen_on_loopback_only_and_no_command_line_has_a_password(servers: LocalServers) -> None:
     secrets = [
         path.read_text().strip() for path in servers.home.rglob("*") if path.name in ("password", "keyfile")
     ]

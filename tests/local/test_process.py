@@ -40,7 +40,7 @@ def test_a_process_that_does_not_stop_in_time_is_killed(tmp_path: Path) -> None:
     assert not deaf.is_running()
 
 
-def test_who_leaves_a_process_running_ends_without_a_warning(tmp_path: Path) -> None:
+def test_a_parent_that_leaves_a_child_running_ends_without_a_warning(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from custsvc.local import process\n"
         "print(process.spawn(['sleep', '600'], log=Path(sys.argv[1])).pid)"

@@ -131,7 +131,7 @@ def test_the_state_file_is_for_its_owner_only(servers: LocalServers) -> None:
         )
 
 
-def test_what_was_written_before_a_kill_9_is_there_after(servers: LocalServers) -> None:
+def test_data_written_before_a_kill_9_is_there_after_it(servers: LocalServers) -> None:
     env = servers.env()
     with postgres(env["CUSTSVC_POSTGRES_URL"]) as cursor:
         cursor.execute("CREATE TABLE kept (id int)")
@@ -174,7 +174,7 @@ def test_two_starters_at_once_end_up_with_the_same_servers(servers: LocalServers
     assert first == second != ""
 
 
-def test_a_server_whose_record_is_lost_is_found_and_started_anew(folder: Path) -> None:
+def test_a_running_server_whose_record_is_lost_is_found_and_restarted(folder: Path) -> None:
     servers = LocalServers(folder, names=("mail", "postgres"))
     servers.start()
     lost = [process.Identity.of(servers.server(name).pid or 0) for name in servers.names]
@@ -221,7 +221,7 @@ def test_an_ephemeral_set_leaves_nothing(folder: Path) -> None:
     assert not data_dir.exists()
 
 
-def test_one_who_looked_before_an_ephemeral_set_was_started_joins_it_all_the_same(folder: Path) -> None:
+def test_a_process_that_looked_before_an_ephemeral_set_started_still_joins_it(folder: Path) -> None:
     early, starter = (
         LocalServers(folder / "set", names=["postgres"], ephemeral=True) for _ in ("early", "starter")
     )

@@ -148,7 +148,7 @@ def test_a_crashed_role_is_started_again_and_its_last_lines_shown(up: Callable[.
     running.until(lambda: running.pid_of("serve") != pid, "the new one is not recorded")
 
 
-def test_what_a_crashed_role_has_started_is_ended_before_it_starts_again(up: Callable[..., Up]) -> None:
+def test_the_children_of_a_crashed_role_are_ended_before_it_restarts(up: Callable[..., Up]) -> None:
     mark = f"child-{uuid.uuid4()}"
     argv = f"[sys.executable, '-c', 'import time; time.sleep(99)', '{mark}']"
     child = f"import subprocess; subprocess.Popen({argv}, process_group=0)\n"
@@ -273,7 +273,7 @@ def test_warnings_of_roles_are_passed_on_and_the_rest_is_in_their_logs(up: Calla
     assert "all is well" in (running.data_dir / "logs/relay.log").read_text()
 
 
-def test_down_stops_a_supervisor_and_status_tells_what_runs(up: Callable[..., Up]) -> None:
+def test_down_stops_a_supervisor_and_status_shows_what_runs(up: Callable[..., Up]) -> None:
     running = up(role("serve"), names="('mail',)").until_ready()
 
     state = runs.status(running.data_dir)

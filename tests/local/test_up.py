@@ -79,7 +79,7 @@ def test_up_serves_and_seeds_once(up: tuple[Path, str]) -> None:
     assert all(part.running for part in state.parts if part.name != "seed")
 
 
-def test_env_prints_what_another_command_needs(up: tuple[Path, str]) -> None:
+def test_env_prints_the_variables_that_another_command_needs(up: tuple[Path, str]) -> None:
     folder, url = up
 
     as_shell = custsvc(folder, "env").stdout

@@ -29,7 +29,7 @@ def test_it_opens_after_five_failures_in_a_row(breaker: Breaker) -> None:
     assert breaker.is_open
 
 
-def test_an_answer_in_between_starts_the_count_anew(breaker: Breaker) -> None:
+def test_an_answer_resets_the_count_of_failures(breaker: Breaker) -> None:
     for _ in range(4):
         breaker.failed()
     assert not breaker.answered()

@@ -111,7 +111,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @given(st.sampled_from(list(OPS)), fields(), fields())
-def test_a_forecast_counts_what_the_rules_send_then(
+def test_a_forecast_counts_the_mails_that_the_rules_then_send(
     settings: Settings, op: str, was: Fields, now: Fields
 ) -> None:
     plain, marked = (decode(event(op, was, now, bulk=bulk), b"7") for bulk in (False, True))

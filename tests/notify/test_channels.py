@@ -56,7 +56,7 @@ def webhook(receiver: Receiver) -> WebhookChannel:
     return WebhookChannel(f"http://127.0.0.1:{receiver.port}/hooks?tenant=1", SECRET, timeout=60)
 
 
-def test_a_webhook_is_signed_and_its_body_is_what_was_queued(
+def test_a_webhook_is_signed_and_has_the_queued_body(
     ledger: Ledger, receiver: Receiver, webhook: WebhookChannel, turn: Callable[..., Any]
 ) -> None:
     ledger.add([hook()])
@@ -117,7 +117,7 @@ def test_a_receiver_that_is_down_costs_no_attempt(ledger: Ledger, turn: Callable
     assert ledger.recent()[0].attempts == 0
 
 
-def test_apprise_delivers_the_text_to_what_its_url_names(
+def test_apprise_delivers_the_text_to_the_target_of_its_url(
     ledger: Ledger, receiver: Receiver, turn: Callable[..., Any]
 ) -> None:
     receiver.answers = [(500, "no"), (200, "ok")]
@@ -201,6 +201,6 @@ def test_a_delivery_report_is_read_recipient_by_recipient() -> None:
     assert found[0].reason == "550 5.1.1 <gone@example.com>: no such user"
 
 
-def test_what_is_no_report_bounces_nobody() -> None:
+def test_a_mail_that_is_no_delivery_report_suppresses_nobody() -> None:
     assert bounce.read(b"Subject: Hello\n\nFinal-Recipient: rfc822; a@example.com\nAction: failed\n") == []
     assert bounce.read(b"\xff\x00") == []

@@ -99,7 +99,7 @@ def test_without_a_terminal_a_whole_state_needs_a_yes(run: Run, ledger: Ledger, 
     assert ledger.counts() == {"failed": 1}
 
 
-def test_one_that_a_newer_mail_overtook_is_passed_over_and_told(
+def test_a_mail_that_a_newer_one_overtook_is_skipped_and_reported(
     run: Run, ledger: Ledger, failed: str
 ) -> None:
     ledger.add([mail("newer", version=2, to="f@example.com")])
@@ -143,7 +143,7 @@ def test_addresses_are_suppressed_and_allowed_again(run: Run, store: Store, tmp_
     assert set(store.recipients.suppressed(["gone@example.com", "full@example.com"])) == {"gone@example.com"}
 
 
-def test_a_preview_shows_what_an_event_would_send_and_sends_nothing(
+def test_a_preview_shows_the_mails_of_an_event_and_sends_nothing(
     run: Run, sink: Sink, store: Store, ledger: Ledger
 ) -> None:
     from custsvc.domain.customers import Fields

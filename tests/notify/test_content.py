@@ -95,7 +95,7 @@ def test_the_mail_about_a_change_lists_old_and_new() -> None:
     ]
 
 
-def test_the_old_address_is_not_told_the_new_values() -> None:
+def test_a_mail_to_the_old_address_lacks_the_new_values() -> None:
     after = Fields("Secret Name", "new@example.com", "555-secret", {"tier": "secret"})
 
     _, content = mails(event("updated", ADA, after))["address-changed"]
@@ -156,7 +156,7 @@ def test_a_request_is_read_with_all_its_recipients_once_each() -> None:
         (f"&#{'9' * 5000};&#x{'f' * 5000};&#{'0' * 5000}65;", "\ufffd\ufffdA"),
     ],
 )
-def test_the_text_of_html_is_what_it_says(html: str, text: str) -> None:
+def test_the_plain_text_of_html_has_its_words(html: str, text: str) -> None:
     assert (
         request.read(orjson.dumps({"notifyTo": "a@b.c", "subject": "s", "htmlMsg": html})).text == text + "\n"
     )
@@ -281,7 +281,7 @@ def stays(payload: str) -> bool:
 
 
 @pytest.mark.parametrize("address", [*WRONG_ADDRESSES, *(f"a@example.com{p}" for p in PAYLOADS[::53])])
-def test_what_is_not_exactly_one_address_is_refused_before_sending(address: str) -> None:
+def test_text_that_is_not_exactly_one_address_is_refused_before_sending(address: str) -> None:
     with pytest.raises(BadAddress):
         one_address(address)
     with pytest.raises(BadMail):

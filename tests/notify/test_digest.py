@@ -82,7 +82,7 @@ def test_events_that_come_again_change_nothing(rules: Rules, ledger: Ledger) -> 
     assert ledger.recent() == [before]
 
 
-def test_what_comes_while_it_is_on_its_way_is_told_by_a_second_one_and_once(
+def test_events_that_come_while_a_digest_is_sent_are_in_a_second_one_once(
     rules: Rules, ledger: Ledger
 ) -> None:
     digests, events = Digests(ledger, rules), changes(3)
@@ -101,7 +101,7 @@ def test_what_comes_while_it_is_on_its_way_is_told_by_a_second_one_and_once(
     assert ledger.claim(10, 60) == []
 
 
-def test_a_value_that_is_as_before_at_the_end_is_not_told(rules: Rules, ledger: Ledger) -> None:
+def test_a_value_that_changed_and_changed_back_is_not_in_the_digest(rules: Rules, ledger: Ledger) -> None:
     events = changes(2)
     after = {**events[1].after, "name": "Name 1"}
     digests = Digests(ledger, rules)
@@ -187,7 +187,7 @@ def test_events_that_lag_within_their_window_put_its_end_off_by_no_more_than_the
     assert once.next_at <= twice.next_at <= min(row.next_at + dt.timedelta(seconds=300), latest)
 
 
-def test_what_one_batch_brings_is_in_order_across_rules(rules: Rules, ledger: Ledger) -> None:
+def test_the_mails_of_one_batch_are_in_order_across_rules(rules: Rules, ledger: Ledger) -> None:
     digests = Digests(ledger, rules)
     events = changes(2, ago=3 * HOUR)
     phone = events[1]._replace(version=4, id="e4", after={**events[1].after, "phone": "+41 1"})
@@ -224,9 +224,7 @@ def test_a_digest_is_taken_up_again_where_somebody_else_was_faster(
     assert "Name: Name 1 → Name 5" in found.text
 
 
-def test_what_happens_after_an_erasure_is_told_and_the_erasure_itself_too(
-    rules: Rules, ledger: Ledger
-) -> None:
+def test_an_erasure_and_the_changes_after_it_are_mailed(rules: Rules, ledger: Ledger) -> None:
     digests = Digests(ledger, rules)
     events = changes(4, ago=3 * HOUR)
     erased = events[2]._replace(op="erased")

@@ -79,7 +79,7 @@ def versions(receiver: Receiver, path: str = "/one") -> dict[int, list[int]]:
     return found
 
 
-def test_each_endpoint_gets_what_it_asks_for_signed_and_in_order(
+def test_each_endpoint_gets_its_events_signed_and_in_order(
     allowed: Settings, publisher: Publisher, store: Store, receiver: Receiver, add: Callable[..., Endpoint]
 ) -> None:
     add()
@@ -110,7 +110,7 @@ def test_each_endpoint_gets_what_it_asks_for_signed_and_in_order(
             assert body == values[json.loads(body)["id"]]
 
 
-def test_a_receiver_that_is_dead_for_days_is_paused_its_owner_told_and_nothing_is_lost(
+def test_a_receiver_that_fails_for_days_is_paused_its_owner_is_mailed_and_nothing_is_lost(
     allowed: Settings,
     publisher: Publisher,
     sink: Sink,
@@ -210,7 +210,7 @@ def test_a_test_delivery_is_made_once_and_an_address_inside_is_not_called(
     assert len(receiver.got) == 1
 
 
-def test_the_receiver_of_the_docs_takes_what_is_signed_once_and_nothing_else(
+def test_the_receiver_of_the_docs_accepts_a_signed_delivery_once_and_nothing_else(
     allowed: Settings, publisher: Publisher, store: Store, receiver: Receiver, add: Callable[..., Endpoint]
 ) -> None:
     page = Path(__file__).parents[2] / "docs" / "webhooks.md"
@@ -230,7 +230,7 @@ def test_the_receiver_of_the_docs_takes_what_is_signed_once_and_nothing_else(
     assert names["newest"] == {1: 2}
 
 
-def test_an_erasure_takes_what_waits_with_it_and_is_delivered_itself(
+def test_an_erasure_discards_waiting_deliveries_and_is_delivered_itself(
     allowed: Settings, publisher: Publisher, store: Store, receiver: Receiver, add: Callable[..., Endpoint]
 ) -> None:
     add(ops=("created", "updated", "erased"))

@@ -102,7 +102,7 @@ def test_only_a_refusal_of_the_address_itself_suppresses_it(code: int, text: str
     assert is_gone(code, text) is is_bad
 
 
-def test_the_sender_tells_of_addresses_that_do_not_exist(
+def test_the_sender_reports_addresses_that_do_not_exist(
     ledger: Ledger, sink: Sink, new_sender: NewSender, bad_addresses: list[str]
 ) -> None:
     sink.rcpt["a@example.com"] = ["550 5.1.1 no such user"]

@@ -121,7 +121,7 @@ def test_no_answer_holds_a_sender_for_longer_than_its_step_may_take(
 
 
 @pytest.mark.parametrize("word", ["GREETING", "EHLO", "MAIL", "RCPT", "DATA"])
-def test_what_a_server_says_unasked_is_never_taken_for_the_answer_to_a_mail(
+def test_an_unrequested_line_of_a_server_is_never_taken_for_the_answer_to_a_mail(
     word: str, server: ScriptedSmtp
 ) -> None:
     """A 250 too many would be taken for that to the text, which the server refuses."""
@@ -149,7 +149,7 @@ def test_what_a_server_says_unasked_is_never_taken_for_the_answer_to_a_mail(
         (b"250 OK", "down"),
     ],
 )
-def test_what_a_server_says_before_the_end_of_the_text_is_no_yes(
+def test_an_answer_before_the_end_of_the_text_does_not_accept_the_mail(
     said: bytes, result: str, server: ScriptedSmtp
 ) -> None:
     """As one that finds it too large on the way; without its end, no server takes a mail."""
@@ -196,7 +196,7 @@ def test_a_server_that_leaves_in_between_is_met_again(server: ScriptedSmtp) -> N
         (b"250-AUTH=LOGIN", "sent"),
     ],
 )
-def test_what_a_server_says_that_it_can_do_is_read_with_care(
+def test_malformed_extensions_of_a_server_are_tolerated(
     features: bytes, result: str, server: ScriptedSmtp
 ) -> None:
     answer: list[Action] = [b"250-scripted\r\n" + features + b"\r\n250 8BITMIME\r\n"]

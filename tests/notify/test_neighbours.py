@@ -103,7 +103,7 @@ def test_a_server_that_is_shutting_down_costs_no_attempt_whatever_it_is_asked(
 
 
 @pytest.mark.parametrize("backend", ["postgres"])
-def test_what_is_refused_for_now_is_given_up_when_its_time_is_over(
+def test_a_mail_that_is_refused_temporarily_is_given_up_after_its_time(
     ledger: Ledger, sink: Sink, new_sender: NewSender
 ) -> None:
     sink.rcpt["a@example.com"] = ["451 greylisted"]
@@ -135,7 +135,7 @@ def test_a_mail_that_a_person_sends_again_has_all_its_time_before_it(
 
 
 @pytest.mark.parametrize("backend", ["postgres"])
-def test_a_mail_that_nobody_else_speaks_for_does_not_wait_for_ever(
+def test_a_suspect_mail_without_other_mails_does_not_wait_for_ever(
     ledger: Ledger, sink: Sink, new_sender: NewSender
 ) -> None:
     sink.rcpt[BAD] = [drop]

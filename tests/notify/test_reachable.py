@@ -40,7 +40,7 @@ def test_no_address_of_a_special_range_is_public_in_any_form(text: str) -> None:
         assert Reachable.parse(text).permits(address)
 
 
-def test_what_is_public_is_global_by_pythons_registry_too() -> None:
+def test_an_address_that_counts_as_public_is_global_in_pythons_registry() -> None:
     rng = random.Random(14)
     found = [ipaddress.IPv4Address(rng.getrandbits(32)) for _ in range(20_000)]
     found += [ipaddress.IPv6Address((2 << 124) | rng.getrandbits(125)) for _ in range(5_000)]
@@ -88,6 +88,6 @@ def test_the_connection_goes_to_the_address_that_was_checked(
 
 
 @pytest.mark.parametrize("text", ["10.0.0.1/8", "a b", "http://x", "-", "10.0.0.0/33"])
-def test_a_wrong_list_of_what_is_allowed_is_refused(text: str) -> None:
+def test_a_malformed_list_of_allowed_hosts_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match="CUSTSVC_WEBHOOK_ALLOW"):
         Reachable.parse(text)

@@ -162,7 +162,7 @@ def test_a_refusal_of_the_sender_silences_no_recipient(sink: Sink, answer: str) 
         "553 5.6.7 no UTF8",
     ],
 )
-def test_a_refusal_for_what_one_mail_is_fails_that_mail_and_is_no_outage(sink: Sink, answer: str) -> None:
+def test_a_refusal_of_one_mail_fails_that_mail_and_is_no_outage(sink: Sink, answer: str) -> None:
     sink.mail = [answer]
 
     with closing(SmtpTransport(Server.parse(sink.url), PATIENT)) as transport:
@@ -222,7 +222,7 @@ def test_a_report_silences_by_the_status_of_that_recipient(status: str, diagnost
 
 
 @pytest.mark.parametrize("action", ["delayed", "delivered", "relayed", "expanded", ""])
-def test_a_report_of_what_did_not_fail_silences_nobody(action: str) -> None:
+def test_a_report_without_a_failure_suppresses_nobody(action: str) -> None:
     assert bounce.read(report(part("a@example.com", "5.1.1", action=action))) == []
 
 

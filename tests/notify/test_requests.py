@@ -82,7 +82,7 @@ def test_a_record_without_an_id_that_is_read_again_is_the_same_mail(intake: Inta
     ],
     ids=["a topic made anew", "another text there", "the next record", "no time", "an id"],
 )
-def test_another_record_is_another_mail_also_at_the_same_place_of_a_topic_made_anew(
+def test_another_record_is_another_mail_even_at_the_same_place_of_a_recreated_topic(
     other: Message, intake: Intake
 ) -> None:
     assert row_of(intake, other).id != row_of(intake, Message()).id

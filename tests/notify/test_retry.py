@@ -149,7 +149,7 @@ def test_one_mail_alone_is_no_outage_three_are(clock: Clock) -> None:
     assert breaker.wait() == 30.0
 
 
-def test_a_probe_that_nobody_used_is_there_for_the_next(clock: Clock) -> None:
+def test_an_unused_probe_is_left_for_the_next_sender(clock: Clock) -> None:
     breaker = Breaker(1, 30.0, clock=clock)
     breaker.failed("mail")
     clock.now += 31.0

@@ -68,7 +68,7 @@ def matching(rules: Rules, op: str = "updated", *, bare: bool = False) -> list[s
         ("when = { phone = { there = false } }", True),
     ],
 )
-def test_a_rule_is_for_what_it_says(line: str, is_for_it: bool, tmp_path: Path) -> None:
+def test_a_rule_matches_the_events_it_names(line: str, is_for_it: bool, tmp_path: Path) -> None:
     assert matching(load(written(tmp_path, rule(line)))) == (["r"] if is_for_it else [])
 
 
@@ -97,7 +97,7 @@ def test_the_style_sheet_is_written_into_the_elements() -> None:
     assert '<td style="text-align: left;' in found.html
 
 
-def test_what_is_copied_to_be_changed_is_what_is_built_in(tmp_path: Path) -> None:
+def test_the_copied_rules_and_templates_are_the_built_in_ones(tmp_path: Path) -> None:
     written_files = list(copy_defaults(tmp_path / "mine"))
     copied = load(Settings(notify_rules=str(tmp_path / "mine" / "notify.toml")))
 
@@ -155,7 +155,7 @@ def test_a_webhook_gets_the_event_byte_for_byte(tmp_path: Path) -> None:
         (rule().replace('"changed"', '"chnged"'), None, "there is no template chnged.txt"),
     ],
 )
-def test_a_wrong_rule_is_told_with_its_line(
+def test_a_wrong_rule_is_reported_with_its_line(
     text: str, line: int | None, problem: str, tmp_path: Path
 ) -> None:
     settings = written(tmp_path, text)
@@ -184,7 +184,7 @@ def test_a_wrong_rule_is_told_with_its_line(
         ("{% extends 'nothing.txt' %}\n", 1, "no template nothing.txt"),
     ],
 )
-def test_a_wrong_template_is_told_with_its_line(
+def test_a_wrong_template_is_reported_with_its_line(
     template: str, line: int | None, problem: str, tmp_path: Path
 ) -> None:
     settings = written(tmp_path, rule(), changed_txt=template)
@@ -196,7 +196,7 @@ def test_a_wrong_template_is_told_with_its_line(
     assert "changed.txt" in found.file
 
 
-def test_what_a_template_sets_may_be_shown_by_those_it_builds_on(tmp_path: Path) -> None:
+def test_a_variable_that_a_template_sets_may_be_shown_by_its_base(tmp_path: Path) -> None:
     settings = written(
         tmp_path,
         rule(),
@@ -220,7 +220,7 @@ def test_a_template_that_fails_for_one_customer_fails_that_mail_only(tmp_path: P
     assert f"{tmp_path / 'templates' / 'changed.txt'}:2: " in (failed.reason or "")
 
 
-def test_all_that_is_wrong_is_told_at_once_and_doctor_shows_it(tmp_path: Path) -> None:
+def test_all_errors_of_a_rules_file_are_reported_together_and_doctor_shows_them(tmp_path: Path) -> None:
     settings = written(tmp_path, rule("x = 1") + rule(ops="['y']"))
 
     assert len(findings(settings)) == 2

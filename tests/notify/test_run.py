@@ -90,7 +90,7 @@ def test_old_records_are_never_mailed_and_kept_with_the_reason(
 
 
 @pytest.mark.parametrize("backend", ["postgres"])
-def test_the_ledger_says_nothing_any_more_about_who_was_erased(
+def test_the_ledger_has_no_personal_data_of_an_erased_customer(
     settings: Settings, publisher: Publisher, sink: Sink, ledger: Ledger
 ) -> None:
     first = decode(created(1, name="Ada Secret").value or b"", b"1")
@@ -149,7 +149,7 @@ def test_a_thread_that_dies_ends_the_role_with_its_error(settings: Settings, pub
 # -- a process that is killed ------------------------------------------------------------------------------
 
 
-def test_a_process_killed_in_the_hand_over_leaves_unknown_and_nobody_sends_again(
+def test_a_process_killed_in_the_hand_over_leaves_an_unknown_mail_that_is_not_sent_again(
     settings: Settings, sink: Sink, ledger: Ledger, backdoor: Backdoor, tmp_path: Path
 ) -> None:
     sink.data["a@example.com"] = [never]

@@ -175,7 +175,7 @@ def test_a_customer_with_a_hundred_changes_gets_no_more_than_the_cap(
     assert "30 mails within an hour" in (suppressed.reason or "")
 
 
-def test_who_unsubscribes_gets_only_what_must_be_sent(
+def test_an_unsubscribed_customer_gets_only_the_mails_that_must_be_sent(
     settings: Settings, publisher: Publisher, sink: Sink, store: Store
 ) -> None:
     reachable = settings.replace(public_url="https://crm.example.com")

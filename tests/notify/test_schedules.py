@@ -229,7 +229,7 @@ def ends_well(
 
 @given(schedule=SCHEDULE)
 @settings(max_examples=10)
-def test_any_schedule_ends_with_each_change_told_once_and_in_order(
+def test_any_schedule_mails_each_change_once_and_in_order(
     ends_well: Callable[[Any], None], schedule: Any
 ) -> None:
     ends_well(schedule)
@@ -239,7 +239,7 @@ def test_any_schedule_ends_with_each_change_told_once_and_in_order(
 @pytest.mark.timeout(7200)
 @given(schedule=SCHEDULE)
 @settings(max_examples=2000)
-def test_two_thousand_schedules_end_with_each_change_told_once_and_in_order(
+def test_two_thousand_schedules_mail_each_change_once_and_in_order(
     ends_well: Callable[[Any], None], schedule: Any
 ) -> None:
     ends_well(schedule)

@@ -248,7 +248,7 @@ def test_while_the_ledger_is_away_no_mail_leaves(
     assert len(sink.accepted) == 1
 
 
-def test_the_wish_to_stop_gives_back_what_is_not_begun(
+def test_a_stop_gives_back_claimed_mails_that_were_not_begun(
     ledger: Ledger, sink: Sink, new_sender: NewSender
 ) -> None:
     stop = Stop()

@@ -91,9 +91,7 @@ def test_one_connection_serves_many_mails_after_refusals_too(sink: Sink, transpo
     assert sink.connections == 1
 
 
-def test_a_connection_that_the_server_closed_in_between_is_made_anew(
-    sink: Sink, transport: SmtpTransport
-) -> None:
+def test_a_connection_that_the_server_closed_is_opened_again(sink: Sink, transport: SmtpTransport) -> None:
     assert transport.send(new_mail(), yes).result == "sent"
     sink.stop()
     sink.start()

@@ -87,7 +87,9 @@ class Attacker:
         "answers sent ahead",
     ],
 )
-def test_who_strips_or_fakes_starttls_gets_no_mail_and_no_password(answers: dict[bytes, bytes]) -> None:
+def test_a_server_that_strips_or_fakes_starttls_gets_no_mail_and_no_password(
+    answers: dict[bytes, bytes],
+) -> None:
     with closing(Attacker(answers)) as attacker:
         server = Server.parse(f"smtp://me:{SECRET}@127.0.0.1:{attacker.port}")
         patience = Timeouts(1.0, 1.0, 1.0) if answers.get(b"STAR") == b"220" else PATIENT
@@ -129,7 +131,7 @@ def transport(sink: Sink) -> Iterator[SmtpTransport]:
         yield transport
 
 
-def test_a_server_that_is_who_it_says_gets_the_mail_over_tls(
+def test_a_server_with_a_valid_certificate_gets_the_mail_over_tls(
     authority: trustme.CA, sink_with: Callable[..., Sink], transport: SmtpTransport
 ) -> None:
     sink = sink_with(authority, "127.0.0.1")

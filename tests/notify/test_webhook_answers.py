@@ -161,7 +161,7 @@ ENDLESS: dict[str, list[Action]] = {
 
 
 @pytest.mark.parametrize("kind", ENDLESS)
-def test_what_comes_late_after_the_status_costs_the_connection_and_not_the_yes(
+def test_late_bytes_after_the_status_close_the_connection_and_keep_the_success(
     kind: str, receiver: ScriptedHttp, call: Callable[..., Outcome]
 ) -> None:
     receiver.script = lambda name: ENDLESS[kind] if name == "odd" else http()
@@ -170,7 +170,7 @@ def test_what_comes_late_after_the_status_costs_the_connection_and_not_the_yes(
     assert receiver.calls == ["odd"]
 
 
-def test_a_connection_that_the_receiver_closed_in_between_is_made_anew(
+def test_a_connection_that_the_receiver_closed_is_opened_again(
     receiver: ScriptedHttp, call: Callable[..., Outcome]
 ) -> None:
     receiver.script = lambda name: [*http(), DROP] if name == "last" else http()

@@ -58,7 +58,7 @@ MODULES = sorted((ROOT / "custsvc").rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_module_imports_what_is_installed_or_names_the_extra(path: Path) -> None:
+def test_a_module_imports_installed_packages_or_names_the_extra(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
 
     for package in set(_imports(ast.parse(text))):
@@ -98,7 +98,7 @@ def test_a_missing_package_that_no_extra_brings_is_a_bug_and_stays_one() -> None
         raise ModuleNotFoundError("No module named 'custsvc.nothing'", name="custsvc.nothing")
 
 
-def test_what_is_there_is_required_without_being_imported() -> None:
+def test_installed_packages_are_required_without_an_import() -> None:
     require("local", "psutil")
     with pytest.raises(NotInstalled):
         require("local", "no_such_package")

@@ -65,9 +65,7 @@ def test_a_lock_names_no_index_and_no_host(lock: Path) -> None:
 @pytest.mark.parametrize(
     ("lock", "requirement"), list(wanted()), ids=lambda part: str(getattr(part, "name", part))
 )
-def test_what_the_project_asks_for_is_locked_at_a_version_it_allows(
-    lock: Path, requirement: Requirement
-) -> None:
+def test_each_dependency_is_locked_at_an_allowed_version(lock: Path, requirement: Requirement) -> None:
     version, _ = entries(lock)[canonicalize_name(requirement.name)]
 
     assert requirement.specifier.contains(version), f"{requirement} is locked at {version}: run setup/lock.sh"
@@ -80,7 +78,7 @@ def test_the_lock_has_no_package_of_the_embedded_servers_or_of_tests() -> None:
     assert unwanted & set(entries(LOCKS[0])) == {"pyyaml"}  # Apprise's
 
 
-def test_the_image_installs_only_what_is_locked() -> None:
+def test_the_image_installs_only_locked_packages() -> None:
     installs = re.findall(r"pip (?:--python \S+ )?(?:install|wheel)[^\n]*(?:\\\n[^\n]*)*", DOCKERFILE)
 
     assert len(installs) >= 3
@@ -180,7 +178,7 @@ def test_the_image_is_built_for_the_platforms_that_are_wanted_with_an_sbom(
     assert {"docker/Dockerfile", "registry.example/custsvc:latest", "--push"} <= set(asked)
 
 
-def test_the_script_pins_every_image_and_tells_of_one_that_is_not(tmp_path: Path) -> None:
+def test_the_script_pins_every_image_and_reports_an_unpinned_one(tmp_path: Path) -> None:
     for name in ("docker-compose.yml", "docker/Dockerfile", "setup/pin-images.sh", "setup/lib.sh"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())

@@ -76,7 +76,7 @@ def test_every_file_is_valid_and_its_base_needs_no_tool_to_be_read() -> None:
                 kubernetes_validate.validate(each, KUBERNETES, strict=True)
 
 
-def test_what_an_overlay_makes_is_valid_and_nothing_is_there_twice(
+def test_each_overlay_makes_valid_objects_and_none_twice(
     overlay: tuple[str, list[Manifest]],
 ) -> None:
     _, manifests = overlay

@@ -259,7 +259,7 @@ NEEDS = [
 
 
 @pytest.mark.parametrize(("command", "given", "extra"), NEEDS, ids=[f"{c} {e}" for c, _, e in NEEDS])
-def test_what_needs_an_extra_names_it(
+def test_a_command_that_needs_an_extra_names_it(
     installed: Installed, settings: dict[str, str], command: str, given: dict[str, str], extra: str
 ) -> None:
     for kind, url in (("webhook", "https://example.org/hook"), ("apprise", "json://example.org")):

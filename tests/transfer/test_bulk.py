@@ -190,7 +190,7 @@ def test_a_value_that_no_customer_can_have_is_refused_at_once(field: str, value:
     assert [each.code for each in refused.value.errors] == [code]
 
 
-def test_removing_takes_the_value_from_those_who_have_it(transfer: Transfer) -> None:
+def test_removing_a_value_changes_the_customers_that_have_it(transfer: Transfer) -> None:
     one, two = transfer.create("One", email="a@b.example", metadata={"x": 1, "y": 2}), transfer.create("Two")
 
     assert counts(done(transfer, BulkChange("edit", "email"), listed(transfer))[0]) == {

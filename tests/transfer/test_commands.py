@@ -47,7 +47,7 @@ def test_a_file_goes_out_and_comes_in_again(run: Command, store: Store, tmp_path
     assert json.loads(again.stdout)["counts"]["same"] == 30
 
 
-def test_a_dry_run_says_who_is_likely_there_already(run: Command, store: Store) -> None:
+def test_a_dry_run_names_likely_duplicates(run: Command, store: Store) -> None:
     seed_customers(store.customers, 1, 1)
     (ada,) = json.loads(run("customers", "list", "-o", "json").stdout)
     rows = orjson.dumps({"name": ada["name"], "email": ada["email"]}).decode()
@@ -74,7 +74,7 @@ def test_a_dry_run_shows_the_plan_and_the_errors(run: Command, store: Store) -> 
     assert store.customers.count() == 1
 
 
-def test_what_cannot_be_done_is_said(run: Command) -> None:
+def test_wrong_files_and_options_are_usage_errors(run: Command) -> None:
     assert run("import", "nothing.csv").returncode == ExitCode.USAGE
     assert run("import", "file.xls").returncode == ExitCode.USAGE
     assert run("export", "file.csv", "--deleted", "some").returncode == ExitCode.USAGE
@@ -118,7 +118,7 @@ def test_an_import_is_undone(run: Command, store: Store) -> None:
 
 
 @on_one("postgres")
-def test_what_a_column_is_for_can_be_said(run: Command, store: Store, tmp_path: Path) -> None:
+def test_the_field_of_a_column_can_be_given(run: Command, store: Store, tmp_path: Path) -> None:
     (tmp_path / "odd.txt").write_bytes("Wer|Nummer|x\nZoë|1|2\n".encode("cp850"))
     (tmp_path / "map.json").write_text('{"Wer": "name", "#2": "phone", "x": null}')
     (tmp_path / "map.txt").write_text("Wer=name\n#2=phone\n\n#3=metadata.x\n")

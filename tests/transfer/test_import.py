@@ -30,7 +30,7 @@ def codes(report: Any) -> list[tuple[int, str, str, str | None]]:
     ]
 
 
-def test_the_plan_tells_each_rows_action_and_does_nothing(transfer: Transfer) -> None:
+def test_the_plan_has_the_action_of_each_row_and_changes_nothing(transfer: Transfer) -> None:
     same, changed, gone = (transfer.create(f"C{n}", email=f"c{n}@example.org") for n in range(3))
     transfer.service.delete(gone, ME)
     before = transfer.all()
@@ -171,7 +171,7 @@ def test_a_plan_that_was_shown_is_applied_or_none(transfer: Transfer) -> None:
     assert actions(transfer.load(file, plan=again)) == {"update": 1, "create": 1}
 
 
-def test_what_others_change_between_plan_and_writing_is_left_alone(
+def test_a_customer_that_changes_between_plan_and_writing_is_left_alone(
     transfer: Transfer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = [transfer.create(f"C{n}") for n in range(5)]
@@ -279,7 +279,7 @@ def test_customers_are_found_by_many_addresses_at_once(store: Store, transfer: T
     assert store.customers.get_by_emails([]) == []
 
 
-def test_a_version_in_a_row_guards_what_was_changed_since(transfer: Transfer) -> None:
+def test_a_version_in_a_row_protects_later_changes(transfer: Transfer) -> None:
     stale, fresh, same, gone = (transfer.create(f"C{n}") for n in range(4))
     rows = [{**each, "name": f"Mine {each['id']}"} for each in transfer.all()]
     rows[2]["name"] = "C2"
@@ -315,7 +315,7 @@ def test_a_version_is_none_where_it_is_empty_and_an_error_where_it_cannot_be_one
 
 
 @pytest.mark.parametrize("fmt", ["csv", "ndjson"])
-def test_what_empty_cells_and_metadata_do_can_be_chosen(fmt: str, transfer: Transfer) -> None:
+def test_the_meaning_of_empty_cells_and_metadata_can_be_chosen(fmt: str, transfer: Transfer) -> None:
     def load(**options: Any) -> dict[str, Any]:
         one = transfer.create("A", email="a@example.org", phone="1", metadata={"a": 1, "b": None, "c": 3})
         row: Any = {"id": one, "name": "B", "email": "", "phone": None, "metadata": {"a": 2, "c": None}}

@@ -33,7 +33,7 @@ def shown(customer: dict[str, Any]) -> dict[str, Any]:
     return {name: customer[name] for name in ("name", "email", "phone", "metadata", "deleted")}
 
 
-def test_what_an_import_did_is_taken_back_with_an_event_each(transfer: Transfer) -> None:
+def test_the_changes_of_an_import_are_undone_with_an_event_each(transfer: Transfer) -> None:
     changed = transfer.create("Ada", phone="1", metadata={"a": 1})
     gone = transfer.create("Gone", phone="2")
     transfer.service.delete(gone, ME)

@@ -142,7 +142,7 @@ def test_a_wrong_argument_is_exit_code_2_with_one_line_of_error_and_one_of_fix(
         ),
     ],
 )
-def test_what_is_wrong_is_named_and_the_nearest_right_thing_too(
+def test_a_wrong_name_is_reported_with_the_nearest_right_one(
     words: list[str], error: str, fix: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert ending.run(COMMAND, words) == 2

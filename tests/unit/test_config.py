@@ -92,7 +92,7 @@ def test_an_unknown_name_is_an_error_that_names_the_nearest() -> None:
         ("CUSTSVC_NOTIFY_RETRY_BASE", "nan", "a number from"),
     ],
 )
-def test_a_wrong_value_is_named_with_what_would_be_right(variable: str, text: str, right: str) -> None:
+def test_a_wrong_value_is_reported_with_the_allowed_ones(variable: str, text: str, right: str) -> None:
     with pytest.raises(ConfigurationError, match=right) as refused:
         load(**{variable: text})
 

@@ -715,11 +715,11 @@ def test_a_record_that_nobody_could_read_is_shown_and_given_up(page: Page, site:
     with Publisher(site.settings()) as publisher:
         publisher.send(site.env["CUSTSVC_TOPIC_UPDATES"], [Record(b"1", b"<b>no JSON</b>", [])])
 
-    def buried() -> bool:
+    def is_dead_lettered() -> bool:
         page.goto("/ui/dead-letters")
         return page.get_by_text("What it holds").count() > 0
 
-    until("the record is buried", buried)
+    until("the record is dead-lettered", is_dead_lettered)
     page.get_by_text("What it holds").click()
     expect(page.locator("pre")).to_have_text("<b>no JSON</b>")
     expect(page.get_by_role("link", name="Events of this customer")).to_have_attribute(

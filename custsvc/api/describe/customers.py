@@ -59,7 +59,7 @@ _WRITE: Final = (404, 409, 412, 422, 428)
 _WARN = Parameter(
     "duplicates",
     "`warn`: X-Custsvc-Duplicates names customers with this address or number that are likely the same one. "
-    "The customer is created all the same.",
+    "The customer is created nevertheless.",
     {"type": "string", "enum": ["warn", "off"], "default": "off"},
 )
 _AT = Parameter(

@@ -60,7 +60,7 @@ class DuplicatePair(_Closed):
 
 
 class DuplicatePairList(Paged):
-    """Some pairs; there may be more behind `next` even where there are none here."""
+    """Some pairs; there may be more behind `next` even if this page is empty."""
 
     results: list[DuplicatePair]
 
@@ -83,7 +83,8 @@ class Dismissal(_Closed):
 
 _MIN_SCORE: Final = Parameter(
     "min_score",
-    "The lowest score shown. Below the default there are more duplicates, and more who are none.",
+    "The lowest score shown. Below the default there are more duplicates, and more pairs of different "
+    "customers.",
     {"type": "number", "minimum": 0, "maximum": 1, "default": DEFAULT_SCORE},
 )
 _DISMISSED: Final = Parameter(

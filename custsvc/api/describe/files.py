@@ -26,7 +26,11 @@ _SHEET: Final = {
 }
 
 _ARRAY: Final = {"type": "array", "items": {"type": "object"}}
-_ANY: Final = {"type": "string", "format": "binary", "description": "A file whose content tells its format."}
+_ANY: Final = {
+    "type": "string",
+    "format": "binary",
+    "description": "A file whose format is recognised by its content.",
+}
 
 
 class ImportRowError(Closed):

@@ -14,7 +14,7 @@ from .webhooks import WEBHOOKS
 TAGS: Final = {
     "customers": "The customer record: every change of it is an event.",
     "pipeline": "How the service and its pipeline stand.",
-    "webhooks": "Who is told of changes over HTTP, and what was delivered. Needs the role admin.",
+    "webhooks": "Receivers of changes over HTTP, and the log of deliveries. Needs the role admin.",
     "about": "What this API says about itself. Needs no key.",
     "originals": "The original services' paths: the same as under /api, kept for their clients.",
 }

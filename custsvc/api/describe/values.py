@@ -26,7 +26,7 @@ _NO_TEXT: Final = (
 )
 _LINES: Final = _NO_TEXT.replace(r"\u0000-\u001f", r"\u0000-\u0008\u000b\u000c\u000e-\u001f")
 _TEXT_PATTERN: Final = rf"^[^{_NO_TEXT}]*$"
-# What nobody sees, then anything from the first character that is seen: so that a validator reads it once.
+# Invisible characters, then anything from the first visible one on: so a validator reads it once.
 _UNSEEN: Final = (
     r" \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
     r"\u200c-\u200f\u2061-\u2065\u206a-\u206f\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8"

@@ -246,7 +246,7 @@ WEBHOOKS: Final = {
     (_ONE, "delete"): _on_one(
         "deleteWebhook",
         "Delete a webhook endpoint",
-        "What waits for it is discarded.",
+        "Its waiting deliveries are discarded.",
         {204: Answer("Deleted.")},
     ),
     (f"{_ONE}/test", "post"): _on_one(
@@ -257,12 +257,12 @@ WEBHOOKS: Final = {
         problems=(409,),
     ),
     (f"{_ONE}/pause", "post"): _on_one(
-        "pauseWebhook", "Pause a webhook endpoint", "What is to be sent there waits.", {200: _NOW}
+        "pauseWebhook", "Pause a webhook endpoint", "Its deliveries wait.", {200: _NOW}
     ),
     (f"{_ONE}/resume", "post"): _on_one(
         "resumeWebhook",
         "Resume a webhook endpoint",
-        "What waits is sent at once, in order per customer, with all tries left.",
+        "Waiting deliveries are sent at once, in order per customer, with all tries left.",
         {200: _NOW},
     ),
     (f"{_ONE}/rotate", "post"): _on_one(

@@ -56,7 +56,7 @@ def merge(
         if dry_run:
             show(chosen, [client.preview_merge(into, dict.fromkeys(others), fields).customer])
             return
-        # What a person agreed to is what was shown: no other version of any of them.
+        # A person agreed to the versions that were shown, and to no others.
         guarded: dict[int, int | None] = dict.fromkeys(others)
         if not yes:
             shown = {each: client.get(each) for each in (into, *others)}

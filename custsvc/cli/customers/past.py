@@ -57,6 +57,6 @@ def erase(
             newest = next(client.history(id))
             name = newest.after.name if newest.after else ""
             confirmed("erase", f"customer for good ({id}  {name})", [name], dry_run=False, yes=False)
-            # What a person agreed to is what was shown.
+            # A person agreed to the version that was shown.
             version = version or newest.version
         show(chosen, [client.erase(id, version=version, key=key)])

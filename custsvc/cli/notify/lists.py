@@ -58,7 +58,7 @@ class Asked:
     since: dt.datetime | None = None
 
     def print(self, limit: int, fmt: str, backend: str | None, data_dir: Path | None) -> int:
-        """Print them, and return how many there are; to a person also why there are none."""
+        """Print them, and return how many there are; to a person also why the list is empty."""
         from ...notify import view
 
         with opened_ledger(backend, data_dir) as ledger:

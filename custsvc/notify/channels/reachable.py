@@ -1,6 +1,6 @@
 """Which addresses a webhook endpoint may have: public ones, and those inside that a setting allows.
 
-Whoever makes an endpoint chooses what this process connects to. Without this check it could call services
+The maker of an endpoint chooses what this process connects to. Without this check it could call services
 that trust their network: databases, admin pages, a cloud's metadata. The addresses are checked after the name
 was resolved, and the connection goes to a checked address, so that a name cannot change in between.
 """

@@ -22,7 +22,7 @@ _GONE: Final = 410
 
 
 class Health:
-    """How an endpoint fares; shared by all its lanes in a process."""
+    """Whether an endpoint works or fails; shared by all its lanes in a process."""
 
     def __init__(self, endpoints: Endpoints, endpoint_id: str, pause_after: float) -> None:
         """`pause_after`: seconds of failures after which the endpoint is paused."""
@@ -41,7 +41,7 @@ class Health:
             else:
                 self._failed(outcome)
         except TemporaryError as exc:
-            logger.debug("How a webhook endpoint fares cannot be stored: %s", exc)
+            logger.debug("The state of a webhook endpoint cannot be stored: %s", exc)
 
     def _worked(self) -> None:
         if self.is_failing:

@@ -166,7 +166,7 @@ class Dispatch:
     # -- what endpoints ask for ----------------------------------------------------------------------------
 
     def _tell_owners(self, endpoints: Sequence[Endpoint]) -> None:
-        """Queue the mails about pauses that nobody was told of; repeated after a kill, they are the same."""
+        """Queue the mails about new pauses; repeated after a kill, they are the same."""
         for endpoint in endpoints:
             if endpoint.paused_on is None or endpoint.paused_by is not None or endpoint.owner_told:
                 continue

@@ -32,7 +32,7 @@ from . import request
 from .deliveries import deliveries_of
 from .digest import Digests, event_time
 from .erased import forget_customer
-from .failed import rejected
+from .failed import unreadable
 from .notifications import notifications_of, of_request, too_old
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Batch:
     """Everything that the records of a batch require."""
 
     rows: list[Notification] = field(default_factory=list)
-    rejected: list[Record] = field(default_factory=list)
+    unreadable: list[Record] = field(default_factory=list)
     """For the failed topic: mail requests that cannot be read."""
     erased: dict[int, int] = field(default_factory=dict)
     """Customers who were erased, each with the version of the erasure."""
@@ -125,8 +125,8 @@ class Intake:
         batch = self.read(messages)
         if batch.old:
             self._log_old(batch.old)
-        if batch.rejected:
-            self._publisher.send(self._settings.topic_failed, batch.rejected, give_up=self._stop.asked)
+        if batch.unreadable:
+            self._publisher.send(self._settings.topic_failed, batch.unreadable, give_up=self._stop.asked)
         behind = batch.behind()
         added = self._consuming.insist(lambda: self._digests.add(batch.rows, behind))
         logger.debug("Queued %d mails", added, extra={"action": "queued", "count": added})
@@ -178,7 +178,7 @@ class Intake:
             asked = request.read(message.value())
         except request.BadRequest as exc:
             _log_bad(message, "bad-request", exc)
-            batch.rejected.append(rejected(message.value(), message.key(), str(exc), place_of(message)))
+            batch.unreadable.append(unreadable(message.value(), message.key(), str(exc), place_of(message)))
             return
         rows = of_request(asked, asked.id or request.own_id(message), traceparent_of(message))
         self._add(rows, None, message, batch)

@@ -106,7 +106,7 @@ def _key(notification: Notification) -> bytes:
     return str(notification.customer_id or notification.event_id).encode()
 
 
-def rejected(value: bytes | None, key: bytes | None, reason: str, place: dict[str, Any]) -> Record:
+def unreadable(value: bytes | None, key: bytes | None, reason: str, place: dict[str, Any]) -> Record:
     """The record on the failed topic for an unreadable mail request."""
     text = (value or b"").decode("utf-8", "replace")
     about = {"request": text, "attempts": [], "reason": reason, **place}

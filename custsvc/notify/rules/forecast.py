@@ -53,7 +53,7 @@ class Forecast:
         self.counts.update(rule.name for rule, _ in self._rules.matches(event))
 
     def scaled(self, factor: float) -> Forecast:
-        """The same for so many times as many changes."""
+        """The same forecast for this many times the changes."""
         found = Forecast(self._rules)
         found.counts = Counter({name: round(count * factor) for name, count in self.counts.items()})
         return found

@@ -140,7 +140,7 @@ class Journal:
         except CustsvcError as exc:
             self._failed(steps, exc)
             return
-        except Exception as exc:  # noqa: BLE001 - told, and raised in the sender whose step it was
+        except Exception as exc:  # noqa: BLE001 - logged, and raised in the sender whose step it was
             # One of the steps cannot be written: it must not make the others fail.
             if len(steps) > 1:
                 for step in steps:

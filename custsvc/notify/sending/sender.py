@@ -289,7 +289,7 @@ class Sender:
         except CustsvcError:
             self._forget(settlements)
             raise
-        except Exception:  # noqa: BLE001 - the journal told of it
+        except Exception:  # noqa: BLE001 - the journal has logged it
             # A result that can never be written is left to its lease, and does not end the sender.
             self._forget(settlements)
             return

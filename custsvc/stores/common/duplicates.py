@@ -19,7 +19,7 @@ def read_bounded(
 ) -> Iterator[Row]:
     """What `read(texts, most)` finds, `limit` for each text on average.
 
-    Where one of them has so many that it may have left out those of others, each half is read by itself.
+    If one key has so many bearers that those of others may be missing, each half is read separately.
     """
     most = limit * len(texts)
     rows = read(texts, most)

@@ -24,7 +24,7 @@ _FIELDS: Final = ("version", "name", "email", "phone")
 _SHOWN: Final = dict.fromkeys(_FIELDS, 1)
 # Written so that no index is used: each look-up goes by the index of its key.
 _LIVE: Final[Document] = {"$nor": [{"deleted": {"$not": {"$eq": False}}}]}
-# Up to so many keys are looked up one by one: then no more than the limit are read of each.
+# Up to this many keys are looked up one by one: then no more than the limit are read of each.
 _FEW: Final = 12
 _TERMS: Final = "terms_1__id_1"
 # The kinds of keys that an index answers alone: its field and name.

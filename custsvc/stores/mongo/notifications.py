@@ -130,6 +130,6 @@ def with_attempt(state: str, code: int | None, text: str | None, duration: float
 
 
 def from_now(seconds: float | str) -> Document:
-    """The server's time in so many seconds, a number or a field of the document."""
+    """The server's time plus this many seconds, a number or a field of the document."""
     millis = {"$multiply": [seconds, 1000]} if isinstance(seconds, str) else round(seconds * 1000)
     return {"$add": ["$$NOW", millis]}

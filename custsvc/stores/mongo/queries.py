@@ -55,7 +55,7 @@ BY_DELETED: Final = "deleted_1__id_1"
 _FEW: Final = 3000
 # This many customers are read and sorted where a walk would read still more.
 _MANY: Final = 30_000
-# Of so many words at most the customers are crossed.
+# The customers of at most this many words are intersected.
 _CROSSED: Final = 3
 # Sample size: it estimates a share of 5 % to within one percentage point.
 _DRAWN: Final = 500

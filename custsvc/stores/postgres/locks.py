@@ -43,8 +43,8 @@ def try_lock(connection: Connection, key: str, values: Sequence[Any] = (), *, so
 def giving_back(connection: Connection) -> Iterator[Connection]:
     """Close `connection` at the end, and give back its locks before.
 
-    The server ends a session some time after its client has closed it. Until then whoever asks for the lock
-    next would be refused.
+    The server ends a session some time after its client has closed it. Until then the next
+    session that asks for the lock would be refused.
     """
     with closing(connection):
         try:

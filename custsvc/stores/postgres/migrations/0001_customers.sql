@@ -6,7 +6,7 @@ CREATE TABLE custsvc_meta (
 
 CREATE SEQUENCE customer_id_seq;
 
--- `doc` is the canonical JSON, the truth. The other columns exist to be found by.
+-- `doc` is the canonical JSON, the truth. The other columns are for look-ups.
 CREATE TABLE customer (
     id bigint PRIMARY KEY,
     version bigint NOT NULL,
@@ -36,7 +36,7 @@ CREATE TABLE customer_event (
 );
 CREATE INDEX customer_event_txid ON customer_event (txid, seq);
 
--- How far the relay is. The window between the snapshots `prev` and `target` is sent up to `last_seq`.
+-- How far the relay has sent. The window between the snapshots `prev` and `target` is sent up to `last_seq`.
 CREATE TABLE outbox_cursor (
     only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
     system_identifier text NOT NULL,
@@ -45,7 +45,7 @@ CREATE TABLE outbox_cursor (
     last_seq bigint NOT NULL DEFAULT 0
 );
 
--- How far this copy is, per partition of a topic: the offset of the next record to read.
+-- How far this copy has read, per partition of a topic: the offset of the next record to read.
 CREATE TABLE replica_position (
     topic text,
     part integer,

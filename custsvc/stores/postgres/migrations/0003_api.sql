@@ -1,4 +1,4 @@
--- What requests with an Idempotency-Key came to, each stored with the change it made.
+-- The answers of requests with an Idempotency-Key, each stored with the change it made.
 CREATE TABLE answer (
     principal text,
     key text,
@@ -9,7 +9,7 @@ CREATE TABLE answer (
 );
 CREATE INDEX answer_age ON answer (created_on);
 
--- Folded words and metadata entries, made by custsvc: what a search asks for.
+-- Folded words and metadata entries, made by custsvc, for searches.
 ALTER TABLE customer ADD COLUMN terms tsvector;
 
 -- The trace that a change belongs to, passed on to Kafka.

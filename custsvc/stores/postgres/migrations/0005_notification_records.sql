@@ -1,10 +1,10 @@
--- What people do with notifications, other channels than mail, and who wants none.
+-- Retries and discards by people, channels other than mail, suppressed addresses, unsubscribed customers.
 ALTER TABLE notification
     ADD COLUMN channel text NOT NULL DEFAULT 'mail',
     ADD COLUMN spared integer NOT NULL DEFAULT 0,
-    -- What a digest tells of so far, as JSON.
+    -- The events that a digest reports so far, as JSON.
     ADD COLUMN entries text,
-    -- Seconds that a claim was made for: a hand-over has them again.
+    -- The lease of a claim in seconds; a hand-over renews it.
     ADD COLUMN lease double precision,
     DROP CONSTRAINT notification_state_check,
     ADD CONSTRAINT notification_state_check CHECK (state IN ('queued', 'claimed', 'handing_over', 'sent',
@@ -27,7 +27,7 @@ CREATE TABLE notification_preference (
 -- @transaction
 ALTER TABLE notification VALIDATE CONSTRAINT notification_state_check;
 -- @concurrently
--- Each channel has senders of its own, so that one that is down holds up no other.
+-- Each channel has its own senders, so that an outage of one does not delay the others.
 CREATE INDEX CONCURRENTLY IF NOT EXISTS notification_due_of_channel ON notification (channel, next_at, position)
     WHERE state IN ('queued', 'deferred') AND blocked_by IS NULL;
 -- How many mails a recipient got lately.

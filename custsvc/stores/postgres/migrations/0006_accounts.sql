@@ -1,4 +1,4 @@
--- People who sign in to the pages, and where they are signed in. `id` of a session is the SHA-256 of its token.
+-- People who sign in to the pages, and their sessions. `id` of a session is the SHA-256 of its token.
 CREATE TABLE app_user (
     name text PRIMARY KEY,
     password text NOT NULL,

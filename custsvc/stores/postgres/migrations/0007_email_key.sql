@@ -1,5 +1,5 @@
--- What addresses that differ in nothing but case have in common, for the index by which they are found.
--- `customer.email_key` is the same in Python. The letters are named here: what the database's own lower() knows
+-- A key that is equal for addresses that differ only in case, for the index of addresses.
+-- `customer.email_key` is the same in Python. The letters are listed here: the database's own lower()
 -- depends on its locale, and an index must not.
 -- @compatible
 CREATE FUNCTION custsvc_email_key(address text) RETURNS text

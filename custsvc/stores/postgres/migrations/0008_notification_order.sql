@@ -1,6 +1,6 @@
--- The version of the first event that a row tells of: what its place among the mails goes by. It never
--- changes; `version`, up to which a digest tells, does. Rows of the release before have none, and are ordered
--- by `version`.
+-- The version of the first event that a row reports, which decides its place among the mails. It never
+-- changes; `version`, up to which a digest reports, does. Rows of the previous release lack it, and are
+-- ordered by `version`.
 -- @compatible
 ALTER TABLE notification ADD COLUMN first_version bigint;
 -- @concurrently

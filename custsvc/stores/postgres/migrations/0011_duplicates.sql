@@ -11,8 +11,8 @@ CREATE TABLE dismissed_pair (
     CHECK (low < high)
 );
 CREATE INDEX dismissed_pair_high ON dismissed_pair (high);
--- Some of the live customers that a query of terms finds. The planner takes a term that it does not know for one
--- that many have, and would read the table until it has found enough; this way it can only use the index of terms.
+-- Some of the live customers that a query of terms finds. The planner takes an unknown term for a frequent one,
+-- and would read the table until it has found enough; this way it can only use the index of terms.
 CREATE FUNCTION custsvc_bearers(asked text, most integer)
     RETURNS TABLE (id bigint, version bigint, name text, email text, phone text)
     LANGUAGE plpgsql STABLE

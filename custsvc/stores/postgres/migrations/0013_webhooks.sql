@@ -1,4 +1,4 @@
--- Webhook endpoints. Their secrets are apart, so that the account of `serve` may add one and read none.
+-- Webhook endpoints. Their secrets have a table of their own, so that the account of `serve` may add one and read none.
 -- @compatible
 CREATE TABLE webhook_endpoint (
     id text PRIMARY KEY,
@@ -22,7 +22,7 @@ CREATE TABLE webhook_endpoint (
     test_asked timestamptz(3)
 );
 
--- Each lets the earlier ones of its endpoint go on for `overlap` seconds.
+-- Each lets the earlier secrets of its endpoint stay valid for `overlap` seconds.
 CREATE TABLE webhook_secret (
     endpoint_id text NOT NULL REFERENCES webhook_endpoint ON DELETE CASCADE,
     made_on timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -34,6 +34,6 @@ CREATE INDEX webhook_secret_endpoint ON webhook_secret (endpoint_id, made_on);
 -- The deliveries of one endpoint, the newest first.
 CREATE INDEX CONCURRENTLY IF NOT EXISTS notification_of_channel ON notification (channel, created_on, id)
     WHERE channel <> 'mail';
--- Those of them that wait.
+-- The waiting deliveries of one endpoint.
 CREATE INDEX CONCURRENTLY IF NOT EXISTS notification_waiting ON notification (channel)
     WHERE channel <> 'mail' AND state IN ('queued', 'claimed', 'handing_over', 'deferred');

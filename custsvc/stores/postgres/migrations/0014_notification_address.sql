@@ -1,4 +1,4 @@
--- Mails by the beginning of their address, which a person looks for.
+-- Mails by the beginning of their address, for searches by people.
 -- @compatible
 -- @concurrently
 CREATE INDEX CONCURRENTLY IF NOT EXISTS notification_address

@@ -1,4 +1,4 @@
--- What pages and imports keep for a while.
+-- Files, jobs and records of pages and imports, kept for a while.
 -- @compatible
 CREATE TABLE shelf (
     name text COLLATE "C" PRIMARY KEY,
