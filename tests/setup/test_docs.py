@@ -92,6 +92,17 @@ def test_every_function_that_the_architecture_page_names_is_in_its_file() -> Non
     assert [(path, name) for path, name in pairs if name not in _defined(path)] == []
 
 
+def test_every_method_that_the_architecture_page_names_is_there() -> None:
+    there = {
+        name for path in (ROOT / "custsvc").rglob("*.py") for name in _defined(str(path.relative_to(ROOT)))
+    }
+
+    named = re.findall(r"`([A-Z]\w+\.[a-z_]\w*)`", ARCHITECTURE)
+
+    assert len(named) > 50
+    assert set(named) - there - {"README.md"} == set()
+
+
 @cache
 def test_the_code_names_every_fact_by_the_table() -> None:
     found = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +25,22 @@ AGAIN = Caller("me", "r2")
 def undone(transfer: Transfer, report: Any, **options: Any) -> Undone:
     store = transfer.store
     return undo(store.customers, store.answers, Imports(store.shelf), report.import_id, AGAIN, **options)
+
+
+@contextmanager
+def cut_off_after(chunks: int, transfer: Transfer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The block stores this many chunks, and is then interrupted as by Ctrl-C."""
+    save_many, left = transfer.store.customers.save_many, [chunks]
+
+    def dying(changes: Any, answer: Any = None) -> None:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        save_many(changes, answer)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(transfer.store.customers, "save_many", dying)
+        yield
 
 
 def counts(report: Undone) -> dict[str, int]:
@@ -80,16 +98,7 @@ def test_an_import_that_was_cut_off_is_undone_as_far_as_it_came(
     known = [transfer.create(f"K{n}") for n in range(30)]
     file = [{"id": each, "name": "Mine"} for each in known]
     caller = Caller("me", "r1", keyed=Keyed("me", "import-1", b"hash"))
-    save_many, left = transfer.store.customers.save_many, [2]
-
-    def dying(changes: Any, answer: Any = None) -> None:
-        if not left[0]:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        save_many(changes, answer)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(transfer.store.customers, "save_many", dying)
+    with cut_off_after(2, transfer, monkeypatch):
         transfer.load(file, caller=caller)
     # Somebody else brings a customer, whose row was not stored, to the version that the import meant for it.
     transfer.service.replace(known[25], Fields("Theirs"), Caller("you", "r9"))
@@ -107,16 +116,7 @@ def test_an_undo_that_was_cut_off_goes_on_where_it_was(
 ) -> None:
     monkeypatch.setattr(plan, "CHUNK", 10)
     report = transfer.load([{"name": f"N{n}"} for n in range(30)])
-    save_many, left = transfer.store.customers.save_many, [1]
-
-    def dying(changes: Any, answer: Any = None) -> None:
-        if not left[0]:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        save_many(changes, answer)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(transfer.store.customers, "save_many", dying)
+    with cut_off_after(1, transfer, monkeypatch):
         undone(transfer, report)
     again = undone(transfer, report)
 

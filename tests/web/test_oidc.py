@@ -121,23 +121,6 @@ def test_who_comes_without_a_role_may_read(visitor: Visitor, provider: Provider)
     assert visitor.get("/ui/customers/new").status_code == 403
 
 
-@pytest.mark.parametrize(
-    "claims",
-    [{"nonce": "another"}, {"aud": "another"}, {"iss": "https://evil.example"}, {"exp": 1}, {"sub": None}],
-    ids=lambda claims: next(iter(claims)),
-)
-@on_one("postgres")
-def test_a_token_for_something_else_signs_nobody_in(
-    visitor: Visitor, provider: Provider, claims: dict[str, Any]
-) -> None:
-    provider.claims = claims
-
-    back = visitor.get(provider.authorize(visitor.get("/ui/sign-in/oidc").location))
-
-    assert back.location == "/ui/sign-in"
-    assert visitor.get("/ui/customers").status_code == 303
-
-
 def test_a_token_signed_by_another_signs_nobody_in(visitor: Visitor, provider: Provider) -> None:
     provider.key = RSAKey.generate_key(2048, {"kid": "k1"})
 
@@ -200,6 +183,11 @@ def test_an_answer_that_no_provider_gives_is_refused(
 @pytest.mark.parametrize(
     "claims",
     [
+        {"nonce": "another"},
+        {"aud": "another"},
+        {"iss": "https://evil.example"},
+        {"exp": 1},
+        {"sub": None},
         {"aud": ["custsvc", "another"]},
         {"aud": ["custsvc", "another"], "azp": "another"},
         {"azp": "another"},
