@@ -91,7 +91,7 @@ class KeyRing:
         self._cached: dict[str, tuple[float, ApiKey | None]] = {}
 
     def principal(self, text: str) -> Principal | None:
-        """Whose key this is; None for one that is malformed, unknown, expired or revoked."""
+        """The principal of this key; None for one that is malformed, unknown, expired or revoked."""
         match = _KEY.fullmatch(text)
         return self._checked(text, self._find(match[1])) if match else None
 

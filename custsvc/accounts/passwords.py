@@ -31,7 +31,7 @@ def hash_password(password: str) -> str:
 
 
 def check_password(password: str, stored: str | None) -> bool:
-    """Whether this is the password. None stands for a user there is not, and takes as long."""
+    """Whether this is the password. None stands for an unknown user, and takes as long."""
     _, n, r, p, salt, expected = (stored or _nobody()).split("$")
     found = _scrypt(password[: LONGEST * 4], _bytes(salt), int(n), int(r), int(p))
     return hmac.compare_digest(found, _bytes(expected)) and stored is not None

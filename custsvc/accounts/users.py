@@ -1,4 +1,4 @@
-"""What is done with the users of the pages, for the command line and the pages.
+"""Changes of the users of the pages, for the command line and the pages.
 
 Every change that takes something away ends the user's sessions too, after the change is stored: a session
 that begins between the two already has the new state.

@@ -167,7 +167,7 @@ def change(
 def delete(
     endpoint: _Id, api: ApiOption = None, backend: BackendOption = None, data_dir: DataDirOption = None
 ) -> None:
-    """Delete an endpoint; what waits for it is discarded.
+    """Delete an endpoint; its waiting deliveries are discarded.
 
     Example: custsvc webhooks delete 3f9a0c5be8710d42
     """
@@ -182,7 +182,7 @@ def delete(
 def pause(
     endpoint: _Id, api: ApiOption = None, backend: BackendOption = None, data_dir: DataDirOption = None
 ) -> None:
-    """Pause an endpoint: what is to be sent there waits.
+    """Pause an endpoint: its deliveries wait.
 
     Example: custsvc webhooks pause 3f9a0c5be8710d42
     """
@@ -197,7 +197,7 @@ def pause(
 def resume(
     endpoint: _Id, api: ApiOption = None, backend: BackendOption = None, data_dir: DataDirOption = None
 ) -> None:
-    """Resume an endpoint: what waits is sent, in order per customer.
+    """Resume an endpoint: waiting deliveries are sent, in order per customer.
 
     Example: custsvc webhooks resume 3f9a0c5be8710d42
     """

@@ -140,8 +140,8 @@ def pairs_of(
 def may_write() -> Call[bool]:
     """Whether the key may change customers here.
 
-    Asks by a batch without operations, which is refused before anything is done: for its emptiness to who
-    may write, for the role to who may not. Raises NotPermitted for a key that is not valid.
+    Sends a batch without operations, which is refused in any case: because it is empty if the key may
+    write, else because of the role. Raises NotPermitted for a key that is not valid.
     """
 
     def instead(exc: ApiError) -> bool:

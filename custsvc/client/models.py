@@ -144,7 +144,7 @@ class Operation(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one operation of a batch came to: an HTTP status, the customer's id and version, or a problem."""
+    """The result of one operation of a batch: an HTTP status, the customer's id and version, or a problem."""
 
     status: int
     id: int | None

@@ -28,7 +28,7 @@ class Retry:
 
     `within` is for all tries together (0: one try), `timeout` for one of them. Pauses grow from `first` to
     `longest`, each shortened by chance so that a crowd of clients does not come back at once; a server's
-    Retry-After is kept to. `Client` waits by `sleep`, `AsyncClient` by `async_sleep`.
+    Retry-After is honoured. `Client` waits by `sleep`, `AsyncClient` by `async_sleep`.
     """
 
     within: float = 30.0

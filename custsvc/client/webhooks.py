@@ -49,17 +49,17 @@ def change(endpoint_id: str, fields: Mapping[str, Any]) -> Call[dict[str, Any]]:
 
 
 def delete(endpoint_id: str) -> Call[None]:
-    """Delete an endpoint; what waits for it is discarded."""
+    """Delete an endpoint; its waiting deliveries are discarded."""
     return Call("DELETE", _path(endpoint_id), lambda _: None)
 
 
 def pause(endpoint_id: str) -> Call[dict[str, Any]]:
-    """Pause an endpoint: what is to be sent there waits."""
+    """Pause an endpoint: its deliveries wait."""
     return write("POST", _path(endpoint_id, "pause"), None, json_of, key=None)
 
 
 def resume(endpoint_id: str) -> Call[dict[str, Any]]:
-    """Resume an endpoint: what waits is sent at once."""
+    """Resume an endpoint: waiting deliveries are sent at once."""
     return write("POST", _path(endpoint_id, "resume"), None, json_of, key=None)
 
 

@@ -1,4 +1,4 @@
-"""Changes that are not made at once: a preview gives a token, and only the same call with it makes them."""
+"""Changes in two steps: a preview gives a token, and only the same call with that token makes the change."""
 
 from __future__ import annotations
 

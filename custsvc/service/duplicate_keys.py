@@ -17,7 +17,7 @@ from ..ports.duplicates import Bearer, Key, Kind
 LIMITS: Final[dict[Kind, int]] = {"email": 20, "mailbox": 20, "number": 20, "name": 50, "word": 20}
 """How many customers with one key are compared. Of the words only those count that fewer have."""
 
-# Shorter words and parts of addresses are had by many.
+# Many customers share shorter words and parts of addresses.
 _WORD_FROM: Final = 2
 _LOCAL_FROM: Final = 4
 

@@ -247,11 +247,11 @@ class DuplicateFinder:
         )
 
     def undismiss(self, ids: Sequence[int]) -> int:
-        """Drop what was noted of these customers' pairs; return of how many pairs."""
+        """Undo the dismissal of these customers' pairs; return how many there were."""
         return self._duplicates.undismiss(pairs_of(ids))
 
     def _held(self, pairs: dict[Pair, Versions]) -> set[Pair]:
-        """Those of the pairs that were dismissed and have not changed since."""
+        """The dismissed ones of these pairs that have not changed since."""
         notes = self._duplicates.dismissed(pairs)
         return {pair for pair, versions in notes.items() if pairs[pair] == versions}
 
@@ -304,7 +304,7 @@ def _likes(
 
 
 def _company(keys: set[Key], block: _Block) -> Company:
-    """How many have what a customer has."""
+    """How common a customer's name, address and number are."""
     most = dict.fromkeys(LIMITS, 0)
     for key in keys:
         most[key.kind] = max(most[key.kind], len(block.bearers.get(key, ())))

@@ -1,7 +1,8 @@
-"""The records of imports: which customers each import left at which version. A week long they can be undone.
+"""The records of imports: which customers each import left at which version.
 
-A record holds ids and versions and no personal data. Each part is written before its chunk of rows is stored,
-so no stored row is missing after a crash. A part may name rows that were never stored; undoing checks each.
+Imports can be undone for a week. A record holds ids and versions and no personal data. Each part is written
+before its chunk of rows is stored, so no stored row is missing after a crash. A part may name rows that were
+never stored; undoing checks each.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Imports:
         return Recorder(self._shelf, imported.id)
 
     def find(self, import_id: str) -> Imported | None:
-        """The record; None if there is none any more."""
+        """The record; None if it has expired."""
         text = self._shelf.get(f"{Shelved.IMPORTED}{import_id}") if import_id.isalnum() else None
         return Imported(**orjson.loads(text)) if text else None
 
@@ -71,7 +72,7 @@ class Imports:
         return sorted(found, key=lambda each: each.at, reverse=True)
 
     def parts(self, import_id: str) -> list[Part]:
-        """The parts in order. A row that a crash made to be recorded twice is in one of them."""
+        """The parts in order. A row that a crash recorded twice is in only one of them."""
         found = self._shelf.all(f"{Shelved.IMPORTED_PART}{import_id}.")
         parts = [_part(name, text) for name, text in sorted(found.items(), key=lambda each: _number(each[0]))]
         seen: set[tuple[str, int, int]] = set()

@@ -133,7 +133,7 @@ class _Undo:
     def _change(self, stored: Stored, part: Part) -> tuple[str, Change] | None:
         """The change that takes back the customer's last one; None if that was not the import's."""
         old = stored.customer()
-        if stored.version == 1:  # only the import knew the id
+        if stored.version == 1:  # only the import knew this id
             return "delete", self._new("deleted", stored, old.fields, deleted=True)
         event = self._event(stored.id, stored.version, part)
         if event is None:

@@ -151,7 +151,7 @@ def remove() -> Any:
 
 
 def _user() -> str:
-    """The signed-in user. Raises Problem 403 for who came by a key or OpenID Connect, or on a copy."""
+    """The signed-in user. Raises Problem 403 for sign-ins by a key or OpenID Connect, or on a copy."""
     if g.browser.user is None:
         raise Problem(403, "forbidden", "only users who sign in by a password have a second factor here")
     if services().settings.read_only:

@@ -1,4 +1,4 @@
-"""Customers that are likely one: the pairs, those that are not the same, and who a new customer may be."""
+"""Likely duplicates: the pairs to judge, the dismissed pairs, and those of a new customer."""
 
 from __future__ import annotations
 

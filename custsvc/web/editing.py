@@ -37,7 +37,7 @@ def new() -> Any:
         return _form(form), 400
     if once.done() is None:
         found = likely(fields)
-        # Found may be what a request at the same time has just made of this form.
+        # A simultaneous request with the same form may just have made the customer that was found.
         if unseen(found) and once.done() is None:
             return _form(form, likely=found), 409
     stored = once.change(lambda who: services().customers.create(fields, who))

@@ -1,4 +1,4 @@
-"""The list of mails: found by address, rule, state and date; failed ones are sent again or let go."""
+"""The list of mails: found by address, rule, state and date; failed ones are sent again or given up."""
 
 from __future__ import annotations
 

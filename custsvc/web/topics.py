@@ -112,7 +112,7 @@ def _millis(time: dt.datetime) -> int:
 
 
 def _offsets(place: str | None, count: int) -> list[int]:
-    """The offsets of a place; none for a text that is no place of this many partitions."""
+    """The offsets of a place; an empty list for a text that is not a place of this topic."""
     parts = (place or "").split(".")
     return [int(part) for part in parts] if len(parts) == count and all(map(_is_offset, parts)) else []
 

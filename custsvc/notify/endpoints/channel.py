@@ -1,4 +1,4 @@
-"""The channel of one webhook endpoint: it calls, and notes with the endpoint how that ended."""
+"""The channel of one webhook endpoint: it calls, and stores with the endpoint whether the call succeeded."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Health:
         self._endpoints = endpoints
         self._id = endpoint_id
         self._pause_after = pause_after
-        # True may be wrong, and costs one write then; False is not, or the next failure says so.
+        # A wrong True costs one write; a wrong False lasts until the next failure.
         self.is_failing = False
         self._next_note = 0.0
 
@@ -68,7 +68,7 @@ class Health:
 
 
 class EndpointChannel(WebhookChannel):
-    """The port `Channel` on an endpoint. No answer is final: who refuses everything is paused instead."""
+    """The port `Channel` on an endpoint. No answer is final: a receiver that refuses is paused instead."""
 
     def __init__(self, url: str, *secrets: str, reachable: Reachable, health: Health) -> None:
         super().__init__(url, *secrets, reachable=reachable)

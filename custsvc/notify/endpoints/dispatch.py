@@ -1,4 +1,4 @@
-"""Sends what waits for webhook endpoints: a pool of workers, which go where something is due.
+"""Sends what waits for webhook endpoints: a pool of workers, which take lanes with something due.
 
 An endpoint has up to four lanes, each with a connection of its own. The first of them gets a worker at once;
 the others only while half of the workers are free, so that a slow receiver holds up no other.
@@ -100,7 +100,7 @@ class _Line:
 
 
 class Dispatch:
-    """The thread that looks what is due, and its workers."""
+    """The thread that looks for due deliveries, and its workers."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What may be said of a webhook endpoint, read from a JSON object; and an endpoint as plain data."""
+"""The fields of a webhook endpoint, read from a JSON object; and an endpoint as plain data."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def read(body: Any, reachable: Reachable | None, *, partial: bool) -> dict[str, 
     """The values of the fields in a body, as `Endpoints.change` takes them. Raises ValidationError.
 
     Without `partial` the address is needed, and fields that are not there have their defaults. Without
-    `reachable` nothing is said of whether the address may be called: the server knows.
+    `reachable` it is not checked whether the address may be called: the server does that.
     """
     if not isinstance(body, dict):
         raise ValidationError([FieldError("", "not_an_object", "the body must be a JSON object")])
@@ -112,7 +112,7 @@ def _url(value: Any, reachable: Reachable | None) -> str:
 
 
 def _check_host(host: str, scheme: str, reachable: Reachable) -> None:
-    """Refuse at once what would never be called. What a name resolves to is checked at each call."""
+    """Refuse a host that would never be called. The addresses of a name are checked at each call."""
     if reachable.names(host):
         return
     address = literal(host)

@@ -74,7 +74,7 @@ class Managed:
         return self.find(endpoint_id)
 
     def remove(self, endpoint_id: str) -> None:
-        """Delete an endpoint, and give up what waits for it. Raises NotFound."""
+        """Delete an endpoint, and discard its waiting deliveries. Raises NotFound."""
         endpoint = self.find(endpoint_id)
         if not self._endpoints.remove(endpoint_id):
             raise _none(endpoint_id)
@@ -90,12 +90,12 @@ class Managed:
         return secret
 
     def pause(self, endpoint_id: str, by: str) -> Endpoint:
-        """Pause an endpoint: what is to be sent there waits. One that is paused stays as it is."""
+        """Pause an endpoint: its deliveries wait. One that is paused stays as it is."""
         self._endpoints.pause(endpoint_id, f"paused by {by}", by)
         return self.find(endpoint_id)
 
     def resume(self, endpoint_id: str) -> Endpoint:
-        """End the pause: what waits is sent at once, with all tries left."""
+        """End the pause: waiting deliveries are sent at once, with all tries left."""
         endpoint = self.find(endpoint_id)
         while self._store.ledger.hasten(endpoint.channel):
             pass
