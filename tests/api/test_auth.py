@@ -373,7 +373,7 @@ def test_loopback_is_known_in_all_its_spellings(host: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 101, "a\nb", "a\x00b"])
-def test_a_key_needs_a_name_that_can_stand_in_a_log(name: str) -> None:
+def test_a_key_needs_a_printable_name(name: str) -> None:
     with pytest.raises(ValidationError):
         new_key(name, "read")
 

@@ -80,7 +80,7 @@ def test_a_key_that_is_there_twice_is_refused_and_named(client: Client, way: str
 
 
 @pytest.mark.parametrize("way", TAKES)
-def test_no_number_and_no_depth_ends_in_an_error_of_ours(client: Client, way: str) -> None:
+def test_no_number_and_no_depth_causes_a_server_error(client: Client, way: str) -> None:
     path = f"/api/customers/{client.create()['id']}"
 
     for body in wrong(orjson.dumps(TAKES[way][2])):

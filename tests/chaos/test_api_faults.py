@@ -299,7 +299,7 @@ def slow_way(database_url: str) -> Iterator[tuple[FaultProxy, str]]:
 
 
 @sizes("callers", 50, 200)
-def test_a_database_that_dawdles_costs_neither_threads_nor_memory_and_is_over_when_it_is_over(
+def test_a_slow_database_costs_neither_threads_nor_memory_and_leaves_no_trace(
     slow_way: tuple[FaultProxy, str], make_api: Callable[..., Api], callers: int
 ) -> None:
     """A7: two seconds each way: every caller is answered, and those who would wait for long are told so.

@@ -89,7 +89,7 @@ def test_the_planted_bugs_are_the_thirteen_known_ones() -> None:
     ],
     ids=["the test passes", "the test fails"],
 )
-def test_a_bug_whose_place_has_moved_plants_nothing_whatever_the_test_says(
+def test_a_planted_bug_whose_code_has_moved_has_no_effect_even_if_the_test_fails(
     old: str, new: str, reason: str, tmp_path: Path
 ) -> None:
     test = "unit/test_customer.py::test_the_time_of_an_update_never_goes_back"

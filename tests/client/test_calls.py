@@ -91,7 +91,7 @@ class Writer:
 
 @settings(max_examples=12)
 @given(st.lists(st.tuples(WRITES, LOSSES), min_size=1, max_size=6))
-def test_whatever_is_lost_on_the_way_each_write_is_done_once(
+def test_each_write_is_done_once_when_requests_or_answers_are_lost(
     client: Client, way: Faulty, store: Store, written: list[tuple[str, list[str]]]
 ) -> None:
     before = store.customers.count(CustomerFilter("include"))

@@ -183,7 +183,7 @@ JSON_LINES = st.one_of(
 @settings(max_examples=40)
 @given(st.lists(JSON_LINES, max_size=6), st.sampled_from(["create", "update", "delete", "restore"]))
 @pytest.mark.parametrize("backend", ["postgres"])
-def test_whatever_lines_hold_each_has_one_result(
+def test_any_input_lines_have_one_result_each(
     client: Client, backend: str, given_lines: list[bytes], op: lines.Op
 ) -> None:
     tally = lines.Tally()

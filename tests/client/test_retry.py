@@ -62,7 +62,7 @@ def test_the_server_is_left_alone_for_as_long_as_it_says(scripted: Scripted, as_
 
 
 @pytest.mark.parametrize("said", ["", "soon", "-3", "Mon, 99 Nov 2026 20:40:00 GMT", "9" * 40])
-def test_whatever_retry_after_holds_the_call_ends_in_time(scripted: Scripted, said: str) -> None:
+def test_a_call_ends_in_time_with_any_retry_after(scripted: Scripted, said: str) -> None:
     clock = Clock()
     client, _ = scripted(
         *[problem(503, "overloaded", {"Retry-After": said}) for _ in range(100)], clock=clock, within=20.0

@@ -180,7 +180,7 @@ def test_the_memory_holds_the_customers_that_changed_last() -> None:
     assert [latest.is_news(each) for each in (one, two, three)] == [False, True, False]
 
 
-def test_a_memory_of_ones_own_is_used() -> None:
+def test_a_given_memory_is_used() -> None:
     mine = {7: 4}
 
     assert [e.version for e in Latest(mine)([Event.of(raw(7, v)) for v in (3, 4, 5)])] == [5]

@@ -178,7 +178,7 @@ def test_an_event_outside_its_customer_waits_for_those_that_the_customer_still_c
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_whatever_is_written_how_comes_in_order_on_pages_of_any_size(
+def test_events_are_in_order_on_pages_of_any_size_however_they_were_written(
     store: Store, customers: Customers, seed: int
 ) -> None:
     """O17: carried or apart, in a backlog of customers of whom some change more often than others."""

@@ -79,7 +79,7 @@ def keys(store: Store) -> dict[int, tuple[str, str, bool]]:
     }
 
 
-def test_whatever_writes_a_customer_writes_where_its_name_stands(store: Store, customers: Customers) -> None:
+def test_every_write_of_a_customer_stores_its_name_key(store: Store, customers: Customers) -> None:
     """One change, many at once, an erasure, a copy's batches, and a copy that is filled anew."""
     customers.change(customers.add("Émile"), "Łukasz\\ \t'x'")
     many = [customers.new("Æsop"), customers.new("Ann")]

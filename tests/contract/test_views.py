@@ -18,7 +18,7 @@ def view(name: str, owner: str = "user:ann", *, shared: bool = False, number: in
     return SavedView(f"{owner}-{name}-{number}", owner, owner[5:], name, "q=ada&sort=name", shared, NOON)
 
 
-def test_one_sees_ones_own_views_and_those_that_others_share(store: Store) -> None:
+def test_a_user_sees_private_views_and_those_that_others_share(store: Store) -> None:
     own = [view("Ästhetik"), view("ada", shared=True), view("Zoë")]
     others = [view("Gold", "user:bob", shared=True), view("ada", "user:eve", shared=True)]
     for each in (*own, *others, view("Secret", "user:bob")):

@@ -60,7 +60,7 @@ def test_a_folder_from_before_there_were_passwords_gets_one_on_another_port_too(
         assert [broker.port for broker in admin.list_topics(timeout=90).brokers.values()] == [advertised]
 
 
-def test_without_jars_a_stand_in_in_memory_takes_its_place_and_says_so(
+def test_without_jars_an_in_memory_broker_replaces_kafka_and_says_so(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jars, "classpath", _no_jars)

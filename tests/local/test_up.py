@@ -124,7 +124,7 @@ def test_a_second_up_over_the_same_folder_is_an_error_with_the_fix(up: tuple[Pat
     assert runs.status(up[0] / "data").ready
 
 
-def test_a_taken_port_is_said_before_anything_is_started(folder: Path) -> None:
+def test_a_taken_port_is_reported_before_anything_is_started(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         done = custsvc(folder, "up", "--port", str(port))

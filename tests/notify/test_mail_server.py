@@ -212,9 +212,7 @@ def test_malformed_extensions_of_a_server_are_tolerated(
 @pytest.mark.parametrize(
     "challenge", [b"334 !", b"334 \xff\xff", b"334 QUJD", b"334", b"235 welcome", b"535 no"]
 )
-def test_whatever_a_server_says_to_a_login_ends_as_down_or_sent(
-    challenge: bytes, server: ScriptedSmtp
-) -> None:
+def test_any_answer_to_a_login_ends_as_down_or_sent(challenge: bytes, server: ScriptedSmtp) -> None:
     def script(asked: Asked) -> list[Action]:
         if asked.word == "EHLO":
             return [b"250-scripted\r\n250 AUTH CRAM-MD5 PLAIN LOGIN\r\n"]

@@ -33,7 +33,7 @@ odd_text = st.text(st.characters(exclude_categories=()), max_size=400) | st.samp
 
 
 @given(odd_text | st.binary(max_size=500).map(lambda b: b.decode("utf-8", "surrogateescape")))
-def test_whatever_a_channel_reports_is_one_short_line(text: str) -> None:
+def test_any_report_of_a_channel_becomes_one_short_line(text: str) -> None:
     outcome = Outcome("deferred", 450, text)
 
     assert is_one_line(outcome.text)

@@ -103,7 +103,7 @@ def test_the_same_id_is_the_same_mail_wherever_it_stands(intake: Intake) -> None
 @pytest.mark.parametrize(
     ("age", "state"), [(0, "queued"), (3000, "queued"), (4000, "suppressed"), (-9999, "queued")]
 )
-def test_the_time_of_a_request_is_read_in_whatever_unit_it_is(
+def test_the_time_of_a_request_is_read_in_any_unit(
     unit: float, age: float, state: str, intake: Intake
 ) -> None:
     row = row_of(intake, Message(stamp=(time.time() - age) * unit))

@@ -82,7 +82,7 @@ YES: dict[str, list[Action]] = {
 
 
 @pytest.mark.parametrize("kind", YES)
-def test_a_yes_is_a_yes_however_it_is_said_and_each_call_is_made_once(
+def test_every_success_status_is_a_success_and_each_call_is_made_once(
     kind: str, receiver: ScriptedHttp, call: Callable[..., Outcome]
 ) -> None:
     receiver.script = lambda name: YES[kind] if name.startswith("odd") else http()

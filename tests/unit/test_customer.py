@@ -134,7 +134,7 @@ def test_the_servers_own_fields_are_ignored() -> None:
         ({"name": "", "email": "x"}, {"name": "required", "email": "invalid_email"}),
     ],
 )
-def test_what_two_databases_cannot_hold_alike_is_refused_by_field(
+def test_a_value_that_the_databases_cannot_hold_alike_is_refused_by_field(
     raw: object, expected: dict[str, str]
 ) -> None:
     assert codes(raw) == expected
@@ -150,7 +150,7 @@ def test_what_two_databases_cannot_hold_alike_is_refused_by_field(
         },
     )
 )
-def test_whatever_is_accepted_is_canonical_already(raw: dict[str, object]) -> None:
+def test_every_accepted_value_is_canonical(raw: dict[str, object]) -> None:
     try:
         fields = canonical_fields(raw)
     except ValidationError:
@@ -205,7 +205,7 @@ AROUND = [
 
 
 @pytest.mark.parametrize("field", ["name", "email", "phone"])
-def test_what_nobody_sees_is_no_value(field: str) -> None:
+def test_invisible_characters_alone_are_no_value(field: str) -> None:
     for unseen in (*UNSEEN, *WHITE):
         for text in (unseen, unseen * 3, f" {unseen}\t", f"\u200e{unseen}\n"):
             raw = {"name": "Ada", field: text}
@@ -220,7 +220,7 @@ def test_what_nobody_sees_is_no_value(field: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value"), [("name", "Ada Lovelace"), ("email", "ada@example.com"), ("phone", "+49 30 1234")]
 )
-def test_what_was_copied_along_is_trimmed(field: str, value: str) -> None:
+def test_spaces_and_marks_around_a_value_are_trimmed(field: str, value: str) -> None:
     raw = {"name": "Ada"}
     for mark in AROUND:
         for text in (mark + value, value + mark, f" {mark}{value}{mark}\n", f"\u202a{mark}{value}\u202c\r\n"):
@@ -236,7 +236,7 @@ def test_marks_that_belong_to_what_is_seen_stay(name: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\u202eb", "a\u200bb", "a\x00", "\x00a", "a\u2028b", "\x1bb\x1b"])
-def test_what_hides_within_a_value_is_refused(text: str) -> None:
+def test_hidden_characters_within_a_value_are_refused(text: str) -> None:
     for field in ("name", "phone"):
         assert set(codes({"name": "Ada", field: text})) == {field}
 
@@ -260,7 +260,7 @@ def test_an_address_within_a_firm_is_an_address(email: str) -> None:
 @pytest.mark.parametrize(
     "email", ["a@.local", "a@x..local", "a@-x.local", "@firma.local", "a b@firma.local", "a@local"]
 )
-def test_an_address_of_wrong_syntax_is_none_within_a_firm_either(email: str) -> None:
+def test_an_address_of_wrong_syntax_is_invalid_even_within_a_firm(email: str) -> None:
     assert codes({"name": "Ada", "email": email}) == {"email": "invalid_email"}
 
 

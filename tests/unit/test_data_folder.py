@@ -80,7 +80,7 @@ def test_the_folders_own_addresses_are_the_folder(folder: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", '{"source": "oracle"}', '{"source": 7}', '{"servers": {}}']
 )
-def test_a_folder_that_tells_nothing_of_use_leaves_the_default(folder: Path, content: str) -> None:
+def test_a_data_folder_without_a_known_source_leaves_the_default(folder: Path, content: str) -> None:
     folder.mkdir()
     (folder / "servers.json").write_text(content)
 

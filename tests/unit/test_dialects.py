@@ -90,7 +90,7 @@ def test_people_come_out_of_any_dialect_encoding_and_headings(data: st.DataObjec
 
 
 @pytest.mark.parametrize("encoding", NAMES)
-def test_the_encoding_is_told_by_the_names_in_a_file(encoding: str) -> None:
+def test_the_encoding_is_recognised_by_the_names_in_a_file(encoding: str) -> None:
     lines = ["name,email"]
     for n in range(40):
         names = (*NAMES[encoding], "Peter Smith")
@@ -120,7 +120,7 @@ def test_a_file_that_is_not_of_the_encoding_at_all_is_refused(encoding: str) -> 
         rows_of("name\nZoë\n".encode(), encoding=encoding)
 
 
-def test_what_is_not_of_the_encoding_that_was_said_is_an_error_of_its_row() -> None:
+def test_bytes_outside_the_given_encoding_are_an_error_of_their_row() -> None:
     for encoding, text in (("cp1252", b"name\nA\n\x81\nB\n"), ("shift_jis", b"name\nA\n\xfd\xfd\nB\n")):
         source = io.BytesIO(text)
         rows = list(read(source, shape_of(source, Asked.of(encoding=encoding))))
@@ -214,7 +214,7 @@ def test_of_two_columns_for_a_field_the_fuller_one_has_it() -> None:
     assert guessed(heads, sample)[0] == "phone"  # our own name comes first
 
 
-def test_a_column_is_mapped_by_its_heading_or_place_and_the_others_as_it_is_said() -> None:
+def test_a_column_is_mapped_by_its_heading_or_place_and_unmapped_ones_as_chosen() -> None:
     heads = ["Name", "Ref.", "Ref.", "Phone Number", ""]
 
     def fields(others: str, *pairs: str) -> list[str]:
@@ -268,7 +268,7 @@ def test_the_members_of_objects_can_be_mapped_too() -> None:
 # -- spoilt cells ------------------------------------------------------------------------------------------
 
 
-def test_cells_that_a_spreadsheet_has_spoilt_are_left_out_and_told() -> None:
+def test_cells_that_a_spreadsheet_has_spoilt_are_skipped_and_reported() -> None:
     source = io.BytesIO((DATA / "spoilt.csv").read_bytes())
 
     reading = read(source, shape_of(source))

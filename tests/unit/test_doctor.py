@@ -41,7 +41,9 @@ def test_a_topic_as_we_make_it_is_well() -> None:
         ("max.compaction.lag.ms", "9223372036854775807", "max.compaction.lag.ms to 1209600000"),
     ],
 )
-def test_a_setting_that_breaks_a_promise_is_told_with_what_to_set(name: str, value: str, fix: str) -> None:
+def test_doctor_reports_a_setting_that_breaks_a_promise_with_the_right_value(
+    name: str, value: str, fix: str
+) -> None:
     setting: dict[str, Any] = {name.replace(".", "_"): value}
     (found,) = fixes(**setting)
 

@@ -197,9 +197,7 @@ WRONG_FIELDS: list[dict[str, Any]] = [
         (nested(500), b"7", "too-deep"),
     ],
 )
-def test_what_can_never_be_read_is_refused_with_a_reason(
-    value: bytes, key: bytes | None, reason: str
-) -> None:
+def test_an_unreadable_record_is_refused_with_a_reason(value: bytes, key: bytes | None, reason: str) -> None:
     with pytest.raises(BadEvent) as refused:
         decode(value, key)
 
@@ -214,7 +212,7 @@ def test_an_event_of_a_newer_schema_is_no_bad_event() -> None:
 @pytest.mark.parametrize(
     "said", [{"name": 7}, {"name": []}, {"email": {"$ne": None}}, {"metadata": "none"}, {"phone": 1.5}]
 )
-def test_a_state_before_that_is_no_customer_is_taken_for_none(said: dict[str, Any]) -> None:
+def test_a_before_that_is_not_a_customer_is_read_as_none(said: dict[str, Any]) -> None:
     before = orjson.loads(created().doc)
 
     event = decode(payload(before_change=before | said), b"7")
@@ -300,12 +298,12 @@ def test_a_damaged_record_is_read_or_refused_and_never_crashes(records: int) -> 
         *((text, None) for text in ("", "yesterday", "-2026-11-23", "10000-01-01", "\0", "9" * 400)),
     ],
 )
-def test_a_stated_time_is_read_in_any_zone_and_what_is_none_is_none(
+def test_a_stated_time_is_read_in_any_zone_and_an_invalid_one_is_none(
     event_ts: str, seconds: float | None
 ) -> None:
     assert stated_time(event_ts) == seconds
 
 
 @pytest.mark.parametrize("millis", [-(2**63), -1, 0, 1_795_466_400_123, 253_402_300_800_000, 2**63 - 1])
-def test_whatever_a_records_timestamp_it_has_a_date(millis: int) -> None:
+def test_a_record_with_any_timestamp_has_a_date(millis: int) -> None:
     assert 1970 <= record_time(millis).year <= 9999

@@ -130,7 +130,7 @@ STRANGE = [
 
 @pytest.mark.parametrize("answers", STRANGE, ids=lambda answers: repr(answers[-1])[:40])
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-def test_whatever_is_no_yes_is_a_no_in_one_line(answers: list[tuple[int, bytes]], host: str) -> None:
+def test_any_other_answer_is_unwell_in_one_line(answers: list[tuple[int, bytes]], host: str) -> None:
     with answering(*answers) as port:
         well, line = told(Settings(http_host=host, http_port=port), "serve")
 

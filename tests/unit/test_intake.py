@@ -37,7 +37,7 @@ def taken(data: bytes, limit: int = LIMIT, encoding: str = "gzip", size: int = 6
     st.lists(st.binary(max_size=3000) | st.integers(0, 200_000).map(bytes), max_size=5),
     st.integers(1, 70_000),
 )
-def test_what_was_compressed_comes_out_as_it_was_in_any_pieces_and_members(
+def test_compressed_data_decode_to_the_original_in_any_pieces_and_members(
     members: list[bytes], size: int
 ) -> None:
     sent = b"".join(gzip.compress(each) for each in members) or gzip.compress(b"")
@@ -95,7 +95,7 @@ NO_GZIP = {
 
 
 @pytest.mark.parametrize("name", list(NO_GZIP))
-def test_what_is_not_gzip_is_refused(name: str) -> None:
+def test_a_body_that_is_not_gzip_is_refused(name: str) -> None:
     with pytest.raises(Problem) as refused:
         taken(NO_GZIP[name])
 
@@ -111,7 +111,7 @@ def test_gzip_and_no_encoding_are_taken(said: str) -> None:
     "said",
     ["br", "zstd", "deflate", "compress", "gzip, gzip", "gzip,br", "identity, gzip", "*", "gzip;q=1", "é"],
 )
-def test_any_other_encoding_is_415_and_told_what_is_taken(said: str) -> None:
+def test_any_other_encoding_is_415_with_the_encodings_there_are(said: str) -> None:
     with pytest.raises(Problem) as refused:
         encoding_of({"HTTP_CONTENT_ENCODING": said})
 

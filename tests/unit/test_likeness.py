@@ -70,7 +70,7 @@ def test_a_rare_name_is_enough_where_nothing_speaks_against_it() -> None:
     assert score(with_email, ("Xaver Unterhuber", "y@example.com", None), rare) < DEFAULT_SCORE
 
 
-def test_what_many_have_is_weaker_evidence() -> None:
+def test_a_value_that_many_share_is_weaker_evidence() -> None:
     many = Company(is_email_shared=True, is_phone_shared=True)
     other = ("Ada Lovelock", "ada.l@example.org", None)
 

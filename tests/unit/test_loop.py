@@ -43,7 +43,7 @@ def test_work_that_meets_an_outage_is_tried_again() -> None:
     assert len(tries) == 3
 
 
-def test_an_error_that_waiting_does_not_mend_ends_the_work() -> None:
+def test_a_permanent_error_ends_the_work() -> None:
     def work() -> None:
         raise ConfigurationError("wrong")
 
@@ -61,7 +61,7 @@ def test_the_waits_of_an_outage_grow_until_it_is_over() -> None:
     assert outage.failed(away) == 0.5
 
 
-def test_what_is_insisted_on_is_done_once_it_can_be() -> None:
+def test_insist_repeats_the_work_until_it_succeeds() -> None:
     tries: list[int] = []
     rests: list[float] = []
 
@@ -75,7 +75,7 @@ def test_what_is_insisted_on_is_done_once_it_can_be() -> None:
     assert len(rests) == 2
 
 
-def test_what_is_insisted_on_is_given_up_where_the_caller_says_so() -> None:
+def test_insist_gives_up_when_the_caller_says_so() -> None:
     outage = Outage("test")
 
     def work() -> None:

@@ -54,7 +54,7 @@ def samples(text: str) -> dict[str, float]:
     }
 
 
-def test_what_was_counted_is_shown(get: Get) -> None:
+def test_metrics_show_counted_events(get: Get) -> None:
     before = samples(get("/metrics")[1]).get("custsvc_events_total{loop=mine}{result=published}", 0)
     metrics.beat("mine")
     metrics.count("mine", "published", 5)
@@ -191,7 +191,7 @@ def test_the_lag_is_what_is_behind_the_last_that_is_done_and_as_old_as_the_oldes
             assert end[part] > done[part] or behind["t", part].seconds == 0
 
 
-def test_while_the_end_is_not_known_anew_the_lag_grows_older_and_says_so() -> None:
+def test_the_age_of_the_lag_grows_while_kafka_does_not_answer() -> None:
     lags = Lags("t")
     lags.assigned({("t", 0): 5})
 

@@ -50,7 +50,7 @@ def test_every_command_takes_it_and_says_a_wrong_argument_as_json(
     assert error["fix"]
 
 
-def test_an_error_of_ours_is_one_line_of_json_that_steers_no_terminal(
+def test_an_error_is_one_line_of_json_without_control_characters(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     code = ending.run(ROOT, ["customers", "get", "7", "--api", "ht\x1b[1mtp:\nx"], as_json=True)
@@ -66,7 +66,7 @@ def test_an_error_of_ours_is_one_line_of_json_that_steers_no_terminal(
         st.sampled_from(["keys", "create", "ann", "-q", "--", "-o", "json", "--debug", "-x"]), max_size=8
     )
 )
-def test_what_is_behind_two_dashes_is_the_commands_own(words: list[str]) -> None:
+def test_arguments_after_two_dashes_belong_to_the_command(words: list[str]) -> None:
     found = anywhere.read(words, ROOT)
 
     if "--" in words:

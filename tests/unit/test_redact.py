@@ -90,7 +90,7 @@ def _holds(text: str, secret: str) -> str | None:
 
 @given(SECRETS)
 @settings(max_examples=25)
-def test_no_secret_of_the_settings_is_said(secret: str) -> None:
+def test_no_secret_of_the_settings_is_shown(secret: str) -> None:
     for changes in _addresses(secret):
         redact._forms.clear()
         found = Settings(**changes)

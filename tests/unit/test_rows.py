@@ -160,7 +160,7 @@ def test_a_cell_that_is_very_long_is_the_rows_error_and_a_line_that_is_the_files
     "text", ["name,phone\r\nA,1\r\n".encode("utf-16"), "name,phone\r\nA,1\r\n".encode("utf-16-le")]
 )
 @pytest.mark.parametrize("fmt", ["csv", "ndjson"])
-def test_another_encoding_of_the_whole_file_is_said(text: bytes, fmt: Format) -> None:
+def test_another_encoding_of_the_whole_file_is_an_error(text: bytes, fmt: Format) -> None:
     assert refusal(text, fmt)[0] == "bad_utf8"
 
 
@@ -242,7 +242,7 @@ def test_a_last_line_that_is_only_wrong_is_the_rows_error() -> None:
 # -- columns -----------------------------------------------------------------------------------------------
 
 
-def test_columns_are_told_apart_by_their_place() -> None:
+def test_columns_with_the_same_heading_are_distinguished_by_their_place() -> None:
     heads = ["name", "Phone", "Phone", ""]
 
     assert fields_of(heads, ["name", "phone", "", ""]) == ["name", "phone", "", ""]
@@ -294,7 +294,7 @@ cells = st.text(SIGNS + SPLITS + "'\" \u00a0a1,", max_size=12) | st.text(max_siz
 
 
 @given(cells)
-def test_what_is_guarded_comes_back_and_begins_no_formula_where_it_may_be_split(text: str) -> None:
+def test_a_guarded_cell_is_read_back_and_begins_no_formula_even_if_it_is_split(text: str) -> None:
     cell = sheet.guarded(text)
 
     assert sheet.unguarded(cell) == text

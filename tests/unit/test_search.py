@@ -34,7 +34,7 @@ def finds(query: str, name: str = "x", email: str | None = None, phone: str | No
 
 
 @pytest.mark.parametrize(("query", "name"), FOUND)
-def test_what_is_another_way_to_write_a_name_finds_it(query: str, name: str) -> None:
+def test_another_spelling_of_a_name_finds_it(query: str, name: str) -> None:
     assert finds(query, name), (asked(query), terms_of(name, None, None, {}))
 
 
@@ -64,7 +64,7 @@ def test_an_address_is_found_by_its_parts_and_as_a_whole() -> None:
 @example("\u1fd3")
 @example("´")
 @example("ŉ")
-def test_what_is_folded_is_not_folded_further(text: str) -> None:
+def test_folding_twice_changes_nothing(text: str) -> None:
     assert folded(folded(text)) == folded(text)
 
 

@@ -73,7 +73,7 @@ def test_a_pipe_gets_one_line_for_each_item(
     assert len(lines) == 1 + len(items)
 
 
-def test_what_does_not_fit_is_turned_into_blocks_without_empty_fields(
+def test_a_table_that_is_too_wide_becomes_blocks_without_empty_fields(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     names = [f"column_{number}" for number in range(8)]

@@ -104,7 +104,7 @@ TEXTS = (
 )
 
 
-def test_what_a_sheet_holds_comes_out_as_text() -> None:
+def test_the_cells_of_a_sheet_are_read_as_text() -> None:
     rows: list[list[Any]] = [["name", "metadata.a"], *(["N", value] for value in VALUES)]
 
     assert [row.raw["metadata.a"] for row in reading(book(rows))] == list(TEXTS)
@@ -180,7 +180,7 @@ def test_a_card_without_a_name_is_named_by_its_parts_or_company() -> None:
         assert row.raw.get("name") == name, lines
 
 
-def test_what_is_not_a_field_goes_into_the_metadata_and_what_is_skipped_is_named() -> None:
+def test_unknown_properties_go_into_the_metadata_and_skipped_ones_are_named() -> None:
     content = card("FN:A", "TEL:1", "TEL:2", "TITLE:Chief", "X-THING:1", "NOTE:a\\nb", "ADR:;;S\\; 1;C;;;")
 
     found = reading(content)

@@ -159,7 +159,7 @@ def test_a_wrong_filter_never_means_all(ann: Visitor, store: Store, many: list[i
     assert store.shelf.all("job.") == {}
 
 
-def test_only_who_may_write_changes_many(
+def test_changing_many_customers_needs_the_role_write(
     app: Flask, ann: Visitor, make_user: Callable[[str, Role], User], many: list[int]
 ) -> None:
     path, _ = planned(ann, of="q=smith")

@@ -152,7 +152,7 @@ def test_a_form_that_is_sent_twice_is_not_warned_of_its_own_customer(ann: Visito
         ({}, False),
     ],
 )
-def test_who_it_may_be_is_shown_while_it_is_typed(
+def test_likely_duplicates_are_shown_while_a_customer_is_typed(
     ann: Visitor, three: list[int], typed: dict[str, str], is_found: bool
 ) -> None:
     shown = ann.post(f"{PAGE}/like", **typed)
@@ -177,7 +177,7 @@ def test_a_copy_shows_every_pair_and_lets_nobody_judge(
     assert copy.post(f"{PAGE}/dismiss", pair=f"{a}-1,{c}-1").status_code in (403, 405)
 
 
-def test_who_may_only_read_sees_pairs_and_judges_none(app: Flask, make_user: Any, three: list[int]) -> None:
+def test_a_reader_sees_pairs_and_cannot_dismiss_them(app: Flask, make_user: Any, three: list[int]) -> None:
     make_user("reader", "read")
     reader = Visitor(app)
     reader.sign_in("reader")

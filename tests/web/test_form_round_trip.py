@@ -77,7 +77,7 @@ def test_a_customer_is_saved_unchanged_without_a_version(ann: Visitor, store: St
     assert fields_of(store, one) == before
 
 
-def test_what_was_not_touched_stays_through_an_error_and_a_conflict(ann: Visitor, store: Store) -> None:
+def test_untouched_fields_stay_through_an_error_and_a_conflict(ann: Visitor, store: Store) -> None:
     service = CustomerService(store.customers)
     one = service.create(Fields("Ann", phone="1", metadata=HARD), ME).id
     path = f"/ui/customers/{one}/edit"
@@ -97,7 +97,9 @@ def test_what_was_not_touched_stays_through_an_error_and_a_conflict(ann: Visitor
     )
 
 
-def test_a_conflict_tells_a_text_from_what_it_looks_like(ann: Visitor, store: Store) -> None:
+def test_a_conflict_distinguishes_a_text_from_a_number_that_looks_the_same(
+    ann: Visitor, store: Store
+) -> None:
     service = CustomerService(store.customers)
     one = service.create(Fields("Ann", metadata={"n": 0}), ME).id
     path = f"/ui/customers/{one}/edit"
@@ -158,7 +160,7 @@ def test_an_empty_entry_that_has_a_value_is_not_thrown_away() -> None:
     assert "clear it" in form.pairs[0].wrong
 
 
-def test_a_space_that_slipped_into_a_new_key_is_none() -> None:
+def test_spaces_around_a_new_key_are_dropped() -> None:
     data = MultiDict(
         [("meta_key", " city "), ("meta_value", "Lima"), ("meta_kind", "text"), ("meta_was", "")]
     )
@@ -166,7 +168,7 @@ def test_a_space_that_slipped_into_a_new_key_is_none() -> None:
     assert (CustomerForm.of_request(data).body() or {})["metadata"] == {"city": "Lima"}
 
 
-def test_what_the_conflict_page_sends_is_checked(ann: Visitor, store: Store) -> None:
+def test_the_form_of_the_conflict_page_is_checked(ann: Visitor, store: Store) -> None:
     one = CustomerService(store.customers).create(Fields("Ann"), ME).id
     ann.get(f"/ui/customers/{one}/edit")
     for mine in (

@@ -123,7 +123,7 @@ def test_a_plan_is_done_once_however_often_the_button_is_pressed(
     assert [each["name"] for each in all_of(store)] == ["Ann", "Bob"]
 
 
-def test_a_row_of_an_older_version_is_a_conflict_that_the_plan_tells(ann: Visitor, store: Store) -> None:
+def test_the_plan_reports_a_row_of_an_older_version_as_a_conflict(ann: Visitor, store: Store) -> None:
     service = CustomerService(store.customers)
     from custsvc.domain.customers import Fields
 

@@ -113,7 +113,7 @@ def test_a_session_that_becomes_too_old_ends_what_it_began(
     ends(iter(answer.iter_encoded()), app, lambda: monkeypatch.setattr(browser, "utc_now", lambda: later))
 
 
-def test_a_user_whose_role_no_longer_suffices_is_told_at_the_next_question(
+def test_a_user_whose_role_no_longer_suffices_is_refused_at_the_next_request(
     app: Flask, store: Store, make_user: Callable[..., User]
 ) -> None:
     make_user("ann", "admin")

@@ -71,7 +71,7 @@ def test_the_others_are_looked_for_and_compared(clerk: Visitor, three: list[Stor
     assert "E-mail Ada Lovelace #1 ada@example.org A. Lovelace #2 none" in shown
 
 
-def test_what_is_picked_is_previewed_merged_and_undone(
+def test_picked_values_are_previewed_merged_and_undone(
     clerk: Visitor, three: list[Stored], service: CustomerService
 ) -> None:
     one, two, three_ = (each.id for each in three)
@@ -150,7 +150,7 @@ def test_one_that_was_changed_meanwhile_is_shown_again(
     assert done.status_code == 303
 
 
-def test_one_that_is_gone_and_a_merge_that_cannot_be_undone_are_said(
+def test_a_missing_customer_and_a_merge_that_cannot_be_undone_are_reported(
     clerk: Visitor, three: list[Stored], service: CustomerService
 ) -> None:
     one, two, _ = (each.id for each in three)
@@ -161,7 +161,7 @@ def test_one_that_is_gone_and_a_merge_that_cannot_be_undone_are_said(
     assert "The merge cannot be undone" in words(clerk.get(f"/ui/customers/{one}"))
 
 
-def test_who_may_only_read_merges_nothing(
+def test_merging_on_the_pages_needs_the_role_write(
     visitor: Visitor, make_user: Callable[..., User], three: list[Stored]
 ) -> None:
     make_user("reader", "read")

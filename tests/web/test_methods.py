@@ -250,7 +250,7 @@ def test_without_keys_the_button_of_an_unsubscribe_link_works_in_a_browser(
     assert unguarded.test_client().post(path, headers={"Origin": "null"}).status_code == 200
 
 
-def test_what_is_written_is_seen_by_these_tests(
+def test_these_tests_see_every_write(
     written: Callable[[], str], store: Store, backend: str, database_url: str
 ) -> None:
     """What `written` reads is where the app writes; else the tests above would see nothing."""

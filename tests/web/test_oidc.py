@@ -114,7 +114,7 @@ def test_somebody_signs_in_and_comes_back_to_the_page(visitor: Visitor, provider
     assert "ann@example.org" in words(visitor.get("/ui/customers/1"))
 
 
-def test_who_comes_without_a_role_may_read(visitor: Visitor, provider: Provider) -> None:
+def test_a_user_without_a_role_claim_may_read(visitor: Visitor, provider: Provider) -> None:
     visitor.get(provider.authorize(visitor.get("/ui/sign-in/oidc").location))
 
     assert visitor.get("/ui/customers").status_code == 200
@@ -141,7 +141,7 @@ def test_an_answer_to_another_sign_in_is_refused(visitor: Visitor, provider: Pro
     assert visitor.get("/ui/customers").status_code == 303
 
 
-def test_a_provider_that_is_away_is_told(visitor: Visitor, provider: Provider) -> None:
+def test_a_provider_that_is_away_is_reported(visitor: Visitor, provider: Provider) -> None:
     provider.server.shutdown()
     provider.server.server_close()
 
@@ -231,7 +231,7 @@ def test_a_token_for_us_among_others_is_good(
     "role", [5, True, {"admin": 1}, [["admin"]], [None, 3], None, "god", ["god"], 1.5], ids=str
 )
 @on_one("postgres")
-def test_a_role_that_is_no_word_of_ours_is_the_least(visitor: Visitor, provider: Provider, role: Any) -> None:
+def test_an_unknown_role_counts_as_the_weakest(visitor: Visitor, provider: Provider, role: Any) -> None:
     provider.claims = {"custsvc_role": role}
 
     visitor.get(provider.authorize(visitor.get("/ui/sign-in/oidc").location))
@@ -265,7 +265,7 @@ def test_an_address_counts_only_where_the_provider_has_verified_it(
     assert (session.subject, session.actor) == ("oidc:a-subject", name)
 
 
-def test_a_provider_that_dawdles_holds_up_one_sign_in_and_nothing_else(
+def test_a_slow_provider_delays_one_sign_in_and_nothing_else(
     visitor: Visitor, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     let_go = threading.Event()

@@ -123,7 +123,7 @@ def test_choices_on_a_conflict_are_made_once(ann: Visitor, store: Store, one: in
     assert versions(store) == {"Mine": 3}
 
 
-def test_what_was_restored_and_deleted_since_is_not_restored_by_the_form_of_then(
+def test_an_old_form_does_not_restore_a_customer_that_was_deleted_again(
     ann: Visitor, store: Store, one: int
 ) -> None:
     service = CustomerService(store.customers)

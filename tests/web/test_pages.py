@@ -275,7 +275,7 @@ def test_all_that_match_are_edited_after_a_preview_and_undone(page: Page, site: 
 
 
 @on_both
-def test_changes_are_told_and_taken_back(page: Page, site: Site) -> None:
+def test_changes_are_in_the_timeline_and_are_undone(page: Page, site: Site) -> None:
     customer = site.create("Grace Hoper", metadata={"rank": "captain"})
     page.goto(f"/ui/customers/{customer['id']}")
     page.get_by_role("button", name="Edit").click()
@@ -326,7 +326,7 @@ def test_two_customers_become_one_and_two_again(page: Page, site: Site) -> None:
     assert site.api("GET", f"/customers/{two['id']}/")["phone"] == two["phone"]
 
 
-def test_a_customer_who_comes_twice_is_noticed_and_a_pair_is_judged(page: Page, site: Site) -> None:
+def test_a_duplicate_customer_is_noticed_and_a_pair_is_judged(page: Page, site: Site) -> None:
     one = site.create("Sophie Germain", email="sophie@example.org")
     page.goto("/ui/customers/new")
     page.get_by_label("Name").fill("Sophie Germain")
@@ -350,9 +350,7 @@ def test_a_customer_who_comes_twice_is_noticed_and_a_pair_is_judged(page: Page, 
     assert site.api("GET", f"/customers/{one['id']}/")["version"] == 2
 
 
-def test_two_people_who_change_different_fields_are_brought_together(
-    browser: Browser, page: Page, site: Site
-) -> None:
+def test_edits_of_different_fields_by_two_people_are_merged(browser: Browser, page: Page, site: Site) -> None:
     customer = site.create("Two People", email="two@example.org")
     page.goto(f"/ui/customers/{customer['id']}/edit")
     with closing(Watched(browser, site.url)) as other:
@@ -369,7 +367,9 @@ def test_two_people_who_change_different_fields_are_brought_together(
     assert (after["email"], after["phone"], after["version"]) == ("both@example.org", "+49 30 1", 3)
 
 
-def test_two_people_who_change_one_field_choose_what_stands(browser: Browser, page: Page, site: Site) -> None:
+def test_two_edits_of_one_field_are_a_conflict_to_choose_from(
+    browser: Browser, page: Page, site: Site
+) -> None:
     customer = site.create("One Field", email="old@example.org", metadata={"tier": "tin", "lang": "de"})
     page.goto(f"/ui/customers/{customer['id']}/edit")
     with closing(Watched(browser, site.url)) as other:
@@ -395,7 +395,7 @@ def test_two_people_who_change_one_field_choose_what_stands(browser: Browser, pa
     assert after["metadata"] == {"lang": "de", "tier": "gold"}
 
 
-def test_what_was_typed_survives_that_somebody_deleted_the_customer(page: Page, site: Site) -> None:
+def test_typed_values_survive_when_somebody_deletes_the_customer(page: Page, site: Site) -> None:
     customer = site.create("Gone Meanwhile")
     page.goto(f"/ui/customers/{customer['id']}/edit")
     site.api("DELETE", f"/customers/{customer['id']}/")
@@ -520,7 +520,7 @@ def test_mails_that_failed_are_sent_again_or_let_go(page: Page, site: Site) -> N
         assert store.ledger.find(["web-let-go"])[0].state == "discarded"
 
 
-def test_what_was_sent_is_found_and_shown_and_loads_nothing(browser: Browser, site: Site) -> None:
+def test_a_sent_mail_is_found_and_shown_and_loads_nothing(browser: Browser, site: Site) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as tracker:
         tracker.setblocking(False)
         _read_mails(browser, site, f"http://127.0.0.1:{tracker.getsockname()[1]}/x.png")
@@ -661,7 +661,7 @@ def test_a_plan_that_is_no_longer_true_is_not_applied(page: Page, site: Site) ->
     assert site.api("GET", f"/customers/{known['id']}/")["name"] == "Plan Known"
 
 
-def test_what_a_browser_opens_and_saves_stays_as_it_is(page: Page, site: Site) -> None:
+def test_saving_a_form_unchanged_changes_nothing(page: Page, site: Site) -> None:
     made = site.create(
         "Hard to carry", email="j\u00f6rg@b\u00fccher.example", phone="+49 30 1", metadata=HARD
     )
@@ -680,7 +680,7 @@ def test_what_a_browser_opens_and_saves_stays_as_it_is(page: Page, site: Site) -
     assert (after["email"], after["phone"], after["version"]) == (made["email"], "+49 30 2", 2)
 
 
-def test_what_is_sent_again_by_going_back_is_done_once(page: Page, site: Site) -> None:
+def test_a_form_sent_again_after_going_back_is_done_once(page: Page, site: Site) -> None:
     page.goto("/ui/import")
     file = {"name": "b.csv", "mimeType": "text/csv", "buffer": b"name\nBack One\nBack Two\n"}
     page.get_by_label("File").set_input_files(file)  # type: ignore[arg-type]
@@ -694,7 +694,7 @@ def test_what_is_sent_again_by_going_back_is_done_once(page: Page, site: Site) -
     assert site.api("GET", "/customers/?name__startswith=Back")["count"] == 2
 
 
-def test_what_is_shown_is_exported(page: Page, site: Site) -> None:
+def test_an_export_has_the_customers_and_columns_of_the_page(page: Page, site: Site) -> None:
     for name in ("Export =One", "Export Two"):
         site.create(name, phone="=1+1")
     page.goto("/ui/customers?q=export&sort=name")

@@ -145,7 +145,7 @@ def test_setting_up_asks_for_the_password_and_turning_off_for_a_code(
     ("setting", "role", "is_asked"), [("admins", "write", False), ("admins", "admin", True)]
 )
 @on_one("postgres")
-def test_who_must_have_one_sets_it_up_first_and_keeps_it(
+def test_a_user_who_must_have_a_second_factor_sets_it_up_first_and_keeps_it(
     store: Store, make_user: MakeUser, clock: Clock, setting: str, role: str, is_asked: bool
 ) -> None:
     settings = Settings(backend=store.name, second_factor=setting)  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from .conftest import PASSWORD, Visitor, words
 MakeUser = Callable[..., User]
 
 
-def test_who_is_not_signed_in_is_asked_to_and_comes_back(visitor: Visitor, make_user: MakeUser) -> None:
+def test_a_visitor_is_asked_to_sign_in_and_returns_to_the_page(visitor: Visitor, make_user: MakeUser) -> None:
     make_user("ann")
 
     asked = visitor.get("/ui/customers?q=lee")
@@ -182,7 +182,7 @@ def test_a_session_ends_by_age_and_by_rest(ann: Visitor, store: Store, created: 
     assert store.sessions.find(session_id) is None
 
 
-def test_a_user_who_is_disabled_is_out_at_once(app: Flask, ann: Visitor, store: Store) -> None:
+def test_a_disabled_user_is_signed_out_at_once(app: Flask, ann: Visitor, store: Store) -> None:
     user = store.users.find("ann")
     assert user is not None
     store.users.replace(replace(user, disabled_on=utc_now()))
@@ -225,7 +225,9 @@ def test_a_form_is_refused_without_its_token_or_from_another_site(ann: Visitor, 
     assert ann.post("/ui/customers/new", headers=ours, **fields).status_code == 303
 
 
-def test_the_token_of_one_browser_is_none_in_another(app: Flask, ann: Visitor, make_user: MakeUser) -> None:
+def test_the_token_of_one_browser_is_refused_in_another(
+    app: Flask, ann: Visitor, make_user: MakeUser
+) -> None:
     make_user("eve")
     eve = Visitor(app)
     eve.sign_in("eve")

@@ -86,7 +86,7 @@ def test_a_host_cannot_change_its_address_within_its_network_to_try_again(
     assert (found[0] == found[1]) == same
 
 
-def test_a_file_of_which_a_part_is_gone_is_not_taken_for_a_shorter_one(store: Store) -> None:
+def test_an_upload_with_a_missing_part_is_not_taken_for_a_shorter_file(store: Store) -> None:
     uploads = Uploads(store.shelf)
     kept = uploads.keep("a.csv", Shape("csv"), b"name\n" + b"Ann\n" * 400_000)
     assert kept.parts > 2
