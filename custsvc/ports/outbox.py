@@ -62,6 +62,9 @@ class Outbox(Protocol):
         thread, beside the sending of `batch` and beside `done(batch)`.
         """
 
+    def together(self, first: Batch, second: Batch) -> Batch:
+        """Two batches as one, for `ahead` and `done`; neither is empty, `second` is the later one."""
+
     def done(self, batch: Batch) -> None:
         """All events of `batch` are safely on Kafka: never read them again."""
 

@@ -47,6 +47,7 @@ from ..runtime.followed import Followed
 from ..runtime.loop import Stop, keep_trying
 from .acknowledged import Acknowledged, Doubts
 from .guard import check_lineage, check_topic, remember_limit
+from .marks import Marks
 from .parked import Parking
 from .resend import Resend
 
@@ -133,7 +134,6 @@ class Relay:
         self._admin = admin(settings)
         self._parking = Parking(store.facts)
         self._most = _FIRST
-        self._marking: Future[None] | None = None
 
     def run(self) -> None:
         """Lead or stand by until stop is asked. Raises ConfigurationError (see `guard`)."""
@@ -188,18 +188,18 @@ class Relay:
         idle, released = _IDLE_FIRST, -1000.0
         ahead = Batch()
         # Two threads run beside the sending: one looks at the topic; the other reads the next batch or, if
-        # few events wait, marks the previous one.
-        self._marking = None
+        # few events wait, marks those that were sent.
         with ThreadPoolExecutor(2, "relay") as aside:
+            self._marks = Marks(self._outbox, aside)
             watch = _Watch(aside, self._look)
             while not self._stop.asked():
                 batch = ahead
                 if not batch.events:
-                    self._marked()
+                    self._marks.settle()
                     batch = self._outbox.read(self._most)
                 metrics.beat("relay")
                 if watch.check(fresh=bool(batch.events)):
-                    self._marked()
+                    self._marks.settle()
                     if doubts := self._acknowledged.settled(self._stop):
                         self._resend().run(doubts)
                 if time.monotonic() - released > _PARKED:
@@ -214,7 +214,7 @@ class Relay:
                 metrics.waiting_since("relay", batch.events[0].time.timestamp())
                 ahead = self._pass_on(batch, aside)
                 metrics.count("relay", "published", len(batch.events))
-            self._marked()
+            self._marks.settle()
 
     def _pass_on(self, batch: Batch, aside: Executor) -> Batch:
         """Publish a batch; return the events of the next one that were read meanwhile."""
@@ -224,28 +224,16 @@ class Relay:
         reading = None
         if more:
             # An event that was not marked before the read-ahead is read again by it.
-            self._marked()
+            self._marks.settle()
             reading = aside.submit(self._outbox.ahead, batch, self._most)
         self._send(self._parking.keep_back(batch.events, self._limit))
         crash.point("relay.acked")
-        # Batches are marked in order: if marking one fails, those after it are sent again with it.
-        self._marked()
         if reading:
             ahead = reading.result()
-            self._mark(batch)
+            self._marks.mark(batch)
             return ahead
-        self._marking = aside.submit(self._mark, batch)
-        return self._outbox.ahead(batch, self._most)
-
-    def _mark(self, batch: Batch) -> None:
-        self._outbox.done(batch)
-        crash.point("relay.saved")
-
-    def _marked(self) -> None:
-        """Wait until the previous batch is marked."""
-        if self._marking is not None:
-            marking, self._marking = self._marking, None
-            marking.result()
+        self._marks.add(batch)
+        return self._outbox.ahead(self._marks.unmarked, self._most)
 
     def _learn_limit(self) -> None:
         """Read the topic's record size limit."""

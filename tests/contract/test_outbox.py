@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import pytest
@@ -86,6 +88,49 @@ def test_reading_ahead_returns_the_next_events_which_come_again_unless_they_are_
         rest = [event.customer_id for event in drain(store.outbox, 3)]
         assert rest == [*saved[3:], later]
         assert store.outbox.ahead(store.outbox.read(3), 3).events == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_batches_read_ahead_and_marked_together_hold_every_event_once_and_in_order(
+    store: Store, customers: Customers, drain: Drain, seed: int
+) -> None:
+    """Writes, reads and marks by turns in any order, as a relay does that marks aside."""
+    rng = random.Random(seed)
+    known = [customers.add()]
+    written = [(known[0].id, 1)]
+    read: list[tuple[int, int]] = []
+    with store.outbox.lead():
+        unmarked: list[Batch] = []
+        for _ in range(40):
+            if rng.random() < 0.7:
+                which = rng.randrange(len(known) + 1)
+                if which == len(known):
+                    known.append(customers.add())
+                else:
+                    known[which] = customers.change(known[which])
+                written.append((known[which].id, known[which].version))
+            if rng.random() < 0.6:
+                limit = rng.randint(1, 4)
+                batch = (
+                    store.outbox.ahead(reduce(store.outbox.together, unmarked), limit)
+                    if unmarked
+                    else store.outbox.read(limit)
+                )
+                if batch.events:
+                    read += [(event.customer_id, event.version) for event in batch.events]
+                    unmarked.append(batch)
+            if unmarked and rng.random() < 0.4:
+                count = rng.randint(1, len(unmarked))
+                store.outbox.done(reduce(store.outbox.together, unmarked[:count]))
+                del unmarked[:count]
+        if unmarked:
+            store.outbox.done(reduce(store.outbox.together, unmarked))
+        read += [(event.customer_id, event.version) for event in drain(store.outbox, 3)]
+
+    assert sorted(read) == sorted(written)
+    for one in known:
+        versions = [version for customer_id, version in read if customer_id == one.id]
+        assert versions == sorted(versions)
 
 
 def test_events_that_are_saved_while_a_batch_is_sent_come_next(store: Store, customers: Customers) -> None:

@@ -136,6 +136,10 @@ class MongoOutbox:
             ),
         )
 
+    def together(self, first: Batch, second: Batch) -> Batch:
+        read = _Read(*(a + b for a, b in zip(first.token, second.token, strict=True)))
+        return Batch([*first.events, *second.events], read)
+
     def done(self, batch: Batch) -> None:
         self._check()
         read: _Read = batch.token or _Read([], [])

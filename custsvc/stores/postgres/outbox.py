@@ -246,6 +246,9 @@ class PostgresOutbox:
         after = _Cursor(target, None, 0) if finished else _Cursor(prev, target, rows[-1][0])
         return Batch(events, after)
 
+    def together(self, first: Batch, second: Batch) -> Batch:
+        return Batch([*first.events, *second.events], second.token)
+
     def done(self, batch: Batch) -> None:
         if batch.token is not None:
             self._run(_SAVE, tuple(batch.token))
