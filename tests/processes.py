@@ -19,6 +19,7 @@ FORKS.set_forkserver_preload(
     [
         *("custsvc.cli", "custsvc.notify.run", "custsvc.copies.replicate", "custsvc.relay.relay"),
         *("custsvc.stores.postgres", "custsvc.stores.mongo", "custsvc.transfer.export", "custsvc.local"),
+        *("custsvc.client", "custsvc.serve.inside", "dotenv", "pydantic", "rich.console", "rich.table"),
     ]
 )
 
