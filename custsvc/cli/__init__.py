@@ -126,8 +126,8 @@ def _hide_secrets() -> None:
         sys.stderr.write(redact(printable.lines(text)))
 
     sys.excepthook = show
-    threading.excepthook = lambda told: show(told.exc_type, told.exc_value, told.exc_traceback)
-    sys.unraisablehook = lambda told: show(told.exc_type, told.exc_value, told.exc_traceback)
+    threading.excepthook = lambda args: show(args.exc_type, args.exc_value, args.exc_traceback)
+    sys.unraisablehook = lambda args: show(args.exc_type, args.exc_value, args.exc_traceback)
 
 
 def main() -> NoReturn:

@@ -137,8 +137,8 @@ def create_topics(
 
         made = ensure_topics(settings)
     word = "would create" if dry_run else "created"
-    told = f"{word} {', '.join(made)}" if made else "all topics exist"
-    report(told, dry_run=dry_run, **{word.replace(" ", "_"): made})
+    done = f"{word} {', '.join(made)}" if made else "all topics exist"
+    report(done, dry_run=dry_run, **{word.replace(" ", "_"): made})
 
 
 def _report(findings: Iterable[Finding], fmt: str, *, strict: bool = False) -> None:

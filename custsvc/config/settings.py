@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, get_args
 
 from .. import redact
 from ..errors import ConfigurationError
-from ..kafka_address import connection
+from .kafka_address import connection
 from .setting import PREFIX, Setting, env_name, setting, settings_of
 from .sources import read
 from .values import check_group_prefix, check_history_keep, wrong_kafka

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from .. import redact
 from ..errors import BadArgument, ConfigurationError
-from ..kafka_address import KafkaAddress
+from .kafka_address import KafkaAddress
 from .setting import Setting, env_name
 
 # Settings of one role have a family in their name, which its flags leave out: http_port is --port.

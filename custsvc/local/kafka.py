@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from custsvc.config.kafka_address import connection
 from custsvc.errors import TemporaryError
-from custsvc.kafka_address import connection
 
 from . import jars, mockbroker, ports, private
 from .server import Server

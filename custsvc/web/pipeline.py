@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 from flask import Blueprint, Response, render_template
 
-from ..api.events import EventStream
 from ..errors import CustsvcError, NotFound
 from ..http.framework import request_at_hand, response_of
+from ..http.live_events import LiveEvents
 from ..http.problems import NO_KAFKA
 from ..http.request import Request
 from ..http.resource import Services
@@ -64,8 +64,8 @@ def activity() -> Any:
     return render_template("pipeline/activity.html", events=events, problem=problem, place=place)
 
 
-class _PageStream(EventStream):
-    """The API's stream of events for a signed-in browser; it ends with the session."""
+class _PageStream(LiveEvents):
+    """The stream of events for a signed-in browser; it ends with the session."""
 
     def __init__(self, services: Services, place: str) -> None:
         super().__init__(services)

@@ -34,11 +34,11 @@ def add_routes(blueprint: Blueprint) -> None:
 def state() -> dict[str, Any]:
     """The last comparison, and what was repaired since, as the template needs them."""
     settings, job = services().settings, web().jobs.last("verify")
-    mended = _repairs_of(job)
+    repair_job = _repairs_of(job)
     return {
         "job": job,
-        "mended": mended,
-        "repaired": _repaired(mended),
+        "repair_job": repair_job,
+        "repaired": _repaired(repair_job),
         "source": services().store.name,
         "copy": settings.other_backend,
         "can_verify": has_copy() and bool(settings.kafka),
@@ -49,7 +49,7 @@ def state() -> dict[str, Any]:
 def verify_state() -> Any:
     """The last comparison as a fragment; its end tells the page to count again what needs a person."""
     found = state()
-    ended = all(job is None or job["state"] != "running" for job in (found["job"], found["mended"]))
+    ended = all(job is None or job["state"] != "running" for job in (found["job"], found["repair_job"]))
     return render_template("pipeline/verify.html", **found), {"HX-Trigger": "compared"} if ended else {}
 
 

@@ -13,11 +13,11 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
 from custsvc.config import Settings
+from custsvc.config.kafka_address import connection
 from custsvc.errors import ConfigurationError
 from custsvc.kafka import topics
 from custsvc.kafka.publisher import Publisher, Record
 from custsvc.kafka.topics import ensure_topics
-from custsvc.kafka_address import connection
 from custsvc.local import LocalServers, jars
 from custsvc.local import kafka as local_kafka
 from custsvc.local.kafka import Kafka

@@ -22,8 +22,8 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from pymongo import MongoClient
 
+from custsvc.config.kafka_address import connection
 from custsvc.errors import ConfigurationError
-from custsvc.kafka_address import connection
 from custsvc.local import LocalServers, join_or_start, ports, process
 from custsvc.local.mail import MailCatcher
 

@@ -19,7 +19,7 @@ PACKAGE: Final = "custsvc"
 # Whoever wants an arrow that is not here draws it here, and says in docs/architecture.md why.
 MAY_IMPORT: Final[dict[str, str]] = {
     "errors": "redact",
-    "config": "redact errors kafka_address",
+    "config": "redact errors",
     "domain": "errors",
     "ports": "errors domain",
     "runtime": "redact errors config",
@@ -47,13 +47,13 @@ MAY_IMPORT: Final[dict[str, str]] = {
     ),
     "http": "errors config domain ports runtime service accounts kafka",
     "api": (
-        "errors config domain ports service transfer kafka copies notify.rules notify.channels "
+        "errors config domain ports service transfer copies notify.rules notify.channels "
         "notify.endpoints notify http"
     ),
-    "local": "redact errors kafka_address runtime",
+    "local": "redact errors config runtime",
     "web": (
         "errors config domain ports runtime stores service accounts transfer kafka copies notify.rules "
-        "notify.channels notify.endpoints notify http api local"
+        "notify.channels notify.endpoints notify http local"
     ),
     "serve": "errors config domain ports runtime stores service accounts http api web",
     "doctor": "errors config ports runtime stores kafka relay notify.rules notify.channels",

@@ -58,7 +58,7 @@ def run(
         for line in lines:
             result = results.get(line.number) or {}
             if not result:
-                result = _told(line, 400, error=_error("bad-line", line.wrong))
+                result = _result(line, 400, error=_error("bad-line", line.wrong))
             tally.done += result["error"] is None
             tally.failed += result["error"] is not None
             yield result
@@ -81,17 +81,17 @@ def _sent(
         found = client.batch(operations, atomic=atomic, key=own)
     except ApiError as exc:
         why = _error(exc.code or "unreachable", str(exc))
-        failed = {line.number: _told(line, exc.status or 503, error=why) for line in lines}
+        failed = {line.number: _result(line, exc.status or 503, error=why) for line in lines}
         return failed, exc if isinstance(exc, (Unavailable, NotPermitted)) else None
-    told = {}
+    results = {}
     for line, each in zip(lines, found, strict=True):
         wrong = each.error
         error = _error(wrong["code"], wrong.get("detail", ""), wrong.get("errors")) if wrong else None
-        told[line.number] = _told(line, each.status, each.id, each.version, error)
-    return told, None
+        results[line.number] = _result(line, each.status, each.id, each.version, error)
+    return results, None
 
 
-def _told(
+def _result(
     line: Line, status: int, id: int | None = None, version: int | None = None, error: Any = None
 ) -> dict[str, Any]:
     if id is None and line.operation is not None:
