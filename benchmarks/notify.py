@@ -81,7 +81,7 @@ def running_sink(count: int) -> Iterator[tuple[int, subprocess.Popen[str]]]:
 
 
 def line(process: subprocess.Popen[str]) -> str:
-    """The next line that it prints; whoever is silent for long is stuck."""
+    """The next line that it prints; a process that is silent for long is stuck."""
     watch = threading.Timer(240, process.kill)
     watch.start()
     try:

@@ -252,5 +252,5 @@ def settings_of(backend: str, url: str, **more: Any) -> Settings:
 
 
 def open_database(backend: str, url: str) -> Store:
-    """A store on this database. Whoever opens closes."""
+    """A store on this database. The caller closes it."""
     return open_store(settings_of(backend, url))

@@ -32,7 +32,7 @@ def _program() -> str:
 
 
 class PgBouncer:
-    """Listens on `port`, in the mode of its pool, and sends whoever comes to the server of `server`."""
+    """Listens on `port`, in the mode of its pool, and connects each client to the server of `server`."""
 
     def __init__(self, server: str, folder: Path, mode: str, settings: Mapping[str, str]) -> None:
         self._server = urlsplit(server)

@@ -60,7 +60,7 @@ NEEDED: dict[tuple[str, str], Role | None] = {
     ("/api/customers/imports", "GET"): "read",
     ("/api/customers/imports/<import_id>/undo", "POST"): "write",
     ("/api/customers/<id:customer_id>/notifications", "GET"): "read",
-    # Whoever makes an endpoint gets all customers.
+    # The maker of an endpoint gets all customers.
     ("/api/webhooks", "GET"): "admin",
     ("/api/webhooks", "POST"): "admin",
     ("/api/webhooks/<endpoint_id>", "GET"): "admin",

@@ -69,7 +69,7 @@ MASKED: Final = [
     ("/api/status|/metrics", r"\b(postgres|mongo)\b", "DATABASE"),
     # Kafka belongs to all tests, so there are copies of others.
     ("/api/status", r'\{"step":"custsvc-copy-(?!MINE")[^}]*\},', ""),
-    # What this process used up and counted, whoever asked for it. That it is told is in the lines with #.
+    # The process's own use and counts, which depend on other requests. The lines with # show that they are there.
     ("/metrics", r"(?m)^(python_|process_|custsvc_http_).*\n", ""),
 ]
 
@@ -126,7 +126,7 @@ def renumbered(lines: Iterable[Line]) -> list[Line]:
 
 @pytest.fixture
 def fixed(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Callable[[], dt.datetime]]:
-    """Begins time and ids anew; returns the clock: a second passes at each look."""
+    """Begins time and ids from the start; returns the clock: a second passes at each look."""
     load_by_any_clock, undo_by_any_clock = load.load, undo.undo
 
     def begin() -> Callable[[], dt.datetime]:

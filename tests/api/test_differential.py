@@ -54,7 +54,7 @@ class Answer:
 
 
 class Steps:
-    """A clock and numbers that begin anew with each request, the same on both sides."""
+    """A clock and numbers that begin again with each request, the same on both sides."""
 
     def __init__(self) -> None:
         self.begin(0)

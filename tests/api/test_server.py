@@ -617,7 +617,7 @@ def test_a_request_that_gets_no_thread_in_time_is_refused_and_livez_still_answer
         serve.answers("GET", "/api/customers/", key)
 
     assert {each[0] for each in refused} == {503}
-    # A thread that had to connect anew may have been told before that the database does not answer.
+    # A thread that had to connect again may have had the error that the database does not answer.
     codes = [json.loads(each[2])["code"] for each in refused]
     assert codes.count("overloaded") > 0
     assert set(codes) <= {"overloaded", "dependency-down"}

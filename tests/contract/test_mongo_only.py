@@ -463,7 +463,7 @@ def test_a_leader_whose_lease_was_taken_gets_an_error(
             with pytest.raises(TemporaryError, match="lost"):
                 store.outbox.read(10)
 
-            # It goes, and leaves the lease to whoever has it now.
+            # It stops, and leaves the lease to its present holder.
     with store.outbox.lead() as leading:
         assert leading
 

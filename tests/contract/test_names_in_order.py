@@ -80,7 +80,7 @@ def keys(store: Store) -> dict[int, tuple[str, str, bool]]:
 
 
 def test_every_write_of_a_customer_stores_its_name_key(store: Store, customers: Customers) -> None:
-    """One change, many at once, an erasure, a copy's batches, and a copy that is filled anew."""
+    """One change, many at once, an erasure, a copy's batches, and a copy that is refilled."""
     customers.change(customers.add("Émile"), "Łukasz\\ \t'x'")
     many = [customers.new("Æsop"), customers.new("Ann")]
     store.customers.save_many(many)

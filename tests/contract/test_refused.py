@@ -33,7 +33,7 @@ def failure(code: int, **details: object) -> PyMongoError:
     ("error", "expected"),
     [
         *((failure(code), TemporaryError) for code in (6, 50, 89, 91, 112, 189, 262, 10107, 11600, 14031)),
-        # The keys that sign cluster times are read anew after a start, and sessions are forgotten.
+        # The keys that sign cluster times are read again after a start, and sessions are forgotten.
         *((failure(code), TemporaryError) for code in (204, 205, 206, 210, 211, 217, 261)),
         *((failure(code), TemporaryError) for code in (141, 216, 264, 272, 355, 402, 433, 449)),
         *((failure(code), DataRefused) for code in (2, 9, 14, 22, 52, 121, 10334, 11000, 17280, 99_999)),

@@ -73,7 +73,7 @@ def test_commands_show_archive_verify_and_erase(
 
     service = CustomerService(store.customers)
     service.erase(old[1], ME)
-    # Whoever is written to again was erased all the same.
+    # A customer that is written to again stays erased up to then.
     service.replace(old[1], Fields("Somebody else"), ME)
     assert json.loads(run("archive", "erase", name, "--erased", "-o", "json").stdout)["events"] == 4
     assert run("archive", "verify", name).returncode == ExitCode.OK

@@ -117,14 +117,14 @@ def test_a_customer_that_never_stops_changing_is_not_waited_for(
             service.replace(customer_id, Fields(f"at {time.monotonic_ns()}"), ME)
 
     class Meanwhile(Stop):
-        """Whoever waits sees them change."""
+        """They change while the replay waits."""
 
         def wait(self, seconds: float) -> bool:
             change()
             return super().wait(seconds)
 
     class Slowly(Publisher):
-        """Whoever sends sees them change."""
+        """They change while the replay sends."""
 
         def send(self, *args: Any, **options: Any) -> int:
             sent = super().send(*args, **options)

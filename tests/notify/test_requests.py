@@ -80,7 +80,7 @@ def test_a_record_without_an_id_that_is_read_again_is_the_same_mail(intake: Inta
         Message(kind=0, stamp=-1),
         Message(id="mine"),
     ],
-    ids=["a topic made anew", "another text there", "the next record", "no time", "an id"],
+    ids=["a recreated topic", "another text there", "the next record", "no time", "an id"],
 )
 def test_another_record_is_another_mail_even_at_the_same_place_of_a_recreated_topic(
     other: Message, intake: Intake

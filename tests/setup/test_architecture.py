@@ -16,7 +16,7 @@ ROOT: Final = Path(__file__).parents[2]
 PACKAGE: Final = "custsvc"
 
 # Each room with the rooms that it may import from. A room is a folder; those that stand alone are files.
-# Whoever wants an arrow that is not here draws it here, and says in docs/architecture.md why.
+# To add an arrow, add it here, and say in docs/architecture.md why.
 MAY_IMPORT: Final[dict[str, str]] = {
     "errors": "redact",
     "config": "redact errors",

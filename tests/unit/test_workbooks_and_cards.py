@@ -1,4 +1,4 @@
-"""Excel workbooks and vCards: every value as it was stored, and nothing that harms whoever reads them."""
+"""Excel workbooks and vCards: every value as it was stored, and nothing that harms their readers."""
 
 from __future__ import annotations
 

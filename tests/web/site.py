@@ -39,7 +39,7 @@ def launch(playwright: Playwright) -> Browser:
 
 
 class Site:
-    """The roles of one installation. Whoever makes it closes it."""
+    """The roles of one installation. Its maker closes it."""
 
     def __init__(self, folder: Path, backend: str, addresses: dict[str, str]) -> None:
         port = ports.choose()

@@ -72,7 +72,7 @@ def test_an_export_ends_with_its_key(app: Flask, store: Store, how: str, fmt: st
     text, key = new_key("reader", "read", expires_on=utc_now() + dt.timedelta(hours=1))
     store.keys.add(key)
     ring = app.extensions["custsvc"].keys
-    ring._ttl = 0.1  # each is read anew soon
+    ring._ttl = 0.1  # each is soon read again
     answer = app.test_client().get(
         f"/api/customers/export?format={fmt}", headers={"X-Api-Key": text}, buffered=False
     )

@@ -26,7 +26,7 @@ from tests.conftest import Backdoor
 
 from .conftest import Visitor, words
 
-# Tables without personal data of customers. Whoever adds one says here, or in PLACES, which it is.
+# Tables without personal data of customers. A new table belongs here or in PLACES.
 OF_NOBODY = frozenset(
     "custsvc_migration custsvc_meta api_key app_user second_factor password_reset web_session".split()
     + "sign_in_try answer outbox_cursor replica_position webhook_endpoint webhook_secret".split()
