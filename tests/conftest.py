@@ -224,7 +224,7 @@ def other_store(opened: Callable[[str], Store], database_url: str) -> Store:
 
 
 class PostgresBackdoor:
-    """What only SQL can do."""
+    """Steps that need SQL."""
 
     def __init__(self, url: str) -> None:
         import psycopg2
@@ -298,7 +298,7 @@ class PostgresBackdoor:
 
 
 class MongoBackdoor:
-    """What only MongoDB's own client can do."""
+    """Steps that need MongoDB's own client."""
 
     def __init__(self, url: str) -> None:
         from pymongo import MongoClient

@@ -16,7 +16,7 @@ from custsvc.domain.customers import (
 )
 from custsvc.errors import ValidationError
 
-# What files, forms and spreadsheets give a meaning of their own, beside ordinary and foreign letters.
+# Characters with a meaning in files, forms and spreadsheets, beside ordinary and foreign letters.
 _SIGNS = "=+-@;,|'\"\\/&<>{}[]%#:.?$\uff1d\uff0b\uff0d\uff20"
 _SPACES = " \u00a0\u2003\u3000"
 _LETTERS = "abzAZ019\u00e9\u00df\u0131\u4e2d\U0001f389\u0301"
@@ -73,5 +73,5 @@ accepted = bodies.filter(is_accepted)
 
 
 def editable(customer: dict[str, Any]) -> dict[str, Any]:
-    """What a caller may set of a customer."""
+    """The fields of a customer that a caller may set."""
     return {name: customer[name] for name in EDITABLE}

@@ -103,7 +103,7 @@ class PostgresDatabases:
 
 @dataclass(frozen=True)
 class _New:
-    """What a database holds that was just migrated."""
+    """The rows of a newly migrated database."""
 
     schema: str
     rows: dict[str, str]  # of each table that has any, as COPY writes them
@@ -128,7 +128,7 @@ class _New:
             return False
         cursor.execute("BEGIN")
         if tables := _tables_with_rows(cursor):
-            # What refers to one of them may be empty; it has to be named all the same.
+            # Tables that refer to one of them must be named too, even if they are empty.
             cursor.execute(f"TRUNCATE {', '.join(tables)} CASCADE")
         cursor.execute("SELECT quote_ident(sequencename) FROM pg_sequences WHERE last_value IS NOT NULL")
         for (sequence,) in cursor.fetchall():
@@ -230,7 +230,7 @@ class MongoDatabases:
 
 
 def _with_documents(database: Any, names: Iterable[str]) -> set[str]:
-    """Those of these collections that hold any document, by one question: to empty all of them costs more."""
+    """The collections that hold any document, by one query: emptying all of them costs more."""
     steps: list[dict[str, Any]] = [{"$match": {"_id": {"$in": []}}}]
     for name in sorted(names):
         first = [{"$limit": 1}, {"$project": {"_id": {"$literal": name}}}]

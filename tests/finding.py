@@ -1,4 +1,4 @@
-"""What people type, and the names that it finds: one table for every level of the search."""
+"""Queries as people type them, and the names that they find: one table for every level of the search."""
 
 from __future__ import annotations
 

@@ -316,7 +316,7 @@ class Requests:
         return Asked("GET", f"{BASE}{self.some_id()}/history?{urlencode(query)}")
 
     def again(self) -> Asked:
-        """What was sent before under a key, or the same key for something else."""
+        """An earlier request with its key, or another request with the same key."""
         if not self.keyed:
             return self.list()
         asked: Asked = self._pick(self.keyed[-20:])

@@ -27,14 +27,14 @@ ANN: Final = {
     "phone": "+49 30 1",
     "metadata": {"tier": "gold"},
 }
-# What each answer says of itself alone.
+# The values that differ from answer to answer.
 _OWN: Final = ("X-Request-Id", "Date")
-# What has not come by then never will.
+# An event that has not come by then never will.
 WITHIN: Final = 120.0
 
 
 class Line(NamedTuple):
-    """What was asked, and what came back."""
+    """A request and its answer."""
 
     asked: str
     status: int
@@ -69,7 +69,7 @@ class Teller:
         self._keep(f"GET {path}", answer, answer.data)
 
     def stream(self, query: str, count: int, last: str = "") -> list[tuple[str, bytes]]:
-        """So many events of the stream after `last`, and the place after each."""
+        """The next N events of the stream after `last`, and the place after each."""
         headers = {"Last-Event-ID": last} if last else {}
         answer = self._ask(200, "GET", f"/api/events/stream{query}", "reader", {"headers": headers})
         deadline, events, text = time.monotonic() + WITHIN, [], b""
@@ -112,7 +112,7 @@ class Teller:
 
 
 def story(tell: Teller) -> None:
-    """What needs the database alone: route, verb, status, header, filter and problem."""
+    """The part that needs the database alone: each route, verb, status, header, filter and problem."""
     creating(tell)
     one_customer(tell)
     there_and_back(tell)
@@ -281,7 +281,7 @@ def merging(tell: Teller) -> None:
 
 
 def alike(tell: Teller) -> None:
-    """Who is likely the same, and who is not."""
+    """Likely duplicates, and others."""
     twin = tell(201, "POST", f"{BASE}?duplicates=warn", json={**ANN, "email": "ann@example.org"}).json["id"]
     tell(200, "GET", f"{BASE}{twin}/duplicates")
     tell(400, "GET", f"{BASE}{twin}/duplicates?min_score=2")
@@ -346,7 +346,7 @@ def under_old_names(tell: Teller) -> None:
 
 
 def told_otherwise(tell: Teller) -> None:
-    """What depends on how an installation is configured."""
+    """The part that depends on the settings of an installation."""
     tell(428, "PUT", ONE, by="careful", json=ANN)
     tell(405, "PUT", ONE, by="copy", json=ANN)
     tell(200, "GET", f"{BASE}2", by="copy")
@@ -365,7 +365,7 @@ def told_otherwise(tell: Teller) -> None:
 
 
 def about(tell: Teller) -> None:
-    """What describes the API, and what watches over it; the last needs no key."""
+    """The documents of the API, and its health and metrics; the last needs no key."""
     for path in (
         "/api/openapi.json",
         "/api/schema/",
@@ -389,7 +389,7 @@ def about(tell: Teller) -> None:
 
 
 def pipeline(tell: Teller) -> None:
-    """What became of it all: two records that no copy could read, two mails that nobody took."""
+    """The failures: two records that no copy could read, two mails that no server accepted."""
     tell(200, "GET", f"{BASE}2/notifications")
     tell(200, "GET", f"{BASE}2/notifications/?limit=1")
     tell(404, "GET", f"{BASE}99/notifications")

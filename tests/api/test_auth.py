@@ -72,7 +72,7 @@ NEEDED: dict[tuple[str, str], Role | None] = {
     ("/api/webhooks/<endpoint_id>/rotate", "POST"): "admin",
     ("/api/webhooks/<endpoint_id>/deliveries", "GET"): "admin",
     ("/api/webhooks/<endpoint_id>/deliveries/<delivery_id>/redeliver", "POST"): "admin",
-    # What the API says about itself is about this software, not about anybody's data.
+    # The documents of the API describe this software, and hold nobody's data.
     ("/api/openapi.json", "GET"): None,
     ("/api/schema", "GET"): None,
     ("/api/docs", "GET"): None,

@@ -47,7 +47,7 @@ from .test_auth import NEEDED
 
 pytestmark = pytest.mark.slow
 
-# What cannot be the same, and what stands for it: in which answers, what, and why.
+# Values that cannot be the same, and their substitutes: in which answers, which, and why.
 MASKED: Final = [
     # Cursors are signed with each installation's own secret. What they lead to is compared.
     ("", r'cursor=[^&>"]+', "cursor=C"),
@@ -69,7 +69,7 @@ MASKED: Final = [
     ("/api/status|/metrics", r"\b(postgres|mongo)\b", "DATABASE"),
     # Kafka belongs to all tests, so there are copies of others.
     ("/api/status", r'\{"step":"custsvc-copy-(?!MINE")[^}]*\},', ""),
-    # The process's own use and counts, which depend on other requests. The lines with # show that they are there.
+    # The process's own use and counts depend on other requests. The lines with # show that they exist.
     ("/metrics", r"(?m)^(python_|process_|custsvc_http_).*\n", ""),
 ]
 
@@ -249,7 +249,7 @@ def by_flask(settings: Settings, store: Store) -> Flask:
 
 
 def callers(installed: Installation, app: Flask, make: Make) -> dict[str, Any]:
-    """Who asks: the roles, and the same person at installations that are configured otherwise."""
+    """The callers: one per role, and the same person at installations with other settings."""
     keys = {}
     for role in ("read", "write", "admin"):
         keys[role], key = new_key(role, role)

@@ -38,7 +38,7 @@ BACKENDS = ("postgres", "mongo")
 
 
 class Answer:
-    """What is compared: status, headers and body."""
+    """The compared parts of an answer: status, headers and body."""
 
     def __init__(self, response: Any) -> None:
         self.status = response.status_code
@@ -125,7 +125,7 @@ def both(all_databases: Callable[[str], Databases], steps: Steps) -> Callable[[]
 
 
 def walk(sides: list[Side], steps: Steps, seed: int, count: int) -> set[int]:
-    """So many requests of a seed to both; returns the statuses that there were."""
+    """Send N requests of a seed to both; returns the statuses of the answers."""
     requests, statuses = Requests(seed), set()
     for step in range(1, count + 1):
         asked = requests.next()

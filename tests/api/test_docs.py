@@ -26,7 +26,7 @@ def backend() -> str:
 
 
 class Page(HTMLParser):
-    """What a page loads, and what in it a strict policy would refuse."""
+    """The files that a page loads, and its parts that a strict policy would refuse."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -80,7 +80,7 @@ def test_no_table_holds_anything_of_an_erased_customer(
     assert _found(backdoor) == set(PERSONAL)
 
     answer = Client(app, make_key("admin")).post(f"/api/customers/{made['id']}/erase")
-    # What notify does when the event comes by.
+    # As notify does for the event.
     store.ledger.forget(made["id"], answer.json["version"])
 
     assert answer.status_code == 200

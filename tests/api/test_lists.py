@@ -75,7 +75,7 @@ def test_a_count_that_is_not_exact_says_so(
     assert about["count"] >= 2
     assert client.get("/api/customers/?limit=2&count=exact").json["count"] == 5
     assert "count_estimated" not in client.get(about["next"]).json
-    # What is all on one page is counted by it.
+    # A list of one page is counted by that page.
     whole = client.get("/api/customers/").json
     assert whole["count"] == client.get("/api/customers/?count=exact").json["count"] == 5
     assert "count_estimated" not in whole

@@ -53,7 +53,7 @@ NASTY = {
     "empty": "",
     "spaces": " \u3000\t",
 }
-# Those that broke most; the long run tries all of them, in every place.
+# The values that broke most; the long run tries all of them, in every place.
 WORST = ("nul", "half a character", "5,000 digits", "deep list", "no json", "64 bits")
 PARAMETER_NAMES = (
     *PARAMETERS,
@@ -110,7 +110,7 @@ class Ask:
         answer = client.open(
             path, method=method, headers=headers, base_url="http://localhost", buffered=False, **given
         )
-        # What a server that is not there would have to answer is no fault of the value.
+        # A missing server is not the value's fault.
         if answer.status_code >= 500 and answer.json is not None and "dependency" in answer.json:
             return
         # A precondition that a request cannot have is refused by this number, whatever it says.

@@ -213,5 +213,5 @@ def test_the_patterns_of_names_and_keys_match_the_values_that_the_api_accepts() 
 
     for text in (text for char in chars for text in (char, f" {char}", f"\u200e{char}", f"{char}$")):
         assert bool(key.search(text)) == takes({"name": "A", "metadata": {text: 1}}), repr(text)
-        # What is trimmed from its ends is taken as well.
+        # Characters that are trimmed from its ends are accepted too.
         assert takes({"name": text}) or not name.search(text), repr(text)

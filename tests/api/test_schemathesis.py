@@ -69,14 +69,14 @@ class Fuzz:
         }
 
     def operations(self, examples: int) -> None:
-        """So many requests to each operation by itself."""
+        """N requests to each operation by itself."""
         for result in self.schema.get_all_operations():
             assert isinstance(result, Ok), result
             run = given(case=result.ok().as_strategy())(self._call)
             settings(max_examples=examples, **self._options)(run)()
 
     def walks(self, count: int, rounds: int = 1) -> None:
-        """So many walks of ten steps in each round, each step using what came of the one before."""
+        """N walks of ten steps in each round, each step using the result of the one before."""
         fuzz = self
         found: list[Exception] = []
 
@@ -86,7 +86,7 @@ class Fuzz:
                 return {"headers": fuzz.headers}
 
             def validate_response(self, response: Any, case: Any, **_: Any) -> None:
-                # Whose key it is it cannot tell in a walk; by itself each operation is asked without one.
+                # A walk cannot send wrong keys; each operation by itself is sent without a key too.
                 try:
                     case.validate_response(
                         response,

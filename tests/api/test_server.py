@@ -121,7 +121,7 @@ class Serve:
         return answer.status, {k.lower(): v for k, v in answer.getheaders()}, content
 
     def raw(self, text: bytes) -> bytes:
-        """What comes back for these very bytes, until the server closes."""
+        """The answer to exactly these bytes, until the server closes."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE) as connection:
             connection.sendall(text)
             received = b""

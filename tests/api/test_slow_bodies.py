@@ -90,7 +90,7 @@ def dripping(
     headers: str,
     count: int,
 ) -> Iterator[list[socket.socket]]:
-    """So many connections that have sent the head of this request and the first byte of its body."""
+    """N connections that have sent the head of this request and the first byte of its body."""
     size = "Transfer-Encoding: chunked" if kind == "chunks" else "Content-Length: 2000"
     head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{size}\r\n{headers}\r\n"
     head += f"Content-Type: {TYPES.get(kind, TYPES['a form'])}\r\n\r\n"

@@ -32,7 +32,7 @@ UPDATES = "MICROSERVICE-CUSTOMER-UPDATES"
 
 @dataclass
 class Findings:
-    """What was seen, and everything that is wrong with it."""
+    """The observed records, and everything that is wrong with them."""
 
     customers: int = 0
     records: int = 0

@@ -64,7 +64,7 @@ class Line:
         self.acknowledged[customer_id] = stored.version
 
     def crowd(self, customers: int, versions: int = 1) -> list[int]:
-        """So many customers, each with so many versions."""
+        """N customers, each with N versions."""
         ids = [self.create(f"customer {n}") for n in range(customers)]
         for _ in range(versions - 1):
             for each in ids:
@@ -122,7 +122,7 @@ class Line:
         return stop
 
     def members(self) -> set[str]:
-        """Who is in the copy's group, as the broker sees it."""
+        """The members of the copy's group, as the broker sees it."""
         name = self.settings.group_prefix + group(self.settings.other_backend)
         client = kafka.admin(self.settings)  # kept: its answers come while it lives
         (described,) = client.describe_consumer_groups([name]).values()

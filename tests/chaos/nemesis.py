@@ -28,7 +28,7 @@ class Fault(NamedTuple):
 
 
 def plan(seed: int, *, kills: int, restarts: int, cuts: int, stops: int) -> list[Fault]:
-    """So many accidents of each kind, shuffled. `restarts` are of each of the broker and both databases."""
+    """N accidents of each kind, shuffled. `restarts` are of each of the broker and both databases."""
     rng = random.Random(seed)
     faults = [
         # Every role dies, and those between the databases die more often.

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Bug(NamedTuple):
-    """What goes wrong, where, how, which scenario catches it, and by which of its tests."""
+    """A bug: its effect, the scenario and the test that catch it, and the edits that plant it."""
 
     name: str
     scenario: str
@@ -271,7 +271,7 @@ def _marked(bug: Bug) -> dict[str, tuple[str, str, str]]:
 
 
 def _functions(text: str, first: int, last: int) -> list[ast.FunctionDef]:
-    """Those which run these lines: the one around them, those in them, or those that use their constant."""
+    """The functions that run these lines: around them, within them, or using their constant."""
     tree = ast.parse(text)
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     around = [each for each in functions if each.lineno <= first and last <= (each.end_lineno or 0)]

@@ -14,7 +14,7 @@ _BODY = b'Content-Length: 1000\r\n\r\n{"name":"'
 
 
 class SlowClients:
-    """So many of them while the block runs. Who is cut off comes again."""
+    """N of them while the block runs. One that is cut off connects again."""
 
     def __init__(self, port: int, count: int) -> None:
         self._port = port

@@ -334,7 +334,7 @@ def test_a_slow_database_costs_neither_threads_nor_memory_and_leaves_no_trace(
     late = sorted(refused)[int(len(refused) * 0.99)]
     print(f"{codes}: refused p99 {late:.2f} s; +{grown[0]} threads, +{grown[1]:.0f} MB")
     assert codes["fine"] > 0
-    # Those that work, and so many that bring them work: not one for each caller.
+    # The threads that work, and a fixed number that accept requests: not one for each caller.
     assert grown[0] <= 2 * (8 + 12)
     assert grown[1] < 50
     if callers == 200:

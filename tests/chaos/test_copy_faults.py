@@ -230,7 +230,7 @@ def test_a_copy_restored_from_a_backup_catches_up_by_itself(line: Line) -> None:
     line.settle()
 
     assert line.judge().problems == []
-    # What it missed, and not all that there is.
+    # Only the records that it missed.
     assert counting.written >= 20
     assert counting.written + counting.stale < 60
 

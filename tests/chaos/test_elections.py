@@ -84,7 +84,7 @@ class ReplicaSet:
 
     @contextmanager
     def without_primary(self) -> Iterator[None]:
-        """Nobody leads within the block."""
+        """There is no primary within the block."""
         primary = self.primary()
         for port in self._ports:
             if port != primary:

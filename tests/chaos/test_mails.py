@@ -54,7 +54,7 @@ FAULTS = ["notify dies", "notify stands still", "relay dies", "replicate dies", 
 
 
 class Mail(NamedTuple):
-    """What a mail tells: by which rule, of which customer, to whom, of which versions."""
+    """The facts in a mail: its rule, customer, recipient and versions."""
 
     rule: str
     customer: int
@@ -151,7 +151,7 @@ def test_of_mixed_rules_no_mail_is_left_out_of_order_or_doubled(
         line.settle_topic()
         until("each change is in the ledger", lambda: _is_queued(line, expected), 180, every=0.5)
         until("every mail is settled", lambda: not _open(line), 180, every=0.5)
-        # What a sender that was killed held is settled by now; what it had accepted stays accepted.
+        # The mails of a killed sender are settled by now; accepted ones stay accepted.
         rows = checker.mails(line.settings.backend, line.settings.url(line.settings.backend))
         log = crew.log.read_text(errors="replace")
     line.settle()

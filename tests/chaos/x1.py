@@ -47,7 +47,7 @@ class Size:
 
 @dataclass
 class Report:
-    """What was done and what came out."""
+    """The work that was done, and its result."""
 
     direction: str
     seed: int

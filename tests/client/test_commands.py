@@ -77,7 +77,7 @@ def test_customers_are_made_changed_and_shown_the_same_everywhere(run: Run) -> N
     assert [each["name"] for each in listed] == ["Ann", "Ada"]
     assert {each["created_by"] for each in listed} == {"cli"}
 
-    # What was listed is edited and sent back; meanwhile somebody changed one of them.
+    # The listed customers are edited and sent back; meanwhile somebody changed one of them.
     assert run("update", str(ada), "--phone", "1", "--metadata", "tier=gold")[0] == 0
     edited = "\n".join(json.dumps({**each, "email": f"{each['name']}@example.org"}) for each in listed)
     code, out, _ = run("update", stdin=edited)

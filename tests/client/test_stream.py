@@ -57,7 +57,7 @@ def test_frames_are_the_same_in_whatever_pieces_they_come(
     cuts = sorted(data.draw(st.sets(st.integers(0, len(whole)), max_size=8)))
     pieces = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
 
-    # What is held back as half of a line end comes with the next byte.
+    # A held-back half of a line end comes with the next byte.
     frames = Frames()
     found = [frame for piece in (*pieces, b": end") for frame in frames.of(piece)]
 

@@ -128,5 +128,5 @@ def at_once() -> Callable[..., list[Any]]:
 
 @pytest.fixture
 def write_mark(backend: str) -> bytes:
-    """What a request holds that makes a write final."""
+    """A part of the statement that makes a write final."""
     return b"_customer (" if backend == "postgres" else b"pending"

@@ -104,7 +104,7 @@ def test_the_sweep_unblocks_a_mail_that_waits_for_one_that_is_not_before_it(
     assert ledger.stuck() == 1
     assert ledger.sweep() == 1
     assert {each.id for each in ledger.claim(10, LEASE)} == {"itself", "beside", "of-another"}
-    # What waits for a reason goes on waiting.
+    # A mail that rightly waits goes on waiting.
     assert ledger.stuck() == ledger.sweep() == 0
     assert {each.state for each in ledger.find(["behind", "second"])} == {"queued"}
 

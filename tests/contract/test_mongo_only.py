@@ -308,7 +308,7 @@ def test_a_change_that_was_not_committed_leaves_neither_customer_nor_event(
 
 
 def end_transactions(clients: list[str], backdoor: MongoBackdoor) -> None:
-    """What the server does after a minute with these clients' transactions that nobody goes on with."""
+    """Abort the open transactions of these clients, as the server does after a minute."""
     idle = {"$currentOp": {"allUsers": True, "idleSessions": True, "idleCursors": False}}
     theirs = {"$match": {"transaction": {"$exists": True}, "client": {"$in": clients}}}
     admin = backdoor.client.admin
@@ -325,7 +325,7 @@ def plan(stage: dict[str, Any]) -> list[dict[str, Any]]:
 
 @contextmanager
 def profiled(backdoor: MongoBackdoor) -> Iterator[list[dict[str, Any]]]:
-    """What the server did within the block."""
+    """The operations of the server within the block."""
     seen: list[dict[str, Any]] = []
     backdoor.database.command("profile", 2)
     try:

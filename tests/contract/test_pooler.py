@@ -75,7 +75,7 @@ def proxied(proxy: FaultProxy, database_url: str, backend: str) -> Iterator[Stor
 
 @pytest.fixture
 def write_mark() -> bytes:
-    """What a request holds that makes a write final, as nothing is prepared."""
+    """A part of the statement that makes a write final; nothing is prepared."""
     return b"INSERT INTO customer_event ("
 
 

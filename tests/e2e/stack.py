@@ -70,7 +70,7 @@ class Stack:
         return runs.status(self.data_dir).ready
 
     def output(self) -> str:
-        """What `up` has said so far."""
+        """The output of `up` so far."""
         return self._output.read_text(errors="replace")
 
     def run(

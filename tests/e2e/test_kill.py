@@ -76,7 +76,7 @@ def test_nothing_is_lost_when_each_part_and_then_up_itself_is_killed(stack: Stac
 
 
 def test_a_folder_whose_system_of_record_is_mongodb_knows_it(stack: Stack) -> None:
-    """Nobody has to name it again. The last one of these: after it nothing runs."""
+    """It need not be named again. The last one of these: after it nothing runs."""
     if stack.backend != "mongo":
         pytest.skip("PostgreSQL is what a folder has that knows nothing")
     verified = stack.run("verify", "--wait", "120", named=False)

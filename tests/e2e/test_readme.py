@@ -1,4 +1,4 @@
-"""What the README shows first, run as it stands; only port, number of customers and `pkill` differ."""
+"""The first commands of the README, run as they stand; only port, number of customers and `pkill` differ."""
 
 from __future__ import annotations
 

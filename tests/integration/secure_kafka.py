@@ -11,7 +11,7 @@ from custsvc.local import ports
 from custsvc.local.kafka import Kafka
 
 USER, PASSWORD = "custsvc", "right-horse"
-# Who may do nothing until somebody allows it.
+# A user without any rights at first.
 LIMITED = "limited"
 _JAAS = (
     "org.apache.kafka.common.security.plain.PlainLoginModule required "

@@ -170,7 +170,7 @@ def test_a_database_that_refuses_everything_stops_the_copy_before_all_is_moved_a
     with pytest.raises(TooManyBadRecords, match="refuses"):
         workers.with_settings(settings.replace(max_bad_records=10)).run_copy(store.replica, "x", Stop())
 
-    # What was taken before it became a flood is dead-lettered, and no position is past anything else.
+    # The records before the limit are dead letters, and no position is past anything else.
     dead_letters = len(topic.records(settings.topic_dead))
     assert sum(store.replica.positions(settings.topic_updates).values()) == dead_letters <= 10
 
@@ -224,7 +224,7 @@ def test_marks_of_transactions_at_the_ends_hold_up_nobody(
         lambda: store.replica.positions(topic) == {p: h for p, (_, h) in marks.items()},
     )
     assert rows(store.replica) == expected(*changes)
-    # Who reads to the end comes to it.
+    # A reader to the end reaches it.
     assert len(list(tail.watch(settings, start="beginning", leave_at_end=True))) == 8
     with closing(Feed(settings)) as feed, feed.watch():
         assert sum(map(len, feed.catch_up(feed.beginning()))) == 8

@@ -158,7 +158,7 @@ def test_the_acls_of_the_page_suffice_for_each_role_and_doctor_names_missing_one
 
 
 def _acl(command: str) -> list[AclBinding]:
-    """What a command of kafka-acls.sh allows."""
+    """The rights that a command of kafka-acls.sh gives."""
     kind, name = re.search(r"--(topic|group) (\S+)", command).groups()  # type: ignore[union-attr]
     pattern = ResourcePatternType.PREFIXED if "prefixed" in command else ResourcePatternType.LITERAL
     user = re.search(r"--allow-principal (\S+)", command)[1]  # type: ignore[index]

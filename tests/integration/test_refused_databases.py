@@ -76,7 +76,7 @@ def secure() -> Iterator[tuple[Path, dict[str, str]]]:
 
 
 def told(backend: str, url: str) -> CustsvcError:
-    """What a role is told that starts with this address."""
+    """The error of a role that starts with this address."""
     with (
         pytest.raises(CustsvcError) as caught,
         open_database(backend, url) as store,

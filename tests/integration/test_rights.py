@@ -43,14 +43,14 @@ PASSWORD: Final = "limited"
 
 
 def block(role: RoleName, server: str) -> str:
-    """What the page says to allow a role what it needs."""
+    """The commands of the page that give a role its rights."""
     found = re.search(rf"### {re.escape(role)} on {server}\n```\w+\n([^`]*)```", PAGE.read_text())
     assert found is not None
     return found[1]
 
 
 class Owner(Protocol):
-    """Who has a migrated database, and gives others access to it."""
+    """The owner of a migrated database, who gives others access to it."""
 
     url: str
 
@@ -198,7 +198,7 @@ def manage_webhooks(client: Client) -> None:
 
 
 def read(client: Client, *more: str) -> None:
-    """What only shows; `more` of one customer."""
+    """Send requests that only read; `more` for one customer."""
     one = client.get(BASE).json["results"][0]["id"]
     paths = ["?q=fi&count=exact", "?sort=name", "export", f"{one}", *(f"{one}/{each}" for each in more)]
     for path in [*(BASE + path for path in paths), "/api/status", "/metrics", "/readyz"]:

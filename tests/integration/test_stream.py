@@ -207,7 +207,7 @@ def test_filters_pass_only_matching_events(watch: Callable[..., Watcher], custom
     until("the deletions", lambda: len(deletions.versions()) == 2)
     assert {customer_id for customer_id, _ in of_one.versions()} == {anchor}
     assert [e.value["op"] for e in deletions.events] == ["deleted", "restored"]
-    # What was left out is behind them, too.
+    # The place is past the filtered events, too.
     until("the heartbeat tells the place", lambda: of_one.last == everything.last)
 
 

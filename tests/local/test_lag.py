@@ -62,7 +62,7 @@ class Pipeline:
             service.create(Fields("Ada"), Caller("test"))
 
     def metrics(self) -> dict[str, float]:
-        """What Prometheus is told, that of several partitions added up."""
+        """The lag in the metrics, summed over the partitions."""
         text = exposition("test", self._outbox).decode()
         found: dict[str, float] = {}
         for family in text_string_to_metric_families(text):
@@ -74,7 +74,7 @@ class Pipeline:
         return found
 
     def status(self) -> dict[str, Any]:
-        """What `custsvc status` shows to wait at each step; None where that is not known."""
+        """The backlog of each step in `custsvc status`; None if it is unknown."""
         found, _ = known_steps(self.settings, self.source)
         return {step["step"]: step["waiting"] for step in found}
 

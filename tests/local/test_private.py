@@ -52,7 +52,7 @@ def mode(path: Path) -> int:
 
 
 def seen_by_another(folder: Path) -> str:
-    """What an account that has nothing to do with us sees; it knows every name there is."""
+    """The files that an unrelated account can read; it knows all names."""
     names = [str(path) for path in folder.rglob("*") if path.is_file()]
     done = subprocess.run(
         ["/usr/bin/env", "python3", "-I", "-c", _LOOK, str(folder), *names],

@@ -211,7 +211,7 @@ def mail(
 
 @pytest.fixture
 def bad_addresses() -> list[str]:
-    """Those that servers said do not exist."""
+    """The addresses that servers reported as unknown."""
     return []
 
 

@@ -86,7 +86,7 @@ class Scripted:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a client of a scripted SMTP server just said."""
+    """The last command of a client of a scripted SMTP server."""
 
     word: str
     recipient: str
@@ -146,7 +146,7 @@ class ScriptedSmtp(Scripted):
     def _take(self, client: socket.socket, asked: Asked) -> None:
         actions = list(self.script(asked))
         said = b"".join(a for a in actions if isinstance(a, bytes))
-        # What a client may have taken for a yes, this server has delivered.
+        # A mail whose answer a client may have taken for a success was delivered by this server.
         if re.match(rb"(?s)(2\d\d-[^\n]*\n)*2\d\d[^\n-]", said):
             self.accepted[asked.message_id] += 1
         self.asked["TEXT", asked.recipient] += 1

@@ -65,7 +65,7 @@ def reply(rng: random.Random, lines: int) -> bytes:
 
 
 def odd(rng: random.Random, right: bytes, wrong: bytes, line: bytes) -> list[Action]:
-    """What a server does that is not well. What comes late is one line: of more, one may be any answer."""
+    """The behaviour of a faulty server. A late answer is one line: of several, one could be any answer."""
     pause = rng.choice([0.01, 0.2])
     half = len(line) // 2
     kinds: list[list[Action]] = [

@@ -18,7 +18,7 @@ from tests.waiting import until
 
 
 class Screen:
-    """What a command shows on a terminal of its own, and the keys that are typed there."""
+    """A command on a terminal of its own: its output, and the keys typed."""
 
     def __init__(self, arguments: tuple[str, ...], env: dict[str, str], cwd: Path) -> None:
         self._ours, theirs = pty.openpty()

@@ -36,7 +36,7 @@ Lines = Callable[[], list[dict[str, Any]]]
 
 @pytest.fixture
 def lines() -> Iterator[Lines]:
-    """What the roles have logged so far, at the level DEBUG."""
+    """The logs of the roles so far, at the level DEBUG."""
     written = io.StringIO()
     handler = logging.StreamHandler(written)
     handler.setFormatter(JsonFormatter("test"))

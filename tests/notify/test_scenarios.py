@@ -61,7 +61,7 @@ def crash_everywhere(
         until("all are settled", lambda: not open_ones(ledger), 120 + rounds * 10)
 
     assert ledger.counts() == {"sent": total - lost, "unknown": lost}
-    # What died before its text was given never arrived; what died after it did, and once.
+    # A mail whose process died before its text was sent never arrived; one after that did, once.
     assert len(sink.accepted) == total - rounds
     assert most_often(sink) == 1
     assert {len(tries) for tries in ledger.attempts([f"m{n}" for n in range(total)]).values()} == {1}
@@ -119,7 +119,7 @@ def test_copies_that_are_killed_at_random_lose_no_mail_and_repeat_none(
     kills = kill_at_random(settings, sink, ledger, tmp_path, copies=2, mails=200, kills=4)
 
     assert most_often(sink) == 1
-    # Those that live at the end are killed too.
+    # Processes that live at the end are killed too.
     assert ledger.counts().get("unknown", 0) <= settings.notify_connections * (kills + 2)
     assert kills >= 1
 

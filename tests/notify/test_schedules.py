@@ -33,7 +33,7 @@ FIELDS = ("name", "phone", "metadata")
 CLOCKS: tuple[str | float, ...] = ("", "2036-01-01T00:00:00.000Z", -40.0, -7200.0, 0.0, 0.0, 0.0, 30.0)
 ENDS: tuple[NotificationState, ...] = ("sent", "sent", "sent", "failed", "suppressed")
 
-# What may happen. A change names the customers and what of them changes; the rest is drawn from the seed.
+# The possible events. A change names the customers and their fields; the rest is drawn from the seed.
 RULE = st.builds(
     lambda changed, digest, desk: (tuple(sorted(changed)), digest, desk),
     st.sets(st.sampled_from(FIELDS), max_size=2),
@@ -122,7 +122,7 @@ class World:
         before.append(mail)
 
     def sender_dies(self, count: int) -> None:
-        """What it claimed comes back, what it had begun to hand over is unknown."""
+        """Its claimed mails come back, those in the hand-over are unknown."""
         for each in self.ledger.claim(count, LEASE):
             if self.rng.random() < 0.5:
                 assert hand_over(self.ledger, each)

@@ -128,7 +128,7 @@ def test_each_answer_means_one_outcome(
     assert call("next").result == "sent"
 
 
-# What takes longer than a call may, in every part of an answer.
+# Answers that take longer than a call may, in each of their parts.
 DRIP = dripping(b"x", 100)
 SLOW: dict[str, list[Action]] = {
     "silence": [30.0],

@@ -96,7 +96,7 @@ DRIVERS: Final = {
     "psutil": "local",
     "opentelemetry": "runtime",
 }
-# Who reads the environment: the settings, and what hands it on to a process that it starts.
+# The rooms that read the environment: the settings, and those that start processes.
 ENVIRONMENT: Final = "config runtime cli local bench serve"
 
 
@@ -161,7 +161,7 @@ def arrows(found: list[Import]) -> dict[tuple[str, str], Import]:
 
 
 def wrong(root: Path) -> list[str]:
-    """What breaks the plan, a sentence each."""
+    """The breaches of the plan, a sentence each."""
     found = all_imports(root)
     told = [
         f"{each.module}:{each.line} imports {each.target}, but {a} may not import from {b}"

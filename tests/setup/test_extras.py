@@ -17,7 +17,7 @@ from custsvc.runtime.extras import NotInstalled, needs, require
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-# What a dependency cannot be had without.
+# Packages that come with a dependency.
 _BROUGHT = {"anyio": "httpx", "idna": "email-validator", "markupsafe": "jinja2", "werkzeug": "flask"}
 
 

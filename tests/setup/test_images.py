@@ -99,7 +99,7 @@ def test_every_file_that_the_dockerfile_copies_gets_into_its_context() -> None:
 
 
 def test_the_locked_packages_are_there_for_the_images_python(tmp_path: Path) -> None:
-    """What the Dockerfile does first, for its Python and both kinds of processors, without installing it."""
+    """The first steps of the Dockerfile, for its Python and both kinds of processors, without installing."""
     for machine in ("x86_64", "aarch64"):
         tags = [f"manylinux_2_{n}_{machine}" for n in (17, 24, 28)]
         command = [

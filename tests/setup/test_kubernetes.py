@@ -38,7 +38,7 @@ def documents(text: str) -> list[Manifest]:
 
 
 def built(folder: Path) -> list[Manifest]:
-    """What kustomize makes of a folder."""
+    """The objects that kustomize makes of a folder."""
     for command in (["kubectl", "kustomize"], ["kustomize", "build"]):
         if shutil.which(command[0]):
             done = subprocess.run([*command, str(folder)], capture_output=True, text=True, check=False)

@@ -97,7 +97,7 @@ def test_every_relative_link_of_a_page_leads_to_a_file_and_a_heading(page: Path)
 
 
 def _anchors(page: Path) -> set[str]:
-    """What links may name in a page: its headings, as GitHub writes them."""
+    """The targets of links in a page: its headings, as GitHub writes them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

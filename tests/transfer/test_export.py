@@ -20,7 +20,7 @@ from custsvc.transfer.seed import seed_customers
 
 from .conftest import ME, Transfer
 
-# What somebody may have put into a name so that a spreadsheet runs it, and what looks alike.
+# Names that a spreadsheet would run as a formula, and names that look alike.
 EVIL = [
     "=1+1",
     "+49 30 1234",

@@ -39,13 +39,13 @@ class Found(NamedTuple):
 def modules() -> Iterator[ModuleType]:
     for info in pkgutil.walk_packages(custsvc.__path__, "custsvc."):
         if not info.name.endswith("__main__"):
-            # What an extra brings that is not here has no patterns of ours.
+            # Modules of an extra that is not installed are skipped.
             with contextlib.suppress(ModuleNotFoundError):
                 yield importlib.import_module(info.name)
 
 
 def all_patterns() -> list[Found]:
-    """Those given to `re`, those of routes, and those that our documents publish."""
+    """The patterns given to `re`, those of routes, and those in the published documents."""
     return [found for module in modules() for found in _of_module(module)]
 
 
@@ -80,7 +80,7 @@ def _is_re(function: ast.expr) -> bool:
 
 
 def _value(node: ast.expr, module: ModuleType) -> Any:
-    """What an expression gives in its module; a name that a function is given must be in `_ARGUMENTS`."""
+    """The value of an expression in its module; a name that a function is given must be in `_ARGUMENTS`."""
     return eval(compile(ast.Expression(node), "pattern", "eval"), {**_ARGUMENTS, **vars(module)})
 
 

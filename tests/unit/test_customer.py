@@ -197,7 +197,7 @@ UNSEEN = [
     *map(chr, (*range(0xE0000, 0xE0080), *range(0xE0100, 0xE01F0))),
 ]
 WHITE = [chr(code) for code in range(0x3001) if chr(code).isspace()]
-# What an office program, a spreadsheet or a browser puts around a value that is copied.
+# Characters that an office program, a spreadsheet or a browser puts around a copied value.
 AROUND = [
     *WHITE,
     *"\xad\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2069\u2800\u3164\ufeff",

@@ -147,7 +147,7 @@ HEALTHY: Final[dict[tuple[str, Labels], Value]] = {
     ("custsvc_webhook_endpoints", labels(state="failing")): always(0),
 }
 
-# What goes wrong: the series that change, and the alert that fires, alone.
+# Each failure: the series that change, and the only alert that fires.
 TROUBLE: Final[dict[str, dict[tuple[str, Labels], Value]]] = {
     "CustsvcRoleMissing": {
         ("custsvc_info", labels(role="relay", version="1", instance="relay-1")): lambda _: None

@@ -71,7 +71,7 @@ def test_people_come_out_of_any_dialect_encoding_and_headings(data: st.DataObjec
     draw = data.draw
     encoding = draw(st.sampled_from((*MARKED, "cp1252", "cp850", "mac_roman")))
     people = draw(st.lists(st.sampled_from(WESTERN), min_size=1, max_size=8))
-    # What one can tell an encoding by.
+    # Names by which an encoding is recognised.
     people += ["Zoë Müller", "José Peña"]
     name = draw(st.sampled_from([w for w in WORDS["name"] if w not in ("nom", "nombre")]))
     heads = [name, draw(st.sampled_from(WORDS["email"])), draw(st.sampled_from(WORDS["phone"]))]

@@ -16,7 +16,7 @@ from custsvc.http.cursors import _LONGEST, Cursors
 
 from ..ordering import IN_ORDER
 
-# What may stand in an entry of an index of PostgreSQL, less the id and what the server adds.
+# The most bytes of a key in an index of PostgreSQL, less the id and the server's own.
 ENTRY_MAX = 2704 - 64
 NAMES = st.one_of(
     st.sampled_from(IN_ORDER),

@@ -79,7 +79,7 @@ def test_a_command_with_formats_of_its_own_keeps_them() -> None:
     kept = ["keys", "list", "-o", "csv"]
     assert anywhere.read(kept, ROOT) == anywhere.Given(frozenset(), "csv", kept)
     assert anywhere.read(["keys", "revoke", "-o", "json", "x"], ROOT).arguments == ["keys", "revoke", "x"]
-    # What this command cannot print is refused by its parser, not passed over.
+    # A format that this command cannot print is refused by its parser, not ignored.
     assert anywhere.read(["keys", "revoke", "-o", "xml", "x"], ROOT).arguments[2:] == ["-o", "xml", "x"]
 
 

@@ -1,4 +1,4 @@
-"""What a person reads on a terminal: nothing is cut, lines fit where they can, and a pipe has whole rows."""
+"""Tables on a terminal: nothing is cut, lines fit where they can, and a pipe has whole rows."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ ROWS = st.lists(
 
 
 def rows_of(content: bytes, shape: Shape | None = None) -> list[Any]:
-    """What import reads: each row's fields, error and warnings, and the line at which it begins."""
+    """The rows as import reads them: fields, error and warnings, and the line at which each begins."""
     shape = shape or shape_of(io.BytesIO(content), name="x.csv")
     return list(read(io.BytesIO(content), shape, Columns(others="metadata")))
 

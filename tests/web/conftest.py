@@ -59,7 +59,7 @@ class Visitor:
 
 
 def words(page: TestResponse) -> str:
-    """What a page says, without its markup."""
+    """The text of a page, without its markup."""
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", page.text)).split())
 
 

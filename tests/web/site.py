@@ -121,7 +121,7 @@ class Site:
             yield store
 
     def settings(self) -> Settings:
-        """Those that the roles run with."""
+        """The settings that the roles run with."""
         return Settings.load(environ=self.env)
 
     def close(self) -> None:
@@ -154,7 +154,7 @@ class Watched:
         self.context.on("dialog", self._dialog)
 
     def _console(self, message: Any) -> None:
-        # What a page is refused on purpose the browser tells too, as a failed load.
+        # The browser reports a request that was refused on purpose as a failed load.
         expected = "status of 4" in message.text and "Failed to load resource" in message.text
         if message.type in ("error", "warning") and not expected:
             self.wrong.append(f"{message.type}: {message.text}")

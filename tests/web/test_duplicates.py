@@ -45,7 +45,7 @@ def pairs(page: TestResponse) -> list[tuple[int, int]]:
 
 
 def sent(page: TestResponse, number: int = 0) -> dict[str, str]:
-    """What the form of a pair sends."""
+    """The values that the form of a pair sends."""
     forms = re.findall(r'action="/ui/duplicates/\w+">(.*?)</form>', page.text, re.DOTALL)
     found = dict(re.findall(r'name="(\w+)" value="([^"]*)"', forms[number]))
     return {name: unescape(found[name]) for name in ("pair", "back")}

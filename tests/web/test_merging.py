@@ -42,7 +42,7 @@ def three(service: CustomerService) -> list[Stored]:
 
 
 def _sent(page: str, **changed: Any) -> dict[str, Any]:
-    """What the merge form of a page sends, with other choices."""
+    """The values of the merge form of a page, with other choices."""
     form = page[page.index('method="post" action="/ui/customers/') :]
     fields: dict[str, Any] = {}
     for tag in re.findall(r"<input [^>]*>", form):

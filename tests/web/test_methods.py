@@ -253,7 +253,7 @@ def test_without_keys_the_button_of_an_unsubscribe_link_works_in_a_browser(
 def test_these_tests_see_every_write(
     written: Callable[[], str], store: Store, backend: str, database_url: str
 ) -> None:
-    """What `written` reads is where the app writes; else the tests above would see nothing."""
+    """`written` reads the places to which the app writes; else the tests above would see nothing."""
     before = written()
     with open_database(backend, database_url) as same:
         same.facts.put("page.test", "1")

@@ -51,7 +51,7 @@ class Provider:
         )
 
     def authorize(self, location: str) -> str:
-        """What the person's browser is sent back with."""
+        """The query with which the person's browser is sent back."""
         self.asked = {name: values[0] for name, values in parse_qs(urlsplit(location).query).items()}
         return f"{BACK}?code=the-code&state={self.asked['state']}"
 

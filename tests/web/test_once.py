@@ -40,7 +40,7 @@ def send(visitor: Visitor, path: str, data: MultiDict[str, str]) -> TestResponse
 
 
 def said(answer: TestResponse) -> tuple[int, str, str]:
-    """What an answer is to the person: where it leads, and the message there."""
+    """An answer as the person sees it: the page that it leads to, and the message there."""
     toast = next((c for c in answer.headers.getlist("Set-Cookie") if c.startswith("custsvc_toast=")), "")
     return answer.status_code, answer.location, toast.split(".")[0]
 

@@ -40,7 +40,7 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-# What a browser does depends on no database; without one the pages are asked on both everywhere in tests/web.
+# The browser tests run on one database; the others in tests/web run on both.
 @pytest.fixture(scope="module", params=["postgres", pytest.param("mongo", marks=pytest.mark.long)])
 def site(
     request: pytest.FixtureRequest,
