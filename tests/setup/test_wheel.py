@@ -221,7 +221,7 @@ def test_serve_without_any_folder_for_temporary_files_says_what_to_mount(
     if os.geteuid() != 0:
         pytest.skip("NOT CHECKED: only root can take the folders for temporary files away")
 
-    done = installed.run("serve", settings=settings)
+    done = installed.run("serve", "--port", str(ports.choose()), settings=settings)
 
     assert done.returncode == 3, done.stderr
     assert done.stderr.startswith("error: no folder takes temporary files (tried /tmp, /var/tmp, /dev/shm)")
