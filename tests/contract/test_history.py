@@ -210,7 +210,7 @@ def test_a_run_that_dies_loses_nothing_and_the_next_one_ends_the_work(
     point: str, store: Store, past: Past, drain: Drain, backend: str, database_url: str, tmp_path: Path
 ) -> None:
     one = past.add()
-    for _ in range(700):
+    for _ in range(300):
         one = past.change(one)
     publish(store, drain)
     code = (
@@ -227,10 +227,10 @@ def test_a_run_that_dies_loses_nothing_and_the_next_one_ends_the_work(
     )
 
     assert died.returncode == 137
-    assert len(past.kept()) == (701 if point == "maintain.archived" else 501)
+    assert len(past.kept()) == (301 if point == "maintain.archived" else 101)
     past.trim(folder=tmp_path)
     kept = past.kept()
-    assert set(kept) == {(one.id, 701)}
+    assert set(kept) == {(one.id, 301)}
     archived = [old for path in tmp_path.glob("*.gz") for old in archive.read(path)]
     assert {(old.customer_id, old.version): old.payload for old in archived} | kept == past.events
 
