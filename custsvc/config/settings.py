@@ -172,6 +172,11 @@ class Settings:
         "Days that settled notifications are kept; unknown ones stay until a person settles them",
         limits=(0.001, 36500),
     )
+    notify_text_days: float = setting(
+        30.0,
+        "Days after which the text of a sent mail is dropped, all else about it stays (0: kept too)",
+        limits=(0, 36500),
+    )
     webhook_allow: str = setting(
         "",
         "Hosts and networks inside that webhook endpoints may call, comma-separated, .corp.example with "

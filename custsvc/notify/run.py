@@ -35,6 +35,7 @@ from .sending.breaker import Breaker
 from .sending.gate import Gate, Limits
 from .sending.journal import Journal
 from .sending.sender import Policy, Sender
+from .sending.texts import Texts
 from .sending.upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
@@ -141,8 +142,21 @@ def open_channel(config: ChannelConfig) -> Channel:
 
 def _upkeep(settings: Settings, store: Store, policy: Policy, stop: Stop) -> Upkeep:
     return Upkeep(
-        store.ledger, stop, keep=kept_for(settings), resend=policy.resend_unknown, every=policy.expire_every
+        store.ledger,
+        stop,
+        keep=kept_for(settings),
+        texts=_texts(settings, store),
+        resend=policy.resend_unknown,
+        every=policy.expire_every,
     )
+
+
+def _texts(settings: Settings, store: Store) -> Texts | None:
+    if not settings.notify_text_days:
+        return None
+    # The days count from the sending, which is at most so much later than the creation.
+    days = settings.notify_text_days + settings.notify_retry_days
+    return Texts(store.ledger, store.facts, days * _DAY)
 
 
 class _Senders:

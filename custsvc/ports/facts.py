@@ -34,6 +34,7 @@ class Fact:
     # Where releases before 0.2 kept uploaded files and jobs; `serve` deletes them. Now they are on the shelf.
     OLD_PAGES: Final = "page."
     HISTORY: Final = "history"
+    MAIL_TEXTS: Final = "mail-texts"
     OUTBOX_LEASE: Final = "outbox"
     REBUILD_LEASE: Final = "rebuild_lease"
 

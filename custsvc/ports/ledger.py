@@ -47,6 +47,8 @@ ENOUGH: Final = 2
 FARTHEST: Final = 8 * 86400.0
 
 ERASED: Final = "(erased)"
+# In the place of the text of a mail that was sent long ago.
+NOT_KEPT: Final = "(the text is no longer kept)"
 
 # The reason for a lease that ended after the hand-over: the mail may have arrived.
 LOST_IN_HAND_OVER: Final = "the sender stopped while it handed the mail over; whether it arrived is not known"
@@ -290,6 +292,21 @@ class MailRecords(Protocol):
         """Discard these permanently, without a record on the failed topic; return which.
 
         Only those in a state of DISCARDABLE: one that a sender holds stays with it.
+        """
+
+    def doubt(self, reason: str, limit: int = 5000) -> int:
+        """Make unsettled notifications unknown, as they may have been sent; return how many.
+
+        Only while no sender runs. Not those of webhook endpoints: these are delivered at least once anyway.
+        """
+
+    def drop_texts(
+        self, since: dt.datetime | None, seconds: float, limit: int = 5000
+    ) -> tuple[int, dt.datetime | None]:
+        """Put NOT_KEPT in the place of texts of sent mails that were created so many seconds ago or earlier.
+
+        Goes over those created after `since`, about `limit` of them, oldest first. Returns how many texts
+        went, and up to which creation time it came: None at the end.
         """
 
     def forget(self, customer_id: int, version: int) -> int:

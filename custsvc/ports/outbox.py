@@ -87,9 +87,9 @@ class Outbox(Protocol):
         """
 
     def adopt(self) -> None:
-        """Continue with this restored database: forget which events another one has sent.
+        """Continue with this restored database, with all events that are not known to be sent.
 
-        Every event that is not known to be sent is read again.
+        In another cluster of PostgreSQL it does not know which ones were: then all are read again.
         """
 
     def source(self) -> str:

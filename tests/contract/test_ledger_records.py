@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from custsvc.ports.ledger import RETRIABLE, Ledger, Notification, Settlement
+from custsvc.ports.ledger import NOT_KEPT, RETRIABLE, Ledger, Notification, Settlement
 from custsvc.ports.store import Store
 from tests.conftest import Backdoor
 from tests.steps import hand_over, revise, settle
@@ -293,6 +293,49 @@ def test_old_rows_go_but_none_that_somebody_must_look_at(ledger: Ledger) -> None
     ledger.published(["failed"])
     assert ledger.prune(0.05) == 1
     assert ledger.attempts(["sent", "failed"]) == {}
+
+
+def test_texts_of_mails_sent_long_ago_go_and_all_else_stays(ledger: Ledger) -> None:
+    for n, state in enumerate(("sent", "failed", "unknown"), 1):
+        settled(ledger, replace(mail(state, customer=n), html="<p>Hello"), state, code=250)
+    ledger.add([mail("queued", customer=9)])
+    ledger.add([mail("delivered", customer=8, channel="webhook:1")])
+    (claimed,) = ledger.claim(1, LEASE, "webhook:1")
+    assert settle(ledger, claimed, "sent")
+    before = {each.id: each for each in ledger.recent()}
+    time.sleep(0.01)
+
+    assert ledger.drop_texts(None, 60) == (0, None)
+    assert ledger.drop_texts(before["sent"].created_on, 0.001) == (0, None)
+    dropped, till = ledger.drop_texts(None, 0.001, limit=0)
+    assert till == before["sent"].created_on
+    assert (dropped, ledger.drop_texts(till, 0.001)) == (1, (0, None))
+
+    after = {each.id: each for each in ledger.recent()}
+    assert after == before | {"sent": replace(before["sent"], text=NOT_KEPT, html=None)}
+    assert [t.code for t in ledger.attempts(["sent"])["sent"]] == [250]
+
+
+def test_what_a_restored_ledger_had_not_sent_is_held_and_webhooks_go_on(ledger: Ledger) -> None:
+    settled(ledger, mail("sent"), "sent")
+    ledger.add([mail("claimed", version=2), mail("waits", version=3), mail("handed", customer=2)])
+    ledger.claim(1, LEASE)
+    (handed,) = ledger.claim(5, LEASE)
+    assert hand_over(ledger, handed)
+    ledger.add([mail("hook", customer=3, channel="webhook:1"), mail("queued", customer=4)])
+
+    assert ledger.doubt("restored", limit=1) == 1
+    assert ledger.doubt("restored") == 3
+    assert ledger.doubt("restored") == 0
+
+    assert ledger.counts() == {"sent": 1, "unknown": 4, "queued": 1}
+    assert {each.reason for each in ledger.recent(state="unknown")} == {"restored"}
+    assert ledger.claim(9, LEASE) == []
+    assert ledger.expire() == (0, 0)
+    assert ledger.stuck() == 0
+    assert names(ledger.claim(9, LEASE, "webhook:1")) == ["hook"]
+    ledger.add([mail("next", version=4)])
+    assert names(ledger.claim(9, LEASE)) == ["next"]
 
 
 # -- who gets none -----------------------------------------------------------------------------------------

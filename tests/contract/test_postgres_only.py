@@ -165,6 +165,8 @@ def test_a_database_restored_into_another_cluster_is_refused_until_it_is_adopted
     with store.outbox.lead():
         drain(store.outbox)
     sql("UPDATE outbox_cursor SET system_identifier = '1', prev = '900000000:900000000:'")
+    # It was stored by a cluster that has seen more transactions than this one.
+    sql("UPDATE customer_event SET txid = '900000000'")
 
     with pytest.raises(ConfigurationError, match="another cluster") as refused, other_store.outbox.lead():
         pass
@@ -173,6 +175,21 @@ def test_a_database_restored_into_another_cluster_is_refused_until_it_is_adopted
     other_store.outbox.adopt()
     with other_store.outbox.lead():
         assert ids(drain(other_store.outbox)) == [1]
+
+
+def test_a_database_restored_into_its_own_cluster_still_knows_what_it_has_sent(
+    store: Store, database_url: str, drain: Drain
+) -> None:
+    with open_transaction(database_url) as connection:
+        add_event(connection, 1)
+        connection.commit()
+    with store.outbox.lead():
+        drain(store.outbox)
+
+    store.outbox.adopt()
+
+    with store.outbox.lead():
+        assert not drain(store.outbox)
 
 
 def test_a_sequence_that_hands_out_numbers_in_blocks_is_refused(

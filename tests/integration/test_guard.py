@@ -11,6 +11,7 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from custsvc.config import Settings
 from custsvc.domain.customers import Fields
+from custsvc.domain.erasure import blanked
 from custsvc.domain.received import decode
 from custsvc.errors import ConfigurationError, ValidationError
 from custsvc.kafka import client as kafka
@@ -21,7 +22,7 @@ from custsvc.relay.guard import check_lineage, check_topic, topic_problem
 from custsvc.relay.loss import loss_of
 from custsvc.relay.relay import Relay
 from custsvc.relay.replay import Replay
-from custsvc.relay.resync import resync
+from custsvc.relay.resync import Resynced, resync
 from custsvc.runtime.loop import Stop
 from custsvc.service.customers import Caller, CustomerService
 from custsvc.service.event_limit import EventLimit
@@ -128,10 +129,15 @@ def test_two_sources_on_one_topic_are_refused(
     assert another.outbox.depth().waiting == 1
 
 
-def take_back(store: Store, customer_id: int, version: int) -> None:
-    """Bring a customer to an older version, as a restored backup has it; version 0 is before it existed."""
+def take_back(store: Store, customer_id: int, version: int, doc: bytes = b"") -> None:
+    """Bring a customer to an older version, as a restored backup has it; version 0 is before it existed.
+
+    `doc` is its state then, if an erasure has blanked it since.
+    """
     history = [decode(e, b"%d" % customer_id) for e in store.customers.history(customer_id, limit=100)]
     docs = {event.version: event.doc().decode() for event in history}
+    if doc:
+        docs[version] = doc.decode()
     if store.name == "postgres":
         with store._connections.transaction() as cursor:  # type: ignore[attr-defined]
             cursor.execute(
@@ -161,15 +167,22 @@ def test_a_source_restored_to_an_older_state_is_refused_and_resync_makes_it_the_
     opened: Callable[[str], Store],
     settings: Settings,
     workers: Workers,
+    topic: Topic,
 ) -> None:
     """O15."""
     copy = opened(new_database())
     service = CustomerService(store.customers)
-    kept, old, rewritten, lost = (service.create(Fields(f"Ada {n}"), ME).id for n in range(4))
+    kept, old, rewritten, lost, erased, refilled = (
+        service.create(Fields(f"Ada {n}", f"ada{n}@example.com"), ME).id for n in range(6)
+    )
     for customer_id in (old, rewritten):
         service.replace(customer_id, Fields("second"), ME)
         service.replace(customer_id, Fields("third"), ME)
     service.delete(old, ME)
+    unblanked = {row.id: row.doc for row in store.replica.scan(0, 9)}
+    for customer_id in (erased, refilled):
+        service.erase(customer_id, ME)
+    service.replace(refilled, Fields("somebody else"), ME)
     workers.copy(copy.replica, "copy")
     with workers.running_relay(store):
         published(store)
@@ -177,25 +190,36 @@ def test_a_source_restored_to_an_older_state_is_refused_and_resync_makes_it_the_
 
     for customer_id, version in ((old, 1), (rewritten, 2), (lost, 0)):
         take_back(store, customer_id, version)
+    for customer_id in (erased, refilled):
+        take_back(store, customer_id, 1, unblanked[customer_id])
     service.replace(rewritten, Fields("another third"), ME)
 
     with pytest.raises(ConfigurationError, match="restored to an older state") as refused:
         run_relay(settings, store)
     assert "relay --resync" in (refused.value.fix or "")
-    resync(settings, store)
+    done = resync(settings, store)
     workers.relay(store)
     published(store)
 
     until("they are equal again", lambda: copy.replica.scan(0, 9) == store.replica.scan(0, 9))
+    assert done == Resynced(changed=4, lost=1, erased=2)
     rows = {row.id: row for row in store.replica.scan(0, 9)}
-    assert {i: (rows[i].version, rows[i].deleted) for i in (kept, old, rewritten, lost)} == {
+    assert {i: (rows[i].version, rows[i].deleted) for i in rows} == {
         kept: (1, False),
         old: (5, False),
         rewritten: (4, False),
         lost: (2, True),
+        erased: (3, False),
+        refilled: (4, False),
     }
     assert b"another third" in rows[rewritten].doc
-    assert service.create(Fields("new"), ME).id > lost
+    assert all(blanked(rows[customer_id].doc) == rows[customer_id].doc for customer_id in (erased, refilled))
+    # Above what the lost state may have given and not sent.
+    assert service.create(Fields("new"), ME).id > refilled + 999_999
+    mine = [decode(r.value(), r.key()) for r in topic.records(settings.topic_updates)]
+    assert {event.bulk for event in mine if event.actor == "custsvc resync" and event.op != "erased"} == {
+        True
+    }
 
 
 @pytest.mark.parametrize("more", [0, 2], ids=["at the version of the snapshot", "past it"])

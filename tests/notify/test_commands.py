@@ -13,8 +13,11 @@ from typer.testing import CliRunner, Result
 from custsvc.cli import app
 from custsvc.config import Settings
 from custsvc.errors import CustsvcError, ExitCode
-from custsvc.ports.ledger import Ledger
+from custsvc.notify.sending.texts import Texts
+from custsvc.notify.sending.upkeep import Upkeep
+from custsvc.ports.ledger import NOT_KEPT, Ledger
 from custsvc.ports.store import Store
+from custsvc.runtime.loop import Stop
 from tests.steps import settle
 
 from .conftest import Sink, mail
@@ -125,6 +128,32 @@ def test_unknown_ones_are_shown_with_the_ways_to_settle_them(run: Run, ledger: L
     (gone,) = ledger.recent(state="discarded")
     assert gone.reason == "asked them, it arrived"
     run("discard", "u", fails=ExitCode.PARTLY_DONE)
+
+
+def test_after_a_restore_nothing_is_sent_that_may_have_been_sent_since(run: Run, ledger: Ledger) -> None:
+    ledger.add([mail("taken"), mail("waits", customer=2)])
+    ledger.claim(1, 60)
+
+    assert "1 claimed" in run("restored", "--dry-run").output
+    run("restored", fails=ExitCode.USAGE)
+    run("restored", "--yes")
+
+    assert ledger.counts() == {"unknown": 2}
+    assert {row["reason"] for row in listed(run("unknown", "-o", "json"))} == {
+        "the ledger was restored from a backup: whether it was sent since is not known"
+    }
+
+
+def test_upkeep_drops_the_texts_of_old_mails_and_reads_none_of_them_twice(store: Store) -> None:
+    store.ledger.add([mail("old"), mail("older", customer=2)])
+    for claimed in store.ledger.claim(2, 60):
+        settle(store.ledger, claimed, "sent")
+    texts = Texts(store.ledger, store.facts, -1.0)
+
+    Upkeep(store.ledger, Stop(), keep=60.0, texts=texts).turn()
+
+    assert {each.text for each in store.ledger.recent()} == {NOT_KEPT}
+    assert texts.drop(Stop()) == 0
 
 
 def test_addresses_are_suppressed_and_allowed_again(run: Run, store: Store, tmp_path: Path) -> None:

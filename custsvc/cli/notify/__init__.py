@@ -78,4 +78,5 @@ def notify(
 app.command("list")(lists.list_notifications)
 for command in (lists.show, lists.unknown, again.retry, again.discard, trial.preview, trial.test, trial.init):
     app.command()(command)
+app.command()(again.restored)
 app.add_typer(suppressions.app, name="suppressions")

@@ -1,4 +1,4 @@
-"""`notify retry` and `discard`: send notifications again, or give them up."""
+"""`notify retry`, `discard` and `restored`: send notifications again, give them up, or hold them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ...ports.ledger import MailRecords, Notification
 
 _AT_ONCE = 500
+_RESTORED = "the ledger was restored from a backup: whether it was sent since is not known"
 
 IdsArgument = Annotated[list[str] | None, typer.Argument(help="Notifications' ids.", metavar="[ID]...")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only list the notifications.")]
@@ -82,6 +83,32 @@ def discard(
             return
         gone = _in_parts(chosen, lambda part: ledger.discard(part, reason))
     _done("discarded", len(gone), len(chosen))
+
+
+def restored(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count them.")] = False,
+    yes: YesOption = False,
+    backend: BackendOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """After a restore of the ledger's database: hold the mails that had not been sent at the backup.
+
+    They may have been sent since, so they become unknown. Run it before notify starts, then look at them with
+    `custsvc notify unknown`. What goes to webhook endpoints is delivered, as it may come twice anyway.
+
+    Example: custsvc notify restored --dry-run
+    """
+    from ...ports.ledger import UNSETTLED
+
+    with opened_ledger(backend, data_dir) as ledger:
+        # Those of webhook endpoints are counted too: this is only the question.
+        lines = [f"{count} {state}" for state, count in ledger.counts(UNSETTLED).items()]
+        if not confirmed("hold", "kinds of notifications", lines, dry_run=dry_run, yes=yes):
+            return
+        held = 0
+        while some := ledger.doubt(_RESTORED, _AT_ONCE):
+            held += some
+    report(f"{held} held as unknown; see custsvc notify unknown.", held=held)
 
 
 def _checked_choice(ids: list[str] | None, state: str | None, since: str | None) -> dt.datetime | None:

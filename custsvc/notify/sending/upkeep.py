@@ -1,4 +1,4 @@
-"""Maintains the ledger beside the senders: expired leases, mails blocked wrongly, old rows."""
+"""Maintains the ledger beside the senders: expired leases, mails blocked wrongly, old texts and rows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from ...errors import TemporaryError
 from ...ports.ledger import Ledger
 from ...runtime.loop import Stop
+from .texts import Texts
 
 logger = logging.getLogger(__name__)
 
@@ -20,12 +21,20 @@ class Upkeep:
     """The upkeep thread, one per process; several do no harm."""
 
     def __init__(
-        self, ledger: Ledger, stop: Stop, *, keep: float, resend: bool = False, every: float = 5.0
+        self,
+        ledger: Ledger,
+        stop: Stop,
+        *,
+        keep: float,
+        texts: Texts | None = None,
+        resend: bool = False,
+        every: float = 5.0,
     ) -> None:
-        """`keep`: seconds that settled rows are kept."""
+        """`keep`: seconds that settled rows are kept. Without `texts` they keep their texts."""
         self._ledger = ledger
         self._stop = stop
         self._keep = keep
+        self._texts = texts
         self._resend = resend
         self._every = every
         self._sweep_at = 0.0
@@ -56,6 +65,10 @@ class Upkeep:
             self._sweep_at = time.monotonic() + _SWEEP_EVERY
         if time.monotonic() >= self._prune_at:
             self._prune()
+            if self._texts is not None and (dropped := self._texts.drop(self._stop)):
+                logger.info(
+                    "The texts of %d old mails were dropped", dropped, extra={"action": "texts_dropped"}
+                )
             self._prune_at = time.monotonic() + _PRUNE_EVERY
 
     def _sweep(self) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pymongo import ASCENDING, DESCENDING
 
+from ...ports.endpoints import CHANNEL_PREFIX
 from ...ports.ledger import (
     AHEAD,
     DISCARDABLE,
     ERASED,
+    NOT_KEPT,
     PRUNABLE,
     RETRIABLE,
     SETTLED,
@@ -161,6 +164,36 @@ class MongoRecords:
                     discarded.append(one)
             self._unblock_behind(discarded)
         return discarded
+
+    def doubt(self, reason: str, limit: int = 5000) -> int:
+        mails = {"state": {"$in": list(UNSETTLED)}, "channel": {"$not": re.compile(f"^{CHANNEL_PREFIX}")}}
+        step = {"state": "unknown", "reason": literal(storable(reason)), "updated_on": "$$NOW"}
+        gone = {"$unset": ["token", "due", "blocked_by", "unsettled", "lease", "lease_until"]}
+        with self._translated():
+            ids = [row["_id"] for row in self._rows.find(mails, {"_id": 1}).limit(limit)]
+            if not ids:
+                return 0
+            these = {"_id": {"$in": ids}, **mails}
+            changed = self._rows.update_many(these, [{"$set": step}, gone]).modified_count
+            self._unblock_behind(ids)
+        return changed
+
+    def drop_texts(
+        self, since: dt.datetime | None, seconds: float, limit: int = 5000
+    ) -> tuple[int, dt.datetime | None]:
+        # The server's clock, as everywhere in the ledger.
+        with self._translated():
+            now: dt.datetime = self._rows.database.command("hello")["localTime"].replace(tzinfo=dt.UTC)
+            old = {"$lt": now - dt.timedelta(seconds=seconds), **({"$gt": since} if since else {})}
+            sent = {"state": "sent", "created_on": old}
+            # Up to a time instead of a number of rows, since many are created at once.
+            beyond = self._rows.find(sent, {"created_on": 1}).sort("created_on", ASCENDING).skip(limit)
+            till = next((row["created_on"] for row in beyond.limit(1)), None)
+            if till is not None:
+                sent["created_on"] = {**old, "$lte": till}
+            blank = {"$set": {"text": NOT_KEPT, "html": None, "entries": None}}
+            full = {"channel": "mail", "text": {"$ne": NOT_KEPT}}
+            return self._rows.update_many({**sent, **full}, blank).modified_count, till
 
     def forget(self, customer_id: int, version: int) -> int:
         theirs = {"customer_id": customer_id, "$expr": {"$lt": [ORDER, version]}}

@@ -124,6 +124,23 @@ _LATEST = Statement(
     """,
 )
 
+_MOVED = """
+    SELECT 1 FROM outbox_cursor, pg_control_system() AS here
+    WHERE outbox_cursor.system_identifier <> here.system_identifier::text
+"""
+# Numbers of transactions of another cluster may be higher than any here: such an event would be invisible to
+# every snapshot, and sent only when this cluster has got as far, behind later events of its customer.
+_RENUMBERED_AT_ONCE = 20_000
+_RENUMBER = """
+    WITH page AS (
+        SELECT seq, txid FROM customer_event WHERE seq > %s ORDER BY seq LIMIT %s
+    ), renumbered AS (
+        UPDATE customer_event e SET txid = '3' FROM page
+        WHERE e.seq = page.seq AND page.txid >= pg_snapshot_xmin(pg_current_snapshot())
+    )
+    SELECT max(seq) FROM page
+"""
+
 
 class _Cursor(NamedTuple):
     """The sent events: all visible in `prev`, and in the window up to `target` all up to `last_seq`."""
@@ -260,6 +277,14 @@ class PostgresOutbox:
 
     def adopt(self) -> None:
         with self._connections.cursor() as cursor:
+            cursor.execute(_MOVED)
+            if not cursor.fetchone():
+                return  # the same cluster: its transactions and what was sent of them are still known
+            # In pieces, so that no statement is long. No relay leads meanwhile: `lead` refuses this database.
+            at: int | None = -1
+            while at is not None:
+                cursor.execute(_RENUMBER, (at, _RENUMBERED_AT_ONCE))
+                ((at,),) = cursor.fetchall()
             cursor.execute(
                 "UPDATE outbox_cursor SET prev = %s, target = NULL, last_seq = 0, "
                 "system_identifier = (SELECT system_identifier::text FROM pg_control_system())",

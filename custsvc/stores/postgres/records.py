@@ -7,10 +7,12 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from ...ports.endpoints import CHANNEL_PREFIX
 from ...ports.ledger import (
     AHEAD,
     DISCARDABLE,
     ERASED,
+    NOT_KEPT,
     PRUNABLE,
     RETRIABLE,
     SETTLED,
@@ -53,6 +55,34 @@ RETURNING id
 
 # Rows that were blocked by discarded rows are free now.
 UNBLOCK = "UPDATE notification SET blocked_by = NULL WHERE blocked_by = ANY(%s)"
+
+_DOUBT = f"""
+UPDATE notification SET
+    state = 'unknown', reason = %(reason)s, token = NULL, lease_until = NULL, blocked_by = NULL,
+    updated_on = now()
+WHERE id IN (
+    SELECT id FROM notification WHERE state IN {UNSETTLED_SQL} AND NOT starts_with(channel, %(webhooks)s)
+    ORDER BY id LIMIT %(limit)s FOR UPDATE)
+RETURNING id
+"""  # noqa: S608 - constants of this module
+
+# Along the index of states. Up to a time instead of a number of rows, since many are created at once.
+_DROP_TEXTS = """
+WITH till AS MATERIALIZED (
+    SELECT (
+        SELECT created_on FROM notification
+        WHERE state = 'sent' AND created_on > %(since)s
+          AND created_on < now() - make_interval(secs => %(seconds)s)
+        ORDER BY created_on OFFSET %(limit)s LIMIT 1) AS next
+), dropped AS (
+    UPDATE notification SET text = %(not_kept)s, html = NULL, entries = NULL FROM till
+    WHERE state = 'sent' AND channel = 'mail' AND created_on > %(since)s AND text <> %(not_kept)s
+      AND created_on <= coalesce(till.next, now() - make_interval(secs => %(seconds)s))
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM dropped), next FROM till
+"""
+_BEGINNING = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 _FORGET = """
 WITH gone AS (
@@ -199,6 +229,28 @@ class PostgresRecords:
             with self._connections.cursor() as cursor:
                 cursor.execute(UNBLOCK, (gone,))
         return gone
+
+    def doubt(self, reason: str, limit: int = 5000) -> int:
+        params = {"reason": storable(reason), "webhooks": CHANNEL_PREFIX, "limit": limit}
+        gone = self._ids(_DOUBT, params)
+        if gone:
+            with self._connections.cursor() as cursor:
+                cursor.execute(UNBLOCK, (gone,))
+        return len(gone)
+
+    def drop_texts(
+        self, since: dt.datetime | None, seconds: float, limit: int = 5000
+    ) -> tuple[int, dt.datetime | None]:
+        params = {
+            "since": since or _BEGINNING,
+            "seconds": seconds,
+            "limit": limit,
+            "not_kept": NOT_KEPT,
+        }
+        with self._connections.cursor() as cursor:
+            cursor.execute(_DROP_TEXTS, params)
+            ((dropped, till),) = cursor.fetchall()
+        return int(dropped), till
 
     def forget(self, customer_id: int, version: int) -> int:
         gone = self._ids(_FORGET, {"customer_id": customer_id, "version": version, "erased": ERASED})
