@@ -155,8 +155,14 @@ def test_depth_counts_the_rest_of_a_window_and_the_events_after_it(store: Store,
         assert store.outbox.depth().waiting == 7
 
 
+@pytest.mark.parametrize("never_led", [False, True])
 def test_a_database_restored_into_another_cluster_is_refused_until_it_is_adopted(
-    store: Store, other_store: Store, database_url: str, sql: Callable[..., Any], drain: Drain
+    never_led: bool,
+    store: Store,
+    other_store: Store,
+    database_url: str,
+    sql: Callable[..., Any],
+    drain: Drain,
 ) -> None:
     """O14."""
     with open_transaction(database_url) as connection:
@@ -167,6 +173,8 @@ def test_a_database_restored_into_another_cluster_is_refused_until_it_is_adopted
     sql("UPDATE outbox_cursor SET system_identifier = '1', prev = '900000000:900000000:'")
     # It was stored by a cluster that has seen more transactions than this one.
     sql("UPDATE customer_event SET txid = '900000000'")
+    if never_led:
+        sql("DELETE FROM outbox_cursor")
 
     with pytest.raises(ConfigurationError, match="another cluster") as refused, other_store.outbox.lead():
         pass

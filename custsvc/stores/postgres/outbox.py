@@ -124,10 +124,15 @@ _LATEST = Statement(
     """,
 )
 
-_MOVED = """
-    SELECT 1 FROM outbox_cursor, pg_control_system() AS here
-    WHERE outbox_cursor.system_identifier <> here.system_identifier::text
+# An event that a statement sees has a number below the end of its snapshot, unless it is of another cluster.
+_FOREIGN = """
+    coalesce((SELECT txid FROM customer_event ORDER BY txid DESC, seq DESC LIMIT 1)
+        >= pg_snapshot_xmax(pg_current_snapshot()), false)
 """
+_MOVED = f"""
+    SELECT EXISTS (SELECT 1 FROM outbox_cursor, pg_control_system() AS here
+        WHERE outbox_cursor.system_identifier <> here.system_identifier::text) OR {_FOREIGN}
+"""  # noqa: S608 - constants of this module
 # Numbers of transactions of another cluster may be higher than any here: such an event would be invisible to
 # every snapshot, and sent only when this cluster has got as far, behind later events of its customer.
 _RENUMBERED_AT_ONCE = 20_000
@@ -200,18 +205,18 @@ class PostgresOutbox:
                     f"the sequence of customer_event has CACHE {cache}: events would leave their order",
                     fix="ALTER SEQUENCE customer_event_seq_seq CACHE 1",
                 )
-            cursor.execute("SELECT system_identifier::text FROM pg_control_system()")
-            (system,) = cursor.fetchone() or ("",)
+            cursor.execute(f"SELECT system_identifier::text, {_FOREIGN} FROM pg_control_system()")  # noqa: S608
+            system, is_foreign = cursor.fetchone() or ("", False)
             cursor.execute(
                 "INSERT INTO outbox_cursor (system_identifier, prev) VALUES (%s, %s) ON CONFLICT DO NOTHING",
                 (system, _BEGINNING),
             )
             cursor.execute("SELECT system_identifier, prev::text, target::text, last_seq FROM outbox_cursor")
             was, *saved = cursor.fetchone() or ("", _BEGINNING, None, 0)
-            if was != system:
+            if was != system or is_foreign:
                 raise DatabaseRestored(
-                    f"this database was restored into another cluster ({system}, before {was}), so what it "
-                    "has sent to Kafka is not known"
+                    f"this database was restored into another cluster ({system}, before "
+                    f"{'unknown' if was == system else was}), so what it has sent to Kafka is not known"
                 )
         self._cursor = _Cursor(*saved)
 
@@ -278,7 +283,7 @@ class PostgresOutbox:
     def adopt(self) -> None:
         with self._connections.cursor() as cursor:
             cursor.execute(_MOVED)
-            if not cursor.fetchone():
+            if cursor.fetchone() == (False,):
                 return  # the same cluster: its transactions and what was sent of them are still known
             # In pieces, so that no statement is long. No relay leads meanwhile: `lead` refuses this database.
             at: int | None = -1
