@@ -10,8 +10,9 @@ import secrets
 from dataclasses import replace
 from typing import Any
 
+from ..domain.address import BadAddress, one_address
 from ..domain.customers import utc_now
-from ..errors import NotFound
+from ..errors import FieldError, NotFound, ValidationError
 from ..ports.accounts import Role, User
 from ..ports.store import Store
 from .passwords import checked_name, folded_name, hash_password
@@ -30,9 +31,9 @@ def find_user(store: Store, name: str) -> User:
     return user
 
 
-def create_user(store: Store, name: str, role: Role, password: str) -> User:
-    """Store a new user. Raises ValidationError for the name, Conflict if it is taken."""
-    user = User(checked_name(name), hash_password(password), role, utc_now())
+def create_user(store: Store, name: str, role: Role, password: str, email: str | None = None) -> User:
+    """Store a new user. Raises ValidationError for the name or the address, Conflict if the name is taken."""
+    user = User(checked_name(name), hash_password(password), role, utc_now(), email=checked_address(email))
     store.users.add(user)
     store.factors.remove(user.name)  # of an earlier user of this name, deleted by an earlier version
     return user
@@ -48,6 +49,27 @@ def set_password(store: Store, user: User, password: str) -> int:
     hashed = hash_password(password)  # takes a while, in which the user may be changed: before it is read
     store.resets.drop(user.name)
     return _change(store, user, password=hashed)
+
+
+def set_address(store: Store, user: User, email: str | None) -> str | None:
+    """Give a user this address, none if it is empty; return it. A link that was mailed before is void.
+
+    Raises ValidationError.
+    """
+    address = checked_address(email)
+    store.resets.drop(user.name)
+    _replace(store, user, email=address)
+    return address
+
+
+def checked_address(email: str | None) -> str | None:
+    """One mail address as it is stored; None for an empty text. Raises ValidationError."""
+    if not (email or "").strip():
+        return None
+    try:
+        return one_address((email or "").strip()).spec
+    except BadAddress as exc:
+        raise ValidationError([FieldError("email", "bad_email", f"is not an e-mail address: {exc}")]) from exc
 
 
 def disable(store: Store, user: User) -> int:
@@ -76,8 +98,12 @@ def delete_user(store: Store, user: User) -> int:
 
 
 def _change(store: Store, user: User, **changes: Any) -> int:
+    _replace(store, user, **changes)
+    return store.sessions.remove_of(f"user:{user.name}")
+
+
+def _replace(store: Store, user: User, **changes: Any) -> None:
     """Change only these fields of the user as it is now: others may have changed since it was read."""
     now = store.users.find(user.name)
     if now is None or not store.users.replace(replace(now, **changes)):
         raise NotFound(f"there is no user {user.name}", fix="custsvc users list")
-    return store.sessions.remove_of(f"user:{user.name}")

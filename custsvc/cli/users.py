@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..ports.accounts import Role, User
     from ..ports.store import Store
 
-_COLUMNS = ("name", "role", "state", "second_factor", "created_on")
+_COLUMNS = ("name", "role", "state", "second_factor", "email", "created_on")
 
 NameArgument = Annotated[str, typer.Argument(help="The user's name, as ann or ann@example.org.")]
 PasswordStdin = Annotated[
@@ -28,6 +28,9 @@ app = typer.Typer(help="Users of the web app, with their roles.", no_args_is_hel
 def create(
     name: NameArgument,
     role: Annotated[str, typer.Option(help="The user's role.", metavar="read|write|admin")] = "write",
+    email: Annotated[
+        str | None, typer.Option(help="Where links to reset the password go, if the name is no address.")
+    ] = None,
     password_stdin: PasswordStdin = False,
     backend: BackendOption = None,
     data_dir: DataDirOption = None,
@@ -37,13 +40,13 @@ def create(
     Example: custsvc users create ann --role write
     """
     from ..accounts.passwords import checked_name
-    from ..accounts.users import create_user
+    from ..accounts.users import checked_address, create_user
 
     wanted = _role(role, "--role")
-    name = checked_name(name)
+    name, email = checked_name(name), checked_address(email)
     password, made_up = _password(from_stdin=password_stdin)
     with _store(backend, data_dir) as store:
-        create_user(store, name, wanted, password)
+        create_user(store, name, wanted, password, email)
     once = " The password is shown only once:" if made_up else ""
     report(f"User {name}, role {role}.{once}", name=name, role=role, password=password if made_up else None)
     if made_up and GlobalOptions.fmt == "table":
@@ -130,6 +133,30 @@ def role(
     report(done, name=user.name, role=found, sessions_ended=ended)
 
 
+@app.command()
+def address(
+    name: NameArgument,
+    email: Annotated[str, typer.Argument(help='The address; "" for none.', metavar="ADDRESS")],
+    backend: BackendOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Change where links to reset a user's password go. A link that was mailed before is void.
+
+    Example: custsvc users address ann ann@example.org
+    """
+    from ..accounts.users import find_user, set_address
+
+    with _store(backend, data_dir) as store:
+        user = find_user(store, name)
+        found = set_address(store, user, email)
+    told = (
+        f"links to reset the password of {user.name} go to {found}"
+        if found
+        else f"{user.name} has no address"
+    )
+    report(told, name=user.name, email=found)
+
+
 @app.command("reset-factor")
 def reset_factor(name: NameArgument, backend: BackendOption = None, data_dir: DataDirOption = None) -> None:
     """Remove a user's second factor, as after the loss of a phone, and sign the user out everywhere.
@@ -200,6 +227,7 @@ def _row(user: User, has_factor: bool) -> dict[str, Any]:
         "role": user.role,
         "state": "disabled" if user.disabled_on else "live",
         "second_factor": has_factor,
+        "email": user.email,
         "created_on": format_time(user.created_on),
     }
 

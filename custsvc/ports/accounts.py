@@ -41,13 +41,19 @@ class Keys(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user of the pages. `password` is a hash with its parameters."""
+    """A user of the pages. `password` is a hash with its parameters; `email` gets links to reset it."""
 
     name: str
     password: str = field(repr=False)
     role: Role
     created_on: dt.datetime
     disabled_on: dt.datetime | None = None
+    email: str | None = None
+
+    @property
+    def address(self) -> str | None:
+        """Where mails to the user go: the address of its own, else the name if that is one."""
+        return self.email or (self.name if "@" in self.name else None)
 
 
 class Users(Protocol):

@@ -20,6 +20,7 @@ from ..http.problems import Problem
 from ..ports.accounts import Factor
 from . import signin, toast
 from .access import needs, route, services, web
+from .reset_mail import is_set_up
 
 # Within this a second factor that was begun must be confirmed.
 _SETUP: Final = dt.timedelta(minutes=15)
@@ -49,10 +50,12 @@ def _page(error: str | None = None, codes: list[str] | None = None, status: int 
     factor = services().store.factors.find(name) if name else None
     if factor is not None and _was_left(factor):
         factor = None  # the password is asked for again
+    resets = is_set_up(services().settings)
     unconfirmed = factor if factor is not None and factor.confirmed_on is None else None
     page = render_template(
         "account.html",
         name=name,
+        address=_address(name) if resets else None,
         principal=g.principal,
         factor=factor if unconfirmed is None else None,
         unconfirmed=unconfirmed,
@@ -63,6 +66,12 @@ def _page(error: str | None = None, codes: list[str] | None = None, status: int 
         must_enroll=g.browser.must_enroll and (factor is None or unconfirmed is not None),
     )
     return page, status
+
+
+def _address(name: str | None) -> str | None:
+    """Where links to reset the user's password go."""
+    user = services().store.users.find(name) if name else None
+    return user.address if user else None
 
 
 def _picture(factor: Factor) -> Markup:

@@ -13,8 +13,8 @@ from typing import Any, Final
 from flask import Blueprint, g, redirect, render_template, request
 
 from ..accounts import users
-from ..accounts.passwords import NAME, checked_password, folded_name
-from ..domain.customers import utc_now
+from ..accounts.passwords import checked_password, folded_name
+from ..domain.customers import EMAIL_MAX, utc_now
 from ..errors import NotFound, ValidationError
 from . import toast
 from .access import anybody, route, services, web
@@ -37,14 +37,14 @@ def add_routes(blueprint: Blueprint) -> None:
 
 @anybody
 def ask() -> Any:
-    """Ask for a link. Names without an address get none, which depends on the typed text alone."""
+    """Ask for a link, by name or address: whose it is, and where the mail goes, is found out later."""
     _check()
     if request.method == "GET":
         return render_template("reset.html", asked=False)
     if _is_too_much():
         return render_template("reset.html", asked=False, error=_TOO_MANY), 429, _LATER
     name, now = folded_name(request.form.get("name", "")), utc_now()
-    if NAME.fullmatch(name) and "@" in name:
+    if _is_name(name):
         tries = services().store.sessions.count_try(f"reset:{short(name)}", now, _WINDOW)
         if tries <= _MAILS:
             services().store.resets.ask(name, now)
@@ -85,6 +85,11 @@ def choose(token: str) -> Any:
 
 _TOO_MANY: Final = "Too many tries. Wait 15 minutes, then try again."
 _LATER: Final = {"Retry-After": str(int(_WINDOW))}
+
+
+def _is_name(text: str) -> bool:
+    """Whether a user can have this name or this address."""
+    return 0 < len(text) <= EMAIL_MAX and text.isprintable() and " " not in text
 
 
 def _same(one: str, other: str) -> bool:

@@ -17,6 +17,7 @@ from typing import Final
 from ..config import Settings
 from ..domain.address import BadAddress, one_address
 from ..domain.customers import utc_now
+from ..domain.email_key import email_key
 from ..errors import CustsvcError
 from ..notify.channels.channel import BadMail, Outcome
 from ..notify.channels.message import compose, sender_address
@@ -34,6 +35,8 @@ VALID: Final = dt.timedelta(hours=1)
 # Seconds: longer than a mail server may take in all.
 _LEASE: Final = 120.0
 _EVERY: Final = 30.0
+# Users of one address who get a mail when somebody asks by the address.
+_SHARED: Final = 5
 # The results after which a mail is not tried again.
 _FINAL: Final = ("sent", "unknown", "failed", "not-ours")
 
@@ -90,17 +93,30 @@ def mail_next(store: Store, settings: Settings) -> bool:
     if asked is None:
         return False
     user = store.users.find(asked.name)
-    if user is None or user.disabled_on is not None or asked.asked_on < now - VALID:
+    if user is None:
+        # Before it is settled: a process that dies in between asks again.
+        for each in _of_address(store, asked.name):
+            store.resets.ask(each.name, asked.asked_on)
+    if user is None or user.disabled_on or not user.address or asked.asked_on < now - VALID:
         store.resets.settle(asked)
-        return True
-    _mail(store, settings, asked, user, now)
+    else:
+        _mail(store, settings, asked, user, now)
     return True
+
+
+def _of_address(store: Store, text: str) -> list[User]:
+    """The users who have this address as their own, at most a few."""
+    if "@" not in text:
+        return []
+    wanted = email_key(text)
+    found = [each for each in store.users.all() if each.email and email_key(each.email) == wanted]
+    return found[:_SHARED]
 
 
 def _mail(store: Store, settings: Settings, asked: Asked, user: User, now: dt.datetime) -> None:
     token = secrets.token_urlsafe(32)
     store.resets.issue(user.name, hashed(token), now + VALID)
-    outcome = _sent(settings, user.name, f"{settings.public_url.rstrip('/')}{PATH}/{token}")
+    outcome = _sent(settings, user, f"{settings.public_url.rstrip('/')}{PATH}/{token}")
     about = {"action": "reset_mailed", "user": user.name, "result": outcome.result}
     if outcome.result in _FINAL:
         store.resets.settle(asked)
@@ -110,11 +126,11 @@ def _mail(store: Store, settings: Settings, asked: Asked, user: User, now: dt.da
         logger.warning("A mail to reset a password: %s %s", outcome.result, outcome.text, extra=about)
 
 
-def _sent(settings: Settings, address: str, link: str) -> Outcome:
-    text = _TEXT.format(name=address, site=settings.public_url, link=link)
+def _sent(settings: Settings, user: User, link: str) -> Outcome:
+    text = _TEXT.format(name=user.name, site=settings.public_url, link=link)
     transport = SmtpTransport(Server.parse(settings.smtp_url), Timeouts.of(settings))
     try:
-        recipient = one_address(address).spec
+        recipient = one_address(user.address).spec
         mail = Notification(
             f"reset-{secrets.token_hex(8)}", "", None, 0, "password-reset", recipient, _SUBJECT, text, None
         )

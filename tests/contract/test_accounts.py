@@ -29,12 +29,12 @@ def session(name: str, **changes: Any) -> Session:
 
 
 def test_a_user_is_found_as_it_was_added(store: Store) -> None:
-    store.users.add(user("zoë", role="admin"))
+    store.users.add(user("zoë", role="admin", email="zoë@example.org"))
     store.users.add(user("ann", disabled_on=NOW))
 
-    assert store.users.find("zoë") == user("zoë", role="admin")
+    assert store.users.find("zoë") == user("zoë", role="admin", email="zoë@example.org")
     assert store.users.find("nobody") is None
-    assert store.users.all() == [user("ann", disabled_on=NOW), user("zoë", role="admin")]
+    assert [each.name for each in store.users.all()] == ["ann", "zoë"]
 
 
 def test_a_name_is_given_once(store: Store, at_once: Callable[..., list[Any]]) -> None:
@@ -53,6 +53,9 @@ def test_a_user_is_replaced_where_there_is_one(store: Store) -> None:
 
     assert store.users.find("ann") == user("ann", password="new", role="read", disabled_on=NOW)
     assert store.users.find("bob") is None
+    for email in ("ann@example.org", None):
+        assert store.users.replace(user("ann", email=email))
+        assert store.users.find("ann") == user("ann", email=email)
 
 
 def test_a_session_is_found_until_it_is_removed(store: Store) -> None:

@@ -110,12 +110,15 @@ def test_a_user_is_made_changed_and_kept_out(app: Flask, root: Visitor, store: S
     fresh = secret_on(change("reset")) or ""
     assert not signs_in(app, "bob@example.org", password)
     assert signs_in(app, "bob@example.org", fresh)
+    assert "go to bob@corp.example." in change("address", email="bob@corp.example")
+    assert "is not an e-mail address" in change("address", email="nobody")
+    assert signs_in(app, "bob@example.org", fresh)
     change("disable")
     assert not signs_in(app, "bob@example.org", fresh)
     change("enable")
     assert signs_in(app, "bob@example.org", fresh)
     assert (user := store.users.find("bob@example.org")) is not None
-    assert user.role == "write"
+    assert (user.role, user.email) == ("write", "bob@corp.example")
     again = root.post(f"{ADMIN}/users/create", name="bob@example.org", role="admin")
     assert again.status_code == 409
     assert "is the name of another user" in words(again)

@@ -12,6 +12,7 @@ import pytest
 from flask import Flask
 from playwright.sync_api import Browser, expect
 
+from custsvc.accounts import users
 from custsvc.config import Settings
 from custsvc.domain.customers import utc_now
 from custsvc.local import LocalServers
@@ -47,8 +48,8 @@ def mailed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """The address and the link of each mail, which is not sent."""
     found: list[tuple[str, str]] = []
 
-    def sent(_: Settings, address: str, link: str) -> Outcome:
-        found.append((address, link))
+    def sent(_: Settings, user: User, link: str) -> Outcome:
+        found.append((user.address or "", link))
         return Outcome("sent", 250, "OK")
 
     monkeypatch.setattr(reset_mail, "_sent", sent)
@@ -82,8 +83,10 @@ def test_every_name_gets_the_same_answer_and_only_a_user_gets_a_mail(
     make_user(ANN)
     make_user("plain")
     store.users.add(User("gone@example.org", "x", "read", utc_now(), disabled_on=utc_now()))
+    store.users.add(User("left", "x", "read", utc_now(), utc_now(), "left@example.org"))
 
-    names = (" Ann@Example.org ", "nobody@example.org", "gone@example.org", "plain", "", "\x00", "x" * 5000)
+    nobody = ("nobody@example.org", "gone@example.org", "left@example.org", "left", "plain", "", "x" * 5000)
+    names = (" Ann@Example.org ", *nobody, "a b", "\x00")
     said = {ask(app, name) for name in names if "\x00" not in name}
     while reset_mail.mail_next(store, settings):
         pass
@@ -91,6 +94,31 @@ def test_every_name_gets_the_same_answer_and_only_a_user_gets_a_mail(
     assert len(said) == 1
     assert [address for address, _ in mailed] == [ANN]
     assert not reset_mail.mail_next(store, settings)
+
+
+def test_a_user_with_an_address_gets_the_mail_there_by_name_and_by_address(
+    app: Flask, store: Store, settings: Settings, make_user: MakeUser, mailed: list[tuple[str, str]]
+) -> None:
+    for name in ("bob", "bobs-other", ANN):
+        users.set_address(store, make_user(name), " Bob@Bücher.example ")
+    users.set_address(store, make_user("plain"), "")
+    where = "Bob@xn--bcher-kva.example"
+
+    def asked(name: str) -> list[str]:
+        mailed.clear()
+        ask(app, name)
+        while reset_mail.mail_next(store, settings):
+            pass
+        return [address for address, _ in mailed]
+
+    assert asked("bob") == asked(ANN) == [where]
+    assert asked("plain") == []
+    assert asked(where.lower()) == [where] * 3
+    link = mailed[0][1].removeprefix("http://localhost")
+    page = words(Visitor(app).get(link))
+    (user,) = [each for each in store.users.all() if f"For {each.name}. " in page]
+    users.set_address(store, user, "new@example.org")
+    assert Visitor(app).get(link).status_code == 404
 
 
 def test_a_link_is_good_once_and_ends_all_sessions(

@@ -86,6 +86,10 @@ def test_a_change_of_a_user_ends_their_sessions(users: Run, app: Flask, change: 
 def test_a_user_gets_another_role_or_is_deleted(users: Run) -> None:
     users("create", "ann", "--role", "read")
 
+    assert users("address", "ann", "ann@example.org").returncode == 0
+    assert users("address", "ann", "nobody").returncode == 2
+    assert users("create", "bob", "--email", "nobody").returncode == 2
+    assert json.loads(users("list", "-o", "json").stdout)[0]["email"] == "ann@example.org"
     assert users("role", "ann", "god").returncode == 2
     assert users("role", "ann", "admin").returncode == 0
     assert json.loads(users("list", "-o", "json").stdout)[0]["role"] == "admin"

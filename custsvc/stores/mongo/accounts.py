@@ -32,7 +32,7 @@ class MongoUsers:
     def add(self, user: User) -> None:
         with self._connection.translated():
             try:
-                self._users.insert_one({"_id": user.name, **_without(asdict(user), "name")})
+                self._users.insert_one({"_id": user.name, **_stored(user)})
             except DuplicateKeyError as exc:
                 raise Conflict(f"there is a user {user.name} already") from exc
 
@@ -46,9 +46,10 @@ class MongoUsers:
             return [_user(each) for each in self._users.find(sort=[("_id", ASCENDING)])]
 
     def replace(self, user: User) -> bool:
-        changes = {"password": user.password, "role": user.role, "disabled_on": user.disabled_on}
+        kept = {name: value for name, value in _stored(user).items() if name != "created_on"}
+        gone: Document = {} if user.email else {"$unset": {"email": ""}}
         with self._connection.translated():
-            return self._users.update_one({"_id": user.name}, {"$set": changes}).matched_count > 0
+            return self._users.update_one({"_id": user.name}, {"$set": kept, **gone}).matched_count > 0
 
     def remove(self, name: str) -> bool:
         with self._connection.translated():
@@ -114,6 +115,12 @@ class MongoSessions:
 
 def _without(fields: Document, name: str) -> Document:
     return {key: value for key, value in fields.items() if key != name}
+
+
+def _stored(user: User) -> Document:
+    """A user as stored. One without an address has no such field, so the release before can read it."""
+    fields = _without(asdict(user), "name")
+    return fields if user.email else _without(fields, "email")
 
 
 def _user(found: Document) -> User:

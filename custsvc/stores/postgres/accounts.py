@@ -10,7 +10,7 @@ from ...errors import Conflict
 from ...ports.accounts import Session, User
 from .connection import Connections, Statement
 
-_USER = "name, password, role, created_on, disabled_on"
+_USER = "name, password, role, created_on, disabled_on, email"
 _SESSION = "id, subject, actor, role, created_on, seen_on"
 _FIND_USER = Statement("find_user", "text", f"SELECT {_USER} FROM app_user WHERE name = $1")  # noqa: S608
 _FIND_SESSION = Statement(
@@ -38,8 +38,8 @@ class PostgresUsers:
         try:
             with self._connections.cursor() as cursor:
                 cursor.execute(
-                    f"INSERT INTO app_user ({_USER}) VALUES (%s, %s, %s, %s, %s)",  # noqa: S608
-                    (user.name, user.password, user.role, user.created_on, user.disabled_on),
+                    f"INSERT INTO app_user ({_USER}) VALUES (%s, %s, %s, %s, %s, %s)",  # noqa: S608
+                    (user.name, user.password, user.role, user.created_on, user.disabled_on, user.email),
                 )
         except UniqueViolation as exc:
             raise Conflict(f"there is a user {user.name} already") from exc
@@ -56,8 +56,8 @@ class PostgresUsers:
     def replace(self, user: User) -> bool:
         with self._connections.cursor() as cursor:
             cursor.execute(
-                "UPDATE app_user SET password = %s, role = %s, disabled_on = %s WHERE name = %s",
-                (user.password, user.role, user.disabled_on, user.name),
+                "UPDATE app_user SET password = %s, role = %s, disabled_on = %s, email = %s WHERE name = %s",
+                (user.password, user.role, user.disabled_on, user.email, user.name),
             )
             return cursor.rowcount > 0
 

@@ -55,7 +55,8 @@ def create() -> Any:
     secret = []
 
     def made() -> dict[str, Any]:
-        user = users.create_user(services().store, request.form.get("name", "")[:1000], role, password)
+        name, email = (request.form.get(field, "")[:1000] for field in ("name", "email"))
+        user = users.create_user(services().store, name, role, password, email)
         secret.append(password)
         note("user_created", f"created the user {user.name}, role {role}", user=user.name, role=role)
         return {"name": user.name}
@@ -82,7 +83,7 @@ def change() -> Any:
     if action is None:
         toast.put("Choose what to do.", kind="bad")
         return redirect(_PATH, 303)
-    if user.name == g.principal.name and action is not _reset:
+    if user.name == g.principal.name and action not in (_reset, _address):
         toast.put("Nobody can do that to themselves: ask another admin.", kind="bad")
         return redirect(_PATH, 303)
     return action(user)
@@ -122,6 +123,18 @@ def _reset(user: User) -> Any:
     return _page(made=answer["name"], reset=True, secret=secret[0] if secret else None)
 
 
+def _address(user: User) -> Any:
+    """Give the user this address, or none."""
+    try:
+        address = users.set_address(services().store, user, request.form.get("email", "")[:1000])
+    except ValidationError as exc:
+        toast.put(f"The address {exc.errors[0].message}.", kind="bad")
+        return redirect(_PATH, 303)
+    note("user_address", f"changed the address of {user.name}", user=user.name)
+    told = f"Links to reset the password of {user.name} go to {address}."
+    return _told(told if address else f"{user.name} has no address of its own.", 0)
+
+
 def _factor(user: User) -> Any:
     ended = users.reset_factor(services().store, user)
     note("factor_reset", f"reset the second factor of {user.name}", user=user.name)
@@ -138,5 +151,6 @@ _ACTIONS: Final[dict[str, Callable[[User], Any]]] = {
     "disable": _disable,
     "enable": _enable,
     "reset": _reset,
+    "address": _address,
     "factor": _factor,
 }
