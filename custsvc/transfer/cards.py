@@ -18,6 +18,11 @@ def card(customer: dict[str, Any]) -> bytes:
     return b"".join(_folded(line) for line in lines)
 
 
+def written(name: str, text: str) -> bytes:
+    """A property with this text, as lines of a card."""
+    return _folded(f"{name}:{_text(text)}")
+
+
 def _properties(customer: dict[str, Any]) -> Iterator[str]:
     metadata = {key: str(value) for key, value in customer["metadata"].items() if value not in (None, "")}
     name = _text(customer["name"])

@@ -36,7 +36,11 @@ ENTRIES: Final = {
     "CATEGORIES": "categories",
 }
 ADDRESS: Final = ("", "", "street", "city", "region", "postal_code", "country")
-_FRAME: Final = ("BEGIN", "END", "VERSION", "PRODID", "REV", "UID")
+BEGIN: Final = b"BEGIN:VCARD"
+END: Final = b"END:VCARD"
+WRONG: Final = "X-CUSTSVC-WRONG"
+"""The property of a card that is given back, which says what is wrong with it."""
+_FRAME: Final = ("BEGIN", "END", "VERSION", "PRODID", "REV", "UID", WRONG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,30 +72,13 @@ class Cards:
 
     def rows(self) -> Iterator[Row]:
         """Raises ValidationError if the file ends within a card."""
-        number, card, depth = 0, list[str](), 0
-        lines = Lines(self.source)
-        for line in lines:
-            text = line.decode("utf-8", "surrogateescape").rstrip("\r\n")
-            word = text.strip().upper()
-            if not depth and not word:
-                self.tally.empty += 1
-                continue
-            self.tally.rows += 1
-            if word == "BEGIN:VCARD":
-                depth += 1
-                number = lines.number if depth == 1 else number
-            elif not depth:
+        for number, lines in pieces(self.source, self.tally):
+            texts = [line.decode("utf-8", "surrogateescape").rstrip("\r\n") for line in lines]
+            if len(texts) > 1:
+                yield self._row(number, list(_own(texts)))
+            else:
                 message = "stands outside of a card; a card begins with BEGIN:VCARD"
-                yield Row(lines.number, {}, RowError("", "bad_vcard", message, shown(text)))
-            elif word == "END:VCARD":
-                depth -= 1
-                if not depth:
-                    yield self._row(number, card)
-                    card = []
-            elif depth == 1:
-                card.append(text)
-        if depth:
-            raise bad_file("cut_off", f"the file ends within the card of line {number}; send all of it")
+                yield Row(number, {}, RowError("", "bad_vcard", message, shown(texts[0])))
 
     def _row(self, number: int, card: Sequence[str]) -> Row:
         properties: list[_Property] = []
@@ -136,6 +123,39 @@ class Cards:
             raw[name] = value
             if not name.startswith(METADATA) or source in ENTRIES:
                 self.properties.setdefault(source, name)
+
+
+def pieces(source: IO[bytes], tally: Tally) -> Iterator[tuple[int, list[bytes]]]:
+    """The lines of each card, cards within it too, and each line outside of one, with its number.
+
+    Raises ValidationError if the file ends within a card.
+    """
+    number, card, depth = 0, list[bytes](), 0
+    lines = Lines(source)
+    for line in lines:
+        word = line.strip().upper()
+        if not depth and not word:
+            tally.empty += 1
+            continue
+        tally.rows += 1
+        number = number if depth else lines.number
+        card.append(line)
+        depth += (word == BEGIN) - (word == END and depth > 0)
+        if not depth:
+            yield number, card
+            card = []
+    if depth:
+        raise bad_file("cut_off", f"the file ends within the card of line {number}; send all of it")
+
+
+def _own(texts: Sequence[str]) -> Iterator[str]:
+    """The lines of a card between its first and its last one, without those of cards within it."""
+    depth = 0
+    for text in texts[1:-1]:
+        word = text.strip().upper().encode("utf-8", "surrogateescape")
+        depth += (word == BEGIN) - (word == END)
+        if not depth and word != END:
+            yield text
 
 
 def _unfolded(lines: Sequence[str]) -> Iterator[str]:

@@ -24,7 +24,7 @@ from ..transfer.load import Options, load
 from ..transfer.plan import ACTIONS, Planned
 from ..transfer.rows import TABLES, Look, Reading, look, read
 from ..transfer.shape import Asked, Format, shape_of
-from ..transfer.wrong import FORMATS, wrong_rows
+from ..transfer.wrong import FORMATS, TYPES, wrong_rows
 from . import toast, undoing
 from .access import caller, needs, route, services, still_may, takes, web
 from .choices import COLUMNS, Choices
@@ -269,7 +269,7 @@ def wrong(upload_id: str, job_id: str) -> Response:
 
     return Response(
         services().streams.carried(parts, *still_may("write")),
-        content_type="text/csv; charset=utf-8" if FORMATS[kept.fmt] == "csv" else "application/x-ndjson",
+        content_type=TYPES[FORMATS[kept.fmt]],
         headers={"Content-Disposition": f'attachment; filename="to-correct.{FORMATS[kept.fmt]}"'},
     )
 

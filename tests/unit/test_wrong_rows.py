@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from custsvc.errors import ValidationError
 from custsvc.transfer.headings import WRONG, Columns
 from custsvc.transfer.rows import read
 from custsvc.transfer.shape import Shape, shape_of
@@ -88,6 +89,63 @@ def test_rows_of_any_table_come_back_with_all_their_cells(name: str) -> None:
     back = given_back(content, shape, {row.number: "x" for row in before}, fields.look.fields)
 
     assert [row.raw for row in rows_of(back)] == [row.raw for row in before]
+
+
+LINES = st.sampled_from(
+    [
+        *(
+            "FN:Ann",
+            "EMAIL:ann@example.org",
+            "EMAIL:nobody",
+            "NOTE:a\\, b",
+            " goes on",
+            "TEL;TYPE=CELL:1 2",
+            "no property",
+        ),
+        *(
+            "N;ENCODING=QUOTED-PRINTABLE:Jos=",
+            "=C3=A9",
+            "X-CUSTSVC-WRONG:old",
+            "VERSION:2.1",
+            "UID:1",
+            "NOTE:\udcff",
+        ),
+        *("BEGIN:VCARD", "end:vcard", "", "AGENT:"),
+    ]
+)
+
+
+@given(
+    st.lists(st.lists(LINES, max_size=6), max_size=5),
+    st.sampled_from(["\n", "\r\n"]),
+    st.sets(st.integers(0, 7)),
+)
+def test_a_card_that_is_given_back_is_read_as_before(
+    cards: list[list[str]], end: str, chosen: set[int]
+) -> None:
+    lines = [line for card in cards for line in ("BEGIN:VCARD", *card, "END:VCARD")]
+    content, shape = end.join(lines).encode("utf-8", "surrogateescape"), Shape("vcard")
+    try:
+        before = rows_of(content, shape)
+    except ValidationError:
+        return  # a card within a card that does not end: an error of the whole file
+    wanted = [row for place, row in enumerate(before) if place in chosen]
+
+    once = given_back(content, shape, {row.number: "E-mail,\nis; wrong" for row in wanted})
+    again = rows_of(once, shape)
+
+    assert [(row.raw, row.error) for row in again] == [(row.raw, row.error) for row in wanted]
+    assert given_back(once, shape, {row.number: "E-mail,\nis; wrong" for row in again}) == once
+
+
+def test_a_card_says_what_is_wrong_with_it() -> None:
+    content = (DATA / "contacts.vcf").read_bytes()
+
+    back = given_back(content, Shape("vcard"), {1: "E-mail is taken", 25: "no"}).decode()
+
+    assert back.count("BEGIN:VCARD") == back.count("END:VCARD") == 2
+    assert "BEGIN:VCARD\r\nVERSION:3.0\r\nX-CUSTSVC-WRONG:E-mail is taken\r\nPRODID" in back
+    assert "PHOTO;ENCODING=b;TYPE=JPEG:/9j/4AAQSkZJRgABAQ\r\n AAAQABAAD" in back
 
 
 def test_objects_come_back_one_on_each_line_as_they_were() -> None:

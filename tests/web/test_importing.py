@@ -236,6 +236,22 @@ def test_rows_that_are_wrong_come_as_a_file_that_is_corrected_and_imported_again
     assert store.customers.count() == 3 * 1250 + 1
 
 
+def test_cards_that_are_wrong_come_as_cards(ann: Visitor, store: Store) -> None:
+    right = "BEGIN:VCARD\nVERSION:4.0\nFN:Ann\nEMAIL:ann@example.org\nEND:VCARD\n"
+    _, plan = planned(ann, (right + right.replace("ann@example.org", "nobody")).encode())
+    (link,) = re.findall(r'href="(/ui/import/\w+/wrong/\w+)"', plan.text)
+
+    file = ann.get(link)
+    again, plan = planned(ann, file.data.replace(b":nobody", b":bob@example.org"))
+
+    assert file.headers["Content-Disposition"] == 'attachment; filename="to-correct.vcf"'
+    assert "X-CUSTSVC-WRONG:E-mail is not an e-mail address" in file.text
+    assert file.text.count("END:VCARD") == 1
+    ended(ann, ann.post(again.replace("/plan/", "/apply/")).location)
+    (corrected,) = store.customers.get_by_emails(["bob@example.org"])
+    assert corrected.customer().fields.metadata == {}
+
+
 def test_cells_that_a_spreadsheet_has_spoilt_are_shown_before_anything_is_done(ann: Visitor) -> None:
     _, plan = planned(ann, (DATA / "spoilt.csv").read_bytes())
 
