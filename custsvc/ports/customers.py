@@ -107,6 +107,10 @@ class Page:
     has_more: bool
 
 
+ANALYZE_FROM: Final = 10_000
+"""So many new customers at once may make the statistics of the database wrong."""
+
+
 class CustomerStore(Protocol):
     """Customers, each change stored with its event in one atomic step."""
 
@@ -158,6 +162,13 @@ class CustomerStore(Protocol):
         """Store many changes with their events, in the order given; all or none of them, as `save`.
 
         A customer may be there more than once: each of its changes builds on the one before.
+        """
+
+    def analyze(self) -> None:
+        """Update what the database knows of the values, after ANALYZE_FROM customers or more were written.
+
+        Without it the planner would read all of them to find one, until the database looks by itself. Costs
+        about a second. An account that may not do so does nothing.
         """
 
     def history(self, customer_id: int, *, limit: int, before_version: int | None = None) -> list[bytes]:

@@ -23,7 +23,7 @@ from ..domain.customers import Customer, Fields, Stored, utc_now
 from ..domain.events import Change, new_change
 from ..errors import Conflict, CustsvcError, ExitCode, KeyMismatch, KeyTaken, VersionConflict
 from ..ports.answers import Answer, Answers
-from ..ports.customers import CustomerStore
+from ..ports.customers import ANALYZE_FROM, CustomerStore
 from ..service.customers import Caller
 from ..service.idempotency import Keyed
 from .imported import Imports, Recorder, What
@@ -261,6 +261,8 @@ class _Load:
         self._conclude(report)
         if self._recorder is not None:
             self._recorder.end(dict(report.counts))
+        if report.counts["create"] >= ANALYZE_FROM:
+            self._store.analyze()
         return report
 
     def _foresee(self, row: Planned) -> None:

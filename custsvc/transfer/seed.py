@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from ..domain.customers import Customer, Fields, utc_now
 from ..domain.events import new_change
-from ..ports.customers import CustomerStore
+from ..ports.customers import ANALYZE_FROM, CustomerStore
 
 # Customers per transaction: more are a little faster, until MongoDB's cache cannot hold them.
 _BATCH = 1000
@@ -84,4 +84,6 @@ def seed_customers(
         )
         written += len(ids)
         progress(len(ids))
+    if count >= ANALYZE_FROM:
+        store.analyze()
     return written

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -16,7 +17,10 @@ from custsvc.ports.customers import CustomerFilter, CustomerQuery, SortField
 from custsvc.ports.ledger import Notification
 from custsvc.ports.outbox import Outbox
 from custsvc.ports.store import Store
+from custsvc.service.customers import Caller
 from custsvc.stores.postgres.connection import connect
+from custsvc.transfer import load, seed
+from custsvc.transfer.rows import read
 from tests.sizes import sizes
 
 from .conftest import Customers
@@ -292,3 +296,25 @@ def test_a_word_that_no_customer_has_is_looked_up_in_the_index(store: Store, cus
         where = CustomerFilter(words=("nobody",))
         assert store.customers.find(CustomerQuery(1, where, sort)).count == 0
     assert looked_up() - before == len(get_args(SortField))
+
+
+def test_the_planner_knows_the_values_of_many_customers_that_were_written_at_once(
+    store: Store, sql: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def known() -> int:
+        (count,) = sql("SELECT count(*) FROM pg_stats WHERE tablename = 'customer'")
+        return int(count)
+
+    monkeypatch.setattr(seed, "ANALYZE_FROM", 20)
+    monkeypatch.setattr(load, "ANALYZE_FROM", 20)
+    rows = b"name\n" + b"".join(b"Many %d\n" % number for number in range(20))
+    writers: list[Callable[[], object]] = [
+        lambda: seed.seed_customers(store.customers, 20, 1),
+        lambda: load.load(
+            store.customers, lambda: read(io.BytesIO(rows), "csv"), load.Options(), Caller("me")
+        ),
+    ]
+    for write in writers:
+        sql("DELETE FROM pg_statistic WHERE starelid = 'customer'::regclass")
+        write()
+        assert known() > 0
