@@ -25,6 +25,10 @@ ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
 CHUNK: Final = 500
 
 
+# How much of the name of a wrong row is told.
+_NAME_SHOWN: Final = 100
+
+
 @dataclass(frozen=True, slots=True)
 class Planned:
     """The plan of a row. `before` is its customer now, `fields` are that customer's fields afterwards.
@@ -34,7 +38,7 @@ class Planned:
     `conflict`: the row would overwrite a change that its author has not seen, because its `version` is not
     the customer's, or the customer changed after the plan was made; the row is skipped. `warnings`
     name cells that were skipped, or may be wrong. `duplicates` are the customers that a new one likely is.
-    Only a bulk change of the pages makes `delete`.
+    `name` is that of a wrong row, as far as it has one. Only a bulk change of the pages makes `delete`.
     """
 
     number: int
@@ -46,6 +50,7 @@ class Planned:
     id: int | None = None
     warnings: tuple[RowError, ...] = ()
     duplicates: tuple[int, ...] = ()
+    name: str | None = None
 
     def signature(self) -> bytes:
         """A hash that is equal for equal plans of a row."""
@@ -62,7 +67,7 @@ class Planned:
             "row": self.number,
             "action": self.action,
             "id": self.before.id if self.before else self.id,
-            "name": self.fields.name if self.fields else None,
+            "name": self.fields.name if self.fields else self.name,
             "changed": list(self.changed),
             "errors": [error.as_dict() for error in self.errors],
             "warnings": [warning.as_dict() for warning in self.warnings],
@@ -107,10 +112,7 @@ class Planner:
         good = [key for key in keys if key is not None and not isinstance(key, RowError)]
         known = self._known(good)
         planned = [self._row(row, key, known) for row, key in zip(rows, keys, strict=True)]
-        return [
-            replace(plan, warnings=row.warnings) if row.warnings else plan
-            for row, plan in zip(rows, planned, strict=True)
-        ]
+        return [_told(row, plan) for row, plan in zip(rows, planned, strict=True)]
 
     def _known(self, keys: Sequence[int | str]) -> dict[int | str, list[Stored]]:
         if not keys:
@@ -181,6 +183,14 @@ class Planner:
             action: Action = "restore" if self._restore else "trashed"
             return Planned(number, action, before, fields, (*changed, "deleted"))
         return Planned(number, "update" if changed else "same", before, fields, changed)
+
+
+def _told(row: Row, planned: Planned) -> Planned:
+    """The plan with what a person needs to find the row: its warnings, and the name of a wrong one."""
+    name = row.raw.get("name") if planned.action == "error" else None
+    if isinstance(name, str) and name.strip():
+        planned = replace(planned, name=name.strip()[:_NAME_SHOWN])
+    return replace(planned, warnings=row.warnings) if row.warnings else planned
 
 
 def _guarded(planned: Planned, version: int | None) -> Planned:

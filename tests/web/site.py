@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -67,6 +68,7 @@ class Site:
             "CUSTSVC_PARTITIONS": "2",
             "CUSTSVC_HTTP_PORT": str(port),
             "CUSTSVC_WORKERS": "1",
+            "CUSTSVC_WEBHOOK_ALLOW": "127.0.0.1",
         }
 
     def start(self, *roles: str) -> Site:
@@ -91,6 +93,14 @@ class Site:
         )
         self._stack.callback(_end, process)
         self._process[role] = process
+
+    def kill(self, role: str) -> None:
+        """kill -9 of a role and its workers."""
+        process = self._process[role]
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        for pid in (process.pid, *map(int, children)):
+            os.kill(pid, signal.SIGKILL)
+        process.wait(60)
 
     def _answers(self, path: str) -> bool:
         try:

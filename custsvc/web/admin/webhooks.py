@@ -28,6 +28,8 @@ _ONE: Final = f"{PATH}/one"
 _PAGE: Final = 50
 _STATES: Final = ("queued", "deferred", "sent", "failed", "discarded")
 _ID_MAX: Final = 100
+# The changes first.
+_OPS: Final = (*OPS_DEFAULT, *(op for op in APP_EVENT_TYPE if op not in OPS_DEFAULT))
 
 
 def add_routes(blueprint: Blueprint) -> None:
@@ -54,8 +56,8 @@ def _index(**more: Any) -> str:
     return render_template(
         "admin/webhooks.html",
         endpoints=[shown(each) for each in _managed().all()],
-        form=request.form if request.form else MultiDict([("ops", op) for op in OPS_DEFAULT]),
-        ops=tuple(APP_EVENT_TYPE),
+        form=request.form if "errors" in more else MultiDict([("ops", op) for op in OPS_DEFAULT]),
+        ops=_OPS,
         all_changes=OPS_DEFAULT,
         url_max=URL_MAX,
         description_max=DESCRIPTION_MAX,
@@ -109,7 +111,7 @@ def _one(endpoint: Endpoint, **more: Any) -> str:
         older=_older(endpoint, state, page[-1].created_on, page[-1].id) if len(found) > _PAGE else None,
         state=state,
         states=_STATES,
-        ops=tuple(APP_EVENT_TYPE),
+        ops=_OPS,
         url_max=URL_MAX,
         description_max=DESCRIPTION_MAX,
         **more,

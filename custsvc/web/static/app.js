@@ -40,6 +40,12 @@ setInterval(() => {
   }
 }, 10000);
 
+// -- bring the chosen one of many tabs into sight, which a phone would cut off --
+for (const chosen of document.querySelectorAll(".views [aria-current]")) {
+  const tabs = chosen.closest(".views");
+  tabs.scrollLeft = chosen.offsetLeft - tabs.offsetLeft - (tabs.clientWidth - chosen.offsetWidth) / 2;
+}
+
 // -- hide toasts after 10 s, unless they have the pointer or the focus --
 function watchToast(toast) {
   let left;
