@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import select
 import sys
 from collections.abc import Callable
@@ -16,6 +17,19 @@ from ..runtime import printable
 
 # What the parser of arguments raises; Typer has no public name for it.
 _USAGE: Final[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+
+# How pydantic, by which Typer reads numbers, says that one is wrong.
+_NUMBER: Final = re.compile(
+    r"Input should be (?:a valid (?P<kind>integer|number)(?:,.*)?|"
+    r"(?P<bound>greater than or equal to|less than or equal to|greater than|less than) (?P<limit>[-\d.]+))"
+)
+_BOUNDS: Final = {
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+    "greater than": "more than",
+    "less than": "less than",
+}
 
 
 def run(command: Any, arguments: list[str], *, debug: bool = False, as_json: bool = False) -> int:
@@ -92,7 +106,8 @@ def _in_our_words(exc: Any, help_: str) -> tuple[str, str]:
         return f"{_named(exc)} is missing", help_
     if isinstance(exc, typer.BadParameter):
         name = _named(exc)
-        return (f"{name}: {exc.message}" if name else str(exc.message)), help_
+        said = _plain(str(exc.message))
+        return (f"{name} {said}" if said.startswith("must ") else f"{name}: {said}" if name else said), help_
     if kind == "NoSuchOption":
         near = difflib.get_close_matches(exc.option_name, _options(exc.ctx), n=1)
         return f"there is no option {exc.option_name}", f"did you mean {near[0]}?" if near else help_
@@ -108,6 +123,16 @@ def _in_our_words(exc: Any, help_: str) -> tuple[str, str]:
         fix = f"did you mean {exc.ctx.command_path} {near[0]}?" if near else help_
         return f"there is no command {word}", fix
     return text[:1].lower() + text[1:], help_
+
+
+def _plain(message: str) -> str:
+    """A message of the parser's own check of numbers, in our words; any other as it is."""
+    found = _NUMBER.fullmatch(message)
+    if found is None:
+        return message
+    if found["kind"]:
+        return f"must be a {'whole number' if found['kind'] == 'integer' else 'number'}"
+    return f"must be {_BOUNDS[found['bound']]} {float(found['limit']):,g}"
 
 
 def _named(exc: Any) -> str:

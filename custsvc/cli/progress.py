@@ -10,9 +10,9 @@ from .common import GlobalOptions
 
 
 @contextmanager
-def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+def bar(what: str, total: int, *, hidden: bool = False) -> Iterator[Callable[[int], None]]:
     """A function to call with each step's size; the bar shows the rate and the time left."""
-    if GlobalOptions.quiet or not sys.stderr.isatty():
+    if hidden or GlobalOptions.quiet or not sys.stderr.isatty():
         yield lambda _: None
         return
     from rich.console import Console

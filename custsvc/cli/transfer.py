@@ -75,7 +75,8 @@ def export_(
         where = where.asking(asked(q))
     with open_store(settings) as store, opened(file, "wb") as out:
         # An incomplete file has another name, so that nobody takes it for the whole.
-        with bar("exporting", store.customers.count(where)) as progress:
+        # On a terminal a bar would stand among the customers.
+        with bar("exporting", store.customers.count(where), hidden=file == "-") as progress:
             parts = export(
                 store.customers,
                 cast(Format, chosen),

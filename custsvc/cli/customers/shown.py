@@ -22,7 +22,9 @@ def show(fmt: str, customers: Sequence[Customer], *, alone: bool = True) -> None
 
         output.write(orjson.dumps(found[0], option=orjson.OPT_INDENT_2))
     else:
-        output.rows(fmt, columns(fmt), found)
+        entries = [each.metadata for each in customers]
+        more = ("metadata",) if fmt == TABLE and alone and any(entries) else ()
+        output.rows(fmt, (*columns(fmt), *more), found)
 
 
 def row(fmt: str, customer: Customer) -> dict[str, Any]:
