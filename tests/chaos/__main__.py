@@ -89,7 +89,7 @@ def markdown(report: Report) -> str:
         f"| on the topic | {report.records:,} records of {report.customers:,} customers, "
         f"{report.repeats:,} repeats |",
         f"| copy identical | {report.drain_seconds:.1f} s after the last accident |",
-        f"| mails | {report.mails:,} accepted; ledger: {states} |",
+        f"| mails | {report.mails:,} accepted; {report.calls:,} calls of a webhook; ledger: {states} |",
         f"| most memory (MB) | {memory} |",
         "",
     ]

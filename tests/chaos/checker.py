@@ -7,6 +7,7 @@ It uses nothing of custsvc, so a mistake there cannot hide here. The invariants:
   source's, all in one partition;
 - converged: the copy's documents are the source's, byte for byte;
 - one effect: no mail was accepted twice;
+- a webhook endpoint got every event that it asked for, at least once, first ones in order per customer;
 - and for long runs: no version of the copy ever fell, no two writers were told the same version, nothing was
   put aside, no role met something that it did not expect.
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from email import message_from_bytes
@@ -38,6 +39,7 @@ class Findings:
     records: int = 0
     repeats: int = 0
     mails: int = 0
+    calls: int = 0
     problems: list[str] = field(default_factory=list)
 
     def wrong(self, text: str) -> None:
@@ -268,6 +270,27 @@ def open_mails(backend: str, url: str) -> int:
     """How many notifications have no end yet."""
     states = mail_states(backend, url)
     return sum(states.get(state, 0) for state in _OPEN)
+
+
+def calls_of(bodies: Iterable[bytes]) -> list[tuple[int, int]]:
+    """The calls of a webhook endpoint as (customer, version), as they arrived."""
+    events = (json.loads(body) for body in bodies)
+    return [(event["customer_id"], event["version"]) for event in events]
+
+
+def check_calls(wanted: Iterable[tuple[int, int]], calls: Iterable[tuple[int, int]], found: Findings) -> None:
+    """A webhook endpoint got every version of `wanted`, at least once; first ones in order per customer."""
+    seen: dict[int, list[int]] = defaultdict(list)
+    for customer, version in calls:
+        found.calls += 1
+        if version in seen[customer]:
+            continue
+        if seen[customer] and version < seen[customer][-1]:
+            found.wrong(f"webhook: v{version} of customer {customer} came first after v{seen[customer][-1]}")
+        seen[customer].append(version)
+    for customer, version in wanted:
+        if version not in seen[customer]:
+            found.wrong(f"webhook: v{version} of customer {customer} never came")
 
 
 def check_dead(servers: str, found: Findings, topic: str = UPDATES) -> None:

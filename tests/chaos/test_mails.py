@@ -16,11 +16,13 @@ import pytest
 
 from custsvc.config import Settings
 from custsvc.domain.customers import Fields
+from custsvc.ports.endpoints import Endpoint
 from tests.chaos import checker
 from tests.chaos.conftest import ME, OPTIONS, Line
 from tests.chaos.roles import Role
 from tests.notify.conftest import Sink
 from tests.notify.forked import Copy
+from tests.notify.receiver import Receiver
 from tests.sizes import on_one, sizes
 from tests.waiting import until
 
@@ -123,6 +125,7 @@ def mail_settings(line: Line, sink: Sink, tmp_path: Path) -> Settings:
     for name in ("digest", "plain", "desk"):
         (tmp_path / f"{name}.txt").write_text(f"{name}\n\n{TEXT}")
     return line.settings.replace(
+        webhook_allow="127.0.0.1",
         smtp_url=sink.url,
         notify_rules=str(tmp_path / "notify.toml"),
         notify_cap=0,
@@ -131,12 +134,29 @@ def mail_settings(line: Line, sink: Sink, tmp_path: Path) -> Settings:
     )
 
 
+@pytest.fixture
+def receiver(line: Line) -> Iterator[Receiver]:
+    """Gets every change; now and then it says no."""
+    with closing(Receiver()) as receiver:
+        receiver.answers = [(500, "no"), *[(200, "ok")] * 20, (503, "away"), *[(200, "ok")] * 20]
+        url = f"http://127.0.0.1:{receiver.port}/all"
+        line.source.endpoints.add(Endpoint("all", url, ("created", "updated"), "t"), "whsec_AAAA")
+        yield receiver
+
+
 @sizes("changes, faults, customers", (300, 5, 6), (15_000, 100, 40))
 @on_one("postgres")
 def test_of_mixed_rules_no_mail_is_left_out_of_order_or_doubled(
-    line: Line, mail_settings: Settings, sink: Sink, tmp_path: Path, changes: int, faults: int, customers: int
+    line: Line,
+    mail_settings: Settings,
+    sink: Sink,
+    receiver: Receiver,
+    tmp_path: Path,
+    changes: int,
+    faults: int,
+    customers: int,
 ) -> None:
-    """N14: digests beside plain mails, hot customers, kill -9 and SIGSTOP of notify, relay and replicate."""
+    """N14: digests beside plain mails and a webhook, hot customers; notify, relay, replicate die or stop."""
     rng = random.Random(14)
     ids = [line.create(f"name {n}", email=f"c{n}@example.com") for n in range(customers)]
     expected: dict[tuple[str, int], set[int]] = defaultdict(set)
@@ -156,8 +176,13 @@ def test_of_mixed_rules_no_mail_is_left_out_of_order_or_doubled(
         log = crew.log.read_text(errors="replace")
     line.settle()
 
-    assert _problems(sink, rows, expected, log) == []
-    assert line.judge().problems == []
+    mails = [row for row in rows if row["rule"] != "webhook"]
+    assert _problems(sink, mails, expected, log) == []
+    assert {row["state"] for row in rows if row["rule"] == "webhook"} == {"sent"}
+    found = line.judge()
+    wanted = [(customer, v) for customer, last in line.acknowledged.items() for v in range(1, last + 1)]
+    checker.check_calls(wanted, checker.calls_of(body for _, _, body in receiver.got), found)
+    assert found.problems == []
 
 
 def _change(
@@ -185,7 +210,8 @@ def _open(line: Line) -> int:
 
 def _is_queued(line: Line, expected: dict[tuple[str, int], set[int]]) -> bool:
     rows = checker.mails(line.settings.backend, line.settings.url(line.settings.backend))
-    known = {(row["rule"], row["customer_id"], version) for row in rows for version in _told(row["text"])[1]}
+    mails = [row for row in rows if row["rule"] != "webhook"]
+    known = {(row["rule"], row["customer_id"], version) for row in mails for version in _told(row["text"])[1]}
     return all(
         (rule, customer, max(versions)) in known
         for (rule, customer), versions in expected.items()

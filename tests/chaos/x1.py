@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,10 @@ from tests.chaos.faultproxy import FaultProxy
 from tests.chaos.nemesis import Fault, plan
 from tests.chaos.roles import Role, request, serves
 from tests.chaos.writers import Writers
+from tests.notify.receiver import Receiver
 from tests.waiting import until
 
+CALLED = ("deleted", "restored", "merged", "merged_into", "unmerged")
 PROCESSES = {"serve": 1, "relay": 2, "replicate": 4, "notify": 2}
 # Of a supervisor that starts again what has died.
 _RESTART = 0.3
@@ -64,6 +67,7 @@ class Report:
     records: int = 0
     repeats: int = 0
     mails: int = 0
+    calls: int = 0
     mail_states: dict[str, int] = field(default_factory=dict)
     rss_mb: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -100,6 +104,8 @@ class Run:
             self._aim(kafka.proxied_port)
             stack.callback(self._stop_roles)
             self._start_roles()
+            self._receiver = stack.enter_context(closing(Receiver()))
+            self._make_endpoint()
             self._watch_falls()
             self._run_load()
             self._drain()
@@ -129,6 +135,7 @@ class Run:
             "CUSTSVC_SMTP_URL": self._direct["CUSTSVC_SMTP_URL"],
             "CUSTSVC_PARTITIONS": "24",
             "CUSTSVC_NOTIFY_RETRY_CAP": "5",
+            "CUSTSVC_WEBHOOK_ALLOW": "127.0.0.1",
             "CUSTSVC_LOG_FORMAT": "json",
         }
 
@@ -164,6 +171,12 @@ class Run:
         for role in self._roles:
             role.signal(signal.SIGCONT)
             role.kill()
+
+    def _make_endpoint(self) -> None:
+        """A webhook endpoint that gets the rarer changes: a call costs more than a change."""
+        body = {"url": f"http://127.0.0.1:{self._receiver.port}/", "ops": list(CALLED)}
+        status, answer, _ = request(self._port, "POST", "/api/webhooks", body)
+        assert status == 201, answer
 
     def _watch_falls(self) -> None:
         """Have the copy itself remember whether a version ever fell."""
@@ -294,14 +307,25 @@ class Run:
             checker.read_mails(self._servers.home / "mail"),
         )
         checker.check_told(self._told, source, found)
+        checker.check_calls(
+            _called(kafka), checker.calls_of(body for _, _, body in list(self._receiver.got)), found
+        )
         checker.check_falls(self._copy, copy_url, self._falls, found)
         checker.check_dead(kafka, found)
         checker.check_logs([role.log for role in self._roles], found)
         self.report.acknowledged = sum(map(len, self._told.values()))
         self.report.mail_states = checker.mail_states(self._backend, source_url)
         self.report.customers, self.report.mails = found.customers, found.mails
+        self.report.calls = found.calls
         self.report.records, self.report.repeats = found.records, found.repeats
         self.report.problems += found.problems
+
+
+def _called(kafka: str) -> set[tuple[int, int]]:
+    """The events of the topic that the endpoint asked for, as (customer, version)."""
+    values = (value for _, _, value in checker.read_records(kafka, checker.UPDATES))
+    events = [json.loads(value or b"") for value in values if checker.readable(value)]
+    return {(event["customer_id"], event["version"]) for event in events if event["op"] in CALLED}
 
 
 def _immediately(identity: Identity, name: str) -> None:
