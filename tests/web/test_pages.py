@@ -8,7 +8,7 @@ import re
 import socket
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from custsvc.ports.endpoints import Endpoint
 from custsvc.ports.ledger import Notification
 from custsvc.stores import open_store
 from tests.notify.receiver import Receiver
-from tests.transfer.styles import DATA, PEOPLE
+from tests.transfer.styles import DATA, PEOPLE, STYLES
 from tests.waiting import until
 
 from .hard import HARD
@@ -600,8 +600,15 @@ def test_a_file_is_imported_as_its_plan_was_shown(page: Page, site: Site) -> Non
 WALKED = ("outlook.csv", "excel_french.txt", "numbers_mac.csv", "workbook.xlsx", "array.json", "contacts.vcf")
 
 
-def test_files_of_other_programs_are_imported_as_they_are_and_undone(page: Page, site: Site) -> None:
-    for number, style in enumerate(WALKED):
+@pytest.mark.parametrize(
+    "styles", [WALKED, pytest.param([*STYLES], marks=pytest.mark.long)], ids=["some", "all"]
+)
+def test_files_of_other_programs_are_imported_as_they_are_and_undone(
+    page: Page, site: Site, styles: Sequence[str]
+) -> None:
+    with site.store() as store:
+        known = bool(store.customers.get_by_emails([PEOPLE[0][1]]))
+    for number, style in enumerate(styles, start=int(known)):
         did, undid = ("added", "deleted") if number == 0 else ("restored", "in the trash again")
         page.goto("/ui/import")
         page.get_by_label("File").set_input_files(DATA / style)
