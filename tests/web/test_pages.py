@@ -988,7 +988,10 @@ def every_page(site: Site) -> list[str]:
         "/ui/duplicates",
         "/ui/duplicates?state=dismissed",
     ]
-    one = [path, f"{path}/edit", "/ui/customers/new", "/ui/customers/999999"]
+    whole, part = (site.create(name)["id"] for name in ("Every Whole", "Every Part"))
+    site.api("POST", f"/customers/{whole}/merge", {"from": [part]})
+    one = [f"/ui/customers/{whole}", f"/ui/customers/{part}"]
+    one += [path, f"{path}/edit", "/ui/customers/new", "/ui/customers/999999"]
     one += [f"{path}/data", f"{path}/merge?q=every", f"{path}/merge?from={other['id']}"]
     return [
         *lists,
