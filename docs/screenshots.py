@@ -5,15 +5,20 @@ Started by setup/screenshots.sh. Runs a custsvc of its own that keeps nothing.
 
 from __future__ import annotations
 
+import http.server
 import json
+import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +42,8 @@ SHOTS = {
     "pipeline": ("/ui/pipeline", ("desktop-light", "desktop-dark")),
     "import": ("", ("desktop-light",)),
     "mails": ("/ui/mails", ("desktop-light",)),
+    "duplicates": ("/ui/duplicates", ("desktop-light",)),
+    "webhook": ("", ("desktop-light",)),
 }
 
 
@@ -78,7 +85,33 @@ def tell_a_story(url: str) -> None:
     call(
         f"{api}/", "POST", {"name": "Ada Lovelace", "email": "ada@example.org", "metadata": {"tier": "gold"}}
     )
+    call(f"{api}/", "POST", {"name": "A. Lovelace", "email": "Ada@example.org", "phone": "+44 20 7946 0958"})
     time.sleep(5)
+
+
+@contextmanager
+def webhook(url: str) -> Iterator[str]:
+    """The address of the page of an endpoint that has got some changes, and will get one again later."""
+    answers = [200, 200, 503]
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(answers.pop(0) if answers else 503)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        to = {"url": f"http://127.0.0.1:{server.server_address[1]}/customers", "description": "Our CRM"}
+        made = call(f"{url}/api/webhooks", "POST", {**to, "email": "ops@example.org"})
+        for customer in (12, 31, 58):
+            call(f"{url}/api/customers/{customer}/", "PATCH", {"metadata": {"tier": "silver"}})
+        time.sleep(5)
+        yield f"/ui/admin/webhooks/one?id={made['id']}"
+        server.shutdown()
 
 
 def shoot(browser: Browser, url: str, name: str, path: str, kind: str) -> None:
@@ -136,17 +169,18 @@ def main() -> None:
             "--data-dir",
             f"{folder}/data",
         ]
-        process = subprocess.Popen([sys.executable, "-m", "custsvc", "up", *options])
+        env = {**os.environ, "CUSTSVC_WEBHOOK_ALLOW": "127.0.0.1"}
+        process = subprocess.Popen([sys.executable, "-m", "custsvc", "up", *options], env=env)
         try:
             wait_until_seeded(url, process)
             tell_a_story(url)
-            with sync_playwright() as playwright:
+            with webhook(url) as endpoint, sync_playwright() as playwright:
                 browser = playwright.chromium.launch(
                     executable_path=shutil.which("chromium"), args=list(FLAGS)
                 )
                 for name, (path, kinds) in SHOTS.items():
                     for kind in kinds:
-                        shoot(browser, url, name, path, kind)
+                        shoot(browser, url, name, path or endpoint, kind)
                 browser.close()
         finally:
             process.send_signal(signal.SIGTERM)
