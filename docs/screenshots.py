@@ -35,6 +35,7 @@ PHONE = {"width": 390, "height": 780}
 
 # name → page, and which of light and dark on which device.
 SHOTS = {
+    "webhook": ("", ("desktop-light",)),
     "customers": ("/ui/customers", ("desktop-light", "desktop-dark", "phone-light")),
     "customer": ("/ui/customers/7", ("desktop-light", "phone-dark")),
     "conflict": ("", ("desktop-light",)),
@@ -43,7 +44,6 @@ SHOTS = {
     "import": ("", ("desktop-light",)),
     "mails": ("/ui/mails", ("desktop-light",)),
     "duplicates": ("/ui/duplicates", ("desktop-light",)),
-    "webhook": ("", ("desktop-light",)),
 }
 
 
@@ -97,8 +97,12 @@ def webhook(url: str) -> Iterator[str]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["content-length"]))
-            self.send_response(answers.pop(0) if answers else 503)
+            code = answers.pop(0) if answers else 503
+            text = b"ok" if code == 200 else b"down for repair"
+            self.send_response(code)
+            self.send_header("content-length", str(len(text)))
             self.end_headers()
+            self.wfile.write(text)
 
         def log_message(self, *_: Any) -> None:
             pass
