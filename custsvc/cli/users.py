@@ -144,8 +144,9 @@ def address(
 
     Example: custsvc users address ann ann@example.org
     """
-    from ..accounts.users import find_user, set_address
+    from ..accounts.users import checked_address, find_user, set_address
 
+    checked_address(email)  # before a server is looked for
     with _store(backend, data_dir) as store:
         user = find_user(store, name)
         found = set_address(store, user, email)

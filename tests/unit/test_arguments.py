@@ -58,6 +58,7 @@ WRONG: dict[str, str | None] = {
     "addresses of notify suppressions remove": None,
     "count": "0",
     "event": None,
+    **dict.fromkeys(("email", "--email of users create"), "nobody"),
     "file": "no/such/folder/customers.csv",
     "files": "no/such/file.ndjson.gz",
     "name of users create": "a b",
