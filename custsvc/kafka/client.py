@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from ..config import Settings
 from . import options as kafka_options
-from .errors import librdkafka, note, spoken_to
+from .errors import librdkafka, note, note_options
 
 # Seconds for a call that a person waits for, or of a worker that will try again anyway.
 TIMEOUT = 5.0
@@ -22,7 +22,7 @@ _FETCH = 1_000_000
 def _common(settings: Settings) -> dict[str, Any]:
     properties = settings.kafka_connection
     servers = properties["bootstrap.servers"]
-    spoken_to(servers, properties)
+    note_options(servers, properties)
     return {
         "client.id": "custsvc",
         "socket.keepalive.enable": True,

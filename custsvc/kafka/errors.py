@@ -27,7 +27,7 @@ _RECENT: Final = 15.0
 _PROBE: Final = 3.0
 
 
-class _Seldom(logging.Filter):
+class _Throttle(logging.Filter):
     """Lets each kind of message pass once in a while; the kind is its first characters.
 
     Drops what is harmless and comes with a start: that a property we chose is experimental, and that a broker
@@ -50,7 +50,7 @@ class _Seldom(logging.Filter):
 
 
 librdkafka: Final = logging.getLogger("custsvc.librdkafka")
-librdkafka.addFilter(_Seldom())
+librdkafka.addFilter(_Throttle())
 
 _REFUSED: Final = (
     KafkaError._AUTHENTICATION,
@@ -70,7 +70,7 @@ _AWAY: Final = (
 )
 
 
-class _Told(NamedTuple):
+class _Reported(NamedTuple):
     """An error that librdkafka reported about a cluster, and when."""
 
     error: KafkaError
@@ -85,25 +85,25 @@ class _Told(NamedTuple):
         return time.monotonic() - self.at < _RECENT
 
 
-_told: dict[str, _Told] = {}
-_spoken: dict[str, dict[str, str]] = {}  # the options of our clients, by the cluster's address
+_reported: dict[str, _Reported] = {}
+_options: dict[str, dict[str, str]] = {}  # the options of our clients, by the cluster's address
 
 
-def spoken_to(servers: str, options: Mapping[str, str]) -> None:
+def note_options(servers: str, options: Mapping[str, str]) -> None:
     """Note the options of our clients for a cluster. Drop its last error if they have changed."""
-    if _spoken.get(servers, {}) != options:
-        _told.pop(servers, None)
-    _spoken[servers] = dict(options)
+    if _options.get(servers, {}) != options:
+        _reported.pop(servers, None)
+    _options[servers] = dict(options)
 
 
 def note(servers: str, error: KafkaError) -> None:
     """Note and log an error from librdkafka's callback. librdkafka recovers from these by itself."""
     _log(error)
-    known = _told.get(servers)
+    known = _reported.get(servers)
     if error.code() == KafkaError._ALL_BROKERS_DOWN:
         return  # does not name the reason
     if known is None or not known.is_recent or error.code() in _REFUSED or not known.is_refusal:
-        _told[servers] = _Told(error, time.monotonic())
+        _reported[servers] = _Reported(error, time.monotonic())
 
 
 END_OF_PARTITION: Final = KafkaError._PARTITION_EOF
@@ -127,8 +127,12 @@ def _log(error: KafkaError) -> None:
 
 def refusal(servers: str) -> ConfigurationError | None:
     """The error for a permanent refusal by the cluster that was reported in the last seconds, or None."""
-    told = _told.get(servers)
-    return _refused(servers, told.error.str()) if told and told.is_recent and told.is_refusal else None
+    reported = _reported.get(servers)
+    return (
+        _refused(servers, reported.error.str())
+        if reported and reported.is_recent and reported.is_refusal
+        else None
+    )
 
 
 def failure(exc: KafkaException | KafkaError, servers: str) -> CustsvcError:
@@ -136,13 +140,13 @@ def failure(exc: KafkaException | KafkaError, servers: str) -> CustsvcError:
     error = exc.args[0] if isinstance(exc, KafkaException) else exc
     if error.code() in _REFUSED:
         return _refused(servers, error.str())
-    told = _told.get(servers)
-    if error.code() not in _AWAY or told is None or not told.is_recent:
-        told = None
-    if told is not None and told.is_refusal:
-        return _refused(servers, told.error.str())
+    reported = _reported.get(servers)
+    if error.code() not in _AWAY or reported is None or not reported.is_recent:
+        reported = None
+    if reported is not None and reported.is_refusal:
+        return _refused(servers, reported.error.str())
     return TemporaryError(
-        f"cannot reach Kafka at {servers} ({_plain((told.error if told else error).str())})",
+        f"cannot reach Kafka at {servers} ({_plain((reported.error if reported else error).str())})",
         dependency="kafka",
         fix="start Kafka there, or correct CUSTSVC_KAFKA",
     )
@@ -188,7 +192,7 @@ def mismatch(servers: str) -> ConfigurationError | None:
 
 
 def _protocol(servers: str) -> str:
-    return _spoken.get(servers, {}).get("security.protocol", "plaintext").lower()
+    return _options.get(servers, {}).get("security.protocol", "plaintext").lower()
 
 
 def _mismatch(servers: str, protocol: str) -> str | None:
@@ -219,10 +223,10 @@ def _conversation(host: str, port: int, *, tls: bool) -> str | None:
             _wrapped(plain) if tls else plain as line,
         ):
             line.sendall(_request(18, b""))
-            if _heard(line) != "answers":
+            if _answer_kind(line) != "answers":
                 return None
             line.sendall(_request(3, struct.pack(">i", 0)))
-            return _heard(line)
+            return _answer_kind(line)
     except (OSError, ValueError):
         return None
 
@@ -238,7 +242,7 @@ def _request(key: int, body: bytes) -> bytes:
     return struct.pack(">i", len(head) + len(body)) + head + body
 
 
-def _heard(line: socket.socket) -> str:
+def _answer_kind(line: socket.socket) -> str:
     got = b""
     try:
         while len(got) < 8:

@@ -36,12 +36,12 @@ def test_the_size_and_growth_of_the_history_are_measured(store: Store, settings:
     assert found.bytes > 0
     assert found.per_day is not None
     assert found.per_day > 29
-    (told,) = doctor_access.growth(store, None)
-    assert "bytes a change" in told.detail
+    (finding,) = doctor_access.growth(store, None)
+    assert "bytes a change" in finding.detail
 
 
 @pytest.mark.parametrize(
-    ("growth", "keep", "level", "told"),
+    ("growth", "keep", "level", "detail"),
     [
         (Growth(0, 0, None, None), None, "ok", "takes 0 bytes"),
         (Growth(2 << 30, 1 << 20, 1000.0, None), None, "ok", "2.0 GiB, 2,048 bytes a change"),
@@ -60,13 +60,13 @@ def test_a_disk_that_is_full_within_a_month_is_a_warning(
     growth: Growth,
     keep: int | None,
     level: str,
-    told: str,
+    detail: str,
 ) -> None:
     monkeypatch.setattr(store, "growth", lambda: growth)
 
     (found,) = doctor_access.growth(store, keep)
 
-    assert (found.level, told in found.detail, bool(found.fix)) == (level, True, level == "warning")
+    assert (found.level, detail in found.detail, bool(found.fix)) == (level, True, level == "warning")
 
 
 def test_a_link_on_this_machine_is_no_matter_and_one_in_clear_text_to_another_is(

@@ -60,9 +60,9 @@ def _as_kafka_python(settings: Settings) -> dict[str, Any]:
     """Where Kafka is and how to sign in there, as that client has it."""
     names = {"security.protocol": "security_protocol", "sasl.mechanism": "sasl_mechanism"}
     names |= {"sasl.username": "sasl_plain_username", "sasl.password": "sasl_plain_password"}
-    told = settings.kafka_connection
-    found = {theirs: told[ours] for ours, theirs in names.items() if ours in told}
-    return {"bootstrap_servers": told["bootstrap.servers"], **found}
+    properties = settings.kafka_connection
+    found = {theirs: properties[ours] for ours, theirs in names.items() if ours in properties}
+    return {"bootstrap_servers": properties["bootstrap.servers"], **found}
 
 
 NOT_UTF8 = [b"\xff\xfe", b"ce_source\xc3", b"\x80", b"h\xed\xa0\x80"]

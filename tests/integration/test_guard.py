@@ -300,7 +300,7 @@ def test_an_event_that_is_too_big_is_refused_at_the_write(
     monkeypatch.setattr(relay, "_PARKED", 0.5)
     small_topic(5000)
     workers.relay(store)
-    until("the relay has told the limit", lambda: store.facts.get("event-limit") == "5000")
+    until("the relay has stored the limit", lambda: store.facts.get("event-limit") == "5000")
     service = CustomerService(store.customers, event_limit=EventLimit(store.facts))
 
     with pytest.raises(ValidationError, match=r"metadata: makes an event of .* the topic takes 4,200"):

@@ -75,7 +75,7 @@ def secure() -> Iterator[tuple[Path, dict[str, str]]]:
         yield home, urls
 
 
-def told(backend: str, url: str) -> CustsvcError:
+def error_of(backend: str, url: str) -> CustsvcError:
     """The error of a role that starts with this address."""
     with (
         pytest.raises(CustsvcError) as caught,
@@ -100,7 +100,7 @@ def test_a_refusal_is_reported_with_its_cause_and_is_not_retried(
     files = ("OTHER", "JUNK", "MISSING", "client", "stranger")
     changes = {name: str(folder / v) if v in files else v for name, v in changes.items()}
 
-    error = told(backend, changed(urls[backend], changes))
+    error = error_of(backend, changed(urls[backend], changes))
 
     assert isinstance(error, ConfigurationError), error
     assert error.exit_code == 3
@@ -117,14 +117,14 @@ def test_a_certificate_of_the_client_that_mongodb_does_not_take_is_named(
     folder, urls = secure
     certificate = str(folder / file) if file else None
 
-    error = told("mongo", changed(urls["mongo"], {"tlsCertificateKeyFile": certificate}))
+    error = error_of("mongo", changed(urls["mongo"], {"tlsCertificateKeyFile": certificate}))
 
     assert "may want a certificate of its clients" in str(error)
     assert "CUSTSVC_MONGO_URL" in (error.fix or "")
 
 
 def test_tls_at_a_clear_text_server_is_reported(backend: str, servers: Servers) -> None:
-    error = told(backend, changed(servers.url(backend), CLEAR[backend]))
+    error = error_of(backend, changed(servers.url(backend), CLEAR[backend]))
 
     assert isinstance(error, ConfigurationError), error
     assert error.exit_code == 3

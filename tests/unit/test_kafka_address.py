@@ -78,19 +78,19 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, **option
     return Settings.load(environ={"CUSTSVC_KAFKA": address, **more})
 
 
-@pytest.mark.parametrize(("address", "options", "servers", "told"), RIGHT, ids=[a for a, *_ in RIGHT])
+@pytest.mark.parametrize(("address", "options", "servers", "properties"), RIGHT, ids=[a for a, *_ in RIGHT])
 def test_an_address_is_taken_apart_and_options_override_it(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     address: str,
     options: dict[str, str],
     servers: str,
-    told: dict[str, str],
+    properties: dict[str, str],
 ) -> None:
     settings = load(tmp_path, monkeypatch, address, **options)
 
     assert settings.kafka_servers == servers
-    assert settings.kafka_connection == {"bootstrap.servers": servers, **told}
+    assert settings.kafka_connection == {"bootstrap.servers": servers, **properties}
     kafka.check_options(settings)  # librdkafka takes it
 
 
@@ -129,10 +129,10 @@ def test_any_user_and_password_come_through_encoded_and_are_never_shown(user: st
     secret = f"canary{password}"
     settings = Settings(kafka=f"{quote(user, safe='')}:{quote(secret, safe='')}@k:1,l:2")
 
-    told = settings.kafka_connection
+    properties = settings.kafka_connection
     shown = {row["setting"]: row["value"] for row in describe(settings)}
 
-    assert (told["sasl.username"], told["sasl.password"]) == (user, secret)
+    assert (properties["sasl.username"], properties["sasl.password"]) == (user, secret)
     assert settings.kafka_servers == "k:1,l:2"
     assert "canary" not in shown["CUSTSVC_KAFKA"]
     assert shown["CUSTSVC_KAFKA"].endswith("@k:1,l:2")
