@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import api
+import beside
 import chart
+import meter
 import orjson
 from rich.console import Console
 from rich.table import Table
@@ -37,11 +39,12 @@ def main() -> None:
                 kafka=env["CUSTSVC_KAFKA"],
                 data_dir=Path(folder),
             )
-            found = _api(settings, options) if options.part == "api" else _pipeline(settings, options)
+            found = _measured(settings, options, servers)
         finally:
             servers.stop()
     options.save.mkdir(parents=True, exist_ok=True)
-    name = "-".join(filter(None, (options.part, options.backend, options.only)))
+    beside_them = "peers" if options.peers else ""
+    name = "-".join(filter(None, (options.part, beside_them, options.backend, options.only)))
     text = orjson.dumps({"machine": machine, "measures": found}, option=orjson.OPT_INDENT_2)
     (options.save / f"{name}.json").write_bytes(text + b"\n")
     _say(f"figures in {options.save}/{name}.json; " + ", ".join(f"{k} {v}" for k, v in machine.items()))
@@ -55,10 +58,39 @@ def _options() -> argparse.Namespace:
         "--save", type=Path, default=ROOT / "docs" / "benchmarks", help="folder for the figures"
     )
     parser.add_argument("--backend", choices=BACKENDS, default="", help="api: only on this database")
-    parser.add_argument("--only", default="", help="pipeline: seed, relay, apply or latency")
+    parser.add_argument("--peers", action="store_true", help="pipeline: beside Debezium, by turns")
+    parser.add_argument(
+        "--only", default="", help="pipeline: seed, relay, apply or latency; --peers: drain, latency or apply"
+    )
     parser.add_argument("--events", type=int, help="pipeline: how many events")
+    parser.add_argument("--rounds", type=int, help="--peers: how often each takes its turn")
     parser.add_argument("--seconds", type=float, help="pipeline: how long latency is measured")
     return parser.parse_args()
+
+
+def _measured(settings: Settings, options: argparse.Namespace, servers: LocalServers) -> list[dict[str, Any]]:
+    if options.part == "api":
+        return _api(settings, options)
+    return _beside(settings, options, servers) if options.peers else _pipeline(settings, options)
+
+
+def _beside(settings: Settings, options: argparse.Namespace, servers: LocalServers) -> list[dict[str, Any]]:
+    plan = beside.Plan(50_000, 8, rounds=1) if options.quick else beside.Plan()
+    plan = beside.Plan(
+        options.events or plan.events,
+        options.seconds or plan.seconds,
+        plan.rate,
+        options.rounds or plan.rounds,
+    )
+    run = beside.Run(settings, plan, options.only, _say)
+    run.prepare(servers)
+    rows = list(run.measure())
+    Console(width=160).print(meter.table(rows))
+    options.save.mkdir(parents=True, exist_ok=True)
+    name = "-".join(filter(None, ("pipeline-peers", options.only)))
+    svg = chart.bars("The pipeline beside Kafka Connect", meter.groups(rows), "median of rounds")
+    (options.save / f"{name}.svg").write_text(svg, encoding="utf-8")
+    return rows
 
 
 def _api(settings: Settings, options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ def run(
                 found = load(target, kind, customers=customers, seconds=seconds)
                 detail = f"p50 {found.p50_ms:g} ms, p99 {found.p99_ms:g} ms"
                 yield Measure(f"{kind} on {backend}", found.rate, "requests/s", detail=detail)
-            role.measure_rss()
+            role.measure()
 
 
 @contextmanager

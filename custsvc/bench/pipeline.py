@@ -125,8 +125,9 @@ class _Direction:
             with Role(settings, "relay") as role:
                 started = role.began("leading")
                 seconds = until(published, _PATIENCE, "the relay drains the outbox") - started
+                role.measure()
         name, value = f"relay from {self.source}", _rate(self._sizes.events, seconds)
-        return Measure(name, value, "events/s", rss_mb=role.rss_mb)
+        return Measure(name, value, "events/s", rss_mb=role.rss_mb, cpu_ms=role.cpu_ms(self._sizes.events))
 
     def _bare_relay(self, settings: Settings) -> float:
         if self.source == "mongo":
@@ -160,12 +161,14 @@ class _Direction:
             with Role(settings, "replicate", "--backend", self.copy) as role:
                 started = role.began("assigned")
                 seconds = until(applied, _PATIENCE, "replicate applies the topic") - started
+                role.measure()
             rows = store.customers.count(CustomerFilter("include"))
         return Measure(
             f"apply into {self.copy}, {kind}",
             _rate(self._sizes.events, seconds),
             "events/s",
             rss_mb=role.rss_mb,
+            cpu_ms=role.cpu_ms(self._sizes.events),
             detail=f"{rows:,} customers",
         )
 
@@ -219,6 +222,18 @@ def _new_customers(count: int) -> Iterator[Change]:
     for number, fields in enumerate(made_up(count, 1), 1):
         customer = Customer(number, fields, False, 1, now, "bench", now, "bench")
         yield new_change("created", None, customer, actor="bench")
+
+
+def fill(settings: Settings, kind: str, count: int) -> None:
+    """A topic with `count` events: of as many new customers (`distinct`), or of few (`hot`)."""
+    if kind == "hot":
+        _fill_hot(settings, count)
+        return
+    changes = _new_customers(count)
+    with Publisher(settings) as publisher:
+        while some := list(islice(changes, _BATCH)):
+            records = [Record(b"%d" % c.after.id, c.event.payload, []) for c in some]
+            publisher.send(settings.topic_updates, records)
 
 
 def _fill_hot(settings: Settings, count: int) -> None:

@@ -8,24 +8,31 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import orjson
 
 from ..config import PREFIX, SETTINGS, Settings
 from ..errors import CustsvcError
+from . import proc
 
 _START = 60.0
 _STOP = 20.0
 
 
 class Role:
-    """A running `custsvc ROLE`. Leaving the block stops it; `rss_mb` is the most memory it had."""
+    """A running `custsvc ROLE`. Leaving the block stops it; `rss_mb` is the most memory it had.
+
+    `cpu_s` is the processor time that it took from the action that `began` waited for until `measure`, which
+    leaving the block calls if nothing else did.
+    """
 
     def __init__(self, settings: Settings, *command: str) -> None:
         self.name = command[0]
         self.rss_mb: float | None = None
+        self.cpu_s: float | None = None
+        self._cpu_from = 0.0
+        self.started = time.monotonic()
         self.lines: list[dict[str, Any]] = []
         self._seen: dict[str, float] = {}
         self._process = subprocess.Popen(
@@ -42,27 +49,34 @@ class Role:
         until(lambda: action in self._seen or self._process.poll() is not None, _START, f"{self.name} starts")
         if action not in self._seen:
             raise CustsvcError(f"{self.name} ended at its start: {self.lines[-3:]}")
+        self._cpu_from = proc.processor_s(self.pid) or 0.0
         return self._seen[action]
+
+    def check(self) -> None:
+        """Raise CustsvcError if the role has ended."""
+        if self._process.poll() is not None:
+            raise CustsvcError(f"{self.name} ended: {self.lines[-3:]}")
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    def measure_rss(self) -> float | None:
-        """The most memory the process had so far, in MB; None if the system does not report it."""
-        try:
-            status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
-        except OSError:
-            return None
-        line = next((each for each in status.splitlines() if each.startswith("VmHWM:")), "")
-        self.rss_mb = round(int(line.split()[1]) / 1024) if line else self.rss_mb
-        return self.rss_mb
+    def measure(self) -> None:
+        """Note the most memory so far in MB and the processor time, each None if the system does not say."""
+        self.rss_mb = proc.peak_mb(self.pid) or self.rss_mb
+        used = proc.processor_s(self.pid)
+        self.cpu_s = None if used is None else used - self._cpu_from
+
+    def cpu_ms(self, events: int) -> float | None:
+        """The measured processor time in milliseconds per 1,000 of these events."""
+        return None if self.cpu_s is None else round(self.cpu_s / events * 1e6, 1)
 
     def __enter__(self) -> Role:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.measure_rss()
+        if self.cpu_s is None:
+            self.measure()
         self._process.terminate()
         try:
             self._process.wait(_STOP)

@@ -14,10 +14,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from custsvc.errors import CustsvcError
 
 from .state import write_json
+
+if TYPE_CHECKING:
+    from jgo.maven import Dependency, MavenContext
 
 KAFKA = "org.apache.kafka:kafka_2.13:4.3.1"
 LOGGING = "org.slf4j:slf4j-simple:1.7.36"
@@ -77,30 +81,36 @@ def _remembered(path: Path) -> list[Path] | None:
     return jars if jars and all(jar.is_file() and jar.stat().st_size for jar in jars) else None
 
 
-def _resolve() -> list[Path]:
+def maven() -> MavenContext:
+    """Maven's repositories as jgo's settings name them. Raises NoKafka if jgo is not installed."""
     try:
         from jgo.config import GlobalSettings
         from jgo.constants import MAVEN_CENTRAL_URL
-        from jgo.maven import Dependency, MavenContext
+        from jgo.maven import MavenContext
     except ImportError as exc:
         raise NoKafka(
             "jgo, which fetches Kafka's jars, is not installed", fix="pip install 'custsvc[local]'"
         ) from exc
+    settings = GlobalSettings.load()
+    return MavenContext(
+        repo_cache=settings.repo_cache,
+        remote_repos={"central": MAVEN_CENTRAL_URL, **settings.repositories},
+        timeout=30,
+    )
 
+
+def _resolve() -> list[Path]:
     def download(dependency: Dependency) -> Path:
         return Path(dependency.artifact.resolve())
 
     try:
-        settings = GlobalSettings.load()
-        context = MavenContext(
-            repo_cache=settings.repo_cache,
-            remote_repos={"central": MAVEN_CENTRAL_URL, **settings.repositories},
-            timeout=30,
-        )
+        context = maven()
         wanted, further = context.resolver.resolve([context.create_dependency(c) for c in (KAFKA, LOGGING)])
         needed = [*wanted, *(d for d in further if d.scope in ("compile", "runtime"))]
         with ThreadPoolExecutor(8) as pool:
             return list(pool.map(download, needed))
+    except NoKafka:
+        raise
     except Exception as exc:  # jgo raises many kinds: of requests, of XML, its own
         raise NoKafka(
             f"Kafka's jars cannot be fetched: {exc}", fix="check the network, or set CUSTSVC_KAFKA"
