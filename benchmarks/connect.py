@@ -44,7 +44,7 @@ def pinned() -> list[tuple[str, str, str]]:
 
 def fetch(say: Callable[[str], None]) -> dict[str, list[Path]]:
     """The jars of each plugin, downloaded unless they are here. Raises CustsvcError if one is another."""
-    say("fetching Kafka Connect, Debezium and the MongoDB connector (95 MB, once for this user)")
+    say("fetching Kafka Connect, Debezium and the MongoDB connector (77 MB, once for this user)")
     context = jars.maven()
 
     def download(line: tuple[str, str, str]) -> tuple[str, Path]:

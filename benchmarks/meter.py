@@ -101,7 +101,6 @@ def table(measures: Sequence[Mapping[str, Any]]) -> Table:
             f"{row['ratio']:g}×" if again and row["ratio"] else "",
             *("" if row[name] is None else f"{row[name]:,}" for name in ("later", "start_s", "rss_mb")),
             *("" if row[name] is None else f"{row[name]:,}" for name in ("cpu_ms", "database_cpu_ms")),
-            end_section=False,
         )
     return shown
 

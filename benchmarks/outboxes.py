@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -107,8 +106,6 @@ class Mongo:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        # The stream starts at a whole second, which must not be before an earlier outbox of this name.
-        time.sleep(1.1)
         self._since = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
     def seed(self, count: int) -> None:

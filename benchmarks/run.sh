@@ -2,9 +2,12 @@
 # Measure custsvc on this machine, on servers of the benchmark's own, which are gone afterwards.
 #
 # Usage: benchmarks/run.sh api|pipeline [--quick] [--save FOLDER]
+#        benchmarks/run.sh pipeline --peers [--quick] [--only drain|latency|apply] [--rounds N] [--save FOLDER]
 #   api       requests a second beside Django REST framework, FastAPI and Eve on the same customers
-#   pipeline  seed, relay, replicate and latency beside the barest loops that do the same
-# --quick takes at most five minutes. Figures and chart go to FOLDER, docs/benchmarks if none is given.
+#   pipeline  seed, relay, replicate and latency beside the barest loops that do the same;
+#             with --peers relay and replicate beside Debezium and the MongoDB connector on Kafka Connect
+# --quick takes at most five minutes, with --peers about ten. Figures and chart go to FOLDER, docs/benchmarks if
+# none is given. --peers fetches 77 MB of jars once; three rounds take about an hour.
 
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/../setup/lib.sh"

@@ -79,6 +79,7 @@ def test_the_pipeline_is_measured_beside_its_bare_loops_and_nothing_is_left(
         for name in (f"seed {backend}", f"relay from {backend}", *copies):
             assert rows[name]["value"] > 0
             assert rows[name]["bare"] > 0
+        assert all(rows[name]["cpu_ms"] >= 0 for name in (f"relay from {backend}", *copies))
         assert [rows[name]["detail"] for name in copies] == ["60 customers"] * 3
         assert 0 < rows[f"{backend} to topic p50"]["value"] <= rows[f"{backend} to topic p99"]["value"]
         assert rows[f"{backend} to copy p99"]["rss_mb"] > 10
