@@ -119,7 +119,10 @@ class Run:
             outbox(t) as waiting,
             contender.start(t, waiting.rewind()) as turn,
         ):
-            start_s = turn.wait_running() - turn.started
+            turn.wait_running()
+            # A connector says that it runs before it reads: begin when a first event has come through.
+            waiting.seed(1)
+            start_s = targets.first_event(t, turn) - turn.started
             events = int(self._plan.seconds * self._plan.rate)
             before = turn.processor_s()
             with waiting.writes(plain=contender.name != OURS) as writes:

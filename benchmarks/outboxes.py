@@ -26,6 +26,7 @@ from custsvc.transfer.seed import seed_customers
 PUBLICATION = "peer_publication"
 _ORIGIN = "peer_origin"
 _OPLOG_MB = 4000.0
+_FIRST_ID = 1_000_000  # above those of seeded customers
 
 
 def prepare_postgres(url: str) -> None:
@@ -142,7 +143,7 @@ class _Events:
     def __init__(self, client: MongoClient[dict[str, Any]]) -> None:
         database = client.get_default_database()
         self._events = database.get_collection("customer_event", write_concern=WriteConcern("majority"))
-        self._ids = itertools.count(1)
+        self._ids = itertools.count(_FIRST_ID)
         self._known: dict[int, Customer] = {}
 
     def create(self, fields: Fields, caller: Caller, /) -> Stored:

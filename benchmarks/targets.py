@@ -57,6 +57,17 @@ def drained(settings: Settings, turn: Turn, events: int, database: int) -> Resul
         return result
 
 
+def first_event(settings: Settings, turn: Turn) -> float:
+    """Wait until the topic has an event; returns the monotonic time."""
+    with Reader(settings) as topic:
+        parts = topic.partitions()
+        return _until(
+            lambda: any(high for _, high in topic.marks(parts).values()),
+            turn,
+            "the first event is on the topic",
+        )
+
+
 def applied(
     target: Postgres | Mongo, turn: Turn, last: Sequence[Place], events: int, database: int
 ) -> Result:
