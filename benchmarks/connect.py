@@ -10,6 +10,7 @@ import json
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -70,7 +71,8 @@ class Connect:
         plugin: str,
         connector: Mapping[str, str],
     ) -> None:
-        self.name = connector["name"]
+        # The group of a sink is named for its connector: a name of its own begins at the topic's beginning.
+        self.name = f"{connector['name']}-{uuid.uuid4().hex[:8]}"
         self._folder = folder
         self._port = ports.choose()
         self._log = folder / "connect.log"
@@ -81,7 +83,7 @@ class Connect:
             (plugins / jar.name).symlink_to(jar)
         private.write(folder / "worker.properties", _text(self._worker(settings)))
         # Passwords stay in files that only their owner can read.
-        private.write(folder / "connector.properties", _text(connector))
+        private.write(folder / "connector.properties", _text({**connector, "name": self.name}))
         java = [jars.java(), *_JAVA, "-cp", ":".join(map(str, fetched[RUNTIME]))]
         main = ["org.apache.kafka.connect.cli.ConnectStandalone"]
         files = [folder / "worker.properties", folder / "connector.properties"]
