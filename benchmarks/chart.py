@@ -32,8 +32,9 @@ def bars(title: str, groups: Sequence[tuple[str, Sequence[tuple[str, float]]]], 
 def _row(label: str, value: float, share: float, y: int) -> list[str]:
     width = max(1, round(share * (_WIDTH - _LABEL - 80)))
     color = _OURS if label.startswith("custsvc") else _THEIRS
+    shown = f"{value:,.0f}" if value >= 100 else f"{value:,g}"
     return [
         f'<text x="{_LABEL - 8}" y="{y + 12}" text-anchor="end">{escape(label)}</text>',
         f'<rect x="{_LABEL}" y="{y}" width="{width}" height="{_BAR}" rx="2" fill="{color}"/>',
-        f'<text x="{_LABEL + width + 6}" y="{y + 12}">{value:,.0f}</text>',
+        f'<text x="{_LABEL + width + 6}" y="{y + 12}">{shown}</text>',
     ]
