@@ -19,6 +19,7 @@ from rich.table import Table
 
 from custsvc.bench import pipeline, report
 from custsvc.config import BACKENDS, Settings
+from custsvc.errors import CustsvcError
 from custsvc.local import LocalServers
 
 ROOT = Path(__file__).parents[1]
@@ -31,8 +32,8 @@ def main() -> None:
     machine = report.facts()
     with tempfile.TemporaryDirectory(prefix="custsvc-bench-") as folder:
         servers = LocalServers(Path(folder), names=["postgres", "mongo", "kafka"], on_progress=_say)
-        env = servers.start()
         try:
+            env = servers.start()
             settings = Settings(
                 postgres_url=env["CUSTSVC_POSTGRES_URL"],
                 mongo_url=env["CUSTSVC_MONGO_URL"],
@@ -48,6 +49,8 @@ def main() -> None:
     text = orjson.dumps({"machine": machine, "measures": found}, option=orjson.OPT_INDENT_2)
     (options.save / f"{name}.json").write_bytes(text + b"\n")
     _say(f"figures in {options.save}/{name}.json; " + ", ".join(f"{k} {v}" for k, v in machine.items()))
+    if options.failed:
+        sys.exit(1)
 
 
 def _options() -> argparse.Namespace:
@@ -65,6 +68,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--events", type=int, help="pipeline: how many events")
     parser.add_argument("--rounds", type=int, help="--peers: how often each takes its turn")
     parser.add_argument("--seconds", type=float, help="pipeline: how long latency is measured")
+    parser.set_defaults(failed=False)
     return parser.parse_args()
 
 
@@ -84,7 +88,13 @@ def _beside(settings: Settings, options: argparse.Namespace, servers: LocalServe
     )
     run = beside.Run(settings, plan, options.only, _say)
     run.prepare(servers)
-    rows = list(run.measure())
+    rows: list[dict[str, Any]] = []
+    try:
+        for row in run.measure():
+            rows.append(row)
+    except CustsvcError as exc:
+        options.failed = True
+        _say(f"stopped; the figures until then are kept: {exc}")
     Console(width=160).print(meter.table(rows))
     options.save.mkdir(parents=True, exist_ok=True)
     name = "-".join(filter(None, ("pipeline-peers", options.only)))
