@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -45,9 +45,17 @@ class Plan:
 class Run:
     """One run, on servers that `prepare` has made ready for change data capture."""
 
-    def __init__(self, settings: Settings, plan: Plan, only: str, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        plan: Plan,
+        backends: Sequence[Backend],
+        only: str,
+        say: Callable[[str], None],
+    ) -> None:
         self._settings = settings
         self._plan = plan
+        self._backends = backends
         self._only = only
         self._say = say
         self._jars = connect.fetch(say)
@@ -63,12 +71,12 @@ class Run:
 
     def measure(self) -> Iterator[dict[str, Any]]:
         """One row for each measure and system."""
-        for backend in BACKENDS:
+        for backend in self._backends:
             if self._only in "drain":
                 yield from self._drain(backend)
             if self._only in "latency":
                 yield from self._latency(backend)
-        for backend in BACKENDS:
+        for backend in self._backends:
             for kind in ("distinct", "hot"):
                 if self._only in "apply":
                     yield from self._apply(backend, kind)

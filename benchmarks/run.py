@@ -44,13 +44,18 @@ def main() -> None:
         finally:
             servers.stop()
     options.save.mkdir(parents=True, exist_ok=True)
-    beside_them = "peers" if options.peers else ""
-    name = "-".join(filter(None, (options.part, beside_them, options.backend, options.only)))
+    name = _name(options)
     text = orjson.dumps({"machine": machine, "measures": found}, option=orjson.OPT_INDENT_2)
     (options.save / f"{name}.json").write_bytes(text + b"\n")
     _say(f"figures in {options.save}/{name}.json; " + ", ".join(f"{k} {v}" for k, v in machine.items()))
     if options.failed:
         sys.exit(1)
+
+
+def _name(options: argparse.Namespace) -> str:
+    """The name of the files with the figures."""
+    peers = "peers" if options.peers else ""
+    return "-".join(filter(None, (options.part, peers, options.backend, options.only)))
 
 
 def _options() -> argparse.Namespace:
@@ -60,7 +65,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--save", type=Path, default=ROOT / "docs" / "benchmarks", help="folder for the figures"
     )
-    parser.add_argument("--backend", choices=BACKENDS, default="", help="api: only on this database")
+    parser.add_argument("--backend", choices=BACKENDS, default="", help="api, --peers: only this database")
     parser.add_argument("--peers", action="store_true", help="pipeline: beside Debezium, by turns")
     parser.add_argument(
         "--only", default="", help="pipeline: seed, relay, apply or latency; --peers: drain, latency or apply"
@@ -69,7 +74,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="--peers: how often each takes its turn")
     parser.add_argument("--seconds", type=float, help="pipeline: how long latency is measured")
     parser.set_defaults(failed=False)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.peers and (options.part != "pipeline" or options.only not in ("", *beside.STEPS)):
+        parser.error(f"--peers: pipeline --peers --only {', '.join(beside.STEPS)}")
+    return options
 
 
 def _measured(settings: Settings, options: argparse.Namespace, servers: LocalServers) -> list[dict[str, Any]]:
@@ -86,7 +94,8 @@ def _beside(settings: Settings, options: argparse.Namespace, servers: LocalServe
         plan.rate,
         options.rounds or plan.rounds,
     )
-    run = beside.Run(settings, plan, options.only, _say)
+    backends = [each for each in BACKENDS if options.backend in ("", each)]
+    run = beside.Run(settings, plan, backends, options.only, _say)
     run.prepare(servers)
     rows: list[dict[str, Any]] = []
     try:
@@ -97,9 +106,8 @@ def _beside(settings: Settings, options: argparse.Namespace, servers: LocalServe
         _say(f"stopped; the figures until then are kept: {exc}")
     Console(width=160).print(meter.table(rows))
     options.save.mkdir(parents=True, exist_ok=True)
-    name = "-".join(filter(None, ("pipeline-peers", options.only)))
     svg = chart.bars("The pipeline beside Kafka Connect", meter.groups(rows), "median of rounds")
-    (options.save / f"{name}.svg").write_text(svg, encoding="utf-8")
+    (options.save / f"{_name(options)}.svg").write_text(svg, encoding="utf-8")
     return rows
 
 
