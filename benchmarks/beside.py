@@ -29,6 +29,7 @@ from custsvc.config import BACKENDS, Backend, Settings
 from custsvc.local import LocalServers
 
 OURS = "custsvc"
+_WARM_UP = 10_000
 STEPS = ("drain", "latency", "apply")
 
 
@@ -128,9 +129,9 @@ class Run:
             contender.start(t, waiting.rewind()) as turn,
         ):
             turn.wait_running()
-            # A connector says that it runs before it reads: begin when a first event has come through.
-            waiting.seed(1)
-            start_s = targets.first_event(t, turn) - turn.started
+            # A connector says that it runs before it reads, and a JVM is slow at first.
+            waiting.seed(_WARM_UP)
+            start_s = targets.warmed_up(t, turn, _WARM_UP) - turn.started
             events = int(self._plan.seconds * self._plan.rate)
             before = turn.processor_s()
             with waiting.writes(plain=contender.name != OURS) as writes:
