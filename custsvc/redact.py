@@ -25,7 +25,8 @@ _EVERYDAY: Final = frozenset(
 # A driver that splits an address at the wrong place quotes a piece of the secret.
 _APART: Final = re.compile(r"[@:/?#%\s]+")
 _SECRET_NAME: Final = re.compile(
-    r"password|passwd|secret|token|jaas|key\.pem|oauthbearer\.config|authmechanismproperties", re.IGNORECASE
+    r"password|passwd|passphrase|secret|token(?!\.endpoint)|jaas|key\.pem|oauthbearer\.config|authmechanismproperties",
+    re.IGNORECASE,
 )
 _DSN: Final = re.compile(r"(?<![A-Za-z_])([A-Za-z_]++)\s*+=\s*+('(?:[^'\\]|\\.)*+'|\S*+)")
 _PAIRS: Final = re.compile(r"\s*+[A-Za-z_]++\s*+=")
@@ -86,6 +87,8 @@ def know_options(options: Mapping[str, str]) -> None:
             know(value)
             for _, part in _DSN.findall(value):  # as sasl.jaas.config: username="…" password="…";
                 know(part.strip("\"';"))
+        elif "://" in value:
+            know_address(value)
 
 
 def is_secret_name(name: str) -> bool:

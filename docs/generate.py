@@ -76,12 +76,15 @@ def permissions() -> str:
 
 
 def _commands_that_allow(block: re.Match[str]) -> str:
+    if block[3] == "Kafka":
+        (kafka_role,) = [role for role in acls.ROLES if role == block[2]]
+        lines = acls.commands(Settings(), kafka_role, f"User:custsvc_{kafka_role.replace(' ', '_')}")
+        return block[1] + "\n".join(lines) + "\n" + block[4]
     (role,) = [role for role in rights.ROLES if role == block[2]]
     account = "custsvc_" + re.sub(r"[^a-z]+", "_", role)
     lines = {
         "PostgreSQL": lambda: postgres.grants(role, account),
         "MongoDB": lambda: [mongo.role_command(role, account)],
-        "Kafka": lambda: acls.commands(Settings(), role, account),
     }[block[3]]()
     return block[1] + "\n".join(lines) + "\n" + block[4]
 

@@ -115,7 +115,9 @@ def create_topics(
     replication: Annotated[
         int | None,
         typer.Option(
-            help="Replication factor of each topic.  [env: CUSTSVC_REPLICATION]", min=1, metavar="N"
+            help="Replication factor of each topic; -1: what the broker says.  [env: CUSTSVC_REPLICATION]",
+            min=-1,
+            metavar="N",
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the missing topics.")] = False,
@@ -139,6 +141,49 @@ def create_topics(
     word = "would create" if dry_run else "created"
     done = f"{word} {', '.join(made)}" if made else "all topics exist"
     report(done, dry_run=dry_run, **{word.replace(" ", "_"): made})
+
+
+@topics.command("acls")
+def acls(
+    role: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="serve, relay, notify, replicate, commands, or 'topics create'; default: all of them.",
+            metavar="[ROLE]...",
+            show_default=False,
+        ),
+    ] = None,
+    principal: Annotated[
+        str,
+        typer.Option(
+            help="Whom to allow it; ROLE in it becomes the role, as in User:CN=ROLE,O=Example.",
+            metavar="NAME",
+        ),
+    ] = "User:custsvc_ROLE",
+    fmt: OutputOption = "table",
+    data_dir: DataDirOption = None,
+) -> None:
+    """Print the ACLs that each role needs on Kafka, as commands of kafka-acls.sh. Connects to nothing.
+
+    With -o json: one object for each operation.
+
+    Example: custsvc topics acls relay --principal User:relay
+    """
+    output.checked(fmt)
+    settings = settings_for("topics", (), data_dir=data_dir)
+    from ..kafka.acls import ROLES, commands, entries
+
+    for name in role or ():
+        if name not in ROLES:
+            raise typer.BadParameter(f"{name!r} is not one of {', '.join(ROLES)}", param_hint="ROLE")
+    wanted = [each for each in ROLES if not role or each in role]
+    whom = {each: principal.replace("ROLE", each.replace(" ", "_")) for each in wanted}
+    if fmt == "table":
+        for each in wanted:
+            typer.echo("\n".join([f"# {each}", *commands(settings, each, whom[each])]))
+        return
+    rows = [entry for each in wanted for entry in entries(settings, each, whom[each])]
+    output.rows(fmt, list(rows[0]), rows)
 
 
 def _report(findings: Iterable[Finding], fmt: str, *, strict: bool = False) -> None:

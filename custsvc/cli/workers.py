@@ -65,6 +65,7 @@ def relay(
         log_format=log_format,
     )
     from ..copies.gauges import verify_gauges
+    from ..kafka.acls import topics_of
     from ..kafka.publisher import Publisher
     from ..kafka.topics import ensure_topics
     from ..relay.gauges import OutboxGauges, history_gauges, loss_gauges
@@ -87,7 +88,7 @@ def relay(
         if store is None:
             return
         claim_source(settings, store)
-        ensure_topics(settings)
+        ensure_topics(settings, needed=topics_of(settings, "relay"))
         if accept_topic:
             check_topic(settings, store.facts, accept=True)
         if resync:
@@ -160,6 +161,7 @@ def replicate(
     )
     from ..copies.origin import Origin
     from ..copies.replicate import Replicate, begin_at, claim
+    from ..kafka.acls import topics_of
     from ..kafka.publisher import Publisher
     from ..kafka.topics import ensure_topics
     from ..stores.refill import refill_beside
@@ -176,7 +178,7 @@ def replicate(
             return
         store.claim_role("copy")
         claim(store, name)
-        ensure_topics(settings)
+        ensure_topics(settings, needed=topics_of(settings, "replicate"))
         if rebuild:
             _rebuild(settings, store, name, source or _other(database), stop)
             return

@@ -19,7 +19,7 @@ from ..errors import ConfigurationError
 from .kafka_address import connection
 from .setting import PREFIX, Setting, env_name, setting, settings_of
 from .sources import read
-from .values import check_group_prefix, check_history_keep, wrong_kafka
+from .values import check_group_prefix, check_history_keep, check_replication, wrong_kafka
 
 Backend = Literal["postgres", "mongo"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
@@ -36,12 +36,20 @@ class Settings:
     kafka_options: Mapping[str, str] = setting(
         {}, "Any librdkafka property, as CUSTSVC_KAFKA_OPTIONS__SASL_USERNAME", secret=True
     )
+    kafka_aws_region: str = setting(
+        "", "AWS region of an Amazon MSK cluster, as eu-central-1: sign in by IAM (docs/kafka.md)"
+    )
     topic_updates: str = setting("MICROSERVICE-CUSTOMER-UPDATES", "Topic of customer events")
     topic_notify: str = setting("MICROSERVICE-CUSTOMER-EMAIL-NOTIFICATION", "Topic of mail requests")
     topic_failed: str = setting("MICROSERVICE-CUSTOMER-EMAIL-NOTIFICATION-FAILED", "Topic of failed mails")
     topic_dead: str = setting("MICROSERVICE-CUSTOMER-UPDATES-DEAD", "Topic of dead letters")
     partitions: int = setting(12, "Partitions of the updates topic when it is created", limits=(1, 10_000))
-    replication: int = setting(1, "Replication factor of topics when they are created", limits=(1, 15))
+    replication: int = setting(
+        1,
+        "Replication factor of topics when they are created; -1: what the broker says",
+        limits=(-1, 15),
+        check=check_replication,
+    )
     group_prefix: str = setting(
         "custsvc-",
         "How the names of all consumer groups begin; installations that share one Kafka need one each",
@@ -255,9 +263,16 @@ class Settings:
         """
         address = self.kafka or _missing("KAFKA", "Kafka's address")
         try:
-            return connection(address, self.kafka_options)
+            return connection(address, {**self._by_iam, **self.kafka_options})
         except ValueError as exc:
             raise wrong_kafka(address, self.origins.get("kafka", "given"), exc) from exc
+
+    @property
+    def _by_iam(self) -> Mapping[str, str]:
+        """librdkafka's properties for a sign-in to Amazon MSK by IAM; its tokens come from `kafka.msk`."""
+        if not self.kafka_aws_region:
+            return {}
+        return {"security.protocol": "SASL_SSL", "sasl.mechanism": "OAUTHBEARER"}
 
     @property
     def kafka_servers(self) -> str:

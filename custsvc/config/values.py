@@ -73,6 +73,12 @@ def check_group_prefix(text: str) -> None:
         raise ValueError("1 to 100 letters, digits, dots, dashes and underscores of ASCII")
 
 
+def check_replication(factor: int) -> None:
+    """Check that this is a number of brokers, or -1. Raises ValueError."""
+    if factor == 0:
+        raise ValueError("a number from 1 to 15, or -1")
+
+
 def _check_kafka(address: str, origin: str) -> None:
     try:
         if address:

@@ -52,7 +52,7 @@ def kafka_rights(settings: Settings) -> Iterator[Finding]:
     for role, missing in lacking.items():
         if missing:
             detail = f"this account lacks {', '.join(missing)}"
-            yield Finding("warning", f"kafka rights of {role}", detail, f"add the ACLs: {_PAGE}")
+            yield Finding("warning", f"kafka rights of {role}", detail, f"custsvc topics acls {role}")
     if not any(lacking.values()):
         yield Finding("ok", "kafka rights", "all that the roles need")
 

@@ -118,7 +118,8 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
     yield Finding("ok", "kafka", f"{cluster.brokers} broker{several} at {settings.kafka_servers}")
     missing = [topic.name for topic in cluster.topics if not topic.partitions]
     if missing:
-        yield Finding("warning", "topics", f"not created yet: {', '.join(missing)}", "custsvc topics create")
+        detail = f"not created yet, or hidden from this account: {', '.join(missing)}"
+        yield Finding("warning", "topics", detail, "custsvc topics create, or custsvc topics acls")
     for topic in cluster.topics:
         if topic.partitions:
             yield from _topic(settings, topic, cluster.brokers)
@@ -130,7 +131,14 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
 def _topic(settings: Settings, topic: Topic, brokers: int) -> Iterator[Finding]:
     name = f"topic {topic.name}"
     holds = f"{topic.partitions} partitions, replication {topic.replication}"
+    if not topic.config:
+        yield Finding("ok", name, f"{holds}; its configuration is hidden from this account")
+        return
     wrong: list[Finding] = []
+    if topic.name == settings.topic_updates and topic.partitions < settings.partitions:
+        detail = f"{holds}: more processes than that do not help; CUSTSVC_PARTITIONS is {settings.partitions}"
+        fix = f"set CUSTSVC_PARTITIONS to {topic.partitions}, or use a topic with more"
+        wrong.append(Finding("warning", name, detail, fix))
     if topic.name == settings.topic_updates and topic.config.get("cleanup.policy") != "compact":
         detail = f"{holds}; not compacted, so a new copy lacks the customers whose records have expired"
         wrong.append(Finding("warning", name, detail, "set its cleanup.policy to compact"))

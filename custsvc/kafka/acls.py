@@ -1,45 +1,81 @@
-"""Kafka permissions: those that each role needs, those the account lacks, and the commands to grant them."""
+"""Permissions on Kafka: what each role needs, what the account lacks, and the commands to grant it."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal, NamedTuple, get_args
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 
 from ..config import Settings
-from ..ports.rights import RoleName
 from .client import TIMEOUT, admin
 
-# By the setting that names the topic. A role that reads or writes a topic also describes it.
-_TOPICS: Final[Mapping[RoleName, Mapping[str, str]]] = {
+Role = Literal["serve", "relay", "notify", "replicate", "commands", "topics create"]
+ROLES: Final[tuple[Role, ...]] = get_args(Role)
+
+# By the setting that names the topic. Whoever may read or write a topic may also describe it, and whoever may
+# write one may also produce to it idempotently (Kafka 2.8 or later).
+_TOPICS: Final[Mapping[Role, Mapping[str, str]]] = {
     "serve": {"topic_updates": "Read", "topic_dead": "Read"},
     "relay": {"topic_updates": "Read Write DescribeConfigs"},
     "notify": {"topic_updates": "Read", "topic_notify": "Read", "topic_failed": "Write"},
     "replicate": {"topic_updates": "Read", "topic_dead": "Write"},
     "commands": {
         "topic_updates": "Read Write DescribeConfigs",
-        "topic_notify": "Read DescribeConfigs",
-        "topic_failed": "Read DescribeConfigs",
+        "topic_notify": "Describe DescribeConfigs",
+        "topic_failed": "Describe DescribeConfigs",
         "topic_dead": "Read Write DescribeConfigs",
     },
+    "topics create": dict.fromkeys(
+        ("topic_updates", "topic_notify", "topic_failed", "topic_dead"), "Create Describe"
+    ),
+}
+# Beginnings of the names of groups, after the prefix of all groups, and what is done with them. A reader uses
+# no group, but its client asks the broker about one all the same.
+_GROUPS: Final[Mapping[Role, Mapping[str, str]]] = {
+    "serve": {"": "Describe"},
+    "relay": {"reader-": "Describe"},
+    "notify": {"notify": "Read"},
+    "replicate": {"copy-": "Read", "reader-": "Describe"},
+    "commands": {"": "Describe"},
+    "topics create": {},
 }
 
 
-def needed(settings: Settings, role: RoleName) -> dict[str, list[str]]:
-    """The operations that a role needs on each existing topic."""
-    return {
-        str(getattr(settings, setting)): [*operations.split(), "Describe"]
-        for setting, operations in _TOPICS.get(role, {}).items()
-    }
+class Need(NamedTuple):
+    """Operations on a resource: a `topic`, or with `prefixed` all groups whose names begin so."""
+
+    resource: Literal["topic", "group"]
+    name: str
+    operations: tuple[str, ...]
+    prefixed: bool = False
 
 
-def lacking(settings: Settings, *, timeout: float = TIMEOUT) -> dict[RoleName, list[str]] | None:
+def needs(settings: Settings, role: Role) -> list[Need]:
+    """What a role needs, and no more."""
+    topics = [
+        Need("topic", str(getattr(settings, setting)), tuple(operations.split()))
+        for setting, operations in _TOPICS[role].items()
+    ]
+    groups = [
+        Need("group", settings.group_prefix + start, tuple(operations.split()), prefixed=True)
+        for start, operations in _GROUPS[role].items()
+    ]
+    return topics + groups
+
+
+def topics_of(settings: Settings, role: Role) -> list[str]:
+    """The topics that a role uses."""
+    return [need.name for need in needs(settings, role) if need.resource == "topic"]
+
+
+def lacking(settings: Settings, *, timeout: float = TIMEOUT) -> dict[Role, list[str]] | None:
     """The operations that each role needs and the account lacks: `Write on topic X`.
 
     None if the broker does not report permissions. Leaves out missing and hidden topics.
     """
-    names = {name for role in _TOPICS for name in needed(settings, role)}
+    names = {name for role in ROLES for name in topics_of(settings, role)}
     client = admin(settings)
     asked = client.describe_topics(
         TopicCollection(sorted(names)), include_authorized_operations=True, request_timeout=timeout
@@ -58,13 +94,14 @@ def lacking(settings: Settings, *, timeout: float = TIMEOUT) -> dict[RoleName, l
         return None
     return {
         role: [
-            f"{operation} on topic {topic}"
-            for topic, operations in needed(settings, role).items()
-            if topic in allowed
-            for operation in operations
-            if not {operation, "All"} & allowed[topic]
+            f"{operation} on topic {need.name}"
+            for need in needs(settings, role)
+            if need.name in allowed
+            for operation in need.operations
+            if not {operation, "All"} & allowed[need.name]
         ]
-        for role in _TOPICS
+        for role in ROLES
+        if role != "topics create"
     }
 
 
@@ -73,14 +110,27 @@ def _word(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("_"))
 
 
-def commands(settings: Settings, role: RoleName, account: str) -> list[str]:
-    """The commands that grant an account exactly what a role needs on existing topics."""
-    start = f"kafka-acls.sh --bootstrap-server BROKER --add --allow-principal User:{account}"
-    found = [
-        f"{start} {' '.join(f'--operation {each}' for each in operations)} --topic {topic}"
-        for topic, operations in needed(settings, role).items()
-    ]
+def commands(settings: Settings, role: Role, principal: str) -> list[str]:
+    """The commands that grant a principal, as `User:custsvc_relay`, exactly what a role needs."""
+    start = f"kafka-acls.sh --bootstrap-server BROKER --add --allow-principal {shlex.quote(principal)}"
     return [
-        *found,
-        f"{start} --operation Read --resource-pattern-type prefixed --group {settings.group_prefix}",
+        f"{start} {' '.join(f'--operation {each}' for each in need.operations)}"
+        f"{' --resource-pattern-type prefixed' if need.prefixed else ''} --{need.resource} {need.name}"
+        for need in needs(settings, role)
+    ]
+
+
+def entries(settings: Settings, role: Role, principal: str) -> list[dict[str, str]]:
+    """The same as one entry for each operation, for programs."""
+    return [
+        {
+            "role": role,
+            "principal": principal,
+            "resource": need.resource,
+            "name": need.name,
+            "pattern": "prefixed" if need.prefixed else "literal",
+            "operation": operation,
+        }
+        for need in needs(settings, role)
+        for operation in need.operations
     ]

@@ -9,6 +9,7 @@ from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from ..config import Settings
+from . import msk
 from . import options as kafka_options
 from .errors import librdkafka, note, note_options
 
@@ -34,12 +35,14 @@ def _common(settings: Settings) -> dict[str, Any]:
         "error_cb": partial(note, servers),
         "logger": librdkafka,
         **properties,
+        **msk.sign_in(settings, servers),
     }
 
 
 def check_options(settings: Settings) -> None:
     """Raise ConfigurationError if a Kafka option is wrong. Connects to nothing."""
-    trial = settings.replace(kafka=settings.kafka or "unset")
+    # Without the sign-in at AWS, which connects.
+    trial = settings.replace(kafka=settings.kafka or "unset", kafka_aws_region="")
     kafka_options.check(settings, _common(trial), _consumer(trial, "check"), publisher_config(trial))
 
 

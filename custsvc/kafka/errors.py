@@ -7,10 +7,6 @@ polled. This module notes it by the cluster's address, and adds it to the next f
 from __future__ import annotations
 
 import logging
-import re
-import socket
-import ssl
-import struct
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,12 +15,12 @@ from typing import Any, Final, NamedTuple
 from confluent_kafka import KafkaError, KafkaException
 
 from ..errors import ConfigurationError, CustsvcError, TemporaryError
+from . import probe, reasons
 
 # Log a broker that is away at most once in this many seconds, not at every try.
 _QUIET: Final = 10.0
 # An older report belongs to another failure.
 _RECENT: Final = 15.0
-_PROBE: Final = 3.0
 
 
 class _Throttle(logging.Filter):
@@ -70,6 +66,13 @@ _AWAY: Final = (
 )
 
 
+def _is_refusal(error: KafkaError) -> bool:
+    """Whether waiting repairs nothing."""
+    if reasons.is_alert(error.str()):  # librdkafka takes it for a lost connection
+        return True
+    return error.code() in _REFUSED and not reasons.is_outage(error.str())
+
+
 class _Reported(NamedTuple):
     """An error that librdkafka reported about a cluster, and when."""
 
@@ -78,7 +81,7 @@ class _Reported(NamedTuple):
 
     @property
     def is_refusal(self) -> bool:
-        return self.error.code() in _REFUSED
+        return _is_refusal(self.error)
 
     @property
     def is_recent(self) -> bool:
@@ -102,7 +105,7 @@ def note(servers: str, error: KafkaError) -> None:
     known = _reported.get(servers)
     if error.code() == KafkaError._ALL_BROKERS_DOWN:
         return  # does not name the reason
-    if known is None or not known.is_recent or error.code() in _REFUSED or not known.is_refusal:
+    if known is None or not known.is_recent or _is_refusal(error) or not known.is_refusal:
         _reported[servers] = _Reported(error, time.monotonic())
 
 
@@ -115,7 +118,7 @@ def is_passing(error: KafkaError) -> bool:
     """Whether librdkafka recovers from a consumer's error by itself; logs such an error."""
     if error.code() == END_OF_PARTITION:
         return True
-    if error.fatal() or error.code() in _REFUSED:
+    if error.fatal() or _is_refusal(error):
         return False
     _log(error)
     return True
@@ -138,31 +141,37 @@ def refusal(servers: str) -> ConfigurationError | None:
 def failure(exc: KafkaException | KafkaError, servers: str) -> CustsvcError:
     """Translate an error of librdkafka into ours."""
     error = exc.args[0] if isinstance(exc, KafkaException) else exc
-    if error.code() in _REFUSED:
+    if _is_refusal(error):
         return _refused(servers, error.str())
     reported = _reported.get(servers)
     if error.code() not in _AWAY or reported is None or not reported.is_recent:
         reported = None
     if reported is not None and reported.is_refusal:
         return _refused(servers, reported.error.str())
+    reason = (reported.error if reported else error).str()
+    if reasons.is_outage(reason):
+        return TemporaryError(
+            f"cannot sign in to Kafka at {servers}: {reasons.plain(reason)}",
+            dependency="kafka",
+            fix=reasons.PROVIDER,
+        )
     return TemporaryError(
-        f"cannot reach Kafka at {servers} ({_plain((reported.error if reported else error).str())})",
+        f"cannot reach Kafka at {servers} ({reasons.plain(reason)})",
         dependency="kafka",
         fix="start Kafka there, or correct CUSTSVC_KAFKA",
     )
 
 
 def _refused(servers: str, reason: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"Kafka at {servers} refuses: {_plain(reason)}",
-        fix="correct CUSTSVC_KAFKA and CUSTSVC_KAFKA_OPTIONS__*",
-    )
+    if reasons.is_unverified(reason):
+        reason = probe.certificate_problem(servers, _options.get(servers, {})) or reason
+    return ConfigurationError(f"Kafka at {servers} refuses: {reasons.plain(reason)}", fix=reasons.fix(reason))
 
 
-def _plain(reason: str) -> str:
-    """The reason without the broker's name at its beginning and the state machine's state at its end."""
-    reason = re.sub(r"^\S+/(bootstrap|\d+): ", "", reason.strip())
-    return re.sub(r" \(after \d+ms in state \w+\)", "", reason)
+def mismatch(servers: str) -> ConfigurationError | None:
+    """Probe a cluster that does not answer; return the error if our clients use the wrong protocol."""
+    reason = probe.mismatch(servers, _options.get(servers, {}))
+    return _refused(servers, reason) if reason else None
 
 
 @contextmanager
@@ -176,83 +185,3 @@ def first_contact(client: Any, servers: str) -> Iterator[None]:
         if isinstance(found, TemporaryError) and exc.args[0].code() in _AWAY:
             found = mismatch(servers) or found
         raise found from exc
-
-
-# A broker that is spoken to by the wrong protocol closes the connection without an answer.
-
-
-def mismatch(servers: str) -> ConfigurationError | None:
-    """Probe a cluster that does not answer; return the error if our clients use the wrong protocol.
-
-    It probes twice: a broker that goes down meanwhile closes the connection as well.
-    """
-    reason = _mismatch(servers, _protocol(servers))
-    again = reason and _mismatch(servers, _protocol(servers))
-    return _refused(servers, reason) if reason and reason == again else None
-
-
-def _protocol(servers: str) -> str:
-    return _options.get(servers, {}).get("security.protocol", "plaintext").lower()
-
-
-def _mismatch(servers: str, protocol: str) -> str | None:
-    """The protocol that the port speaks, if it differs from `security.protocol`."""
-    tls, sasl = protocol.endswith("ssl"), protocol.startswith("sasl")
-    for address in servers.split(","):
-        host, _, port = address.rpartition("://")[2].strip().rpartition(":")
-        if not port.isdigit():
-            continue
-        for by_tls in (False, True):
-            heard = _conversation(host.strip("[]"), int(port), tls=by_tls)
-            if heard is None:
-                continue
-            if by_tls != tls:
-                speaks = "TLS" if by_tls else "clear text"
-                return f"that port speaks {speaks}, but security.protocol is {protocol}"
-            if heard == "hangs up" and not sasl:
-                return f"that port asks for a sign-in, but security.protocol is {protocol}"
-            return None
-    return None
-
-
-def _conversation(host: str, port: int, *, tls: bool) -> str | None:
-    """Ask for the API versions, which every broker answers, then for the topics; return how that ended."""
-    try:
-        with (
-            socket.create_connection((host, port), timeout=_PROBE) as plain,
-            _wrapped(plain) if tls else plain as line,
-        ):
-            line.sendall(_request(18, b""))
-            if _answer_kind(line) != "answers":
-                return None
-            line.sendall(_request(3, struct.pack(">i", 0)))
-            return _answer_kind(line)
-    except (OSError, ValueError):
-        return None
-
-
-def _wrapped(plain: socket.socket) -> ssl.SSLSocket:
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # the probe sends no secrets
-    return context.wrap_socket(plain)
-
-
-def _request(key: int, body: bytes) -> bytes:
-    head = struct.pack(">hhih", key, 0, 1, -1)  # version 0, correlation 1, no client's name
-    return struct.pack(">i", len(head) + len(body)) + head + body
-
-
-def _answer_kind(line: socket.socket) -> str:
-    got = b""
-    try:
-        while len(got) < 8:
-            piece = line.recv(64 * 1024)
-            if not piece:
-                return "hangs up"
-            got += piece
-    except TimeoutError:
-        return "takes its time"
-    except OSError:
-        return "hangs up"
-    size, correlation = struct.unpack(">ii", got[:8])
-    return "answers" if correlation == 1 and 0 < size < 100_000_000 else "talks of something else"

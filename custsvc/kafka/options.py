@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from confluent_kafka import Consumer, KafkaException, Producer
@@ -39,6 +40,10 @@ _FIXED: Final[Mapping[str, tuple[str, str]]] = {
     "partition.assignment.strategy": ("cooperative-sticky", "leave it out"),
 }
 _SAME: Final[Mapping[str, str]] = {"-1": "all", "1": "true", "t": "true", "f": "false"}
+# What librdkafka says of an option with a certificate or a key.
+_FAILED: Final = re.compile(r"(ssl\.(?:ca|key|certificate|crl)\.(?:location|pem)) failed: (.*)")
+_MANDATORY: Final = re.compile(r"`([a-z.]+)` is mandatory ")
+_KEY_PASSWORD: Final = "ssl.key.password"  # noqa: S105 - the name of an option
 _COMPLAINTS: Final = (KafkaException, TypeError, ValueError, AttributeError)
 
 
@@ -84,9 +89,41 @@ def _wrong(reason: str, options: Mapping[str, str]) -> ConfigurationError:
             if _reason(exc) == reason:
                 fix = f"correct {variable(name)}; librdkafka's CONFIGURATION.md has all that there are"
                 return ConfigurationError(f"{variable(name)} is wrong: {reason}", fix=fix)
+    if named := _FAILED.match(reason):
+        detail, wrong = _about(named[1], named[2], options)
+        return ConfigurationError(
+            f"{variable(named[1])} is wrong: {detail}", fix=f"correct {variable(wrong)}"
+        )
+    if "sasl.password must be set" in reason:
+        fix = (
+            f"give user and password in CUSTSVC_KAFKA, or set {variable('sasl.username')} and …SASL_PASSWORD"
+        )
+        return ConfigurationError(f"the options of Kafka are wrong: {reason}", fix=fix)
+    if named := _MANDATORY.match(reason):
+        return ConfigurationError(
+            f"{variable(named[1])} is not set: {reason}", fix=f"set {variable(named[1])} (docs/kafka.md)"
+        )
     return ConfigurationError(
         f"the options of Kafka are wrong: {reason}", fix="correct CUSTSVC_KAFKA_OPTIONS__*"
     )
+
+
+def _about(name: str, reason: str, options: Mapping[str, str]) -> tuple[str, str]:
+    """Why OpenSSL takes no certificate or key from this option, and the option to correct."""
+    text = options.get(name, "")
+    if name.endswith(".location"):
+        try:
+            text = Path(text).read_text(encoding="latin-1")
+        except OSError as exc:
+            return f"{name} names {text}, which cannot be read ({exc.strerror})", name
+    if "values mismatch" in reason:
+        return f"the key of {name} does not belong to the certificate", name
+    if "-----BEGIN" not in text:
+        return f"what {name} gives is not PEM: it has no line -----BEGIN", name
+    if "ENCRYPTED" in text and name.startswith("ssl.key"):
+        what = "is wrong" if options.get(_KEY_PASSWORD) else "is not set"
+        return f"its key has a password, and {variable(_KEY_PASSWORD)} {what}", _KEY_PASSWORD
+    return f"{name} failed: {reason}", name
 
 
 def _reason(exc: Exception) -> str:

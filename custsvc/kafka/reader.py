@@ -158,7 +158,10 @@ class Reader:
         deadline = time.monotonic() + timeout
         while left:
             messages = self._client.consume(_AT_ONCE, 0.05)
-            yield from messages
+            for message in messages:
+                if (error := message.error()) is not None and not is_passing(error):
+                    raise failure(error, self._servers)
+                yield message
             if messages:
                 deadline = time.monotonic() + timeout
             if time.monotonic() > deadline:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,12 +15,24 @@ from confluent_kafka.admin._metadata import ClusterMetadata
 from confluent_kafka.cimpl import NewTopic
 
 from ..config import Settings
-from ..errors import ConfigurationError, TemporaryError
+from ..errors import ConfigurationError, CustsvcError, TemporaryError
 from .client import TIMEOUT, admin
 from .errors import failure, first_contact, mismatch, refusal
 
 # Seconds without an answer after which we first look at the errors that librdkafka has reported.
-_REFUSED_AFTER = 2.0
+_REFUSED_AFTER = 0.25
+# What a broker answers if this account may not make a topic, or may not see its configuration.
+_FORBIDDEN = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
+# What it answers if it wants another topic: by a policy, or for want of brokers.
+_OTHERWISE = (
+    KafkaError.POLICY_VIOLATION,
+    KafkaError.INVALID_CONFIG,
+    KafkaError.INVALID_PARTITIONS,
+    KafkaError.INVALID_REPLICATION_FACTOR,
+)
+_MAKE_OR_SHOW = "custsvc topics create; or allow this account what custsvc topics acls prints"
+AS_THE_BROKER_SAYS = -1
+"""The replication factor that stands for the broker's own."""
 
 # Seconds for a request that some brokers cannot answer.
 _ASIDE = 3.0
@@ -28,7 +40,6 @@ _ASIDE = 3.0
 _USUAL_LIMIT = 1_048_588
 
 _DAY_MS = 24 * 3600 * 1000
-_TOPIC_CONFIG: Mapping[str, str] = {"min.insync.replicas": "1"}
 # The topic keeps every change for a week; compaction removes old versions, and erased data, within two.
 _UPDATES_CONFIG: Mapping[str, str] = {
     "cleanup.policy": "compact",
@@ -43,7 +54,10 @@ SHOWN = ("cleanup.policy", "retention.ms", "min.insync.replicas", "max.message.b
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One of our topics. Without partitions it does not exist yet."""
+    """One of our topics. Without partitions it does not exist yet, or is hidden from this account.
+
+    `config` is empty if the account may not see it.
+    """
 
     name: str
     purpose: str
@@ -85,37 +99,69 @@ def describe(settings: Settings, *, timeout: float = TIMEOUT) -> Cluster:
     return Cluster(len(cluster.brokers), tuple(topics))
 
 
-def ensure_topics(settings: Settings, *, timeout: float = 30.0) -> list[str]:
-    """Make the missing topics; return their names. Several roles may do this at once."""
+def ensure_topics(
+    settings: Settings, *, needed: Collection[str] | None = None, timeout: float = 30.0
+) -> list[str]:
+    """Make the missing topics; return their names. Several roles may do this at once.
+
+    An account that may make no topics is refused only for those of `needed`, by default all. Kafka hides
+    topics from an account that may not describe them.
+    """
     client = admin(settings)
     have = _topics(client, settings.kafka_servers, timeout)
-    wanted = [
-        _new(settings, settings.topic_updates, settings.partitions, _UPDATES_CONFIG),
-        _new(settings, settings.topic_notify, min(settings.partitions, 3), {}),
-        _new(settings, settings.topic_failed, 1, _FAILED_CONFIG),
-        _new(settings, settings.topic_dead, 1, _FAILED_CONFIG),
-    ]
-    missing = [topic for topic in wanted if topic.topic not in have]
+    missing = [topic for topic in wanted(settings) if topic.topic not in have]
     if not missing:
         return []
-    made = []
+    made, forbidden = [], []
     for name, future in client.create_topics(missing, request_timeout=timeout).items():
         try:
             future.result()
             made.append(name)
         except KafkaException as exc:
-            if exc.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise failure(exc, settings.kafka_servers) from exc
-    _wait_for_leaders(client, settings, [topic.topic for topic in missing], timeout)
+            code = exc.args[0].code()
+            if code in _FORBIDDEN:
+                forbidden.append(name)
+            elif code != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise _not_made(name, exc, settings.kafka_servers) from exc
+    if lacking := [name for name in forbidden if needed is None or name in needed]:
+        raise ConfigurationError(
+            f"Kafka at {settings.kafka_servers} shows this account no topic {', '.join(lacking)}, "
+            "and it may not make one",
+            fix="make the topics by an account that may (custsvc topics create, or docs/kafka.md), "
+            "and allow this account what custsvc topics acls prints",
+        )
+    _wait_for_leaders(
+        client, settings, [topic.topic for topic in missing if topic.topic not in forbidden], timeout
+    )
     return made
 
 
+def wanted(settings: Settings) -> list[NewTopic]:
+    """Our topics as we make them."""
+    return [
+        _new(settings, settings.topic_updates, settings.partitions, _UPDATES_CONFIG),
+        _new(settings, settings.topic_notify, min(settings.partitions, 3), {}),
+        _new(settings, settings.topic_failed, 1, _FAILED_CONFIG),
+        _new(settings, settings.topic_dead, 1, _FAILED_CONFIG),
+    ]
+
+
 def _new(settings: Settings, name: str, partitions: int, config: Mapping[str, str]) -> NewTopic:
-    return NewTopic(
-        name,
-        num_partitions=partitions,
-        replication_factor=settings.replication,
-        config={**_TOPIC_CONFIG, **config, "min.insync.replicas": str(max(1, settings.replication - 1))},
+    factor = settings.replication
+    if factor != AS_THE_BROKER_SAYS:
+        config = {**config, "min.insync.replicas": str(max(1, factor - 1))}
+    return NewTopic(name, num_partitions=partitions, replication_factor=factor, config=dict(config))
+
+
+def _not_made(name: str, exc: KafkaException, servers: str) -> CustsvcError:
+    """The error about a topic that the broker does not make."""
+    error = exc.args[0]
+    if error.code() not in _OTHERWISE:
+        return failure(exc, servers)
+    return ConfigurationError(
+        f"Kafka at {servers} does not make the topic {name}: {error.str()}",
+        fix="make it as Kafka wants it (docs/kafka.md has its properties), or set CUSTSVC_REPLICATION and "
+        "CUSTSVC_PARTITIONS to what Kafka allows",
     )
 
 
@@ -131,27 +177,33 @@ def metadata(client: AdminClient, servers: str, timeout: float) -> ClusterMetada
     """
     deadline = time.monotonic() + timeout
     patience = _REFUSED_AFTER
-    while time.monotonic() + patience < deadline:
+    # Most of the time stays for the last call: each asks anew.
+    while time.monotonic() + 2 * patience < deadline:
         with suppress(KafkaException):
             return client.list_topics(timeout=patience)
         client.poll(0)
-        if (refused := refusal(servers) or mismatch(servers)) is not None:
+        refused = refusal(servers) or (mismatch(servers) if patience > _REFUSED_AFTER else None)
+        if refused is not None:
             raise refused
-        patience *= 2
+        patience *= 3
     with first_contact(client, servers):
         return client.list_topics(timeout=max(deadline - time.monotonic(), 1.0))
 
 
 def topic_configs(client: AdminClient, names: Sequence[str], *, timeout: float) -> dict[str, dict[str, str]]:
-    """The configuration of topics. Raises KafkaException."""
+    """The configuration of topics, but for those that this account may not see. Raises KafkaException."""
     resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
     if not resources:
         return {}
     answers = client.describe_configs(resources, request_timeout=timeout)
-    return {
-        resource.name: {entry.name: entry.value for entry in future.result().values()}
-        for resource, future in answers.items()
-    }
+    found = {}
+    for resource, future in answers.items():
+        try:
+            found[resource.name] = {entry.name: entry.value for entry in future.result().values()}
+        except KafkaException as exc:
+            if exc.args[0].code() not in _FORBIDDEN:
+                raise
+    return found
 
 
 def layout(client: AdminClient, topic: str, servers: str) -> tuple[str, int]:
@@ -175,7 +227,7 @@ def layout(client: AdminClient, topic: str, servers: str) -> tuple[str, int]:
 
 def _no_topic(topic: str, servers: str) -> TemporaryError:
     return TemporaryError(
-        f"Kafka at {servers} has no topic {topic}", dependency="kafka", fix="custsvc topics create"
+        f"Kafka at {servers} has no topic {topic}, or hides it", dependency="kafka", fix=_MAKE_OR_SHOW
     )
 
 
@@ -205,6 +257,6 @@ def partitions(client: Consumer, topic: str, servers: str, *, timeout: float = T
         found = client.list_topics(topic, timeout=timeout).topics[topic]
     if found.error is not None or not found.partitions:
         raise ConfigurationError(
-            f"Kafka at {servers} has no topic {topic}", fix="start a role of custsvc: it makes the topics"
+            f"Kafka at {servers} has no topic {topic}, or hides it from this account", fix=_MAKE_OR_SHOW
         )
     return sorted(found.partitions)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from ..config import Settings
 from ..domain.address import address_key
 from ..errors import ConfigurationError, TemporaryError
+from ..kafka.acls import topics_of
 from ..kafka.publisher import Publisher
 from ..kafka.topics import ensure_topics
 from ..ports.ledger import Notification
@@ -70,7 +71,7 @@ def run_notify(
     with running("notify", settings, stop, gauges=notify_gauges) as store:
         if store is None:
             return
-        ensure_topics(settings)
+        ensure_topics(settings, needed=topics_of(settings, "notify"))
         with Publisher(settings) as for_intake, Publisher(settings) as for_failed:
             for_webhooks = threading.Event()
             bell = _Bell(for_webhooks)

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from ..errors import ConfigurationError
 
-Extra = Literal["channels", "local", "mcp", "oidc", "otel", "xlsx"]
+Extra = Literal["channels", "local", "mcp", "msk", "oidc", "otel", "xlsx"]
 
 _BRINGS: Final[dict[Extra, tuple[str, str, str]]] = {
     "channels": (
@@ -23,6 +23,11 @@ _BRINGS: Final[dict[Extra, tuple[str, str, str]]] = {
         "pip install 'custsvc[local]'",
     ),
     "mcp": ("the server for assistants", "mcp", "pip install 'custsvc[mcp]'"),
+    "msk": (
+        "sign-in to Amazon MSK by IAM",
+        "aws_msk_iam_sasl_signer botocore",
+        "pip install 'custsvc[msk]'",
+    ),
     "oidc": ("sign-in by OpenID Connect", "authlib joserfc requests", "pip install 'custsvc[oidc]'"),
     "otel": ("tracing", "opentelemetry", "pip install 'custsvc[otel]'"),
     "xlsx": ("the reader of Excel workbooks", "defusedxml openpyxl", "pip install 'custsvc[xlsx]'"),

@@ -24,6 +24,7 @@ from custsvc.relay.relay import Relay
 from custsvc.runtime.loop import Stop
 from custsvc.service.customers import Caller, CustomerService
 from tests.background import in_background
+from tests.integration.secure_kafka import SecureKafka, secure_kafka
 from tests.waiting import until
 
 
@@ -144,6 +145,13 @@ class Workers:
 def workers(settings: Settings) -> Iterator[Workers]:
     with ExitStack() as stack:
         yield Workers(settings, stack)
+
+
+@pytest.fixture(scope="session")
+def secure() -> Iterator[SecureKafka]:
+    """A Kafka with passwords, certificates and tokens, one for all tests that need it."""
+    with secure_kafka() as server:
+        yield server
 
 
 class Topic:

@@ -19,7 +19,7 @@ from pymongo.errors import OperationFailure
 
 from custsvc.config import Settings
 from custsvc.errors import ConfigurationError
-from custsvc.kafka import errors as kafka_errors
+from custsvc.kafka import probe
 from custsvc.kafka.publisher import Publisher, Record
 from custsvc.kafka.topics import ensure_topics
 from custsvc.local import LocalServers, private, process
@@ -133,7 +133,7 @@ def test_records_in_kafka_are_read_with_the_password_only(servers: LocalServers)
         with pytest.raises(ConfigurationError, match=r"asks for a sign-in|Invalid username or password"):
             ensure_topics(Settings(kafka=f"{login}{broker.address}"), timeout=20)
     for port in ("port", "controller_port"):
-        assert kafka_errors._conversation("127.0.0.1", broker.record[port], tls=False) == "hangs up"
+        assert probe._conversation("127.0.0.1", broker.record[port], tls=False) == "hangs up"
 
 
 def test_a_folder_that_was_open_is_closed_at_the_next_start_and_works_on(folder: Path) -> None:

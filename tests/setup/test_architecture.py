@@ -30,7 +30,7 @@ MAY_IMPORT: Final[dict[str, str]] = {
     "service": "errors domain ports runtime",
     "accounts": "errors domain ports",
     "transfer": "errors domain ports runtime service",
-    "kafka": "errors config domain ports runtime",
+    "kafka": "errors config domain runtime",
     "relay": "errors config domain ports runtime service kafka",
     "retention": "errors config domain ports runtime service relay",
     "copies": "errors config domain ports runtime service kafka relay",
