@@ -84,7 +84,7 @@ class CustomerExport(ApiResource):
         fmt = _format(request, given)
         fields = _fields(given, fmt)
         dialect = _dialect(given)
-        store = self.services.store.customers
+        store = self.services.reads.pages()
         parts = self.services.streams.carried(
             lambda _: export.export(
                 store, fmt, where, sort=sort, descending=descending, fields=fields, dialect=dialect

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final
 import orjson
 
 from ..domain.canonical import canonical_fields, merge_patch
-from ..domain.customers import INT64_MAX
+from ..domain.customers import INT64_MAX, Stored
 from ..errors import FieldError, NotFound, ValidationError, unknown_fields
 from ..http.answer import Answer
 from ..http.lists import (
@@ -38,6 +38,7 @@ from ..http.request import Request
 from ..http.resource import ApiResource
 from ..ports.accounts import Role
 from ..ports.customers import CustomerStore, Page, Position
+from ..service.customers import CustomerService
 from ..service.duplicates import CONTACT
 from ..service.trimmed import trimmed
 
@@ -50,11 +51,8 @@ class CustomerList(ApiResource):
 
     def get(self, request: Request) -> Answer:
         given = parameters(request, *PARAMETERS, prefix=METADATA)
-        self.wait_for_copy(request)
         asked = list_request(given, self.services.cursors)
-        store = self.services.store.customers
-        page = store.find(asked.query)
-        count, exact = _counted(store, asked, page)
+        page, (count, exact) = self.read(request, lambda customers: _listed(customers, asked))
         docs = page.docs if asked.fields is None else only_fields(page.docs, asked.fields)
         following, preceding = neighbours(asked.query, page)
         return page_answer(
@@ -85,6 +83,12 @@ class CustomerList(ApiResource):
         return customer_answer(stored, 201, minimal=wants_minimal(request), **put)
 
 
+def _listed(store: CustomerStore, asked: ListRequest) -> tuple[Page, tuple[int | None, bool]]:
+    """A page, and the number of all that match."""
+    page = store.find(asked.query)
+    return page, _counted(store, asked, page)
+
+
 def _counted(store: CustomerStore, asked: ListRequest, page: Page) -> tuple[int | None, bool]:
     """The number of matching customers, if requested, and whether it is exact."""
     where = asked.query.filter
@@ -105,8 +109,8 @@ class OneCustomer(ApiResource):
 
     def get(self, request: Request, customer_id: int) -> Answer:
         parameters(request)
-        self.wait_for_copy(request)
-        return self.conditional_answer(request, self.services.customers.get(customer_id))
+        found = self.read(request, lambda customers: CustomerService(customers).get(customer_id))
+        return self.conditional_answer(request, found)
 
     def put(self, request: Request, customer_id: int) -> Answer:
         parameters(request)
@@ -212,12 +216,8 @@ class CustomerHistory(ApiResource):
         scope = f"history {customer_id}"
         before = self.services.cursors.read(given["cursor"], scope) if "cursor" in given else None
 
-        store = self.services.store.customers
-        newest = store.get(customer_id) if before is None else None
-        if before is None and newest is None:
-            raise NotFound(f"there is no customer {customer_id}")
         # One more than requested: its presence shows that there is another page.
-        events = store.history(customer_id, limit=limit + 1, before_version=before)
+        newest, events = self.read(request, lambda store: _history(store, customer_id, limit + 1, before))
         shown, has_more = events[:limit], len(events) > limit
         cursor = None
         if has_more:
@@ -238,4 +238,15 @@ class CustomerHistory(ApiResource):
         time = time_of(given, "at")
         if len(given) > 1 or time is None:
             raise bad_parameter("at", "goes with no other parameter: it asks for one state")
-        return self.conditional_answer(request, self.services.customers.at(customer_id, time))
+        found = self.read(request, lambda customers: CustomerService(customers).at(customer_id, time))
+        return self.conditional_answer(request, found)
+
+
+def _history(
+    store: CustomerStore, customer_id: int, limit: int, before: int | None
+) -> tuple[Stored | None, list[bytes]]:
+    """Events of a customer, and for the first page the customer. Raises NotFound."""
+    newest = store.get(customer_id) if before is None else None
+    if before is None and newest is None:
+        raise NotFound(f"there is no customer {customer_id}")
+    return newest, store.history(customer_id, limit=limit, before_version=before)

@@ -47,8 +47,11 @@ class Base:
     def begun(self, call: Call[Any]) -> Attempts:
         """The tries of a call."""
         headers = dict(call.headers)
-        if len(self.addresses) > 1 and call.position and (position := call.position(self.positions)):
-            headers |= {"X-Custsvc-Min-Position": position, "Prefer": COPY_WAITS}
+        if call.position and (position := call.position(self.positions)):
+            # To the source too: it may let a stand-by answer.
+            headers |= {"X-Custsvc-Min-Position": position}
+            if len(self.addresses) > 1:
+                headers |= {"Prefer": COPY_WAITS}
         return Attempts(call, headers, self.retry, self.addresses[self.place(call)])
 
     def ended(self, call: Call[T], response: httpx.Response) -> T:

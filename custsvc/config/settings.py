@@ -32,6 +32,17 @@ class Settings:
     backend: Backend = setting("postgres", "Database of this role: postgres or mongo")
     postgres_url: str = setting("", "postgresql://user:password@host:port/database", secret=True)
     mongo_url: str = setting("", "mongodb://host:port/database?replicaSet=name", secret=True)
+    postgres_read_url: str = setting(
+        "", "A stand-by of PostgreSQL that answers reads of the API, postgresql://…", secret=True
+    )
+    mongo_read_preference: Literal["primary", "secondary", "secondaryPreferred", "nearest"] = setting(
+        "primary", "Which members of MongoDB answer reads of the API: primary, secondary, nearest"
+    )
+    read_lag: float = setting(
+        10.0,
+        "Seconds that a stand-by may be behind; beyond, the source answers all reads",
+        limits=(0.1, 3600),
+    )
     kafka: str = setting("", "Kafka bootstrap servers, [user:password@]host:port[,host:port]")
     kafka_options: Mapping[str, str] = setting(
         {}, "Any librdkafka property, as CUSTSVC_KAFKA_OPTIONS__SASL_USERNAME", secret=True

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from ..config import Backend, Settings
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, CustsvcError
+from ..ports.customers import CustomerQuery
 from ..ports.rights import RoleName
 from ..ports.store import Growth, Store
 from ..runtime.links import elsewhere, kafka_in_clear, mail_in_clear
@@ -65,6 +66,30 @@ def link(store: Store) -> Iterator[Finding]:
         how = "sslmode=verify-full" if backend == "postgres" else "tls=true"
         fix = f"add {how} to CUSTSVC_{backend.upper()}_URL"
         yield _in_clear(backend, others, fix)
+
+
+def read_server(settings: Settings) -> Iterator[Finding]:
+    """Whether the read server answers, follows this source, and has what reads need; nothing without one."""
+    from ..stores import open_read_server, open_store
+
+    if not getattr(settings, f"{settings.backend}_url"):
+        return
+    with open_store(settings) as store:
+        server = open_read_server(settings, store)
+        if server is None:
+            return
+        try:
+            server.lag()
+            with server.reading({}, 0.0) as customers:
+                if customers is not None:
+                    customers.find(CustomerQuery(limit=1))
+        except CustsvcError as exc:
+            fix = exc.fix or "start it; until then the source answers all reads"
+            yield Finding("failed", "read server", str(exc), fix)
+        else:
+            yield Finding("ok", "read server", "it follows the source, and answers reads")
+        finally:
+            server.close()
 
 
 def links(settings: Settings) -> Iterator[Finding]:

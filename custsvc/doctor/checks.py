@@ -54,8 +54,9 @@ def addresses(settings: Settings) -> Iterator[Finding]:
     yield from _guarded("kafka", lambda: _kafka(settings))
     yield from _guarded("topic layout", lambda: _layout(settings))
     yield from _guarded("mail server", lambda: _mail(settings))
-    from .access import links
+    from .access import links, read_server
 
+    yield from _guarded("read server", lambda: read_server(settings))
     yield from _guarded("links", lambda: links(settings))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 import orjson
 
@@ -13,6 +13,7 @@ from ..config import Settings
 from ..domain.customers import Stored
 from ..errors import NotFound, VersionConflict
 from ..ports.accounts import Role
+from ..ports.customers import CustomerStore
 from ..ports.store import Store
 from ..service.customers import Caller, CustomerService
 from ..service.duplicates import DuplicateFinder
@@ -25,8 +26,11 @@ from .limit import RateLimit
 from .messages import customer_answer, etag_answer, keyed_request, min_position, prefer_wait
 from .preconditions import NONE, Preconditions, not_modified, preconditions, refuse_unsupported
 from .problems import Problem
+from .reads import Reads
 from .request import Request
 from .streams import BigAnswers, LazyFeed, Streams
+
+T = TypeVar("T")
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
@@ -50,6 +54,7 @@ class Services:
     # The limit of requests, if configured; and that of wrong keys and links.
     limit: RateLimit | None
     tries: RateLimit
+    reads: Reads
     copy: Copy | None = None
 
 
@@ -125,6 +130,15 @@ class ApiResource:
             wanted = min_position(request, POSITIONS_MAX)
             if self.services.copy is not None:
                 self.services.copy.wait(wanted, prefer_wait(request))
+
+    def read(self, request: Request, work: Callable[[CustomerStore], T]) -> T:
+        """The result of `work` on customers that are as the request requires. Answers 504 `copy-behind`."""
+        wanted: dict[int, int] = {}
+        if "HTTP_X_CUSTSVC_MIN_POSITION" in request.environ:
+            wanted = min_position(request, POSITIONS_MAX)
+            if self.services.copy is not None:
+                self.services.copy.wait(wanted, prefer_wait(request))
+        return self.services.reads.read(wanted, work)
 
     def write(
         self, request: Request, customer_id: int, work: Callable[[Caller, int | None], Stored]

@@ -19,6 +19,7 @@ from .facts import Facts
 from .history import History
 from .ledger import Ledger
 from .outbox import Outbox
+from .reads import ReadServer
 from .recipients import Recipients
 from .replica import Replica
 from .rights import RoleName
@@ -146,6 +147,12 @@ class Store(Protocol):
 
     def may_migrate(self) -> bool:
         """Whether this account may change the schema."""
+
+    def read_server(self, named: str) -> ReadServer:
+        """A server that follows this one and answers reads, not connected yet.
+
+        `named`: in PostgreSQL the address of a stand-by, in MongoDB the preference for members.
+        """
 
     def close(self) -> None: ...
 

@@ -13,7 +13,15 @@ import time
 from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -42,6 +50,28 @@ _METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 # The metrics' children by label: the library's lookup costs more than the observation.
 _known: dict[tuple[str, str | None, int], Any] = {}
 _KNOWN_MAX: Final = 5000
+
+
+_READS: Final = Counter(
+    "custsvc_reads",
+    "Reads of customers: answered by the read server, or by the source and why",
+    ["server"],
+)
+_LAG: Final = Gauge(
+    "custsvc_read_server_lag_seconds",
+    "By how much the read server is behind the source; -1 if it cannot be used",
+    multiprocess_mode="livemax",
+)
+
+
+def count_read(server: str) -> None:
+    """Count a read of customers by who answered it."""
+    _READS.labels(server).inc()
+
+
+def note_lag(seconds: float) -> None:
+    """Note by how much the read server is behind."""
+    _LAG.set(seconds)
 
 
 def observe(request: Request, route: str | None, status: int) -> None:

@@ -7,6 +7,7 @@ from ..config import Settings
 from ..http.copy import Copy
 from ..http.cursors import Cursors
 from ..http.limit import TRIES, RateLimit
+from ..http.reads import Reads
 from ..http.resource import Services
 from ..http.streams import BigAnswers, LazyFeed, Streams
 from ..ports.store import Store
@@ -14,6 +15,8 @@ from ..service.customers import CustomerService
 from ..service.duplicates import DuplicateFinder
 from ..service.event_limit import EventLimit
 from ..service.leftovers import Leftovers
+from ..stores import open_read_server
+from .measure import count_read, note_lag
 
 
 def services_of(
@@ -39,5 +42,12 @@ def services_of(
         limit=limit,
         tries=RateLimit(TRIES, limit_table),
         feed=LazyFeed(settings),
+        reads=Reads(
+            store.customers,
+            open_read_server(settings, store),
+            settings.read_lag,
+            count=count_read,
+            note_lag=note_lag,
+        ),
         copy=Copy(store.customers, settings.threads) if settings.read_only else None,
     )

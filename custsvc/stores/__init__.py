@@ -9,6 +9,7 @@ from ..errors import BadArgument
 
 if TYPE_CHECKING:
     from ..config import Backend, Settings
+    from ..ports.reads import ReadServer
     from ..ports.store import Store
 
 
@@ -37,3 +38,11 @@ def open_store(settings: Settings, backend: Backend | None = None, copy: str | N
     from .mongo import MongoStore
 
     return MongoStore(url, suffix=f"_copy_{name}" if name else "")
+
+
+def open_read_server(settings: Settings, store: Store) -> ReadServer | None:
+    """The read server of these settings, not connected yet; None without one. `store` is its source."""
+    if settings.read_only:
+        return None  # a copy answers by itself
+    named = settings.postgres_read_url if store.name == "postgres" else settings.mongo_read_preference
+    return store.read_server(named) if named not in ("", "primary") else None

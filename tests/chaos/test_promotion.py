@@ -2,86 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-import psycopg2
 import pytest
 
 from custsvc.config import Settings
-from custsvc.local import LocalServers, ports
-from custsvc.local.postgres import Postgres
+from custsvc.local import ports
 from custsvc.stores.postgres import PostgresStore
 from tests.chaos.clients import Clients
 from tests.chaos.conftest import OPTIONS, Line, fresh_topics
 from tests.chaos.roles import request, serves
+from tests.standby import Pair
 from tests.waiting import until
-
-
-class Pair:
-    """A primary and a standby that has each commit before its client is told."""
-
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
-        servers = LocalServers(folder / "primary", names=["postgres"], ephemeral=True)
-        stack.callback(servers.stop)
-        servers.start()
-        server = servers.server("postgres")
-        assert isinstance(server, Postgres)
-        self._server = server
-        self._primary = urlsplit(server.url)
-        self.port = self._primary.port
-        self._port = ports.choose()
-        self._standby = server._base / "standby"
-        self._make_standby()
-        stack.callback(self._control, "stop", "-m", "immediate")
-        user = self._primary.netloc.rpartition("@")[0]
-        hosts = f"{ports.HOST}:{self._primary.port},{ports.HOST}:{self._port}"
-        self.url = f"postgresql://{user}@{hosts}{self._primary.path}"
-        self.sql(self.port, "ALTER SYSTEM SET synchronous_standby_names = '*'")
-        self.sql(self.port, "SELECT pg_reload_conf()")
-        until("the standby follows", self._follows)
-
-    def _make_standby(self) -> None:
-        self._standby.mkdir(mode=0o700)
-        if self._server._account is not None:
-            os.chown(self._standby, self._server._account.uid, self._server._account.gid)
-        source = self._primary._replace(path="").geturl()
-        self._run("pg_basebackup", "-c", "fast", "-d", source, "-R", "-D", self._standby)
-        where = f"-p {self._port} -c listen_addresses={ports.HOST} -c unix_socket_directories= "
-        where += "-c max_prepared_transactions=5"
-        self._control("start", "-o", where)
-
-    def _control(self, *what: str | Path) -> None:
-        self._run("pg_ctl", "-D", self._standby, "-w", "-l", self._standby / "log", *what)
-
-    def _run(self, program: str, *arguments: str | Path) -> None:
-        done = self._server._run(self._server._binaries / program, *arguments)
-        assert done.returncode == 0, done.stderr
-
-    def _follows(self) -> bool:
-        state = self.sql(self.port, "SELECT sync_state FROM pg_stat_replication")
-        return state == "sync"
-
-    def sql(self, port: int | None, statement: str) -> Any:
-        address = self._primary._replace(netloc=f"{self._primary.netloc.rpartition(':')[0]}:{port}")
-        with closing(
-            psycopg2.connect(address.geturl(), options="-c default_transaction_read_only=off")
-        ) as connection:
-            connection.autocommit = True
-            with connection.cursor() as cursor:
-                cursor.execute(statement)
-                return (cursor.fetchone() or (None,))[0] if cursor.description else None
-
-    def kill_primary(self) -> None:
-        self._server.kill()
-
-    def promote(self) -> None:
-        self._control("promote")
 
 
 @pytest.fixture

@@ -119,7 +119,8 @@ def test_every_metric_is_in_the_docs_and_those_in_the_docs_are_there() -> None:
     # The library puts the unit behind a counter, and `info` behind what is no number.
     named = {name.removesuffix("_total").removesuffix("_info") for name in called}
     made = (
-        r'(?:Metric[A-Za-z]*|Histogram|family)\(\s*f?"(custsvc[a-z_]*)|f?"(custsvc_[a-z_]+)(?:\{\{[^"]*)?":'
+        r'(?:Metric[A-Za-z]*|Histogram|Counter|Gauge|family)\(\s*f?"(custsvc[a-z_]*)'
+        r'|f?"(custsvc_[a-z_]+)(?:\{\{[^"]*)?":'
     )
     shown = {one or other for one, other in re.findall(made, code)}
     shown |= set(re.findall(r'found\[f"(custsvc_[a-z_]+)', code))

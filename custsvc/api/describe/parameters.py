@@ -147,6 +147,7 @@ WAIT = header(
 )
 MIN_POSITION = header(
     "X-Custsvc-Min-Position",
-    "X-Custsvc-Position of a write. A copy without that write answers 504 `copy-behind`.",
+    "X-Custsvc-Position of a write. A copy without that write answers 504 `copy-behind`; the source never "
+    "lets a stand-by without it answer.",
     pattern="^[1-9][0-9]{0,17}-[1-9][0-9]{0,17}$",
 )

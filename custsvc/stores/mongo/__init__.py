@@ -26,6 +26,7 @@ from .keys import MongoKeys
 from .ledger import MongoLedger
 from .list_indexes import index_lists, missing_indexes
 from .outbox import MongoOutbox
+from .reads import MongoReadServer
 from .recipients import MongoRecipients
 from .replica import MongoReplica
 from .resets import MongoResets
@@ -40,6 +41,7 @@ class MongoStore:
     name = "mongo"
 
     def __init__(self, url: str, *, suffix: str = "") -> None:
+        self._url = url
         self._connection = Connection(url, suffix)
         self.answers = MongoAnswers(self._connection)
         self.customers = MongoCustomers(self._connection, self.answers)
@@ -108,6 +110,9 @@ class MongoStore:
 
     def may_migrate(self) -> bool:
         return rights.may_migrate(self._connection)
+
+    def read_server(self, named: str) -> MongoReadServer:
+        return MongoReadServer(self._url, named)
 
     def close(self) -> None:
         self._connection.close()

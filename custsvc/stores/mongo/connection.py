@@ -21,6 +21,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeoutError
 from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import _ServerMode
 
 from ...errors import ConfigurationError, CustsvcError, DataRefused, TemporaryError
 from .spoken import mismatch
@@ -85,22 +86,28 @@ _PASSING = frozenset(
 class Connection:
     """One client for all threads. Nothing is connected before the first call."""
 
-    def __init__(self, url: str, suffix: str = "") -> None:
+    def __init__(
+        self, url: str, suffix: str = "", *, reads: _ServerMode | None = None, timeout: float = TIMEOUT
+    ) -> None:
+        """`reads`: where to read, in a connection that only reads; else from the primary."""
         self.address = address(url)
         self._url = url
         given = {name.lower() for name in re.findall(r"[?&]([^=&?]+)=", url)}
         options = {name: value for name, value in _OPTIONS.items() if name.lower() not in given}
+        options["timeoutMS"] = min(int(timeout * 1000), int(options.get("timeoutMS", timeout * 1000)))
         # Whatever the URL prefers: a secondary is stale, and has no transactions of the primary.
         options["readPreference"] = "primary"
+        self._reads = reads
+        preference = reads or ReadPreference.PRIMARY
         codec: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC)
         with translated(self.address):
             self.client = _client(url, options)
             self.database: Database[Document] = self.client.get_default_database(
-                "custsvc", codec, ReadPreference.PRIMARY, DURABLE, COMMITTED
+                "custsvc", codec, preference, DURABLE, COMMITTED
             )
             if suffix:
                 self.database = self.client.get_database(
-                    self.database.name + suffix, codec, ReadPreference.PRIMARY, DURABLE, COMMITTED
+                    self.database.name + suffix, codec, preference, DURABLE, COMMITTED
                 )
 
     def __getitem__(self, collection: str) -> Collection[Document]:
@@ -209,14 +216,15 @@ class Connection:
         """
         where = f"MongoDB at {self.address}"
         with translated(where):
-            if not self.client.topology_description.has_writable_server():
+            known = self.client.topology_description
+            if not (known.has_readable_server(self._reads) if self._reads else known.has_writable_server()):
                 self._look_for_server(where)
             yield
 
     def _look_for_server(self, where: str) -> None:
         try:
             with pymongo.timeout(CONNECT_TIMEOUT):
-                self.client.admin.command("ping")
+                self.client.admin.command("ping", read_preference=self._reads)
         except ServerSelectionTimeoutError as exc:
             found = mismatch(self._url) if _HUNG_UP.search(str(exc)) else None
             if found is None:

@@ -25,6 +25,7 @@ from .history import PostgresHistory
 from .keys import PostgresKeys
 from .ledger import PostgresLedger
 from .outbox import PostgresOutbox
+from .reads import PostgresReadServer
 from .recipients import PostgresRecipients
 from .replica import PostgresReplica
 from .resets import PostgresResets
@@ -111,6 +112,9 @@ class PostgresStore:
 
     def may_migrate(self) -> bool:
         return rights.may_migrate(self._connections)
+
+    def read_server(self, named: str) -> PostgresReadServer:
+        return PostgresReadServer(named, self._connections)
 
     def close(self) -> None:
         self._connections.close()

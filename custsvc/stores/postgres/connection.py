@@ -287,7 +287,9 @@ def refused(exc: psycopg2.Error) -> DataRefused:
 class Connections:
     """One connection per lane, or per thread outside lanes; opened when needed, and again after a loss."""
 
-    def __init__(self, url: str, schema: str | None = None) -> None:
+    def __init__(self, url: str, schema: str | None = None, *, answer: float = ANSWER_TIMEOUT) -> None:
+        """`answer`: the seconds to wait for the answer to a prepared statement or a query."""
+        self._answer = answer
         self.url = url
         self.schema = schema
         self._local = threading.local()
@@ -339,7 +341,7 @@ class Connections:
         connection = self.get()
         with (
             translated(connection),
-            deadlines.within(connection, ANSWER_TIMEOUT),
+            deadlines.within(connection, self._answer),
             connection.cursor() as cursor,
         ):
             try:
@@ -367,7 +369,7 @@ class Connections:
         connection = self.get()
         with (
             translated(connection),
-            deadlines.within(connection, ANSWER_TIMEOUT),
+            deadlines.within(connection, self._answer),
             connection.cursor() as cursor,
         ):
             cursor.execute(sql, values)
