@@ -23,6 +23,7 @@ from custsvc.kafka.reader import Reader
 
 _PATIENCE = 280.0
 _OURS = "custsvc"
+_FIRST = "the first event is on the topic"
 
 Place = tuple[int, int]  # customer and version
 
@@ -44,7 +45,7 @@ def drained(settings: Settings, turn: Turn, events: int, database: int) -> Resul
         def sent() -> int:
             return sum(high for _, high in topic.marks(parts).values())
 
-        _until(lambda: sent() > 0, turn, "the first event is on the topic")
+        _until(lambda: sent() > 0, turn, _FIRST)
         start = _start(turn, sent(), database)
         half = (events + start.events) // 2
         middle = _until(lambda: sent() >= half, turn, "half of the events are on the topic")
@@ -57,15 +58,17 @@ def drained(settings: Settings, turn: Turn, events: int, database: int) -> Resul
         return result
 
 
-def first_event(settings: Settings, turn: Turn) -> float:
-    """Wait until the topic has an event; returns the monotonic time."""
+def warmed_up(settings: Settings, turn: Turn, events: int) -> float:
+    """Wait until this many events are on the topic; returns the monotonic time of the first."""
     with Reader(settings) as topic:
         parts = topic.partitions()
-        return _until(
-            lambda: any(high for _, high in topic.marks(parts).values()),
-            turn,
-            "the first event is on the topic",
-        )
+
+        def sent() -> int:
+            return sum(high for _, high in topic.marks(parts).values())
+
+        first = _until(lambda: sent() > 0, turn, _FIRST)
+        _until(lambda: sent() >= events, turn, "the events to warm up are on the topic")
+        return first
 
 
 def applied(
