@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from custsvc.bench.roles import until
 from custsvc.config import Settings
@@ -84,7 +85,7 @@ class Connect:
         private.write(folder / "worker.properties", _text(self._worker(settings)))
         # Passwords stay in files that only their owner can read.
         private.write(folder / "connector.properties", _text({**connector, "name": self.name}))
-        java = [jars.java(), *_JAVA, "-cp", ":".join(map(str, fetched[RUNTIME]))]
+        java: list[str | Path] = [jars.java(), *_JAVA, "-cp", ":".join(map(str, fetched[RUNTIME]))]
         main = ["org.apache.kafka.connect.cli.ConnectStandalone"]
         files = [folder / "worker.properties", folder / "connector.properties"]
         self.started = time.monotonic()
@@ -134,11 +135,11 @@ class Connect:
 
         return until(runs, _START, f"{self.name} starts", pause=0.1)
 
-    def _status(self) -> dict[str, object] | dict[str, dict[str, str]]:
+    def _status(self) -> dict[str, Any]:
         url = f"http://{ports.HOST}:{self._port}/connectors/{self.name}/status"
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:
-                found: dict[str, object] = json.load(answer)
+                found: dict[str, Any] = json.load(answer)
                 return found
         except (OSError, urllib.error.URLError, ValueError):
             return {}

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Self
 
 import psycopg2
@@ -88,8 +89,11 @@ class Postgres:
         """Drop this database's slots, without which it can be dropped, once no sender uses them."""
         for slot in self._slots():
             if slot != but:
-                until(lambda slot=slot: slot not in self._slots("AND active"), 30, f"{slot} is left")
+                until(partial(self._is_left, slot), 30, f"{slot} is left")
                 self._run("SELECT pg_drop_replication_slot(%s)", slot)
+
+    def _is_left(self, slot: str) -> bool:
+        return slot not in self._slots("AND active")
 
     def _slots(self, which: str = "") -> list[str]:
         query = "SELECT slot_name FROM pg_replication_slots WHERE database = current_database()"
