@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -13,12 +15,17 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 from .client import TIMEOUT
 from .errors import END_OF_PARTITION, failure
 
-# A partition that is new, or has lost its leader, soon has one again.
+T = TypeVar("T")
+
+# A partition that is new, or has lost its leader, soon has one again; or it has one that the client does not
+# know of yet.
 _LEADERLESS = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._UNKNOWN_PARTITION,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
 )
 
 
@@ -26,17 +33,21 @@ def watermarks(
     client: Consumer, topic: str, parts: Sequence[int], servers: str, *, timeout: float = TIMEOUT
 ) -> dict[int, tuple[int, int]]:
     """Per partition the offsets of its first record and of its next record."""
-    deadline = time.monotonic() + timeout
-    found: dict[int, tuple[int, int]] = {}
-    while len(found) < len(parts):
-        part = parts[len(found)]
-        try:
-            found[part] = client.get_watermark_offsets(TopicPartition(topic, part), timeout=timeout)
-        except KafkaException as exc:
-            if exc.args[0].code() not in _LEADERLESS or time.monotonic() > deadline:
-                raise failure(exc, servers) from exc
-            time.sleep(0.1)
+    found = {}
+    for part in parts:
+        asked = TopicPartition(topic, part)
+        ask = partial(client.get_watermark_offsets, asked, timeout=timeout)
+        found[part] = _from_leaders(ask, client, topic, servers, timeout)
     return found
+
+
+def at_times(
+    client: Consumer, topic: str, times: Mapping[int, int], servers: str, *, timeout: float = TIMEOUT
+) -> dict[int, int]:
+    """Per partition the offset of its first record at or after a time in milliseconds; -1 if none is."""
+    wanted = [TopicPartition(topic, part, millis) for part, millis in times.items()]
+    ask = partial(client.offsets_for_times, wanted, timeout=timeout)
+    return {place.partition: place.offset for place in _from_leaders(ask, client, topic, servers, timeout)}
 
 
 def committed(client: Consumer, topic: str, parts: Sequence[int], servers: str) -> dict[int, int]:
@@ -52,15 +63,32 @@ def ends(client: AdminClient, topic: str, parts: Sequence[int], servers: str) ->
     """Per partition the offset of its next record, by one request to each broker."""
     latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
     wanted = {TopicPartition(topic, part): latest for part in parts}
-    deadline = time.monotonic() + TIMEOUT
+
+    def ask() -> dict[int, int]:
+        answers = client.list_offsets(wanted, request_timeout=TIMEOUT)
+        return {asked.partition: int(answer.result().offset) for asked, answer in answers.items()}
+
+    return _from_leaders(ask, client, topic, servers, TIMEOUT)
+
+
+def _from_leaders(
+    ask: Callable[[], T], client: Consumer | AdminClient, topic: str, servers: str, timeout: float
+) -> T:
+    """What the leaders of the topic's partitions answer, once they can; TemporaryError after `timeout`.
+
+    The client remembers the leaders for up to a quarter of an hour, and names the epoch that it remembers.
+    After an election it would be refused for as long, so it has to learn anew who leads.
+    """
+    deadline = time.monotonic() + timeout
     while True:
         try:
-            answers = client.list_offsets(wanted, request_timeout=TIMEOUT)
-            return {asked.partition: int(answer.result().offset) for asked, answer in answers.items()}
+            return ask()
         except KafkaException as exc:
             if exc.args[0].code() not in _LEADERLESS or time.monotonic() > deadline:
                 raise failure(exc, servers) from exc
             time.sleep(0.1)
+        with suppress(KafkaException):
+            client.list_topics(topic, timeout=timeout)
 
 
 def ends_before(message: Any, end: int | None) -> bool:

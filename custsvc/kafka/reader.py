@@ -19,7 +19,7 @@ from confluent_kafka import Message as Arrived
 from ..config import Settings
 from ..errors import PositionLost, TemporaryError
 from . import offsets, topics
-from .client import TIMEOUT, consumer
+from .client import consumer
 from .errors import END_OF_PARTITION, failure, is_passing
 from .offsets import ends_before
 from .record import Arrival, Message
@@ -73,12 +73,8 @@ class Reader:
 
     def at(self, millis: int, marks: Marks) -> dict[int, int]:
         """Per partition the offset of its first record at or after this time, or its end."""
-        wanted = [TopicPartition(self.topic, part, millis) for part in marks]
-        try:
-            found = self._client.offsets_for_times(wanted, timeout=TIMEOUT)
-        except KafkaException as exc:
-            raise failure(exc, self._servers) from exc
-        return {p.partition: p.offset if p.offset >= 0 else marks[p.partition][1] for p in found}
+        found = offsets.at_times(self._client, self.topic, dict.fromkeys(marks, millis), self._servers)
+        return {part: offset if offset >= 0 else marks[part][1] for part, offset in found.items()}
 
     # -- records --------------------------------------------------------------------------------------------
 

@@ -7,15 +7,21 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
+from operator import gt
 from pathlib import Path
 from typing import Any
 
 import psycopg2
 import pytest
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import OffsetSpec
 
 from custsvc.config import Settings
+from custsvc.kafka import client as kafka
+from custsvc.kafka import offsets
 from custsvc.kafka.publisher import Publisher
+from custsvc.kafka.reader import Reader
 from custsvc.local import LocalServers
 from custsvc.local.kafka import Kafka
 from custsvc.local.process import Identity, send
@@ -156,6 +162,57 @@ def test_a_broker_that_fails_under_load_makes_no_gap(
     assert found.problems == []
     assert found.records >= writing.count
     print(f"{fault}: {times} times in {writing.count} events, {found.repeats} repeats")
+
+
+@sizes("times", 1, 10)
+def test_an_election_that_cuts_no_connection_stops_nobody(own_line: Line, broker: Broker, times: int) -> None:
+    """A client that knows only the leader of before is refused, and must ask who leads now."""
+    ids = own_line.crowd(10)
+    own_line.relay()
+    own_line.settle_topic()
+    settings, topic = own_line.settings, own_line.settings.topic_updates
+    client = kafka.admin(settings)
+    parts = range(settings.partitions)
+    with Reader(settings) as reader:
+        for _ in range(times):
+            known = offsets.ends(client, topic, parts, settings.kafka_servers)
+            marks = reader.marks()
+            assert reader.at(0, marks) == {part: first for part, (first, _) in marks.items()}
+            _elect(broker, settings)
+
+            assert offsets.ends(client, topic, parts, settings.kafka_servers) == known
+            assert reader.marks() == marks
+            assert reader.at(0, marks) == {part: first for part, (first, _) in marks.items()}
+            for each in ids:
+                own_line.change(each)
+            own_line.settle_topic(60)
+
+    assert own_line.judge(copied=False).problems == []
+
+
+def _elect(broker: Broker, settings: Settings) -> None:
+    """Pause the broker for longer than its session, until each partition has a newer leader."""
+    before = _epochs(settings)
+    for _ in range(20):
+        broker.pause()
+        time.sleep(4)
+        broker.go_on()
+        with suppress(AssertionError):
+            until("it is elected anew", lambda: all(map(gt, _epochs(settings), before)), 3)
+            return
+    pytest.fail("there was no election")
+
+
+def _epochs(settings: Settings) -> list[int]:
+    """The epoch of each partition's leader, for a client that knows nothing yet; 0 while there is none."""
+    client = kafka.admin(settings)
+    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    wanted = {TopicPartition(settings.topic_updates, part): latest for part in range(settings.partitions)}
+    try:
+        answers = client.list_offsets(wanted, request_timeout=30)
+        return [answer.result().leader_epoch for answer in answers.values()]
+    except KafkaException:
+        return [0] * settings.partitions
 
 
 class FragilePublisher(Publisher):
