@@ -65,9 +65,15 @@ class CustomerEvent(NamedTuple):
     traceparent: str | None = None
 
     @property
-    def time(self) -> dt.datetime:
-        """When the change was made; parsed at each call, since few readers ask for it."""
-        return parse_time(time_of(self.payload).decode())
+    def time(self) -> dt.datetime | None:
+        """When the change was made; None for an event that another program wrote without a time.
+
+        Parsed at each call, since few readers ask for it.
+        """
+        try:
+            return parse_time(time_of(self.payload).decode())
+        except ValueError:
+            return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +169,11 @@ def new_event_id() -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-_CE_TYPE: Final = {op: f"custsvc.customer.{op}.v{SCHEMA}".encode() for op in APP_EVENT_TYPE}
+def _ce_type(op: str) -> bytes:
+    return f"custsvc.customer.{op}.v{SCHEMA}".encode()
+
+
+_CE_TYPE: Final = {op: _ce_type(op) for op in APP_EVENT_TYPE}
 
 
 # Where an event's id and time are in the payload, which begins with them: `{"id":"…","event_ts":"…`.
@@ -177,7 +187,9 @@ def stored_event(
     customer_id: int, version: int, op: str, payload: bytes, traceparent: str | None = None
 ) -> CustomerEvent:
     """Our own event from its payload and what the database knows of it; parses as little as it can."""
-    return CustomerEvent(id_of(payload).decode(), customer_id, version, op, payload, traceparent)
+    return CustomerEvent(
+        id_of(payload).decode("utf-8", "replace"), customer_id, version, op, payload, traceparent
+    )
 
 
 def id_of(payload: bytes) -> bytes:
@@ -191,7 +203,12 @@ def time_of(payload: bytes) -> bytes:
 
 
 def _member(payload: bytes, name: str) -> bytes:
-    return str(orjson.loads(payload)[name]).encode()
+    """A text of an event; empty if there is none. Another program may have written into the database."""
+    try:
+        found = orjson.loads(payload)[name]
+    except (ValueError, LookupError, TypeError):
+        return b""
+    return found.encode() if isinstance(found, str) else b""
 
 
 def op_of(payload: bytes) -> str:
@@ -201,8 +218,7 @@ def op_of(payload: bytes) -> str:
 
 def request_id_of(payload: bytes) -> str | None:
     """The id of the request that caused our own event, from the event's payload; None if there was none."""
-    found = orjson.loads(payload)["request_id"]
-    return None if found is None else str(found)
+    return _member(payload, "request_id").decode() or None
 
 
 def after_of(payload: bytes) -> bytes:
@@ -216,7 +232,7 @@ def headers(event: CustomerEvent, source: bytes) -> dict[str, str | bytes | None
     made: dict[str, str | bytes | None] = {
         "ce_specversion": b"1.0",
         "ce_id": id_of(payload),
-        "ce_type": _CE_TYPE[op],
+        "ce_type": _CE_TYPE.get(op) or _ce_type(op),
         SOURCE_HEADER: source,
         "ce_subject": b"%d" % customer_id,
         "ce_time": time_of(payload),

@@ -211,7 +211,8 @@ class Relay:
                     idle = min(idle * 2, _IDLE_MOST)
                     continue
                 idle = _IDLE_FIRST
-                metrics.waiting_since("relay", batch.events[0].time.timestamp())
+                if oldest := batch.events[0].time:
+                    metrics.waiting_since("relay", oldest.timestamp())
                 ahead = self._pass_on(batch, aside)
                 metrics.count("relay", "published", len(batch.events))
             self._marks.settle()
@@ -279,7 +280,7 @@ class Relay:
 def _followed(event: CustomerEvent) -> Followed:
     request_id = request_id_of(event.payload)
     names = (event.id, event.customer_id, event.version, request_id, event.traceparent)
-    return Followed(*names, happened=event.time.timestamp())
+    return Followed(*names, happened=event.time.timestamp() if event.time else None)
 
 
 def batch_after(events: Sequence[CustomerEvent]) -> int:

@@ -235,8 +235,7 @@ def test_a_poll_of_an_idle_outbox_does_not_look_at_old_events(
     """O4."""
     sql(
         "INSERT INTO customer_event (id, customer_id, version, op, created, payload) "
-        """SELECT gen_random_uuid(), n, 1, 'created', now(), '{"id":"some"}' """
-        f"FROM generate_series(1, {events}) n"
+        f"SELECT gen_random_uuid(), n, 1, 'created', now(), '{{}}' FROM generate_series(1, {events}) n"
     )
     sql("ANALYZE customer_event")
     with store.outbox.lead(), open_transaction(database_url) as still_open:

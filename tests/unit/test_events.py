@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from custsvc.domain.customers import Customer, Fields, Stored
-from custsvc.domain.events import Change, headers, new_change, new_event_id, stored_event
+from custsvc.domain.events import Change, headers, new_change, new_event_id, request_id_of, stored_event
 from custsvc.domain.received import decode, stated_time
 from custsvc.errors import BadEvent, NewerSchema
 from custsvc.kafka.record import record_time
@@ -109,6 +109,26 @@ def test_headers_are_the_same_whatever_the_order_of_the_members_of_a_stored_even
     assert read.id == event.id
     assert read.time == event.time
     assert headers(read, b"urn:x") == headers(event, b"urn:x")
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        *("", "{}", "[]", "null", "x" * 100, '{"id":7,"event_ts":7}', '{"id":"x","event_ts":"yesterday"}'),
+        '{"id":"' + "x" * 36 + '","event_ts":"' + "é" * 30 + '"}',
+        '{"id":"' + "é" * 36 + '","event_ts":"',
+    ],
+)
+@pytest.mark.parametrize("op", ["created", "of a newer custsvc"])
+def test_what_another_program_wrote_into_the_outbox_goes_out_as_it_is(payload: str, op: str) -> None:
+    event = stored_event(7, 1, op, payload.encode())
+
+    assert event.time is None
+    assert event.payload == payload.encode()
+    made = headers(event, b"urn:x")
+    assert made["ce_subject"] == b"7"
+    assert made["ce_type"] == f"custsvc.customer.{op}.v1".encode()
+    assert request_id_of(event.payload) is None
 
 
 def test_event_ids_are_uuids_of_version_7_and_sort_by_time() -> None:
