@@ -60,8 +60,6 @@ _PROPERTIES = {
     "num.network.threads": "2",
     "num.io.threads": "4",
     "log.cleaner.dedupe.buffer.size": str(32 * 1024 * 1024),
-    # After a kill -9 the controller refuses the new broker until the dead one's session ends; 9 s by default.
-    "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
 }
 
@@ -71,6 +69,9 @@ class Kafka(Server):
 
     With `advertised_port` set before the start there is a second listener, on `proxied_port`, which sends its
     clients to `advertised_port`, where a test runs a proxy between them and the broker.
+
+    After a kill -9 the controller refuses a new broker until the dead one's session ends, so it is short, in
+    seconds. A broker that stands still for longer loses its partitions until it goes on.
     """
 
     name = "kafka"
@@ -80,6 +81,7 @@ class Kafka(Server):
     port_names: ClassVar[tuple[str, ...]] = ("port", "controller_port", "proxied_port")
 
     advertised_port: int | None = None
+    session = 3.0
     _classpath: list[Path] | None = None
 
     @property
@@ -169,6 +171,7 @@ class Kafka(Server):
         return {
             **_PROPERTIES,
             "log.dirs": str(self._data),
+            "broker.session.timeout.ms": f"{self.session * 1000:.0f}",
             "controller.quorum.voters": f"1@{ports.HOST}:{self.record['controller_port']}",
             "listeners": _addresses(listeners),
             "advertised.listeners": _addresses(advertised),
