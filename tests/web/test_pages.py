@@ -1016,6 +1016,20 @@ def every_page(site: Site) -> list[str]:
     ]
 
 
+def uploaded(page: Page) -> list[str]:
+    """The pages of an import up to its plan, of a file with rows to add, to doubt and to correct."""
+    rows = "Customer;E-mail;phone;segment\nEvery Row;row@example.org;4.42079E+11;gold\nEvery Wrong;nobody;;\n"
+    page.goto("/ui/import")
+    file = {"name": "every.csv", "mimeType": "text/csv", "buffer": rows.encode()}
+    page.get_by_label("File").set_input_files(file)  # type: ignore[arg-type]
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_role("button", name="Show what would happen")).to_be_visible()
+    mapping = page.url
+    page.get_by_role("button", name="Show what would happen").click()
+    expect(page.locator(".tiles")).to_be_visible()
+    return ["/ui/import", "/ui/account", mapping, page.url]
+
+
 def endpoint_of(site: Site) -> str:
     """A paused webhook endpoint with some deliveries."""
     with site.store() as store:
@@ -1077,7 +1091,7 @@ def test_no_page_shuts_anybody_out(browser: Browser, site: Site) -> None:
     # The checker itself sets styles, which the policy would forbid.
     with closing(Watched(browser, site.url, bypass_csp=True)) as watched:
         page = watched.page()
-        for path in every_page(site):
+        for path in [*every_page(site), *uploaded(page)]:
             page.goto(path)
             page.evaluate(source)
             for scheme, check in (("light", everything), ("dark", colours)):
@@ -1096,7 +1110,7 @@ def test_nothing_is_wider_than_a_phone(browser: Browser, site: Site) -> None:
     wide = []
     with closing(Watched(browser, site.url, viewport={"width": 390, "height": 844})) as watched:
         page = watched.page()
-        for path in every_page(site):
+        for path in [*every_page(site), *uploaded(page)]:
             page.goto(path)
             if page.evaluate("document.documentElement.scrollWidth") > 390:
                 wide.append(path)
