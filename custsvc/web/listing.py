@@ -7,6 +7,7 @@ a parameter is wrong, the page shows the error and the list without filters.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -28,6 +29,7 @@ STATES: Final = {"live": "exclude", "trash": "only", "all": "include"}
 FILTERS: Final = ("email", "name__startswith", "updated__gte", "updated__lt", "key", "value")
 _PASSED_ON: Final = ("q", "email", "name__startswith", "updated__gte", "updated__lt", "limit", "cursor")
 _NEWEST: Final = "-updated_on"
+_DAY: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 # What stays in the address when the filters are left out.
 _KEPT: Final = ("state", "columns", "rows", "view")
 # What a saved view holds of an address.
@@ -59,6 +61,11 @@ class Listing:
     def filters(self) -> int:
         """The number of filters besides the search."""
         return sum(bool(self.given.get(name)) for name in FILTERS if name != "value")
+
+    def time_input(self, name: str) -> str:
+        """The kind of input for a time filter: for a day a calendar, which would lose a time of day."""
+        given = self.given.get(name, "")
+        return "text" if given and not _DAY.fullmatch(given) else "date"
 
     @property
     def is_first(self) -> bool:

@@ -161,6 +161,11 @@ def test_the_list_searches_as_one_types_and_its_address_can_be_shared(
     other.get_by_role("button", name="Apply").click()
     expect(other.locator("tbody tr")).to_have_count(1)
     expect(other).to_have_url(re.compile(r"\?q=quux&key=tier&value=tin$"))
+    # A time of day, which only an address has, is kept as well.
+    other.goto("/ui/customers?updated__lt=2000-01-01T12:30:00Z")
+    other.get_by_label("Search").fill("quux")
+    expect(other).to_have_url(re.compile(r"q=quux&.*updated__lt=2000-01-01T12%3A30%3A00Z"))
+    expect(other.get_by_role("link", name="Quux")).to_have_count(0)
 
 
 @on_both
