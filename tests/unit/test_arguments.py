@@ -29,7 +29,7 @@ WRONG: dict[str, str | None] = {
     **dict.fromkeys(("--customer", "ids of replay"), "9223372036854775808"),
     **dict.fromkeys(("--max-age", "--wait"), "-1"),
     **dict.fromkeys(("--class", "--detail", "--event", "--host", "--instance-id", "--key"), None),
-    **dict.fromkeys(("--plan", "--rule", "--to"), None),
+    **dict.fromkeys(("--plan", "--principal", "--rule", "--to"), None),
     **dict.fromkeys(
         ("ids", "id", "key", "name", "folder", "which of sessions revoke", "mail", "import_id"), None
     ),
