@@ -27,6 +27,7 @@ from . import (
     duplicates,
     ending,
     failed,
+    growth,
     health,
     importing,
     imports,
@@ -113,6 +114,8 @@ app.add_typer(failed.app, name="failed")
 app.add_typer(users.app, name="users")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(doctor.config, name="config")
+doctor.topics.command("grow")(growth.grow)
+doctor.topics.command("drop-old")(growth.drop_old)
 app.add_typer(doctor.topics, name="topics")
 app.add_typer(dashboards.app, name="dashboards")
 app.add_typer(bench.app, name="bench")

@@ -107,7 +107,7 @@ def create_topics(
     partitions: Annotated[
         int | None,
         typer.Option(
-            help="Partitions of the updates topic; they cannot be changed later.  [env: CUSTSVC_PARTITIONS]",
+            help="Partitions of the updates topic; later: topics grow.  [env: CUSTSVC_PARTITIONS]",
             min=1,
             metavar="N",
         ),
@@ -148,7 +148,7 @@ def acls(
     role: Annotated[
         list[str] | None,
         typer.Argument(
-            help="serve, relay, notify, replicate, commands, or 'topics create'; default: all of them.",
+            help="serve, relay, notify, replicate, commands, 'topics create' or 'topics grow'; default: all.",
             metavar="[ROLE]...",
             show_default=False,
         ),

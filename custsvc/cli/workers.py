@@ -42,7 +42,10 @@ def relay(
     ] = False,
     accept_topic: Annotated[
         bool,
-        typer.Option("--accept-topic", help="Accept a topic that was created again or has other partitions."),
+        typer.Option(
+            "--accept-topic",
+            help="Accept a topic that was created again or has other partitions. (In order: topics grow.)",
+        ),
     ] = False,
     data_dir: DataDirOption = None,
     log_level: LogLevelOption = None,

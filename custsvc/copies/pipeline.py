@@ -16,6 +16,7 @@ from ..kafka.reader import Marks, Reader
 from ..ports.endpoints import paused_channels
 from ..ports.ledger import PAUSED, UNSETTLED
 from ..ports.store import Store
+from ..relay.growth import progress_of
 from ..relay.loss import loss_of
 from ..relay.replay import Replay
 from ..service.parked import parked
@@ -122,7 +123,7 @@ def _questions(settings: Settings, store: Store) -> list[tuple[str, Callable[[],
         ("outbox", lambda: _outbox(store)),
         ("consumers", lambda: _consumers(settings)),
         ("notifications", lambda: _mails(store)),
-        ("source", lambda: _parked(store) + _loss(store, settings.topic_updates) + _checks(store)),
+        ("source", lambda: _of_source(store, settings.topic_updates)),
     ]
 
 
@@ -182,6 +183,16 @@ def _parked(store: Store) -> list[dict[str, Any]]:
     waiting = parked(store.facts)
     about = "customers whose event is bigger than the topic takes"
     return [_step("parked", "parked", len(waiting), about)] if waiting else []
+
+
+def _of_source(store: Store, topic: str) -> list[dict[str, Any]]:
+    return _parked(store) + _loss(store, topic) + _growth(store, topic) + _checks(store)
+
+
+def _growth(store: Store, topic: str) -> list[dict[str, Any]]:
+    """How far a growth of the topic is, until nothing of it is left to do."""
+    growth = progress_of(store.facts, topic)
+    return [_step("growth", growth.state, 0, growth.detail)] if growth else []
 
 
 def _loss(store: Store, topic: str) -> list[dict[str, Any]]:

@@ -189,6 +189,7 @@ def _layout(settings: Settings) -> Iterator[Finding]:
     """Whether the updates topic is still the one that the source published to."""
     if not settings.kafka or not getattr(settings, f"{settings.backend}_url"):
         return
+    from ..relay.growth import progress_of
     from ..relay.guard import topic_problem
     from ..relay.loss import loss_of
     from ..stores import open_store
@@ -198,11 +199,14 @@ def _layout(settings: Settings) -> Iterator[Finding]:
             return
         problem = topic_problem(settings, store.facts)
         loss = loss_of(store.facts, settings.topic_updates)
+        growth = progress_of(store.facts, settings.topic_updates)
     if problem is not None:
         yield Finding("failed", "topic layout", str(problem), problem.fix)
     if loss is not None and (not loss.done or loss.age < _LOSS_IS_NEWS):
         fix = "rebuild each copy that stopped: custsvc replicate --rebuild" if loss.done else "custsvc relay"
         yield Finding("warning", "topic end", str(loss), fix)
+    if growth is not None:
+        yield Finding("warning", "topic growth", growth.detail, growth.fix)
 
 
 def _keeps_for_ever(topic: Topic) -> bool:

@@ -11,11 +11,13 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from ..config import Settings
 from .client import TIMEOUT, admin
 
-Role = Literal["serve", "relay", "notify", "replicate", "commands", "topics create"]
+Role = Literal["serve", "relay", "notify", "replicate", "commands", "topics create", "topics grow"]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
+# Who does this has an account for it alone: that others lack it is no fault.
+_APART: Final[tuple[Role, ...]] = ("topics create", "topics grow")
 
 # By the setting that names the topic. Whoever may read or write a topic may also describe it, and whoever may
-# write one may also produce to it idempotently (Kafka 2.8 or later).
+# write one may also produce to it idempotently (Kafka 2.8 or later). AlterConfigs includes DescribeConfigs.
 _TOPICS: Final[Mapping[Role, Mapping[str, str]]] = {
     "serve": {"topic_updates": "Read", "topic_dead": "Read"},
     "relay": {"topic_updates": "Read Write DescribeConfigs"},
@@ -30,6 +32,7 @@ _TOPICS: Final[Mapping[Role, Mapping[str, str]]] = {
     "topics create": dict.fromkeys(
         ("topic_updates", "topic_notify", "topic_failed", "topic_dead"), "Create Describe"
     ),
+    "topics grow": {"topic_updates": "Read Write Alter AlterConfigs Delete"},
 }
 # Beginnings of the names of groups, after the prefix of all groups, and what is done with them. A reader uses
 # no group, but its client asks the broker about one all the same.
@@ -40,11 +43,14 @@ _GROUPS: Final[Mapping[Role, Mapping[str, str]]] = {
     "replicate": {"copy-": "Read", "reader-": "Describe"},
     "commands": {"": "Describe"},
     "topics create": {},
+    "topics grow": {},
 }
+# A growth waits for the groups of other services too.
+_ALL_GROUPS: Final[Mapping[Role, str]] = {"topics grow": "Describe"}
 
 
 class Need(NamedTuple):
-    """Operations on a resource: a `topic`, or with `prefixed` all groups whose names begin so."""
+    """Operations on a topic or on groups. `prefixed`: all groups whose names begin so; name `*`: all."""
 
     resource: Literal["topic", "group"]
     name: str
@@ -62,6 +68,8 @@ def needs(settings: Settings, role: Role) -> list[Need]:
         Need("group", settings.group_prefix + start, tuple(operations.split()), prefixed=True)
         for start, operations in _GROUPS[role].items()
     ]
+    if role in _ALL_GROUPS:
+        groups.append(Need("group", "*", tuple(_ALL_GROUPS[role].split())))
     return topics + groups
 
 
@@ -101,7 +109,7 @@ def lacking(settings: Settings, *, timeout: float = TIMEOUT) -> dict[Role, list[
             if not {operation, "All"} & allowed[need.name]
         ]
         for role in ROLES
-        if role != "topics create"
+        if role not in _APART
     }
 
 
@@ -115,7 +123,8 @@ def commands(settings: Settings, role: Role, principal: str) -> list[str]:
     start = f"kafka-acls.sh --bootstrap-server BROKER --add --allow-principal {shlex.quote(principal)}"
     return [
         f"{start} {' '.join(f'--operation {each}' for each in need.operations)}"
-        f"{' --resource-pattern-type prefixed' if need.prefixed else ''} --{need.resource} {need.name}"
+        f"{' --resource-pattern-type prefixed' if need.prefixed else ''}"
+        f" --{need.resource} {shlex.quote(need.name)}"
         for need in needs(settings, role)
     ]
 

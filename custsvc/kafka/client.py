@@ -32,6 +32,8 @@ def _common(settings: Settings) -> dict[str, Any]:
         # A cluster that briefly reports no brokers, as after a freeze, leaves the client without any. The
         # client asks the address again after this long, not after five minutes.
         "metadata.recovery.rebootstrap.trigger.ms": 10_000,
+        # Notice added partitions within this time, not within five minutes.
+        "topic.metadata.refresh.interval.ms": 10_000,
         "error_cb": partial(note, servers),
         "logger": librdkafka,
         **properties,

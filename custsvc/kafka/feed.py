@@ -54,7 +54,7 @@ class Place:
 
     def __str__(self) -> str:
         """`15.3.0`: the offsets in the order of the partitions."""
-        return ".".join(map(str, self.offsets.values()))
+        return ".".join(str(self.offsets.get(part, 0)) for part in range(max(self.offsets, default=-1) + 1))
 
     @classmethod
     def parse(cls, text: str) -> Place | None:
@@ -64,7 +64,7 @@ class Place:
         return cls(dict(enumerate(map(int, text.split(".")))))
 
     def is_before(self, other: dict[int, int]) -> bool:
-        return any(self.offsets[part] < offset for part, offset in other.items())
+        return any(self.offsets.get(part, 0) < offset for part, offset in other.items())
 
 
 class Entry(NamedTuple):
@@ -164,8 +164,10 @@ class Feed:
         """
         marks = self._marks()
         low = Place({part: low for part, (low, _) in marks.items()})
-        if place.offsets.keys() != marks.keys():
+        if not place.offsets.keys() <= marks.keys():
             return low, f"the topic has {len(marks)} partitions, the place is of {len(place.offsets)}"
+        # Partitions were added since: all that they hold comes after the place.
+        place = Place({part: place.offsets.get(part, 0) for part in marks})
         if any(place.offsets[part] > high for part, (_, high) in marks.items()):
             return low, "the place is after the end of the topic, so it is of another one"
         if place.is_before(low.offsets):
@@ -202,7 +204,7 @@ class Feed:
         for entry in reversed(self._ring):
             if entry.number <= number or len(found) > self._size:
                 break
-            if entry.offset >= place.offsets[entry.partition]:
+            if entry.offset >= place.offsets.get(entry.partition, 0):
                 found.append(entry)
         found.reverse()
         return found
@@ -215,9 +217,11 @@ class Feed:
         with self._changed:
             self._wait_until_started()
             target = dict(self._next)
-        reached = dict(place.offsets)
+        reached = {part: place.offsets.get(part, 0) for part in target}
+        # `follow` reads the partitions that were added after the place when it is through with the others.
+        begun = {part: offset for part, offset in reached.items() if offset}
         with Reader(self._settings, auto_offset_reset="error") as topic:
-            batches = topic.follow(place.offsets, wait=_POLL, at_once=_BATCH)
+            batches = topic.follow(begun or reached, wait=_POLL, at_once=_BATCH)
             while any(reached[part] < offset for part, offset in target.items()) and not self._closed:
                 entries = []
                 for message in next(batches):
@@ -266,6 +270,8 @@ class Feed:
         with self._changed:
             for message in messages:
                 if message.error() is not None:
+                    # An added partition may hold nothing yet.
+                    self._next.setdefault(message.partition(), message.offset())
                     continue
                 if (entry := _entry(self._count + 1, message)) is not None:
                     self._count += 1

@@ -59,10 +59,12 @@ def committed(client: Consumer, topic: str, parts: Sequence[int], servers: str) 
     return {place.partition: place.offset for place in found if place.offset >= 0}
 
 
-def ends(client: AdminClient, topic: str, parts: Sequence[int], servers: str) -> dict[int, int]:
-    """Per partition the offset of its next record, by one request to each broker."""
-    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-    wanted = {TopicPartition(topic, part): latest for part in parts}
+def ends(
+    client: AdminClient, topic: str, parts: Sequence[int], servers: str, *, first: bool = False
+) -> dict[int, int]:
+    """Per partition the offset of its next record, or of its `first`, by one request to each broker."""
+    spec = OffsetSpec.earliest() if first else OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    wanted = {TopicPartition(topic, part): spec for part in parts}
 
     def ask() -> dict[int, int]:
         answers = client.list_offsets(wanted, request_timeout=TIMEOUT)

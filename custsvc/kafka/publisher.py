@@ -72,7 +72,7 @@ class Publisher:
         wanted = {"message.max.bytes": most, "batch.size": min(most, 1_000_000)}
         if any(self._config.get(name) != value for name, value in wanted.items()):
             self._config |= wanted
-            self._renew()
+            self.renew()
 
     def send(
         self, topic: str, records: Iterable[Record], *, give_up: Callable[[], bool] = lambda: False
@@ -99,10 +99,10 @@ class Publisher:
             if self._errors:
                 raise failure(self._errors[0], self._servers)
         except KafkaException as exc:
-            self._renew()
+            self.renew()
             raise failure(exc, self._servers) from exc
         except CustsvcError:
-            self._renew()
+            self.renew()
             raise
         return sent
 
@@ -116,7 +116,7 @@ class Publisher:
                 self._producer.poll(0.1)
                 _go_on(give_up)
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
         """Drop the records in flight and start with a new producer."""
         self.close()
         self._start()

@@ -7,6 +7,7 @@ with Reader(settings) as topic:
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,9 @@ from .record import Arrival, Message
 # A consumer has to name a group. No client joins this one or commits in it.
 _GROUP: Final = "reader-unused"
 _AT_ONCE: Final = 1000
+# Seconds between two looks for added partitions, and for their first record.
+_LOOK_EVERY: Final = 5.0
+_LOOK_SOON: Final = 0.5
 _LOST: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 
 Marks = Mapping[int, tuple[int, int]]
@@ -115,14 +119,20 @@ class Reader:
         """Yield what these partitions hold from these offsets on, in batches, without end.
 
         A batch has records and ends of partitions that were reached; it is empty after `wait` seconds of
-        silence. Raises PositionLost if the topic lacks the next record and `auto_offset_reset` is `error`.
+        silence. Partitions that are added later are read too, each customer's events in order. Raises
+        PositionLost if the topic lacks the next record and `auto_offset_reset` is `error`.
         """
         self._assign(starts)
+        added = _Added(self, starts)
         while True:
             messages = self._client.consume(1, wait)
             if messages:
                 messages += self._client.consume(at_once, 0)
-            yield cast("list[Arrival]", [message for message in messages if self._is_good(message)])
+            good = cast("list[Arrival]", [message for message in messages if self._is_good(message)])
+            yield good
+            if more := added.after(good):
+                places = [TopicPartition(self.topic, part, start) for part, start in more.items()]
+                self._client.incremental_assign(places)
 
     def _is_good(self, message: Arrived) -> bool:
         """Whether this is a record or an end; False for a passing error. Raises all other errors."""
@@ -164,3 +174,40 @@ class Reader:
                 raise TemporaryError(
                     f"partitions {sorted(left)} of {self.topic} give nothing", dependency="kafka"
                 )
+
+
+class _Added:
+    """Finds partitions that are added to a topic, and says when to read them.
+
+    The relay sends nothing to an added partition before all earlier events are on the old ones. So the ends
+    that the old ones have once an added one holds a record lie after these events: read to there first.
+    """
+
+    def __init__(self, topic: Reader, starts: Mapping[int, int]) -> None:
+        self._topic = topic
+        self._reached = dict(starts)
+        self._looked, self._every = -math.inf, _LOOK_EVERY
+        # The ends up to which the old partitions are read first, and where the added ones begin.
+        self._until: dict[int, int] = {}
+        self._waiting: dict[int, int] = {}
+
+    def after(self, arrived: Sequence[Arrival]) -> dict[int, int]:
+        """After these records and ends were handled: the added partitions to read now, and where from."""
+        for message in arrived:
+            self._reached[message.partition()] = message.offset() + (message.error() is None)
+        if not self._waiting and time.monotonic() - self._looked > self._every:
+            self._look()
+        if any(self._reached[part] < end for part, end in self._until.items()):
+            return {}
+        ready, self._waiting, self._until = self._waiting, {}, {}
+        self._reached |= ready
+        return ready
+
+    def _look(self) -> None:
+        added = [part for part in self._topic.partitions() if part not in self._reached]
+        begins = self._topic.marks(added)
+        if any(high for _, high in begins.values()):
+            self._waiting = {part: low for part, (low, _) in begins.items()}
+            self._until = {part: high for part, (_, high) in self._topic.marks(list(self._reached)).items()}
+        self._every = _LOOK_SOON if added else _LOOK_EVERY
+        self._looked = time.monotonic()

@@ -55,13 +55,16 @@ def watch(
                 return
             for message in messages:
                 part = message.partition()
+                if part not in marks and not leave_at_end:
+                    marks[part] = 0, 0  # it was added meanwhile
+                    open_parts.add(part)
                 if message.error() is None and part in open_parts:
                     seen = _seen(message)
                     if until is not None and seen.timestamp_ms > until.timestamp() * 1000:
                         open_parts.discard(part)
                     else:
                         yield seen
-                if leave_at_end and ends_before(message, marks[part][1]):
+                if leave_at_end and part in marks and ends_before(message, marks[part][1]):
                     open_parts.discard(part)
             if stopped() or not open_parts:
                 return

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._metadata import ClusterMetadata
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from ..config import Settings
 from ..errors import ConfigurationError, CustsvcError, TemporaryError
@@ -36,6 +36,15 @@ AS_THE_BROKER_SAYS = -1
 
 # Seconds for a request that some brokers cannot answer.
 _ASIDE = 3.0
+# Seconds for a request that changes a topic.
+_LONG = 30.0
+# Why a broker does not delete records for a moment: it has the old policy, or a partition has no leader.
+_NOT_YET = (
+    KafkaError.POLICY_VIOLATION,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.FENCED_LEADER_EPOCH,
+)
 # The most bytes of a record where the broker does not report its limit.
 _USUAL_LIMIT = 1_048_588
 
@@ -223,6 +232,87 @@ def layout(client: AdminClient, topic: str, servers: str) -> tuple[str, int]:
     if topic not in known or not known[topic].partitions:
         raise _no_topic(topic, servers)
     return "", len(known[topic].partitions)
+
+
+def add_partitions(client: AdminClient, topic: str, to: int, servers: str) -> None:
+    """Add partitions to a topic until it has `to` of them. It is not an error if it has them already."""
+    try:
+        (answer,) = client.create_partitions(
+            [NewPartitions(topic, to)], request_timeout=_LONG, operation_timeout=_LONG
+        ).values()
+        answer.result()
+    except KafkaException as exc:
+        if exc.args[0].code() != KafkaError.INVALID_PARTITIONS:
+            raise failure(exc, servers) from exc
+
+
+def delete_before(client: AdminClient, topic: str, offsets: Mapping[int, int], servers: str) -> None:
+    """Delete the records of a compacted topic before these offsets.
+
+    Kafka deletes records of a topic only while its cleanup policy allows deletion. So that is allowed for the
+    moment, with a retention without end. If the process dies meanwhile, nothing more is deleted, and the next
+    call puts the policy back. Raises ConfigurationError if the account may not do this.
+    """
+    wanted = [TopicPartition(topic, part, offset) for part, offset in offsets.items() if offset]
+    try:
+        config = topic_configs(client, [topic], timeout=_LONG).get(topic)
+        if config is None:
+            raise ConfigurationError(
+                f"this account may not see the configuration of the topic {topic}",
+                fix="allow it what custsvc topics acls 'topics grow' prints",
+            )
+        with _deletion_allowed(client, topic, config):
+            if wanted:
+                _delete(client, wanted)
+    except KafkaException as exc:
+        raise failure(exc, servers) from exc
+
+
+@contextmanager
+def _deletion_allowed(client: AdminClient, topic: str, config: Mapping[str, str]) -> Iterator[None]:
+    policy = config.get("cleanup.policy", "")
+    if "delete" not in policy:
+        allowed = {"cleanup.policy": "compact,delete", "retention.ms": "-1", "retention.bytes": "-1"}
+        _alter(client, topic, allowed)
+    elif config.get("retention.ms") != "-1":
+        # Somebody else's choice.
+        yield
+        return
+    try:
+        yield
+    finally:
+        _alter(client, topic, {"cleanup.policy": "compact", "retention.ms": None, "retention.bytes": None})
+
+
+def _delete(client: AdminClient, before: list[TopicPartition]) -> None:
+    """Delete the records before these places; a broker may not know yet that it is allowed, or who leads."""
+    deadline = time.monotonic() + _LONG
+    while True:
+        try:
+            for answer in client.delete_records(before, request_timeout=_LONG).values():
+                answer.result()
+            return
+        except KafkaException as exc:
+            if exc.args[0].code() not in _NOT_YET or time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+        with suppress(KafkaException):
+            client.list_topics(before[0].topic, timeout=TIMEOUT)
+
+
+def _alter(client: AdminClient, topic: str, values: Mapping[str, str | None]) -> None:
+    """Set values of a topic's configuration; None takes back what was set for this topic."""
+    entries = [
+        ConfigEntry(
+            name,
+            value or "",
+            incremental_operation=AlterConfigOpType.DELETE if value is None else AlterConfigOpType.SET,
+        )
+        for name, value in values.items()
+    ]
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=entries)
+    (answer,) = client.incremental_alter_configs([resource], request_timeout=_LONG).values()
+    answer.result()
 
 
 def _no_topic(topic: str, servers: str) -> TemporaryError:

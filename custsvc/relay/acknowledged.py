@@ -16,6 +16,7 @@ to find which events to send again.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -136,6 +137,11 @@ class Acknowledged:
             return others
         self._mark(now, newest, ends, moved)
         return {}
+
+    def look_now(self) -> Doubts:
+        """`look`, and renew the marks."""
+        self._marked_on = -math.inf
+        return self.look()
 
     def _is_due(self) -> bool:
         return time.monotonic() - self._marked_on > _EVERY

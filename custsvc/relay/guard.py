@@ -30,6 +30,7 @@ from ..ports.contents import Row
 from ..ports.facts import Fact, Facts
 from ..ports.outbox import Known
 from ..ports.store import Store
+from . import growth
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +49,10 @@ class Layout:
 def check_topic(
     settings: Settings, facts: Facts, client: kafka.AdminClient | None = None, *, accept: bool = False
 ) -> Layout:
-    """Return the topic's layout; remember it the first time, and with `accept`.
+    """Return the topic's layout as the relay uses it; remember it the first time, and with `accept`.
 
-    Raises ConfigurationError with the fix if it differs from the remembered one.
+    While the topic grows (see `growth`), Kafka has more partitions than are used. Raises ConfigurationError
+    with the fix if the layout differs from the remembered one.
     """
     topic = settings.topic_updates
     client = client or kafka.admin(settings)
@@ -61,14 +63,16 @@ def check_topic(
         # The facts about the old topic do not apply to this one.
         for about in (Fact.ACKNOWLEDGED, Fact.TOPIC_LOSS):
             facts.drop(about + topic)
+        growth.forget(facts, topic)
         return now
     was = Layout(**orjson.loads(facts.keep(name, value)))
-    if was.partitions != now.partitions:
+    if was.partitions != now.partitions and not _grows(facts, topic, was.partitions, now.partitions):
         raise ConfigurationError(
             f"the topic {topic} has {now.partitions} partitions, it had {was.partitions}: events of one "
             "customer would come from two of them, out of order",
-            fix="use a new topic (CUSTSVC_TOPIC_UPDATES) and fill it: custsvc replay --all; or, if every "
-            "consumer tolerates it, accept this one: custsvc relay --accept-topic",
+            fix="partitions are added in order by custsvc topics grow; now use a new topic "
+            "(CUSTSVC_TOPIC_UPDATES) and fill it: custsvc replay --all; or, if every consumer tolerates it, "
+            "accept this one: custsvc relay --accept-topic",
         )
     if was.id and now.id and was.id != now.id:
         raise ConfigurationError(
@@ -76,7 +80,13 @@ def check_topic(
             fix="accept the new one with custsvc relay --accept-topic, fill it with custsvc replay --all, "
             "and rebuild each copy with custsvc replicate --rebuild",
         )
-    return now
+    return Layout(now.id, was.partitions)
+
+
+def _grows(facts: Facts, topic: str, used: int, there: int) -> bool:
+    """Whether the topic has more partitions than are used because it is growing."""
+    known = growth.growth_of(facts, topic)
+    return known is not None and (known.was, known.to) == (used, there)
 
 
 def topic_problem(settings: Settings, facts: Facts) -> CustsvcError | None:

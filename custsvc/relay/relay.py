@@ -24,7 +24,8 @@ so the relay refuses both (see `guard`). If Kafka loses records that it has ackn
 
 TemporaryError in any state, as from a lost lock: wait with back-off, then STAND BY. The relay looks for a
 stop request before READ, so it marks the current batch first. While sending, CHECK looks at the topic every
-second; if the topic has lost its end, the lost events are sent again before the next SEND.
+second; if the topic has lost its end, the lost events are sent again before the next SEND. To let the
+topic grow, the relay stops before READ until all consumers have caught up, then STAND BY (see `growth`).
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ from ..ports.store import Store
 from ..runtime import crash, followed, metrics
 from ..runtime.followed import Followed
 from ..runtime.loop import Stop, keep_trying
-from .acknowledged import Acknowledged, Doubts
+from . import growth
+from .acknowledged import Acknowledged, Doubt, Doubts
+from .growth import Growing
 from .guard import check_lineage, check_topic, remember_limit
 from .marks import Marks
 from .parked import Parking
@@ -62,6 +65,8 @@ _BYTES = 6_000_000
 _IDLE_FIRST = 0.002
 _IDLE_MOST = 0.1
 _STANDBY = 0.5
+# Seconds between two looks at the groups while the relay holds.
+_DRAINING = 0.1
 # Seconds between two looks at the topic, and the greatest age of the last look when a batch is sent.
 _GUARD = 1.0
 _FRESH = 2.0
@@ -144,12 +149,14 @@ class Relay:
         with self._outbox.lead() as leading:
             if leading:
                 self._standing_by = False
+                growth.settle(self._store.facts, self._topic)
                 self._partitions = check_topic(self._settings, self._store.facts, self._admin).partitions
                 check_lineage(self._settings, self._store)
                 self._parking.load()
                 logger.info("Leading: publishing to %s", self._topic, extra={"action": "leading"})
                 self._learn_limit()
                 self._acknowledged = Acknowledged(self._settings, self._store, self._admin, self._partitions)
+                self._growing = Growing(self._settings, self._store.facts, self._admin, self._partitions)
                 with closing(self._acknowledged), self._beside():
                     self._begin()
                     self._publish()
@@ -165,7 +172,7 @@ class Relay:
         """Send again the events that the topic has lost since a relay last led."""
         resend = self._resend()
         if doubts := {**self._acknowledged.begin(self._stop), **resend.unfinished()}:
-            resend.run(doubts)
+            resend.run(self._widened(doubts))
         else:
             self._acknowledged.renew()
 
@@ -177,12 +184,23 @@ class Relay:
             self._partitions,
             self._stop,
             send=self._send_again,
-            still_leading=lambda: self._outbox.read(1),
+            still_leading=self._still_leading,
         )
+
+    def _widened(self, doubts: Doubts) -> Doubts:
+        """After a growth a lost record may be of a customer whose events go to another partition now."""
+        known = growth.growth_of(self._store.facts, self._topic)
+        if known is None or known.to != self._partitions or known.filled:
+            return doubts
+        others = Doubt("the topic grew, and may have lost its customers elsewhere", holds_mark=True)
+        return {part: doubts.get(part, others) for part in range(self._partitions)}
 
     def _look(self) -> Doubts:
         check_topic(self._settings, self._store.facts, self._admin)
-        return self._acknowledged.look()
+        doubts = self._acknowledged.look()
+        # Last: once it is `ready`, no other thread looks at the topic.
+        self._growing.look()
+        return doubts
 
     def _publish(self) -> None:
         idle, released = _IDLE_FIRST, -1000.0
@@ -193,6 +211,8 @@ class Relay:
             self._marks = Marks(self._outbox, aside)
             watch = _Watch(aside, self._look)
             while not self._stop.asked():
+                if self._growing.ready and self._grow():
+                    return
                 batch = ahead
                 if not batch.events:
                     self._marks.settle()
@@ -201,7 +221,7 @@ class Relay:
                 if watch.check(fresh=bool(batch.events)):
                     self._marks.settle()
                     if doubts := self._acknowledged.settled(self._stop):
-                        self._resend().run(doubts)
+                        self._resend().run(self._widened(doubts))
                 if time.monotonic() - released > _PARKED:
                     self._release()
                     released = time.monotonic()
@@ -216,6 +236,34 @@ class Relay:
                 ahead = self._pass_on(batch, aside)
                 metrics.count("relay", "published", len(batch.events))
             self._marks.settle()
+
+    def _grow(self) -> bool:
+        """Send nothing until all groups have read everything, and switch to the added partitions.
+
+        False if they do not do so in time: go on as before. After True, lead again.
+        """
+        self._marks.settle()
+        end = self._growing.begin(self._still_leading)
+        crash.point("relay.held")
+        while not self._growing.drained():
+            metrics.beat("relay")
+            if time.monotonic() > end or self._stop.wait(_DRAINING):
+                self._growing.give_up()
+                return False
+            self._still_leading()
+        # The marks say which events were sent by the old number of partitions.
+        if self._acknowledged.look_now():
+            self._growing.give_up()
+            return False
+        crash.point("relay.drained")
+        grown = self._growing.switch()
+        crash.point("relay.grown")
+        # The client learns of the added partitions.
+        self._publisher.renew()
+        return grown
+
+    def _still_leading(self) -> None:
+        self._outbox.read(1)
 
     def _pass_on(self, batch: Batch, aside: Executor) -> Batch:
         """Publish a batch; return the events of the next one that were read meanwhile."""

@@ -39,10 +39,14 @@ _PATIENCE = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which customers to send: these ids, or all that were changed since a time (or ever)."""
+    """Which customers to send: these ids, or all that were changed since a time (or ever).
+
+    `purpose` tells a replay from another one of the same customers.
+    """
 
     ids: tuple[int, ...] | None = None
     since: dt.datetime | None = None
+    purpose: str = ""
 
     @property
     def name(self) -> str:
@@ -50,6 +54,7 @@ class Selection:
         what = [
             list(self.ids) if self.ids is not None else None,
             format_time(self.since) if self.since else None,
+            *([self.purpose] if self.purpose else []),
         ]
         return orjson.dumps(what).decode()
 
@@ -116,9 +121,13 @@ class Replay:
         return done
 
     def _start(self) -> None:
-        client = admin(self._settings)
-        self._partitions = check_topic(self._settings, self._store.facts, client).partitions
+        self._admin = admin(self._settings)
+        self._partitions = self._used()
         self._source = self._store.outbox.source().encode()
+
+    def _used(self) -> int:
+        """How many partitions the relay uses; that may grow meanwhile."""
+        return check_topic(self._settings, self._store.facts, self._admin).partitions
 
     def count(self, selection: Selection, seen: Callable[[Row], None] = lambda _: None) -> int:
         """How many customers would be sent; `seen` gets each of them."""
@@ -150,6 +159,9 @@ class Replay:
                 yield wanted
 
     def _send(self, page: Sequence[Row], done: Replayed) -> None:
+        if (partitions := self._used()) != self._partitions:
+            self._partitions = partitions
+            self._publisher.renew()
         rows = self._sendable(page)
         done.left_to_relay += len(page) - len(rows)
         sent = {row.id for row in rows}

@@ -35,8 +35,7 @@ class Probe:
         """The end of each partition of the updates topic."""
         if self._reader is None:
             self._reader = Reader(self._settings)
-        if not self._parts:
-            self._parts = self._reader.partitions()
+        self._parts = self._reader.partitions()
         return {part: high for part, (_, high) in self._reader.marks(self._parts).items()}
 
     def copy_positions(self) -> dict[int, int] | None:

@@ -126,14 +126,22 @@ def where_is(settings: Settings, customer_id: int, version: int, event_ts: str) 
     key = str(customer_id).encode()
     since = int((parse_time(event_ts).timestamp() - _CLOCKS) * 1000)
     with Reader(settings) as topic:
-        part = partition_of(key, len(topic.partitions()))
-        marks = topic.marks([part])
-        low, high = marks[part]
-        for record in _read(topic, {part: (max(low, topic.at(since, marks)[part]), high)}):
+        marks = topic.marks(_homes(key, len(topic.partitions())))
+        starts = topic.at(since, marks)
+        ranges = {part: (max(low, starts[part]), high) for part, (low, high) in marks.items()}
+        for record in _read(topic, ranges):
             event = record.json() if record.key == key else None
             if event is not None and event.get("version") == version:
                 return record
     return None
+
+
+def _homes(key: bytes, partitions: int) -> list[int]:
+    """The partitions that may hold a key: its own, and those that were before the topic grew.
+
+    Each growth multiplies the number of partitions.
+    """
+    return sorted({partition_of(key, n) for n in range(1, partitions + 1) if partitions % n == 0})
 
 
 def _read(topic: Reader, ranges: Marks) -> Iterator[Found]:

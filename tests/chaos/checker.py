@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from email import message_from_bytes
@@ -86,7 +86,7 @@ def readable(value: bytes | None) -> bool:
         return False
 
 
-def _kafka(address: str) -> dict[str, str]:
+def connection(address: str) -> dict[str, str]:
     """Kafka's `user:password@host:port`, or without the user, as its own client is told it."""
     login, _, servers = address.rpartition("@")
     if not login:
@@ -98,7 +98,7 @@ def _kafka(address: str) -> dict[str, str]:
 
 def read_records(servers: str, topic: str) -> list[tuple[int, bytes | None, bytes | None]]:
     """Every record as (partition, key, value), in the order of offsets within each partition."""
-    client = Consumer({**_kafka(servers), "group.id": "checker", "enable.auto.commit": False})
+    client = Consumer({**connection(servers), "group.id": "checker", "enable.auto.commit": False})
     found: list[tuple[int, bytes | None, bytes | None]] = []
     try:
         parts = client.list_topics(topic, timeout=60).topics[topic].partitions
@@ -130,14 +130,19 @@ def check(
     topic: list[tuple[int, int, int]],
     acknowledged: dict[int, int],
     mails: list[str],
+    *,
+    grew: Sequence[int] = (),
 ) -> Findings:
-    """Hold all of it together. `acknowledged`: per customer the highest version a client was told."""
+    """Hold all of it together. `acknowledged`: per customer the highest version a client was told.
+
+    `grew`: the numbers of partitions that the topic had before each growth.
+    """
     found = Findings(customers=len(source), records=len(topic), mails=len(mails))
     for customer, version in acknowledged.items():
         stored = source.get(customer)
         if stored is None or stored[0] < version:
             found.wrong(f"lost: customer {customer} v{version} was acknowledged, the source has {stored}")
-    _check_topic(source, topic, found)
+    _check_topic(source, topic, found, grew)
     for customer in source.keys() | copy.keys():
         if source.get(customer) != copy.get(customer):
             found.wrong(f"customer {customer}: source {source.get(customer)}, copy {copy.get(customer)}")
@@ -148,13 +153,20 @@ def check(
 
 
 def _check_topic(
-    source: dict[int, tuple[int, str]], topic: list[tuple[int, int, int]], found: Findings
+    source: dict[int, tuple[int, str]],
+    topic: list[tuple[int, int, int]],
+    found: Findings,
+    grew: Sequence[int],
 ) -> None:
     reached: dict[int, int] = defaultdict(int)
-    homes: dict[int, int] = {}
-    for part, customer, version in topic:
-        if homes.setdefault(customer, part) != part:
-            found.wrong(f"customer {customer} is in partitions {homes[customer]} and {part}")
+    homes: dict[int, set[int]] = defaultdict(set)
+    for part, customer, _ in topic:
+        homes[customer].add(part)
+    for customer, parts in homes.items():
+        if parts - {max(parts), *(max(parts) % before for before in grew)}:
+            found.wrong(f"customer {customer} is in partitions {sorted(parts)}")
+    # A growth moves customers to added partitions only, and first occurrences go on there.
+    for _, customer, version in sorted(topic, key=lambda each: each[0]) if grew else topic:
         if version <= reached[customer]:
             found.repeats += 1
         elif version == reached[customer] + 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -150,13 +150,13 @@ class Line:
         """Wait until everything has arrived."""
         until("everything is in the copy", self.copied, seconds)
 
-    def judge(self, *, copied: bool = True) -> checker.Findings:
+    def judge(self, *, copied: bool = True, grew: Sequence[int] = ()) -> checker.Findings:
         """The invariants, over everything there is. Without `copied`, up to the topic only."""
         s = self.settings
         source = checker.read_database(s.backend, s.url(s.backend))
         copy = checker.read_database(s.other_backend, s.url(s.other_backend)) if copied else source
         topic = checker.read_topic(s.kafka, s.topic_updates)
-        return checker.check(source, copy, topic, self.acknowledged, [])
+        return checker.check(source, copy, topic, self.acknowledged, [], grew=grew)
 
 
 @pytest.fixture

@@ -222,11 +222,11 @@ class FragilePublisher(Publisher):
         self.made_anew = 0
         super().__init__(settings)
         self._config |= {"message.timeout.ms": 1000, "socket.timeout.ms": 1000}
-        self._renew()
+        self.renew()
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
         self.made_anew += 1
-        super()._renew()
+        super().renew()
 
 
 @sizes("times", 3, 50)

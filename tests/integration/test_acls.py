@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
+from typing import Final
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -17,7 +18,7 @@ from custsvc.domain.customers import Fields
 from custsvc.errors import ConfigurationError, CustsvcError
 from custsvc.kafka import acls, offsets, topics
 from custsvc.kafka import client as kafka
-from custsvc.kafka.publisher import Publisher, Record
+from custsvc.kafka.publisher import Publisher, Record, partition_of
 from custsvc.notify.run import run_notify
 from custsvc.ports.store import Store
 from custsvc.runtime.loop import Stop
@@ -33,6 +34,8 @@ SCRAM = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "SCRAM-SHA-512
 REFUSED = (CustsvcError, KafkaException)
 # Not the broker's own: whoever may not see the configuration of a topic takes that one.
 LIMIT = 2_000_000
+# The partition, of two, of the record that `write` sends.
+_HOME = partition_of(b"1", 2)
 
 
 @pytest.fixture
@@ -79,6 +82,28 @@ def see(settings: Settings, topic: str) -> None:
         raise CustsvcError("the topic is hidden")
 
 
+def alter(settings: Settings, topic: str) -> None:
+    topics.add_partitions(kafka.admin(settings), topic, 3, settings.kafka_servers)
+
+
+def alter_configs(settings: Settings, topic: str) -> None:
+    topics.delete_before(kafka.admin(settings), topic, {}, settings.kafka_servers)
+
+
+def delete(settings: Settings, topic: str) -> None:
+    topics.delete_before(kafka.admin(settings), topic, {_HOME: 1}, settings.kafka_servers)
+
+
+_WORK: Final[Mapping[str, Callable[[Settings, str], None]]] = {
+    "Write": write,
+    "DescribeConfigs": see_limit,
+    "Describe": see,
+    "Alter": alter,
+    "AlterConfigs": alter_configs,
+    "Delete": delete,
+}
+
+
 def of_group(settings: Settings, start: str, operation: str) -> None:
     topic = settings.topic_updates
     with closing(kafka.consumer(settings, f"{start}x")) as client:
@@ -95,7 +120,7 @@ def do(settings: Settings, role: acls.Role, need: acls.Need, operation: str) -> 
         group = next(each.name for each in acls.needs(settings, role) if each.resource == "group")
         read(settings, need.name, f"{group.removeprefix(settings.group_prefix)}x")
     else:
-        {"Write": write, "DescribeConfigs": see_limit, "Describe": see}[operation](settings, need.name)
+        _WORK[operation](settings, need.name)
 
 
 def is_refused(work: Callable[[], object]) -> bool:

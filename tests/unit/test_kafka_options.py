@@ -241,7 +241,9 @@ def _commands() -> list[str]:
             [f"webhooks {verb}" for verb in ("get", "pause", "resume", "test", "rotate", "log")], "x"
         ),
         "users reset-factor": "x",
+        "users address": "x ann@example.com",
         "imports undo": "x",
+        "topics grow": "--partitions 24",
         "archive erase": "custsvc.toml --erased",
         "notify retry": "x --yes",
         "notify discard": "x --yes",
