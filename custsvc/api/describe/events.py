@@ -27,7 +27,7 @@ def event_schema(newest: int = NEWEST_SCHEMA) -> dict[str, Any]:
     schema = _open(CustomerEvent.model_json_schema(by_alias=True, schema_generator=OurWords))
     ops = schema["properties"]["op"]
     ops["enum"] = [op for op in ops["enum"] if SCHEMA_OF[op] <= newest]
-    return {"$schema": _DRAFT, "$id": f"/api/events/schema#v{newest}", **schema}
+    return {"$schema": _DRAFT, "$id": f"urn:custsvc:event:v{newest}", **schema}
 
 
 def _open(schema: Any) -> Any:
