@@ -56,6 +56,8 @@ _CONNECTIONS_MAX: Final = 2048
 # A client that reads nothing of an answer is disconnected after this many times the body timeout.
 _STALLS: Final = 4
 _PARENT_CHECK: Final = 0.5
+# Workers whose main process was killed hold the port until they notice; a service manager may be faster.
+_PORT_WITHIN: Final = 3.0
 _STOP_CHECK: Final = 0.2
 
 _GRANIAN_LOG: Final = {
@@ -129,7 +131,7 @@ class _Server(Granian):  # type: ignore[misc, valid-type]
 
 
 def check_port(host: str, port: int) -> None:
-    """Raise ConfigurationError if it is impossible to listen on the address.
+    """Raise ConfigurationError if it is impossible to listen on the address, now and for some seconds.
 
     The workers share the port, so they would also silently share that of another server of ours.
     """
@@ -139,13 +141,18 @@ def check_port(host: str, port: int) -> None:
         )[0]
     except socket.gaierror as exc:
         raise ConfigurationError(f"there is no host {host}", fix="correct CUSTSVC_HTTP_HOST") from exc
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-            probe.listen()
-        except OSError as exc:
-            raise _cannot_listen(host, port, exc) from exc
+    deadline = time.monotonic() + _PORT_WITHIN
+    while True:
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(address)
+                probe.listen()
+                return
+            except OSError as exc:
+                if exc.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                    raise _cannot_listen(host, port, exc) from exc
+        time.sleep(0.1)
 
 
 def _cannot_listen(host: str, port: int, exc: OSError) -> ConfigurationError:

@@ -37,6 +37,7 @@ from custsvc.local import LocalServers, ports
 from custsvc.ports.accounts import Role
 from custsvc.ports.store import Store
 from custsvc.serve import create_app
+from custsvc.serve.server import check_port
 from custsvc.stores import open_store
 from tests.databases import open_database, settings_of
 from tests.processes import run_custsvc
@@ -242,15 +243,15 @@ def test_a_service_manager_may_stop_all_processes_at_once(serve: Serve) -> None:
 
 
 @on_one("postgres")
-def test_workers_end_with_a_main_process_that_was_killed(serve: Serve) -> None:
+def test_a_server_whose_main_process_was_killed_starts_again_at_once(serve: Serve) -> None:
     serve.start()
     workers = serve.workers()
     assert serve.process is not None
     serve.process.kill()
     serve.process.wait()
 
-    eventually("the workers end", lambda: not any(worker.is_running() for worker in workers))
     serve.start()
+    eventually("the workers end", lambda: not any(worker.is_running() for worker in workers))
     assert serve.stop() == ExitCode.OK
 
 
@@ -268,6 +269,17 @@ def test_a_worker_that_crashed_is_replaced(serve: Serve, key: str) -> None:
     serve.answers("GET", "/api/customers/", key)
     assert serve.stop() == ExitCode.OK
     assert "Unexpected exit from worker" in serve.log.read_text()
+
+
+def test_a_port_that_old_workers_hold_for_a_moment_is_waited_for() -> None:
+    held = socket.create_server(("127.0.0.1", 0))
+    port = held.getsockname()[1]
+    release = threading.Timer(1.0, held.close)
+    release.start()
+    try:
+        check_port("127.0.0.1", port)
+    finally:
+        release.join()
 
 
 @on_one("postgres")
