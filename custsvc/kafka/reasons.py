@@ -33,49 +33,54 @@ PROVIDER: Final = f"start the provider of tokens, or correct {_OPTION}SASL_OAUTH
 _ACLS: Final = "custsvc topics acls prints what each role needs"
 
 # What repairs a refusal, by words of its reason; the first that fits.
-_FIXES: Final = tuple(
-    (re.compile(words, re.IGNORECASE), fix)
-    for words, fix in (
-        (r"certificate has expired", "renew the certificate of the brokers"),
-        (
-            r"mismatch, certificate is not valid for",
-            "name the brokers in CUSTSVC_KAFKA, and in their advertised.listeners, as their certificates do",
+_FIXES: Final = (
+    (re.compile(r"certificate has expired", re.IGNORECASE), "renew the certificate of the brokers"),
+    (
+        re.compile(r"mismatch, certificate is not valid for", re.IGNORECASE),
+        "name the brokers in CUSTSVC_KAFKA, and in their advertised.listeners, as their certificates do",
+    ),
+    (
+        re.compile(r"certificate verify failed|issuer certificate|self.signed", re.IGNORECASE),
+        f"set {_OPTION}SSL_CA_LOCATION to the file of the brokers' authority",
+    ),
+    (re.compile(_ALERT.pattern, re.IGNORECASE), _OURS),
+    (
+        re.compile(r"not valid in current SASL state", re.IGNORECASE),
+        f"set {_OPTION}SECURITY_PROTOCOL to PLAINTEXT or SSL",
+    ),
+    (re.compile(r"speaks TLS", re.IGNORECASE), f"set {_OPTION}SECURITY_PROTOCOL to SSL or SASL_SSL"),
+    (
+        re.compile(r"speaks clear text", re.IGNORECASE),
+        f"set {_OPTION}SECURITY_PROTOCOL to PLAINTEXT or SASL_PLAINTEXT",
+    ),
+    (
+        re.compile(r"asks for a sign-in", re.IGNORECASE),
+        "give user and password in CUSTSVC_KAFKA, or a client's certificate: docs/kafka.md",
+    ),
+    (
+        re.compile(r"supported mechanisms|unsupported sasl", re.IGNORECASE),
+        f"set {_OPTION}SASL_MECHANISM to one that the brokers have",
+    ),
+    (
+        re.compile(
+            r"unable to locate credentials|credentials can not be empty|partial credentials", re.IGNORECASE
         ),
-        (
-            r"certificate verify failed|issuer certificate|self.signed",
-            f"set {_OPTION}SSL_CA_LOCATION to the file of the brokers' authority",
-        ),
-        (_ALERT.pattern, _OURS),
-        (r"not valid in current SASL state", f"set {_OPTION}SECURITY_PROTOCOL to PLAINTEXT or SSL"),
-        (r"speaks TLS", f"set {_OPTION}SECURITY_PROTOCOL to SSL or SASL_SSL"),
-        (r"speaks clear text", f"set {_OPTION}SECURITY_PROTOCOL to PLAINTEXT or SASL_PLAINTEXT"),
-        (
-            r"asks for a sign-in",
-            "give user and password in CUSTSVC_KAFKA, or a client's certificate: docs/kafka.md",
-        ),
-        (
-            r"supported mechanisms|unsupported sasl",
-            f"set {_OPTION}SASL_MECHANISM to one that the brokers have",
-        ),
-        (
-            r"unable to locate credentials|credentials can not be empty|partial credentials",
-            "give the process AWS credentials: a role of its machine or pod, "
-            "or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-        ),
-        (
-            re.escape(NO_TOKEN),
-            f"correct {_OPTION}SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL, …_CLIENT_ID, …_CLIENT_SECRET and …_SCOPE",
-        ),
-        (
-            r"invalid_token|invalid_scope|insufficient_scope",
-            "have the provider give tokens with the audience and scope that the brokers want",
-        ),
-        (
-            r"invalid credentials|invalid username|authentication failed",
-            f"correct user and password: CUSTSVC_KAFKA, or {_OPTION}SASL_USERNAME and …SASL_PASSWORD",
-        ),
-        (r"authorization failed|not authorized", _ACLS),
-    )
+        "give the process AWS credentials: a role of its machine or pod, "
+        "or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    ),
+    (
+        re.compile(re.escape(NO_TOKEN), re.IGNORECASE),
+        f"correct {_OPTION}SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL, …_CLIENT_ID, …_CLIENT_SECRET and …_SCOPE",
+    ),
+    (
+        re.compile(r"invalid_token|invalid_scope|insufficient_scope", re.IGNORECASE),
+        "have the provider give tokens with the audience and scope that the brokers want",
+    ),
+    (
+        re.compile(r"invalid credentials|invalid username|authentication failed", re.IGNORECASE),
+        f"correct user and password: CUSTSVC_KAFKA, or {_OPTION}SASL_USERNAME and …SASL_PASSWORD",
+    ),
+    (re.compile(r"authorization failed|not authorized", re.IGNORECASE), _ACLS),
 )
 _ANY: Final = "correct CUSTSVC_KAFKA and CUSTSVC_KAFKA_OPTIONS__*"
 
