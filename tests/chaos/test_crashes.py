@@ -100,10 +100,8 @@ def test_a_copy_that_dies_goes_on_where_it_was_and_dead_letters_bad_records(line
     assert line.judge().problems == []
     dead_letters = checker.read_records(line.settings.kafka, line.settings.topic_dead)
     assert {value for _, _, value in dead_letters} == {b"{not json"}
-    # It may be read apart from the good ones, and then it is not in the batch that is cut off.
-    assert len(dead_letters) in {"replicate.dead_lettered": (2,), "replicate.writing": (1, 2)}.get(
-        point, (1,)
-    )
+    # Read apart from the good ones, it may have been sent before the death that comes with those.
+    assert len(dead_letters) in ((2,) if point == "replicate.dead_lettered" else (1, 2))
 
 
 @on_one("postgres")
