@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
@@ -10,13 +9,13 @@ from typing import Final
 from pymongo.read_preferences import make_read_preference, read_pref_mode_from_name
 
 from ...ports.customers import CustomerStore
+from ..common.arrived import arrived
 from .answers import MongoAnswers
 from .connection import Connection
 from .customers import MongoCustomers
 
 # Seconds. The primary can answer instead, so nobody should wait long for a secondary that hangs.
 _ANSWER: Final = 5.0
-_LOOK_EVERY: Final = 0.02
 # Seconds behind the primary from which on the driver does not choose a secondary; it allows no fewer.
 _STALEST: Final = 90
 
@@ -39,17 +38,7 @@ class MongoReadServer:
             self._connection.client.start_session(causal_consistency=True) as session,
             session.bind(end_session=False),
         ):
-            yield self._customers if self._has(wanted, patience) else None
-
-    def _has(self, wanted: Mapping[int, int], patience: float) -> bool:
-        deadline = time.monotonic() + patience
-        while True:
-            found = self._customers.get_many(list(wanted))
-            if all(each in found and found[each].version >= version for each, version in wanted.items()):
-                return True
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(_LOOK_EVERY)
+            yield self._customers if arrived(self._customers, wanted, patience) else None
 
     def lag(self) -> float:
         """Not measured: the driver itself leaves out a secondary that is far behind."""

@@ -15,13 +15,13 @@ from psycopg2.extensions import make_dsn, parse_dsn
 
 from ...errors import ConfigurationError
 from ...ports.customers import CustomerStore
+from ..common.arrived import arrived
 from .connection import Connections, address
 from .customers import PostgresCustomers
 
 # Seconds. The source can answer instead, so nobody should wait long for a stand-by that hangs.
 _CONNECT: Final = 2
 _ANSWER: Final = 5.0
-_LOOK_EVERY: Final = 0.02
 # Ends of the log, one a second: a lag of more is not measured.
 _REMEMBERED: Final = 3600
 
@@ -49,17 +49,7 @@ class PostgresReadServer:
 
     @contextmanager
     def reading(self, wanted: Mapping[int, int], patience: float) -> Iterator[CustomerStore | None]:
-        yield self._customers if not wanted or self._has(wanted, patience) else None
-
-    def _has(self, wanted: Mapping[int, int], patience: float) -> bool:
-        deadline = time.monotonic() + patience
-        while True:
-            found = self._customers.get_many(list(wanted))
-            if all(each in found and found[each].version >= version for each, version in wanted.items()):
-                return True
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(_LOOK_EVERY)
+        yield self._customers if not wanted or arrived(self._customers, wanted, patience) else None
 
     def lag(self) -> float:
         if not self._checked:
