@@ -103,8 +103,8 @@ def publisher_config(settings: Settings) -> dict[str, Any]:
         "message.timeout.ms": 0,
         # The partition of a key is the one that Java's clients would choose.
         "partitioner": "murmur2_random",
-        # A callback per acknowledgement would cost as much as the rest of sending a record.
-        "delivery.report.only.error": True,
+        # The publisher asks for the reports that it needs.
+        "delivery.report.only.error": False,
     }
 
 

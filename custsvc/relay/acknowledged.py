@@ -95,12 +95,10 @@ class Acknowledged:
         self._admin = client
         self._partitions = partitions
         self._marked_on = time.monotonic()
-        # Each partition ends at least at `_from` plus the records acknowledged since (`_counted`). Only the
-        # sender changes `_counted`, only `look` changes `_from`.
-        self._from = [0] * partitions
-        self._counted = [0] * partitions
-        # Odd while a batch is being sent: then `look` must not change `_from`.
-        self._turn = 0
+        # Each partition ends at least where the sender knows it from its acknowledgements, and where it was
+        # seen to end. Only the sender changes the first, only `look` the second.
+        self._acked = [0] * partitions
+        self._seen = [0] * partitions
         known = store.facts.get(Fact.ACKNOWLEDGED + self._topic)
         self.marks = Marks.decoded(known) if known else Marks(time.time(), "", {})
         # It reads only single records of a partition, so it fetches as little as possible.
@@ -111,25 +109,19 @@ class Acknowledged:
 
     # -- while it leads -------------------------------------------------------------------------------------
 
-    def sending(self) -> None:
-        """Note that a batch is about to be sent."""
-        self._turn |= 1
-
-    def sent(self, counts: Mapping[int, int]) -> None:
-        """Note that the batch was acknowledged: this many records of each partition."""
+    def sent(self, counts: Mapping[int, int], ends: Mapping[int, int]) -> None:
+        """Note acknowledged records: how many of each partition, and where those end as far as is known."""
         for part, count in counts.items():
-            self._counted[part] += count
-        self._turn += 1
+            self._acked[part] = max(self._acked[part] + count, ends.get(part, 0))
 
     def look(self) -> Doubts:
         """Return the partitions that have lost records; renew the marks every few seconds."""
-        turn, least = self._turn, self._least()
+        least = self._least()
         now, newest = time.time(), self._newest_sent() if self._is_due() else None
         ends = self._ends()
         if short := self._short(ends, least):
             return short
-        if turn == self._turn and not turn & 1:
-            self._from = [ends[part] - counted for part, counted in enumerate(self._counted)]
+        self._seen = [ends[part] for part in range(self._partitions)]
         if newest is None:
             return {}
         moved = [part for part, end in ends.items() if self._end(part) != end]
@@ -147,7 +139,7 @@ class Acknowledged:
         return time.monotonic() - self._marked_on > _EVERY
 
     def _least(self) -> list[int]:
-        return [start + counted for start, counted in zip(self._from, self._counted, strict=True)]
+        return [max(both) for both in zip(self._acked, self._seen, strict=True)]
 
     def _ends(self) -> dict[int, int]:
         return offsets.ends(self._admin, self._topic, range(self._partitions), self._servers)
@@ -161,7 +153,8 @@ class Acknowledged:
     def renew(self) -> None:
         """Make new marks from the topic as it is now. Only when nothing is missing."""
         now, newest, ends = time.time(), self._newest_sent(), self._ends()
-        self._from = [ends[part] - counted for part, counted in enumerate(self._counted)]
+        self._acked = [ends[part] for part in range(self._partitions)]
+        self._seen = [0] * self._partitions
         self._mark(now, newest, ends, list(ends))
 
     def _mark(self, now: float, newest: str, ends: Mapping[int, int], moved: Iterable[int]) -> None:
@@ -203,7 +196,7 @@ class Acknowledged:
 
     def begin(self, stop: Stop) -> Doubts:
         """Return the partitions that have lost records since a relay last led."""
-        self._from = [self._end(part) for part in range(self._partitions)]
+        self._acked = [self._end(part) for part in range(self._partitions)]
         doubts = self.settled(stop)
         return {**self._unseen(doubts), **doubts}
 

@@ -39,11 +39,6 @@ class Marks:
         while self._marking is not None:
             self._next()
 
-    def mark(self, batch: Batch) -> None:
-        """Mark a batch after all others, and wait for it."""
-        self.settle()
-        self._done(batch)
-
     def _next(self) -> None:
         marking, self._marking = self._marking, None
         if marking is not None:

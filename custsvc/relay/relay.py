@@ -2,10 +2,10 @@
 
 One relay leads per source, any number stand by. The leader reads a batch, sends every event, waits for every
 acknowledgement, and only then marks the batch as sent; the next batch is read, or even sent, meanwhile.
-After any failure in between, an unmarked batch is read and sent again: consumers drop repeats by version, and
-nothing is lost. A changed topic or a restored database would silently break the order of a customer's events,
-so the relay refuses both (see `guard`). If Kafka loses records that it has acknowledged, the relay notices it
-(see `acknowledged`) and sends them again (see `resend`).
+After any failure in between, all unmarked batches are read and sent again, by a new producer: consumers drop
+repeats by version, and nothing is lost. A changed topic or a restored database would silently break the order
+of a customer's events, so the relay refuses both (see `guard`). If Kafka loses records that it has
+acknowledged, the relay notices it (see `acknowledged`) and sends them again (see `resend`).
 
     start ──► STAND BY ◄──┐ another relay leads: ask again every 0.5 s
                  │   └────┘
@@ -19,12 +19,12 @@ so the relay refuses both (see `guard`). If Kafka loses records that it has ackn
     │            ▼ a batch
     │          SEND           an event too big for the topic parks its customer (see `parked`); the rest goes
     │            │
-    │            ▼ every record is acknowledged
+    │            ▼ every record is acknowledged; with a backlog the next batch is handed over before that
     └───────── MARK
 
 TemporaryError in any state, as from a lost lock: wait with back-off, then STAND BY. The relay looks for a
-stop request before READ, so it marks the current batch first. While sending, CHECK looks at the topic every
-second; if the topic has lost its end, the lost events are sent again before the next SEND. To let the
+stop request before READ, and marks what it has sent before it ends. While sending, CHECK looks at the topic
+every second; if the topic has lost its end, the lost events are sent again before the next SEND. To let the
 topic grow, the relay stops before READ until all consumers have caught up, then STAND BY (see `growth`).
 """
 
@@ -32,15 +32,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, nullcontext
+from typing import NamedTuple
 
 from ..config import Settings
 from ..domain.events import CustomerEvent, headers, request_id_of
 from ..kafka.client import admin
-from ..kafka.publisher import Publisher, Record, partition_of
+from ..kafka.publisher import Flight, Publisher, Record, partition_of
 from ..ports.outbox import Batch
 from ..ports.store import Store
 from ..runtime import crash, followed, metrics
@@ -59,8 +60,8 @@ logger = logging.getLogger(__name__)
 # Events in a batch: at first, and at most; then about how many bytes at most, because memory holds a batch
 # several times.
 _FIRST = 1500
-BATCH = 5000
-_BYTES = 6_000_000
+BATCH = 2500
+_BYTES = 3_000_000
 # Seconds between two looks at an idle outbox: at first, and at most.
 _IDLE_FIRST = 0.002
 _IDLE_MOST = 0.1
@@ -70,6 +71,8 @@ _DRAINING = 0.1
 # Seconds between two looks at the topic, and the greatest age of the last look when a batch is sent.
 _GUARD = 1.0
 _FRESH = 2.0
+# Seconds after a stop request within which Kafka may still acknowledge what it was given.
+_PATIENCE = 1.0
 # Seconds between two checks whether parked customers can be sent.
 _PARKED = 30.0
 
@@ -114,6 +117,14 @@ class _Watch:
         return found
 
 
+class _Sending(NamedTuple):
+    """A batch on its way to Kafka, and since when."""
+
+    batch: Batch
+    flight: Flight
+    began: float
+
+
 class Relay:
     """Publishes one database's events to one topic."""
 
@@ -139,6 +150,8 @@ class Relay:
         self._admin = admin(settings)
         self._parking = Parking(store.facts)
         self._most = _FIRST
+        # When a stop request was first seen while something was being sent.
+        self._stopping = 0.0
 
     def run(self) -> None:
         """Lead or stand by until stop is asked. Raises ConfigurationError (see `guard`)."""
@@ -157,7 +170,7 @@ class Relay:
                 self._learn_limit()
                 self._acknowledged = Acknowledged(self._settings, self._store, self._admin, self._partitions)
                 self._growing = Growing(self._settings, self._store.facts, self._admin, self._partitions)
-                with closing(self._acknowledged), self._beside():
+                with closing(self._acknowledged), self._publisher.dropping(), self._beside():
                     self._begin()
                     self._publish()
                 return
@@ -205,24 +218,26 @@ class Relay:
     def _publish(self) -> None:
         idle, released = _IDLE_FIRST, -1000.0
         ahead = Batch()
-        # Two threads run beside the sending: one looks at the topic; the other reads the next batch or, if
-        # few events wait, marks those that were sent.
-        with ThreadPoolExecutor(2, "relay") as aside:
+        # Three threads run beside the sending: one looks at the topic, one reads the next batch, one marks
+        # those that were sent.
+        with ThreadPoolExecutor(3, "relay") as aside:
             self._marks = Marks(self._outbox, aside)
+            self._sending = deque[_Sending]()
             watch = _Watch(aside, self._look)
             while not self._stop.asked():
                 if self._growing.ready and self._grow():
                     return
                 batch = ahead
                 if not batch.events:
-                    self._marks.settle()
+                    self._settle()
                     batch = self._outbox.read(self._most)
                 metrics.beat("relay")
                 if watch.check(fresh=bool(batch.events)):
-                    self._marks.settle()
+                    self._settle()
                     if doubts := self._acknowledged.settled(self._stop):
                         self._resend().run(self._widened(doubts))
                 if time.monotonic() - released > _PARKED:
+                    self._settle()
                     self._release()
                     released = time.monotonic()
                 if not batch.events:
@@ -234,15 +249,14 @@ class Relay:
                 if oldest := batch.events[0].time:
                     metrics.waiting_since("relay", oldest.timestamp())
                 ahead = self._pass_on(batch, aside)
-                metrics.count("relay", "published", len(batch.events))
-            self._marks.settle()
+            self._settle()
 
     def _grow(self) -> bool:
         """Send nothing until all groups have read everything, and switch to the added partitions.
 
         False if they do not do so in time: go on as before. After True, lead again.
         """
-        self._marks.settle()
+        self._settle()
         end = self._growing.begin(self._still_leading)
         crash.point("relay.held")
         while not self._growing.drained():
@@ -266,23 +280,56 @@ class Relay:
         self._outbox.read(1)
 
     def _pass_on(self, batch: Batch, aside: Executor) -> Batch:
-        """Publish a batch; return the events of the next one that were read meanwhile."""
+        """Publish a batch; return the events of the next one that were read meanwhile.
+
+        With a backlog the batch is only on its way then, and the one before has landed.
+        """
         crash.point("relay.read")
         more = len(batch.events) >= self._most
         self._most = batch_after(batch.events)
-        reading = None
-        if more:
-            # An event that was not marked before the read-ahead is read again by it.
-            self._marks.settle()
-            reading = aside.submit(self._outbox.ahead, batch, self._most)
-        self._send(self._parking.keep_back(batch.events, self._limit))
-        crash.point("relay.acked")
-        if reading:
-            ahead = reading.result()
-            self._marks.mark(batch)
-            return ahead
-        self._marks.add(batch)
-        return self._outbox.ahead(self._marks.unmarked, self._most)
+        if not more:
+            self._depart(batch)
+            self._land()
+            return self._outbox.ahead(self._marks.unmarked, self._most)
+        reading = aside.submit(self._outbox.ahead, self._unmarked(batch), self._most)
+        self._depart(batch)
+        self._land(but=1)
+        return reading.result()
+
+    def _unmarked(self, batch: Batch) -> Batch:
+        """All batches that are not known to be marked, up to this one, as one."""
+        together = self._marks.unmarked
+        for each in (*(sending.batch for sending in self._sending), batch):
+            together = self._outbox.together(together, each) if together.events else each
+        return together
+
+    def _depart(self, batch: Batch) -> None:
+        """Hand a batch over to Kafka's client."""
+        began = time.time()
+        flight = self._hand_over(self._parking.keep_back(batch.events, self._limit))
+        self._sending.append(_Sending(batch, flight, began))
+        if len(self._sending) > 1:
+            crash.point("relay.overlapped")
+
+    def _land(self, but: int = 0) -> None:
+        """Wait until all batches on their way, but the last ones, are acknowledged; they are marked then."""
+        while len(self._sending) > but:
+            batch, flight, began = self._sending.popleft()
+            self._await(flight)
+            crash.point("relay.acked")
+            self._marks.add(batch)
+            metrics.count("relay", "published", len(batch.events))
+            logger.debug(
+                "Published %d events", flight.sent, extra={"action": "published", "count": flight.sent}
+            )
+            if followed.is_on(logger):
+                picked = (_followed(e) for e in batch.events if followed.picks(logger, e.traceparent))
+                followed.handled(logger, "published", picked, began)
+
+    def _settle(self) -> None:
+        """Wait until all that was handed over is acknowledged and marked."""
+        self._land()
+        self._marks.settle()
 
     def _learn_limit(self) -> None:
         """Read the topic's record size limit."""
@@ -296,16 +343,25 @@ class Relay:
             self._send(events)
             self._parking.leave(parked)
 
+    def _hand_over(self, events: Sequence[CustomerEvent]) -> Flight:
+        # Name the partition explicitly: the client would use added partitions as soon as it sees them.
+        parts = [partition_of(b"%d" % event.customer_id, self._partitions) for event in events]
+        records = self._records(events, parts)
+        return self._publisher.hand_over(self._topic, records, parts, give_up=self._gives_up)
+
+    def _await(self, flight: Flight) -> None:
+        self._publisher.land(flight, give_up=self._gives_up)
+        self._acknowledged.sent(flight.counts, flight.ends)
+
+    def _gives_up(self) -> bool:
+        """Whether Kafka had its time to acknowledge after a stop request."""
+        if not self._stop.asked():
+            return False
+        self._stopping = self._stopping or time.monotonic()
+        return time.monotonic() > self._stopping + _PATIENCE
+
     def _send(self, events: Sequence[CustomerEvent]) -> None:
-        counts: Counter[int] = Counter()
-        self._acknowledged.sending()
-        began = time.time()
-        sent = self._publisher.send(self._topic, self._records(events, counts), give_up=self._stop.asked)
-        self._acknowledged.sent(counts)
-        logger.debug("Published %d events", sent, extra={"action": "published", "count": sent})
-        if followed.is_on(logger):
-            picked = (_followed(event) for event in events if followed.picks(logger, event.traceparent))
-            followed.handled(logger, "published", picked, began)
+        self._await(self._hand_over(events))
 
     def _send_again(self, events: list[CustomerEvent]) -> int:
         """Send lost events again, except those above the topic's limit; return how many were sent."""
@@ -314,14 +370,9 @@ class Relay:
         metrics.count("relay", "resent", len(taken))
         return len(taken)
 
-    def _records(self, events: Sequence[CustomerEvent], counts: Counter[int]) -> Iterator[Record]:
-        """Yield the records of these events; count the records of each partition."""
-        for event in events:
-            # Name the partition explicitly: the client would use added partitions as soon as it sees them.
-            key = b"%d" % event.customer_id
-            part = partition_of(key, self._partitions)
-            counts[part] += 1
-            yield Record(key, event.payload, headers(event, self._source), part)
+    def _records(self, events: Sequence[CustomerEvent], parts: Sequence[int]) -> Iterator[Record]:
+        for event, part in zip(events, parts, strict=True):
+            yield Record(b"%d" % event.customer_id, event.payload, headers(event, self._source), part)
         crash.point("relay.produced")
 
 

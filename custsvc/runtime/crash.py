@@ -17,6 +17,7 @@ POINTS: Final = {
     "save.stored": "a write is committed, its caller has no answer yet",
     "relay.read": "a batch is read from the outbox, nothing of it is sent",
     "relay.produced": "a batch is handed to Kafka's client, not all of it is acknowledged",
+    "relay.overlapped": "a batch is handed to Kafka's client while the one before it is not acknowledged",
     "relay.acked": "a batch is acknowledged by Kafka, the outbox does not know it",
     "relay.marking": "a part of a batch is marked as sent, the rest is not",
     "relay.moving": "sent events are in the history, and are still carried by their customers (MongoDB)",

@@ -184,7 +184,7 @@ PostgresReplica._write = _write
         "O12",
         "chaos/test_relay_faults.py::"
         "test_a_relay_replaces_a_producer_with_a_fatal_error_and_reads_the_batch_again",
-        {"kafka/publisher.py": [("        errors.append(error)", "        pass")]},
+        {"kafka/publisher.py": [("            self.errors.append(error)", "            pass")]},
     ),
     Bug(
         "a mail is marked as sent before it is sent",
