@@ -13,6 +13,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
+from ..errors import ConfigurationError, CustsvcError
 from .client import TIMEOUT
 from .errors import failure
 
@@ -43,7 +44,7 @@ def committed(client: AdminClient, group: str, topic: str, servers: str) -> dict
     except KafkaException as exc:
         if _is_gone(exc):
             return {}
-        raise failure(exc, servers) from exc
+        raise _failure(exc, group, servers) from exc
     return {each.partition: each.offset for each in places if each.topic == topic and each.offset >= 0}
 
 
@@ -58,7 +59,7 @@ def assigned(client: AdminClient, group: str, topic: str, servers: str) -> set[i
     except KafkaException as exc:
         if _is_gone(exc):
             return None
-        raise failure(exc, servers) from exc
+        raise _failure(exc, group, servers) from exc
     if not described.members:
         return None
     if described.state != ConsumerGroupState.STABLE:
@@ -71,3 +72,12 @@ def assigned(client: AdminClient, group: str, topic: str, servers: str) -> set[i
 def _is_gone(exc: KafkaException) -> bool:
     """Whether there is no such group any more."""
     return bool(exc.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND)
+
+
+def _failure(exc: KafkaException, group: str, servers: str) -> CustsvcError:
+    if exc.args[0].code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+        return ConfigurationError(
+            f"the account may not describe the consumer group {group} of Kafka at {servers}",
+            fix="allow it the last line of custsvc topics acls 'topics grow'",
+        )
+    return failure(exc, servers)

@@ -180,7 +180,7 @@ class Growing:
         try:
             self.ready = self._is_near(self._growth)
         except (CustsvcError, KafkaException) as exc:
-            self._say(f"a question to Kafka failed: {exc}")
+            self._failed(exc)
 
     def _is_near(self, growth: Growth) -> bool:
         _, partitions = layout(self._admin, self._topic, self._servers)
@@ -257,7 +257,7 @@ class Growing:
                     self._say(f"the group {name} has {unread} records to read")
                     return False
         except (CustsvcError, KafkaException) as exc:
-            self._say(f"a question to Kafka failed: {exc}")
+            self._failed(exc)
             return False
         return True
 
@@ -282,6 +282,10 @@ class Growing:
             _AGAIN,
             extra={"action": "growth_waits"},
         )
+
+    def _failed(self, exc: Exception) -> None:
+        fix = getattr(exc, "fix", None)
+        self._say(f"a question of the relay to Kafka failed: {exc}{f'; {fix}' if fix else ''}")
 
     def _say(self, text: str) -> None:
         """Store what the growth waits for; for the command and `status`."""

@@ -21,6 +21,8 @@ from custsvc.kafka import client as kafka
 from custsvc.kafka.publisher import Publisher, Record, partition_of
 from custsvc.notify.run import run_notify
 from custsvc.ports.store import Store
+from custsvc.relay.grow import Grow, drop_old
+from custsvc.relay.growth import growth_of
 from custsvc.runtime.loop import Stop
 from custsvc.service.customers import Caller, CustomerService
 from tests.background import in_background
@@ -224,3 +226,49 @@ def test_every_role_works_with_exactly_its_acls_on_topics_that_are_there(
     assert shown["custsvc-copy-mongo"] != "unknown"
     found = [each for each in addresses(by_role["commands"]) if each.check.startswith(("kafka", "topic"))]
     assert not [each for each in found if each.level == "failed"]
+
+
+@pytest.mark.parametrize("backend", ["postgres"])
+def test_a_topic_grows_with_exactly_the_acls_of_a_growth(
+    secure: SecureKafka, everybody: Settings, store: Store, backend: str
+) -> None:
+    """The command has an account of its own. The relay's may not see the groups at first, and says so."""
+    make_topics(everybody)
+    group = f"{everybody.group_prefix}of-another-service"
+    with closing(kafka.consumer(everybody, "of-another-service")) as client:
+        client.commit(offsets=_places(everybody, 0), asynchronous=False)
+    users: Mapping[acls.Role, str] = {"relay": "custsvc_relay", "topics grow": "custsvc_topics grow"}
+    for role, user in users.items():
+        allow(secure, everybody, role, user)
+    of_relay, of_command = (as_user(secure, everybody, user) for user in users.values())
+    stop, said = Stop(), list[str]()
+    work = Grow(of_command, store, stop, said.append)
+    until("the command may see the group", lambda: group in work.groups(), despite=REFUSED)
+    customers = CustomerService(store.customers)
+    customers.create(Fields("Ada"), Caller("test"))
+
+    def grow() -> None:
+        work.fill(work.switch(4, []), rate=None, progress=lambda _: None)
+
+    with ExitStack() as stack:
+        Workers(of_relay, stack).relay(store)
+        stack.enter_context(in_background(grow, stop))
+        until(
+            "it says what the relay may not",
+            lambda: f"may not describe the consumer group {group}" in "".join(said),
+        )
+        assert work.used() == 2
+        (all_groups,) = (each for each in acls.needs(everybody, "topics grow") if each.resource == "group")
+        secure.allow(bindings(all_groups, users["relay"]))
+        with closing(kafka.consumer(everybody, "of-another-service")) as client:
+            client.commit(offsets=_places(everybody, 10), asynchronous=False)
+        until("the topic has grown", lambda: work.used() == 4)
+        until(
+            "it is filled",
+            lambda: (growth := growth_of(store.facts, of_relay.topic_updates)) and growth.filled,
+        )
+    assert drop_old(of_command, store, now=True) > 0
+
+
+def _places(settings: Settings, offset: int) -> list[TopicPartition]:
+    return [TopicPartition(settings.topic_updates, part, offset) for part in range(settings.partitions)]
