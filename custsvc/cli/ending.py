@@ -7,7 +7,7 @@ import os
 import re
 import select
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import typer
@@ -39,6 +39,7 @@ def run(command: Any, arguments: list[str], *, debug: bool = False, as_json: boo
     """
     say = _say_json if as_json else _say
     try:
+        _refuse_halves(arguments)
         code = command.main(arguments, prog_name="custsvc", standalone_mode=False)
         sys.stdout.flush()
     except CustsvcError as exc:
@@ -65,11 +66,20 @@ def run(command: Any, arguments: list[str], *, debug: bool = False, as_json: boo
     return code if isinstance(code, int) else ExitCode.OK
 
 
+def _refuse_halves(arguments: Sequence[str]) -> None:
+    """Refuse arguments with bytes that are not UTF-8, other than the names of files that are there."""
+    for word in arguments:
+        if word.isascii() or word.encode("utf-8", "replace").decode() == word:
+            continue
+        if not os.path.lexists(word.rpartition("=")[2] if word.startswith("--") else word):
+            raise typer.BadParameter(f"{word!r} is not UTF-8")
+
+
 def _say_json(message: str, fix: str | None, code: int) -> None:
     """One line for a program."""
-    import orjson
+    from ..domain.text import as_json
 
-    line = orjson.dumps({"error": message, "fix": fix, "exit": code}).decode()
+    line = as_json({"error": message, "fix": fix, "exit": code}).decode()
     typer.echo(printable.json_text(line), err=True)
 
 

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import orjson
 import typer
 
+from ..domain.text import as_json
 from ..runtime import printable
 from ..transfer.sheet import guarded
 from .common import say
@@ -30,9 +30,9 @@ def rows(
     """Print items that share columns. `empty` says to a person why the list is empty, and what to do then."""
     if fmt == "ndjson":
         for item in items:
-            write(orjson.dumps(item, default=str))
+            write(as_json(item))
     elif fmt == "json":
-        write(orjson.dumps(list(items), default=str, option=orjson.OPT_INDENT_2))
+        write(as_json(list(items), indent=True))
     elif fmt == "csv":
         out: Any = _OfTerminal() if sys.stdout.isatty() else sys.stdout
         writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
@@ -49,7 +49,7 @@ def rows(
 def one(fmt: str, item: Mapping[str, Any]) -> None:
     """Print one item: in JSON by itself, not as a list."""
     if fmt == "json":
-        write(orjson.dumps(item, default=str, option=orjson.OPT_INDENT_2))
+        write(as_json(item, indent=True))
     else:
         rows(fmt, tuple(item), [item])
 

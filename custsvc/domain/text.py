@@ -1,8 +1,11 @@
-"""Cleans text from outside for a header line and for storage in a database."""
+"""Cleans text from outside for a header line, for an answer in JSON, and for storage in a database."""
 
 from __future__ import annotations
 
-from typing import Final
+import json
+from typing import Any, Final
+
+import orjson
 
 # Controls, line and paragraph separators, lone surrogates, and marks that reorder or hide text.
 _UNFIT: Final = (
@@ -42,3 +45,15 @@ def is_one_line(text: str) -> bool:
 def body(text: str, longest: int) -> str:
     """`text` as the body of a mail: lines ended by LF, no control characters, bounded length."""
     return text[:longest].replace("\r\n", "\n").replace("\r", "\n").translate(_OF_BODY)
+
+
+def as_json(value: Any, *, indent: bool = False) -> bytes:
+    """A value as JSON that may quote any text: half a character becomes a question mark.
+
+    What has no form in JSON is written as its `str`.
+    """
+    try:
+        return orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2 if indent else None)
+    except TypeError:
+        text = json.dumps(value, ensure_ascii=False, default=str, indent=2 if indent else None)
+        return text.encode("utf-8", "replace")

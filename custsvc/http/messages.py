@@ -18,6 +18,7 @@ import orjson
 
 from ..domain.customers import INT64_MAX, Stored
 from ..domain.strict_json import DuplicateKey, parse_json
+from ..domain.text import as_json
 from ..errors import FieldError
 from ..service.idempotency import Keyed
 from .answer import Answer
@@ -235,4 +236,4 @@ def page_answer(
 
 def json_answer(value: Any, status: int = 200) -> Answer:
     """A JSON answer other than a customer."""
-    return Answer(orjson.dumps(value), status, [_CACHE], JSON)
+    return Answer(as_json(value), status, [_CACHE], JSON)

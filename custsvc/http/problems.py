@@ -7,15 +7,14 @@ server's address; those are in the log, under the same request_id.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from functools import singledispatch
 from typing import Any, Final
 
-import orjson
 from werkzeug.exceptions import HTTPException
 
+from ..domain.text import as_json
 from ..errors import (
     ERRORS_MAX,
     Conflict,
@@ -102,7 +101,7 @@ class Problem(Exception):
     def answer(self, request_id: str) -> Answer:
         """This problem as the answer to a request."""
         return Answer(
-            _encode({**self.body(), "request_id": request_id}),
+            as_json({**self.body(), "request_id": request_id}),
             self.status,
             [("Cache-Control", "no-store"), *self.headers],
             "application/problem+json",
@@ -111,26 +110,6 @@ class Problem(Exception):
 
 def _shortened(text: str, longest: int) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
-
-
-def _encode(body: dict[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(body)
-    except TypeError:
-        # The text quotes a lone surrogate of the caller.
-        return json.dumps(_cleaned(body), ensure_ascii=False).encode()
-
-
-def _cleaned(value: Any) -> Any:
-    match value:
-        case str():
-            return value.encode("utf-8", "replace").decode()
-        case dict():
-            return {_cleaned(k): _cleaned(v) for k, v in value.items()}
-        case list():
-            return [_cleaned(v) for v in value]
-        case _:
-            return value
 
 
 def bad_parameter(name: str, message: str) -> Problem:

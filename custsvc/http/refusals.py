@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-import orjson
-
+from ..domain.text import as_json
 from .codes import CODES
 from .problems import Problem
 
@@ -37,7 +36,7 @@ def refuse_with(proto: Any, problem: Problem, *headers: tuple[str, str]) -> None
 def _answer(proto: Any, status: int, body: dict[str, Any], headers: Sequence[tuple[str, str]]) -> None:
     if on_refusal is not None:
         on_refusal(status, body["code"])
-    text = orjson.dumps(body)
+    text = as_json(body)
     head = [
         ("content-type", "application/problem+json"),
         ("content-length", str(len(text))),

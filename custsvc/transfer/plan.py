@@ -189,7 +189,7 @@ def _told(row: Row, planned: Planned) -> Planned:
     """The plan with what a person needs to find the row: its warnings, and the name of a wrong one."""
     name = row.raw.get("name") if planned.action == "error" else None
     if isinstance(name, str) and name.strip():
-        planned = replace(planned, name=name.strip()[:_NAME_SHOWN])
+        planned = replace(planned, name=shown(name.strip(), _NAME_SHOWN))
     return replace(planned, warnings=row.warnings) if row.warnings else planned
 
 

@@ -73,14 +73,14 @@ def row_error(error: FieldError, raw: Mapping[str, Any]) -> RowError:
     return RowError(error.field, error.code, error.message, shown(found))
 
 
-def shown(value: Any) -> str | None:
+def shown(value: Any, longest: int = _SHOWN) -> str | None:
     """A value as an error shows it: text as it is, other values as JSON, shortened."""
     if value is None:
         return None
     if isinstance(value, str):
-        return _text(value)
+        return _text(value, longest)
     try:
-        return _text(json.dumps(value, ensure_ascii=False, default=str))
+        return _text(json.dumps(value, ensure_ascii=False, default=str), longest)
     except RecursionError:  # `dumps` recurses deeper than `loads`
         return "…"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import orjson
@@ -343,14 +344,49 @@ def test_a_files_own_fault_is_refused_also_where_wrong_rows_are_left_out(transfe
     assert transfer.all() == []
 
 
-def test_names_that_no_answer_can_hold_are_reported_all_the_same(transfer: Transfer) -> None:
-    odd = b'{"name":"A","\\ud800":1}\n{"name":"A","metadata":{"\\udfff":1}}\n{"name":"A","%s":1}\n'
+ODD_TEXTS = (
+    "\ud800",
+    " \udfff ",
+    "A\udcffB" * 60,
+    "\0",
+    "\x1b[2J",
+    "\u202e",
+    "=1+1",
+    "x" * 9999,
+    "\U0001f98a" * 150,
+)
 
-    report = transfer.load(odd % (b"x" * 9999), "ndjson", skip_errors=True)
 
-    assert actions(report) == {"error": 3}
-    assert all(len(field) <= 100 for _, field, _, _ in codes(report))
-    assert orjson.dumps(report.as_dict())
+def odd_rows(text: str) -> bytes:
+    """Rows with this text in each place that a row has."""
+    good: dict[str, Any] = {"name": "A"}
+    rows: list[Any] = [
+        text,
+        *({**good, field: text} for field in ("name", "email", "phone", "metadata", "id", "version")),
+        {**good, "email": f"{text}@example.com"},
+        {**good, "email": text, "name": text},
+        {**good, text: 1},
+        *(
+            {**good, "metadata": entry}
+            for entry in ({text: 1}, {"k": text}, {"k": [text]}, {"k": {text: text}})
+        ),
+    ]
+    return b"\n".join(json.dumps(row).encode() for row in rows)
+
+
+@pytest.mark.parametrize("on", ["id", "email"])
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_any_text_in_any_place_is_reported_in_an_answer(transfer: Transfer, on: str, dry_run: bool) -> None:
+    for text in ODD_TEXTS:
+        report = transfer.load(odd_rows(text), "ndjson", on=on, skip_errors=True, dry_run=dry_run)
+
+        assert sum(report.counts.values()) == 14
+        assert report.wrong
+        assert all(len(field) <= 100 for _, field, _, _ in codes(report))
+        assert orjson.dumps(report.as_dict())
+        with pytest.raises(ImportRefused) as refused:
+            transfer.load(odd_rows(text), "ndjson", on=on)
+        assert orjson.dumps(refused.value.report.as_dict())
 
 
 def test_rows_find_their_customer_by_an_address_in_any_case(transfer: Transfer) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import typer.main
 
@@ -156,3 +157,39 @@ def test_a_wrong_name_is_reported_with_the_nearest_right_one(
     said = capsys.readouterr().err.splitlines()
     assert said[0].startswith(f"error: {error}")
     assert said[1].startswith(f"fix: {fix}")
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["webhooks", "show", "x\udcffy"],
+        ["customers", "list", "--q", "x\udcffy"],
+        ["customers", "list", "--q=\ud800"],
+        ["topics", "acls", "--principal", "x\udcffy"],
+        ["x\udcffy"],
+        ["status", "--x\udcffy", "1"],
+        ["import", "x\udcffy.csv"],
+    ],
+)
+def test_bytes_that_are_no_text_are_refused_in_any_argument(
+    words: list[str], as_json: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ending.run(COMMAND, words, as_json=as_json) == 2
+
+    error, *rest = capsys.readouterr().err.splitlines()
+    assert "is not UTF-8" in error
+    assert not as_json or orjson.loads(error)["exit"] == 2
+    assert all(line.startswith("fix: ") for line in rest)
+
+
+def test_a_file_whose_name_is_no_text_is_a_file_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CUSTSVC_LOCAL", "never")
+    rules = tmp_path / "r\udcffles.toml"
+    rules.write_text("[[rule]]\nname = 1\n")
+
+    assert ending.run(COMMAND, ["notify", "preview", "--sample", "updated", f"--rules={rules}"]) == 3
+
+    assert "is not UTF-8" not in capsys.readouterr().err
