@@ -1,11 +1,13 @@
 """How fast mails leave: `custsvc notify` beside smtplib alone, same sink, same number of connections.
 
-    python benchmarks/notify.py --backend postgres --mails 20000 --processes 4 --connections 8
+    python benchmarks/notify.py --backend postgres --mails 20000 --processes 4 --connections 8 --rounds 3
 
 The sink is aiosmtpd in a process of its own. Measured is the time from the first mail that it takes to the
-last one. smtplib alone makes each mail (`EmailMessage`) and sends it (`send_message`); and, as `made before`,
-sends bytes that were there. custsvc claims each mail, makes it, records the hand-over durably, sends it, and
-records the answer durably.
+last one, and the processor time between the two of the senders, of the database and of the sink. smtplib
+alone makes each mail (`EmailMessage`) and sends it (`send_message`); and, as `made before`, sends bytes that
+were there. custsvc claims each mail, makes it, records the hand-over durably, sends it, and records the
+answer durably. All take turns; a figure is the median of the rounds. With `--before FOLDER` the custsvc of
+another checkout takes turns too, on a database of its own.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ import argparse
 import asyncio
 import datetime as dt
 import email.policy
-import json
 import os
 import smtplib
 import subprocess
@@ -22,14 +23,17 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from email.message import EmailMessage
 from email.utils import format_datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+from custsvc.bench import mongo, postgres, proc
 from custsvc.config import Settings
 from custsvc.local import LocalServers
 from custsvc.notify.intake.notifications import notifications_of
@@ -39,6 +43,7 @@ from custsvc.ports.ledger import Notification
 from custsvc.stores import open_store
 
 _SENDER = "custsvc@example.com"
+_HERE = Path(__file__).parents[1]
 
 
 def say(text: str) -> None:
@@ -46,16 +51,19 @@ def say(text: str) -> None:
 
 
 def sink(count: int) -> None:
-    """Take mails until there are `count`, and print when the first and the last came."""
+    """Take mails until there are `count`; print when the first and the last came."""
     from aiosmtpd.smtp import SMTP
 
-    times: list[float] = []
+    taken = 0
     done = asyncio.Event()
 
     class Handler:
         async def handle_DATA(self, _server: Any, _session: Any, _envelope: Any) -> str:  # noqa: N802
-            times.append(time.monotonic())
-            if len(times) == count:
+            nonlocal taken
+            taken += 1
+            if taken in (1, count):
+                say(str(time.monotonic()))
+            if taken == count:
                 done.set()
             return "250 OK"
 
@@ -67,7 +75,6 @@ def sink(count: int) -> None:
         await asyncio.sleep(0.2)
 
     asyncio.run(serve())
-    say(json.dumps({"first": times[0], "last": times[-1]}))
 
 
 @contextmanager
@@ -82,7 +89,7 @@ def running_sink(count: int) -> Iterator[tuple[int, subprocess.Popen[str]]]:
 
 def line(process: subprocess.Popen[str]) -> str:
     """The next line that it prints; a process that is silent for long is stuck."""
-    watch = threading.Timer(240, process.kill)
+    watch = threading.Timer(480, process.kill)
     watch.start()
     try:
         return process.stdout.readline()  # type: ignore[union-attr]
@@ -90,10 +97,29 @@ def line(process: subprocess.Popen[str]) -> str:
         watch.cancel()
 
 
-def rate(process: subprocess.Popen[str], count: int) -> float:
-    """Mails per second, when the sink has all."""
-    times = json.loads(line(process))
-    return (count - 1) / (times["last"] - times["first"])
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """One turn: mails per second, and microseconds of processor time per mail."""
+
+    rate: float
+    senders: float
+    database: float
+    sink: float
+
+
+def cost(
+    process: subprocess.Popen[str], senders: Sequence[subprocess.Popen[Any]], database: int, count: int
+) -> Cost:
+    """The cost of `count` mails, once the sink has all. `database` is a process id, or 0."""
+
+    def used() -> list[float]:
+        pids = [[sender.pid for sender in senders], [database] if database else [], [process.pid]]
+        return [sum(proc.processor_s(pid) or 0.0 for pid in some) for some in pids]
+
+    first, before = float(line(process)), used()
+    last, after = float(line(process)), used()
+    each = [(b - a) / (count - 1) * 1e6 for a, b in zip(before, after, strict=True)]
+    return Cost((count - 1) / (last - first), *each)
 
 
 def rows(count: int) -> Iterator[list[Notification]]:
@@ -148,8 +174,8 @@ def plain_worker(port: int, count: int, connections: int, made_before: bool) -> 
         thread.join()
 
 
-def plain(args: argparse.Namespace, *, made_before: bool) -> float:
-    """Mails per second by smtplib alone."""
+def plain(args: argparse.Namespace, *, made_before: bool) -> Cost:
+    """smtplib alone."""
     share = args.mails // args.processes
     with running_sink(share * args.processes) as (port, process):
         work = f"{port},{share},{args.connections},{int(made_before)}"
@@ -163,7 +189,7 @@ def plain(args: argparse.Namespace, *, made_before: bool) -> float:
         for worker in workers:
             worker.stdin.write("\n")  # type: ignore[union-attr]
             worker.stdin.flush()  # type: ignore[union-attr]
-        found = rate(process, share * args.processes)
+        found = cost(process, workers, 0, share * args.processes)
         for worker in workers:
             worker.communicate(timeout=60)
     return found
@@ -172,69 +198,150 @@ def plain(args: argparse.Namespace, *, made_before: bool) -> float:
 # -- custsvc -----------------------------------------------------------------------------------------------
 
 
-def notify(args: argparse.Namespace, settings: Settings) -> float:
-    """Mails per second by as many processes of the role."""
-    with running_sink(args.mails) as (port, process):
+def fill(count: int) -> None:
+    """Queue mails in the database that the environment names, by the custsvc of PYTHONPATH."""
+    with open_store(Settings(**named(os.environ))) as store:
+        store.migrate()
+        for batch in rows(count):
+            store.ledger.add(batch)
+
+
+def named(variables: Any) -> dict[str, Any]:
+    """Settings from `CUSTSVC_…`."""
+    prefix = "CUSTSVC_"
+    return {name.removeprefix(prefix).lower(): v for name, v in variables.items() if name.startswith(prefix)}
+
+
+@contextmanager
+def database(args: argparse.Namespace, url: str) -> Iterator[str]:
+    """A new database on that server."""
+    server = postgres if args.backend == "postgres" else mongo
+    made = server.create_database(url, f"custsvc_bench_{uuid.uuid4().hex[:12]}")
+    try:
+        yield made
+    finally:
+        server.drop_database(made)
+
+
+def notify(
+    args: argparse.Namespace, settings: Settings, pid: int, code: Path
+) -> tuple[Cost, dict[str, float]]:
+    """As many processes of the role, and what the database wrote for each mail."""
+    with database(args, settings.url(args.backend)) as url, running_sink(args.mails) as (port, process):
         env = {
             **os.environ,
+            "PYTHONPATH": str(code),
             "CUSTSVC_BACKEND": args.backend,
-            f"CUSTSVC_{args.backend.upper()}_URL": settings.url(args.backend),
+            f"CUSTSVC_{args.backend.upper()}_URL": url,
             "CUSTSVC_KAFKA": settings.kafka,
             "CUSTSVC_SMTP_URL": f"smtp+plain://127.0.0.1:{port}",
             "CUSTSVC_MAIL_FROM": _SENDER,
             "CUSTSVC_NOTIFY_CONNECTIONS": str(args.connections),
-            "CUSTSVC_LOG_LEVEL": "WARNING",
+            "CUSTSVC_LOG_LEVEL": "ERROR",
         }
+        subprocess.run([sys.executable, "-P", __file__, "--fill", str(args.mails)], env=env, check=True)
+        written = written_by(args.backend, url)
         workers = [
-            subprocess.Popen([sys.executable, "-m", "custsvc", "notify"], env=env)
+            subprocess.Popen([sys.executable, "-P", "-m", "custsvc", "notify"], env=env)
             for _ in range(args.processes)
         ]
         try:
-            return rate(process, args.mails)
+            found = cost(process, workers, pid, args.mails)
         finally:
             for worker in workers:
                 worker.terminate()
             for worker in workers:
-                worker.wait(30)
+                worker.wait(60)
+        after = written_by(args.backend, url)
+    return found, {name: (after[name] - written[name]) / args.mails for name in after}
+
+
+def written_by(backend: str, url: str) -> dict[str, float]:
+    """What the database has written so far: versions of rows or documents, and bytes of its log."""
+    if backend == "postgres":
+        postgres.checkpoint(url)
+        with closing(postgres.connect(url)) as connection, connection.cursor() as cursor:
+            cursor.execute(_WRITTEN)
+            return dict(
+                zip(("versions", "within a page (HOT)", "bytes of log"), cursor.fetchone(), strict=True)
+            )
+    from pymongo import MongoClient
+
+    with MongoClient[dict[str, Any]](url) as client:
+        status = client.admin.command("serverStatus")
+        documents = status["metrics"]["document"]
+        log = status["wiredTiger"]["log"]["log bytes written"]
+        return {"versions": documents["inserted"] + documents["updated"], "bytes of log": log}
+
+
+_WRITTEN = """
+    SELECT sum(n_tup_ins + n_tup_upd)::float8, sum(n_tup_hot_upd)::float8,
+           pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8
+    FROM pg_stat_user_tables
+"""
+
+
+def compare(args: argparse.Namespace, servers: LocalServers) -> None:
+    """All by turns, and the ratios."""
+    settings = Settings(**{**named(servers.env()), "backend": args.backend})
+    pid = servers.server(args.backend).pid or 0
+    codes = {"custsvc notify": _HERE, **({f"the same of {args.before}": args.before} if args.before else {})}
+    costs: dict[str, list[Cost]] = {}
+    written: dict[str, list[dict[str, float]]] = {}
+    for _ in range(args.rounds):
+        for name, code in codes.items():
+            found, wrote = notify(args, settings, pid, code)
+            costs.setdefault(name, []).append(found)
+            written.setdefault(name, []).append(wrote)
+        costs.setdefault("smtplib alone, mails made before", []).append(plain(args, made_before=True))
+        if not args.short:
+            costs.setdefault("smtplib alone", []).append(plain(args, made_before=False))
+    load = os.getloadavg()[0]
+    how = f"{args.processes} processes of {args.connections} connections"
+    say(f"{args.backend}: {args.mails} mails, {how}, a load of {load:.0f}")
+    bare = median(each.rate for each in costs["smtplib alone, mails made before"])
+    for name, each in costs.items():
+        middle = {key: median(getattr(one, key) for one in each) for key in Cost.__slots__}
+        say(
+            f"{name}: {middle['rate']:.0f}/s ({middle['rate'] / bare:.2f} of mails made before); µs a mail: "
+            f"senders {middle['senders']:.0f}, database {middle['database']:.0f}, sink {middle['sink']:.0f}"
+        )
+        for key in written.get(name, [{}])[0]:
+            say(f"    {key} a mail: {median(one[key] for one in written[name]):.2f}")
 
 
 def main() -> None:
-    """Both in one run, and the ratio."""
+    """Parse the arguments, start servers, compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backend", choices=("postgres", "mongo"), default="postgres")
     parser.add_argument("--mails", type=int, default=20_000)
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--connections", type=int, default=8, help="per process")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--before", type=Path, help="the folder of another checkout")
+    parser.add_argument("--short", action="store_true", help="of smtplib only with mails made before")
+    parser.add_argument("--data", type=Path, help="the folder of servers that run and go on")
     parser.add_argument("--sink", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--fill", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--plain", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.sink:
         sink(args.sink)
-        return
-    if args.plain:
+    elif args.fill:
+        fill(args.fill)
+    elif args.plain:
         port, count, connections, made_before = map(int, args.plain.split(","))
         plain_worker(port, count, connections, bool(made_before))
-        return
-    with tempfile.TemporaryDirectory(prefix="custsvc-bench-") as folder:
-        servers = LocalServers(Path(folder), names=[args.backend, "kafka"], ephemeral=True)
-        try:
-            servers.start()
-            found = {name.removeprefix("CUSTSVC_").lower(): value for name, value in servers.env().items()}
-            settings = Settings(**{**found, "backend": args.backend})
-            with open_store(settings) as store:
-                store.migrate()
-                for batch in rows(args.mails):
-                    store.ledger.add(batch)
-            made_before = plain(args, made_before=True)
-            alone = plain(args, made_before=False)
-            ours = notify(args, settings)
-        finally:
-            servers.stop()
-    say(
-        f"{args.backend}: {args.mails} mails, {args.processes} processes of {args.connections} connections: "
-        f"custsvc notify {ours:.0f}/s, smtplib alone {alone:.0f}/s ({ours / alone:.0%} of it), "
-        f"with mails made before {made_before:.0f}/s ({ours / made_before:.0%})"
-    )
+    elif args.data:
+        compare(args, LocalServers(args.data))
+    else:
+        with tempfile.TemporaryDirectory(prefix="custsvc-bench-") as folder:
+            servers = LocalServers(Path(folder), names=[args.backend, "kafka"], ephemeral=True)
+            try:
+                servers.start()
+                compare(args, servers)
+            finally:
+                servers.stop()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import pytest
 from custsvc.domain.events import CustomerEvent
 from custsvc.errors import ConfigurationError
 from custsvc.ports.customers import CustomerFilter, CustomerQuery, SortField
-from custsvc.ports.ledger import Notification
+from custsvc.ports.ledger import Notification, Settlement
 from custsvc.ports.outbox import Outbox
 from custsvc.ports.store import Store
 from custsvc.service.customers import Caller
@@ -271,6 +271,26 @@ def test_a_renewal_of_leases_waits_for_no_row_that_takes_a_step(store: Store, da
         store.ledger.renew(claimed, 600.0)
         cursor.execute("SELECT id FROM notification WHERE lease_until > now() + interval '5 minutes'")
         assert cursor.fetchall() == [("held",)]
+
+
+def test_no_step_of_a_mail_reads_the_whole_ledger(store: Store) -> None:
+    """A plan is kept; while the ledger is empty, the cheapest plan would be to read all of it."""
+
+    def read_as_a_whole() -> int:
+        with store._connections.cursor() as cursor:  # type: ignore[attr-defined]
+            cursor.execute("SELECT pg_stat_force_next_flush()")
+            cursor.execute("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'notification'")
+            (times,) = cursor.fetchone()
+        return int(times)
+
+    before = read_as_a_whole()
+    for number in range(10):
+        store.ledger.add([_mail(f"{number}")])
+        (claimed,) = store.ledger.claim(1, 60.0)
+        assert store.ledger.advance([claimed], []).handed_over == {claimed.id}
+        assert store.ledger.advance([], [Settlement(claimed, "sent", "250 OK")]).settled == {claimed.id}
+
+    assert read_as_a_whole() == before
 
 
 def _mail(name: str) -> Notification:

@@ -69,17 +69,30 @@ class ConnectionLost(TemporaryError):
     """The connection to PostgreSQL broke; whether the statement took effect is not known."""
 
 
+_BY_INDEX: Final = "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off; "
+
+
 class Statement(NamedTuple):
-    """A statement prepared once per connection: `$1` … in `sql`, of these types."""
+    """A statement prepared once per connection: `$1` … in `sql`, of these types.
+
+    `by_index`: planned once, whatever its values, and never to read a whole table: that plan may be made when
+    the table is empty.
+    """
 
     name: str
     types: str
     sql: str
+    by_index: bool = False
 
     @property
     def execute(self) -> str:
         count = self.types.count(",") + 1
-        return f"EXECUTE {self.name} ({', '.join(['%s'] * count)})"
+        return f"{self.planned}EXECUTE {self.name} ({', '.join(['%s'] * count)})"
+
+    @property
+    def planned(self) -> str:
+        """What goes before it in the same round trip, and so in its transaction."""
+        return _BY_INDEX if self.by_index else ""
 
 
 class Connection(extensions.connection):
@@ -105,7 +118,7 @@ class Connection(extensions.connection):
         """Execute a prepared statement, preparing it in the same round trip where it is new here."""
         if self.is_pooled:
             values = {str(number): value for number, value in enumerate(params, 1)}
-            cursor.execute(pooler.as_text(statement.sql, statement.types), values)
+            cursor.execute(statement.planned + pooler.as_text(statement.sql, statement.types), values)
             return
         if statement.name not in self.prepared:
             prepare = f"PREPARE {statement.name} ({statement.types}) AS {statement.sql};"

@@ -9,7 +9,7 @@ a process died in between.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from psycopg2 import extensions
 from psycopg2.extras import execute_values
@@ -27,6 +27,7 @@ from ...ports.ledger import (
     Overtaken,
     Settlement,
 )
+from .connection import Statement
 from .deliveries import PostgresDeliveries
 from .records import COLUMNS as _COLUMNS
 from .records import ORDER as _ORDER
@@ -55,7 +56,10 @@ WHERE n.id = g.id AND n.state = 'queued' AND n.attempts = 0 AND n.version = g.wa
 _GROW_ROW = "(%s, %s::bigint, %s::bigint, %s, %s::text, %s::text, %s, %s, %s, %s, %s::timestamptz)"
 
 # A claim updates both rows that it takes and rows that must wait; `older` distinguishes them.
-_CLAIM = f"""
+_CLAIM: Final = Statement(
+    "claim_mails",
+    "text, bigint, bigint, float8",
+    f"""
 WITH candidate AS MATERIALIZED (
     SELECT n.id, (
         SELECT o.id FROM notification o
@@ -64,37 +68,46 @@ WITH candidate AS MATERIALIZED (
         ORDER BY {_ORDER.format("o")} DESC LIMIT 1
     ) AS older
     FROM notification n
-    WHERE n.channel = %(channel)s AND n.state IN ('queued', 'deferred') AND n.blocked_by IS NULL
+    WHERE n.channel = $1 AND n.state IN ('queued', 'deferred') AND n.blocked_by IS NULL
       AND n.next_at <= now()
     ORDER BY n.next_at, n.position
-    LIMIT %(look)s
+    LIMIT $2
     FOR UPDATE OF n SKIP LOCKED
 ), chosen AS (
     SELECT id, older FROM candidate WHERE older IS NOT NULL
     UNION ALL
-    (SELECT id, older FROM candidate WHERE older IS NULL LIMIT %(limit)s)
+    (SELECT id, older FROM candidate WHERE older IS NULL LIMIT $3)
 )
 UPDATE notification n SET
     blocked_by = c.older,
     state = CASE WHEN c.older IS NULL THEN 'claimed' ELSE n.state END,
     token = CASE WHEN c.older IS NULL THEN gen_random_uuid()::text END,
     attempts = n.attempts + CASE WHEN c.older IS NULL THEN 1 ELSE 0 END,
-    lease = %(lease)s,
-    lease_until = CASE WHEN c.older IS NULL THEN now() + make_interval(secs => %(lease)s) END,
+    lease = $4,
+    lease_until = CASE WHEN c.older IS NULL THEN now() + make_interval(secs => $4) END,
     updated_on = CASE WHEN c.older IS NULL THEN now() ELSE n.updated_on END
 FROM chosen c
 WHERE n.id = c.id
 RETURNING n.position, n.blocked_by, {", ".join(f"n.{name}" for name in _COLUMNS.split(", "))}
-"""  # noqa: S608 - constants of this module
+""",  # noqa: S608 - constants of this module
+    by_index=True,
+)
 
 _UNBLOCK = f"""
 UPDATE notification n SET blocked_by = NULL
 WHERE {{which}} AND NOT EXISTS (
     SELECT 1 FROM notification o WHERE o.id = n.blocked_by AND o.state IN {_UNSETTLED})
 """  # noqa: S608 - constants of this module
-_UNBLOCK_THESE = _UNBLOCK.format(which="n.id = ANY(%s)")
-_UNBLOCK_BEHIND = _UNBLOCK.format(
-    which="n.id IN (SELECT id FROM notification WHERE blocked_by = ANY(%s) ORDER BY id FOR UPDATE)"
+_UNBLOCK_THESE: Final = Statement(
+    "unblock_these_mails", "text[]", _UNBLOCK.format(which="n.id = ANY($1)"), by_index=True
+)
+_UNBLOCK_BEHIND: Final = Statement(
+    "unblock_mails_behind",
+    "text[]",
+    _UNBLOCK.format(
+        which="n.id IN (SELECT id FROM notification WHERE blocked_by = ANY($1) ORDER BY id FOR UPDATE)"
+    ),
+    by_index=True,
 )
 
 # Rows blocked wrongly: by a row that is settled, gone, of another customer or recipient, or not older.
@@ -119,11 +132,12 @@ _COUNT_STUCK = f"SELECT count(*) FROM ({_STUCK} UNION {_FAR}) AS stuck"  # noqa:
 
 # These rows belong to one sender, and a renewal skips locked rows: so no process waits for them, whatever the
 # order of locking.
-_ADVANCE = """
+_ADVANCE: Final = Statement(
+    "advance_mails",
+    "text[], text[], text[], text[], timestamptz[], boolean[], integer[], float8[]",
+    """
 WITH step AS (
-    SELECT * FROM unnest(%(ids)s::text[], %(tokens)s::text[], %(states)s::text[], %(reasons)s::text[],
-                         %(times)s::timestamptz[], %(counted)s::boolean[], %(codes)s::integer[],
-                         %(durations)s::float8[])
+    SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)
         AS step(id, token, state, reason, next_at, counted, code, duration)
 ), moved AS (
     UPDATE notification n SET
@@ -148,7 +162,9 @@ WITH step AS (
     SET outcome = excluded.outcome, code = excluded.code, text = excluded.text, duration = excluded.duration
 )
 SELECT id, state FROM moved
-"""
+""",
+    by_index=True,
+)
 
 # A locked row is just taking its next step, which renews its lease anyway. Waiting for it could deadlock:
 # steps of many rows lock them in another order.
@@ -218,16 +234,13 @@ class PostgresLedger(PostgresRecords, PostgresDeliveries):
         claimed: list[tuple[Any, ...]] = []
         look = limit
         for turn in range(ROUNDS):
-            with self._connections.cursor() as cursor:
-                params = {"limit": limit - len(claimed), "lease": lease, "look": look, "channel": channel}
-                cursor.execute(_CLAIM, params)
-                rows = cursor.fetchall()
-                taken = [row for row in rows if row[1] is None]
-                waiting = [row[2] for row in rows if row[1] is not None]
-                if waiting:
-                    # Check after the mark was committed: either this statement sees that the older row has
-                    # settled meanwhile, or the process that settles it sees the mark.
-                    cursor.execute(_UNBLOCK_THESE, (waiting,))
+            rows = self._connections.run(_CLAIM, (channel, look, limit - len(claimed), lease))
+            taken = [row for row in rows if row[1] is None]
+            waiting = [row[2] for row in rows if row[1] is not None]
+            if waiting:
+                # Check after the mark was committed: either this statement sees that the older row has
+                # settled meanwhile, or the process that settles it sees the mark.
+                self._connections.run(_UNBLOCK_THESE, (waiting,))
             claimed += taken
             if not waiting or len(claimed) == limit or (claimed and turn >= ENOUGH):
                 break
@@ -241,12 +254,10 @@ class PostgresLedger(PostgresRecords, PostgresDeliveries):
         steps += [(settlement.notification, settlement) for settlement in settlements]
         if not steps:
             return Advanced(set(), set())
-        with self._connections.cursor() as cursor:
-            cursor.execute(_ADVANCE, _step_columns(steps))
-            moved = cursor.fetchall()
-            # A separate statement: its snapshot must show what the previous one committed.
-            if free := [id_ for id_, state in moved if state in SETTLED]:
-                cursor.execute(_UNBLOCK_BEHIND, (free,))
+        moved = self._connections.run(_ADVANCE, _step_columns(steps))
+        # A separate statement: its snapshot must show what the previous one committed.
+        if free := [id_ for id_, state in moved if state in SETTLED]:
+            self._connections.run(_UNBLOCK_BEHIND, (free,))
         return Advanced(
             {id_ for id_, state in moved if state == "handing_over"},
             {id_ for id_, state in moved if state != "handing_over"},
@@ -261,9 +272,9 @@ class PostgresLedger(PostgresRecords, PostgresDeliveries):
         with self._connections.cursor() as cursor:
             cursor.execute(_EXPIRE, {"lost": LOST_IN_HAND_OVER, "resend": resend})
             rows = cursor.fetchall()
-            unknown = [row[0] for row in rows if row[1] == "unknown"]
-            if unknown:
-                cursor.execute(_UNBLOCK_BEHIND, (unknown,))
+        unknown = [row[0] for row in rows if row[1] == "unknown"]
+        if unknown:
+            self._connections.run(_UNBLOCK_BEHIND, (unknown,))
         return len(rows) - len(unknown), len(unknown)
 
     def sweep(self) -> int:
@@ -321,17 +332,11 @@ def _grow(cursor: extensions.cursor, grown: Sequence[Grown]) -> None:
         raise Overtaken
 
 
-def _step_columns(steps: Sequence[tuple[Notification, Settlement]]) -> dict[str, list[Any]]:
-    return {
-        "ids": [n.id for n, _ in steps],
-        "tokens": [n.token for n, _ in steps],
-        "states": [s.state for _, s in steps],
-        "reasons": [s.reason for _, s in steps],
-        "times": [s.next_at for _, s in steps],
-        "counted": [s.count_attempt for _, s in steps],
-        "codes": [s.code for _, s in steps],
-        "durations": [s.duration for _, s in steps],
-    }
+def _step_columns(steps: Sequence[tuple[Notification, Settlement]]) -> list[list[Any]]:
+    rows = [
+        (n.id, n.token, s.state, s.reason, s.next_at, s.count_attempt, s.code, s.duration) for n, s in steps
+    ]
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def _new_row(n: Notification) -> tuple[Any, ...]:
