@@ -109,7 +109,8 @@ def decode(value: bytes, key: bytes | None) -> ReceivedEvent:
         raise BadEvent("bad-key", "the record's key is not its customer_id")
     if not _TEXT.issuperset(map(type, changed)):
         raise BadEvent("bad-field", "changed is not a list of field names")
-    after = _customer(after, may_hold_nul=b"\\u0000" in value)
+    # Nearly no record has an escape: a search for one byte is ten times as fast as for six.
+    after = _customer(after, may_hold_nul=b"\\" in value and b"\\u0000" in value)
     if after["id"] != customer_id or after["version"] != version:
         raise BadEvent("bad-field", "after_change has another id or version than the event")
     return ReceivedEvent(
@@ -269,12 +270,11 @@ def _can_be_written(customer: dict[str, Any]) -> bool:
 
 # A value with fewer opening brackets than this is not nested too deep.
 _DEEP: Final = 200
-_MARKS: Final = tuple("--T::.Z")
 
 
 def _is_time(text: str) -> bool:
     # Check the places of the separators: Python also reads week dates, which databases do not.
-    if len(text) != 24 or (text[4], text[7], text[10], text[13], text[16], text[19], text[23]) != _MARKS:
+    if len(text) != 24 or text[4:20:3] != "--T::." or text[23] != "Z":
         return False
     try:
         dt.datetime.fromisoformat(text)

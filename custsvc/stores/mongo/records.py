@@ -246,7 +246,9 @@ class MongoRecords:
 
     def _unblock_behind(self, ids: Iterable[str]) -> None:
         """Remove the `blocked_by` marks that name these notifications, if they are settled or deleted."""
-        names = set(ids)
+        marked = {"blocked_by": {"$in": list(set(ids))}}
+        # Nearly always there is none, and a write that changes nothing waits for the journal too.
+        names = {row["blocked_by"] for row in self._rows.find(marked, {"_id": 0, "blocked_by": 1})}
         if names:
             open_ones = self._rows.find({"_id": {"$in": list(names)}, "unsettled": True}, {"_id": 1})
             names -= {row["_id"] for row in open_ones}
