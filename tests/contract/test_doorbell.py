@@ -1,4 +1,4 @@
-"""MongoDB's change stream wakes the relay; no promise depends on it."""
+"""A write wakes a relay that has nothing to do; no promise depends on it."""
 
 from __future__ import annotations
 

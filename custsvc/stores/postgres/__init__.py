@@ -17,6 +17,7 @@ from .answers import PostgresAnswers
 from .connection import Connections
 from .contents import PostgresContents
 from .customers import PostgresCustomers
+from .doorbell import Doorbell
 from .duplicates import PostgresDuplicates
 from .endpoints import PostgresEndpoints
 from .factors import PostgresFactors
@@ -41,7 +42,8 @@ class PostgresStore:
 
     def __init__(self, url: str, *, schema: str | None = None) -> None:
         self._connections = Connections(url, schema)
-        self.customers = PostgresCustomers(self._connections)
+        self._doorbell = Doorbell(self._connections)
+        self.customers = PostgresCustomers(self._connections, self._doorbell)
         self.duplicates = PostgresDuplicates(self._connections)
         self.outbox = PostgresOutbox(self._connections)
         self.history = PostgresHistory(self._connections)
@@ -117,6 +119,7 @@ class PostgresStore:
         return PostgresReadServer(named, self._connections)
 
     def close(self) -> None:
+        self._doorbell.close()
         self._connections.close()
 
     def __enter__(self) -> PostgresStore:

@@ -19,6 +19,7 @@ from ...ports.answers import Answer
 from . import copying
 from .answers import ADD_ANSWER, answer_row, is_key_taken
 from .connection import ConnectionLost, Connections, Statement, temporary
+from .doorbell import Doorbell
 from .queries import PostgresQueries
 from .replacing import replace
 from .rows import CHANGEABLE, COPIED, TYPES, copied_customer, customer_row
@@ -97,8 +98,9 @@ _UPDATE_MANY = f"""
 class PostgresCustomers(PostgresQueries):
     """The port `CustomerStore` on PostgreSQL."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, doorbell: Doorbell) -> None:
         super().__init__(connections)
+        self._doorbell = doorbell
         self._ids: list[int] = []
         self._ids_lock = threading.Lock()
 
@@ -131,10 +133,13 @@ class PostgresCustomers(PostgresQueries):
             saved = self._save_again(change, answer)
         if not saved:
             raise VersionConflict(f"customer {change.after.id} is not at version {change.after.version - 1}")
+        self._doorbell.ring()
         return Stored(change.after.id, change.after.version, change.after.deleted, change.doc)
 
     def replace(self, new: Callable[[], Replacement]) -> Stored | None:
-        return replace(self._connections, new())
+        stored = replace(self._connections, new())
+        self._doorbell.ring()
+        return stored
 
     def _save_again(self, change: Change, answer: Answer | None) -> bool:
         try:
@@ -173,6 +178,7 @@ class PostgresCustomers(PostgresQueries):
             # All or none: where one event is there, all of them are.
             if not changes or not self._is_stored(changes[0]):
                 raise
+        self._doorbell.ring()
 
     def erase(self, change: Change, scrub: Callable[[bytes], bytes], answer: Answer | None = None) -> Stored:
         try:
@@ -180,6 +186,7 @@ class PostgresCustomers(PostgresQueries):
         except ConnectionLost:
             if not self._is_stored(change):
                 raise
+        self._doorbell.ring()
         return Stored(change.after.id, change.after.version, change.after.deleted, change.doc)
 
     def _erase(self, change: Change, scrub: Callable[[bytes], bytes], answer: Answer | None) -> None:

@@ -11,7 +11,6 @@ nothing. PgQ has read its queues this way for years.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 from ...domain.events import stored_event
 from ...errors import ConfigurationError, DatabaseRestored, TemporaryError
 from ...ports.outbox import Batch, Depth, Known, Sent
+from . import doorbell
 from .connection import Connection, Connections, Statement, address, translated
 from .locks import giving_back, try_lock
 
@@ -180,6 +180,7 @@ class PostgresOutbox:
             self._connection = connection
             try:
                 self._load()
+                doorbell.listen(connection)
                 yield True
             finally:
                 self._connection = self._lock = None
@@ -277,8 +278,7 @@ class PostgresOutbox:
             self._cursor = batch.token
 
     def wait(self, seconds: float) -> None:
-        # NOTIFY would cost the writers more than half of their throughput; a poll costs an index look-up.
-        time.sleep(seconds)
+        doorbell.wait(self._leading(), seconds)
 
     def adopt(self) -> None:
         with self._connections.cursor() as cursor:

@@ -18,6 +18,7 @@ from ...ports.customers import CustomerStore
 from ..common.arrived import arrived
 from .connection import Connections, address
 from .customers import PostgresCustomers
+from .doorbell import Doorbell
 
 # Seconds. The source can answer instead, so nobody should wait long for a stand-by that hangs.
 _CONNECT: Final = 2
@@ -42,7 +43,7 @@ class PostgresReadServer:
             url = make_dsn(url, connect_timeout=_CONNECT)
         self._connections = Connections(url, answer=_ANSWER)
         self._source = source
-        self._customers = PostgresCustomers(self._connections)
+        self._customers = PostgresCustomers(self._connections, Doorbell(self._connections))
         # Ends of the source's log with their times, the oldest one first.
         self._ends: deque[tuple[float, int]] = deque(maxlen=_REMEMBERED)
         self._checked = False
