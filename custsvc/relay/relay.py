@@ -375,7 +375,8 @@ class Relay:
 
     def _records(self, events: Sequence[CustomerEvent], parts: Sequence[int]) -> Iterator[Record]:
         for event, part in zip(events, parts, strict=True):
-            yield Record(b"%d" % event.customer_id, event.payload, headers(event, self._source), part)
+            key = b"%d" % event.customer_id
+            yield Record(key, event.payload, headers(event, self._source), part)
         crash.point("relay.produced")
 
 
