@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,24 +15,28 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from custsvc import redact
+from custsvc.accounts import passwords
 from custsvc.errors import CustsvcError
 from custsvc.local import LocalServers, ports
 from custsvc.ports.store import Store
 from custsvc.runtime import metrics
 from custsvc.runtime.gc import spare_batches
 from tests.addresses import through
+from tests.backdoor import Backdoor, MongoBackdoor, PostgresBackdoor
 from tests.chaos.faultproxy import FaultProxy
 from tests.databases import Databases, MongoDatabases, PostgresDatabases, open_database
 from tests.run_folder import RunFolder, remove_left
 
-# The modules that take longest, the longest first, and after them the folders whose others take long.
+# What takes longest, the longest first: modules, a folder of one process, and then the rest of whole folders.
 _LONGEST = (
-    *("web/test_pages.py", "setup/test_wheel.py", "notify/test_run.py", "chaos/test_crashes.py"),
+    *("web/browser", "setup/test_wheel.py", "notify/test_run.py", "chaos/test_crashes.py"),
     *("chaos/test_copy_faults.py", "api/test_server.py", "local/test_up.py", "api/test_schemathesis.py"),
     *("chaos/test_topic_loss.py", "notify/test_any_answers.py", "e2e/test_kill.py", "local/test_lag.py"),
     *("transfer/test_incomplete.py", "api/test_webhooks.py", "notify/test_scenarios.py"),
     *("chaos", "e2e", "local", "web", "notify", "transfer", "integration", "setup"),
 )
+# Folders whose modules share what is slow to start; one process of a parallel run has all of them.
+_TOGETHER = ("tests/web/browser",)
 
 _TESTS = Path(__file__).parent
 
@@ -83,10 +86,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         places = {name: place for place, name in enumerate(_LONGEST)}
 
         def place(item: pytest.Item) -> int:
-            path = item.path.relative_to(_TESTS).as_posix()
-            return places.get(path, places.get(path.partition("/")[0], len(places)))
+            path = item.path.relative_to(_TESTS)
+            names = [each.as_posix() for each in (path, *path.parents)]
+            return next((places[name] for name in names if name in places), len(places))
 
         items.sort(key=place)
+
+
+@pytest.hookimpl(tryfirst=True, optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """As `--dist loadscope`, but some folders go to a process as a whole."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            folder = nodeid.partition("::")[0].rpartition("/")[0]
+            return folder if folder in _TOGETHER else str(super()._split_scope(nodeid))
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 def pytest_collection_finish() -> None:
@@ -117,6 +134,13 @@ def nothing_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(metrics, name, {})
     for name in ("_events", "_loops"):
         monkeypatch.setattr(metrics, name, Counter())
+
+
+@pytest.fixture(autouse=True)
+def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hashes that cost a thousandth of the real ones, which tests/unit/test_passwords.py has."""
+    monkeypatch.setattr(passwords, "_N", 2**5)
+    monkeypatch.setattr(passwords, "_nobody", lambda: passwords.hash_password("nobody at all"))
 
 
 class Servers:
@@ -218,153 +242,6 @@ def store(opened: Callable[[str], Store], database_url: str) -> Store:
 def other_store(opened: Callable[[str], Store], database_url: str) -> Store:
     """A second store on the same database, as another process has it."""
     return opened(database_url)
-
-
-# -- behind the ports ------------------------------------------------------------------------------------
-
-
-class PostgresBackdoor:
-    """Steps that need SQL."""
-
-    def __init__(self, url: str) -> None:
-        import psycopg2
-
-        self._connection = psycopg2.connect(url)
-
-    @contextmanager
-    def open_write(self) -> Iterator[None]:
-        """A transaction that has written something and stays open."""
-        with self._connection.cursor() as cursor:
-            cursor.execute("INSERT INTO custsvc_meta (key, value) VALUES ('open', 'write')")
-            try:
-                yield
-            finally:
-                self._connection.rollback()
-
-    def pass_time(self, seconds: float, *, born_too: bool = False) -> None:
-        """Make the ledger's leases and waits so much older, as if that time had passed; its rows too."""
-        columns = ["lease_until", "publish_lease", "next_at", *(["created_on"] if born_too else [])]
-        older = ", ".join(f"{name} = {name} - make_interval(secs => %(seconds)s)" for name in columns)
-        with self._connection, self._connection.cursor() as cursor:
-            cursor.execute(f"UPDATE notification SET {older}", {"seconds": seconds})
-            failing = "failing_since = failing_since - make_interval(secs => %s)"
-            cursor.execute(f"UPDATE webhook_endpoint SET {failing}", (seconds,))
-
-    def write_as_before(self, notifications: Sequence[str] = ()) -> None:
-        """Leave of these notifications, or of all, what a version wrote that ordered them by `version`."""
-        with self._connection, self._connection.cursor() as cursor:
-            cursor.execute(
-                "UPDATE notification SET first_version = NULL WHERE id = ANY(%(ids)s) OR %(ids)s = '{}'",
-                {"ids": list(notifications)},
-            )
-
-    def block(self, notification: str, by: str) -> None:
-        """Mark a notification as one that waits for another."""
-        with self._connection, self._connection.cursor() as cursor:
-            cursor.execute("UPDATE notification SET blocked_by = %s WHERE id = %s", (by, notification))
-
-    def set_schema(self, number: int, *, compatible: bool = False) -> None:
-        with self._connection, self._connection.cursor() as cursor:
-            cursor.execute(
-                "INSERT INTO custsvc_migration (number, name, compatible) VALUES (%s, 'future', %s)",
-                (number, compatible),
-            )
-
-    def leased_until(self, notification: str) -> dt.datetime:
-        with self._connection, self._connection.cursor() as cursor:
-            cursor.execute("SELECT lease_until FROM notification WHERE id = %s", (notification,))
-            (until,) = cursor.fetchone() or (None,)
-        assert isinstance(until, dt.datetime)
-        return until
-
-    def tables(self) -> set[str]:
-        """The names of all tables."""
-        with self._connection, self._connection.cursor() as cursor:
-            cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
-            return {table for (table,) in cursor.fetchall()}
-
-    def dump(self) -> str:
-        """All rows of all tables."""
-        rows = []
-        for table in self.tables():
-            with self._connection, self._connection.cursor() as cursor:
-                cursor.execute("SET LOCAL bytea_output = escape")  # so that text is found in bytes too
-                cursor.execute(f'SELECT t::text FROM "{table}" t')
-                rows += [row for (row,) in cursor.fetchall()]
-        return "\n".join(rows)
-
-    def close(self) -> None:
-        self._connection.close()
-
-
-class MongoBackdoor:
-    """Steps that need MongoDB's own client."""
-
-    def __init__(self, url: str) -> None:
-        from pymongo import MongoClient
-
-        self.client: MongoClient[dict[str, Any]] = MongoClient(url)
-        self.database = self.client.get_default_database()
-
-    @contextmanager
-    def open_write(self) -> Iterator[None]:
-        """A transaction that has written something and stays open."""
-        with self.client.start_session() as session:
-            session.start_transaction()
-            self.database["custsvc_meta"].insert_one({"_id": "open"}, session=session)
-            yield
-            session.abort_transaction()
-
-    def pass_time(self, seconds: float, *, born_too: bool = False) -> None:
-        """Make the ledger's leases and waits so much older, as if that time had passed; its rows too."""
-        names = ["lease_until", "publish_lease", "next_at", "due", *(["created_on"] if born_too else [])]
-        older = {
-            name: {
-                "$cond": [
-                    {"$eq": [{"$type": f"${name}"}, "date"]},
-                    {"$subtract": [f"${name}", round(seconds * 1000)]},
-                    "$$REMOVE",
-                ]
-            }
-            for name in names
-        }
-        self.database["notification"].update_many({}, [{"$set": older}])
-        since = {"failing_since": {"$subtract": ["$failing_since", round(seconds * 1000)]}}
-        self.database["webhook_endpoint"].update_many({"failing_since": {"$ne": None}}, [{"$set": since}])
-
-    def write_as_before(self, notifications: Sequence[str] = ()) -> None:
-        """Leave of these notifications, or of all, what a version wrote that ordered them by `version`."""
-        these = {"_id": {"$in": list(notifications)}} if notifications else {}
-        self.database["notification"].update_many(these, {"$unset": {"first_version": ""}})
-
-    def block(self, notification: str, by: str) -> None:
-        """Mark a notification as one that waits for another."""
-        mark = {"$set": {"blocked_by": by}, "$unset": {"due": ""}}
-        self.database["notification"].update_one({"_id": notification}, mark)
-
-    def set_schema(self, number: int, *, compatible: bool = False) -> None:
-        self.database["custsvc_migration"].insert_one(
-            {"_id": number, "name": "future", "compatible": compatible}
-        )
-
-    def leased_until(self, notification: str) -> dt.datetime:
-        until = (self.database["notification"].find_one({"_id": notification}) or {})["lease_until"]
-        assert isinstance(until, dt.datetime)
-        return until
-
-    def tables(self) -> set[str]:
-        """The names of all collections."""
-        return set(self.database.list_collection_names())
-
-    def dump(self) -> str:
-        """All documents of all collections."""
-        return "\n".join(str(each) for name in self.tables() for each in self.database[name].find())
-
-    def close(self) -> None:
-        self.client.close()
-
-
-Backdoor = PostgresBackdoor | MongoBackdoor
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -14,6 +16,8 @@ from custsvc.config import Settings
 from custsvc.ports.accounts import Role
 from custsvc.ports.store import Store
 from custsvc.serve import create_app
+
+from .serving import Serve
 
 ANN = {"name": "Ann Lee", "email": "ann@example.org", "phone": "+49 30 1234"}
 
@@ -95,3 +99,25 @@ def client(app: Flask, make_key: Callable[[Role], str]) -> Client:
 def stranger(app: Flask) -> Client:
     """A caller without a key."""
     return Client(app)
+
+
+@pytest.fixture
+def serve(tmp_path: Path, backend: str, store: Store, database_url: str) -> Iterator[Serve]:
+    """Serve on the test's database, not started yet."""
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("CUSTSVC_")}
+    environ |= {
+        "CUSTSVC_BACKEND": backend,
+        f"CUSTSVC_{backend.upper()}_URL": database_url,
+        "CUSTSVC_LOCAL": "never",
+        "CUSTSVC_LOG_FORMAT": "json",
+        # A test that is about several says so.
+        "CUSTSVC_WORKERS": "1",
+    }
+    serve = Serve(tmp_path, environ)
+    yield serve
+    serve.end()
+
+
+@pytest.fixture
+def key(make_key: Callable[[Role], str]) -> str:
+    return make_key("write")

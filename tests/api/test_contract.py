@@ -77,12 +77,12 @@ MASKED: Final = [
 ELSEWHERE: Final = {
     "bad-request": "test_server, broken HTTP",
     "batch-undone": "the story, as the status of an operation",
-    "body-timeout": "test_server",
+    "body-timeout": "test_overload",
     "head-too-large": "test_heads",
     "history-trimmed": "test_past",
     "idempotency-in-flight": "test_idempotency",
     "internal": "test_problems",
-    "overloaded": "test_server",
+    "overloaded": "test_overload",
     "rate-limited": "test_protection",
     "too-many-streams": "test_bulk",
 }

@@ -15,7 +15,7 @@ from custsvc.ports.ledger import Notification
 from custsvc.ports.store import Store
 from custsvc.serve import create_app
 from custsvc.serve.purge import purge
-from tests.conftest import Backdoor
+from tests.backdoor import Backdoor
 from tests.waiting import until
 
 from .conftest import Client

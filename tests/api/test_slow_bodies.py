@@ -1,4 +1,3 @@
-# ruff: noqa: F811 - the fixtures of test_server are parameters here
 """Bodies that drip, at every route there is: they hold no lane, and of strangers they are not read."""
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from custsvc.serve import create_app
 
 from ..sizes import sizes
 from .conftest import ANN
-from .test_server import DEADLINE, Serve, eventually, key, serve  # noqa: F401 - fixtures
+from .serving import DEADLINE, Serve, eventually
 
 pytestmark = pytest.mark.slow
 

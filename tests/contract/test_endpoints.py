@@ -13,7 +13,7 @@ from custsvc.errors import Conflict
 from custsvc.ports.endpoints import SECRETS_MAX, Endpoint
 from custsvc.ports.ledger import Notification, Place, Settlement
 from custsvc.ports.store import Store
-from tests.conftest import Backdoor
+from tests.backdoor import Backdoor
 
 DAY = 86400.0
 

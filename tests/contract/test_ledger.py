@@ -15,7 +15,7 @@ from custsvc.ports.store import Store
 from tests.steps import hand_over, settle
 
 if TYPE_CHECKING:
-    from ..conftest import Backdoor
+    from tests.backdoor import Backdoor
 
 LEASE = 600.0
 SHORT = 0.2

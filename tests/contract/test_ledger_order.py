@@ -12,7 +12,7 @@ import pytest
 
 from custsvc.ports.ledger import Grown, Ledger, Notification, Overtaken
 from custsvc.ports.store import Store
-from tests.conftest import Backdoor
+from tests.backdoor import Backdoor
 from tests.steps import hand_over, revise, settle
 
 LEASE = 60.0

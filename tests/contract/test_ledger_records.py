@@ -10,7 +10,7 @@ import pytest
 
 from custsvc.ports.ledger import NOT_KEPT, RETRIABLE, Ledger, Notification, Settlement
 from custsvc.ports.store import Store
-from tests.conftest import Backdoor
+from tests.backdoor import Backdoor
 from tests.steps import hand_over, revise, settle
 
 LEASE = 60.0

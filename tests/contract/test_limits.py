@@ -11,7 +11,8 @@ from custsvc.ports.store import Store
 from tests.waiting import until
 
 if TYPE_CHECKING:
-    from ..conftest import Backdoor
+    from tests.backdoor import Backdoor
+
     from .conftest import Customers
 
 

@@ -23,7 +23,8 @@ from custsvc.ports.store import Store
 from custsvc.stores.mongo import carried
 
 if TYPE_CHECKING:
-    from ..conftest import MongoBackdoor
+    from tests.backdoor import MongoBackdoor
+
     from .conftest import Customers
 
 Drain = Callable[..., list[CustomerEvent]]

@@ -37,9 +37,9 @@ from tests.waiting import until
 pytestmark = pytest.mark.slow
 
 if TYPE_CHECKING:
+    from tests.backdoor import MongoBackdoor
     from tests.chaos.faultproxy import FaultProxy
 
-    from ..conftest import MongoBackdoor
     from .conftest import Customers
 
 

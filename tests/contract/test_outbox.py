@@ -24,7 +24,8 @@ from custsvc.relay.parked import Parking
 from tests.sizes import sizes
 
 if TYPE_CHECKING:
-    from ..conftest import Backdoor
+    from tests.backdoor import Backdoor
+
     from .conftest import Customers
 
 Drain = Callable[..., list[CustomerEvent]]

@@ -12,7 +12,7 @@ from custsvc.errors import ConfigurationError, TemporaryError
 from custsvc.ports.store import Store
 
 if TYPE_CHECKING:
-    from ..conftest import Backdoor
+    from tests.backdoor import Backdoor
 
 AtOnce = Callable[..., list[Any]]
 

@@ -22,7 +22,7 @@ from custsvc.ports.ledger import Notification
 from custsvc.ports.store import Store
 from custsvc.relay.guard import check_topic
 from custsvc.runtime.loop import Stop
-from tests.conftest import Backdoor
+from tests.backdoor import Backdoor
 from tests.databases import address, settings_of
 from tests.processes import run_custsvc
 

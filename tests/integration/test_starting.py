@@ -12,8 +12,8 @@ import pytest
 
 from custsvc.errors import ExitCode
 from custsvc.ports.store import Store
-from tests.api.test_server import DEADLINE, Serve, eventually
-from tests.api.test_server import serve as serve  # a fixture
+from tests.api.conftest import serve as serve  # a fixture
+from tests.api.serving import DEADLINE, Serve, eventually
 from tests.contract.migrating import another_migrates, as_of
 from tests.sizes import on_one
 

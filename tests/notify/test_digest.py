@@ -19,7 +19,7 @@ from custsvc.notify.intake.notifications import notifications_of
 from custsvc.notify.rules.file import load
 from custsvc.notify.rules.rules import Rules
 from custsvc.ports.ledger import Ledger, Notification
-from tests.conftest import Backdoor
+from tests.backdoor import Backdoor
 from tests.steps import settle
 
 HOUR = 3600.0

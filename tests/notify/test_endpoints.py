@@ -23,7 +23,7 @@ from custsvc.notify.endpoints.manage import Managed
 from custsvc.ports.endpoints import Endpoint
 from custsvc.ports.ledger import Ledger
 from custsvc.ports.store import Store
-from tests.conftest import Backdoor
+from tests.backdoor import Backdoor
 from tests.waiting import until
 
 from .conftest import Sink

@@ -18,7 +18,7 @@ from custsvc.ports.ledger import Advanced, Ledger, Notification, Settlement
 from custsvc.ports.recipients import EVERY_RULE
 from custsvc.ports.store import Store
 from custsvc.runtime.loop import Stop
-from tests.conftest import Backdoor
+from tests.backdoor import Backdoor
 from tests.steps import hand_over, settle
 from tests.waiting import until
 

@@ -21,7 +21,7 @@ from custsvc.notify.rules.file import load
 from custsvc.notify.run import run_notify
 from custsvc.ports.ledger import Ledger
 from custsvc.runtime.loop import Stop
-from tests.conftest import Backdoor
+from tests.backdoor import Backdoor
 from tests.sizes import sizes
 from tests.steps import settle
 from tests.waiting import until

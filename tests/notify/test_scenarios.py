@@ -24,7 +24,7 @@ from custsvc.notify.channels.unsubscribe import UnsubscribeLinks
 from custsvc.ports.ledger import Ledger
 from custsvc.ports.recipients import EVERY_RULE
 from custsvc.ports.store import Store
-from tests.conftest import Backdoor
+from tests.backdoor import Backdoor
 from tests.notify.conftest import Sink, late, mail
 from tests.notify.role import LEASE, created, lag, notify, process, running
 from tests.waiting import until

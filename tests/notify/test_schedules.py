@@ -25,7 +25,7 @@ from custsvc.notify.rules.file import load
 from custsvc.notify.rules.rules import Rules
 from custsvc.ports.ledger import UNSETTLED, Ledger, Notification, NotificationState, Settlement
 from custsvc.ports.store import Store
-from tests.conftest import Backdoor
+from tests.backdoor import Backdoor
 from tests.steps import hand_over, settle
 
 LEASE = 60.0

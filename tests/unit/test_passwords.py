@@ -18,6 +18,11 @@ from custsvc.accounts.passwords import (
 from custsvc.errors import ValidationError
 
 
+@pytest.fixture(autouse=True)
+def cheap_passwords() -> None:
+    """None: here they cost what they cost."""
+
+
 def test_only_the_password_that_was_hashed_is_right() -> None:
     stored = hash_password("correct horse")
 

@@ -1,17 +1,17 @@
-"""The pages over a real database, without a browser; `site.py` has those with one."""
+"""The pages over a real database, most without a browser; `browser/` has those with one, and all roles."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html import unescape
 from typing import Any
 
 import pytest
 from flask import Flask
+from playwright.sync_api import Browser
 from werkzeug.test import TestResponse
 
-from custsvc.accounts import passwords
 from custsvc.accounts.keys import new_key
 from custsvc.accounts.passwords import hash_password
 from custsvc.config import Settings
@@ -20,14 +20,15 @@ from custsvc.ports.accounts import Role, User
 from custsvc.ports.store import Store
 from custsvc.serve import create_app
 
+from .site import browsing
+
 PASSWORD = "correct horse battery"
 
 
-@pytest.fixture(autouse=True)
-def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hashes that cost a thousandth of the real ones, which tests/unit has."""
-    monkeypatch.setattr(passwords, "_N", 2**5)
-    monkeypatch.setattr(passwords, "_nobody", lambda: hash_password("nobody at all"))
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with browsing() as browser:
+        yield browser
 
 
 class Visitor:

@@ -11,11 +11,12 @@ import sys
 import urllib.request
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
 from custsvc.config import Settings
 from custsvc.local import LocalServers, ports
@@ -27,16 +28,45 @@ FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
+# The first of them shows a page for half of what the others take, which draw a window around it.
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 DEADLINE = 60.0
 
 
-def chromium() -> str | None:
-    """A browser of this machine."""
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+AXE = Path(__file__).parent / "vendor" / "axe-4.14.1.min.js"
+expect.set_options(timeout=DEADLINE * 1000)
+
+on_both = pytest.mark.parametrize("site", ["postgres", "mongo"], indirect=True, scope="package")
 
 
-def launch(playwright: Playwright) -> Browser:
-    return playwright.chromium.launch(executable_path=chromium(), args=list(FLAGS))
+@contextmanager
+def browsing() -> Iterator[Browser]:
+    """A Chromium of this machine. Skips the test where there is none."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        if os.environ.get("CUSTSVC_TEST_REQUIRE"):
+            pytest.fail("there is no Chromium, which the tests of the pages need: apt-get install chromium")
+        pytest.skip("NOT CHECKED: there is no Chromium here; apt-get install chromium")
+    with (
+        sync_playwright() as playwright,
+        closing(playwright.chromium.launch(executable_path=found, args=list(FLAGS))) as browser,
+    ):
+        yield browser
+
+
+def toast(page: Page) -> Locator:
+    return page.locator("[data-toast]")
+
+
+def shoot(page: Page, name: str) -> None:
+    """Pictures for a person to look at, in the folder SHOTS: on a desktop, and on a phone in the dark."""
+    if folder := os.environ.get("SHOTS"):
+        page.screenshot(path=f"{folder}/{name}.png", full_page=True)
+        page.set_viewport_size({"width": 390, "height": 844})
+        page.emulate_media(color_scheme="dark")
+        page.screenshot(path=f"{folder}/{name}-phone-dark.png", full_page=True)
+        page.set_viewport_size({"width": 1280, "height": 800})
+        page.emulate_media(color_scheme="light")
 
 
 class Site:

@@ -16,9 +16,9 @@ from custsvc.ports.store import Store
 from custsvc.service.customers import Caller, CustomerService
 from custsvc.transfer import plan
 from custsvc.web import jobs
+from tests.waiting import until
 
 from .conftest import Visitor, words
-from .site import until
 
 ME = Caller("me")
 

@@ -22,7 +22,7 @@ from custsvc.ports.shelf import Shelved
 from custsvc.ports.store import Store
 from custsvc.service.customers import Caller
 from custsvc.service.merging import Merge
-from tests.conftest import Backdoor
+from tests.backdoor import Backdoor
 
 from .conftest import Visitor, words
 

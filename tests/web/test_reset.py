@@ -27,7 +27,6 @@ from tests.waiting import until
 
 from .conftest import PASSWORD, Visitor, words
 from .site import Site, Watched
-from .test_pages import browser  # noqa: F401 - a fixture
 from .test_second_factor import look
 
 MakeUser = Callable[..., User]
@@ -221,7 +220,7 @@ def test_there_is_no_reset_where_no_mail_can_bring_a_link(
 
 @on_one("postgres")
 def test_somebody_resets_a_password_in_a_browser_by_a_mail(
-    browser: Browser,  # noqa: F811
+    browser: Browser,
     backend: str,
     database_url: str,
     store: Store,

@@ -24,8 +24,7 @@ from custsvc.web import account, signin
 from tests.sizes import on_one
 
 from .conftest import PASSWORD, Visitor, words
-from .site import Watched
-from .test_pages import AXE, browser  # noqa: F401 - a fixture
+from .site import AXE, Watched
 
 MakeUser = Callable[..., User]
 STEP = dt.timedelta(seconds=30)
@@ -213,7 +212,7 @@ def served(app: Flask) -> Iterator[str]:
 
 @on_one("postgres")
 def test_it_is_set_up_and_asked_for_in_a_browser(
-    browser: Browser,  # noqa: F811
+    browser: Browser,
     app: Flask,
     make_user: MakeUser,
 ) -> None:

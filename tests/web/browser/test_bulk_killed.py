@@ -16,15 +16,14 @@ from custsvc.transfer.plan import CHUNK
 from custsvc.transfer.seed import seed_customers
 from tests.waiting import until
 
-from .site import Site
-from .test_pages import browser, page, site, watched  # noqa: F401 - fixtures
+from ..site import Site
 
 COUNT = 10_000
 # Milliseconds; the machine may do other work.
 _PATIENCE = 300_000
 
 
-def state(site: Site, ids: list[int]) -> dict[int, tuple[int, Any]]:  # noqa: F811
+def state(site: Site, ids: list[int]) -> dict[int, tuple[int, Any]]:
     """The version and the tier of each customer."""
     with site.store() as store:
         found = store.customers.get_many(ids)
@@ -35,8 +34,8 @@ def state(site: Site, ids: list[int]) -> dict[int, tuple[int, Any]]:  # noqa: F8
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("then", ["goes on", "is undone"])
 def test_an_edit_of_ten_thousand_whose_server_is_killed_goes_on_or_is_undone(
-    page: Page,  # noqa: F811
-    site: Site,  # noqa: F811
+    page: Page,
+    site: Site,
     then: str,
 ) -> None:
     since = format_time(utc_now())
@@ -87,6 +86,6 @@ def test_an_edit_of_ten_thousand_whose_server_is_killed_goes_on_or_is_undone(
     assert subprocess.run(verify, env={**os.environ, **site.env}, timeout=300).returncode == 0
 
 
-def done(site: Site, ids: list[int], word: str) -> int:  # noqa: F811
+def done(site: Site, ids: list[int], word: str) -> int:
     """How many of these customers have the new value."""
     return sum(tier == word for _, tier in state(site, ids).values())
