@@ -14,6 +14,7 @@ from custsvc.domain.events import Change, CustomerEvent, new_change
 from custsvc.domain.received import ReceivedEvent, decode
 from custsvc.ports.outbox import Outbox
 from custsvc.ports.store import Store
+from custsvc.stores.mongo import carried
 
 NOW = dt.datetime(2026, 11, 23, 20, 40, 0, 123000, tzinfo=dt.UTC)
 
@@ -37,6 +38,13 @@ class Customers:
             updated_by="test",
         )
         return new_change("created", None, customer, actor="test")
+
+    def filled(self) -> Stored:
+        """A customer of MongoDB that carries as many events as it may: its next change is a transaction."""
+        stored = self.add()
+        for number in range(1, carried.MOST):
+            stored = self.change(stored, f"Name {number}")
+        return stored
 
     def next(self, before: Stored, name: str = "Grace", *, deleted: bool = False, **fields: Any) -> Change:
         """The next version of a stored customer, not stored yet."""
