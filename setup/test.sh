@@ -20,11 +20,13 @@ SIDE_BY_SIDE=(--numprocesses 4 --dist loadscope --no-loadscope-reorder)
 marks="not long"
 with_lint=true
 with_tests=true
+with_browser=true
 case "${1:-}" in
   -h | --help) show_help && exit ;;
   --fast)
     marks="not long and not slow"
     with_lint=false
+    with_browser=false
     shift
     set -- tests/unit tests/contract tests/api "${SIDE_BY_SIDE[@]}" "$@"
     ;;
@@ -84,7 +86,7 @@ if [[ "$with_lint" == true ]]; then
 fi
 if [[ "$with_tests" == true ]]; then
   ensure_libcurl
-  ensure_chromium
+  if [[ "$with_browser" == true ]]; then ensure_chromium; fi
   ensure_pgbouncer
   say "== pytest"
   if (($# == 0)) && [[ "$marks" != long ]]; then set -- "${SIDE_BY_SIDE[@]}"; fi
