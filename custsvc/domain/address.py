@@ -25,6 +25,10 @@ _HOST = re.compile(
 )
 
 
+# The local parts that the library returns as they are: nearly all. It takes ten times as long to say so.
+_PLAIN = re.compile(r"(?=.{1,64}\Z)[a-z0-9]+([._+-][a-z0-9]+)*")
+
+
 class BadAddress(ValueError):
     """The text is not one mail address."""
 
@@ -58,13 +62,14 @@ def one_address(text: object) -> MailAddress:
     local, _, domain = text.rpartition("@")
     try:
         # With a placeholder domain, since intranet hosts and `localhost` are allowed here.
-        found = validate_email(f"{local}@example.com", check_deliverability=False)
+        if not _PLAIN.fullmatch(local):
+            local = validate_email(f"{local}@example.com", check_deliverability=False).local_part
         ascii_domain = _in_ascii(domain)
     except (EmailNotValidError, UnicodeError) as exc:
         raise BadAddress(f"not one e-mail address: {exc}") from exc
     if not _DOMAIN.fullmatch(ascii_domain):
         raise BadAddress("not one e-mail address: its domain is not a host name")
-    return MailAddress(found.local_part, ascii_domain)
+    return MailAddress(local, ascii_domain)
 
 
 def is_host(text: str) -> bool:

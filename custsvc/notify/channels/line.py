@@ -8,6 +8,7 @@ the answer to the next command.
 from __future__ import annotations
 
 import re
+import select
 import smtplib
 import socket
 import ssl
@@ -23,13 +24,17 @@ class _Answers:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._arrived = select.poll()
+        self._arrived.register(sock, select.POLLIN)
         self._read = b""
         self._patience = self._until = 0.0
+        self._waited = False
         self._left = 0
 
     def begin(self) -> None:
         """Start to wait for an answer, for at most the socket's timeout."""
         self._patience = self._sock.gettimeout() or 0.0
+        self._waited = False
         self._until = time.monotonic() + self._patience
         self._left = _ANSWER_MAX
 
@@ -41,7 +46,8 @@ class _Answers:
                     break
                 self._read += some
         finally:
-            self._sock.settimeout(self._patience)
+            if self._sock.gettimeout() != self._patience:
+                self._sock.settimeout(self._patience)
         cut = end + 1 if end >= 0 else min(limit, len(self._read))
         line, self._read = self._read[:cut], self._read[cut:]
         self._left -= len(line)
@@ -53,7 +59,10 @@ class _Answers:
         left = self._until - time.monotonic()
         if left <= 0:
             raise TimeoutError(f"no whole answer within {self._patience:g} s")
-        self._sock.settimeout(left)
+        # Each change of a timeout is a system call; for the first piece the whole patience is left.
+        if self._waited:
+            self._sock.settimeout(left)
+        self._waited = True
         try:
             return self._sock.recv(8192)
         except TimeoutError as exc:
@@ -61,6 +70,9 @@ class _Answers:
 
     def unrequested(self) -> bytes:
         """The server's unrequested lines. Raises OSError if it closed the connection."""
+        # Nothing has arrived, nearly always; then that is one system call.
+        if not self._arrived.poll(0) and not _pending(self._sock):
+            return self._read
         before = self._sock.gettimeout()
         try:
             self._sock.settimeout(0.0)
@@ -75,6 +87,11 @@ class _Answers:
 
     def close(self) -> None:
         """smtplib closes its file before its socket."""
+
+
+def _pending(sock: socket.socket) -> bool:
+    """Whether TLS has bytes that it has decrypted already."""
+    return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
 
 
 class UnrequestedLine(smtplib.SMTPServerDisconnected):

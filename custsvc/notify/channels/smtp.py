@@ -323,7 +323,8 @@ def _our_name() -> str:
 
 
 def _patience(smtp: Line, seconds: float) -> None:
-    if isinstance(smtp.sock, socket.socket):
+    # Each change of the timeout is a system call.
+    if isinstance(smtp.sock, socket.socket) and smtp.sock.gettimeout() != seconds:
         smtp.sock.settimeout(seconds)
 
 
