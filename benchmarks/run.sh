@@ -4,10 +4,12 @@
 # Usage: benchmarks/run.sh api|pipeline [--quick] [--save FOLDER]
 #        benchmarks/run.sh pipeline --peers [--quick] [--only drain|latency|apply] [--rounds N] [--save FOLDER]
 #        benchmarks/run.sh capacity postgres|mongo [CUSTOMERS]
+#        benchmarks/run.sh shards postgres|mongo [EVENTS [ROUNDS]]
 #   api       requests a second beside Django REST framework, FastAPI and Eve on the same customers
 #   pipeline  seed, relay, replicate and latency beside the barest loops that do the same;
 #             with --peers relay and replicate beside Debezium and the MongoDB connector on Kafka Connect
 #   capacity  bytes of customers, events and mails, for 500,000 customers if no number is given
+#   shards    one relay beside two that share the work, by turns
 # --quick takes at most five minutes, with --peers about ten. Figures and chart go to FOLDER, docs/benchmarks if
 # none is given. --peers fetches 77 MB of jars once; three rounds take about an hour.
 
@@ -17,11 +19,11 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/../setup/lib.sh"
 part="${1:-}"
 case "$part" in
   -h | --help) show_help && exit ;;
-  api | pipeline | capacity) shift ;;
-  *) die "say what to measure: api, pipeline or capacity" "benchmarks/run.sh --help" ;;
+  api | pipeline | capacity | shards) shift ;;
+  *) die "say what to measure: api, pipeline, capacity or shards" "benchmarks/run.sh --help" ;;
 esac
 ensure_venv local
-[[ "$part" != capacity ]] || exec "$VENV_PYTHON" benchmarks/capacity.py "$@"
+case "$part" in capacity | shards) exec "$VENV_PYTHON" "benchmarks/$part.py" "$@" ;; esac
 ensure_libcurl
 if [[ "$part" == api ]]; then
   command -v wrk >/dev/null || { is_root && apt_install wrk; } || die "wrk is not installed" "apt-get install wrk"

@@ -47,17 +47,28 @@ def relay(
             help="Accept a topic that was created again or has other partitions. (In order: topics grow.)",
         ),
     ] = False,
+    shards: Annotated[
+        int | None,
+        typer.Option(
+            "--shards",
+            help="From now on N relays share the work, each for some of the customers; N divides the number "
+            "of partitions. It is stored: all relays of this database follow, also later and without it.",
+            metavar="N",
+            min=1,
+        ),
+    ] = None,
     data_dir: DataDirOption = None,
     log_level: LogLevelOption = None,
     log_format: LogFormatOption = None,
 ) -> None:
     """Bring every event from the database to Kafka, in order per customer.
 
-    Start as many as you like: one leads, and another takes over when it dies. The relay refuses a topic whose
-    partitions were changed and a database that was restored to an older state, as both would silently break
-    the order of events.
+    Start as many as you like: one leads, and another takes over when it dies. Where one is not enough, divide
+    the work (--shards): then so many lead, and a process leads several if there are too few. The relay
+    refuses a topic whose partitions were changed and a database that was restored to an older state, as both
+    would silently break the order of events.
 
-    Example: custsvc relay --backend mongo
+    Example: custsvc relay --backend mongo --shards 2
     """
     settings = settings_for(
         "relay",
@@ -69,12 +80,12 @@ def relay(
     )
     from ..copies.gauges import verify_gauges
     from ..kafka.acls import topics_of
-    from ..kafka.publisher import Publisher
     from ..kafka.topics import ensure_topics
-    from ..relay.gauges import OutboxGauges, history_gauges, loss_gauges
+    from ..relay.gauges import OutboxGauges, history_gauges, loss_gauges, shard_gauges
     from ..relay.guard import check_topic
-    from ..relay.relay import Relay
     from ..relay.resync import resync as resync_source
+    from ..relay.shards import ask
+    from ..relay.team import Team
     from ..retention.daily import daily
     from ..runtime.metrics_server import together
     from ..stores.running import running
@@ -83,6 +94,7 @@ def relay(
         return together(
             OutboxGauges(store),
             lambda: verify_gauges(store),
+            lambda: shard_gauges(store),
             lambda: history_gauges(store),
             lambda: loss_gauges(store, settings.topic_updates),
         )
@@ -96,8 +108,9 @@ def relay(
             check_topic(settings, store.facts, accept=True)
         if resync:
             resync_source(settings, store)
-        with Publisher(settings) as publisher:
-            Relay(settings, store, publisher, stop, beside=daily(settings, store)).run()
+        if shards is not None:
+            ask(store.facts, settings.topic_updates, shards)
+        Team(settings, store, stop, daily(settings, store)).run()
 
 
 def replicate(

@@ -16,6 +16,7 @@ from ..kafka.reader import Marks, Reader
 from ..ports.endpoints import paused_channels
 from ..ports.ledger import PAUSED, UNSETTLED
 from ..ports.store import Store
+from ..relay import shards
 from ..relay.growth import progress_of
 from ..relay.loss import loss_of
 from ..relay.replay import Replay
@@ -186,7 +187,15 @@ def _parked(store: Store) -> list[dict[str, Any]]:
 
 
 def _of_source(store: Store, topic: str) -> list[dict[str, Any]]:
-    return _parked(store) + _loss(store, topic) + _growth(store, topic) + _checks(store)
+    return (
+        _parked(store) + _loss(store, topic) + _shards(store, topic) + _growth(store, topic) + _checks(store)
+    )
+
+
+def _shards(store: Store, topic: str) -> list[dict[str, Any]]:
+    """How many relays share the work, if more than one should."""
+    found = shards.about(store.facts, topic)
+    return [_step("shards", found[0], 0, found[1])] if found else []
 
 
 def _growth(store: Store, topic: str) -> list[dict[str, Any]]:

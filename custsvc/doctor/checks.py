@@ -192,6 +192,7 @@ def _layout(settings: Settings) -> Iterator[Finding]:
     from ..relay.growth import progress_of
     from ..relay.guard import topic_problem
     from ..relay.loss import loss_of
+    from ..relay.shards import about
     from ..stores import open_store
 
     with open_store(settings) as store:
@@ -200,6 +201,7 @@ def _layout(settings: Settings) -> Iterator[Finding]:
         problem = topic_problem(settings, store.facts)
         loss = loss_of(store.facts, settings.topic_updates)
         growth = progress_of(store.facts, settings.topic_updates)
+        shards = about(store.facts, settings.topic_updates)
     if problem is not None:
         yield Finding("failed", "topic layout", str(problem), problem.fix)
     if loss is not None and (not loss.done or loss.age < _LOSS_IS_NEWS):
@@ -207,6 +209,10 @@ def _layout(settings: Settings) -> Iterator[Finding]:
         yield Finding("warning", "topic end", str(loss), fix)
     if growth is not None:
         yield Finding("warning", "topic growth", growth.detail, growth.fix)
+    if shards is not None:
+        state, detail = shards
+        changes = state == "changing"
+        yield Finding("warning" if changes else "ok", "relays", detail, "custsvc relay" if changes else "")
 
 
 def _keeps_for_ever(topic: Topic) -> bool:

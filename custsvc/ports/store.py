@@ -23,6 +23,7 @@ from .reads import ReadServer
 from .recipients import Recipients
 from .replica import Replica
 from .rights import RoleName
+from .shares import Shares
 from .shelf import Shelf
 from .views import Views
 from .waiting import Waiting
@@ -59,6 +60,8 @@ class Store(Protocol):
     def duplicates(self) -> Duplicates: ...
     @property
     def outbox(self) -> Outbox: ...
+    @property
+    def shares(self) -> Shares: ...
     @property
     def history(self) -> History: ...
     @property

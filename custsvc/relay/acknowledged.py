@@ -31,9 +31,8 @@ from ..kafka import offsets
 from ..kafka.publisher import partition_of
 from ..kafka.reader import Reader
 from ..kafka.record import Message
-from ..ports.facts import Fact
-from ..ports.outbox import Sent
-from ..ports.store import Store
+from ..ports.facts import Fact, Facts
+from ..ports.outbox import Outbox, Sent
 from ..runtime.loop import Stop
 from .guard import fingerprint
 
@@ -86,21 +85,36 @@ class Marks(NamedTuple):
 
 
 class Acknowledged:
-    """Tracks the ends of the leading relay's topic. `look` may run while the relay sends."""
+    """Tracks the ends of the partitions that a relay leads. `look` may run while the relay sends."""
 
-    def __init__(self, settings: Settings, store: Store, client: kafka.AdminClient, partitions: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        facts: Facts,
+        outbox: Outbox,
+        client: kafka.AdminClient,
+        partitions: int,
+        *,
+        parts: Sequence[int],
+        shard: str,
+    ) -> None:
+        """`parts` of so many `partitions`; `shard` is what the names of the shard's facts end in."""
         self._topic = settings.topic_updates
         self._servers = settings.kafka_servers
-        self._store = store
+        self._facts = facts
+        self._outbox = outbox
         self._admin = client
         self._partitions = partitions
+        self._parts = parts
         self._marked_on = time.monotonic()
         # Each partition ends at least where the sender knows it from its acknowledgements, and where it was
         # seen to end. Only the sender changes the first, only `look` the second.
         self._acked = [0] * partitions
         self._seen = [0] * partitions
-        known = store.facts.get(Fact.ACKNOWLEDGED + self._topic)
-        self.marks = Marks.decoded(known) if known else Marks(time.time(), "", {})
+        self._fact = Fact.ACKNOWLEDGED + self._topic + shard
+        known = facts.get(self._fact) or facts.get(Fact.ACKNOWLEDGED + self._topic)
+        marks = Marks.decoded(known) if known else Marks(time.time(), "", {})
+        self.marks = marks._replace(parts={part: mark for part, mark in marks.parts.items() if part in parts})
         # It reads only single records of a partition, so it fetches as little as possible.
         self._reader = Reader(settings, fetch_message_max_bytes=1)
 
@@ -121,7 +135,7 @@ class Acknowledged:
         ends = self._ends()
         if short := self._short(ends, least):
             return short
-        self._seen = [ends[part] for part in range(self._partitions)]
+        self._seen = self._of_all(ends)
         if newest is None:
             return {}
         moved = [part for part, end in ends.items() if self._end(part) != end]
@@ -135,6 +149,10 @@ class Acknowledged:
         self._marked_on = -math.inf
         return self.look()
 
+    def _of_all(self, ends: Mapping[int, int]) -> list[int]:
+        """0 for the partitions of other shards."""
+        return [ends.get(part, 0) for part in range(self._partitions)]
+
     def _is_due(self) -> bool:
         return time.monotonic() - self._marked_on > _EVERY
 
@@ -142,7 +160,7 @@ class Acknowledged:
         return [max(both) for both in zip(self._acked, self._seen, strict=True)]
 
     def _ends(self) -> dict[int, int]:
-        return offsets.ends(self._admin, self._topic, range(self._partitions), self._servers)
+        return offsets.ends(self._admin, self._topic, self._parts, self._servers)
 
     def _end(self, part: int) -> int:
         mark = self.marks.parts.get(part)
@@ -153,7 +171,7 @@ class Acknowledged:
     def renew(self) -> None:
         """Make new marks from the topic as it is now. Only when nothing is missing."""
         now, newest, ends = time.time(), self._newest_sent(), self._ends()
-        self._acked = [ends[part] for part in range(self._partitions)]
+        self._acked = self._of_all(ends)
         self._seen = [0] * self._partitions
         self._mark(now, newest, ends, list(ends))
 
@@ -166,10 +184,10 @@ class Acknowledged:
         found = self._records({part: ends[part] - 1 for part in moved if ends[part]})
         new = {part: Mark(ends[part], found.get(part, "")) for part in moved}
         self.marks = Marks(now, newest, {**self.marks.parts, **new})
-        self._store.facts.put(Fact.ACKNOWLEDGED + self._topic, self.marks.encoded())
+        self._facts.put(self._fact, self.marks.encoded())
 
     def _newest_sent(self) -> str:
-        newest = self._store.outbox.latest(1)
+        newest = self._outbox.latest(1)
         return newest[0].event_id if newest else ""
 
     def _records(self, places: Mapping[int, int]) -> dict[int, str]:
@@ -252,11 +270,25 @@ class Acknowledged:
     def _sent_since(self) -> dict[int, Sent]:
         """The last event sent to each partition after the mark, according to the source's history."""
         newest: dict[int, Sent] = {}
-        for sent in self._store.outbox.latest(_NEWEST):
+        for sent in self._outbox.latest(_NEWEST):
             if sent.event_id == self.marks.newest:
                 break
             newest.setdefault(partition_of(b"%d" % sent.customer_id, self._partitions), sent)
         return newest
+
+
+def join_marks(facts: Facts, topic: str) -> None:
+    """Make one of the marks of all shards: of each partition the one of its shard."""
+    name = Fact.ACKNOWLEDGED + topic
+    of_shards = [Marks.decoded(each) for each in facts.all(name + "#").values()]
+    if not of_shards:
+        return
+    whole = facts.get(name)
+    known = [*([Marks.decoded(whole)] if whole else []), *of_shards]
+    oldest = min(of_shards, key=lambda marks: marks.time)
+    joined = {part: mark for marks in known for part, mark in marks.parts.items()}
+    facts.put(name, oldest._replace(parts=joined).encoded())
+    facts.drop_all(name + "#")
 
 
 def highest(messages: Iterable[Message]) -> dict[int, int]:

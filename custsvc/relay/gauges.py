@@ -1,4 +1,4 @@
-"""The relay's gauges: the outbox, where the history begins, the last time the topic lost its end."""
+"""The relay's gauges: the outbox, its shards, where the history begins, the topic's last loss of its end."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ..runtime import metrics
 from ..runtime.metrics_server import logger
 from ..service.trimmed import begins_at
 from .loss import loss_of
+from .shards import division_of
 
 
 class OutboxGauges:
@@ -37,6 +38,11 @@ class OutboxGauges:
             "custsvc_outbox_oldest_age_seconds": age,
             "custsvc_outbox_known_seconds": since,
         }
+
+
+def shard_gauges(store: Store) -> dict[str, float]:
+    """How many relays share the work now."""
+    return {"custsvc_relay_shards": division_of(store.facts).shards}
 
 
 def history_gauges(store: Store) -> dict[str, float]:

@@ -63,6 +63,7 @@ def check_topic(
         # The facts about the old topic do not apply to this one.
         for about in (Fact.ACKNOWLEDGED, Fact.TOPIC_LOSS):
             facts.drop(about + topic)
+            facts.drop_all(f"{about}{topic}#")
         growth.forget(facts, topic)
         return now
     was = Layout(**orjson.loads(facts.keep(name, value)))

@@ -8,7 +8,7 @@ the customer's events from the history, in order, once the limit allows.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import orjson
 
@@ -24,14 +24,15 @@ _PAGE = 100
 
 
 class Parking:
-    """The parked customers, kept in the source."""
+    """The parked customers, kept in the source; only those whom the relay `has`."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: Facts, has: Callable[[int], bool] = lambda _: True) -> None:
         self._facts = facts
+        self._has = has
         self._parked: dict[int, Parked] = {}
 
     def load(self) -> None:
-        self._parked = {each.customer_id: each for each in parked(self._facts)}
+        self._parked = {each.customer_id: each for each in parked(self._facts) if self._has(each.customer_id)}
 
     def keep_back(self, events: list[CustomerEvent], limit: int) -> list[CustomerEvent]:
         """Return the events that can be sent; the customers of the others are parked, durably."""

@@ -1,11 +1,12 @@
 """The relay: brings every event from the outbox to Kafka, in order per customer.
 
-One relay leads per source, any number stand by. The leader reads a batch, sends every event, waits for every
-acknowledgement, and only then marks the batch as sent; the next batch is read, or even sent, meanwhile.
-After any failure in between, all unmarked batches are read and sent again, by a new producer: consumers drop
-repeats by version, and nothing is lost. A changed topic or a restored database would silently break the order
-of a customer's events, so the relay refuses both (see `guard`). If Kafka loses records that it has
-acknowledged, the relay notices it (see `acknowledged`) and sends them again (see `resend`).
+One relay leads per source, or per shard of it (see `shards`); any number stand by. The leader reads a batch,
+sends every event, waits for every acknowledgement, and only then marks the batch as sent; the next batch is
+read, or even sent, meanwhile. After any failure in between, all unmarked batches are read and sent again, by
+a new producer: consumers drop repeats by version, and nothing is lost. A changed topic or a restored database
+would silently break the order of a customer's events, so the relay refuses both (see `guard`). If Kafka loses
+records that it has acknowledged, the relay notices it (see `acknowledged`) and sends them again (see
+`resend`).
 
     start ──► STAND BY ◄──┐ another relay leads: ask again every 0.5 s
                  │   └────┘
@@ -34,14 +35,15 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, nullcontext
-from typing import NamedTuple
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from typing import Final, NamedTuple
 
 from ..config import Settings
 from ..domain.events import CustomerEvent, headers, request_id_of
 from ..kafka.client import admin
-from ..kafka.publisher import Flight, Publisher, Record, partition_of
+from ..kafka.hashing import partitions_of
+from ..kafka.publisher import Flight, Publisher, Record
 from ..ports.outbox import Batch
 from ..ports.store import Store
 from ..runtime import crash, followed, metrics
@@ -54,6 +56,8 @@ from .guard import check_lineage, check_topic, remember_limit
 from .marks import Marks
 from .parked import Parking
 from .resend import Resend
+from .shards import Shard, settle
+from .watch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -68,53 +72,15 @@ _IDLE_MOST = 0.1
 _STANDBY = 0.5
 # Seconds between two looks at the groups while the relay holds.
 _DRAINING = 0.1
-# Seconds between two looks at the topic, and the greatest age of the last look when a batch is sent.
-_GUARD = 1.0
-_FRESH = 2.0
 # Seconds after a stop request within which Kafka may still acknowledge what it was given.
 _PATIENCE = 1.0
 # Seconds between two checks whether parked customers can be sent.
 _PARKED = 30.0
 
+EVERYTHING: Final = Shard()
+
 # The tasks that run beside a relay while it leads.
 Beside = Callable[[], AbstractContextManager[None]]
-
-
-class _Watch:
-    """Looks at the topic periodically in another thread; `check` returns what it found."""
-
-    def __init__(self, aside: Executor, look: Callable[[], Doubts]) -> None:
-        self._aside = aside
-        self._look = look
-        self._looking: Future[Doubts] | None = None
-        # When the last look began, and when the last look whose result was taken began.
-        self._began = self._seen = time.monotonic()
-
-    def check(self, *, fresh: bool) -> Doubts:
-        """Return what was found since the last check; with `fresh`, by a look of the last seconds."""
-        entered = time.monotonic()
-        if self._looking is None and entered - self._began > _GUARD:
-            self._start()
-        found = self._take() if self._looking is not None and self._looking.done() else {}
-        if not found and fresh and self._seen < entered - _FRESH and self._looking is not None:
-            found = self._take()
-        if not found and fresh and self._seen < entered - _FRESH:
-            self._start()
-            found = self._take()
-        return found
-
-    def _start(self) -> None:
-        self._began = time.monotonic()
-        self._looking = self._aside.submit(self._look)
-
-    def _take(self) -> Doubts:
-        """Wait for the current look and return its result."""
-        looking, self._looking = self._looking, None
-        if looking is None:
-            return {}
-        found = looking.result()
-        self._seen = self._began
-        return found
 
 
 class _Sending(NamedTuple):
@@ -135,10 +101,12 @@ class Relay:
         publisher: Publisher,
         stop: Stop,
         beside: Beside = nullcontext,
+        shard: Shard = EVERYTHING,
     ) -> None:
         self._settings = settings
         self._store = store
-        self._outbox = store.outbox
+        self._shard = shard
+        self._outbox = shard.outbox(store)
         self._publisher = publisher
         self._topic = settings.topic_updates
         self._stop = stop
@@ -148,38 +116,72 @@ class Relay:
         self._partitions = 0
         self._limit = 0
         self._admin = admin(settings)
-        self._parking = Parking(store.facts)
+        self._parking = Parking(store.facts, shard.has)
+        self.leads = False
         self._most = _FIRST
         # When a stop request was first seen while something was being sent.
         self._stopping = 0.0
 
     def run(self) -> None:
         """Lead or stand by until stop is asked. Raises ConfigurationError (see `guard`)."""
-        keep_trying(self._lead, self._stop, "relay")
+        keep_trying(self._lead, self._stop, self._shard.loop)
 
     def _lead(self) -> None:
         self._source = self._outbox.source().encode()
-        with self._outbox.lead() as leading:
-            if leading:
-                self._standing_by = False
-                growth.settle(self._store.facts, self._topic)
-                self._partitions = check_topic(self._settings, self._store.facts, self._admin).partitions
-                check_lineage(self._settings, self._store)
-                self._parking.load()
-                logger.info("Leading: publishing to %s", self._topic, extra={"action": "leading"})
-                self._learn_limit()
-                self._acknowledged = Acknowledged(self._settings, self._store, self._admin, self._partitions)
-                self._growing = Growing(self._settings, self._store.facts, self._admin, self._partitions)
-                with closing(self._acknowledged), self._publisher.dropping(), self._beside():
-                    self._begin()
-                    self._publish()
-                return
-        metrics.beat("relay")
+        if settle(self._store, self._topic, self._shard.division) and self._is_done():
+            return
+        metrics.beat(self._shard.loop)
         if not self._standing_by:
             self._standing_by = True
-            metrics.lag("relay", 0.0)
-            logger.info("Another relay leads; standing by", extra={"action": "stand_by"})
+            metrics.lag(self._shard.loop, 0.0)
+            logger.info("Another relay leads%s; standing by", self._shard, extra={"action": "stand_by"})
         self._stop.wait(_STANDBY)
+
+    def _is_done(self) -> bool:
+        """Lead, until stop is asked; False if another relay leads."""
+        with self._outbox.lead() as leading:
+            if not leading or not self._shard.is_settled(self._store.facts):
+                return False
+            self._standing_by = False
+            growth.settle(self._store.facts, self._topic)
+            self._partitions = check_topic(self._settings, self._store.facts, self._admin).partitions
+            if self._shard.division.partitions not in (0, self._partitions):
+                return False  # the topic was accepted with other partitions: the source is divided again
+            check_lineage(self._settings, self._store)
+            self._parking.load()
+            about = {"action": "leading", "shard": self._shard.number}
+            logger.info("Leading: publishing to %s%s", self._topic, self._shard, extra=about)
+            self._learn_limit()
+            self._acknowledged = self._tracked()
+            self._growing = Growing(self._settings, self._store.facts, self._admin, self._partitions)
+            with closing(self._acknowledged), self._publisher.dropping(), self._with_beside():
+                self._begin()
+                self._publish()
+        return True
+
+    def _tracked(self) -> Acknowledged:
+        facts, parts = self._store.facts, self._shard.parts(self._partitions)
+        return Acknowledged(
+            self._settings,
+            facts,
+            self._outbox,
+            self._admin,
+            self._partitions,
+            parts=parts,
+            shard=self._shard.suffix,
+        )
+
+    @contextmanager
+    def _with_beside(self) -> Iterator[None]:
+        """What runs beside the leading of the first shard, and that this relay leads."""
+        self.leads = True
+        try:
+            with self._beside() if self._shard.number == 0 else nullcontext():
+                yield
+        finally:
+            self.leads = False
+            about = {"action": "left", "shard": self._shard.number}
+            logger.info("Leading no more%s", self._shard, extra=about)
 
     def _begin(self) -> None:
         """Send again the events that the topic has lost since a relay last led."""
@@ -193,9 +195,11 @@ class Relay:
         return Resend(
             self._settings,
             self._store,
+            self._outbox,
             self._acknowledged,
             self._partitions,
             self._stop,
+            shard=self._shard.suffix,
             send=self._send_again,
             still_leading=self._still_leading,
         )
@@ -206,13 +210,14 @@ class Relay:
         if known is None or known.to != self._partitions or known.filled:
             return doubts
         others = Doubt("the topic grew, and may have lost its customers elsewhere", holds_mark=True)
-        return {part: doubts.get(part, others) for part in range(self._partitions)}
+        return {part: doubts.get(part, others) for part in self._shard.parts(self._partitions)}
 
     def _look(self) -> Doubts:
         check_topic(self._settings, self._store.facts, self._admin)
         doubts = self._acknowledged.look()
-        # Last: once it is `ready`, no other thread looks at the topic.
-        self._growing.look()
+        if self._shard.is_whole:
+            # Last: once it is `ready`, no other thread looks at the topic.
+            self._growing.look()
         return doubts
 
     def _publish(self) -> None:
@@ -223,7 +228,7 @@ class Relay:
         with ThreadPoolExecutor(3, "relay") as aside:
             self._marks = Marks(self._outbox, aside)
             self._sending = deque[_Sending]()
-            watch = _Watch(aside, self._look)
+            watch = Watch(aside, self._look)
             while not self._stop.asked():
                 if self._growing.ready and self._grow():
                     return
@@ -231,7 +236,7 @@ class Relay:
                 if not batch.events:
                     self._settle()
                     batch = self._outbox.read(self._most)
-                metrics.beat("relay")
+                metrics.beat(self._shard.loop)
                 if watch.check(fresh=bool(batch.events)):
                     self._settle()
                     if doubts := self._acknowledged.settled(self._stop):
@@ -241,13 +246,13 @@ class Relay:
                     self._release()
                     released = time.monotonic()
                 if not batch.events:
-                    metrics.lag("relay", 0.0)
+                    metrics.lag(self._shard.loop, 0.0)
                     self._outbox.wait(idle)
                     idle = min(idle * 2, _IDLE_MOST)
                     continue
                 idle = _IDLE_FIRST
                 if oldest := batch.events[0].time:
-                    metrics.waiting_since("relay", oldest.timestamp())
+                    metrics.waiting_since(self._shard.loop, oldest.timestamp())
                 ahead = self._pass_on(batch, aside)
             self._settle()
 
@@ -260,7 +265,7 @@ class Relay:
         end = self._growing.begin(self._still_leading)
         crash.point("relay.held")
         while not self._growing.drained():
-            metrics.beat("relay")
+            metrics.beat(self._shard.loop)
             if time.monotonic() > end or self._stop.wait(_DRAINING):
                 self._growing.give_up()
                 return False
@@ -348,7 +353,7 @@ class Relay:
 
     def _hand_over(self, events: Sequence[CustomerEvent]) -> Flight:
         # Name the partition explicitly: the client would use added partitions as soon as it sees them.
-        parts = [partition_of(b"%d" % event.customer_id, self._partitions) for event in events]
+        parts = partitions_of([event.customer_id for event in events], self._partitions)
         records = self._records(events, parts)
         return self._publisher.hand_over(self._topic, records, parts, give_up=self._gives_up)
 
@@ -358,7 +363,7 @@ class Relay:
 
     def _gives_up(self) -> bool:
         """Whether Kafka had its time to acknowledge after a stop request."""
-        if not self._stop.asked():
+        if not self._stop.hurries():
             return False
         self._stopping = self._stopping or time.monotonic()
         return time.monotonic() > self._stopping + _PATIENCE

@@ -25,6 +25,7 @@ from ..kafka.publisher import partition_of
 from ..kafka.reader import Marks, Reader
 from ..kafka.record import Message
 from ..ports.contents import Row
+from ..ports.outbox import Outbox
 from ..ports.store import Store
 from ..runtime import crash, metrics
 from ..runtime.loop import Stop
@@ -52,17 +53,21 @@ class Resend:
         self,
         settings: Settings,
         store: Store,
+        outbox: Outbox,
         acknowledged: Acknowledged,
         partitions: int,
         stop: Stop,
         *,
+        shard: str,
         send: Callable[[list[CustomerEvent]], int],
         still_leading: Callable[[], object],
     ) -> None:
         self._settings = settings
         self._topic = settings.topic_updates
         self._store = store
+        self._outbox = outbox
         self._acknowledged = acknowledged
+        self._shard = shard
         self._partitions = partitions
         self._stop = stop
         self._send = send
@@ -72,7 +77,7 @@ class Resend:
 
     def unfinished(self) -> Doubts:
         """The partitions of a loss whose resend was not completed."""
-        loss = loss_of(self._store.facts, self._topic)
+        loss = loss_of(self._store.facts, self._topic, only=self._shard)
         parts = loss.partitions if loss and not loss.done else []
         return {
             part: Doubt("what it lost was not all sent again") for part in parts if part < self._partitions
@@ -85,7 +90,7 @@ class Resend:
         """
         reasons = "; ".join(f"partition {part}: {doubt.why}" for part, doubt in sorted(doubts.items()))
         loss = new_loss(sorted(doubts))
-        remember(self._store.facts, self._topic, loss)
+        remember(self._store.facts, self._topic, loss, self._shard)
         logger.error(
             "The topic %s lost its end. The relay sends the lost events again; all others wait. %s",
             self._topic,
@@ -94,7 +99,7 @@ class Resend:
         )
         sent = sum(self._group(parts, doubts) for parts in self._groups(doubts))
         self._acknowledged.renew()
-        remember(self._store.facts, self._topic, replace(loss, sent=sent, done=True))
+        remember(self._store.facts, self._topic, replace(loss, sent=sent, done=True), self._shard)
         logger.error(
             "The topic %s has its lost events again: %d. A copy whose position was beyond its end stops "
             "and reports that; rebuild it: custsvc replicate --rebuild",
@@ -189,7 +194,7 @@ class Resend:
             and (part := partition_of(b"%d" % row.id, self._partitions)) in parts
             and (row.id in known or not self._is_dropped(row, part))
         ]
-        events = self._store.outbox.events([(row.id, first) for row, first in lacking])
+        events = self._outbox.events([(row.id, first) for row, first in lacking])
         # A version that waits in the outbox will be sent from there, as will those after it.
         waiting = {key for key, event in events.items() if not event.sent}
         return [(row, first) for row, first in lacking if (row.id, first) not in waiting]

@@ -27,6 +27,7 @@ POINTS: Final = {
     "relay.drained": "all groups have read the old partitions, it is not decided to use the added ones",
     "relay.chosen": "it is decided to use the added partitions, the source does not have their number yet",
     "relay.grown": "the source has the new number of partitions, nothing is sent by it yet",
+    "relay.joined": "the cursors of the shards are joined, the source is still divided",
     "grow.asked": "`topics grow` has stored what is wanted, the partitions are not added",
     "grow.added": "partitions are added to the topic, the relay does not use them yet",
     "grow.filling": "a part of the customers is sent once more after a growth",

@@ -29,6 +29,10 @@ class Stop:
     def asked(self) -> bool:
         return self._event.is_set()
 
+    def hurries(self) -> bool:
+        """Whether the current work should be given up if it has to wait."""
+        return self.asked()
+
     def ask(self) -> None:
         self._event.set()
 

@@ -57,6 +57,13 @@ def beat(loop: str) -> None:
         _beats[loop] = time.monotonic()
 
 
+def forget(loop: str) -> None:
+    """Forget the beats and the lag of a loop that has ended."""
+    with _lock:
+        for about in (_beats, _lags, _waiting, _loops):
+            about.pop(loop, None)
+
+
 def count(loop: str, result: str, events: int = 1) -> None:
     """Count events by result: published, applied, stale, dead …"""
     with _lock:

@@ -17,6 +17,11 @@ from custsvc.kafka import client as kafka
 from custsvc.kafka import offsets
 from custsvc.local import LocalServers
 from custsvc.relay.loss import loss_of
+from custsvc.relay.shards import ask, division_of
+from custsvc.relay.team import Team
+from custsvc.runtime.loop import Stop
+from custsvc.stores import open_store
+from tests.background import in_background
 from tests.chaos import checker
 from tests.chaos.conftest import OPTIONS, Line, fresh_topics
 from tests.chaos.test_crashes import DIED
@@ -38,6 +43,7 @@ class Broker:
     def keep(self) -> None:
         """Remember this state."""
         self._servers.server("kafka").stop()
+        shutil.rmtree(self._kept, ignore_errors=True)
         shutil.copytree(self._data, self._kept)
         self._servers.restart("kafka")
 
@@ -146,6 +152,55 @@ def test_acknowledged_events_that_kafka_lost_are_sent_again(lines: list[Line], b
         copied(lines)
     for line in lines:
         assert line.judge().problems == []
+
+
+@contextmanager
+def shared_relays(lines: list[Line]) -> Iterator[None]:
+    """Two shards of each source, led by one process."""
+    with ExitStack() as stack:
+        for line in lines:
+            ask(line.source.facts, line.settings.topic_updates, 2)
+            stop = Stop()
+            team = Team(line.settings, stack.enter_context(open_store(line.settings)), stop)
+            stack.enter_context(in_background(team.run, stop))
+        for line in lines:
+            until("it is divided", lambda line=line: division_of(line.source.facts).shards == 2)
+        yield
+
+
+def resent_by_each(line: Line) -> bool:
+    """Whether both shards have noticed a loss and sent again what they lacked."""
+    facts, topic = line.source.facts, line.settings.topic_updates
+    losses = [loss_of(facts, topic, only=f"#{number}") for number in range(2)]
+    return all(loss is not None and loss.done and loss.sent for loss in losses)
+
+
+def test_each_of_two_shards_sends_again_what_its_partitions_lost(lines: list[Line], broker: Broker) -> None:
+    """Then one relay leads everything, finds nothing amiss, and knows what was lost."""
+    with shared_relays(lines):
+        ids = {line: line.crowd(16) for line in lines}
+        for line in lines:
+            line.settle_topic()
+        broker.keep()
+        for line in lines:
+            for each in ids[line]:
+                line.change(each, 2)
+            line.settle_topic()
+
+        broker.go_back()
+        for line in lines:
+            line.change(ids[line][0])
+            until("what was lost is sent again", lambda line=line: resent_by_each(line))
+            until("all is there", lambda line=line: is_whole(line))
+    for line in lines:
+        assert line.judge(copied=False).problems == []
+        facts, topic = line.source.facts, line.settings.topic_updates
+        known = loss_of(facts, topic)
+        ask(facts, topic, 1)
+        line.relay()
+        line.change(ids[line][0])
+        line.settle_topic()
+        assert loss_of(facts, topic) == loss_of(facts, topic, only="") == known
 
 
 def cut_beginnings(line: Line) -> None:

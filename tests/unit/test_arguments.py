@@ -26,6 +26,7 @@ WRONG: dict[str, str | None] = {
     **dict.fromkeys(("--only", "--op", "--output", "--role", "--sample", "--stage", "--state"), "maybe"),
     **dict.fromkeys(("--from", "--since", "--until", "--expires", "--copies", "--without"), "maybe"),
     **dict.fromkeys(("--count", "--events", "--customers", "--limit", "--partitions", "--replication"), "0"),
+    "--shards": "0",
     **dict.fromkeys(("--port", "--workers", "--threads", "--seconds", "--rate", "--timeout", "--days"), "0"),
     **dict.fromkeys(("--customer", "ids of replay"), "9223372036854775808"),
     **dict.fromkeys(("--max-age", "--wait"), "-1"),

@@ -31,6 +31,7 @@ from .recipients import MongoRecipients
 from .replica import MongoReplica
 from .resets import MongoResets
 from .schema import migrate, pending, require_schema
+from .shares import MongoShares
 from .shelf import MongoShelf
 from .views import MongoViews
 
@@ -47,6 +48,7 @@ class MongoStore:
         self.customers = MongoCustomers(self._connection, self.answers)
         self.duplicates = MongoDuplicates(self._connection, self.customers)
         self.outbox = MongoOutbox(self._connection)
+        self.shares = MongoShares(self._connection)
         self.history = MongoHistory(self._connection)
         self.contents = MongoContents(self._connection)
         self.replica = MongoReplica(self._connection)

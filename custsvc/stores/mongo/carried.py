@@ -33,14 +33,14 @@ _HAS_ROOM = f"outbox.{MOST - 1}"
 _CHUNK = 1000
 # Customers fetched at once: a batch of events if each carries as many as it may.
 _AT_ONCE = 250
-_WAITING: Document = {"outbox.pending": {"$gt": 0}}
-_BY_PENDING = "outbox.pending_1"
+WAITING: Document = {"outbox.pending": {"$gt": 0}}
+BY_PENDING = "outbox.pending_1"
 
 
 def create_carried(database: Database[Document]) -> None:
     """The migration of carried events: its index holds only customers that carry events."""
     database["customer"].create_index(
-        [("outbox.pending", ASCENDING)], name=_BY_PENDING, partialFilterExpression=_WAITING
+        [("outbox.pending", ASCENDING)], name=BY_PENDING, partialFilterExpression=WAITING
     )
 
 
@@ -72,7 +72,7 @@ def of_customers(customers: Collection[Document], ids: Sequence[int]) -> dict[tu
     """The ids of the events that these customers carry, by customer and version."""
     found: dict[tuple[int, int], str] = {}
     for some in batches(ids, _CHUNK):
-        carrying = {"_id": {"$in": list(some)}, **_WAITING}
+        carrying = {"_id": {"$in": list(some)}, **WAITING}
         for customer in customers.find(carrying, {"outbox._id": 1, "outbox.id": 1}):
             for event in customer["outbox"]:
                 key = event["_id"]
@@ -86,10 +86,10 @@ def waiting(customers: Collection[Document], limit: int, session: ClientSession)
     Always all events that a customer carries, so that none is skipped.
     """
     found = customers.find(
-        _WAITING,
+        WAITING,
         {"outbox": 1, "_id": 0},
         sort=[("outbox.pending", ASCENDING)],
-        hint=_BY_PENDING,
+        hint=BY_PENDING,
         limit=limit,
         batch_size=_AT_ONCE,
         session=session,
@@ -108,7 +108,7 @@ def by_customers(
 ) -> Iterator[Document]:
     """All events that these customers carry."""
     for some in batches(sorted(ids), _CHUNK):
-        carrying = {"_id": {"$in": list(some)}, **_WAITING}
+        carrying = {"_id": {"$in": list(some)}, **WAITING}
         for customer in customers.find(carrying, {"outbox": 1}, batch_size=_AT_ONCE, session=session):
             yield from customer["outbox"]
 
@@ -152,17 +152,17 @@ def _only_repeats(exc: BulkWriteError) -> bool:
 def depth(customers: Collection[Document]) -> tuple[int, float]:
     """How many events are carried, and the age in seconds of the oldest."""
     first: list[Document] = [
-        {"$match": _WAITING},
+        {"$match": WAITING},
         {"$sort": {"outbox.pending": 1}},
         {"$limit": 1},
         {"$project": {"seconds": {"$divide": [{"$subtract": ["$$NOW", {"$first": "$outbox.time"}]}, 1000]}}},
     ]
-    oldest = list(customers.aggregate(first, hint=_BY_PENDING))
+    oldest = list(customers.aggregate(first, hint=BY_PENDING))
     if not oldest:
         return 0, 0.0
     count: list[Document] = [
-        {"$match": _WAITING},
+        {"$match": WAITING},
         {"$group": {"_id": None, "count": {"$sum": {"$size": "$outbox"}}}},
     ]
-    counted = list(customers.aggregate(count, hint=_BY_PENDING))
+    counted = list(customers.aggregate(count, hint=BY_PENDING))
     return int(counted[0]["count"]) if counted else 0, float(oldest[0]["seconds"])

@@ -20,14 +20,20 @@ logger = logging.getLogger(__name__)
 
 
 class Lease:
-    """A lock in a collection. To hold it again, make a new Lease."""
+    """A lock in a collection. To hold it again, make a new Lease.
 
-    def __init__(self, connection: Connection, collection: str, name: str, seconds: float) -> None:
+    Processes that give the same `group` hold it together; it then expires after the last one has left.
+    """
+
+    def __init__(
+        self, connection: Connection, collection: str, name: str, seconds: float, *, group: str = ""
+    ) -> None:
         self._connection = connection
         self._collection = connection[collection]
         self._name = name
         self._seconds = seconds
-        self._owner = uuid.uuid4().hex
+        self._is_shared = bool(group)
+        self._owner = group or uuid.uuid4().hex
         self._lost = False
         self._renewed = 0.0
 
@@ -47,9 +53,10 @@ class Lease:
         finally:
             stop.set()
             renewing.join()
-            # During an outage of the server the lease expires by itself.
-            with suppress(PyMongoError), pymongo.timeout(self._seconds):
-                self._collection.delete_one({"_id": self._name, "owner": self._owner})
+            if not self._is_shared:
+                # During an outage of the server the lease expires by itself.
+                with suppress(PyMongoError), pymongo.timeout(self._seconds):
+                    self._collection.delete_one({"_id": self._name, "owner": self._owner})
 
     def check(self) -> None:
         """Return while the lock is ours. Raises TemporaryError when another took it."""

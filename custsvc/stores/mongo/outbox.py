@@ -21,6 +21,7 @@ from typing import NamedTuple
 import pymongo
 from bson import Int64
 from pymongo import ASCENDING
+from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
@@ -36,7 +37,7 @@ from .doorbell import Doorbell
 from .lease import Lease
 
 # A stand-by takes over within this many seconds after a leader's death.
-_LEASE = 3.0
+LEASE = 3.0
 # For waits of at least this many seconds a change stream is worth the cost of opening it.
 _LONG = 0.1
 # Ids per update: far below the 16 MB limit of a command, and short enough not to delay other writers.
@@ -47,17 +48,17 @@ _CHUNK = 1000
 _AHEAD = 500
 
 # How far back to search for the events sent last, so that an entirely unsent history is not read whole.
-_LATEST = 100_000
+LATEST = 100_000
 
-_PENDING: Document = {"pending": {"$gt": 0}}
-_BY_PENDING = "pending_1"
+PENDING: Document = {"pending": {"$gt": 0}}
+BY_PENDING = "pending_1"
 
 
 def create_events(database: Database[Document]) -> None:
     """The migration of events: a partial index holds only pending ones."""
     make_collection(database, "customer_event")
     database["customer_event"].create_index(
-        [("pending", ASCENDING)], name=_BY_PENDING, partialFilterExpression=_PENDING
+        [("pending", ASCENDING)], name=BY_PENDING, partialFilterExpression=PENDING
     )
 
 
@@ -81,7 +82,7 @@ class MongoOutbox:
 
     @contextmanager
     def lead(self) -> Iterator[bool]:
-        lease = Lease(self._connection, "custsvc_meta", Fact.OUTBOX_LEASE, _LEASE)
+        lease = Lease(self._connection, "custsvc_meta", Fact.OUTBOX_LEASE, LEASE)
         with lease.held() as leading:
             self._lease = lease if leading else None
             try:
@@ -108,17 +109,8 @@ class MongoOutbox:
             # One snapshot for both places: a version may be in one place, and the next version in the other.
             self._connection.client.start_session(snapshot=True) as session,
         ):
-            apart = list(
-                self._events.find(
-                    _PENDING,
-                    sort=[("pending", ASCENDING)],
-                    hint=_BY_PENDING,
-                    limit=limit,
-                    batch_size=limit + 1,
-                    session=session,
-                )
-            )
-            held = carried.waiting(self._customers, limit, session)
+            apart = self._apart(limit, session)
+            held = self._held(limit, session)
             found = sorted((*apart, *held), key=_pending)[:limit]
             separate = {id(each) for each in apart}
             unread = _customers(each for each in found if id(each) in separate) - _customers(held)
@@ -135,6 +127,22 @@ class MongoOutbox:
                 [each for each in found if id(each) not in separate],
             ),
         )
+
+    def _apart(self, limit: int, session: ClientSession) -> list[Document]:
+        """The first events that wait in the history, up to `limit`."""
+        found = self._events.find(
+            PENDING,
+            sort=[("pending", ASCENDING)],
+            hint=BY_PENDING,
+            limit=limit,
+            batch_size=limit + 1,
+            session=session,
+        )
+        return list(found)
+
+    def _held(self, limit: int, session: ClientSession) -> list[Document]:
+        """At least `limit` carried events, as `carried.waiting`."""
+        return carried.waiting(self._customers, limit, session)
 
     def together(self, first: Batch, second: Batch) -> Batch:
         read = _Read(*(a + b for a, b in zip(first.token, second.token, strict=True)))
@@ -180,7 +188,7 @@ class MongoOutbox:
     def latest(self, limit: int) -> list[Sent]:
         # The relay inserts sent events into the history, so the order of insertion is that of sending.
         newest: list[Document] = [
-            {"$limit": _LATEST},
+            {"$limit": LATEST},
             {"$match": {"pending": {"$exists": False}}},
             {"$limit": limit},
             {"$project": {"id": 1}},
@@ -191,11 +199,11 @@ class MongoOutbox:
 
     def depth(self) -> Depth:
         age: Document = {"$project": {"seconds": {"$divide": [{"$subtract": ["$$NOW", "$time"]}, 1000]}}}
-        first: list[Document] = [{"$match": _PENDING}, {"$sort": {"pending": 1}}, {"$limit": 1}, age]
+        first: list[Document] = [{"$match": PENDING}, {"$sort": {"pending": 1}}, {"$limit": 1}, age]
         with self._connection.translated(), pymongo.timeout(BULK_TIMEOUT):
             held, held_age = carried.depth(self._customers)
-            oldest = list(self._events.aggregate(first, hint=_BY_PENDING))
-            apart = self._events.count_documents(_PENDING, hint=_BY_PENDING) if oldest else 0
+            oldest = list(self._events.aggregate(first, hint=BY_PENDING))
+            apart = self._events.count_documents(PENDING, hint=BY_PENDING) if oldest else 0
         return Depth(held + apart, max(held_age, oldest[0]["seconds"] if oldest else 0.0, 0.0))
 
     def source(self) -> str:

@@ -31,6 +31,7 @@ from .recipients import PostgresRecipients
 from .replica import PostgresReplica
 from .resets import PostgresResets
 from .schema import has_lists, index_lists, migrate, pending
+from .shares import PostgresShares
 from .shelf import PostgresShelf
 from .views import PostgresViews
 
@@ -46,6 +47,7 @@ class PostgresStore:
         self.customers = PostgresCustomers(self._connections, self._doorbell)
         self.duplicates = PostgresDuplicates(self._connections)
         self.outbox = PostgresOutbox(self._connections)
+        self.shares = PostgresShares(self._connections)
         self.history = PostgresHistory(self._connections)
         self.contents = PostgresContents(self._connections)
         self.replica = PostgresReplica(self._connections)

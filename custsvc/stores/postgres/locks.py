@@ -24,15 +24,18 @@ _CALM: Final = _BEGIN.format(idle=30, interval=5, count=3)
 _SOON: Final = _BEGIN.format(idle=2, interval=1, count=2)
 
 
-def try_lock(connection: Connection, key: str, values: Sequence[Any] = (), *, soon: bool = False) -> bool:
+def try_lock(
+    connection: Connection, key: str, values: Sequence[Any] = (), *, soon: bool = False, shared: bool = False
+) -> bool:
     """Take the advisory lock of `key`, SQL with placeholders for `values`; False at once if it is held.
 
-    The lock belongs to a transaction in which `connection` then stays; it has no snapshot, so nothing waits
-    for it. With `soon` a machine that vanished loses the lock within seconds.
+    With `shared`, others may share it. The lock belongs to a transaction in which `connection` then stays; it
+    has no snapshot, so nothing waits for it. With `soon` a machine that vanished loses it within seconds.
     """
     with translated(connection), connection.cursor() as cursor:
         cursor.execute(_SOON if soon else _CALM)
-        cursor.execute(f"SELECT pg_try_advisory_xact_lock({key})", values)
+        kind = "_shared" if shared else ""
+        cursor.execute(f"SELECT pg_try_advisory_xact_lock{kind}({key})", values)
         (ours,) = cursor.fetchone() or (False,)
         if not ours:
             cursor.execute("ROLLBACK")

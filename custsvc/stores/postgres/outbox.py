@@ -13,27 +13,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
-from ...domain.events import stored_event
+from ...domain.events import CustomerEvent, stored_event
 from ...errors import ConfigurationError, DatabaseRestored, TemporaryError
+from ...ports.facts import Fact
 from ...ports.outbox import Batch, Depth, Known, Sent
 from . import doorbell
 from .connection import Connection, Connections, Statement, address, translated
 from .locks import giving_back, try_lock
+from .snapshots import BEGINNING, Cursor
 
-_LOCK = 0x63757374_00000002
-# A snapshot before every transaction: everything is new.
-_BEGINNING = "3:3:"
-
+LOCK = 0x63757374_00000002
 # A server that lost its reader without a word must notice within the promised take-over time. A cursor
 # that was saved and then lost with the server's memory only repeats a batch.
-_SESSION = (
+SESSION = (
     "SET tcp_keepalives_idle = 2; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 2; "
     "SET synchronous_commit = off"
 )
 
-_COLUMNS = "e.seq, e.customer_id, e.version, e.op, e.payload, e.traceparent"
+COLUMNS = "e.seq, e.customer_id, e.version, e.op, e.payload, e.traceparent"
 
 _NOW = Statement("outbox_now", "boolean", "SELECT pg_current_snapshot()::text, pg_backend_pid() WHERE $1")
 # The start of a window: two ranges of the index on (txid, seq), so that a poll costs the new events only.
@@ -44,7 +43,7 @@ _FIRST = Statement(
     "outbox_first",
     "pg_snapshot, pg_snapshot, integer",
     f"""
-    SELECT {_COLUMNS} FROM customer_event e WHERE e.seq = ANY (ARRAY(
+    SELECT {COLUMNS} FROM customer_event e WHERE e.seq = ANY (ARRAY(
         SELECT w.seq FROM (
             SELECT seq FROM customer_event
             WHERE txid >= pg_snapshot_xmax($1) AND txid < pg_snapshot_xmax($2)
@@ -65,7 +64,7 @@ _NEXT = Statement(
     "outbox_next",
     "pg_snapshot, pg_snapshot, bigint, integer",
     f"""
-    SELECT {_COLUMNS} FROM customer_event e
+    SELECT {COLUMNS} FROM customer_event e
     WHERE e.seq > $3 AND pg_visible_in_snapshot(e.txid, $2) AND NOT pg_visible_in_snapshot(e.txid, $1)
     ORDER BY e.seq LIMIT $4
     """,  # noqa: S608 - constants of this module
@@ -147,14 +146,6 @@ _RENUMBER = """
 """
 
 
-class _Cursor(NamedTuple):
-    """The sent events: all visible in `prev`, and in the window up to `target` all up to `last_seq`."""
-
-    prev: str
-    target: str | None
-    last_seq: int
-
-
 class PostgresOutbox:
     """The port `Outbox` on PostgreSQL. Reading holds one connection of its own; the lock lives on it."""
 
@@ -164,7 +155,7 @@ class PostgresOutbox:
         # Behind a pooler: the connection that has the lock, in a transaction, beside the one that reads.
         self._lock: Connection | None = None
         self._pid = 0
-        self._cursor = _Cursor(_BEGINNING, None, 0)
+        self._cursor = Cursor(BEGINNING, None, 0)
 
     @contextmanager
     def lead(self) -> Iterator[bool]:
@@ -187,10 +178,10 @@ class PostgresOutbox:
 
     def _try_lock(self, connection: Connection) -> bool:
         if connection.is_pooled:
-            return try_lock(connection, "%s", (_LOCK,), soon=True)
+            return try_lock(connection, "%s", (LOCK,), soon=True)
         with translated(connection), connection.cursor() as cursor:
-            cursor.execute(_SESSION)
-            cursor.execute("SELECT pg_backend_pid(), pg_try_advisory_lock(%s)", (_LOCK,))
+            cursor.execute(SESSION)
+            cursor.execute("SELECT pg_backend_pid(), pg_try_advisory_lock(%s)", (LOCK,))
             self._pid, locked = cursor.fetchone() or (0, False)
         return bool(locked)
 
@@ -210,16 +201,16 @@ class PostgresOutbox:
             system, is_foreign = cursor.fetchone() or ("", False)
             cursor.execute(
                 "INSERT INTO outbox_cursor (system_identifier, prev) VALUES (%s, %s) ON CONFLICT DO NOTHING",
-                (system, _BEGINNING),
+                (system, BEGINNING),
             )
             cursor.execute("SELECT system_identifier, prev::text, target::text, last_seq FROM outbox_cursor")
-            was, *saved = cursor.fetchone() or ("", _BEGINNING, None, 0)
+            was, *saved = cursor.fetchone() or ("", BEGINNING, None, 0)
             if was != system or is_foreign:
                 raise DatabaseRestored(
                     f"this database was restored into another cluster ({system}, before "
                     f"{'unknown' if was == system else was}), so what it has sent to Kafka is not known"
                 )
-        self._cursor = _Cursor(*saved)
+        self._cursor = Cursor(*saved)
 
     def _leading(self) -> Connection:
         if self._connection is None:
@@ -242,32 +233,40 @@ class PostgresOutbox:
     def ahead(self, batch: Batch, limit: int) -> Batch:
         return self._after(batch.token, limit)
 
-    def _after(self, cursor: _Cursor, limit: int) -> Batch:
+    def _after(self, cursor: Cursor, limit: int) -> Batch:
         prev, target, last_seq = cursor
         if target is not None:
             rows = self._run(_NEXT, (prev, target, last_seq, limit))
             if rows:
                 return self._batch(prev, target, rows, finished=len(rows) < limit)
             prev = target
+        target = self._now()
+        rows = self._run(_FIRST, (prev, target, limit)) if target != prev else []
+        return self._batch(prev, target, rows, finished=len(rows) < limit)
+
+    def _now(self) -> str:
+        """The snapshot of now. Raises TemporaryError if the lock is lost."""
         if self._lock is not None:
             with translated(self._lock), self._lock.cursor() as still_ours:
                 still_ours.execute("SELECT 1")
-        ((target, pid),) = self._run(_NOW, (True,))
+        ((now, pid),) = self._run(_NOW, (True,))
         if pid != self._pid and self._lock is None:
             raise ConfigurationError(
                 f"{address(self._connections.url)} shares sessions between clients, so no lock can be held",
                 fix="point the relay at PostgreSQL itself, not at a pooler in transaction mode",
             )
-        rows = self._run(_FIRST, (prev, target, limit)) if target != prev else []
-        return self._batch(prev, target, rows, finished=len(rows) < limit)
+        return str(now)
 
-    def _batch(self, prev: str, target: str, rows: list[tuple[Any, ...]], *, finished: bool) -> Batch:
-        events = [
+    @staticmethod
+    def _events(rows: Sequence[tuple[Any, ...]]) -> list[CustomerEvent]:
+        return [
             stored_event(customer_id, version, op, payload.encode(), traceparent)
             for _, customer_id, version, op, payload, traceparent in rows
         ]
-        after = _Cursor(target, None, 0) if finished else _Cursor(prev, target, rows[-1][0])
-        return Batch(events, after)
+
+    def _batch(self, prev: str, target: str, rows: list[tuple[Any, ...]], *, finished: bool) -> Batch:
+        after = Cursor(target, None, 0) if finished else Cursor(prev, target, rows[-1][0])
+        return Batch(self._events(rows), after)
 
     def together(self, first: Batch, second: Batch) -> Batch:
         return Batch([*first.events, *second.events], second.token)
@@ -293,8 +292,9 @@ class PostgresOutbox:
             cursor.execute(
                 "UPDATE outbox_cursor SET prev = %s, target = NULL, last_seq = 0, "
                 "system_identifier = (SELECT system_identifier::text FROM pg_control_system())",
-                (_BEGINNING,),
+                (BEGINNING,),
             )
+            cursor.execute("DELETE FROM custsvc_meta WHERE starts_with(key, %s)", (Fact.OUTBOX_SHARE,))
 
     def events(self, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], Known]:
         ids, versions = [list(column) for column in zip(*keys, strict=True)] or [[], []]
@@ -310,7 +310,7 @@ class PostgresOutbox:
 
     def _saved(self) -> tuple[Any, ...]:
         """The saved cursor, for processes that do not lead."""
-        (saved,) = self._connections.read(_CURSOR, (True,)) or [tuple(_Cursor(_BEGINNING, None, 0))]
+        (saved,) = self._connections.read(_CURSOR, (True,)) or [tuple(Cursor(BEGINNING, None, 0))]
         return saved
 
     def source(self) -> str:

@@ -1,0 +1,142 @@
+"""The outbox divided into shares: each leader reads the pending events of its own customers.
+
+Nothing is kept apart: each event itself says whether it is pending. The leaders of all shares hold the lease
+of the whole outbox together, and each the lease of its share. The database cannot tell whose a customer is,
+as it does not know the hash of Kafka's key; so a share reads the ids of those who wait, and then its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import compress, islice
+from typing import Any
+
+import pymongo
+from pymongo import ASCENDING
+from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
+
+from ...ports.facts import Fact
+from ...ports.outbox import Sent
+from ...ports.shares import Share
+from ...runtime.batches import batches
+from . import carried
+from .connection import BULK_TIMEOUT, Connection, Document
+from .lease import Lease
+from .outbox import BY_PENDING, LATEST, LEASE, PENDING, MongoOutbox
+
+# Ids per answer of the server, and customers fetched at once.
+_IDS = 5000
+_AT_ONCE = 250
+
+
+class MongoShares:
+    """The port `Shares` on MongoDB."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def outbox(self, share: Share) -> MongoOutbox:
+        return _ShareOutbox(self._connection, share)
+
+    def join(self, shares: int) -> None:
+        """Do nothing: each event itself says whether it is pending."""
+
+
+class _ShareOutbox(MongoOutbox):
+    """The outbox of one share."""
+
+    def __init__(self, connection: Connection, share: Share) -> None:
+        super().__init__(connection)
+        self._share = share
+        self._all_lease: Lease | None = None
+
+    @contextmanager
+    def lead(self) -> Iterator[bool]:
+        name, meta = Fact.OUTBOX_LEASE, "custsvc_meta"
+        group = f"shares {self._share.division}"
+        mine = Lease(self._connection, meta, f"{name} {self._share.number}", LEASE)
+        with mine.held() as ours:
+            if not ours:
+                yield False
+                return
+            whole = Lease(self._connection, meta, name, LEASE, group=group)
+            with whole.held() as leading:
+                self._lease, self._all_lease = (mine, whole) if leading else (None, None)
+                try:
+                    yield leading
+                finally:
+                    self._lease = self._all_lease = None
+                    self._doorbell.close()
+
+    def _check(self) -> None:
+        super()._check()
+        if self._all_lease is not None:
+            self._all_lease.check()
+
+    def _apart(self, limit: int, session: ClientSession) -> list[Document]:
+        found: list[Document] = []
+        for keys in batches(list(self._ours(self._events, "pending", limit, session)), _IDS):
+            found += self._events.find({"_id": {"$in": keys}}, session=session)
+        return found
+
+    def _held(self, limit: int, session: ClientSession) -> list[Document]:
+        found: list[Document] = []
+        ids = list(self._ours(self._customers, "outbox.pending", limit, session))
+        for some in batches(ids, _AT_ONCE):
+            found += carried.by_customers(self._customers, some, session)
+            if len(found) >= limit:
+                break
+        return found
+
+    def _ours(
+        self, collection: Collection[Document], clock: str, limit: int, session: ClientSession
+    ) -> Iterator[Any]:
+        """The keys of what waits of our customers, the oldest first, up to `limit`."""
+        waiting, hint = (PENDING, BY_PENDING) if clock == "pending" else (carried.WAITING, carried.BY_PENDING)
+        found = collection.find(
+            waiting,
+            {"_id": 1},
+            sort=[(clock, ASCENDING)],
+            hint=hint,
+            batch_size=min(limit * self._share.of + 1, _IDS),
+            session=session,
+        )
+        left = limit
+        with found:
+            while some := list(islice(found, min(limit * self._share.of, _IDS))):
+                keys = [each["_id"] for each in some]
+                ours = self._share.has([_customer(key) for key in keys])
+                for key in islice(compress(keys, ours), left):
+                    yield key
+                    left -= 1
+                if not left:
+                    return
+
+    def latest(self, limit: int) -> list[Sent]:
+        newest: list[Document] = [
+            {"$limit": LATEST},
+            {"$match": {"pending": {"$exists": False}}},
+            {"$project": {"id": 1}},
+        ]
+        found: list[Sent] = []
+        with (
+            self._connection.translated(),
+            pymongo.timeout(BULK_TIMEOUT),
+            self._events.aggregate(
+                newest, hint={"$natural": -1}, batchSize=10 * limit * self._share.of
+            ) as events,
+        ):
+            while len(found) < limit and (some := list(islice(events, 10 * limit * self._share.of))):
+                ours = self._share.has([_customer(each["_id"]) for each in some])
+                found += [
+                    Sent(int(each["_id"]["customer_id"]), int(each["_id"]["version"]), each["id"])
+                    for each in compress(some, ours)
+                ]
+        return found[:limit]
+
+
+def _customer(key: Any) -> int:
+    """The customer that a key of an event, or its own, names."""
+    return int(key["customer_id"] if isinstance(key, dict) else key)
