@@ -335,5 +335,7 @@ def test_every_foreign_record_is_applied_or_a_dead_letter_and_good_ones_pass(
             and all((each.key, each.value) in dead_letters for each in unread)
         )
 
-    until(f"everything is accounted for (seed {seed})", is_accounted_for, 300 + count / 100)
+    # To look at all of them takes a while.
+    every = 0.05 + count / 20_000
+    until(f"everything is accounted for (seed {seed})", is_accounted_for, 300 + count / 100, every=every)
     assert list(tail.watch(settings, start="beginning", leave_at_end=True))

@@ -46,7 +46,7 @@ def record(change: Change) -> Record:
 
 
 def rows(replica: Replica) -> list[Row]:
-    return replica.scan(0, 100_000)
+    return replica.scan(0, 1_000_000)
 
 
 def expected(*changes: Change) -> list[Row]:
