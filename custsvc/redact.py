@@ -25,7 +25,7 @@ _EVERYDAY: Final = frozenset(
 # A driver that splits an address at the wrong place quotes a piece of the secret.
 _APART: Final = re.compile(r"[@:/?#%\s]+")
 _SECRET_NAME: Final = re.compile(
-    r"password|passwd|passphrase|secret|token(?!\.endpoint)|jaas|key\.pem|oauthbearer\.config|authmechanismproperties",
+    r"password|passwd|passphrase|secret|token(?!\.endpoint)|user\.info|jaas|key\.pem|oauthbearer\.config|authmechanismproperties",
     re.IGNORECASE,
 )
 _DSN: Final = re.compile(r"(?<![A-Za-z_])([A-Za-z_]++)\s*+=\s*+('(?:[^'\\]|\\.)*+'|\S*+)")
@@ -85,6 +85,8 @@ def know_options(options: Mapping[str, str]) -> None:
     for name, value in options.items():
         if is_secret_name(name):
             know(value)
+            if name.endswith("user.info"):
+                know(value.partition(":")[2])
             for _, part in _DSN.findall(value):  # as sasl.jaas.config: username="…" password="…";
                 know(part.strip("\"';"))
         elif "://" in value:

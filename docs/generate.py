@@ -14,9 +14,10 @@ import orjson
 import typer.main
 from compatible import breaks
 
-from custsvc.api.describe.events import asyncapi, event_schema
+from custsvc.api.describe.events import asyncapi, event_schema, registry_schema
 from custsvc.cli import app
 from custsvc.config import SETTINGS, Settings, env_name
+from custsvc.domain.event_avro import schema as avro_schema
 from custsvc.kafka import acls
 from custsvc.ports import rights
 from custsvc.stores.mongo import rights as mongo
@@ -57,7 +58,7 @@ def settings() -> str:
     ]
     for name, setting in SETTINGS.items():
         default = "" if setting.secret or setting.default in ("", None) else f"`{setting.default}`"
-        variable = f"{env_name(name)}__…" if name == "kafka_options" else env_name(name)
+        variable = f"{env_name(name)}__…" if isinstance(setting.default, dict) else env_name(name)
         lines.append(f"| `{variable}` | {default} | {setting.doc} |")
     lines += [
         "\nBesides: `CUSTSVC_LOCAL=never` never starts embedded servers; `CUSTSVC_CONFIG` names another file",
@@ -95,6 +96,8 @@ def main() -> int:
     schema = json(event_schema())
     pages = {"cli.md": cli(), "settings.md": settings(), "permissions.md": permissions()}
     pages |= {"events.schema.json": schema, "asyncapi.json": json(asyncapi())}
+    pages["../custsvc/kafka/schemas/event.json"] = json(registry_schema())
+    pages["events.avsc"] = json(avro_schema())
     for name, text in pages.items():
         page = HERE / name
         before = page.read_text(encoding="utf-8") if page.exists() else ""

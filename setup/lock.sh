@@ -32,14 +32,14 @@ lock() {
   say "wrote $file: $(grep -c '==' "$file") packages"
 }
 image=(--python-version "$python" --python-platform linux)
-lock docker/requirements.lock docker/Dockerfile pyproject.toml "${image[@]}" --extra channels --extra oidc --extra otel --extra xlsx
+lock docker/requirements.lock docker/Dockerfile pyproject.toml "${image[@]}" --extra channels --extra oidc --extra otel --extra registry --extra xlsx
 # One lock serves both kinds of processor: they must not need different packages.
 other="$(mktemp)"
 trap 'rm -f -- "$other"' EXIT
 cp docker/requirements.lock "$other"
 "$VENV_PYTHON" -m uv pip compile pyproject.toml --quiet --generate-hashes --no-header --no-emit-index-url \
   --python-version "$python" --python-platform aarch64-unknown-linux-gnu --output-file "$other" \
-  --extra channels --extra oidc --extra otel --extra xlsx >/dev/null
+  --extra channels --extra oidc --extra otel --extra registry --extra xlsx >/dev/null
 diff <(grep '==' docker/requirements.lock) <(grep '==' "$other") >&2 ||
   die "the image needs other packages on ARM64 than on x86-64 (above)" "add them to both, by a marker"
 sed -n '/^\[build-system\]/,/^\[project\]/s/^requires = \["\(.*\)"\]$/\1/p' pyproject.toml |

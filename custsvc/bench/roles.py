@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -102,10 +102,11 @@ def environment(settings: Settings) -> dict[str, str]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     for name in SETTINGS:
         value = getattr(settings, name)
-        if name != "kafka_options" and value != SETTINGS[name].default:
+        if isinstance(value, Mapping):
+            for option, text in value.items():
+                environ[f"{PREFIX}{name.upper()}__{option.upper().replace('.', '_')}"] = text
+        elif value != SETTINGS[name].default:
             environ[PREFIX + name.upper()] = str(value)
-    for option, value in settings.kafka_options.items():
-        environ[f"{PREFIX}KAFKA_OPTIONS__{option.upper().replace('.', '_')}"] = value
     return {**environ, PREFIX + "LOG_LEVEL": "INFO", PREFIX + "LOG_FORMAT": "json"}
 
 

@@ -38,6 +38,7 @@ from . import (
     notify,
     replay,
     schema,
+    schemas,
     seed,
     serve,
     sessions,
@@ -116,6 +117,7 @@ app.add_typer(sessions.app, name="sessions")
 app.add_typer(doctor.config, name="config")
 doctor.topics.command("grow")(growth.grow)
 doctor.topics.command("drop-old")(growth.drop_old)
+doctor.topics.add_typer(schemas.app, name="schema")
 app.add_typer(doctor.topics, name="topics")
 app.add_typer(dashboards.app, name="dashboards")
 app.add_typer(bench.app, name="bench")

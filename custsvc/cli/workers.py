@@ -80,6 +80,7 @@ def relay(
     )
     from ..copies.gauges import verify_gauges
     from ..kafka.acls import topics_of
+    from ..kafka.registry import checks
     from ..kafka.topics import ensure_topics
     from ..relay.gauges import OutboxGauges, history_gauges, loss_gauges, shard_gauges
     from ..relay.guard import check_topic
@@ -99,7 +100,7 @@ def relay(
             lambda: loss_gauges(store, settings.topic_updates),
         )
 
-    with working() as stop, running("relay", settings, stop, gauges=gauges) as store:
+    with working() as stop, running("relay", settings, stop, gauges=gauges, needs=checks(settings)) as store:
         if store is None:
             return
         claim_source(settings, store)
@@ -179,6 +180,7 @@ def replicate(
     from ..copies.replicate import Replicate, begin_at, claim
     from ..kafka.acls import topics_of
     from ..kafka.publisher import Publisher
+    from ..kafka.registry import checks
     from ..kafka.topics import ensure_topics
     from ..stores.refill import refill_beside
     from ..stores.running import running
@@ -188,7 +190,9 @@ def replicate(
     with (
         working() as stop,
         # `serve --read-only` makes the indexes for lists.
-        running("replicate", settings, stop, backend=database, copy=name, lists=False) as store,
+        running(
+            "replicate", settings, stop, backend=database, copy=name, lists=False, needs=checks(settings)
+        ) as store,
     ):
         if store is None:
             return

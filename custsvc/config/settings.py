@@ -50,6 +50,18 @@ class Settings:
     kafka_aws_region: str = setting(
         "", "AWS region of an Amazon MSK cluster, as eu-central-1: sign in by IAM (docs/kafka.md)"
     )
+    event_format: Literal["json", "json-schema", "avro"] = setting(
+        "json", "Format of events on the topic: json; json-schema or avro with a registry's schema"
+    )
+    schema_registry_url: str = setting(
+        "", "Address of a schema registry, https://[user:password@]host:port (docs/registry.md)", secret=True
+    )
+    schema_registry_options: Mapping[str, str] = setting(
+        {}, "Any property of Confluent's registry client, as …__SSL_CA_LOCATION", secret=True
+    )
+    schema_register: bool = setting(
+        True, "Let the relay register the schema of its events at its start; off: it must be there"
+    )
     topic_updates: str = setting("MICROSERVICE-CUSTOMER-UPDATES", "Topic of customer events")
     topic_notify: str = setting("MICROSERVICE-CUSTOMER-EMAIL-NOTIFICATION", "Topic of mail requests")
     topic_failed: str = setting("MICROSERVICE-CUSTOMER-EMAIL-NOTIFICATION-FAILED", "Topic of failed mails")
@@ -250,6 +262,11 @@ class Settings:
         settings = cls(**values, origins=origins)
         if settings.kafka:
             _ = settings.kafka_connection  # address and options must go together
+        if settings.event_format != "json" and not settings.schema_registry_url:
+            raise ConfigurationError(
+                f"CUSTSVC_EVENT_FORMAT is {settings.event_format}, which needs a schema registry",
+                fix="set CUSTSVC_SCHEMA_REGISTRY_URL (docs/registry.md), or leave the format out",
+            )
         return settings
 
     def replace(self, **changes: Any) -> Settings:

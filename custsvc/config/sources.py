@@ -19,7 +19,9 @@ logger = logging.getLogger(__name__)
 OTHER_NAMES: Final = frozenset({"LOCAL", "PARENT_PID", "CRASH_AT", "CACHE_DIR", "CONFIG"})
 _TEST_PREFIX: Final = PREFIX + "TEST_"
 
-_OPTIONS: Final = "kafka_options"
+# Settings that are tables of options: a variable for each, as CUSTSVC_KAFKA_OPTIONS__SASL_USERNAME.
+_OPTIONS: Final = {"KAFKA_OPTIONS": "SASL_USERNAME", "SCHEMA_REGISTRY_OPTIONS": "SSL_CA_LOCATION"}
+_TABLES: Final = frozenset(map(str.lower, _OPTIONS))
 # Properties of librdkafka that end in .file and do not name the file of a secret.
 _OPTIONS_OF_FILES: Final = frozenset(
     {"sasl.oauthbearer.assertion.private.key.file", "sasl.oauthbearer.assertion.jwt.template.file"}
@@ -57,7 +59,7 @@ def read(
         for name, raw in source.items():
             value = convert(known[name], raw, origin)
             # An option overrides only the same option of an earlier source.
-            values[name] = {**values.get(name, {}), **value} if name == _OPTIONS else value
+            values[name] = {**values.get(name, {}), **value} if name in _TABLES else value
             origins[name] = origin
     return values, origins
 
@@ -87,30 +89,30 @@ def _from_environment(
     environ: Mapping[str, str], origin: str, known: Mapping[str, Setting]
 ) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    options: dict[str, str] = {}
+    options: dict[str, dict[str, str]] = {}
     for variable, text in environ.items():
         if not variable.startswith(PREFIX) or variable.startswith(_TEST_PREFIX):
             continue
         name = variable.removeprefix(PREFIX)
-        if name.startswith("KAFKA_OPTIONS__"):
-            option = option_name(name.removeprefix("KAFKA_OPTIONS__"))
+        table, sign, option = name.partition("__")
+        if sign and table in _OPTIONS:
+            option = option_name(option)
             if option.endswith(".file") and option not in _OPTIONS_OF_FILES:
                 option, text = option.removesuffix(".file"), _read_secret(variable, text)
-            options[option] = text
-        elif name.lower() in known and name.lower() != _OPTIONS:
+            options.setdefault(table.lower(), {})[option] = text
+        elif name.lower() in known and name.lower() not in _TABLES:
             values.setdefault(name.lower(), text)
-        elif name.endswith("_FILE") and name.removesuffix("_FILE").lower() in {*known} - {_OPTIONS}:
+        elif name.endswith("_FILE") and name.removesuffix("_FILE").lower() in {*known} - _TABLES:
             values[name.removesuffix("_FILE").lower()] = _read_secret(variable, text)
-        elif name in ("KAFKA_OPTIONS", "KAFKA_OPTIONS_FILE"):
+        elif name.removesuffix("_FILE") in _OPTIONS:
+            table = name.removesuffix("_FILE")
             raise ConfigurationError(
                 f"{variable} in the {origin} does not name an option",
-                fix="set a variable for each option, as CUSTSVC_KAFKA_OPTIONS__SASL_USERNAME",
+                fix=f"set a variable for each option, as {PREFIX}{table}__{_OPTIONS[table]}",
             )
         elif name not in OTHER_NAMES:
             raise _unknown(variable, f"the {origin}", [env_name(f) for f in known])
-    if options:
-        values["kafka_options"] = options
-    return values
+    return values | options
 
 
 def _read_secret(variable: str, path: str) -> str:

@@ -25,8 +25,8 @@ _BOOLEANS: Final = {
 
 def convert(setting: Setting, raw: Any, origin: str) -> Any:
     """The value of a setting from its text. Raises ConfigurationError, which says what is allowed."""
-    if setting.name == "kafka_options":
-        return _options(raw, origin)
+    if isinstance(setting.default, Mapping):
+        return _options(setting.name, raw, origin)
     value = _typed(setting, raw, origin)
     if setting.name == "log_level":
         value = value.upper()
@@ -98,25 +98,25 @@ def wrong_kafka(address: str, origin: str, why: ValueError) -> ConfigurationErro
     )
 
 
-def _options(raw: Any, origin: str, prefix: str = "") -> dict[str, str]:
-    """librdkafka's properties from a table; TOML reads `sasl.username = …` as a nested table."""
+def _options(table: str, raw: Any, origin: str, prefix: str = "") -> dict[str, str]:
+    """Properties of a client from a table; TOML reads `sasl.username = …` as a nested table."""
     if not isinstance(raw, Mapping):
         raise ConfigurationError(
-            f"kafka_options in {origin} is not a table",
-            fix='write it as [kafka_options] and "name" = "value"',
+            f"{table} in {origin} is not a table",
+            fix=f'write it as [{table}] and "name" = "value"',
         )
     found: dict[str, str] = {}
     for key, value in raw.items():
         name = f"{prefix}{option_name(str(key))}"
         if isinstance(value, Mapping):
-            found |= _options(value, origin, f"{name}.")
+            found |= _options(table, value, origin, f"{name}.")
         elif isinstance(value, bool):
             found[name] = "true" if value else "false"
         elif isinstance(value, str | int | float):
             found[name] = str(value)
         else:
             raise ConfigurationError(
-                f"{name} of kafka_options in {origin} is a {type(value).__name__}", fix="give it as text"
+                f"{name} of {table} in {origin} is a {type(value).__name__}", fix="give it as text"
             )
     return found
 

@@ -177,7 +177,7 @@ class Rebuild:
     def _apply(self, shadow: Replica, messages: Sequence[Message]) -> None:
         self._check_stop()
         positions = {message.partition(): message.offset() + 1 for message in messages}
-        shadow.apply(list(_readable(messages)), self._topic, positions)
+        shadow.apply(list(_readable(self._reader, messages)), self._topic, positions)
         if self._source is None:
             self._progress(len(messages))
 
@@ -242,12 +242,12 @@ def _as_event(row: Row) -> ReceivedEvent:
     return decode(event.payload, b"%d" % row.id)
 
 
-def _readable(messages: Sequence[Message]) -> Iterator[ReceivedEvent]:
+def _readable(topic: Reader, messages: Sequence[Message]) -> Iterator[ReceivedEvent]:
     """The events among these records; the running copy has dead-lettered the unreadable ones."""
     for message in messages:
         if (value := message.value()) is None:
             continue
         try:
-            yield decode(value, message.key())
+            yield topic.events.read(message, value)
         except BadEvent as bad:
             logger.warning("A record is left out: %s", bad, extra={"action": "left_out"})

@@ -34,10 +34,19 @@ from functools import partial
 from typing import TypeVar
 
 from ..config import BACKENDS, Settings
-from ..domain.received import ReceivedEvent, decode
+from ..domain.received import ReceivedEvent
 from ..domain.requests import valid_request_id
-from ..errors import BadEvent, ConfigurationError, Conflict, DataRefused, NewerSchema, PositionLost
+from ..errors import (
+    BadEvent,
+    ConfigurationError,
+    Conflict,
+    DataRefused,
+    NewerSchema,
+    PositionLost,
+    TemporaryError,
+)
 from ..kafka.consume import Consuming, Offsets, coordinates
+from ..kafka.formats import Events
 from ..kafka.publisher import Publisher, Record
 from ..kafka.reader import Reader
 from ..kafka.record import Message, traceparent_of
@@ -113,6 +122,7 @@ class Replicate:
         self._origin = origin
         self._replica = replica
         self._careful = 0
+        self._events = Events(settings)
         self._dead = DeadLetters(publisher, settings.topic_dead, stop, settings.max_bad_records)
         self._consuming = Consuming(
             settings,
@@ -198,7 +208,7 @@ class Replicate:
     def _judged(self, message: Message, dead: list[Record]) -> ReceivedEvent | None:
         """The event of a record; None for a tombstone and for a bad record, which becomes a dead letter."""
         try:
-            event = _read(message)
+            event = self._read(message)
         except BadEvent as bad:
             self._dead.judge(message, bad)
             dead.append(dead_letter(message, bad))
@@ -207,6 +217,19 @@ class Replicate:
             raise NewerSchema(f"{newer} ({coordinates(message)})", fix=newer.fix) from newer
         self._dead.judge(message)
         return event
+
+    def _read(self, message: Message) -> ReceivedEvent | None:
+        """The event of a record; None for a tombstone, which requires nothing of a copy."""
+        value = message.value()
+        if value is None:
+            if message.key() is None:
+                raise BadEvent("no-value", "the record has neither key nor value")
+            return None
+        try:
+            return self._events.read(message, value)
+        except TemporaryError:
+            # The schema registry is away: that is no fault of the record.
+            return self._consuming.insist(lambda: self._events.read(message, value))
 
     def _handle_carefully(self, messages: list[Message], positions: Positions) -> Callable[[], None]:
         """Apply a batch, dead-letter what the database refuses too; return a function to store positions."""
@@ -266,13 +289,3 @@ def sift(apply: Callable[[Sequence[T]], object], items: Sequence[T]) -> Iterator
         half = len(items) // 2
         yield from sift(apply, items[:half])
         yield from sift(apply, items[half:])
-
-
-def _read(message: Message) -> ReceivedEvent | None:
-    """The event of a record; None for a tombstone, which requires nothing of a copy."""
-    key, value = message.key(), message.value()
-    if value is None:
-        if key is None:
-            raise BadEvent("no-value", "the record has neither key nor value")
-        return None
-    return decode(value, key)

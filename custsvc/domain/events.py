@@ -226,7 +226,9 @@ def after_of(payload: bytes) -> bytes:
     return payload[payload.rindex(AFTER_MEMBER) + len(AFTER_MEMBER) - 1 : -1]
 
 
-def headers(event: CustomerEvent, source: bytes) -> dict[str, str | bytes | None]:
+def headers(
+    event: CustomerEvent, source: bytes, content_type: bytes = b"application/json"
+) -> dict[str, str | bytes | None]:
     """The CloudEvents 1.0 headers (binary mode) of an event. `source` names its database."""
     _, customer_id, _, op, payload, traceparent = event
     made: dict[str, str | bytes | None] = {
@@ -236,7 +238,7 @@ def headers(event: CustomerEvent, source: bytes) -> dict[str, str | bytes | None
         SOURCE_HEADER: source,
         "ce_subject": b"%d" % customer_id,
         "ce_time": time_of(payload),
-        "content-type": b"application/json",
+        "content-type": content_type,
     }
     if traceparent:
         made[TRACEPARENT] = traceparent.encode()

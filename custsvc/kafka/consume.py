@@ -309,7 +309,7 @@ class Consuming:
         if self._paused and self._client is not None:
             self._client.resume(self._client.assignment())
             self._paused = False
-            logger.info("The database of %s is back", self._what, extra={"action": "resumed"})
+            logger.info("What %s waited for is back", self._what, extra={"action": "resumed"})
         return result
 
     def _rest_paused(self, client: Consumer, delay: float, exc: TemporaryError) -> None:

@@ -22,9 +22,9 @@ from confluent_kafka import KafkaException
 
 from ..config import Settings
 from ..domain.events import APP_EVENT_TYPE
-from ..domain.received import decode
 from ..errors import BadEvent, CustsvcError, NewerSchema, PositionLost, TemporaryError
 from .client import TIMEOUT
+from .formats import Events
 from .reader import Reader
 from .record import Arrival, Message, header
 
@@ -227,7 +227,7 @@ class Feed:
                 for message in next(batches):
                     at_end = message.error() is not None
                     reached[message.partition()] = message.offset() + (not at_end)
-                    if not at_end and (entry := _entry(0, message)):
+                    if entry := _read(topic, message):
                         entries.append(entry)
                 yield entries
 
@@ -264,18 +264,19 @@ class Feed:
             batches = topic.follow(self._next, wait=_POLL, at_once=_BATCH)
             while self._is_wanted():
                 if messages := next(batches):
-                    self._add(messages)
+                    # Before anything is locked: the schema registry may have to be asked.
+                    self._add([(each, _read(topic, each)) for each in messages])
 
-    def _add(self, messages: list[Arrival]) -> None:
+    def _add(self, read: list[tuple[Arrival, Entry | None]]) -> None:
         with self._changed:
-            for message in messages:
+            for message, entry in read:
                 if message.error() is not None:
                     # An added partition may hold nothing yet.
                     self._next.setdefault(message.partition(), message.offset())
                     continue
-                if (entry := _entry(self._count + 1, message)) is not None:
+                if entry:
                     self._count += 1
-                    self._ring.append(entry)
+                    self._ring.append(entry._replace(number=self._count))
                     self._ring_bytes += len(entry.value)
                 self._next[message.partition()] = message.offset() + 1
             while len(self._ring) > self._size or self._ring_bytes > _RING_BYTES:
@@ -291,23 +292,34 @@ class Feed:
             self._changed.notify_all()
 
 
-def _entry(number: int, message: Message) -> Entry | None:
-    """The event of a record; None if the record is not an event: replicate dead-letters those."""
+def _read(topic: Reader, arrived: Arrival) -> Entry | None:
+    return _entry(topic.events, arrived) if arrived.error() is None else None
+
+
+def _entry(events: Events, message: Message) -> Entry | None:
+    """The event of a record; None if the record is not an event: replicate dead-letters those.
+
+    Raises TemporaryError if the schema registry is needed and away.
+    """
     key, value = message.key(), message.value()
     if value is None or key is None:
+        return None
+    try:
+        value = events.json_of(value, message)
+    except BadEvent:
         return None
     kind = _CE_TYPE.fullmatch(header(message, "ce_type") or b"")
     if kind and kind[1].decode() in APP_EVENT_TYPE and _CUSTOMER_ID.fullmatch(key):
         customer_id, op = int(key), kind[1].decode()
     else:
         try:
-            event = decode(value, key)
+            event = events.read(message, value)
         except (BadEvent, NewerSchema):
             return None
         customer_id, op = event.customer_id, event.op
     # A line break in JSON is white space, and would end a line of the stream.
     value = value.replace(b"\r", b" ").replace(b"\n", b" ")
-    return Entry(number, message.partition(), message.offset(), customer_id, op, value)
+    return Entry(0, message.partition(), message.offset(), customer_id, op, value)
 
 
 Wanted = Callable[[Entry], bool]

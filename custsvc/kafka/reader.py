@@ -22,6 +22,7 @@ from ..errors import PositionLost, TemporaryError
 from . import offsets, topics
 from .client import consumer
 from .errors import END_OF_PARTITION, failure, is_passing
+from .formats import Events
 from .offsets import ends_before
 from .record import Arrival, Message
 
@@ -48,6 +49,8 @@ class Reader:
         self.topic = topic or settings.topic_updates
         self._servers = settings.kafka_servers
         self._client = consumer(settings, _GROUP, **options)
+        self.events = Events(settings)
+        """Reads the events of its records."""
 
     def of(self, topic: str) -> Self:
         """A reader of another topic on the same connections; it is closed with this one."""

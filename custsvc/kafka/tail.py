@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..config import Settings
-from ..domain.received import ReceivedEvent, decode
+from ..domain.received import ReceivedEvent
 from ..errors import BadArgument, BadEvent, NewerSchema
 from .offsets import ends_before
 from .reader import Marks, Reader
@@ -22,7 +22,7 @@ _AT_ONCE: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A record on the topic: its place, and the event, or why it is not an event."""
+    """A record on the topic: its place, and the event with its JSON, or why it is not an event."""
 
     partition: int
     offset: int
@@ -59,7 +59,7 @@ def watch(
                     marks[part] = 0, 0  # it was added meanwhile
                     open_parts.add(part)
                 if message.error() is None and part in open_parts:
-                    seen = _seen(message)
+                    seen = _seen(topic, message)
                     if until is not None and seen.timestamp_ms > until.timestamp() * 1000:
                         open_parts.discard(part)
                     else:
@@ -93,12 +93,13 @@ def places_of(topic: Reader, marks: Marks, start: str) -> dict[int, int]:
     return topic.at(int(parse_time(start).timestamp() * 1000), marks)
 
 
-def _seen(message: Message) -> Seen:
+def _seen(topic: Reader, message: Message) -> Seen:
     value = message.value()
     event, problem = None, None
     try:
-        event = decode(value, message.key()) if value is not None else None
+        event = topic.events.read(message, value) if value is not None else None
         problem = "tombstone" if value is None else None
     except (BadEvent, NewerSchema) as exc:
         problem = str(exc)
-    return Seen(message.partition(), message.offset(), message.timestamp()[1], value, event, problem)
+    said = event.value if event else value
+    return Seen(message.partition(), message.offset(), message.timestamp()[1], said, event, problem)

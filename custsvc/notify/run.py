@@ -13,6 +13,7 @@ from ..domain.address import address_key
 from ..errors import ConfigurationError, TemporaryError
 from ..kafka.acls import topics_of
 from ..kafka.publisher import Publisher
+from ..kafka.registry import checks
 from ..kafka.topics import ensure_topics
 from ..ports.ledger import Notification
 from ..ports.store import Store
@@ -68,7 +69,7 @@ def run_notify(
     timeouts = timeouts or Timeouts.of(settings)
     rules = load(settings)
     policy = policy or policy_of(settings)
-    with running("notify", settings, stop, gauges=notify_gauges) as store:
+    with running("notify", settings, stop, gauges=notify_gauges, needs=checks(settings)) as store:
         if store is None:
             return
         ensure_topics(settings, needed=topics_of(settings, "notify"))

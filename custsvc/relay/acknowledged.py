@@ -24,7 +24,6 @@ from typing import NamedTuple
 import orjson
 
 from ..config import Settings
-from ..domain.received import decode
 from ..errors import BadEvent, NewerSchema
 from ..kafka import client as kafka
 from ..kafka import offsets
@@ -257,7 +256,7 @@ class Acknowledged:
         # A batch may have been in flight for long when the mark was made.
         for ranges in (near, marks):
             found = {p: ranges[p] for p in wanted}
-            seen = highest(self._reader.read(found))
+            seen = highest(self._reader, self._reader.read(found))
             wanted = {p: sent for p, sent in wanted.items() if seen.get(sent.customer_id, 0) < sent.version}
         return {
             part: Doubt(
@@ -291,12 +290,12 @@ def join_marks(facts: Facts, topic: str) -> None:
     facts.drop_all(name + "#")
 
 
-def highest(messages: Iterable[Message]) -> dict[int, int]:
+def highest(topic: Reader, messages: Iterable[Message]) -> dict[int, int]:
     """The highest version of each customer among these records; skips records that are not events."""
     found: dict[int, int] = {}
     for message in messages:
         try:
-            event = decode(message.value() or b"", message.key())
+            event = topic.events.read(message)
         except (BadEvent, NewerSchema):
             continue
         if event.version > found.get(event.customer_id, 0):

@@ -196,15 +196,15 @@ def _tails(settings: Settings, resynced: Mapping[int, int]) -> list[tuple[Receiv
             part: (max(low, high - _TAIL, resynced.get(part, 0)), high)
             for part, (low, high) in topic.marks().items()
         }
-        return [found for message in topic.read(ranges) if (found := _event(message))]
+        return [found for message in topic.read(ranges) if (found := _event(topic, message))]
 
 
-def _event(message: Message) -> tuple[ReceivedEvent, str] | None:
+def _event(topic: Reader, message: Message) -> tuple[ReceivedEvent, str] | None:
     """The event and its source; None if it is not an event or names no source: any client can write here."""
     source, value = header(message, SOURCE_HEADER), message.value()
     if source is None or value is None:
         return None
     try:
-        return decode(value, message.key()), source.decode("utf-8", "replace")
+        return topic.events.read(message, value), source.decode("utf-8", "replace")
     except (BadEvent, NewerSchema):
         return None

@@ -42,6 +42,7 @@ from typing import Final, NamedTuple
 from ..config import Settings
 from ..domain.events import CustomerEvent, headers, request_id_of
 from ..kafka.client import admin
+from ..kafka.formats import Writing
 from ..kafka.hashing import partitions_of
 from ..kafka.publisher import Flight, Publisher, Record
 from ..ports.outbox import Batch
@@ -116,6 +117,7 @@ class Relay:
         self._partitions = 0
         self._limit = 0
         self._admin = admin(settings)
+        self._writing = Writing(settings)
         self._parking = Parking(store.facts, shard.has)
         self.leads = False
         self._most = _FIRST
@@ -127,6 +129,7 @@ class Relay:
         keep_trying(self._lead, self._stop, self._shard.loop)
 
     def _lead(self) -> None:
+        self._writing.begin()  # so a stand-by takes over without the schema registry
         self._source = self._outbox.source().encode()
         if settle(self._store, self._topic, self._shard.division) and self._is_done():
             return
@@ -379,9 +382,10 @@ class Relay:
         return len(taken)
 
     def _records(self, events: Sequence[CustomerEvent], parts: Sequence[int]) -> Iterator[Record]:
+        encode, content_type = self._writing.encode, self._writing.content_type
         for event, part in zip(events, parts, strict=True):
-            key = b"%d" % event.customer_id
-            yield Record(key, event.payload, headers(event, self._source), part)
+            value = event.payload if encode is None else encode(event.payload)
+            yield Record(b"%d" % event.customer_id, value, headers(event, self._source, content_type), part)
         crash.point("relay.produced")
 
 

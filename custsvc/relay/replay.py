@@ -21,6 +21,7 @@ from ..domain.customers import format_time, utc_now
 from ..domain.events import headers, snapshot
 from ..errors import Stopped, TemporaryError
 from ..kafka.client import admin
+from ..kafka.formats import Writing
 from ..kafka.publisher import Publisher, Record, partition_of
 from ..ports.contents import Row
 from ..ports.facts import Fact
@@ -93,6 +94,7 @@ class Replay:
         self._rate = rate
         self._mails = mails
         self._progress = progress
+        self._writing = Writing(settings)
         self._partitions = 0
         self._source = b""
 
@@ -121,6 +123,7 @@ class Replay:
         return done
 
     def _start(self) -> None:
+        self._writing.begin()
         self._admin = admin(self._settings)
         self._partitions = self._used()
         self._source = self._store.outbox.source().encode()
@@ -203,8 +206,10 @@ class Replay:
 
     def _record(self, row: Row) -> Record:
         event = snapshot(row.id, row.version, row.doc, utc_now(), actor=_ACTOR, bulk=not self._mails)
-        key = b"%d" % row.id
-        return Record(key, event.payload, headers(event, self._source), partition_of(key, self._partitions))
+        key, encode = b"%d" % row.id, self._writing.encode
+        value = event.payload if encode is None else encode(event.payload)
+        about = headers(event, self._source, self._writing.content_type)
+        return Record(key, value, about, partition_of(key, self._partitions))
 
     def _hold_back(self, count: int, started: float) -> None:
         seconds = count / self._rate - (time.monotonic() - started) if self._rate else 0.0

@@ -142,7 +142,8 @@ class Resend:
         with Reader(self._settings) as topic:
             marks = topic.marks(parts)
             dated = self._dated(topic.read(marks), marks)
-            return highest(each for each in dated if self._is_old(each, doubts[each.partition()]))
+            old = (each for each in dated if self._is_old(each, doubts[each.partition()]))
+            return highest(topic, old)
 
     def _dated(self, messages: Iterable[Message], marks: Marks) -> Iterator[Message]:
         """Yield the same messages; note each partition's oldest time if retention has removed records."""

@@ -19,10 +19,9 @@ from ..config import Settings
 from ..domain.customers import INT64_MAX, Customer, utc_now
 from ..domain.erasure import blanked, is_blank
 from ..domain.events import new_change
-from ..domain.received import ReceivedEvent, decode
+from ..domain.received import ReceivedEvent
 from ..errors import BadEvent, Conflict, NewerSchema, VersionConflict
-from ..kafka.reader import Reader
-from ..kafka.record import Message
+from ..kafka.reader import Marks, Reader
 from ..ports.contents import Row
 from ..ports.outbox import Known
 from ..ports.store import Store
@@ -104,7 +103,7 @@ def _read(topic: Reader) -> tuple[dict[int, int], dict[int, Sent]]:
     """The topic's end, and the highest version of each customer before it."""
     marks = topic.marks()
     sent: dict[int, Sent] = {}
-    for event in _events(topic.read(marks)):
+    for event in _events(topic, marks):
         known = sent.get(event.customer_id)
         if known is None or event.version > known.version:
             erased = Erased(event.version, event.id) if is_blank(event.after) else known and known.erased
@@ -113,11 +112,11 @@ def _read(topic: Reader) -> tuple[dict[int, int], dict[int, Sent]]:
     return {part: high for part, (_, high) in marks.items()}, sent
 
 
-def _events(messages: Iterable[Message]) -> Iterable[ReceivedEvent]:
-    for message in messages:
+def _events(topic: Reader, ranges: Marks) -> Iterable[ReceivedEvent]:
+    for message in topic.read(ranges):
         try:
             if (value := message.value()) is not None:
-                yield decode(value, message.key())
+                yield topic.events.read(message, value)
         except (BadEvent, NewerSchema):
             continue
 
@@ -181,7 +180,7 @@ def _erase_again(store: Store, erased: Mapping[int, Erased]) -> int:
 def _store_as_deleted(store: Store, topic: Reader, sent: Mapping[int, Sent], lost: Sequence[int]) -> None:
     """Store a customer that only the topic has as deleted, with its last state there."""
     wanted = {customer_id: sent[customer_id].version for customer_id in lost}
-    for event in _events(topic.read(topic.marks())):
+    for event in _events(topic, topic.marks()):
         if wanted.get(event.customer_id) != event.version:
             continue
         del wanted[event.customer_id]

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from ..errors import ConfigurationError
 
-Extra = Literal["channels", "local", "mcp", "msk", "oidc", "otel", "xlsx"]
+Extra = Literal["channels", "local", "mcp", "msk", "oidc", "otel", "registry", "xlsx"]
 
 _BRINGS: Final[dict[Extra, tuple[str, str, str]]] = {
     "channels": (
@@ -30,6 +30,11 @@ _BRINGS: Final[dict[Extra, tuple[str, str, str]]] = {
     ),
     "oidc": ("sign-in by OpenID Connect", "authlib joserfc requests", "pip install 'custsvc[oidc]'"),
     "otel": ("tracing", "opentelemetry", "pip install 'custsvc[otel]'"),
+    "registry": (
+        "the client of a schema registry",
+        "attrs authlib cachetools certifi confluent_kafka fastavro httpx2",
+        "pip install 'custsvc[registry]'",
+    ),
     "xlsx": ("the reader of Excel workbooks", "defusedxml openpyxl", "pip install 'custsvc[xlsx]'"),
 }
 

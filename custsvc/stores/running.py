@@ -25,13 +25,15 @@ def running(
     copy: str | None = None,
     lists: bool = True,
     gauges: Callable[[Store], Gauges] = lambda _: dict,
+    needs: Checks | None = None,
 ) -> Iterator[Store | None]:
     """The role's database, ready for work; None if stop was asked before the schema was up to date.
 
-    `backend`, `copy`: as for `open_store`. `lists`: as for `Store.migrate`.
+    `backend`, `copy`: as for `open_store`. `lists`: as for `Store.migrate`. `needs`:
+    what else `/readyz` asks.
     """
     with tracing(settings, role), open_store(settings, backend, copy) as store:
         schema = Preparing(store, lambda waiting: store.migrate(lists=lists, waiting=waiting), stop)
-        checks: Checks = {store.name: partial(store.ping, writing=True), "schema": schema}
+        checks: Checks = {store.name: partial(store.ping, writing=True), "schema": schema, **(needs or {})}
         with serving(settings, role, checks, gauges(store)):
             yield store if schema.run() else None

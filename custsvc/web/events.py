@@ -19,6 +19,7 @@ from .one import number_of
 from .times import time_of
 
 if TYPE_CHECKING:
+    from ..kafka.formats import Events
     from .topics import Found
 
 _PATH: Final = "/ui/events"
@@ -105,6 +106,7 @@ def _of_customer(asked: _Asked) -> tuple[list[dict[str, Any]], str | None]:
 def _of_time(asked: _Asked) -> tuple[list[dict[str, Any]], str | None]:
     """The events that came to Kafka in this time, and the place from which older ones go on."""
     # Imported here because Kafka's client is big and most processes never need it.
+    from ..kafka.formats import Events
     from .topics import between
 
     settings = services().settings
@@ -118,16 +120,17 @@ def _of_time(asked: _Asked) -> tuple[list[dict[str, Any]], str | None]:
         until=asked.until,
         older=asked.given.get("older"),
     )
-    events = [event for record in found.records if (event := of_record(record))]
+    reader = Events(settings)
+    events = [event for record in found.records if (event := of_record(record, reader))]
     return events, found.older
 
 
-def of_record(record: Found) -> dict[str, Any] | None:
+def of_record(record: Found, events: Events) -> dict[str, Any] | None:
     """What a page shows of an event; None if the record is not an event: anybody may write to the topic."""
     from ..kafka.record import record_time
 
     try:
-        event = decode(record.value or b"", record.key)
+        event = decode(events.json_of(record.value or b""), record.key)
     except (BadEvent, NewerSchema):
         return None
     stated = stated_time(event.event_ts)

@@ -52,10 +52,12 @@ def activity() -> Any:
     events, problem, place = [], None, ""
     try:
         if services().settings.kafka:
+            from ..kafka.formats import Events
             from .topics import newest
 
             found = newest(services().settings, services().settings.topic_updates, _EVENTS)
-            events = [event for record in found.records if (event := of_record(record))]
+            reader = Events(services().settings)
+            events = [event for record in found.records if (event := of_record(record, reader))]
             place = found.place
         else:
             problem = NO_KAFKA

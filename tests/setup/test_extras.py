@@ -28,7 +28,7 @@ def _name(requirement: str) -> str:
 BASE = {_name(each) for each in PROJECT["dependencies"]}
 OPTIONAL = {
     extra: {_name(each) for each in PROJECT["optional-dependencies"][extra]}
-    for extra in ("channels", "local", "mcp", "msk", "oidc", "otel", "xlsx")
+    for extra in ("channels", "local", "mcp", "msk", "oidc", "otel", "registry", "xlsx")
 }
 _DISTRIBUTIONS = {
     module: {name.lower().replace("_", "-") for name in names}

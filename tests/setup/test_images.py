@@ -42,6 +42,7 @@ def wanted() -> Iterator[tuple[Path, Requirement]]:
         *extras["channels"],
         *extras["oidc"],
         *extras["otel"],
+        *extras["registry"],
         *extras["xlsx"],
     ]:
         yield LOCKS[0], Requirement(text)

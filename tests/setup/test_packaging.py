@@ -144,7 +144,7 @@ def _is_known(variable: str) -> bool:
     return (
         field in SETTINGS
         or name in config.OTHER_NAMES
-        or name.startswith(("KAFKA_OPTIONS__", "TEST_"))
+        or name.startswith(("KAFKA_OPTIONS__", "SCHEMA_REGISTRY_OPTIONS__", "TEST_"))
         or name == ""  # the prefix itself: `CUSTSVC_…`
     )
 

@@ -255,6 +255,7 @@ NEEDS = [
     ("notify", {"CUSTSVC_NOTIFY_RULES": "webhook.toml"}, "channels"),
     ("notify", {"CUSTSVC_NOTIFY_RULES": "apprise.toml"}, "channels"),
     ("doctor", {"CUSTSVC_NOTIFY_RULES": "webhook.toml"}, "channels"),
+    ("topics schema check", {"CUSTSVC_SCHEMA_REGISTRY_URL": "http://127.0.0.1:1"}, "registry"),
 ]
 
 

@@ -44,6 +44,7 @@ WRONG: dict[str, str | None] = {
     **dict.fromkeys(("into", "others"), "0"),
     "--archive": None,
     "--backend of mcp": None,
+    "--compatibility": "maybe",
     "--keep": "3d",
     "customer": "0",
     "--map-file": "no/such/file",

@@ -8,9 +8,11 @@ import orjson
 import pytest
 
 from custsvc.cli.diff import Printer
+from custsvc.config import Settings
 from custsvc.domain.customers import Customer, Fields, utc_now
 from custsvc.domain.events import new_change
 from custsvc.kafka import feed
+from custsvc.kafka.formats import Events
 from custsvc.kafka.tail import Seen
 from custsvc.web.events import of_record
 from custsvc.web.topics import Found
@@ -55,7 +57,7 @@ def test_an_event_is_printed_whatever_the_records_time(
 def test_the_page_shows_an_event_at_a_time_that_can_be_shown(event_ts: str) -> None:
     value = orjson.dumps(_EVENT | {"event_ts": event_ts})
 
-    shown = of_record(Found(0, 0, 0, b"7", value))
+    shown = of_record(Found(0, 0, 0, b"7", value), Events(Settings()))
 
     assert shown is not None
     assert len(shown["event_ts"]) == 24
@@ -66,12 +68,12 @@ def test_the_page_shows_an_event_at_a_time_that_can_be_shown(event_ts: str) -> N
     "wrong", [{"op": ["created"]}, {"version": "one"}, {"after_change": {"name": "Ada"}}]
 )
 def test_the_page_passes_over_what_is_no_event(wrong: dict[str, Any]) -> None:
-    assert of_record(Found(0, 0, 0, b"7", orjson.dumps(_EVENT | wrong))) is None
-    assert of_record(Found(0, 0, 0, b"7", None)) is None
+    assert of_record(Found(0, 0, 0, b"7", orjson.dumps(_EVENT | wrong)), Events(Settings())) is None
+    assert of_record(Found(0, 0, 0, b"7", None), Events(Settings())) is None
 
 
 @pytest.mark.parametrize("key", [b"9" * 5000, b"9" * 20, b"", b"-7", "٧".encode()])
 def test_the_stream_passes_over_a_key_that_is_no_customers(key: bytes) -> None:
     record: Any = Record(key, b"custsvc.customer.created.v1")
 
-    assert feed._entry(0, record) is None
+    assert feed._entry(Events(Settings()), record) is None

@@ -20,6 +20,7 @@ from .models import CustomerEvent
 from .values import OurWords, Time
 
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
+_DRAFT_7: Final = "http://json-schema.org/draft-07/schema#"
 
 
 def event_schema(newest: int = NEWEST_SCHEMA) -> dict[str, Any]:
@@ -28,6 +29,27 @@ def event_schema(newest: int = NEWEST_SCHEMA) -> dict[str, Any]:
     ops = schema["properties"]["op"]
     ops["enum"] = [op for op in ops["enum"] if SCHEMA_OF[op] <= newest]
     return {"$schema": _DRAFT, "$id": f"urn:custsvc:event:v{newest}", **schema}
+
+
+def registry_schema() -> dict[str, Any]:
+    """The JSON Schema of an event's value as a schema registry gets it.
+
+    Of draft 7, which all registries read. It is closed: so a member that is added later is a compatible
+    change by a registry's rule BACKWARD.
+    """
+    schema = _closed(CustomerEvent.model_json_schema(by_alias=True, schema_generator=OurWords))
+    schema["definitions"] = schema.pop("$defs")
+    return {"$schema": _DRAFT_7, "title": "CustomerEvent", **schema}
+
+
+def _closed(schema: Any) -> Any:
+    """The schema without additional members, and with the names of draft 7."""
+    if isinstance(schema, list):
+        return [_closed(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema.replace("#/$defs/", "#/definitions/") if isinstance(schema, str) else schema
+    closed = {name: _closed(value) for name, value in schema.items()}
+    return {**closed, "additionalProperties": False} if isinstance(closed.get("properties"), dict) else closed
 
 
 def _open(schema: Any) -> Any:

@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ...config import Settings
-from ...domain.received import ReceivedEvent, decode, stated_time
+from ...domain.received import ReceivedEvent, stated_time
 from ...errors import BadEvent, NewerSchema
 from ...kafka.consume import Consuming, Offsets, coordinates
+from ...kafka.formats import Events
 from ...kafka.publisher import Publisher, Record
 from ...kafka.record import Message, place_of, sent_at, traceparent_of
 from ...ports.endpoints import Endpoint, Endpoints
@@ -94,6 +95,7 @@ class Intake:
         self._ledger = ledger
         self._recipients = recipients
         self._publisher = publisher
+        self._events = Events(settings)
         self._stop = stop
         self._rules = rules
         self._digests = Digests(ledger, rules)
@@ -122,7 +124,7 @@ class Intake:
             # After the records came: so an endpoint gets all changes that follow its making.
             self._asking = self._consuming.insist(self._endpoints.all)
         began = time.time()
-        batch = self.read(messages)
+        batch = self._consuming.insist(lambda: self.read(messages))
         if batch.old:
             self._log_old(batch.old)
         if batch.unreadable:
@@ -139,7 +141,10 @@ class Intake:
             self._forget(customer_id, version)
 
     def read(self, messages: Sequence[Message]) -> Batch:
-        """What these records require. Writes nothing. Raises NewerSchema, with the record's coordinates."""
+        """What these records require. Writes nothing.
+
+        Raises NewerSchema, with the record's coordinates, and TemporaryError without the schema registry.
+        """
         batch = Batch()
         for message in messages:
             if message.topic() == self._settings.topic_notify:
@@ -150,7 +155,7 @@ class Intake:
 
     def _read_event(self, message: Message, value: bytes, batch: Batch) -> None:
         try:
-            event = decode(value, message.key())
+            event = self._events.read(message, value)
         except BadEvent as exc:
             _log_bad(message, exc.reason_class, exc)
             return
