@@ -330,9 +330,8 @@ class Relay:
             crash.point("relay.acked")
             self._marks.add(batch)
             metrics.count("relay", "published", len(batch.events))
-            logger.debug(
-                "Published %d events", flight.sent, extra={"action": "published", "count": flight.sent}
-            )
+            about = {"action": "published", "count": flight.sent}
+            logger.debug("Published %d events", flight.sent, extra=about)
             if followed.is_on(logger):
                 picked = (_followed(e) for e in batch.events if followed.picks(logger, e.traceparent))
                 followed.handled(logger, "published", picked, began)

@@ -228,7 +228,7 @@ PostgresReplica._write = _write
         "records have no key",
         "O5",
         _RELAY_DIES.format("relay.saved"),
-        {_RELAY: [("yield Record(key,", "yield Record(None,")]},
+        {_RELAY: [('yield Record(b"%d" % event.customer_id,', "yield Record(None,")]},
     ),
 ]
 
