@@ -159,7 +159,7 @@ def test_a_leader_whose_lease_was_taken_gets_an_error(
 ) -> None:
     """O6."""
     customers.add()
-    monkeypatch.setattr(outbox, "_LEASE", 60)
+    monkeypatch.setattr(outbox, "LEASE", 60)
     monkeypatch.setattr(Lease, "_renew_until", lambda self, stop: None)  # as if the process stood still
     with store.outbox.lead() as leading:
         assert leading
