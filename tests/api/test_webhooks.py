@@ -20,6 +20,7 @@ from custsvc.ports.endpoints import Endpoint
 from custsvc.ports.store import Store
 from custsvc.serve import create_app
 from tests.processes import run_custsvc
+from tests.sizes import on_one
 
 from .conftest import Client
 
@@ -152,6 +153,7 @@ def run(backend: str, database_url: str, tmp_path: Path) -> Callable[..., Comple
     )
 
 
+@on_one("postgres")
 def test_the_commands_do_all_of_it(run: Callable[..., CompletedProcess[str]], store: Store) -> None:
     made = run("create", URL, "--ops", "created,updated", "--changed", "email", "--description", "CRM")
     (endpoint,) = store.endpoints.all()

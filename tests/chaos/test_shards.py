@@ -69,6 +69,7 @@ def test_two_relays_of_which_one_or_the_other_is_killed_lose_nothing(
     print(f"{line.settings.backend}: {kills} kills, {writing.count} changes, {found.repeats} repeats")
 
 
+@on_one("mongo")
 @sizes("customers, events", (40, 100), (1000, 5000))
 def test_their_number_changes_under_load_and_a_third_process_takes_over(
     line: Line, customers: int, events: int
@@ -120,6 +121,7 @@ def test_a_relay_that_dies_when_it_has_joined_the_shards_leaves_that_to_the_next
     assert line.judge(copied=False).problems == []
 
 
+@on_one("postgres")
 @sizes("customers, events", (30, 60), (1000, 5000))
 def test_the_topic_grows_while_two_relays_share_the_work(line: Line, customers: int, events: int) -> None:
     """From 4 to 8 partitions: meanwhile one leads all, then two again."""

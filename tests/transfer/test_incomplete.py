@@ -22,6 +22,7 @@ from custsvc.transfer import export
 from custsvc.transfer.seed import seed_customers
 from tests.addresses import through
 from tests.chaos.faultproxy import FaultProxy
+from tests.sizes import on_one
 from tests.waiting import until
 
 
@@ -61,6 +62,7 @@ def _wait(port: int, log: Path) -> None:
     until(f"serve starts; its log is {log}", lives, despite=(OSError, http.client.HTTPException))
 
 
+@on_one("postgres")
 def test_a_client_sees_that_an_export_was_cut_off(port: int, store: Store, proxy: FaultProxy) -> None:
     """In CSV and NDJSON nothing but the broken connection tells."""
     # More than all buffers on the way hold: 12 MB, as few big customers, which are soon stored.
@@ -78,6 +80,7 @@ def test_a_client_sees_that_an_export_was_cut_off(port: int, store: Store, proxy
                     pass
 
 
+@on_one("postgres")
 def test_a_file_gets_its_name_when_it_is_whole(
     environ: dict[str, str], store: Store, proxy: FaultProxy, tmp_path: Path
 ) -> None:
