@@ -64,10 +64,10 @@ def _read(self, limit):
     serial = Statement(
         "serial",
         "bigint, integer",
-        f"SELECT {_COLUMNS} FROM customer_event e WHERE e.seq > $1 ORDER BY e.seq LIMIT $2",
+        f"SELECT {COLUMNS} FROM customer_event e WHERE e.seq > $1 ORDER BY e.seq LIMIT $2",
     )
     rows = self._run(serial, (self._cursor.last_seq, limit))
-    return self._batch(_BEGINNING, _BEGINNING, rows, finished=False) if rows else Batch()
+    return self._batch(BEGINNING, BEGINNING, rows, finished=False) if rows else Batch()
 
 
 PostgresOutbox.read = _read
@@ -91,12 +91,12 @@ def _read(self, limit):
     xmin = Statement(
         "xmin",
         "integer",
-        f"SELECT {_COLUMNS} FROM customer_event e "
+        f"SELECT {COLUMNS} FROM customer_event e "
         "WHERE e.txid < pg_snapshot_xmin(pg_current_snapshot()) AND $1 > 0 ORDER BY e.txid",
     )
     rows = [row for row in self._run(xmin, (limit,)) if row[0] not in seen][:limit]
     seen.update(row[0] for row in rows)
-    return self._batch(_BEGINNING, _BEGINNING, rows, finished=False) if rows else Batch()
+    return self._batch(BEGINNING, BEGINNING, rows, finished=False) if rows else Batch()
 
 
 PostgresOutbox.read = _read
