@@ -39,23 +39,24 @@ _NOW = Statement("outbox_now", "boolean", "SELECT pg_current_snapshot()::text, p
 # The LIMIT inside keeps the planner from turning the second one into a join with the whole history; and a
 # range of one txid in that index's order, instead of `txid = x.txid` by seq, from walking the primary key
 # where statistics say that many events share a txid, as they do after a bulk load.
+START = """
+    SELECT w.seq FROM (
+        SELECT seq FROM customer_event
+        WHERE txid >= pg_snapshot_xmax($1) AND txid < pg_snapshot_xmax($2)
+          AND pg_visible_in_snapshot(txid, $2)
+        UNION ALL
+        SELECT late.seq FROM pg_snapshot_xip($1) AS x (txid), LATERAL (
+            SELECT seq FROM customer_event
+            WHERE txid >= x.txid AND txid <= x.txid AND pg_visible_in_snapshot(txid, $2)
+            ORDER BY txid, seq LIMIT $3
+        ) late
+    ) w ORDER BY w.seq LIMIT $3
+"""
 _FIRST = Statement(
     "outbox_first",
     "pg_snapshot, pg_snapshot, integer",
     f"""
-    SELECT {COLUMNS} FROM customer_event e WHERE e.seq = ANY (ARRAY(
-        SELECT w.seq FROM (
-            SELECT seq FROM customer_event
-            WHERE txid >= pg_snapshot_xmax($1) AND txid < pg_snapshot_xmax($2)
-              AND pg_visible_in_snapshot(txid, $2)
-            UNION ALL
-            SELECT late.seq FROM pg_snapshot_xip($1) AS x (txid), LATERAL (
-                SELECT seq FROM customer_event
-                WHERE txid >= x.txid AND txid <= x.txid AND pg_visible_in_snapshot(txid, $2)
-                ORDER BY txid, seq LIMIT $3
-            ) late
-        ) w ORDER BY w.seq LIMIT $3
-    )) ORDER BY e.seq
+    SELECT {COLUMNS} FROM customer_event e WHERE e.seq = ANY (ARRAY({START})) ORDER BY e.seq
     """,  # noqa: S608 - constants of this module
 )
 # The rest of a big window. The functions cannot use an index, so this walks the primary key and a page

@@ -23,7 +23,7 @@ from ...ports.outbox import Batch, Depth, Sent
 from ...ports.shares import Share
 from .connection import Connection, Connections, Statement, translated
 from .locks import try_lock
-from .outbox import COLUMNS, LOCK, SESSION, PostgresOutbox
+from .outbox import COLUMNS, LOCK, SESSION, START, PostgresOutbox
 from .snapshots import Cursor, is_ahead, joined
 
 _LOCK_OF_SHARE: Final = 0x63757374_00010000
@@ -34,26 +34,13 @@ _MORE: Final = 100
 _MOST_IDS: Final = 20_000
 _TRIES: Final = 5
 
-# As `_FIRST` of the whole outbox, whose remarks apply.
 _FIRST_IDS = Statement(
     "share_first",
     "pg_snapshot, pg_snapshot, integer",
-    """
+    f"""
     SELECT array_agg(e.seq ORDER BY e.seq), array_agg(e.customer_id ORDER BY e.seq)
-    FROM customer_event e WHERE e.seq = ANY (ARRAY(
-        SELECT w.seq FROM (
-            SELECT seq FROM customer_event
-            WHERE txid >= pg_snapshot_xmax($1) AND txid < pg_snapshot_xmax($2)
-              AND pg_visible_in_snapshot(txid, $2)
-            UNION ALL
-            SELECT late.seq FROM pg_snapshot_xip($1) AS x (txid), LATERAL (
-                SELECT seq FROM customer_event
-                WHERE txid >= x.txid AND txid <= x.txid AND pg_visible_in_snapshot(txid, $2)
-                ORDER BY txid, seq LIMIT $3
-            ) late
-        ) w ORDER BY w.seq LIMIT $3
-    ))
-    """,
+    FROM customer_event e WHERE e.seq = ANY (ARRAY({START}))
+    """,  # noqa: S608 - a constant
 )
 _NEXT_IDS = Statement(
     "share_next",
