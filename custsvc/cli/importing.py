@@ -258,9 +258,7 @@ def _lines(file: Path | None) -> list[str]:
 def _print(report: Report, fmt: str) -> None:
     whole = report.as_dict()
     if fmt == "json":
-        import orjson
-
-        output.write(orjson.dumps(whole, option=orjson.OPT_INDENT_2))
+        output.one("json", whole)
         return
     found = [_flat(row) for row in whole["rows"]]
     if found or fmt != "table":

@@ -90,9 +90,7 @@ def undo(
         imports, caller = Imports(store.shelf), Caller("import")
         report = undo_import(store.customers, store.answers, imports, import_id, caller, dry_run=dry_run)
     if output_fmt == "json":
-        import orjson
-
-        output.write(orjson.dumps(report.as_dict(), option=orjson.OPT_INDENT_2))
+        output.one("json", report.as_dict())
     elif report.left or output_fmt != "table":
         output.rows(output_fmt, ("id", "version"), report.left)
     counts = report.counts
