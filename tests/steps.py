@@ -1,7 +1,8 @@
-"""Single steps of notifications, by the ledger's steps of many."""
+"""Single steps of notifications, by the ledger's steps of many, and a notification to take them with."""
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 from custsvc.ports.ledger import Grown, Ledger, Notification, NotificationState, Overtaken, Settlement
@@ -24,3 +25,29 @@ def revise(ledger: Ledger, notification: Notification, version: int) -> bool:
     except Overtaken:
         return False
     return True
+
+
+def mail(
+    name: str, customer: int | None = 1, version: int = 1, to: str = "a@example.com", **rest: Any
+) -> Notification:
+    return Notification(
+        id=name,
+        event_id=f"event-{name}",
+        customer_id=customer,
+        version=version,
+        rule="changed",
+        recipient=to,
+        subject="$subject",
+        text="a $text\n",
+        html=rest.pop("html", None),
+        **rest,
+    )
+
+
+def names(notifications: list[Notification]) -> list[str]:
+    return [notification.id for notification in notifications]
+
+
+def in_seconds(notification: Notification, seconds: float) -> dt.datetime:
+    assert notification.updated_on is not None
+    return notification.updated_on + dt.timedelta(seconds=seconds)

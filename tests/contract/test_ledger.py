@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import random
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from custsvc.ports.ledger import Ledger, Notification
+from custsvc.ports.ledger import Ledger
 from custsvc.ports.store import Store
-from tests.steps import hand_over, settle
-
-if TYPE_CHECKING:
-    pass
+from tests.steps import hand_over, in_seconds, mail, names, settle
 
 LEASE = 600.0
 SHORT = 0.2
@@ -30,32 +26,6 @@ def ledger(store: Store) -> Ledger:
 def other(other_store: Store) -> Ledger:
     """The same ledger, as another process has it."""
     return other_store.ledger
-
-
-def mail(
-    name: str, customer: int | None = 1, version: int = 1, to: str = "a@example.com", **rest: Any
-) -> Notification:
-    return Notification(
-        id=name,
-        event_id=f"event-{name}",
-        customer_id=customer,
-        version=version,
-        rule="changed",
-        recipient=to,
-        subject="$subject",
-        text="a $text\n",
-        html=rest.pop("html", None),
-        **rest,
-    )
-
-
-def names(notifications: list[Notification]) -> list[str]:
-    return [notification.id for notification in notifications]
-
-
-def in_seconds(notification: Notification, seconds: float) -> dt.datetime:
-    assert notification.updated_on is not None
-    return notification.updated_on + dt.timedelta(seconds=seconds)
 
 
 # -- adding ------------------------------------------------------------------------------------------------

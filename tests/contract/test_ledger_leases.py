@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from custsvc.ports.ledger import Ledger, Notification
+from custsvc.ports.ledger import Ledger
 from custsvc.ports.store import Store
-from tests.steps import hand_over, settle
+from tests.steps import hand_over, mail, names, settle
 
 if TYPE_CHECKING:
     from tests.backdoor import Backdoor
@@ -29,32 +29,6 @@ def ledger(store: Store) -> Ledger:
 def other(other_store: Store) -> Ledger:
     """The same ledger, as another process has it."""
     return other_store.ledger
-
-
-def mail(
-    name: str, customer: int | None = 1, version: int = 1, to: str = "a@example.com", **rest: Any
-) -> Notification:
-    return Notification(
-        id=name,
-        event_id=f"event-{name}",
-        customer_id=customer,
-        version=version,
-        rule="changed",
-        recipient=to,
-        subject="$subject",
-        text="a $text\n",
-        html=rest.pop("html", None),
-        **rest,
-    )
-
-
-def names(notifications: list[Notification]) -> list[str]:
-    return [notification.id for notification in notifications]
-
-
-def in_seconds(notification: Notification, seconds: float) -> dt.datetime:
-    assert notification.updated_on is not None
-    return notification.updated_on + dt.timedelta(seconds=seconds)
 
 
 def test_only_the_holder_of_the_token_moves_it(ledger: Ledger) -> None:
