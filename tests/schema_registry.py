@@ -24,6 +24,12 @@ class SchemaRegistry:
         self.subjects: dict[str, list[int]] = {}
         self.refusing: set[str] = set()
         """Subjects that take no other schema."""
+        self.rules: dict[str, str] = {}
+        """The compatibility of each subject that has one of its own."""
+        self.rule = "BACKWARD"
+        """The compatibility of all other subjects."""
+        self.hidden = False
+        """Whether nobody may see these rules."""
         self.asked: Counter[str] = Counter()
         """How often each method and path was asked for."""
         self.failing = False
@@ -134,8 +140,17 @@ class _Handler(BaseHTTPRequestHandler):
                 if subject not in self.of.subjects:
                     return 404, {"error_code": 40401, "message": "Subject not found"}
                 return 200, {"is_compatible": subject not in self.of.refusing}
-            case ["config", _subject]:
-                return 200, {"compatibility": body["compatibility"]}
+            case ["config", *_] if self.of.hidden:
+                return 403, {"error_code": 40301, "message": "Forbidden"}
+            case ["config"]:
+                return 200, {"compatibilityLevel": self.of.rule}
+            case ["config", subject] if body:
+                self.of.rules[subject] = body["compatibility"]
+                return 200, body
+            case ["config", subject]:
+                if (rule := self.of.rules.get(subject)) is None:
+                    return 404, {"error_code": 40408, "message": "Subject has no compatibility of its own"}
+                return 200, {"compatibilityLevel": rule}
         return 404, {"message": "HTTP 404 Not Found"}
 
     def _lookup(self, subject: str, body: Any) -> int | None:

@@ -55,7 +55,9 @@ def addresses(settings: Settings) -> Iterator[Finding]:
     yield from _guarded("topic layout", lambda: _layout(settings))
     yield from _guarded("mail server", lambda: _mail(settings))
     from .access import links, read_server
+    from .registry import schema_registry
 
+    yield from _guarded("schema registry", lambda: schema_registry(settings))
     yield from _guarded("read server", lambda: read_server(settings))
     yield from _guarded("links", lambda: links(settings))
 

@@ -30,8 +30,8 @@ _NUMBERS: Final = frozenset(
     {"timeout", "max.retries", "retries.wait.ms", "retries.max.wait.ms", "cache.capacity"}
 )
 # The registry's own codes of "not found"; a 404 without one comes from something else.
-_NO_SUBJECT, _NO_SCHEMA = 40401, 40403
-_UNKNOWN: Final = (_NO_SUBJECT, 40402, _NO_SCHEMA)
+_NO_SUBJECT, _NO_SCHEMA, _NO_RULE = 40401, 40403, 40408
+_UNKNOWN: Final = (_NO_SUBJECT, 40402, _NO_SCHEMA, _NO_RULE)
 
 
 # The last outage, until the registry answers again.
@@ -122,6 +122,23 @@ class Registry:
         """Let the registry refuse later schemas of a subject that are not compatible in this way."""
         with self._asking() as client:
             client.set_compatibility(subject, compatibility)
+
+    def rule(self, subject: str) -> str | None:
+        """How later schemas of a subject must be compatible: its own rule, else that of the registry.
+
+        None if this account may not see it.
+        """
+        try:
+            return self._rule(subject) or self._rule(None)
+        except ConfigurationError:
+            return None
+
+    def _rule(self, subject: str | None) -> str | None:
+        try:
+            with self._asking() as client:
+                return str(client.get_compatibility(subject))
+        except _NotThere:
+            return None
 
     @contextmanager
     def _asking(self) -> Iterator[Any]:

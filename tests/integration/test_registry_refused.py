@@ -13,6 +13,7 @@ import pytest
 import trustme
 
 from custsvc.config import Settings
+from custsvc.doctor.checks import addresses
 from custsvc.errors import ConfigurationError, CustsvcError, TemporaryError
 from custsvc.kafka.registry import Registry, Schema
 from tests.processes import run_custsvc
@@ -187,6 +188,21 @@ def test_user_and_password_may_be_in_the_address(places: Places) -> None:
     url = places.urls["clear"].replace("://", "://relay:right-horse%3Abattery@")
 
     assert Registry(Settings(schema_registry_url=url)).register("right-value", SCHEMA) == 1
+
+
+# -- doctor -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", ["wrong password", "no CA", "wrong path"])
+def test_doctor_and_config_check_say_what_is_wrong(places: Places, case: str) -> None:
+    registry, options, reason, fix = WRONG[case]
+    settings = places.settings(registry, options)
+
+    (found,) = (each for each in addresses(settings) if each.check == "schema registry")
+
+    assert found.level == "failed"
+    assert reason in found.detail
+    assert fix in (found.fix or "")
 
 
 # -- the command --------------------------------------------------------------------------------------------
