@@ -89,6 +89,21 @@ def test_the_image_installs_only_locked_packages() -> None:
         assert locked or own, command
 
 
+def test_the_image_with_the_sign_in_to_msk_gets_the_version_that_is_tested() -> None:
+    page = (ROOT / "docs" / "kafka.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^RUN pip --python (\S+) install \S+ (\S+)==(\S+)$", page, re.MULTILINE)
+    python, package, version = command
+
+    assert f"{python} install" in DOCKERFILE
+    assert entries(ROOT / "setup" / "dev.lock")[package][0] == version
+    (needed,) = (
+        each
+        for each in map(Requirement, PROJECT["project"]["optional-dependencies"]["msk"])
+        if each.name == package
+    )
+    assert needed.specifier.contains(version)
+
+
 def test_every_file_that_the_dockerfile_copies_gets_into_its_context() -> None:
     copied = re.findall(r"^COPY (?!--from)(.*) \S+$", DOCKERFILE, re.MULTILINE)
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
