@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import traceback
+from pathlib import Path
 from types import TracebackType
 from typing import Annotated, NoReturn
 
@@ -135,8 +136,22 @@ def _hide_secrets() -> None:
     sys.unraisablehook = lambda args: show(args.exc_type, args.exc_value, args.exc_traceback)
 
 
+def _replace_closed_streams() -> None:
+    """Open stdin, stdout and stderr on nothing if this process was started with them closed.
+
+    Otherwise Python has no such stream, and the next connection gets its number, and with it what a child
+    prints. In this order each gets its own number, the lowest one that is free.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - as long as the process
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
+
+
 def main() -> NoReturn:
     """Run the command line and exit. A CustsvcError prints its message and fix; any other error is a bug."""
+    _replace_closed_streams()
     root = typer.main.get_command(app)
     given = anywhere.read(sys.argv[1:], root)
     GlobalOptions.quiet, GlobalOptions.verbose = "quiet" in given.words, "verbose" in given.words

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import re
 import select
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import typer
@@ -30,6 +32,11 @@ _BOUNDS: Final = {
     "greater than": "more than",
     "less than": "less than",
 }
+
+
+# How a disk, a quota or a device refuses what is written.
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_ROOM_FIX: Final = "make room on that disk or raise its quota, and run it again"
 
 
 def run(command: Any, arguments: list[str], *, debug: bool = False, as_json: bool = False) -> int:
@@ -63,6 +70,12 @@ def run(command: Any, arguments: list[str], *, debug: bool = False, as_json: boo
             raise
         _say_no_more()
         return ExitCode.PIPE_CLOSED
+    except OSError as exc:
+        if debug or exc.errno not in _NO_ROOM:
+            raise
+        say(f"cannot write {exc.filename or 'the output'} ({exc.strerror})", _ROOM_FIX, ExitCode.UNEXPECTED)
+        _say_no_more()
+        return ExitCode.UNEXPECTED
     return code if isinstance(code, int) else ExitCode.OK
 
 
@@ -80,14 +93,20 @@ def _say_json(message: str, fix: str | None, code: int) -> None:
     from ..domain.text import as_json
 
     line = as_json({"error": message, "fix": fix, "exit": code}).decode()
-    typer.echo(printable.json_text(line), err=True)
+    _tell(printable.json_text(line))
 
 
 def _say(message: str, fix: str | None, code: int) -> None:
     del code  # the shell has it
-    typer.echo(printable.lines(f"error: {message}"), err=True)
+    _tell(printable.lines(f"error: {message}"))
     if fix:
-        typer.echo(printable.lines(f"fix: {fix}"), err=True)
+        _tell(printable.lines(f"fix: {fix}"))
+
+
+def _tell(line: str) -> None:
+    """Print a line on stderr; where that takes nothing, the exit code still says what happened."""
+    with suppress(OSError):
+        typer.echo(line, err=True)
 
 
 def _say_usage(exc: Any, say: Callable[[str, str | None, int], None]) -> None:

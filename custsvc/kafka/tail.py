@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -75,9 +74,9 @@ def parse_time(text: str) -> dt.datetime:
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     try:
         if text[-1:] in units:
-            return dt.datetime.fromtimestamp(time.time() - float(text[:-1]) * units[text[-1]], dt.UTC)
+            return dt.datetime.now(dt.UTC) - dt.timedelta(seconds=float(text[:-1]) * units[text[-1]])
         time_given = dt.datetime.fromisoformat(text)
-    except ValueError as exc:
+    except (ValueError, OverflowError) as exc:
         raise BadArgument(
             f"{text!r} is not a time", fix="give 2026-11-23T20:40:00Z, or how long ago: 30s, 15m, 2h, 7d"
         ) from exc
@@ -90,7 +89,8 @@ def places_of(topic: Reader, marks: Marks, start: str) -> dict[int, int]:
         return {part: low for part, (low, _) in marks.items()}
     if start == "end":
         return {part: high for part, (_, high) in marks.items()}
-    return topic.at(int(parse_time(start).timestamp() * 1000), marks)
+    # No record is from before 1970, and to Kafka -1 and -2 mean the end and the beginning.
+    return topic.at(max(0, int(parse_time(start).timestamp() * 1000)), marks)
 
 
 def _seen(topic: Reader, message: Message) -> Seen:

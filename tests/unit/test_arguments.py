@@ -6,14 +6,19 @@ It is found before an address is looked up or a server is asked: these tests hav
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 import typer.main
+from hypothesis import given
+from hypothesis import strategies as st
 
 from custsvc.cli import app, ending
+from custsvc.errors import BadArgument
+from custsvc.kafka.tail import parse_time
 
 COMMAND = typer.main.get_command(app)
 
@@ -195,3 +200,9 @@ def test_a_file_whose_name_is_no_text_is_a_file_all_the_same(
     assert ending.run(COMMAND, ["notify", "preview", "--sample", "updated", f"--rules={rules}"]) == 3
 
     assert "is not UTF-8" not in capsys.readouterr().err
+
+
+@given(st.one_of(st.text(), st.from_regex(r"-?[0-9]{1,25}(e[0-9]{1,3})?[smhd]", fullmatch=True)))
+def test_any_text_is_a_time_with_a_zone_or_a_wrong_argument(text: str) -> None:
+    with suppress(BadArgument):
+        assert parse_time(text).tzinfo is not None
