@@ -39,6 +39,7 @@ def main() -> None:
                 mongo_url=env["CUSTSVC_MONGO_URL"],
                 kafka=env["CUSTSVC_KAFKA"],
                 data_dir=Path(folder),
+                **({"threads": options.threads} if options.threads else {}),
             )
             found = _measured(settings, options, servers)
         finally:
@@ -66,6 +67,7 @@ def _options() -> argparse.Namespace:
         "--save", type=Path, default=ROOT / "docs" / "benchmarks", help="folder for the figures"
     )
     parser.add_argument("--backend", choices=BACKENDS, default="", help="api, --peers: only this database")
+    parser.add_argument("--threads", type=int, help="api: threads of each of custsvc's two workers")
     parser.add_argument("--peers", action="store_true", help="pipeline: beside Debezium, by turns")
     parser.add_argument(
         "--only", default="", help="pipeline: seed, relay, apply or latency; --peers: drain, latency or apply"

@@ -16,12 +16,14 @@ from ...domain.events import Change, CustomerEvent, time_of
 from ...domain.replacing import Replacement
 from ...errors import KeyTaken, VersionConflict
 from ...ports.answers import Answer
+from ..common.together import Together
 from . import copying
 from .answers import ADD_ANSWER, answer_row, is_key_taken
 from .connection import ConnectionLost, Connections, Statement, temporary
 from .doorbell import Doorbell
+from .many import LONG, array_types, run_many, unnested
 from .queries import PostgresQueries
-from .replacing import replace
+from .replacing import Replacing
 from .rows import CHANGEABLE, COPIED, TYPES, copied_customer, customer_row
 
 # Ids are leased in blocks, so that a POST is one round trip; a process that ends wastes the rest.
@@ -41,6 +43,9 @@ _IS_STORED = Statement(
 )
 
 
+_CREATE_TYPES = f"{TYPES}, {_EVENT_TYPES}"
+
+
 def _create(name: str, types: str = "", keeping: str = "") -> Statement:
     return Statement(
         name,
@@ -53,6 +58,25 @@ def _create(name: str, types: str = "", keeping: str = "") -> Statement:
         RETURNING true
         """,  # noqa: S608 - constants of this module
     )
+
+
+_ROW_COUNT = _CREATE_TYPES.count(",") + 1
+# Several new customers at once, each with its event.
+_CREATE_MANY = Statement(
+    "create_customers",
+    array_types(_CREATE_TYPES),
+    f"""
+    WITH new AS MATERIALIZED (
+        SELECT * FROM {unnested(_ROW_COUNT)}
+            AS n ({COPIED.removesuffix(", keyed")}, event_id, op, payload, traceparent)
+    ), c AS (
+        INSERT INTO customer ({COPIED}) SELECT {COPIED.removesuffix("keyed")}version FROM new
+    )
+    INSERT INTO customer_event ({_EVENT_COLUMNS})
+    SELECT id, version, updated_on, event_id, op, payload, traceparent FROM new
+    RETURNING true
+    """,  # noqa: S608 - constants of this module
+)
 
 
 def _update(name: str, types: str = "", keeping: str = "") -> Statement:
@@ -103,6 +127,8 @@ class PostgresCustomers(PostgresQueries):
         self._doorbell = doorbell
         self._ids: list[int] = []
         self._ids_lock = threading.Lock()
+        self._creating = Together(self._created, lambda params: params[0])
+        self._replacing = Replacing(connections)
 
     def new_id(self) -> int:
         with self._ids_lock:
@@ -137,7 +163,7 @@ class PostgresCustomers(PostgresQueries):
         return Stored(change.after.id, change.after.version, change.after.deleted, change.doc)
 
     def replace(self, new: Callable[[], Replacement]) -> Stored | None:
-        stored = replace(self._connections, new())
+        stored = self._replacing.replace(new())
         self._doorbell.ring()
         return stored
 
@@ -155,13 +181,27 @@ class PostgresCustomers(PostgresQueries):
             params = (*params, change.before.version)
         try:
             if answer is None:
-                return bool(self._connections.run(_UPDATE if change.before else _CREATE, params))
+                if change.before is None:
+                    return self._create(params, joins=len(change.doc) <= LONG)
+                return bool(self._connections.run(_UPDATE, params))
             statement = _UPDATE_KEYED if change.before else _CREATE_KEYED
             return bool(self._connections.run(statement, (*params, *answer_row(answer))))
         except psycopg2.errors.UniqueViolation as exc:
             if is_key_taken(exc):
                 raise KeyTaken from exc
             return False
+
+    def _create(self, params: tuple[Any, ...], *, joins: bool) -> bool:
+        """Store a new customer, with those that other threads store at the same time."""
+        stored = self._creating.do(params) if joins else None
+        return bool(self._connections.run(_CREATE, params)) if stored is None else stored
+
+    def _created(self, rows: Sequence[tuple[Any, ...]]) -> Sequence[bool | None]:
+        """Whether each of these new customers is stored; None for one that must be tried alone."""
+        if len(rows) == 1:
+            return [bool(self._connections.run(_CREATE, rows[0]))]
+        stored = run_many(self._connections, _CREATE_MANY, rows)
+        return [None if stored is None else True] * len(rows)
 
     def _is_stored(self, change: Change) -> bool:
         event = change.event

@@ -1,4 +1,4 @@
-"""Replacing all fields of a customer in one statement: PostgreSQL composes the event from the row it locks.
+"""Replacing all fields of customers in one statement: PostgreSQL composes the events from the rows it locks.
 
 An update reads the customer, since its event's `before_change` is the customer as it was; that costs a round
 trip and the work of decoding and encoding it in Python. Where all fields are given, the database has all that
@@ -11,57 +11,114 @@ updated by reading it.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 from ...domain.customers import EDITABLE, Stored, format_time
 from ...domain.events import after_of
 from ...domain.name_key import name_key
 from ...domain.replacing import Replacement
 from ...domain.search import terms_of
+from ..common.together import Together
 from .connection import ConnectionLost, Connections, Statement
+from .many import LONG, array_types, run_many, unnested
 from .rows import tsvector
 
 _LAYOUT: Final = (*EDITABLE, "created_on", "created_by", "updated_on", "updated_by")
-_MEMBERS: Final = ", ".join(f"(j->'{name}')::text AS {name}" for name in _LAYOUT)
-_FIELDS: Final = ", ".join(f"""',"{name}":', {name}""" for name in EDITABLE)
-# $16 to $19 are the new fields as JSON.
-_CHANGED: Final = ", ".join(
-    f"""CASE WHEN {name} <> ${number} THEN '"{name}"' END""" for number, name in enumerate(EDITABLE, 16)
+# One pass over the document; a member that is null has no value here, and only these two may be null.
+_MEMBERS: Final = ", ".join(
+    f"coalesce(m.{name}::text, 'null') AS {name}"
+    if name in ("email", "phone")
+    else f"m.{name}::text AS {name}"
+    for name in _LAYOUT
 )
+_RECORD: Final = ", ".join(f"{name} json" for name in _LAYOUT)
+_FIELDS: Final = ", ".join(f"""',"{name}":', b.{name}""" for name in EDITABLE)
+_CHANGED: Final = ", ".join(
+    f"""CASE WHEN b.{name} <> b.new_{name} THEN '"{name}"' END""" for name in EDITABLE
+)
+# A replacement's values, in the order of `_params`.
+_VALUES: Final = {
+    "id": "bigint",
+    "expected": "bigint",
+    "time": "timestamptz",
+    "set_name": "text",
+    "set_email": "text",
+    "set_phone": "text",
+    "terms": "tsvector",
+    "name_key": "text",
+    "event_id": "uuid",
+    "traceparent": "text",
+    "event_limit": "bigint",
+    "doc_head": "text",
+    "doc_tail": "text",
+    "event_head": "text",
+    "event_middle": "text",
+    # As JSON.
+    **{f"new_{name}": "text" for name in EDITABLE},
+}
+_TYPES: Final = ", ".join(_VALUES.values())
 
-_REPLACE = Statement(
-    "replace_customer",
-    "bigint, bigint, timestamptz, text, text, text, tsvector, text, uuid, text, bigint,"
-    "text, text, text, text, text, text, text, text",
-    f"""
-    WITH locked AS MATERIALIZED (
-        SELECT id, version, doc, doc::json AS j FROM customer
-        WHERE id = $1 AND NOT deleted AND version = coalesce($2, version) AND updated_on <= $3
-        FOR UPDATE
-    ), members AS MATERIALIZED (
-        SELECT id, version, doc, {_MEMBERS} FROM locked
-    ), composed AS MATERIALIZED (
-        SELECT id, version + 1 AS version, doc AS before, concat_ws(',', {_CHANGED}) AS changed,
-            concat($12, version + 1, ',"created_on":', created_on, ',"created_by":', created_by, $13) AS after
-        FROM members
-        WHERE doc = concat('{{"id":', id, {_FIELDS}, ',"deleted":false,"version":', version,
-            ',"created_on":', created_on, ',"created_by":', created_by,
-            ',"updated_on":', updated_on, ',"updated_by":', updated_by, '}}')
-    ), event AS MATERIALIZED (
-        SELECT id, version, after,
-            concat($14, version, ',"changed":[', changed, ']', $15, before, ',"after_change":', after, '}}')
-                AS payload
-        FROM composed WHERE changed <> ''
-    ), stored AS (
-        UPDATE customer AS c SET version = e.version, name = $4, email = $5, phone = $6, updated_on = $3,
-            doc = e.after, terms = $7, name_key = $8, keyed = e.version
-        FROM event AS e WHERE c.id = e.id AND octet_length(e.payload) <= $11
-        RETURNING c.id
+
+def _replacing(name: str, types: str, source: str, lock: str, *, by_index: bool) -> Statement:
+    """The statement that replaces the customers of the rows of `source`, and returns what it stored."""
+    return Statement(
+        name,
+        types,
+        f"""
+        WITH new AS MATERIALIZED (
+            SELECT * FROM {source} AS n ({", ".join(_VALUES)})
+        ), before AS MATERIALIZED (
+            SELECT n.*, c.version, c.doc, {_MEMBERS}
+            FROM new AS n, LATERAL (
+                SELECT version, doc FROM customer
+                WHERE id = n.id AND NOT deleted AND version = coalesce(n.expected, version)
+                    AND updated_on <= n.time
+                {lock}
+            ) AS c, json_to_record(c.doc::json) AS m ({_RECORD})
+        ), composed AS MATERIALIZED (
+            SELECT b.*, b.version + 1 AS next, concat_ws(',', {_CHANGED}) AS changed,
+                concat(doc_head, b.version + 1, ',"created_on":', b.created_on,
+                    ',"created_by":', b.created_by, doc_tail) AS after
+            FROM before AS b
+            WHERE b.doc = concat('{{"id":', b.id, {_FIELDS}, ',"deleted":false,"version":', b.version,
+                ',"created_on":', b.created_on, ',"created_by":', b.created_by,
+                ',"updated_on":', b.updated_on, ',"updated_by":', b.updated_by, '}}')
+        ), event AS MATERIALIZED (
+            SELECT c.*, concat(event_head, next, ',"changed":[', changed, ']', event_middle, doc,
+                ',"after_change":', after, '}}') AS payload
+            FROM composed AS c WHERE changed <> ''
+        ), stored AS (
+            UPDATE customer AS c SET version = e.next, name = e.set_name, email = e.set_email,
+                phone = e.set_phone, updated_on = e.time, doc = e.after, terms = e.terms,
+                name_key = e.name_key, keyed = e.next
+            FROM event AS e WHERE c.id = e.id AND octet_length(e.payload) <= e.event_limit
+            RETURNING c.id
+        ), told AS (
+            INSERT INTO customer_event (customer_id, version, created, id, op, payload, traceparent)
+            SELECT e.id, e.next, e.time, e.event_id, 'updated', e.payload, e.traceparent
+            FROM event AS e JOIN stored USING (id)
+        )
+        SELECT e.id, e.next, e.after FROM event AS e JOIN stored USING (id)
+        """,  # noqa: S608 - constants of this module
+        by_index,
     )
-    INSERT INTO customer_event (customer_id, version, created, id, op, payload, traceparent)
-    SELECT e.id, e.version, $3, $9, 'updated', e.payload, $10 FROM event AS e JOIN stored USING (id)
-    RETURNING version, (SELECT after FROM event)
-    """,  # noqa: S608 - constants of this module
+
+
+_REPLACE = _replacing(
+    "replace_customer",
+    _TYPES,
+    f"(VALUES ({', '.join(f'${number}' for number in range(1, len(_VALUES) + 1))}))",
+    "FOR UPDATE",
+    by_index=False,
+)
+# A customer that another transaction has locked is left to its own request, so that no other waits for it.
+_REPLACE_MANY = _replacing(
+    "replace_customers",
+    array_types(_TYPES),
+    unnested(len(_VALUES)),
+    "FOR UPDATE SKIP LOCKED",
+    by_index=True,
 )
 
 _IS_STORED = Statement(
@@ -71,18 +128,38 @@ _IS_STORED = Statement(
 )
 
 
-def replace(connections: Connections, new: Replacement) -> Stored | None:
-    """Store the next version and its event; None if this statement finds nothing that it can replace."""
-    try:
-        found = connections.run(_REPLACE, _params(new))
-    except ConnectionLost:
-        # It may have been committed: repeating it could overwrite a version that was made meanwhile.
-        stored = connections.run(_IS_STORED, (new.customer_id, new.event_id))
-        found = [(version, after_of(payload.encode()).decode()) for version, payload in stored]
-    return Stored(new.customer_id, found[0][0], False, found[0][1].encode()) if found else None
+class Replacing:
+    """Replaces customers, those of several threads at the same time in one statement."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._together = Together(self._replaced, lambda params: params[0])
+
+    def replace(self, new: Replacement) -> Stored | None:
+        """Store the next version and its event; None if the statement finds nothing that it can replace."""
+        params = _params(new)
+        try:
+            found = self._together.do(params) if len(new.doc_head) <= LONG else None
+            if found is None:
+                found = self._connections.run(_REPLACE, params)
+        except ConnectionLost:
+            # It may have been committed: repeating it could overwrite a version that was made meanwhile.
+            stored = self._connections.run(_IS_STORED, (new.customer_id, new.event_id))
+            found = [(0, version, after_of(payload.encode()).decode()) for version, payload in stored]
+        return Stored(new.customer_id, found[0][1], False, found[0][2].encode()) if found else None
+
+    def _replaced(self, rows: Sequence[tuple[Any, ...]]) -> Sequence[list[tuple[Any, ...]] | None]:
+        """What each replacement has stored; None for one that must be tried alone."""
+        if len(rows) == 1:
+            return [self._connections.run(_REPLACE, rows[0])]
+        stored = run_many(self._connections, _REPLACE_MANY, rows)
+        if stored is None:
+            return [None] * len(rows)
+        by_id = {row[0]: row for row in stored}
+        return [[by_id[params[0]]] if params[0] in by_id else [] for params in rows]
 
 
-def _params(new: Replacement) -> tuple[object, ...]:
+def _params(new: Replacement) -> tuple[Any, ...]:
     f = new.fields
     return (
         new.customer_id,
