@@ -49,13 +49,19 @@ ensure_venv() {
 
 _is_new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
 
+_makes_venvs() { _is_new_enough "$1" && "$1" -c 'import ensurepip, venv' >/dev/null 2>&1; }
+
+# The newest Python first that all packages have wheels for: it takes the least processor time, and of one that is
+# newer still some would have to be compiled. One that lacks only its -venv package is better than none.
 _find_python() {
-  local candidate
-  for candidate in ${PYTHON:+"$PYTHON"} python3 python3.14 python3.13 python3.12 python3.11 python; do
-    if _is_new_enough "$candidate"; then
-      command -v "$candidate"
-      return
-    fi
+  local suits candidate
+  for suits in _makes_venvs _is_new_enough; do
+    for candidate in ${PYTHON:+"$PYTHON"} python3.14 python3.13 python3.12 python3.11 python3 python; do
+      if "$suits" "$candidate"; then
+        command -v "$candidate"
+        return
+      fi
+    done
   done
   return 1
 }
@@ -74,7 +80,7 @@ _ensure_venv_itself() {
     python="$(_find_python)" || die "custsvc needs Python 3.11 or later; found: $(python3 --version 2>&1 || true)" \
       "apt-get install python3 python3-venv (Debian 12, Ubuntu 24.04 or later), or set PYTHON=/path/to/python3.12"
   }
-  if ! "$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then
+  if ! _makes_venvs "$python"; then
     local package
     package="$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
     apt_in_ci "$package" || apt_in_ci python3-venv ||
