@@ -16,7 +16,7 @@ from psycopg2 import errors, extensions
 
 from ...errors import ConfigurationError, DataRefused, TemporaryError
 from ...runtime.lane import here
-from . import pooler
+from . import encoding, pooler
 from .deadline import deadlines
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,8 @@ ANSWER_TIMEOUT = STATEMENT_TIMEOUT + 5.0
 # Of a session.
 _SETTINGS: Final = {
     "timezone": "UTC",
+    # A stricter default of the database or role would fail the second of two writers of a row.
+    "default_transaction_isolation": "read committed",
     "statement_timeout": f"{STATEMENT_TIMEOUT}s",
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "60s",
@@ -160,16 +162,18 @@ def _open(url: str, name: str, options: str) -> Connection:
     # Of several hosts use the one that accepts writes: after a failover that is another one.
     writable = {"target_session_attrs": "read-write"} if "," in given.get("host", "") else {}
     defaults = {name: value for name, value in (_DEFAULTS | writable).items() if name not in given}
+    defaults |= encoding.OURS
     connection: Connection = psycopg2.connect(
         url, connection_factory=Connection, fallback_application_name=name, options=options, **defaults
     )
     connection.autocommit = True
     connection.prepared = set()
+    encoding.check(connection, address(url))
     return connection
 
 
 def _options(url: str, schema: str | None) -> str:
-    ours = [f"-c {name}={value}" for name, value in _SETTINGS.items()]
+    ours = ["-c {}={}".format(name, value.replace(" ", r"\ ")) for name, value in _SETTINGS.items()]
     options = [*ours, extensions.parse_dsn(url).get("options", "")]
     if schema:
         options.append(f"-c search_path={schema}")
