@@ -11,14 +11,17 @@ from typing import Any, get_args
 import psycopg2
 import pytest
 
+from custsvc.domain.customers import Fields
 from custsvc.domain.events import CustomerEvent
+from custsvc.domain.search import asked
 from custsvc.errors import ConfigurationError
 from custsvc.ports.customers import CustomerFilter, CustomerQuery, SortField
 from custsvc.ports.ledger import Notification, Settlement
 from custsvc.ports.outbox import Outbox
 from custsvc.ports.store import Store
-from custsvc.service.customers import Caller
+from custsvc.service.customers import Caller, CustomerService
 from custsvc.stores.postgres.connection import connect
+from custsvc.stores.postgres.queries import PostgresQueries
 from custsvc.transfer import load, seed
 from custsvc.transfer.rows import read
 from tests.sizes import sizes
@@ -337,3 +340,28 @@ def test_the_planner_knows_the_values_of_many_customers_that_were_written_at_onc
         sql("DELETE FROM pg_statistic WHERE starelid = 'customer'::regclass")
         write()
         assert known() > 0
+
+
+def test_a_word_that_the_planner_does_not_know_is_looked_up_however_many_customers_there_are(
+    store: Store, sql: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sql("ALTER TABLE customer ALTER COLUMN terms SET STATISTICS 10")  # of 2,000 it would know every word
+    seed.seed_customers(store.customers, 2000, 1)
+    store.customers.analyze()
+    CustomerService(store.customers).create(Fields("Zyzzyx Only"), Caller("t"))
+    one, nobodys, many, everybodys = (
+        CustomerFilter().asking(asked(text)) for text in ("zyzzyx", "zyzzyva", "smith", "example")
+    )
+    queries = store.customers
+    assert isinstance(queries, PostgresQueries)
+    # Half a percent of these customers are more than this, as of five millions they are more than the limit.
+    for limit in ("_FEW", "_CHEAP", "_COUNTED"):
+        monkeypatch.setattr(f"custsvc.stores.postgres.queries.{limit}", 3)
+    assert queries.count(one, exact=False) > 3
+
+    assert [queries._are_few(each) for each in (one, nobodys)] == [True, True]
+    assert [queries._are_few(each) for each in (many, everybodys)] == [False, False]
+    assert queries.count_if_cheap(one) == (1, True)
+    assert queries.count_if_cheap(nobodys) == (0, True)
+    assert not queries.count_if_cheap(many)[1]
+    assert queries.find(CustomerQuery(filter=one, sort="name")).count == 1

@@ -188,7 +188,13 @@ def test_common_words_that_are_rare_together_are_found_as_by_walking(
 def test_a_count_that_would_take_long_is_estimated(
     asked: CustomerFilter, store: Store, people: list[Customer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for limit in ("postgres.queries._CHEAP", "mongo.queries._CHEAP", "mongo.queries._FEW"):
+    limits = (
+        "postgres.queries._CHEAP",
+        "postgres.queries._COUNTED",
+        "mongo.queries._CHEAP",
+        "mongo.queries._FEW",
+    )
+    for limit in limits:
         monkeypatch.setattr(f"custsvc.stores.{limit}", 0)
 
     count, exact = store.customers.count_if_cheap(asked)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from functools import cache
+from time import monotonic
 from typing import Any, Final, Literal, NamedTuple
 
 from ...domain.customers import INT64_MAX, Stored, format_time
@@ -98,8 +99,14 @@ _EVENT_AT = Statement(
 _CHEAP: Final = 10_000.0
 # The planner assumes that 0.5 % of the customers have a word that it does not know, and walks the list until
 # a page is full: through all of a million if no customer has it. Up to this number of expected rows the query
-# uses the index of terms and sorts instead.
+# uses the index of terms and sorts instead. Of more than four millions 0.5 % are more than that, so where
+# words may be unknown to the planner the customers are counted, up to a number at which a walk is as cheap.
 _FEW: Final = 20_000
+# Twice that, because the number of all customers is a minute old.
+_UNKNOWN: Final = 0.01
+_COUNTED: Final = 8000
+# Seconds.
+_ALL_KEPT: Final = 60.0
 
 
 class PostgresQueries:
@@ -108,6 +115,8 @@ class PostgresQueries:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self.refilling = PostgresRefilling(connections)
+        # About how many customers there are, and until when that is good enough.
+        self._all = (0, 0.0)
 
     def get(self, customer_id: int) -> Stored | None:
         for version, deleted, doc in self._connections.read(_GET, (customer_id,)):
@@ -136,7 +145,7 @@ class PostgresQueries:
                 where.append(_following(order, down))
                 values += [after.id] if query.sort == "id" else after
             asked, source = query.filter, f"customer WHERE {' AND '.join(where)}"
-            if (asked.words or asked.phrases or asked.metadata) and self._planned(asked)[0] <= _FEW:
+            if (asked.words or asked.phrases or asked.metadata) and self._are_few(asked):
                 source = f"(SELECT * FROM {source} OFFSET 0) AS customer"  # noqa: S608 - constants
             sql = _page_sql(order, query.limit, down, query.backward, source)
             ((docs, count, more, *ends),) = self._connections.query(sql, values)
@@ -144,6 +153,31 @@ class PostgresQueries:
             return Page(b"", 0, None, None, False)
         first_key, first_id, last_key, last_id = ends
         return Page(docs.encode(), count, _position(first_key, first_id), _position(last_key, last_id), more)
+
+    def _are_few(self, asked: CustomerFilter) -> bool:
+        expected, _ = self._planned(asked)
+        return expected <= _FEW or self._counted_few(asked, expected) is not None
+
+    def _counted_few(self, asked: CustomerFilter, expected: int) -> int | None:
+        """How many customers meet a filter, counted where the planner may not know its words.
+
+        None if they are more than `_COUNTED`, or the planner expects so many that it knows one of the words.
+        """
+        terms = sum(query.count("'") // 2 for _, query in _term_conditions(asked))
+        if not terms or expected > _UNKNOWN * terms * self._about_all():
+            return None
+        conditions, values = self._where(asked)
+        found = f"SELECT FROM customer WHERE {' AND '.join(conditions)} LIMIT {_COUNTED + 1}"
+        ((count,),) = self._connections.query(f"SELECT count(*) FROM ({found}) AS found", values)  # noqa: S608
+        return int(count) if count <= _COUNTED else None
+
+    def _about_all(self) -> int:
+        """About how many customers there are, as of a minute ago at most."""
+        count, until = self._all
+        if monotonic() > until:
+            count = self._planned(CustomerFilter("include"))[0]
+            self._all = count, monotonic() + _ALL_KEPT
+        return count
 
     def _order(self, query: CustomerQuery) -> _Order:
         """Sort by names as they are written while some have no key, and for lists that began like this."""
@@ -166,7 +200,10 @@ class PostgresQueries:
         # count up to 10,000 took 0.8 ms if all matched the filter, and 320 ms if none did and no index
         # helped. The planner reports in 0.15 ms that both would be expensive.
         rows, cost = self._planned(where)
-        return (self.count(where), True) if cost <= _CHEAP else (rows, False)
+        if cost <= _CHEAP:
+            return self.count(where), True
+        few = self._counted_few(where, rows)
+        return (rows, False) if few is None else (few, True)
 
     def _planned(self, where: CustomerFilter) -> tuple[int, float]:
         """How many rows the planner expects, and the cost of reading them."""
