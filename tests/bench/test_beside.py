@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import subprocess
@@ -16,13 +15,6 @@ from custsvc.bench import proc
 from custsvc.local import jars
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Imports a module of benchmarks/, which is not in the package."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    return importlib.import_module
 
 
 def test_kafka_connect_is_of_the_kafka_that_we_run_and_every_jar_has_a_checksum(benchmark: Any) -> None:
