@@ -27,6 +27,7 @@ from tests.pgbouncer import PgBouncer, pgbouncer
 from .conftest import Customers, received
 from .test_customers import *  # noqa: F403
 from .test_outbox import *  # noqa: F403
+from .test_shares import *  # noqa: F403
 
 IGNORING = {"ignore_startup_parameters": "options"}
 TIMES = "SELECT current_setting('statement_timeout'), current_setting('TimeZone'), current_schema()"

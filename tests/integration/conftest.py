@@ -20,7 +20,10 @@ from custsvc.kafka import offsets, topics
 from custsvc.kafka.publisher import Publisher, Record
 from custsvc.kafka.topics import ensure_topics
 from custsvc.ports.store import Store
+from custsvc.relay.guard import check_topic
 from custsvc.relay.relay import Relay
+from custsvc.relay.shards import ask, division_of
+from custsvc.relay.team import Team
 from custsvc.runtime.loop import Stop
 from custsvc.service.customers import Caller, CustomerService
 from tests.background import in_background
@@ -122,6 +125,16 @@ class Workers:
             relay = Relay(self._settings, store, publisher, stop)
             with in_background(run, stop):
                 yield ended.is_set
+
+    @contextmanager
+    def running_team(self, store: Store, shards: int) -> Iterator[None]:
+        """The relays of one process, which divide the source into so many shards and lead all of them."""
+        stop, settings = Stop(), self._settings
+        check_topic(settings, store.facts)
+        ask(store.facts, settings.topic_updates, shards)
+        with in_background(Team(settings, store, stop).run, stop):
+            until("it is divided", lambda: division_of(store.facts).shards == shards)
+            yield
 
     def relay(self, store: Store) -> Stop:
         stop = Stop()

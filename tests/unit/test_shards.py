@@ -22,9 +22,12 @@ def facts() -> Facts:
     return Facts({Fact.TOPIC + TOPIC: '{"id":"x","partitions":12}'})
 
 
-def test_a_number_that_does_not_divide_the_partitions_is_refused_with_those_that_do(facts: Facts) -> None:
+@pytest.mark.parametrize("shards", [5, 13, 24])
+def test_a_number_that_does_not_divide_the_partitions_is_refused_with_those_that_do(
+    facts: Facts, shards: int
+) -> None:
     with pytest.raises(Conflict) as refused:
-        ask(facts, TOPIC, 5)
+        ask(facts, TOPIC, shards)
 
     assert refused.value.fix == "--shards 1, 2, 3, 4, 6 or 12"
     assert wanted(facts, TOPIC) == WHOLE
@@ -45,6 +48,15 @@ def test_a_topic_that_no_relay_has_seen_is_led_by_one_first() -> None:
 
     assert wanted(facts, TOPIC) == WHOLE
     assert about(facts, TOPIC) == ("whole", "one relay leads; 5 were asked for")
+
+
+def test_of_more_shards_than_a_new_topic_has_partitions_each_has_one(facts: Facts) -> None:
+    """Asked for before a relay knew the topic, so that nothing could be refused."""
+    facts.put(Fact.SHARDS, "24")
+
+    assert wanted(facts, TOPIC) == Division(12, 12)
+    facts.put(Fact.DIVISION, str(Division(12, 12)))
+    assert about(facts, TOPIC) == ("divided", "12 relays share 12 partitions; 24 were asked for")
 
 
 def test_a_topic_that_was_accepted_with_other_partitions_is_shared_by_what_divides_both(facts: Facts) -> None:
