@@ -44,6 +44,16 @@ class Locks:
         with self._connection.cursor() as cursor:
             cursor.execute(statement, params)
 
+    def waiters(self) -> int:
+        """How many others wait for what it has taken."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(DISTINCT pid) FROM pg_locks "
+                "WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+            )
+            ((found,),) = cursor.fetchall()
+        return int(found)
+
     def release(self) -> None:
         self._connection.rollback()
 
@@ -223,6 +233,29 @@ def test_replacements_do_not_wait_for_a_customer_that_is_locked(
 
     # It is the caller's to read the locked one, and to wait for it alone.
     assert [each and each.id for each in stored] == [first.id, None, free.id]
+
+
+def test_no_replacement_waits_for_one_that_waits_for_a_locked_customer(
+    store: Store, customers: Customers, other_locks: Locks
+) -> None:
+    locked, free = (customers.add() for _ in range(2))
+    other_locks.take("SELECT 1 FROM customer WHERE id = %s FOR UPDATE", locked.id)
+    together: Any = store.customers._replacing._together  # type: ignore[attr-defined]
+    together._patience = 120.0
+    waiting, other = _replacing(store, [_replacement(each, Fields("Grace")) for each in (locked, free)])
+
+    with ThreadPoolExecutor(2) as pool:
+        late = pool.submit(waiting)
+        until("it waits for the lock", lambda: other_locks.waiters() == 1)
+        replaced = pool.submit(other).result(60)
+        was_late = not late.done()
+        other_locks.release()
+
+    assert was_late
+    assert [each and (each.id, each.version) for each in (replaced, late.result(60))] == [
+        (free.id, 2),
+        (locked.id, 2),
+    ]
 
 
 @pytest.mark.parametrize("lost", ["request", "reply"])

@@ -105,14 +105,10 @@ def _replacing(name: str, types: str, source: str, lock: str, *, by_index: bool)
     )
 
 
-_REPLACE = _replacing(
-    "replace_customer",
-    _TYPES,
-    f"(VALUES ({', '.join(f'${number}' for number in range(1, len(_VALUES) + 1))}))",
-    "FOR UPDATE",
-    by_index=False,
-)
+_ROW: Final = f"(VALUES ({', '.join(f'${number}' for number in range(1, len(_VALUES) + 1))}))"
+_REPLACE = _replacing("replace_customer", _TYPES, _ROW, "FOR UPDATE", by_index=False)
 # A customer that another transaction has locked is left to its own request, so that no other waits for it.
+_REPLACE_FREE = _replacing("replace_free_customer", _TYPES, _ROW, "FOR UPDATE SKIP LOCKED", by_index=False)
 _REPLACE_MANY = _replacing(
     "replace_customers",
     array_types(_TYPES),
@@ -151,7 +147,7 @@ class Replacing:
     def _replaced(self, rows: Sequence[tuple[Any, ...]]) -> Sequence[list[tuple[Any, ...]] | None]:
         """What each replacement has stored; None for one that must be tried alone."""
         if len(rows) == 1:
-            return [self._connections.run(_REPLACE, rows[0])]
+            return [self._connections.run(_REPLACE_FREE, rows[0]) or None]
         stored = run_many(self._connections, _REPLACE_MANY, rows)
         if stored is None:
             return [None] * len(rows)
