@@ -42,7 +42,8 @@ from tests.waiting import until
 from ..databases import Databases, open_database
 from . import story
 from .conftest import Client
-from .story import TRACE, Line, Teller
+from .story import TRACE
+from .teller import Line, Teller
 from .test_auth import NEEDED
 
 pytestmark = pytest.mark.slow

@@ -226,6 +226,13 @@ def test_an_event_that_can_be_read_by_now_leaves_the_customers_newest_state_last
     ]
 
 
+def test_the_page_says_that_there_is_nothing(store: Store, settings: Settings) -> None:
+    page = create_app(settings.replace(auth="off"), store).test_client().get("/ui/dead-letters").text
+
+    assert "Nothing here" in page
+    assert "Every record could be read so far." in page
+
+
 def test_the_api_lists_retries_and_discards(
     dead: list[DeadLetter], settings: Settings, database_url: str, box: DeadLetterBox
 ) -> None:
