@@ -52,13 +52,17 @@ def java() -> Path:
     raise NoKafka("there is no Java here", fix="pip install 'custsvc[local]'")
 
 
-def java_version(java: Path) -> int:
-    """The major version in a Java's `release` file; 0 if unknown."""
+def java_release(java: Path) -> str:
+    """The text of a Java's `release` file, which names its version and build; empty if it has none."""
     try:
-        release = (java.resolve().parent.parent / "release").read_text(encoding="utf-8")
+        return (java.resolve().parent.parent / "release").read_text(encoding="utf-8")
     except FileNotFoundError:
-        return 0
-    found = re.search(r'JAVA_VERSION="(\d+)', release)
+        return ""
+
+
+def java_version(java: Path) -> int:
+    """The major version of a Java; 0 if unknown."""
+    found = re.search(r'JAVA_VERSION="(\d+)', java_release(java))
     return int(found[1]) if found else 0
 
 

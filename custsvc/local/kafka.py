@@ -18,6 +18,7 @@ from custsvc.config.kafka_address import connection
 from custsvc.errors import TemporaryError
 
 from . import jars, mockbroker, ports, private
+from .class_archive import ClassArchive
 from .server import Server
 
 _JAVA_OPTIONS = (
@@ -120,12 +121,20 @@ class Kafka(Server):
     def command(self) -> Sequence[str | Path]:
         if self.is_mock:
             return [sys.executable, "-m", "custsvc.local.mockbroker", *self.marks()]
-        return [*self._java(), "kafka.Kafka", self._settings]
+        listing = self._archive().listing(self._classes)
+        return [*self._java(), *listing, "kafka.Kafka", self._settings]
 
     def marks(self) -> Sequence[str]:
         if self.is_mock:
             return ["--address-file", str(self._mock_address)]
         return ["kafka.Kafka", str(self._settings)]
+
+    def stop(self) -> None:
+        ran = self.is_running()
+        super().stop()
+        # The list of a broker that was killed is not whole.
+        if ran and self._classes.exists():
+            self._archive().make(self._classes)
 
     def listens(self) -> bool:
         # The stand-in listens on a port that the system chooses.
@@ -159,6 +168,10 @@ class Kafka(Server):
         return self.folder / "password"
 
     @property
+    def _classes(self) -> Path:
+        return self.folder / "classes"
+
+    @property
     def _mock_address(self) -> Path:
         return self.folder / "mock-address"
 
@@ -186,13 +199,16 @@ class Kafka(Server):
             f'username="{USER}" password="{password}" user_{USER}="{password}";'
         )
 
-    def _java(self) -> list[str | Path]:
-        joined = ":".join(str(jar) for jar in self._classpath or jars.classpath(self.say))
+    def _archive(self) -> ClassArchive:
         java = jars.java()
-        # Newer Javas print long warnings about Kafka's jars, which hide Kafka's own messages.
-        allowed = ["--enable-native-access=ALL-UNNAMED"] if jars.java_version(java) >= 22 else []
-        allowed += ["--sun-misc-unsafe-memory-access=allow"] if jars.java_version(java) >= 23 else []
-        return [java, *_JAVA_OPTIONS, *allowed, "-cp", joined]
+        return ClassArchive(java, _java_options(java), self._jars())
+
+    def _jars(self) -> list[Path]:
+        return self._classpath or jars.classpath(self.say)
+
+    def _java(self) -> list[str | Path]:
+        java, joined = jars.java(), ":".join(str(jar) for jar in self._jars())
+        return [java, *_java_options(java), *self._archive().options(), "-cp", joined]
 
     def _format(self) -> None:
         options = ("format", "--ignore-formatted", "--cluster-id", _cluster_id(), "--config", self._settings)
@@ -209,6 +225,13 @@ class Kafka(Server):
                 dependency=self.dependency,
                 fix="set CUSTSVC_KAFKA to a Kafka of your own",
             )
+
+
+def _java_options(java: Path) -> list[str]:
+    # Newer Javas print long warnings about Kafka's jars, which hide Kafka's own messages.
+    allowed = ["--enable-native-access=ALL-UNNAMED"] if jars.java_version(java) >= 22 else []
+    allowed += ["--sun-misc-unsafe-memory-access=allow"] if jars.java_version(java) >= 23 else []
+    return [*_JAVA_OPTIONS, *allowed]
 
 
 def _cluster_id() -> str:

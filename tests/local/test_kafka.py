@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import uuid
 from pathlib import Path
@@ -18,12 +19,13 @@ from custsvc.errors import ConfigurationError
 from custsvc.kafka import topics
 from custsvc.kafka.publisher import Publisher, Record
 from custsvc.kafka.topics import ensure_topics
-from custsvc.local import LocalServers, jars
+from custsvc.local import LocalServers, class_archive, jars
 from custsvc.local import kafka as local_kafka
 from custsvc.local.kafka import Kafka
 from tests.addresses import through
 from tests.chaos.checker import read_records
 from tests.local.earlier import earlier_version
+from tests.waiting import until
 
 QUIET = {"log_level": 0}
 
@@ -32,8 +34,23 @@ def _no_jars(_say: object) -> NoReturn:
     raise jars.NoKafka("there is no network")
 
 
-def test_a_folder_from_before_there_were_passwords_gets_one_on_another_port_too(folder: Path) -> None:
-    """And a proxy's clients are sent to the proxy."""
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder with the list of jars and nothing else."""
+    known = list(jars.cache_folder().glob("*.json"))
+    monkeypatch.setenv("CUSTSVC_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "cache").mkdir()
+    for each in known:
+        shutil.copy(each, tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+def test_a_folder_from_before_there_were_passwords_gets_one_on_another_port_too(
+    folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy's clients are sent to the proxy. And an archive that Java cannot read stops nobody."""
+    # To make one takes seconds; test_class_archive does it, of fewer classes.
+    monkeypatch.setattr(class_archive, "_MAKE", 'mv "$1" "$0"')
     with earlier_version():
         bare = LocalServers(folder, names=("kafka",)).start()["CUSTSVC_KAFKA"]
     servers = LocalServers(folder, names=("kafka",))
@@ -45,6 +62,8 @@ def test_a_folder_from_before_there_were_passwords_gets_one_on_another_port_too(
     assert isinstance(server, Kafka)
     port = server.port
     servers.stop()
+    (archive,) = until("the classes are kept", lambda: list(cache.glob("*.jsa")))
+    assert "kafka/server/KafkaRaftServer" in archive.read_text().split()
 
     server.advertised_port = 19_999
     with socket.create_server(("127.0.0.1", port)):
