@@ -35,8 +35,12 @@ _LONGEST = (
     *("transfer/test_incomplete.py", "api/test_webhooks.py", "notify/test_scenarios.py"),
     *("chaos", "e2e", "local", "web", "notify", "transfer", "integration", "setup"),
 )
-# Folders whose modules share what is slow to start; one process of a parallel run has all of them.
-_TOGETHER = ("tests/web/browser",)
+# Modules that share what is slow to start: a browser and a site, a Kafka with many ways to sign in. One
+# process of a parallel run has all of a group.
+_TOGETHER = (
+    ("tests/web/browser/",),
+    tuple(f"tests/integration/test_{name}.py" for name in ("acls", "msk", "refused", "refused_databases")),
+)
 
 _TESTS = Path(__file__).parent
 
@@ -95,13 +99,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(tryfirst=True, optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """As `--dist loadscope`, but some folders go to a process as a whole."""
+    """As `--dist loadscope`, but some modules go to a process together."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            folder = nodeid.partition("::")[0].rpartition("/")[0]
-            return folder if folder in _TOGETHER else str(super()._split_scope(nodeid))
+            groups = (group[0] for group in _TOGETHER if nodeid.startswith(group))
+            return next(groups, str(super()._split_scope(nodeid)))
 
     return Scheduling(config, log) if config.getvalue("dist") == "loadscope" else None
 

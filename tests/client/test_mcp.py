@@ -13,22 +13,29 @@ import anyio
 import httpx
 import pytest
 
-mcp = pytest.importorskip("mcp")
-
-from custsvc.accounts.keys import new_key  # noqa: E402
-from custsvc.client import Client  # noqa: E402
-from custsvc.config import Settings  # noqa: E402
-from custsvc.mcp.confirm import LIFETIME, Confirmations, NotConfirmed  # noqa: E402
-from custsvc.mcp.server import make_server  # noqa: E402
-from custsvc.ports.store import Store  # noqa: E402
-from custsvc.serve import create_app  # noqa: E402
+from custsvc.accounts.keys import new_key
+from custsvc.client import Client
+from custsvc.config import Settings
+from custsvc.mcp.confirm import LIFETIME, Confirmations, NotConfirmed
+from custsvc.ports.store import Store
+from custsvc.serve import create_app
 
 READING = {"search_customers", "get_customer", "customer_history", "find_duplicates"}
 Call = Callable[..., Awaitable[Any]]
 
 
+def tools_of(client: Client) -> Any:
+    """The server over this client. Its package takes a second to import, which few processes need."""
+    pytest.importorskip("mcp")
+    from custsvc.mcp.server import make_server
+
+    return make_server(client)
+
+
 def driven(server: Any, work: Callable[[Call, Any], Awaitable[None]]) -> None:
     """Run `work` with a caller of the server's tools, and the protocol's client."""
+
+    mcp = pytest.importorskip("mcp")
 
     async def main() -> None:
         async with mcp.Client(server) as client:
@@ -75,7 +82,7 @@ def test_an_assistant_finds_changes_and_merges_customers_and_confirms_what_goes(
         assert [each["op"] for each in events] == ["merged", "updated", "created"]
         assert (await call("unmerge_customer", id=ann["id"]))["phone"] is None
 
-    driven(make_server(client), work)
+    driven(tools_of(client), work)
 
 
 @pytest.mark.parametrize("backend", ["postgres"])
@@ -94,7 +101,7 @@ def test_a_customer_that_changed_after_the_preview_is_not_deleted(client: Client
         }
         assert (await call("restore_customer", id=ann.id))["version"] == 4
 
-    driven(make_server(client), work)
+    driven(tools_of(client), work)
 
 
 @pytest.mark.parametrize("backend", ["postgres"])
@@ -113,7 +120,7 @@ def test_a_key_that_may_not_write_gives_tools_that_only_look(store: Store, backe
         assert text not in refused
 
     with Client("http://localhost", text, transport=httpx.WSGITransport(app)) as reader:
-        driven(make_server(reader), work)
+        driven(tools_of(reader), work)
 
 
 def test_a_confirmation_is_good_for_one_call_of_its_own_within_its_time() -> None:
@@ -136,7 +143,7 @@ def test_the_command_speaks_over_stdin_and_stdout(
     store: Store, backend: str, database_url: str, tmp_path: Path
 ) -> None:
     env = {"PATH": os.environ["PATH"], "CUSTSVC_LOCAL": "never", "CUSTSVC_POSTGRES_URL": database_url}
-    command = mcp.StdioServerParameters(
+    command = pytest.importorskip("mcp").StdioServerParameters(
         command=sys.executable, args=["-m", "custsvc", "mcp"], env=env, cwd=tmp_path
     )
 

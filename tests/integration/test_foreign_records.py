@@ -11,7 +11,6 @@ from typing import Any
 import orjson
 import pytest
 from confluent_kafka import Producer
-from kafka import KafkaProducer
 
 from custsvc.config import Settings
 from custsvc.copies.dead_letters import DeadLetterBox
@@ -51,6 +50,8 @@ class RawName(str):
 
 def produce_raw(settings: Settings, topic: str, *records: tuple[bytes | None, bytes, bytes]) -> None:
     """Records of a key, a value and a header whose name may be any bytes: our own client sends text only."""
+    from kafka import KafkaProducer  # with which botocore comes: a second in each process that imports it
+
     with closing(KafkaProducer(**_as_kafka_python(settings))) as producer:
         for key, value, name in records:
             producer.send(topic, key=key, value=value, headers=[(RawName(name), b"x")], partition=0).get(60)

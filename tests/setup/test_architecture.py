@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -119,10 +120,17 @@ def modules(root: Path) -> dict[str, Path]:
     return found
 
 
+@functools.cache
+def parts_of(text: str) -> tuple[ast.Import | ast.ImportFrom | ast.Attribute, ...]:
+    """What is looked at here of a module with this text. To parse all modules takes a second."""
+    kinds = (ast.Import, ast.ImportFrom, ast.Attribute)
+    return tuple(node for node in ast.walk(ast.parse(text)) if isinstance(node, kinds))
+
+
 def imports(name: str, path: Path, known: Mapping[str, Path]) -> Iterator[Import]:
     """All imports of a module, those in functions and for types too."""
     here = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in parts_of(path.read_text(encoding="utf-8")):
         if isinstance(node, ast.Import):
             yield from (Import(name, each.name, node.lineno) for each in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -216,7 +224,7 @@ def test_the_handlers_of_the_api_know_no_framework() -> None:
         name
         for name, path in modules(ROOT).items()
         if room_of(name) in ("http", "api")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in parts_of(path.read_text(encoding="utf-8"))
         if (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("flask"))
         or (isinstance(node, ast.Import) and any(each.name.startswith("flask") for each in node.names))
     }
@@ -228,7 +236,7 @@ def test_the_environment_is_read_by_the_settings_and_handed_on_by_those_who_star
     readers = {
         room_of(name)
         for name, path in modules(ROOT).items()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in parts_of(path.read_text(encoding="utf-8"))
         if isinstance(node, ast.Attribute)
         and node.attr in ("environ", "getenv", "putenv")
         and isinstance(node.value, ast.Name)

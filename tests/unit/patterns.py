@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import importlib
 import inspect
-import pkgutil
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from re import _constants as sre
 from re import _parser
 from types import ModuleType, SimpleNamespace
@@ -36,24 +35,22 @@ class Found(NamedTuple):
     asked: frozenset[str]
 
 
-def modules() -> Iterator[ModuleType]:
-    for info in pkgutil.walk_packages(custsvc.__path__, "custsvc."):
-        if not info.name.endswith("__main__"):
-            # Modules of an extra that is not installed are skipped.
-            with contextlib.suppress(ModuleNotFoundError):
-                yield importlib.import_module(info.name)
+def modules() -> list[str]:
+    """The modules that may have patterns, by their text: to import all of them takes a second."""
+    root = Path(custsvc.__file__).parent
+    found = [path for path in root.rglob("*.py") if _MAY_HAVE.search(path.read_text(encoding="utf-8"))]
+    names = (path.relative_to(root.parent).with_suffix("").parts for path in found)
+    return sorted(".".join(parts).removesuffix(".__init__") for parts in names)
 
 
-def all_patterns() -> list[Found]:
-    """The patterns given to `re`, those of routes, and those in the published documents."""
-    return [found for module in modules() for found in _of_module(module)]
+def patterns_of(name: str) -> list[Found]:
+    """The patterns that a module gives to `re`, those of routes, and those in the published documents."""
+    module = importlib.import_module(name)
+    return list(_of_module(module))
 
 
 def _of_module(module: ModuleType) -> Iterator[Found]:
-    source = inspect.getsource(module)
-    if not _MAY_HAVE.search(source):  # most have none, and a tree of each takes seconds
-        return
-    tree = ast.parse(source)
+    tree = ast.parse(inspect.getsource(module))
     asked = _asked(tree)
     for node in ast.walk(tree):
         where = f"{module.__name__}:{getattr(node, 'lineno', 0)}"
