@@ -160,8 +160,8 @@ def test_no_request_finds_a_server_error_or_an_answer_that_is_not_described(app:
     """S37."""
     fuzz = Fuzz(app, store)
 
-    fuzz.operations(30)
-    fuzz.walks(20)
+    fuzz.operations(15)
+    fuzz.walks(12)
 
     assert fuzz.requests >= 600, fuzz.requests  # on each of the two databases
 
