@@ -42,14 +42,11 @@ def read(
 
     Raises ConfigurationError, which names the source, the value and what is allowed.
     """
-    from dotenv import dotenv_values
-
-    dotenv = {k: v for k, v in dotenv_values(".env").items() if v is not None}
     # From the weakest to the strongest.
     sources: list[tuple[str, Mapping[str, Any]]] = [
         ("original environment", _originals(environ)),
-        ("custsvc.toml", _from_toml(Path(environ.get(PREFIX + "CONFIG", "custsvc.toml")), known)),
-        (".env", _from_environment(dotenv, ".env", known)),
+        ("custsvc.toml", _from_toml(environ.get(PREFIX + "CONFIG", ""), known)),
+        (".env", _from_environment(_dotenv(), ".env", known)),
         ("environment", _from_environment(environ, "environment", known)),
         ("flag", {k: v for k, v in flags.items() if v is not None}),
     ]
@@ -72,17 +69,41 @@ def _originals(environ: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _from_toml(path: Path, known: Mapping[str, Setting]) -> dict[str, Any]:
-    if not path.is_file():
+def _dotenv() -> dict[str, str]:
+    from io import StringIO
+
+    from dotenv import dotenv_values
+
+    path = Path(".env")
+    found = dotenv_values(stream=StringIO(_text_of(path))) if path.is_file() else {}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _from_toml(named: str, known: Mapping[str, Setting]) -> dict[str, Any]:
+    """The settings of the file that is named, which must be there; else of custsvc.toml, if there is one."""
+    path = Path(named or "custsvc.toml")
+    if not named and not path.is_file():
         return {}
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        table = tomllib.loads(_text_of(path))
+    except tomllib.TOMLDecodeError as exc:
         raise ConfigurationError(f"{path} is not valid TOML: {exc}", fix=f"correct {path}") from exc
     for name in table:
         if name not in known:
             raise _unknown(name, str(path), known)
     return table
+
+
+def _text_of(path: Path) -> str:
+    """A file of settings, with or without the mark that Windows puts before UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as exc:
+        raise ConfigurationError(f"{path} is not UTF-8", fix=f"save {path} as UTF-8") from exc
+    except OSError as exc:
+        raise ConfigurationError(
+            f"{path} cannot be read ({exc.strerror})", fix=f"make {path} readable, or correct {PREFIX}CONFIG"
+        ) from exc
 
 
 def _from_environment(
@@ -117,7 +138,7 @@ def _from_environment(
 
 def _read_secret(variable: str, path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        return Path(path).read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as exc:
         why = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
         raise ConfigurationError(

@@ -152,6 +152,12 @@ def test_a_webhook_gets_the_event_byte_for_byte(tmp_path: Path) -> None:
         ("[channel.crm]\nkind = 'webhook'\nurl = 'https://crm.example.com'\n", 2, "secret or secret_file"),
         ("[channel.crm]\nkind = 'fax'\n", 3, "kind must be"),
         ("[channel.crm]\nkind = 'apprise'\nurl_file = 'none'\n", 4, "cannot be read"),
+        (
+            "[channel.crm]\nkind = 'webhook'\nurl = 'https://[::1/h'\nsecret = 'x'\n",
+            4,
+            "webhook is wrong",
+        ),
+        ("[channel.crm]\nkind = 'apprise'\nurl_file = 'utf-16'\n", 4, "cannot be read (it is not UTF-8)"),
         (rule().replace('"changed"', '"chnged"'), None, "there is no template chnged.txt"),
     ],
 )
@@ -159,12 +165,28 @@ def test_a_wrong_rule_is_reported_with_its_line(
     text: str, line: int | None, problem: str, tmp_path: Path
 ) -> None:
     settings = written(tmp_path, text)
+    (tmp_path / "utf-16").write_text("json://localhost", encoding="utf-16")  # as PowerShell saves it
 
     found = findings(settings)[0]
 
     assert problem in found.problem
     assert found.line == line
     assert found.fix
+
+
+def test_rules_templates_and_secrets_may_begin_with_the_mark_of_windows(tmp_path: Path) -> None:
+    channel = '[channel.crm]\nkind = "webhook"\nurl = "https://crm.example.com/h"\nsecret_file = "secret"\n'
+    settings = written(tmp_path, channel + rule(), changed_txt="Hi {{ name }}\nText\n")
+    (tmp_path / "secret").write_text(SECRET)
+    for path in [each for each in tmp_path.rglob("*") if each.is_file()]:
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+
+    rules = load(settings)
+
+    assert rules.channels["crm"].secret == SECRET
+    event = sample.event("updated")
+    (found,) = notifications_of(event, rules, None)
+    assert found.subject == f"Hi {event.after['name']}"
 
 
 @pytest.mark.parametrize(

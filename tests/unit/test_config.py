@@ -99,6 +99,39 @@ def test_a_wrong_value_is_reported_with_the_allowed_ones(variable: str, text: st
     assert variable in str(refused.value)
 
 
+# As Windows saves a file: a mark before the text, CR LF; or as its PowerShell does, which is not UTF-8.
+MARK = b"\xef\xbb\xbf"
+UTF_16 = "workers = 3".encode("utf-16")
+
+
+def test_files_may_begin_with_a_mark_and_end_their_lines_as_windows_does() -> None:
+    Path("custsvc.toml").write_bytes(MARK + b"workers = 3\r\nthreads = 5\r\n")
+    Path(".env").write_bytes(MARK + b"CUSTSVC_HTTP_PORT=9001\r\nCUSTSVC_STREAMS=7\r\n")
+    Path("secret").write_bytes(MARK + b"geheim\r\n")
+
+    settings = load(CUSTSVC_OIDC_CLIENT_SECRET_FILE="secret")
+
+    assert (settings.workers, settings.threads, settings.http_port, settings.streams) == (3, 5, 9001, 7)
+    assert settings.oidc_client_secret == "geheim"
+
+
+@pytest.mark.parametrize("content", [UTF_16, b"workers = 3 # gr\xfc\xdf", b"\xff"])
+@pytest.mark.parametrize("name", ["custsvc.toml", ".env", "named.toml"])
+def test_a_file_that_is_not_utf8_is_named(name: str, content: bytes) -> None:
+    Path(name).write_bytes(content)
+
+    with pytest.raises(ConfigurationError, match=f"{name} is not UTF-8"):
+        load(**{"CUSTSVC_CONFIG": name} if name == "named.toml" else {})
+
+
+@pytest.mark.parametrize("name", ["nowhere.toml", "folder"])
+def test_a_file_that_was_named_must_be_there(name: str) -> None:
+    Path("folder").mkdir()
+
+    with pytest.raises(ConfigurationError, match=f"{name} cannot be read"):
+        load(CUSTSVC_CONFIG=name)
+
+
 def test_a_broken_toml_file_is_named() -> None:
     Path("custsvc.toml").write_text("= broken")
 

@@ -98,7 +98,7 @@ class _Reader:
 
     def read(self) -> None:
         try:
-            self._text = self.path.read_text(encoding="utf-8")
+            self._text = self.path.read_text(encoding="utf-8-sig")
             table = tomllib.loads(self._text)
         except OSError as exc:
             self._add(
@@ -172,7 +172,7 @@ class _Reader:
         url, secret = self._secret(given, "url"), self._secret(given, "secret")
         # The whole URL of a hook is a secret: anyone who knows it can post there.
         redact.know_address(url)
-        redact.know(url, secret, *(part for part in urlsplit(url).path.split("/") if len(part) >= 8))
+        redact.know(url, secret, *(part for part in url.split("/")[3:] if len(part) >= 8))
         if not url:
             raise Wrong("", "url or url_file is missing")
         if kind == "webhook":
@@ -185,10 +185,11 @@ class _Reader:
         if file is None:
             return str(given.get(key, ""))
         try:
-            return (self.path.parent / str(file)).read_text(encoding="utf-8").strip()
-        except OSError as exc:
+            return (self.path.parent / str(file)).read_text(encoding="utf-8-sig").strip()
+        except (OSError, ValueError) as exc:  # ValueError: it is not UTF-8, or its name holds NUL
+            why = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
             raise Wrong(
-                f"{key}_file", f"{file} cannot be read ({exc.strerror})", f"make {file} readable"
+                f"{key}_file", f"{str(file)!r} cannot be read ({why})", "make it readable, as UTF-8"
             ) from exc
 
     # -- rules ---------------------------------------------------------------------------------------------

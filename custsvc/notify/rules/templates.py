@@ -59,7 +59,7 @@ class Templates:
     """The templates of a folder; the built-in ones are the fallback."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        loaders: list[BaseLoader] = [FileSystemLoader(folder)] if folder else []
+        loaders: list[BaseLoader] = [FileSystemLoader(folder, encoding="utf-8-sig")] if folder else []
         loaders.append(PackageLoader("custsvc.notify.rules", "defaults/templates"))
         self._folder = folder
         self._loader = ChoiceLoader(loaders)
