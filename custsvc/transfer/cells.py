@@ -35,6 +35,7 @@ class Table:
         self._signs: list[int] = []  # the number of delimiters in each line of the current row
         self._read: list[str] = []  # the lines of the current row
         self._is_utf8 = True
+        self._width = 0  # of the heading, with columns that are left out
         first, found = self._first()
         self.delimiter = shape.delimiter or found
         texts = self._texts(chain(first, self._lines))
@@ -110,6 +111,7 @@ class Table:
         if not self._is_utf8:
             raise bad_file("bad_utf8", f"the file's first line {undecodable(self._encoding).message}")
         self._tally.heading = self._number
+        self._width = len(heading)
         return heading
 
     def _texts(self, lines: Iterator[bytes]) -> Iterator[str]:
@@ -141,6 +143,8 @@ class Table:
         )
 
     def _row(self, fields: Sequence[str], cells: Sequence[str], taken: int) -> Row:
+        if not any(cell.strip() for cell in cells[len(fields) :]):
+            cells = cells[: len(fields)]
         if taken > 1 and (len(cells) != len(fields) or self._swallows(fields, cells)):
             # The lines within the quotes are probably rows.
             raise self._unclosed()
@@ -153,7 +157,7 @@ class Table:
 
     def _swallows(self, fields: Sequence[str], cells: Sequence[str]) -> bool:
         """Whether a cell that must not have a line break has one, and each of its lines looks like a row."""
-        alone = len(fields) > 1 and all(count == len(fields) - 1 for count in self._signs)
+        alone = len(fields) > 1 and all(count == self._width - 1 for count in self._signs)
         return alone and any(
             "\n" in cell or "\r" in cell
             for field, cell in zip(fields, cells, strict=True)

@@ -101,7 +101,8 @@ def look(source: IO[bytes], shape: Shape) -> Look:
     if shape.fmt not in TABLES:
         return Look(shape)
     table = _table(source, Tally(), shape)
-    return Look(shape, table.heading, table.sample(SAMPLE))
+    sample = table.sample(SAMPLE)
+    return Look(shape, table.heading[: _used(table.heading, sample)], sample)
 
 
 def _cells(source: IO[bytes], found: Look, columns: Chosen) -> Iterator[Row]:
@@ -109,8 +110,23 @@ def _cells(source: IO[bytes], found: Look, columns: Chosen) -> Iterator[Row]:
     sample = table.sample(SAMPLE)
     if found.shape.fmt == "csv":
         table = _table(source, found.tally, found.shape)  # a stream has been read past its sample
-    found.heading, found.fields = table.heading, fields_of(table.heading, columns, sample)
+    by_place = isinstance(columns, Columns) and any(name.startswith("#") for name in columns.fields)
+    found.heading = table.heading if by_place else table.heading[: _used(table.heading, sample)]
+    found.fields = fields_of(found.heading, columns, sample)
     yield from table.rows(found.fields)
+
+
+def _used(heading: Sequence[str], sample: Sequence[Sequence[str]]) -> int:
+    """The number of columns without those at the end that have neither heading nor cells.
+
+    Spreadsheets write a column that was used once. A row that has a cell there nevertheless is an error.
+    """
+    count = len(heading)
+    while count > 1 and not heading[count - 1].strip():
+        if any(cell.strip() for row in sample for cell in row[count - 1 : count]):
+            break
+        count -= 1
+    return count
 
 
 def _table(source: IO[bytes], tally: Tally, shape: Shape) -> Table | Sheet:

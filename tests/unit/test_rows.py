@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from custsvc.domain.customers import Fields
 from custsvc.errors import ValidationError
 from custsvc.transfer import sheet
-from custsvc.transfer.headings import fields_of
+from custsvc.transfer.headings import Columns, fields_of
 from custsvc.transfer.lines import LINE_MAX
 from custsvc.transfer.meaning import Meaning
-from custsvc.transfer.rows import Format, look, read
+from custsvc.transfer.rows import SAMPLE, Format, look, read
 from custsvc.transfer.shape import Shape
 
 HEAD = b"name,phone\r\n"
@@ -130,6 +130,28 @@ def test_cells_that_are_too_many_or_too_few_are_the_rows_error() -> None:
         (3, "wrong_number_of_cells"),
         (4, {"name": "C", "phone": "3"}),
     ]
+
+
+@pytest.mark.parametrize("sign", [b",", b";", b"\t"])
+@given(beside=st.integers(0, 5), below=st.lists(st.integers(0, 8), min_size=1, max_size=5))
+def test_empty_columns_that_a_spreadsheet_writes_at_the_end_are_left_out(
+    sign: bytes, beside: int, below: list[int]
+) -> None:
+    parts = [sign.join([b"name", b"phone"]) + sign * beside]
+    parts += [sign.join([b"A", b"%d" % number]) + sign * more for number, more in enumerate(below)]
+
+    rows, _ = read_all(b"\r\n".join(parts))
+
+    assert rows == [(n + 2, {"name": "A", "phone": str(n)}) for n in range(len(below))]
+
+
+def test_a_cell_in_a_column_without_a_heading_is_never_lost() -> None:
+    rows, head = b"A,1,\n" * SAMPLE, b"name,phone,\n"
+
+    assert read_all(head + rows + b"B,2,x\n")[0][-1] == (SAMPLE + 2, "wrong_number_of_cells")
+    assert refusal(head + b"B,2,x\n" + rows)[0] == "unknown_column"
+    mapped = Columns.of(["#3=email"])
+    assert read_all(head + rows + b"B,2,x\n", columns=mapped)[0][-1][1]["email"] == "x"
 
 
 def test_a_quote_within_a_line_is_that_rows_affair() -> None:
