@@ -8,6 +8,7 @@ from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError, Write
 from custsvc.errors import CustsvcError, DataRefused, TemporaryError
 from custsvc.ports.store import Store
 from custsvc.stores.mongo.connection import translate
+from tests.databases import open_database
 
 PASSING = ["08006", "25006", "25P03", "40001", "40P01", "53100", "53300", "55P03", "57014", "58030"]
 LASTING = ["0A000", "21000", "22001", "22021", "22P02", "54000", "54001", "P0001", "XX000", "99999"]
@@ -55,3 +56,18 @@ def test_a_refusal_of_the_database_is_reported_without_values() -> None:
     )
 
     assert "ada@" not in str(translate(taken, "MongoDB"))
+
+
+NAMELESS = {
+    "postgres": "postgresql://custsvc:secret@db.invalid:5432/custsvc",
+    "mongo": "mongodb://custsvc:secret@db.invalid:27017/custsvc?serverSelectionTimeoutMS=200",
+}
+
+
+def test_a_server_whose_name_nobody_knows_for_now_is_away(backend: str) -> None:
+    """Names of containers and pods go and come with them, and DNS itself is away at times."""
+    with open_database(backend, NAMELESS[backend]) as store, pytest.raises(TemporaryError) as away:
+        store.customers.get(1)
+
+    assert away.value.dependency == backend
+    assert "db.invalid" in str(away.value)

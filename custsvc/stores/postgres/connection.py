@@ -49,7 +49,7 @@ _DEFAULTS: dict[str, Any] = {
 _CONFIGURATION = re.compile(
     r"password authentication failed|no password supplied|(role|database) \"[^\"]*\" does not exist"
     r"|no pg_hba\.conf entry|invalid (dsn|connection option|URI|port|integer value)|certificate"
-    r"|tlsv1\d? alert|does not support SSL|could not translate host name|permission denied"
+    r"|tlsv1\d? alert|does not support SSL|permission denied"
     r"|invalid \w+ value|invalid value for parameter|unrecognized configuration parameter"
     r"|definition of service|could not parse network address|private key file"
     r"|server requested|channel binding required|authentication method requirement"
