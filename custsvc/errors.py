@@ -47,6 +47,17 @@ class ConfigurationError(CustsvcError):
     exit_code = ExitCode.CONFIGURATION
 
 
+class Unusable(ConfigurationError):
+    """A server cannot be used with these settings, or as it is set up: only an operator can repair that.
+
+    `dependency` as for TemporaryError.
+    """
+
+    def __init__(self, message: str | None = None, *, dependency: str, fix: str | None = None) -> None:
+        super().__init__(message, fix=fix)
+        self.dependency = dependency
+
+
 class DatabaseRestored(ConfigurationError):
     """The source is not in the state from which its events were sent: it was restored from a backup."""
 

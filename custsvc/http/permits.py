@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable
 from typing import Final
 
-from ..errors import TemporaryError
+from ..errors import TemporaryError, Unusable
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Permit:
         try:
             self._may = self.ask()
             self._known_at = time.monotonic()
-        except TemporaryError as exc:
+        except (TemporaryError, Unusable) as exc:
             logger.warning("Whether a stream may go on is not known: %s", exc, extra={"action": "wait"})
 
     def close(self) -> None:

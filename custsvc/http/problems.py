@@ -27,6 +27,7 @@ from ..errors import (
     KeyMismatch,
     NotFound,
     TemporaryError,
+    Unusable,
     ValidationError,
 )
 from .answer import Answer
@@ -133,6 +134,10 @@ def problem_for(exc: Exception, request_id: str) -> Problem:
         case TemporaryError():
             about["dependency"] = exc.dependency
             logger.warning("%s", exc, extra={"action": "dependency_down", **about})
+        case Unusable():
+            about["dependency"] = exc.dependency
+            fix = f"; fix: {exc.fix}" if exc.fix else ""
+            logger.error("%s%s", exc, fix, extra={"action": "dependency_down", **about})
         case _ if problem.code == "internal":
             action = {"action": "request_failed"}
             logger.error("A request failed unexpectedly", exc_info=exc, extra={**action, **about})
@@ -211,6 +216,17 @@ def _(exc: TemporaryError) -> Problem:
         503,
         "dependency-down",
         f"{exc.dependency} does not answer now; the same request may work later",
+        headers=[RETRY_AFTER],
+        members={"dependency": exc.dependency},
+    )
+
+
+@problem_of.register
+def _(exc: Unusable) -> Problem:
+    return Problem(
+        503,
+        "dependency-down",
+        f"{exc.dependency} cannot be used until an operator repairs it; the log has the reason",
         headers=[RETRY_AFTER],
         members={"dependency": exc.dependency},
     )

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException
 
-from ..errors import ConfigurationError, CustsvcError, TemporaryError
+from ..errors import CustsvcError, TemporaryError, Unusable
 from . import probe, reasons
 
 # Log a broker that is away at most once in this many seconds, not at every try.
@@ -128,7 +128,7 @@ def _log(error: KafkaError) -> None:
     librdkafka.warning("%s: %s", error.name(), error.str(), extra={"action": "kafka_error"})
 
 
-def refusal(servers: str) -> ConfigurationError | None:
+def refusal(servers: str) -> Unusable | None:
     """The error for a permanent refusal by the cluster that was reported in the last seconds, or None."""
     reported = _reported.get(servers)
     return (
@@ -162,13 +162,15 @@ def failure(exc: KafkaException | KafkaError, servers: str) -> CustsvcError:
     )
 
 
-def _refused(servers: str, reason: str) -> ConfigurationError:
+def _refused(servers: str, reason: str) -> Unusable:
     if reasons.is_unverified(reason):
         reason = probe.certificate_problem(servers, _options.get(servers, {})) or reason
-    return ConfigurationError(f"Kafka at {servers} refuses: {reasons.plain(reason)}", fix=reasons.fix(reason))
+    return Unusable(
+        f"Kafka at {servers} refuses: {reasons.plain(reason)}", fix=reasons.fix(reason), dependency="kafka"
+    )
 
 
-def mismatch(servers: str) -> ConfigurationError | None:
+def mismatch(servers: str) -> Unusable | None:
     """Probe a cluster that does not answer; return the error if our clients use the wrong protocol."""
     reason = probe.mismatch(servers, _options.get(servers, {}))
     return _refused(servers, reason) if reason else None

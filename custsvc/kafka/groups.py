@@ -13,7 +13,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
-from ..errors import ConfigurationError, CustsvcError
+from ..errors import CustsvcError, Unusable
 from .client import TIMEOUT
 from .errors import failure
 
@@ -76,8 +76,9 @@ def _is_gone(exc: KafkaException) -> bool:
 
 def _failure(exc: KafkaException, group: str, servers: str) -> CustsvcError:
     if exc.args[0].code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
-        return ConfigurationError(
+        return Unusable(
             f"the account may not describe the consumer group {group} of Kafka at {servers}",
             fix="allow it the last line of custsvc topics acls 'topics grow'",
+            dependency="kafka",
         )
     return failure(exc, servers)

@@ -15,7 +15,7 @@ from confluent_kafka.admin._metadata import ClusterMetadata
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from ..config import Settings
-from ..errors import ConfigurationError, CustsvcError, TemporaryError
+from ..errors import CustsvcError, TemporaryError, Unusable
 from .client import TIMEOUT, admin
 from .errors import failure, first_contact, mismatch, refusal
 
@@ -133,11 +133,12 @@ def ensure_topics(
             elif code != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise _not_made(name, exc, settings.kafka_servers) from exc
     if lacking := [name for name in forbidden if needed is None or name in needed]:
-        raise ConfigurationError(
+        raise Unusable(
             f"Kafka at {settings.kafka_servers} shows this account no topic {', '.join(lacking)}, "
             "and it may not make one",
             fix="make the topics by an account that may (custsvc topics create, or docs/kafka.md), "
             "and allow this account what custsvc topics acls prints",
+            dependency="kafka",
         )
     _wait_for_leaders(
         client, settings, [topic.topic for topic in missing if topic.topic not in forbidden], timeout
@@ -167,10 +168,11 @@ def _not_made(name: str, exc: KafkaException, servers: str) -> CustsvcError:
     error = exc.args[0]
     if error.code() not in _OTHERWISE:
         return failure(exc, servers)
-    return ConfigurationError(
+    return Unusable(
         f"Kafka at {servers} does not make the topic {name}: {error.str()}",
         fix="make it as Kafka wants it (docs/kafka.md has its properties), or set CUSTSVC_REPLICATION and "
         "CUSTSVC_PARTITIONS to what Kafka allows",
+        dependency="kafka",
     )
 
 
@@ -257,9 +259,10 @@ def delete_before(client: AdminClient, topic: str, offsets: Mapping[int, int], s
     try:
         config = topic_configs(client, [topic], timeout=_LONG).get(topic)
         if config is None:
-            raise ConfigurationError(
+            raise Unusable(
                 f"this account may not see the configuration of the topic {topic}",
                 fix="allow it what custsvc topics acls 'topics grow' prints",
+                dependency="kafka",
             )
         with _deletion_allowed(client, topic, config):
             if wanted:
@@ -346,7 +349,9 @@ def partitions(client: Consumer, topic: str, servers: str, *, timeout: float = T
     with first_contact(client, servers):
         found = client.list_topics(topic, timeout=timeout).topics[topic]
     if found.error is not None or not found.partitions:
-        raise ConfigurationError(
-            f"Kafka at {servers} has no topic {topic}, or hides it from this account", fix=_MAKE_OR_SHOW
+        raise Unusable(
+            f"Kafka at {servers} has no topic {topic}, or hides it from this account",
+            fix=_MAKE_OR_SHOW,
+            dependency="kafka",
         )
     return sorted(found.partitions)

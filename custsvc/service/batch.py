@@ -16,7 +16,15 @@ from typing import Any, Final, Literal
 from ..domain.canonical import canonical_fields, merge_patch
 from ..domain.customers import INT64_MAX, Stored
 from ..domain.events import Change
-from ..errors import Conflict, CustsvcError, FieldError, TemporaryError, ValidationError, VersionConflict
+from ..errors import (
+    Conflict,
+    CustsvcError,
+    FieldError,
+    TemporaryError,
+    Unusable,
+    ValidationError,
+    VersionConflict,
+)
 from ..ports.answers import Answer
 from ..ports.customers import CustomerStore
 from .changes import Caller, Changes, expected
@@ -131,7 +139,7 @@ class Batch:
             try:
                 before = current.get(customer_id)
                 change = self._change(operation, customer_id, before)
-            except TemporaryError:
+            except (TemporaryError, Unusable):
                 raise
             except CustsvcError as exc:
                 outcomes.append(Outcome(error=exc))

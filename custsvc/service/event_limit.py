@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from ..domain.events import EVENT_LIMIT
-from ..errors import TemporaryError
+from ..errors import TemporaryError, Unusable
 from ..ports.facts import Fact, Facts
 
 # Bytes that the broker counts besides the value: key, headers, and batch overhead.
@@ -27,7 +27,7 @@ class EventLimit:
             self._asked = time.monotonic()
             try:
                 known = self._facts.get(Fact.EVENT_LIMIT)
-            except TemporaryError:
+            except (TemporaryError, Unusable):
                 return self._limit
             self._limit = int(known) - AROUND if known else EVENT_LIMIT
         return self._limit

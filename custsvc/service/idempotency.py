@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 import orjson
 
-from ..errors import CustsvcError, InFlight, KeyMismatch, TemporaryError
+from ..errors import CustsvcError, InFlight, KeyMismatch, TemporaryError, Unusable
 from ..ports.answers import Answer, Answers
 
 T = TypeVar("T")
@@ -65,7 +65,7 @@ class Idempotency:
                 return replay(kept), True
             try:
                 return work(), False
-            except TemporaryError:
+            except (TemporaryError, Unusable):
                 raise
             except CustsvcError:
                 # Maybe another process has handled the same request meanwhile.

@@ -23,7 +23,7 @@ from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeou
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import _ServerMode
 
-from ...errors import ConfigurationError, CustsvcError, DataRefused, TemporaryError
+from ...errors import CustsvcError, DataRefused, TemporaryError, Unusable
 from .spoken import mismatch
 
 Document = dict[str, Any]
@@ -68,6 +68,8 @@ _HUNG_UP = re.compile(r"connection closed|SSL handshake failed|EOF occurred|Conn
 _NAME_THE_SET = (
     "let CUSTSVC_MONGO_URL name the set, ?replicaSet=name without directConnection: it has a primary"
 )
+# Also while the driver looks for a server, which it takes for lost after a refused sign-in.
+_SIGN_IN = "Authentication failed"
 _REFUSED = frozenset({13, 18, 8000})  # Unauthorized, AuthenticationFailed, Atlas's own
 _INTERRUPTED = 11601
 # Errors about the server, not the data, so they may be temporary.
@@ -192,7 +194,7 @@ class Connection:
         if hello.get("isWritablePrimary"):
             return
         if self.client.options.direct_connection:
-            raise ConfigurationError(f"MongoDB at {self.address} is a secondary", fix=_NAME_THE_SET)
+            raise Unusable(f"MongoDB at {self.address} is a secondary", fix=_NAME_THE_SET, dependency="mongo")
         if writing:
             raise TemporaryError(f"MongoDB at {self.address} is not the primary", dependency="mongo")
 
@@ -231,7 +233,7 @@ class Connection:
                 raise
             said = f"cannot connect to {where}: {found.reason}"
             if found.is_sure:
-                raise ConfigurationError(said, fix=_FIX_TLS) from exc
+                raise Unusable(said, fix=_FIX_TLS, dependency="mongo") from exc
             raise TemporaryError(said, dependency="mongo", fix=_FIX_TLS) from exc
 
     def close(self) -> None:
@@ -267,30 +269,30 @@ def translate(exc: PyMongoError, where: str) -> CustsvcError:
     """Our error for one of the driver's: what failed, and the fix if waiting does not help."""
     reason = _one_line(exc)
     if isinstance(exc, errors.InvalidURI | errors.ConfigurationError):
-        return ConfigurationError(
+        return Unusable(
             f"the address of MongoDB is wrong: {reason}",
             fix="correct CUSTSVC_MONGO_URL (mongodb://host:port/database?replicaSet=name)",
+            dependency="mongo",
         )
     if "replica set members available for" in reason:
-        return ConfigurationError(
+        return Unusable(
             f"{where} is not a replica set, or not the one that its address names",
             fix="start mongod with --replSet rs0 and run rs.initiate(), or correct replicaSet= in its URL",
+            dependency="mongo",
         )
     if _STANDALONE.search(reason):
         return no_replica_set(where)
-    if isinstance(exc, OperationFailure) and exc.code in _REFUSED:
-        return ConfigurationError(
+    if (isinstance(exc, OperationFailure) and exc.code in _REFUSED) or _SIGN_IN in reason:
+        return Unusable(
             f"{where} refuses: {reason}",
             fix="correct the user and password in CUSTSVC_MONGO_URL, or grant the user what its role needs: "
             "custsvc doctor names it",
+            dependency="mongo",
         )
     if "hint provided does not correspond" in reason:
         return no_schema()
     if _MISTAKEN.search(reason):
-        return ConfigurationError(
-            f"cannot connect to {where} ({reason})",
-            fix=_FIX_TLS,
-        )
+        return Unusable(f"cannot connect to {where} ({reason})", fix=_FIX_TLS, dependency="mongo")
     if "RSGhost" in str(exc):
         return TemporaryError(
             f"{where} waits to be made a replica set", dependency="mongo", fix="run rs.initiate() there"
@@ -320,18 +322,21 @@ def _is_passing(exc: PyMongoError) -> bool:
     return _PASSING.issuperset(causes or [exc.code])
 
 
-def no_replica_set(where: str) -> ConfigurationError:
+def no_replica_set(where: str) -> Unusable:
     """The error of a standalone mongod."""
-    return ConfigurationError(
+    return Unusable(
         f"{where} is not a replica set, so it has no transactions",
         fix="start mongod with --replSet rs0 and run rs.initiate()",
+        dependency="mongo",
     )
 
 
-def no_schema() -> ConfigurationError:
+def no_schema() -> Unusable:
     """The error of a database that was never migrated, or that lacks the indexes for lists."""
-    return ConfigurationError(
-        "the database has no custsvc schema, an older one, or not the indexes of lists", fix="custsvc migrate"
+    return Unusable(
+        "the database has no custsvc schema, an older one, or not the indexes of lists",
+        fix="custsvc migrate",
+        dependency="mongo",
     )
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import psycopg2
 from psycopg2 import errors, extensions
 
-from ...errors import ConfigurationError, DataRefused, TemporaryError
+from ...errors import DataRefused, TemporaryError, Unusable
 from ...runtime.lane import here
 from . import encoding, pooler
 from .deadline import deadlines
@@ -48,7 +48,8 @@ _DEFAULTS: dict[str, Any] = {
 # Errors at connect that waiting does not fix.
 _CONFIGURATION = re.compile(
     r"password authentication failed|no password supplied|(role|database) \"[^\"]*\" does not exist"
-    r"|no pg_hba\.conf entry|invalid (dsn|connection option|URI|port|integer value)|certificate"
+    r"|is not permitted to log in|no pg_hba\.conf entry|pg_hba\.conf rejects connection"
+    r"|invalid (dsn|connection option|URI|port|integer value)|certificate"
     r"|tlsv1\d? alert|does not support SSL|permission denied"
     r"|invalid \w+ value|invalid value for parameter|unrecognized configuration parameter"
     r"|definition of service|could not parse network address|private key file"
@@ -220,12 +221,14 @@ def _takes_transactions(connection: Connection) -> bool:
     return True
 
 
-def _not_connected(url: str, exc: psycopg2.Error) -> ConfigurationError | TemporaryError:
+def _not_connected(url: str, exc: psycopg2.Error) -> TemporaryError | Unusable:
     reason = _one_line(exc)
     message = f"cannot connect to PostgreSQL at {address(url)} ({reason})"
     if isinstance(exc, psycopg2.ProgrammingError) or _CONFIGURATION.search(reason):
-        return ConfigurationError(
-            message, fix="correct CUSTSVC_POSTGRES_URL (postgresql://user:password@host:port/database)"
+        return Unusable(
+            message,
+            fix="correct CUSTSVC_POSTGRES_URL (postgresql://user:password@host:port/database)",
+            dependency="postgres",
         )
     return TemporaryError(
         message, dependency="postgres", fix="start PostgreSQL there, or correct CUSTSVC_POSTGRES_URL"
@@ -270,13 +273,16 @@ def translated(connection: Connection | None) -> Iterator[None]:
             raise DataRefused("PostgreSQL cannot hold this data: NUL, or half a character") from exc
         raise
     except (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction) as exc:
-        raise ConfigurationError(
-            f"the database has no custsvc schema, or an older one ({_one_line(exc)})", fix="custsvc migrate"
+        raise Unusable(
+            f"the database has no custsvc schema, or an older one ({_one_line(exc)})",
+            fix="custsvc migrate",
+            dependency="postgres",
         ) from exc
     except (errors.InsufficientPrivilege, errors.InvalidSchemaName) as exc:
-        raise ConfigurationError(
+        raise Unusable(
             f"PostgreSQL refuses: {_one_line(exc)}",
             fix="grant the user of CUSTSVC_POSTGRES_URL what its role needs: custsvc doctor names it",
+            dependency="postgres",
         ) from exc
     except psycopg2.Error as exc:
         if connection is not None and isinstance(exc, _WRONG):

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from psycopg2 import extensions
 
-from ...errors import ConfigurationError
+from ...errors import Unusable
 
 OURS: Final[dict[str, Any]] = {"client_encoding": "UTF8"}
 """Of a connection: otherwise it is that of the database, or of PGCLIENTENCODING."""
@@ -18,8 +18,9 @@ def check(connection: extensions.connection, address: str) -> None:
     if name in (None, "UTF8"):
         return
     connection.close()
-    raise ConfigurationError(
+    raise Unusable(
         f"the database at {address} is encoded in {name}, which cannot hold every name",
         fix="make one that can, and name it in CUSTSVC_POSTGRES_URL: "
         "CREATE DATABASE custsvc TEMPLATE template0 ENCODING 'UTF8'",
+        dependency="postgres",
     )

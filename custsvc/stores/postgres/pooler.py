@@ -17,7 +17,7 @@ import psycopg2
 from psycopg2 import extensions
 from psycopg2.sql import SQL, Composed, Literal
 
-from ...errors import ConfigurationError
+from ...errors import Unusable
 
 _NO_OPTIONS: Final = re.compile(r"unsupported startup parameter")
 _WORD: Final = re.compile(r"(?:\\.|\S)+")
@@ -29,11 +29,12 @@ def refuses_options(exc: psycopg2.Error) -> bool:
     return bool(_NO_OPTIONS.search(str(exc)))
 
 
-def no_transactions(address: str) -> ConfigurationError:
+def no_transactions(address: str) -> Unusable:
     """The error of a pooler that gives each statement another session."""
-    return ConfigurationError(
+    return Unusable(
         f"the pooler at {address} hangs up when a transaction begins, as PgBouncer does in statement mode",
         fix="set its pool_mode to transaction, or point CUSTSVC_POSTGRES_URL at PostgreSQL itself",
+        dependency="postgres",
     )
 
 
