@@ -1,7 +1,6 @@
 """Processes that outlive their starter: spawn, recognise later, stop, and read the end of their log.
 
-A process is identified by its pid and its creation time, so that a process which got a reused pid is never
-signalled.
+A process is identified by its pid and its start, so that a process which got a reused pid is never signalled.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from custsvc.runtime.extras import needs
 
@@ -27,8 +26,11 @@ with needs("local"):
 
 LOG_LIMIT = 10 * 1024 * 1024
 
-# Creation times count from the boot time, which is known only to a second and follows the clock.
+# Of creation times: they count from the boot time, which is known only to a second and follows the clock.
 _CLOCK_TOLERANCE_S = 2.0
+_BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
+# Field 22 of /proc/PID/stat, counted from the one after the program's name.
+_START_TICKS: Final = 19
 
 # Children of this process, kept until it has waited for them.
 _children: dict[int, subprocess.Popen[bytes]] = {}
@@ -53,18 +55,31 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """One process: its pid and its creation time, which are never reused together."""
+    """One process: its pid and its start, which are never reused together.
+
+    `created` is the start by the clock, `started` by the system, which no step of the clock changes; empty
+    where the system does not show it, or an older custsvc wrote the identity.
+    """
 
     pid: int
     created: float
+    started: str = ""
 
     @classmethod
     def of(cls, pid: int) -> Identity | None:
         """The identity of the running process with this pid; None if there is none."""
         try:
-            return cls(pid, psutil.Process(pid).create_time())
+            return cls(pid, psutil.Process(pid).create_time(), _started(pid))
         except psutil.NoSuchProcess:
             return None
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Identity:
+        """The identity that `as_json` gave to a file, maybe by an older custsvc."""
+        return cls(record["pid"], record["created"], record.get("started", ""))
+
+    def as_json(self) -> dict[str, Any]:
+        return {"pid": self.pid, "created": self.created, "started": self.started}
 
     def is_running(self) -> bool:
         """Whether exactly this process runs. A zombie does not."""
@@ -73,10 +88,14 @@ class Identity:
             return False
         try:
             process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.created) < _CLOCK_TOLERANCE_S
-            return same and not _is_dead(process)
+            return self._is(process) and not _is_dead(process)
         except psutil.NoSuchProcess:
             return False
+
+    def _is(self, process: psutil.Process) -> bool:
+        if self.started and (started := _started(self.pid)):
+            return started == self.started
+        return bool(abs(process.create_time() - self.created) < _CLOCK_TOLERANCE_S)
 
     def listens(self, port: int) -> bool:
         """Whether this process listens on a port; True if the system does not show it."""
@@ -92,6 +111,16 @@ class Identity:
         """The exit code; None if it is not a child of this process or still runs."""
         child = _children.get(self.pid)
         return None if child is None else child.poll()
+
+
+def _started(pid: int) -> str:
+    """The boot and the ticks after it at which a process started; empty where the system does not show it."""
+    try:
+        # The name of the program, in brackets, may contain anything.
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+        return f"{_BOOT.read_text('ascii').strip()} {fields[_START_TICKS]}"
+    except (OSError, IndexError):
+        return ""
 
 
 def _is_dead(process: psutil.Process) -> bool:
@@ -165,7 +194,7 @@ def find(*words: str) -> list[Identity]:
     for process in psutil.process_iter(["cmdline", "create_time", "status"]):
         line = process.info["cmdline"] or []
         if process.info["status"] != psutil.STATUS_ZOMBIE and all(word in line for word in words):
-            found.append(Identity(process.pid, process.info["create_time"]))
+            found.append(Identity(process.pid, process.info["create_time"], _started(process.pid)))
     return found
 
 

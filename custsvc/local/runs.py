@@ -94,8 +94,8 @@ class Run:
         """Write the state for other processes. Only for the supervisor that has claimed the run."""
         if self._me is None:
             raise CustsvcError(f"this process has not claimed {self.path}")
-        content: Record = {"supervisor": _as_json(self._me), "ready": ready, "info": self._info}
-        content["roles"] = {name: _as_json(role) for name, role in roles.items()}
+        content: Record = {"supervisor": self._me.as_json(), "ready": ready, "info": self._info}
+        content["roles"] = {name: role.as_json() for name, role in roles.items()}
         write_json(self.path, content)
 
     def remove(self) -> None:
@@ -109,12 +109,14 @@ class Run:
     def supervisor(self) -> Identity | None:
         """The supervisor, if it runs."""
         found = read_json(self.path).get("supervisor")
-        identity = Identity(**found) if found else None
+        identity = Identity.from_json(found) if found else None
         return identity if identity is not None and identity.is_running() else None
 
     def roles(self) -> dict[str, Identity]:
         """The roles by name, as last written."""
-        return {name: Identity(**role) for name, role in read_json(self.path).get("roles", {}).items()}
+        return {
+            name: Identity.from_json(role) for name, role in read_json(self.path).get("roles", {}).items()
+        }
 
     def is_ready(self, supervisor: Identity) -> bool:
         """Whether this supervisor has reported that all is ready."""
@@ -211,7 +213,3 @@ def _ended(code: int | None, log: Path) -> CustsvcError:
     if code == ExitCode.UNREACHABLE:
         return TemporaryError(message, dependency="local", fix=fix)
     return CustsvcError(message, fix=fix)
-
-
-def _as_json(identity: Identity) -> Record:
-    return {"pid": identity.pid, "created": identity.created}

@@ -84,7 +84,7 @@ class Server(ABC):
     @property
     def identity(self) -> Identity | None:
         record = self.record
-        return Identity(record["pid"], record["created"]) if record.get("pid") else None
+        return Identity.from_json(record) if record.get("pid") else None
 
     @property
     def pid(self) -> int | None:
@@ -125,7 +125,7 @@ class Server(ABC):
         identity = process.spawn(
             self.command(), log=self.log_path, env=self.environment(), cwd=self.folder, account=self.account()
         )
-        self._remember(pid=identity.pid, created=identity.created, log=str(self.log_path), url=self.url)
+        self._remember(**identity.as_json(), log=str(self.log_path), url=self.url)
 
     def _choose_ports(self) -> None:
         chosen = {name: self.record.get(name) for name in self.port_names}

@@ -144,7 +144,7 @@ class LocalServers:
     @staticmethod
     def _any_runs(state: State) -> bool:
         records = (state.get(name) for name in KINDS)
-        return any(process.Identity(r["pid"], r["created"]).is_running() for r in records if r.get("pid"))
+        return any(process.Identity.from_json(r).is_running() for r in records if r.get("pid"))
 
     def _make(self, name: str) -> Server:
         return KINDS[name](self.home, self._state(), self._say, self.cancelled)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,27 @@ def test_a_pid_given_to_another_process_is_not_mistaken_for_the_first(tmp_path: 
     sleeper = python("import time; time.sleep(60)", tmp_path / "log")
 
     assert sleeper.is_running()
+    assert not replace(sleeper, started=sleeper.started + "0").is_running()
     assert not Identity(sleeper.pid, sleeper.created - 60).is_running()
     process.kill(sleeper)
     assert not sleeper.is_running()
     assert sleeper.exit_code() == -9
+
+
+def test_a_process_is_known_after_a_step_of_the_clock_and_from_a_file_of_the_release_before(
+    tmp_path: Path,
+) -> None:
+    sleeper = python("import time; time.sleep(60)", tmp_path / "log")
+    written = sleeper.as_json()
+    before = {name: written[name] for name in ("pid", "created")}
+
+    # What a process sees of its own past after the clock was put forward by an hour.
+    stepped = Identity.from_json({**written, "created": sleeper.created - 3600})
+
+    assert stepped.is_running()
+    assert Identity.from_json(before).is_running()
+    process.kill(stepped)
+    assert not sleeper.is_running()
 
 
 def test_a_process_that_does_not_stop_in_time_is_killed(tmp_path: Path) -> None:
