@@ -30,6 +30,7 @@ from ..notify.rules.forecast import Forecast
 from ..service.customers import Caller
 from ..service.idempotency import Keyed
 from ..transfer import export, headings, load, meaning, plan, rows, shape, sheet, undo
+from ..transfer.encodings import known
 from ..transfer.imported import Imports
 from ..transfer.likely import Likely
 
@@ -186,6 +187,9 @@ class CustomerImport(ApiResource):
         if (request.content_length or 0) > most:
             raise too_large
         digest = asked_hash(request)
+        charset = known(request.charset or "utf-8")
+        if charset != "utf-8":  # which is what a file is in that says nothing
+            digest.update(f"charset {charset}\n".encode())
         try:
             while piece := request.stream.read(_PIECE):
                 digest.update(piece)

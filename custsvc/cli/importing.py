@@ -185,8 +185,6 @@ def _load(
     options: Options,
     key: str | None,
 ) -> Report:
-    from hashlib import sha256
-
     from ..service.customers import Caller
     from ..service.duplicates import DuplicateFinder
     from ..service.idempotency import Keyed
@@ -201,19 +199,29 @@ def _load(
         source.seek(0)
         return read(source, shape, columns)
 
-    keyed = None
-    if key:
-        meaning = options.meaning
-        about = f"{options.on} {options.restore} {options.skip_errors} {meaning.empty} {meaning.metadata}"
-        digest = sha256(f"import {about}{' mails' * options.mails}\n".encode())
-        if columns.fields or columns.others != "refuse":
-            digest.update(repr(columns).encode())
-        for piece in iter(lambda: source.read(1 << 20), b""):
-            digest.update(piece)
-        keyed = Keyed("cli", key, digest.digest())
+    keyed = Keyed("cli", key, _digest(source, asked, columns, options)) if key else None
     caller, imports = Caller("import", keyed=keyed), Imports(store.shelf)
     likely = Likely(DuplicateFinder(store.duplicates, store.customers))
     return load(store.customers, rows, options, caller, store.answers, imports=imports, likely=likely)
+
+
+def _digest(source: IO[bytes], asked: Asked, columns: Columns, options: Options) -> bytes:
+    """The hash of the file and of all that says what its rows are and do."""
+    from hashlib import sha256
+
+    from ..transfer.shape import Asked
+
+    meaning = options.meaning
+    about = f"{options.on} {options.restore} {options.skip_errors} {meaning.empty} {meaning.metadata}"
+    digest = sha256(f"import {about}{' mails' * options.mails}\n".encode())
+    # What is not given adds nothing, so that keys of older releases stay valid.
+    if columns.fields or columns.others != "refuse":
+        digest.update(repr(columns).encode())
+    if asked != Asked():
+        digest.update(repr(asked).encode())
+    for piece in iter(lambda: source.read(1 << 20), b""):
+        digest.update(piece)
+    return digest.digest()
 
 
 def _asked(

@@ -120,6 +120,18 @@ def test_the_same_request_sent_again_imports_once(client: Client) -> None:
     assert client.get("/api/customers/").json["count"] == 1
 
 
+def test_the_same_bytes_in_another_encoding_are_another_import(client: Client) -> None:
+    def post(charset: str) -> Any:
+        kind, key = f"text/csv{charset}", {"Idempotency-Key": "import-1"}
+        rows = "name\nZoë\n".encode()
+        return client.post("/api/customers/import", data=rows, content_type=kind, headers=key)
+
+    done = [post(charset) for charset in ("", "; charset=UTF-8", "; charset=latin-1")]
+
+    assert [each.status_code for each in done] == [200, 200, 422]
+    assert client.get("/api/customers/").json["count"] == 1
+
+
 def test_a_file_may_be_larger_than_another_body_but_not_endless(client: Client) -> None:
     rows = b'{"name":"%b"}\n' % (b"n" * 300) * 6000  # 1.9 MB
 
