@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from urllib.parse import quote, urlsplit
 
+import psycopg2
 import pytest
 
 from custsvc.config import Settings
@@ -30,6 +31,8 @@ from .test_outbox import *  # noqa: F403
 from .test_shares import *  # noqa: F403
 
 IGNORING = {"ignore_startup_parameters": "options"}
+STRICT = "default_transaction_isolation = 'serializable'"
+LEVEL = "SELECT current_setting('transaction_isolation')"
 TIMES = "SELECT current_setting('statement_timeout'), current_setting('TimeZone'), current_schema()"
 
 
@@ -103,6 +106,26 @@ def test_settings_hold_in_each_transaction_and_those_of_the_address_count(
             found.add(cursor.fetchone())
             cursor.execute("COMMIT")
         assert found == {expected}
+
+
+def test_a_stricter_default_of_the_database_holds_in_no_transaction(
+    poolers: Callable[..., PgBouncer], empty_database: str
+) -> None:
+    with closing(psycopg2.connect(empty_database)) as owner, owner.cursor() as cursor:
+        cursor.execute(f"ALTER DATABASE {urlsplit(empty_database).path[1:]} SET {STRICT}")
+        owner.commit()
+    url = poolers("transaction").url(empty_database)
+    own = "options=" + quote(r"-c default_transaction_isolation=repeatable\ read")
+
+    for address, expected in ((url, "read committed"), (f"{url}?{own}", "repeatable read")):
+        with closing(connect(address)) as connection, connection.cursor() as cursor:
+            cursor.execute(LEVEL)
+            alone = cursor.fetchone()
+            cursor.execute("BEGIN")
+            cursor.execute(LEVEL)
+            within = cursor.fetchone()
+            cursor.execute("ROLLBACK")
+        assert (alone, within) == ((expected,), (expected,))
 
 
 def test_options_are_read_as_postgresql_reads_them() -> None:

@@ -31,7 +31,7 @@ ANSWER_TIMEOUT = STATEMENT_TIMEOUT + 5.0
 _SETTINGS: Final = {
     "timezone": "UTC",
     # A stricter default of the database or role would fail the second of two writers of a row.
-    "default_transaction_isolation": "read committed",
+    pooler.ISOLATION: "read committed",
     "statement_timeout": f"{STATEMENT_TIMEOUT}s",
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "60s",

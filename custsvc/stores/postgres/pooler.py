@@ -19,6 +19,7 @@ from psycopg2.sql import SQL, Composed, Literal
 
 from ...errors import Unusable
 
+ISOLATION: Final = "default_transaction_isolation"
 _NO_OPTIONS: Final = re.compile(r"unsupported startup parameter")
 _WORD: Final = re.compile(r"(?:\\.|\S)+")
 _PLACE: Final = re.compile(r"\$(\d+)")
@@ -56,10 +57,14 @@ def settings_of(options: str) -> dict[str, str]:
 
 
 def bringing(settings: Mapping[str, str]) -> Composed:
-    """The statement that applies these settings to its transaction."""
+    """The statements that apply these settings to their transaction, and begin it."""
     each = SQL("set_config({}, {}, true)")
     calls = [each.format(Literal(name), Literal(value)) for name, value in settings.items()]
-    return SQL("SELECT ") + SQL(", ").join(calls) + SQL("; ")
+    bring = SQL("SELECT ") + SQL(", ").join(calls) + SQL("; ")
+    if (level := settings.get(ISOLATION)) is None:
+        return bring
+    # A default is for later transactions. In this one the level must be set before the first SELECT.
+    return SQL("SET LOCAL transaction_isolation = {}; ").format(Literal(level)) + bring
 
 
 class PooledCursor(extensions.cursor):
