@@ -53,7 +53,7 @@ POINTS: Final = {
     "migrate.indexed": "a migration's index is made, that is not noted",
     "migrate.filling": "a part of the rows is filled in its transaction, which is not committed",
     "migrate.refilling": "some customers' terms are recomputed, those of the others are not",
-    "migrate.listing": "one of the indexes of lists is made, the others are not",
+    "migrate.listing": "an index of lists is made, the others are not (on MongoDB all are)",
 }
 EXIT_CODE: Final = 137  # that of a process which SIGKILL has ended
 

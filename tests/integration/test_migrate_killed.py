@@ -41,6 +41,8 @@ def test_a_migration_that_was_killed_goes_on_when_it_is_run_again(
     as_of(empty, {"postgres": 2, "mongo": 5}[backend])
     put_as_the_first_release_did(backend, empty_database, 1500)
     environ = {name: value for name, value in os.environ.items() if not name.startswith("CUSTSVC_")}
+    if backend == "mongo":
+        at = at.replace("listing:3", "listing:1")  # one command makes all of them there
     environ |= {"CUSTSVC_BACKEND": backend, f"CUSTSVC_{backend.upper()}_URL": empty_database}
 
     def run(**more: str) -> CompletedProcess[str]:
