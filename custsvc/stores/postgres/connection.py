@@ -16,7 +16,7 @@ from psycopg2 import errors, extensions
 
 from ...errors import DataRefused, TemporaryError, Unusable
 from ...runtime.lane import here
-from . import encoding, pooler
+from . import encoding, pooler, refusals
 from .deadline import deadlines
 
 logger = logging.getLogger(__name__)
@@ -45,17 +45,6 @@ _DEFAULTS: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
-# Errors at connect that waiting does not fix.
-_CONFIGURATION = re.compile(
-    r"password authentication failed|no password supplied|(role|database) \"[^\"]*\" does not exist"
-    r"|is not permitted to log in|no pg_hba\.conf entry|pg_hba\.conf rejects connection"
-    r"|invalid (dsn|connection option|URI|port|integer value)|certificate"
-    r"|tlsv1\d? alert|does not support SSL|permission denied"
-    r"|invalid \w+ value|invalid value for parameter|unrecognized configuration parameter"
-    r"|definition of service|could not parse network address|private key file"
-    r"|server requested|channel binding required|authentication method requirement"
-    r"|no such (database|user)|unsupported startup parameter"
-)
 
 # The SQLSTATE classes of temporary errors: connections, conflicts, resources, locks, operator intervention,
 # the server's own system; and a server that is read-only or aborted a transaction.
@@ -164,9 +153,12 @@ def _open(url: str, name: str, options: str) -> Connection:
     writable = {"target_session_attrs": "read-write"} if "," in given.get("host", "") else {}
     defaults = {name: value for name, value in (_DEFAULTS | writable).items() if name not in given}
     defaults |= encoding.OURS
-    connection: Connection = psycopg2.connect(
-        url, connection_factory=Connection, fallback_application_name=name, options=options, **defaults
-    )
+    try:
+        connection: Connection = psycopg2.connect(
+            url, connection_factory=Connection, fallback_application_name=name, options=options, **defaults
+        )
+    except UnicodeDecodeError as exc:  # the driver expects the server's message to be UTF-8
+        raise psycopg2.OperationalError(refusals.text_of(exc.object)) from exc
     connection.autocommit = True
     connection.prepared = set()
     encoding.check(connection, address(url))
@@ -224,7 +216,7 @@ def _takes_transactions(connection: Connection) -> bool:
 def _not_connected(url: str, exc: psycopg2.Error) -> TemporaryError | Unusable:
     reason = _one_line(exc)
     message = f"cannot connect to PostgreSQL at {address(url)} ({reason})"
-    if isinstance(exc, psycopg2.ProgrammingError) or _CONFIGURATION.search(reason):
+    if isinstance(exc, psycopg2.ProgrammingError) or refusals.is_refusal(reason):
         return Unusable(
             message,
             fix="correct CUSTSVC_POSTGRES_URL (postgresql://user:password@host:port/database)",
