@@ -18,6 +18,8 @@ from .row import BadFile, Row, RowError, Tally, bad_file
 from .shape import DELIMITERS, SEPARATOR, Shape
 
 _QUOTED: Final = re.compile(rb'"[^"]*"')
+# Blanks and delimiters.
+_EMPTY: Final = b" \t\r\n\v\f,;|"
 # The error of Python's reader for a file that ends within quotes.
 _ENDED: Final = "unexpected end of data"
 _PLAIN: Final = Shape("csv")
@@ -89,10 +91,10 @@ class Table:
 
     def _first(self) -> tuple[list[bytes], str]:
         """The heading's first line, with the line after it if that was read too, and the delimiter."""
-        line = next(self._lines, b"")
+        line = self._filled()
         if found := SEPARATOR.fullmatch(line.decode("utf-8", "replace")):
             self._number += 1
-            return [next(self._lines, b"")], found[1]
+            return [self._filled()], found[1]
         if not line.endswith(b"\r"):
             return [line], _delimiter(line)
         second = next(self._lines, b"")
@@ -100,6 +102,15 @@ class Table:
             message = "the file's first line has a carriage return, which ends no other line; remove it"
             raise bad_file("no_heading", message)
         return [line, second], _delimiter(line)
+
+    def _filled(self) -> bytes:
+        """The next line that is not empty: spreadsheets write the empty rows above a table too."""
+        for line in self._lines:
+            if line.strip(_EMPTY):
+                return line
+            self._number += 1
+            self._tally.empty += 1
+        return b""
 
     def _heading(self, first: bytes) -> list[str]:
         if not first.strip():
@@ -110,7 +121,7 @@ class Table:
             raise bad_file("no_heading", f"the file's first line is not CSV ({exc})") from exc
         if not self._is_utf8:
             raise bad_file("bad_utf8", f"the file's first line {undecodable(self._encoding).message}")
-        self._tally.heading = self._number
+        self._tally.heading = self._number - self._tally.empty
         self._width = len(heading)
         return heading
 

@@ -11,6 +11,7 @@ from .row import bad_file
 # A customer has at most about 150 kB; a longer line is not a customer.
 LINE_MAX: Final = 1_000_000
 _BLOCK: Final = 65536
+_END_OF_TEXT: Final = b"\x1a"
 _UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -53,5 +54,6 @@ def _pieces(source: IO[bytes]) -> Iterator[bytes]:
         yield from pieces
         if len(rest) > LINE_MAX:
             break
-    if rest:
+    # The mark that some programs of DOS and Windows put at the end of a text.
+    if rest := rest.removesuffix(_END_OF_TEXT):
         yield rest

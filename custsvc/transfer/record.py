@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -12,6 +13,9 @@ from .row import METADATA, Row, RowError, Tally, shown
 from .sheet import unguarded
 from .spoilt import doubtful, spoilt, unwrapped
 
+# As address books write addresses: behind a name, or as links.
+_NAMED: Final = re.compile(r"[^<>]*<([^<>]*)>\s*")
+_MAILTO: Final = re.compile(r"^\s*mailto:", re.IGNORECASE)
 _CHECKED: Final = ("name", "email", "phone", *NAME_PARTS)
 
 
@@ -33,11 +37,18 @@ def row_of(number: int, fields: Sequence[str], cells: Sequence[str], tally: Tall
         else:
             warning = spoilt(field, text) if field in _CHECKED else None
             kept = warning is None
+            text = plain_address(text) if field == "email" else text
         if kept:
             raw[field] = text or None
         if warning is not None:
             warnings.append(warning)
     return Row(number, named(raw), warnings=tuple(warnings))
+
+
+def plain_address(text: str) -> str:
+    """The address in `Ada Lovelace <ada@example.org>` or `mailto:ada@example.org`; else the text itself."""
+    found = _NAMED.fullmatch(text)
+    return _MAILTO.sub("", found[1] if found else text)
 
 
 def _text(cell: str, tally: Tally) -> str:

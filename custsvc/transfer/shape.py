@@ -33,6 +33,8 @@ _SUFFIXES: Final[dict[str, Format]] = {
     "vcf": "vcard",
 }
 # The line that Excel writes above the heading to name the delimiter.
+# The signs of the empty rows above a heading.
+_ABOVE: Final = " \t\r\n,;|"
 SEPARATOR: Final = re.compile(r'"?sep=([,;\t|])"?\s*')
 _HEAD: Final = 4096
 # The number of rows by which a delimiter is judged.
@@ -127,9 +129,11 @@ def _format(head: bytes, name: str) -> Format:
 
 
 def _is_heading(text: str) -> bool:
-    """Whether a text begins with a heading that has a known column."""
-    line = (text.splitlines() or [""])[0]
-    return any(guessed([cell.strip(' "') for cell in re.split(r"[,;\t|]", line)]))
+    """Whether a text begins with a heading that has a known column, or names its delimiter."""
+    line = (text.lstrip(_ABOVE).splitlines() or [""])[0]
+    return bool(SEPARATOR.fullmatch(line)) or any(
+        guessed([cell.strip(' "') for cell in re.split(r"[,;\t|]", line)])
+    )
 
 
 def _encoding(source: IO[bytes], fmt: Format, head: bytes) -> str:
@@ -154,7 +158,8 @@ def _first_lines(source: IO[bytes]) -> list[str]:
 
 def delimiter_of(lines: Sequence[str]) -> str | None:
     """The delimiter with which most rows have as many cells as the heading; None if none splits it."""
-    if not lines or SEPARATOR.fullmatch(lines[0]):
+    first = next((line for line in lines if line.strip(_ABOVE)), "")
+    if not first or SEPARATOR.fullmatch(first):
         return None
     found = {sign: _alike(lines, sign) for sign in DELIMITERS}
     best = max(DELIMITERS, key=lambda sign: found[sign])
@@ -164,7 +169,7 @@ def delimiter_of(lines: Sequence[str]) -> str | None:
 def _alike(lines: Sequence[str], sign: str) -> tuple[float, int]:
     """The share of rows with as many cells as the first one, and the number of its cells."""
     try:
-        rows = [row for row in islice(csv.reader(lines, delimiter=sign), _ROWS) if row]
+        rows = [row for row in islice(csv.reader(lines, delimiter=sign), _ROWS) if any(map(str.strip, row))]
     except csv.Error:
         rows = []
     if not rows or len(rows[0]) < 2:

@@ -15,13 +15,15 @@ from typing import IO, Any, Final
 
 from .encodings import UTF_8, known
 from .lines import Lines
-from .record import undecodable
+from .record import plain_address, undecodable
 from .row import METADATA, Row, RowError, Tally, bad_file, shown
 
 _PROPERTY: Final = re.compile(r'(?:[\w-]+\.)?([\w-]+)((?:;(?:[^:;"]|"[^"]*")*)*):(.*)', re.DOTALL)
 _PARAMETER: Final = re.compile(r';((?:[^;"]|"[^"]*")*)')
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 _SPLIT: Final = re.compile(r"(?<!\\)((?:\\\\)*);")
+_IN_BASE64: Final = re.compile(r"[^:]*;(ENCODING=)?(BASE64|B)[;:]", re.IGNORECASE)
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/]+={0,2}\s*")
 # Bytes that are not of the file's encoding.
 _BROKEN: Final = re.compile("[\udc80-\udcff]")
 # Properties that become an entry of the metadata, with its key.
@@ -104,7 +106,8 @@ class Cards:
         found = [each for each in properties if each.name == name and each.text.strip()]
         found.sort(key=lambda each: ("PREF" not in each.types, "FAX" in each.types))
         for place, each in enumerate(found):
-            text = each.text.strip().removeprefix("tel:").removeprefix("mailto:")
+            text = each.text.strip()
+            text = plain_address(text) if name == "EMAIL" else text.removeprefix("tel:")
             self._put(raw, target if place == 0 else f"{METADATA}{target} {place + 1}", text, name)
 
     def _put_entry(self, raw: dict[str, Any], each: _Property) -> None:
@@ -159,9 +162,14 @@ def _own(texts: Sequence[str]) -> Iterator[str]:
 
 
 def _unfolded(lines: Sequence[str]) -> Iterator[str]:
-    """The logical lines: a folded one goes on behind a space, or in version 2.1 behind a final `=`."""
-    whole = ""
+    """The logical lines: a folded one goes on behind a space, or in version 2.1 behind a final `=`.
+
+    Some programs do not fold the lines of a photo. Those are left out, as the photo is.
+    """
+    whole, is_photo = "", False
     for line in lines:
+        if is_photo and _BASE64.fullmatch(line):
+            continue
         if whole.endswith("=") and "QUOTED-PRINTABLE" in whole.partition(":")[0].upper():
             whole = whole[:-1] + line
         elif line[:1] in (" ", "\t"):
@@ -169,7 +177,7 @@ def _unfolded(lines: Sequence[str]) -> Iterator[str]:
         else:
             if whole.strip():
                 yield whole
-            whole = line
+            whole, is_photo = line, bool(_IN_BASE64.match(line))
     if whole.strip():
         yield whole
 

@@ -17,7 +17,7 @@ from custsvc.transfer.headings import Columns, fields_of
 from custsvc.transfer.lines import LINE_MAX
 from custsvc.transfer.meaning import Meaning
 from custsvc.transfer.rows import SAMPLE, Format, look, read
-from custsvc.transfer.shape import Shape
+from custsvc.transfer.shape import Shape, shape_of
 
 HEAD = b"name,phone\r\n"
 GOOD = b"".join(b"N%d,%d\r\n" % (n, n) for n in range(20_000))
@@ -205,8 +205,49 @@ def test_the_heading_may_have_a_mark_quotes_line_breaks_and_a_line_that_names_th
     wrapped = look(io.BytesIO(b'"First\nname","a; b",phone\n'), Shape("csv"))
     assert wrapped.heading == ["First\nname", "a; b", "phone"]
     assert refusal(b'"name,phone\nA,1\n')[0] == "no_heading"
-    for nothing in (b"", b"\r\n", b"\xef\xbb\xbf", b"  \nname\n"):
+    for nothing in (b"", b"\r\n", b"\xef\xbb\xbf", b"  \n;;\n\n", b"sep=;\n\n"):
         assert refusal(nothing)[0] == "no_heading"
+
+
+@pytest.mark.parametrize("above", [b"\n\n", b";;;\r\n \t\r\n", b"\xef\xbb\xbf\r\n\r\n", b"\nsep=;\n"])
+def test_empty_rows_above_the_heading_are_empty_and_rows_keep_their_numbers(above: bytes) -> None:
+    file = io.BytesIO(above + b"name;e-mail;phone\nAda;;1\n\nBob;;2\n")
+
+    shape = shape_of(file)
+    reading = read(file, shape)
+    rows = list(reading)
+
+    assert shape.fmt == "csv"
+    first, lines = above.count(b"\n") + 2, reading.lines.as_dict()
+    assert [(row.number, row.raw["name"]) for row in rows] == [(first, "Ada"), (first + 2, "Bob")]
+    assert lines["all"] == lines["heading"] + lines["empty"] + lines["rows"] == first + 2
+
+
+@pytest.mark.parametrize("fmt", ["csv", "ndjson"])
+def test_the_mark_at_the_end_of_a_text_is_no_row(fmt: Format) -> None:
+    line = b"name\r\nAda\r\n" if fmt == "csv" else b'{"name":"Ada"}\r\n'
+    for file in (line + b"\x1a", line.rstrip() + b"\x1a"):
+        assert [row.raw for row in read(io.BytesIO(file), fmt)] == [{"name": "Ada"}]
+
+
+@pytest.mark.parametrize(
+    ("cell", "address"),
+    [
+        ("Ada Lovelace <ada@example.org>", "ada@example.org"),
+        ('"""Lovelace, Ada"" <ada@example.org> "', "ada@example.org"),
+        ("<ada@example.org>", "ada@example.org"),
+        ("MailTo:ada@example.org", "ada@example.org"),
+        ("Ada <mailto:ada@example.org>", "ada@example.org"),
+        ("ada@example.org <", "ada@example.org <"),
+        ("a <b@example.org> <c@example.org>", "a <b@example.org> <c@example.org>"),
+    ],
+)
+def test_an_address_is_taken_out_of_its_name_or_link(cell: str, address: str) -> None:
+    file = f"name,email\nAda,{cell}\n".encode()
+
+    (row,) = read(io.BytesIO(file), "csv", Columns())
+
+    assert (row.error, row.raw["email"]) == (None, address)
 
 
 # -- NDJSON ------------------------------------------------------------------------------------------------

@@ -203,6 +203,16 @@ def test_unknown_properties_go_into_the_metadata_and_skipped_ones_are_named() ->
     assert (row.raw["phone"], row.raw["metadata.tel"]) == ("2", "1")
 
 
+@pytest.mark.parametrize("encoding", ["ENCODING=BASE64", "BASE64", "ENCODING=b"])
+def test_a_photo_whose_lines_are_not_folded_is_left_out(encoding: str) -> None:
+    photo = f"PHOTO;TYPE=JPEG;{encoding}:/9j/4AAQSkZJRg\r\nABAQAAAQABAAD+\r\n/wcARCA==\r\n\r\n"
+    card = f"BEGIN:VCARD\r\nVERSION:2.1\r\nFN:Ada\r\n{photo}EMAIL;PREF:Ada <ada@example.org>\r\nEND:VCARD\r\n"
+
+    (row,) = read(io.BytesIO(card.encode()), "vcard")
+
+    assert (row.error, row.raw) == (None, {"name": "Ada", "email": "ada@example.org"})
+
+
 def test_a_broken_card_is_its_rows_error_and_a_file_that_ends_within_one_the_files() -> None:
     content = (
         card("FN:A")
