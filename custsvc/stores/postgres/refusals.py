@@ -116,18 +116,30 @@ _ENCODINGS: Final = (
 )
 
 
-def _pattern(template: str) -> str:
-    # Versions and languages differ in the spaces around a quoted name.
-    words = (r"\s*".join(map(re.escape, part.split())) for part in template.split("…"))
-    return r"\s*.{1,100}?\s*".join(words)
+def _bare(text: str) -> str:
+    """Without blanks: versions and languages differ in those around a name."""
+    return "".join(text.split())
 
 
-_TRANSLATED: Final = re.compile("|".join(_pattern(each) for texts in TRANSLATIONS.values() for each in texts))
+_TRANSLATED: Final = tuple(
+    tuple(map(_bare, text.split("…"))) for texts in TRANSLATIONS.values() for text in texts
+)
 
 
 def is_refusal(reason: str) -> bool:
     """Whether this message is about the address or the account, so that waiting does not help."""
-    return bool(_ENGLISH.search(reason) or _TRANSLATED.search(reason))
+    text = _bare(reason)
+    return bool(_ENGLISH.search(reason)) or any(_has(text, parts) for parts in _TRANSLATED)
+
+
+def _has(text: str, parts: tuple[str, ...]) -> bool:
+    """Whether a text has these parts in this order."""
+    place = 0
+    for part in parts:
+        if (found := text.find(part, place)) < 0:
+            return False
+        place = found + len(part)
+    return True
 
 
 def text_of(message: bytes) -> str:
