@@ -53,11 +53,20 @@ def _typed(setting: Setting, raw: Any, origin: str) -> Any:
     try:
         return to(raw)
     except (ValueError, KeyError, TypeError) as exc:
-        raise _wrong(setting, raw, origin, f"a {to.__name__.strip('_')}") from exc
+        raise _wrong(setting, raw, origin, _KINDS.get(to, "a text")) from exc
 
 
 def _boolean(text: str) -> bool:
     return _BOOLEANS[text.strip().lower()]
+
+
+_KINDS: Final[dict[Any, str]] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    _boolean: "true or false",
+    Path: "a path",
+}
 
 
 def check_history_keep(text: str) -> None:

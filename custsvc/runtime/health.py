@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ..config import Settings
 from ..errors import ConfigurationError
+from .printable import host_port
 
 SERVE: Final = "serve"
 ROLES: Final = (SERVE, "relay", "replicate", "notify")
@@ -53,7 +54,7 @@ def examine(settings: Settings, role: str | None = None, *, timeout: float = 4.0
 
 def _ask(role: str, host: str, port: int, timeout: float) -> Health:
     host = _EVERYWHERE.get(host, host)
-    place, name = f"{host}:{port}", role
+    place, name = host_port(host, port), role
     for path in _PATHS:
         try:
             status, answer = _get(host, port, path, timeout)

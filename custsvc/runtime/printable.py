@@ -42,3 +42,8 @@ def lines(text: str) -> str:
 def json_text(text: str) -> str:
     """Equivalent JSON without such characters."""
     return text if text.isascii() and "\x7f" not in text else text.translate(_JSON)
+
+
+def host_port(host: str, port: int) -> str:
+    """`host:port` as a URL has it: an address of IPv6 stands in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -33,6 +33,7 @@ from ..http.starting import Starting
 from ..runtime import logs, temporary, tracing
 from ..runtime.gc import spare_batches
 from ..runtime.metrics import METRICS_FOLDER
+from ..runtime.printable import host_port
 from ..runtime.shared import Flag
 from .bodies import asking_most
 from .starting import follow
@@ -100,7 +101,7 @@ def serve(settings: Settings, opening: Preparing | None = None) -> None:
     folder = tempfile.TemporaryDirectory(prefix="custsvc-metrics-")
     os.environ[METRICS_FOLDER] = folder.name
     server.stopping = stopping = Flag(1, Path(folder.name) / "stopping")
-    url = f"http://{settings.http_host}:{settings.http_port}"
+    url = f"http://{host_port(settings.http_host, settings.http_port)}"
     logger.info("Serving the API at %s", url, extra={"action": "serving", "workers": settings.workers})
     starting = Starting(settings.backend, Path(folder.name) / "starting")
     if opening is not None:
@@ -162,7 +163,7 @@ def _cannot_listen(host: str, port: int, exc: OSError) -> ConfigurationError:
             fix=f"stop what listens there, or choose another port: custsvc serve --port {port + 1}",
         )
     return ConfigurationError(
-        f"cannot listen on {host}:{port} ({exc.strerror})",
+        f"cannot listen on {host_port(host, port)} ({exc.strerror})",
         fix="set CUSTSVC_HTTP_HOST to an address of this machine and CUSTSVC_HTTP_PORT to a port above 1023",
     )
 

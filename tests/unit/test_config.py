@@ -80,14 +80,15 @@ def test_an_unknown_name_is_an_error_that_names_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("variable", "text", "right"),
     [
-        ("CUSTSVC_HTTP_PORT", "abc", "int"),
+        ("CUSTSVC_HTTP_PORT", "abc", "must be a whole number"),
         ("CUSTSVC_HTTP_PORT", "70000", "1 to 65535"),
         ("CUSTSVC_BACKEND", "oracle", "postgres or mongo"),
         ("CUSTSVC_AUTH", "maybe", "on or off"),
-        ("CUSTSVC_REQUIRE_IF_MATCH", "perhaps", "boolean"),
+        ("CUSTSVC_REQUIRE_IF_MATCH", "perhaps", "must be true or false"),
         ("CUSTSVC_LOG_LEVEL", "loud", "DEBUG or INFO"),
         ("CUSTSVC_GROUP_PREFIX", "", "1 to 100 letters"),
         ("CUSTSVC_GROUP_PREFIX", "ours/", "1 to 100 letters"),
+        ("CUSTSVC_NOTIFY_RETRY_BASE", "soon", "must be a number"),
         ("CUSTSVC_NOTIFY_RETRY_BASE", "-1", "a number from"),
         ("CUSTSVC_NOTIFY_RETRY_BASE", "nan", "a number from"),
     ],

@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from ...config import Settings
 from ...domain.address import BadAddress, host_name
 from ...errors import ConfigurationError
+from ...runtime.printable import host_port
 
 _PORTS: Final = {"smtp": 587, "smtps": 465, "smtp+plain": 25}
 _FIX: Final = "set CUSTSVC_SMTP_URL to smtp://user:password@host:port, smtps://… or smtp+plain://…"
@@ -52,7 +53,7 @@ class Server:
 
     @property
     def address(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_port(self.host, self.port)
 
 
 def _login(parts: SplitResult) -> tuple[str, str]:

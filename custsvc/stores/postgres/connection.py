@@ -16,6 +16,7 @@ from psycopg2 import errors, extensions
 
 from ...errors import DataRefused, TemporaryError, Unusable
 from ...runtime.lane import here
+from ...runtime.printable import host_port
 from . import encoding, pooler, refusals
 from .deadline import deadlines
 
@@ -235,7 +236,7 @@ def address(url: str) -> str:
         return f"{host}:{pairs.get('port', 5432)}" + (f"/{pairs['dbname']}" if "dbname" in pairs else "")
     try:
         parts = urlsplit(url)
-        return f"{parts.hostname or 'localhost'}:{parts.port or 5432}{parts.path}"
+        return host_port(parts.hostname or "localhost", parts.port or 5432) + parts.path
     except ValueError:
         return "the given URL"
 
