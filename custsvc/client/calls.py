@@ -302,7 +302,9 @@ def write(
     instead: Callable[[ApiError], T] | None = None,
 ) -> Call[T]:
     """A write, with an idempotency key: `key`, or one of its own."""
-    headers = {"Accept": _JSON, IDEMPOTENCY_KEY: key or secrets.token_hex(16)}
+    key = key or secrets.token_hex(16)
+    # A comma outside of quotes parts two keys.
+    headers = {"Accept": _JSON, IDEMPOTENCY_KEY: f'"{key}"' if "," in key and key[0] != '"' else key}
     if version is not None:
         headers["If-Match"] = f'"v{version}"'
     content = None

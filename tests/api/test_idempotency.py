@@ -135,6 +135,18 @@ def test_a_request_that_was_refused_may_be_sent_again_under_its_key(client: Clie
     assert client.post(PATH, json=ANN, headers={"Idempotency-Key": "b"}).status_code == 201
 
 
+def test_two_keys_are_refused_and_the_same_one_twice_is_one(client: Client, store: Store) -> None:
+    # The server joins headers of one name by a comma, and so may a proxy.
+    keys = ("load-7", "load-7,load-7", "load-7, load-7", "load-7,load-8", '"load-7,load-8"')
+
+    answers = [client.post(PATH, json=ANN, headers={"Idempotency-Key": key}) for key in keys]
+
+    assert [each.status_code for each in answers] == [201, 201, 201, 400, 201]
+    assert [each.headers.get("Idempotency-Replayed") for each in answers[:3]] == [None, "true", "true"]
+    assert answers[3].json["code"] == "bad-header"
+    assert store.customers.count() == 2
+
+
 @pytest.mark.parametrize("key", ["", " ", "a b", '"', "x" * 256, "ä".encode().decode("latin-1")])
 def test_a_malformed_key_is_refused(client: Client, store: Store, key: str) -> None:
     answer = client.post(PATH, json=ANN, headers={"Idempotency-Key": key})
