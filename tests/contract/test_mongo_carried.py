@@ -20,7 +20,7 @@ from custsvc.local.process import wait_until
 from custsvc.ports.answers import Answer
 from custsvc.ports.outbox import Batch
 from custsvc.ports.store import Store
-from custsvc.stores.mongo import carried
+from custsvc.stores.mongo import carried, window
 
 if TYPE_CHECKING:
     from tests.backdoor import MongoBackdoor
@@ -46,6 +46,25 @@ def in_history(store: Store, customer_id: int) -> list[int]:
 def carried_by(backdoor: MongoBackdoor, customer_id: int) -> list[int]:
     found: Any = backdoor.database["customer"].find_one({"_id": customer_id})
     return [int(each["_id"]["version"]) for each in found.get("outbox", [])]
+
+
+def test_a_snapshot_that_has_become_old_is_left_for_a_new_one(
+    store: Store, customers: Customers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.monotonic()
+    clock = iter([now, now, now + 60])
+    monkeypatch.setattr(window, "_now", lambda: next(clock, now + 60))
+    added = [customers.add().id for _ in range(4)]
+
+    with store.outbox.lead():
+        first = store.outbox.read(2)
+        later = customers.add().id
+        second = store.outbox.ahead(first, 2)
+        monkeypatch.undo()
+        third = store.outbox.ahead(store.outbox.together(first, second), 10)
+
+    found = [*first.events, *second.events, *third.events]
+    assert [event.customer_id for event in found] == [*added, later]
 
 
 def test_a_change_is_one_write_of_one_document(

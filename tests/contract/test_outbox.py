@@ -91,6 +91,49 @@ def test_reading_ahead_returns_the_next_events_which_come_again_unless_they_are_
         assert store.outbox.ahead(store.outbox.read(3), 3).events == []
 
 
+def test_reading_ahead_goes_on_however_many_events_are_on_their_way(
+    store: Store, customers: Customers
+) -> None:
+    """Customers whose events came one by one, others whose came together, and what is written meanwhile."""
+    alone = [customers.add() for _ in range(5)]
+    ids = store.customers.new_ids(1200)
+    store.customers.save_many([customers.new(id=each) for each in ids])
+    again = [customers.change(each) for each in alone]
+
+    with store.outbox.lead():
+        unmarked = batch = store.outbox.read(600)
+        late = [customers.change(each) for each in again]
+        for _ in range(2):
+            batch = store.outbox.ahead(unmarked, 600)
+            unmarked = store.outbox.together(unmarked, batch)
+        store.outbox.done(unmarked)
+        rest = store.outbox.read(100)
+
+    assert len(unmarked.events) == 1210
+    assert len({event.id for event in unmarked.events}) == 1210
+    sent = [(event.customer_id, event.version) for event in (*unmarked.events, *rest.events)]
+    assert [each for each in sent if each[0] in ids] == [(each, 1) for each in ids]
+    for one in late:
+        assert [version for customer_id, version in sent if customer_id == one.id] == [1, 2, 3]
+
+
+def test_an_event_on_its_way_does_not_come_again_when_a_transaction_moves_it(
+    store: Store, customers: Customers
+) -> None:
+    """On MongoDB erasing moves what a customer carries. Sent once more, it would come after a later one."""
+    one = customers.add()
+
+    with store.outbox.lead():
+        first = store.outbox.read(10)
+        store.customers.erase(customers.next(one, "***"), lambda payload: payload)
+        second = store.outbox.ahead(first, 10)
+        store.outbox.done(first)
+        store.outbox.done(second)
+
+        assert [event.version for event in (*first.events, *second.events)] == [1, 2]
+        assert store.outbox.read(10).events == []
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_batches_read_ahead_and_marked_together_hold_every_event_once_and_in_order(
     store: Store, customers: Customers, drain: Drain, seed: int

@@ -12,7 +12,7 @@ history before it was removed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 from bson import Int64
 from pymongo import ASCENDING, UpdateOne
@@ -24,6 +24,7 @@ from pymongo.errors import BulkWriteError
 from ...runtime import crash
 from ...runtime.batches import batches
 from .connection import Document
+from .window import OfCustomers
 
 # A customer that is changed often while no relay runs must not grow without limit: beyond this number its
 # events are written to the history at once, in a transaction.
@@ -80,37 +81,19 @@ def of_customers(customers: Collection[Document], ids: Sequence[int]) -> dict[tu
     return found
 
 
-def waiting(customers: Collection[Document], limit: int, session: ClientSession) -> list[Document]:
-    """At least `limit` carried events, if there are as many, of the customers that have waited longest.
-
-    Always all events that a customer carries, so that none is skipped.
-    """
+def waiting(customers: Collection[Document], session: ClientSession) -> OfCustomers:
+    """The events that each customer carries, beginning with the customers that have waited longest."""
     found = customers.find(
         WAITING,
         {"outbox": 1, "_id": 0},
         sort=[("outbox.pending", ASCENDING)],
         hint=BY_PENDING,
-        limit=limit,
         batch_size=_AT_ONCE,
         session=session,
     )
-    events: list[Document] = []
     with found:
         for customer in found:
-            events += customer["outbox"]
-            if len(events) >= limit:
-                break
-    return events
-
-
-def by_customers(
-    customers: Collection[Document], ids: Iterable[int], session: ClientSession
-) -> Iterator[Document]:
-    """All events that these customers carry."""
-    for some in batches(sorted(ids), _CHUNK):
-        carrying = {"_id": {"$in": list(some)}, **WAITING}
-        for customer in customers.find(carrying, {"outbox": 1}, batch_size=_AT_ONCE, session=session):
-            yield from customer["outbox"]
+            yield customer["outbox"]
 
 
 def move(
@@ -123,6 +106,9 @@ def move(
         except BulkWriteError as exc:
             if not _only_repeats(exc):
                 raise
+            # A transaction may have moved some of them meanwhile, as events that wait.
+            there = [error["op"]["_id"] for error in exc.details["writeErrors"]]
+            events.update_many({"_id": {"$in": there}}, {"$unset": {"pending": ""}})
         crash.point("relay.moving")
         ids = sorted({event["_id"]["customer_id"] for event in some})
         pull = {"$pull": {"outbox": {"id": {"$in": [event["id"] for event in some]}}}}

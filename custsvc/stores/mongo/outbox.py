@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
-from heapq import nsmallest
-from itertools import chain
 from typing import NamedTuple
 
 import pymongo
@@ -35,6 +33,7 @@ from . import carried
 from .connection import BULK_TIMEOUT, Connection, Document, make_collection
 from .doorbell import Doorbell
 from .lease import Lease
+from .window import Events, OfCustomers, Window
 
 # A stand-by takes over within this many seconds after a leader's death.
 LEASE = 3.0
@@ -43,14 +42,19 @@ _LONG = 0.1
 # Ids per update: far below the 16 MB limit of a command, and short enough not to delay other writers.
 _CHUNK = 1000
 
-# A batch up to this size is read a second time along with the next events; for a bigger one it costs less to
-# wait until it is marked.
+# Where the window is at its end, up to so many events are read a second time along with those that follow;
+# with more it costs less to wait until they are marked.
 _AHEAD = 500
+
+# Most events of the history in an answer of the server.
+_AT_ONCE = 1000
 
 # How far back to search for the events sent last, so that an entirely unsent history is not read whole.
 LATEST = 100_000
 
 PENDING: Document = {"pending": {"$gt": 0}}
+# What is read of an event in the history: not its time, which the driver would make a date.
+READ = {"_id": 1, "id": 1, "op": 1, "payload": 1, "pending": 1, "traceparent": 1}
 BY_PENDING = "pending_1"
 
 
@@ -63,10 +67,14 @@ def create_events(database: Database[Document]) -> None:
 
 
 class _Read(NamedTuple):
-    """The parts of a batch: keys of events in the history, and events that customers carry."""
+    """The parts of a batch: keys of events in the history, and events that customers carry.
+
+    And how far it goes: the window that it is of, and how many events of that were read by then.
+    """
 
     apart: list[Document]
     held: list[Document]
+    upto: tuple[Window, int] | None = None
 
 
 class MongoOutbox:
@@ -78,6 +86,7 @@ class MongoOutbox:
         self._events = connection["customer_event"]
         self._lease: Lease | None = None
         self._doorbell = Doorbell(connection, ["customer", "customer_event"])
+        self._window: Window | None = None
         self._source = ""
 
     @contextmanager
@@ -89,63 +98,73 @@ class MongoOutbox:
                 yield leading
             finally:
                 self._lease = None
-                self._doorbell.close()
+                self._leave()
+
+    def _leave(self) -> None:
+        """Give back what was held for reading."""
+        self._doorbell.close()
+        if self._window is not None:
+            self._window.close()
+            self._window = None
 
     def read(self, limit: int) -> Batch:
-        return self._read(limit, frozenset())
+        return self._open(limit, frozenset())
 
     def ahead(self, batch: Batch, limit: int) -> Batch:
+        window = self._window
+        if window is not None and batch.token.upto == (window, window.taken):
+            following = self._page(window, limit)
+            if following.events:
+                return following
         # Events not yet marked as sent are read again, and left out by their ids. Their clocks do not
         # suffice: an event may have become visible since that is older than known ones of another customer.
         if len(batch.events) > _AHEAD:
             return Batch()
-        return self._read(limit + len(batch.events), {event.id for event in batch.events})
+        return self._open(limit, {event.id for event in batch.events})
 
-    def _read(self, limit: int, known: Set[str]) -> Batch:
+    def _open(self, limit: int, known: Set[str]) -> Batch:
+        """The first page of a new window."""
+        if self._window is not None:
+            self._window.close()
+        # One snapshot for both places: a version may be in one place, and the next version in the other.
+        session = self._connection.client.start_session(snapshot=True)
+        apart, held = self._apart(min(limit + len(known), _AT_ONCE), session), self._held(session)
+        self._window = Window(session, apart, held, known)
+        return self._page(self._window, limit)
+
+    def _page(self, window: Window, limit: int) -> Batch:
         self._check()
-        with (
-            self._connection.translated(),
-            pymongo.timeout(BULK_TIMEOUT),
-            # One snapshot for both places: a version may be in one place, and the next version in the other.
-            self._connection.client.start_session(snapshot=True) as session,
-        ):
-            apart = self._apart(limit, session)
-            held = self._held(limit, session)
-            found = sorted((*apart, *held), key=_pending)[:limit]
-            separate = {id(each) for each in apart}
-            unread = _customers(each for each in found if id(each) in separate) - _customers(held)
-            if unread and len(held) >= limit:
-                # These customers were not read, and may carry events that precede theirs in the history.
-                left = carried.by_customers(self._customers, unread, session)
-                found = nsmallest(limit, chain(found, left), key=_pending)
-        # For each customer, the events that are still unread in either place follow all of these.
-        found = [each for each in found if each["id"] not in known]
+        with self._connection.translated(), pymongo.timeout(BULK_TIMEOUT):
+            found = window.page(limit)
         return Batch(
-            [_event(each) for each in found],
+            [_event(event) for event, _ in found],
             _Read(
-                [each["_id"] for each in found if id(each) in separate],
-                [each for each in found if id(each) not in separate],
+                [event["_id"] for event, is_carried in found if not is_carried],
+                [event for event, is_carried in found if is_carried],
+                (window, window.taken),
             ),
         )
 
-    def _apart(self, limit: int, session: ClientSession) -> list[Document]:
-        """The first events that wait in the history, up to `limit`."""
+    def _apart(self, at_once: int, session: ClientSession) -> Events:
+        """The events that wait in the history, by their clocks."""
         found = self._events.find(
             PENDING,
+            READ,
             sort=[("pending", ASCENDING)],
             hint=BY_PENDING,
-            limit=limit,
-            batch_size=limit + 1,
+            batch_size=at_once + 1,
             session=session,
         )
-        return list(found)
+        with found:
+            yield from found
 
-    def _held(self, limit: int, session: ClientSession) -> list[Document]:
-        """At least `limit` carried events, as `carried.waiting`."""
-        return carried.waiting(self._customers, limit, session)
+    def _held(self, session: ClientSession) -> OfCustomers:
+        """The events that customers carry, as `carried.waiting`."""
+        return carried.waiting(self._customers, session)
 
     def together(self, first: Batch, second: Batch) -> Batch:
-        read = _Read(*(a + b for a, b in zip(first.token, second.token, strict=True)))
+        one, other = first.token, second.token
+        read = _Read(one.apart + other.apart, one.held + other.held, other.upto)
         return Batch([*first.events, *second.events], read)
 
     def done(self, batch: Batch) -> None:
@@ -223,14 +242,6 @@ class MongoOutbox:
             except OperationFailure:
                 return ""
         return str(answer["config"]["settings"].get("replicaSetId", ""))
-
-
-def _customers(events: Iterable[Document]) -> set[int]:
-    return {each["_id"]["customer_id"] for each in events}
-
-
-def _pending(found: Document) -> int:
-    return int(found["pending"])
 
 
 def _event(found: Document) -> CustomerEvent:

@@ -9,8 +9,8 @@ as long as to give it in the order of the index.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import compress, islice
 from typing import Any
 
@@ -25,7 +25,8 @@ from ...ports.shares import Share
 from . import carried
 from .connection import BULK_TIMEOUT, Connection, Document
 from .lease import Lease
-from .outbox import BY_PENDING, LATEST, LEASE, PENDING, MongoOutbox
+from .outbox import BY_PENDING, LATEST, LEASE, PENDING, READ, MongoOutbox
+from .window import Events, OfCustomers
 
 # Documents per answer of the server.
 _AT_ONCE = 1000
@@ -68,29 +69,22 @@ class _ShareOutbox(MongoOutbox):
                     yield leading
                 finally:
                     self._lease = self._all_lease = None
-                    self._doorbell.close()
+                    self._leave()
 
     def _check(self) -> None:
         super()._check()
         if self._all_lease is not None:
             self._all_lease.check()
 
-    def _apart(self, limit: int, session: ClientSession) -> list[Document]:
-        found = self._ours(self._events, "pending", PENDING, BY_PENDING, limit, session)
-        with closing(found):
-            return list(islice(found, limit))
+    def _apart(self, at_once: int, session: ClientSession) -> Events:
+        yield from self._ours(self._events, "pending", PENDING, BY_PENDING, at_once, session)
 
-    def _held(self, limit: int, session: ClientSession) -> list[Document]:
-        found: list[Document] = []
-        waiting = self._ours(
-            self._customers, "outbox.pending", carried.WAITING, carried.BY_PENDING, limit, session
+    def _held(self, session: ClientSession) -> OfCustomers:
+        found = self._ours(
+            self._customers, "outbox.pending", carried.WAITING, carried.BY_PENDING, _AT_ONCE, session
         )
-        with closing(waiting):
-            for customer in waiting:
-                found += customer["outbox"]
-                if len(found) >= limit:
-                    break
-        return found
+        for customer in found:
+            yield customer["outbox"]
 
     def _ours(
         self,
@@ -98,14 +92,14 @@ class _ShareOutbox(MongoOutbox):
         clock: str,
         waiting: Document,
         hint: str,
-        limit: int,
+        at_once: int,
         session: ClientSession,
-    ) -> Generator[Document]:
+    ) -> Events:
         """What waits of our customers, the oldest first."""
-        some = min(limit * self._share.of + 1, _AT_ONCE)
+        some = min(at_once * self._share.of + 1, _AT_ONCE)
         found = collection.find(
             waiting,
-            None if collection is self._events else {"outbox": 1},
+            READ if collection is self._events else {"outbox": 1},
             sort=[(clock, ASCENDING)],
             hint=hint,
             batch_size=some,
