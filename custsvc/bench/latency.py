@@ -47,12 +47,12 @@ class Writes(Protocol):
 
 def measure(settings: Settings, seconds: float, rate: int) -> Iterator[Measure]:
     """Write `rate` changes a second for `seconds`; returns the two latencies."""
-    trial = _Trial(settings)
+    trial = Trial(settings)
     copy = settings.other_backend
     with Role(settings, "relay") as relay, Role(settings, "replicate", "--backend", copy) as replicate:
         relay.began("leading")
         replicate.began("assigned")
-        written = _warm(trial.run(_WARM_UP + seconds, rate))
+        written = trial.warm(seconds, rate)
     rate_was = f"{settings.backend} to {copy}, {len(written) / seconds:.0f} writes/s"
     for place, seen, role in (("topic", trial.on_topic, relay), ("copy", trial.in_copy(), replicate)):
         took = [max(0.0, seen[key] - at) * 1000 for key, at in written.items()]
@@ -64,20 +64,14 @@ def measure(settings: Settings, seconds: float, rate: int) -> Iterator[Measure]:
             yield Measure(name, value, "ms", rss_mb=role.rss_mb, detail=rate_was)
 
 
-def _warm(written: dict[Key, float]) -> dict[Key, float]:
-    """The latencies of the writes that count."""
-    begin = min(written.values()) + _WARM_UP
-    return {key: at for key, at in written.items() if at >= begin}
-
-
 def to_topic(settings: Settings, seconds: float, rate: int, writes: Writes | None = None) -> list[float]:
     """Write as `measure` does, while something else sends. Returns each change's way to the topic in ms."""
-    trial = _Trial(settings, copied=False, writes=writes)
-    written = _warm(trial.run(_WARM_UP + seconds, rate))
+    trial = Trial(settings, copied=False, writes=writes)
+    written = trial.warm(seconds, rate)
     return [max(0.0, trial.on_topic[key] - at) * 1000 for key, at in written.items()]
 
 
-class _Trial:
+class Trial:
     """One run: its writers, and the watchers of the topic and, unless not `copied`, of the copy."""
 
     def __init__(self, settings: Settings, *, copied: bool = True, writes: Writes | None = None) -> None:
@@ -88,6 +82,12 @@ class _Trial:
         self.on_topic: dict[Key, float] = {}
         self._place: dict[Key, tuple[int, int]] = {}
         self._positions: list[tuple[float, dict[int, int]]] = []
+
+    def warm(self, seconds: float, rate: int) -> dict[Key, float]:
+        """`run` for so long after a warm-up, whose changes are left out."""
+        written = self.run(_WARM_UP + seconds, rate)
+        begin = min(written.values()) + _WARM_UP
+        return {key: at for key, at in written.items() if at >= begin}
 
     def run(self, seconds: float, rate: int) -> dict[Key, float]:
         """Write the changes and wait until all have arrived. Returns the time of each commit."""
@@ -141,7 +141,8 @@ class _Trial:
         with closing(client):
             client.subscribe([self._settings.topic_updates])
             while not self._stop.is_set():
-                for message in client.consume(500, 0.002):
+                # To ask for many at once would wait for as many.
+                for message in [*client.consume(1, 0.05), *client.consume(500, 0)]:
                     self._saw(message)
 
     def _saw(self, message: Any) -> None:

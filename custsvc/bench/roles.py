@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -24,10 +24,10 @@ class Role:
     """A running `custsvc ROLE`. Leaving the block stops it; `rss_mb` is the most memory it had.
 
     `cpu_s` is the processor time that it took from the action that `began` waited for until `measure`, which
-    leaving the block calls if nothing else did.
+    leaving the block calls if nothing else did. `program`: what Python runs instead of custsvc.
     """
 
-    def __init__(self, settings: Settings, *command: str) -> None:
+    def __init__(self, settings: Settings, *command: str, program: Sequence[str] = ("-m", "custsvc")) -> None:
         self.name = command[0]
         self.rss_mb: float | None = None
         self.cpu_s: float | None = None
@@ -36,7 +36,7 @@ class Role:
         self.lines: list[dict[str, Any]] = []
         self._seen: dict[str, float] = {}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "custsvc", *command],
+            [sys.executable, *program, *command],
             env=environment(settings),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
