@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Measure custsvc on this machine, on servers of the benchmark's own, which are gone afterwards.
 #
-# Usage: benchmarks/run.sh api|pipeline [--quick] [--save FOLDER]
+# Usage: benchmarks/run.sh api [--threads N] [--quick] [--save FOLDER]
+#        benchmarks/run.sh pipeline [--quick] [--save FOLDER]
 #        benchmarks/run.sh pipeline --peers [--quick] [--only drain|latency|apply] [--rounds N] [--save FOLDER]
 #        benchmarks/run.sh capacity postgres|mongo [CUSTOMERS]
 #        benchmarks/run.sh shards postgres|mongo [EVENTS [ROUNDS]]

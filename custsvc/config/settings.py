@@ -98,7 +98,7 @@ class Settings:
     http_host: str = setting("127.0.0.1", "Address on which the API listens")
     http_port: int = setting(8000, "Port on which the API listens", limits=(1, 65535))
     workers: int = setting(2, "Worker processes of the API", limits=(1, 256))
-    threads: int = setting(4, "Threads of each API worker, and its database connections", limits=(1, 256))
+    threads: int = setting(8, "Threads of each API worker, and its database connections", limits=(1, 256))
     streams: int = setting(64, "Most open event streams and exports of each API worker", limits=(1, 4096))
     import_max_mb: int = setting(
         64, "Largest file that POST /api/customers/import takes, in megabytes", limits=(1, 4096)
