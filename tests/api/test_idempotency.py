@@ -135,15 +135,15 @@ def test_a_request_that_was_refused_may_be_sent_again_under_its_key(client: Clie
     assert client.post(PATH, json=ANN, headers={"Idempotency-Key": "b"}).status_code == 201
 
 
-def test_two_keys_are_refused_and_the_same_one_twice_is_one(client: Client, store: Store) -> None:
+def test_the_same_key_twice_is_one_and_a_comma_may_be_in_a_key(client: Client, store: Store) -> None:
     # The server joins headers of one name by a comma, and so may a proxy.
     keys = ("load-7", "load-7,load-7", "load-7, load-7", "load-7,load-8", '"load-7,load-8"')
 
     answers = [client.post(PATH, json=ANN, headers={"Idempotency-Key": key}) for key in keys]
 
-    assert [each.status_code for each in answers] == [201, 201, 201, 400, 201]
-    assert [each.headers.get("Idempotency-Replayed") for each in answers[:3]] == [None, "true", "true"]
-    assert answers[3].json["code"] == "bad-header"
+    assert [each.status_code for each in answers] == [201] * 5
+    replayed = [each.headers.get("Idempotency-Replayed") for each in answers]
+    assert replayed == [None, "true", "true", None, "true"]
     assert store.customers.count() == 2
 
 
