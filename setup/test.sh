@@ -15,7 +15,7 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
 # Tests mostly wait, so more of them run than there are processors; the tests of a module run together and share
 # its servers.
-SIDE_BY_SIDE=(--numprocesses 4 --dist loadscope --no-loadscope-reorder)
+SIDE_BY_SIDE=(--numprocesses 6 --dist loadscope --no-loadscope-reorder)
 
 marks="not long"
 with_lint=true

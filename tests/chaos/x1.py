@@ -17,9 +17,12 @@ from urllib.parse import urlsplit
 import psutil
 
 from custsvc.config import Settings
+from custsvc.kafka import groups, offsets
+from custsvc.kafka.client import admin
 from custsvc.local import LocalServers, ports
 from custsvc.local.kafka import Kafka
 from custsvc.local.process import Identity, send
+from custsvc.notify.intake.consumer import GROUP
 from tests.addresses import through
 from tests.chaos import checker
 from tests.chaos.clients import Clients
@@ -288,8 +291,18 @@ class Run:
 
         until("the copy is whole", drained, 300, every=0.5)
         self.report.drain_seconds = round(time.monotonic() - self._last_fault, 1)
+        # The partitions of a notify that was killed at the end wait for its session to be over.
+        until("notify has taken in all events", self._are_taken_in, 300, every=1.0)
         # Mails have leases and back-off: they take the time that those take.
         until("every mail is settled", lambda: not checker.open_mails(name, url), 300, every=1.0)
+
+    def _are_taken_in(self) -> bool:
+        settings = Settings(kafka=self._direct["CUSTSVC_KAFKA"])
+        client, topic, servers = admin(settings), settings.topic_updates, settings.kafka_servers
+        done = groups.committed(client, settings.group_prefix + GROUP, topic, servers)
+        parts = client.list_topics(topic, timeout=10).topics[topic].partitions
+        ends = offsets.ends(client, topic, list(parts), servers)
+        return all(done.get(part, 0) >= end for part, end in ends.items())
 
     def _judge(self) -> None:
         source_url = self._direct[f"CUSTSVC_{self._backend.upper()}_URL"]
