@@ -3,7 +3,7 @@
 # Creates .venv if it does not exist; the tests start and stop their own servers.
 #
 # Usage: setup/test.sh [--fast | --long | --lint] [ARGUMENTS OF pytest]
-#   setup/test.sh                          all but the long runs: 13 to 17 minutes on two processors
+#   setup/test.sh                          all but the long runs: 11 to 16 minutes on two processors
 #   setup/test.sh --fast                   while you work: unit, contract and API tests, no lint; three minutes
 #   setup/test.sh tests/unit -k config     some of them
 #   setup/test.sh --long                   only the long runs: minutes to hours

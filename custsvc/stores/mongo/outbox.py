@@ -111,8 +111,8 @@ class MongoOutbox:
         return self._open(limit, frozenset())
 
     def ahead(self, batch: Batch, limit: int) -> Batch:
-        window = self._window
-        if window is not None and batch.token.upto == (window, window.taken):
+        window, read = self._window, batch.token
+        if window is not None and read.upto == (window, window.taken):
             following = self._page(window, limit)
             if following.events:
                 return following
