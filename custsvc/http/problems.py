@@ -212,24 +212,17 @@ def _(exc: KeyMismatch) -> Problem:
 
 @problem_of.register
 def _(exc: TemporaryError) -> Problem:
-    return Problem(
-        503,
-        "dependency-down",
-        f"{exc.dependency} does not answer now; the same request may work later",
-        headers=[RETRY_AFTER],
-        members={"dependency": exc.dependency},
-    )
+    return _down(exc.dependency, "does not answer now; the same request may work later")
 
 
 @problem_of.register
 def _(exc: Unusable) -> Problem:
-    return Problem(
-        503,
-        "dependency-down",
-        f"{exc.dependency} cannot be used until an operator repairs it; the log has the reason",
-        headers=[RETRY_AFTER],
-        members={"dependency": exc.dependency},
-    )
+    return _down(exc.dependency, "cannot be used until an operator repairs it; the log has the reason")
+
+
+def _down(dependency: str, why: str) -> Problem:
+    members = {"dependency": dependency}
+    return Problem(503, "dependency-down", f"{dependency} {why}", headers=[RETRY_AFTER], members=members)
 
 
 @problem_of.register

@@ -32,9 +32,9 @@ _SUFFIXES: Final[dict[str, Format]] = {
     "xlsm": "xlsx",
     "vcf": "vcard",
 }
-# The line that Excel writes above the heading to name the delimiter.
 # The signs of the empty rows above a heading.
 _ABOVE: Final = " \t\r\n,;|"
+# The line that Excel writes above the heading to name the delimiter.
 SEPARATOR: Final = re.compile(r'"?sep=([,;\t|])"?\s*')
 _HEAD: Final = 4096
 # The number of rows by which a delimiter is judged.
