@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-import threading
-from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
+
+from tests.loop_thread import LoopThread, close_server
 
 Way = Literal["requests", "replies"]
 WAYS: tuple[Way, Way] = ("requests", "replies")
@@ -23,13 +23,14 @@ _CHUNK = 1 << 16
 @dataclass(eq=False)
 class _Connection:
     client: asyncio.StreamWriter
-    server: asyncio.StreamWriter
+    server: asyncio.StreamWriter | None = None
     replies_lost: bool = False
     passed: dict[Way, int] = field(default_factory=lambda: {"requests": 0, "replies": 0})
 
     def abort(self) -> None:
         for each in (self.client, self.server):
-            each.transport.abort()
+            if each is not None:
+                each.transport.abort()
 
 
 class FaultProxy:
@@ -46,11 +47,11 @@ class FaultProxy:
         self._lose: tuple[Literal["request", "reply"], bytes] = ("reply", b"")
         self.left = 0
         self._open: set[_Connection] = set()
+        self._shut_for_good = False
         self._healed = asyncio.Event()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="faultproxy", daemon=True)
-        self._thread.start()
-        self._server = self._call(asyncio.start_server(self._accept, "127.0.0.1", 0, limit=_CHUNK))
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._thread = LoopThread("faultproxy")
+        self._server = self._thread.call(asyncio.start_server(self._accept, "127.0.0.1", 0, limit=_CHUNK))
         self.port: int = self._server.sockets[0].getsockname()[1]
 
     # -- what it is told
@@ -65,7 +66,7 @@ class FaultProxy:
 
     def reset(self) -> None:
         """Break every connection there is; new ones are welcome."""
-        self._call(self._reset())
+        self._thread.call(self._reset())
 
     def blackhole(self, *ways: Way) -> None:
         """Nothing comes through these ways (both, where none is named) until `heal`."""
@@ -84,20 +85,17 @@ class FaultProxy:
         """Be an ordinary network again."""
         self._latency, self._rate, self.left = (0.0, 0.0), 0.0, 0
         self._holes, self._limit = set(), {}
-        self._call(self._wake())
+        self._thread.call(self._wake())
 
     def shut(self) -> None:
         """Break every connection and take no new one, for good."""
-        self._call(self._shut())
-        self._call(asyncio.sleep(0))
+        self._thread.call(self._shut())
+        self._thread.call(asyncio.sleep(0))
 
     def close(self) -> None:
         self.heal()
         self.shut()
-        self._call(self._end())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
-        self._loop.close()
+        self._thread.close()
 
     def __enter__(self) -> FaultProxy:
         return self
@@ -107,12 +105,10 @@ class FaultProxy:
 
     # -- what it does
 
-    def _call(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
-
     async def _shut(self) -> None:
         # In the loop's thread, as all that touches the server: it counts its connections without a lock.
-        self._server.close()
+        self._shut_for_good = True
+        await close_server(self._server)
         await self._reset()
 
     async def _reset(self) -> None:
@@ -123,28 +119,30 @@ class FaultProxy:
         self._healed.set()
         self._healed = asyncio.Event()
 
-    async def _end(self) -> None:
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Not a coroutine: a task that is cancelled before its first turn would leave the connection open.
         self.connections += 1
+        connection = _Connection(writer)
+        if self._shut_for_good:
+            connection.abort()
+            return
+        self._open.add(connection)
+        task = asyncio.get_running_loop().create_task(self._pass_on(reader, connection))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _pass_on(self, reader: asyncio.StreamReader, connection: _Connection) -> None:
         try:
             host, port = self.target or ("127.0.0.1", 0)
             from_server, to_server = await asyncio.open_connection(host, port, limit=_CHUNK)
-        except OSError:
-            writer.transport.abort()
-            return
-        self.seen_as.append("{}:{}".format(*to_server.get_extra_info("sockname")))
-        connection = _Connection(writer, to_server)
-        self._open.add(connection)
-        try:
+            connection.server = to_server
+            self.seen_as.append("{}:{}".format(*to_server.get_extra_info("sockname")))
             await asyncio.gather(
                 self._pump("requests", reader, to_server, connection),
-                self._pump("replies", from_server, writer, connection),
+                self._pump("replies", from_server, connection.client, connection),
             )
+        except OSError:
+            pass  # the target takes no connection
         finally:
             self._open.discard(connection)
             connection.abort()

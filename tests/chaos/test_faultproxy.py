@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 import time
@@ -130,3 +131,25 @@ def test_a_shut_one_takes_nobody(proxy: FaultProxy) -> None:
 
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", proxy.port), 1)
+
+
+def test_a_proxy_that_closes_while_clients_come_leaves_no_connection_open(echo: Echo) -> None:
+    """An open one would fail whichever test Python frees it in."""
+    for _ in range(20):
+        proxy = FaultProxy(("127.0.0.1", echo.port))
+        stopped = threading.Event()
+        clients = [threading.Thread(target=_come_and_go, args=(proxy.port, stopped)) for _ in range(3)]
+        for thread in clients:
+            thread.start()
+        until("clients have come", lambda proxy=proxy: proxy.connections > 10, every=0.001)
+        proxy.close()
+        stopped.set()
+        for thread in clients:
+            thread.join()
+    gc.collect()
+
+
+def _come_and_go(port: int, stopped: threading.Event) -> None:
+    while not stopped.is_set():
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 10):
+            pass

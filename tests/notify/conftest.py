@@ -6,7 +6,6 @@ import asyncio
 import email
 import email.policy
 import ssl
-import threading
 import time
 import uuid
 from collections import Counter
@@ -14,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from email.message import EmailMessage
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aiosmtpd.smtp import SMTP
@@ -33,6 +32,7 @@ from custsvc.ports.ledger import Ledger, Notification
 from custsvc.ports.store import Store
 from custsvc.runtime.loop import Stop
 from tests.databases import settings_of
+from tests.loop_thread import LoopThread, close_server
 from tests.waiting import until
 
 from .receiver import Receiver
@@ -95,11 +95,9 @@ class Sink:
     port: int = 0
 
     def __post_init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
+        self._thread = LoopThread("sink")
         self._server: asyncio.Server | None = None
-        self._open: set[Any] = set()
+        self._open: set[asyncio.Transport] = set()
         self.start()
 
     @property
@@ -107,45 +105,46 @@ class Sink:
         return f"smtp+plain://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        self._call(self._start())
+        self._thread.call(self._start())
 
     def stop(self) -> None:
         """Take no connection any more, and break those there are."""
-        self._call(self._stop())
+        self._thread.call(self._stop())
 
     def close(self) -> None:
         self.stop()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(60)
-        self._loop.close()
+        self._thread.close()
 
     def to(self, recipient: str) -> list[Accepted]:
         return [mail for mail in self.accepted if mail.recipient == recipient]
 
-    def _call(self, work: Any) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
-
     async def _start(self) -> None:
-        self._server = await self._loop.create_server(self._protocol, "127.0.0.1", self.port)
+        self._server = await self._thread.loop.create_server(self._protocol, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _stop(self) -> None:
         if self._server is not None:
-            self._server.close()
-            for protocol in list(self._open):
-                if protocol.transport is not None:
-                    protocol.transport.abort()
-            self._open.clear()
+            await close_server(self._server)
             self._server = None
+            for transport in list(self._open):
+                transport.abort()
             await asyncio.sleep(0.05)
 
     def _protocol(self) -> SMTP:
         self.connections += 1
-        protocol = SMTP(
-            self, hostname="sink", enable_SMTPUTF8=True, loop=self._loop, tls_context=self.tls, timeout=300
+        loop = self._thread.loop
+        return _Connection(
+            self, hostname="sink", enable_SMTPUTF8=True, loop=loop, tls_context=self.tls, timeout=300
         )
-        self._open.add(protocol)
-        return protocol
+
+    def made(self, transport: asyncio.Transport) -> None:
+        """A connection stands, or has changed to TLS. Who came while the sink stopped is sent away."""
+        self._open.add(transport)
+        if self._server is None:
+            transport.abort()
+
+    def lost(self, transport: asyncio.Transport) -> None:
+        self._open.discard(transport)
 
     async def _answer(self, answers: list[Answer] | None, server: Any, envelope: Any) -> str:
         if not answers:
@@ -184,6 +183,19 @@ class Sink:
         if not refuses:
             self.accepted.append(accepted)
         return await self._answer(answers, server, envelope)
+
+
+class _Connection(SMTP):
+    """One connection to the sink, which knows of it for as long as it stands."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._made = cast(asyncio.Transport, transport)
+        self.event_handler.made(self._made)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.event_handler.lost(self._made)
+        super().connection_lost(error)
 
 
 @pytest.fixture
