@@ -15,11 +15,10 @@ from typing import IO, Final
 from .lines import Lines
 from .record import row_of, undecodable
 from .row import BadFile, Row, RowError, Tally, bad_file
-from .shape import DELIMITERS, SEPARATOR, Shape
+from .shape import DELIMITERS, EMPTY, SEPARATOR, Shape
 
 _QUOTED: Final = re.compile(rb'"[^"]*"')
-# Blanks and delimiters.
-_EMPTY: Final = b" \t\r\n\v\f,;|"
+_EMPTY: Final = EMPTY.encode()
 # The error of Python's reader for a file that ends within quotes.
 _ENDED: Final = "unexpected end of data"
 _PLAIN: Final = Shape("csv")

@@ -32,8 +32,8 @@ _SUFFIXES: Final[dict[str, Format]] = {
     "xlsm": "xlsx",
     "vcf": "vcard",
 }
-# The signs of the empty rows above a heading.
-_ABOVE: Final = " \t\r\n,;|"
+# The signs of the empty rows above a heading: blanks and delimiters.
+EMPTY: Final = " \r\n\v\f" + DELIMITERS
 # The line that Excel writes above the heading to name the delimiter.
 SEPARATOR: Final = re.compile(r'"?sep=([,;\t|])"?\s*')
 _HEAD: Final = 4096
@@ -130,7 +130,7 @@ def _format(head: bytes, name: str) -> Format:
 
 def _is_heading(text: str) -> bool:
     """Whether a text begins with a heading that has a known column, or names its delimiter."""
-    line = (text.lstrip(_ABOVE).splitlines() or [""])[0]
+    line = (text.lstrip(EMPTY).splitlines() or [""])[0]
     return bool(SEPARATOR.fullmatch(line)) or any(
         guessed([cell.strip(' "') for cell in re.split(r"[,;\t|]", line)])
     )
@@ -158,7 +158,7 @@ def _first_lines(source: IO[bytes]) -> list[str]:
 
 def delimiter_of(lines: Sequence[str]) -> str | None:
     """The delimiter with which most rows have as many cells as the heading; None if none splits it."""
-    first = next((line for line in lines if line.strip(_ABOVE)), "")
+    first = next((line for line in lines if line.strip(EMPTY)), "")
     if not first or SEPARATOR.fullmatch(first):
         return None
     found = {sign: _alike(lines, sign) for sign in DELIMITERS}

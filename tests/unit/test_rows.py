@@ -17,7 +17,7 @@ from custsvc.transfer.headings import Columns, fields_of
 from custsvc.transfer.lines import LINE_MAX
 from custsvc.transfer.meaning import Meaning
 from custsvc.transfer.rows import SAMPLE, Format, look, read
-from custsvc.transfer.shape import Shape, shape_of
+from custsvc.transfer.shape import EMPTY, Shape, shape_of
 
 HEAD = b"name,phone\r\n"
 GOOD = b"".join(b"N%d,%d\r\n" % (n, n) for n in range(20_000))
@@ -209,7 +209,13 @@ def test_the_heading_may_have_a_mark_quotes_line_breaks_and_a_line_that_names_th
         assert refusal(nothing)[0] == "no_heading"
 
 
-@pytest.mark.parametrize("above", [b"\n\n", b";;;\r\n \t\r\n", b"\xef\xbb\xbf\r\n\r\n", b"\nsep=;\n"])
+@pytest.mark.parametrize(
+    "above",
+    [
+        *(b"\n\n", b";;;\r\n \t\r\n", b"\xef\xbb\xbf\r\n\r\n", b"\nsep=;\n"),
+        *(sign.encode() + b"\n" for sign in EMPTY if sign not in "\r\n"),
+    ],
+)
 def test_empty_rows_above_the_heading_are_empty_and_rows_keep_their_numbers(above: bytes) -> None:
     file = io.BytesIO(above + b"name;e-mail;phone\nAda;;1\n\nBob;;2\n")
 
