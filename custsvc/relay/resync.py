@@ -11,7 +11,9 @@ these events are marked as bulk.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -34,6 +36,8 @@ from .guard import fingerprint, is_as_sent, remember_resync
 logger = logging.getLogger(__name__)
 
 _PAGE = 1000
+# Seconds; a lease that nobody renews is over sooner.
+_PATIENCE = 5.0
 _ACTOR = "custsvc resync"
 # Left out above the highest id on the topic: ids of customers that the lost state had stored, and answered to
 # their callers, but not sent yet.
@@ -70,8 +74,8 @@ def resync(settings: Settings, store: Store) -> Resynced:
     Raises Conflict while a relay leads: it would send versions that are not corrected yet.
     """
     store.outbox.adopt()
-    with store.outbox.lead() as leading:
-        if not leading:
+    with _leading(store) as leads:
+        if not leads:
             raise Conflict("a relay sends from this database", fix="stop every relay of it first")
         with Reader(settings) as topic:
             ends, sent = _read(topic)
@@ -97,6 +101,18 @@ def resync(settings: Settings, store: Store) -> Resynced:
         extra={"action": "resynced", "changed": len(changed), "lost": lost[:100], "erased": erased},
     )
     return Resynced(len(changed), len(lost), erased)
+
+
+@contextmanager
+def _leading(store: Store) -> Iterator[bool]:
+    """Lead alone; waits for what a relay leaves behind that has ended or was killed."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        with store.outbox.lead() as leads:
+            if leads or time.monotonic() > deadline:
+                yield leads
+                return
+        time.sleep(0.2)
 
 
 def _read(topic: Reader) -> tuple[dict[int, int], dict[int, Sent]]:
