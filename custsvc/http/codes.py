@@ -233,11 +233,17 @@ CODES: Final[dict[str, Code]] = {
         "Try again after the time in Retry-After. If it persists, check the database's load, or add"
         " processes: CUSTSVC_WORKERS. CUSTSVC_QUEUE_TIMEOUT sets how long a request waits.",
     ),
+    "misconfigured": Code(
+        503,
+        "The server is not set up for this",
+        "A setting, a package or a version of this installation does not fit. Nothing was done.",
+        "Tell who runs this service: its log has the reason and the fix under this answer's `request_id`.",
+    ),
     "dependency-down": Code(
         503,
         "A needed server does not answer",
-        "`dependency` names the server: the database or Kafka. A write did not happen, or may be retried "
-        "safely with its Idempotency-Key.",
+        "`dependency` names the server: the database, Kafka or the schema registry. A write did not happen, "
+        "or may be retried safely with its Idempotency-Key.",
         "Try again after Retry-After seconds. `custsvc doctor` shows what is wrong with the server.",
     ),
 }

@@ -17,14 +17,17 @@ from werkzeug.exceptions import HTTPException
 from ..domain.text import as_json
 from ..errors import (
     ERRORS_MAX,
+    ConfigurationError,
     Conflict,
     CustomerDeleted,
     CustomerMerged,
+    CustsvcError,
     DataRefused,
     FieldError,
     HistoryTrimmed,
     InFlight,
     KeyMismatch,
+    NewerSchema,
     NotFound,
     TemporaryError,
     Unusable,
@@ -52,6 +55,7 @@ _DETAILS: Final = {
     405: "this path answers the methods that the Allow header names",
     413: "the body is longer than this path takes",
     500: "the request failed; the log has the reason under its request_id",
+    503: "this cannot work until an operator repairs it; the log has the reason under its request_id",
 }
 
 _RESERVED: Final = frozenset(
@@ -134,8 +138,9 @@ def problem_for(exc: Exception, request_id: str) -> Problem:
         case TemporaryError():
             about["dependency"] = exc.dependency
             logger.warning("%s", exc, extra={"action": "dependency_down", **about})
-        case Unusable():
-            about["dependency"] = exc.dependency
+        case ConfigurationError() | NewerSchema():
+            if isinstance(exc, Unusable):
+                about["dependency"] = exc.dependency
             fix = f"; fix: {exc.fix}" if exc.fix else ""
             logger.error("%s%s", exc, fix, extra={"action": "dependency_down", **about})
         case _ if problem.code == "internal":
@@ -218,6 +223,13 @@ def _(exc: TemporaryError) -> Problem:
 @problem_of.register
 def _(exc: Unusable) -> Problem:
     return _down(exc.dependency, "cannot be used until an operator repairs it; the log has the reason")
+
+
+@problem_of.register(ConfigurationError)
+@problem_of.register(NewerSchema)
+def _(exc: CustsvcError) -> Problem:
+    del exc
+    return Problem(503, "misconfigured", _DETAILS[503], headers=[RETRY_AFTER])
 
 
 def _down(dependency: str, why: str) -> Problem:

@@ -21,7 +21,7 @@ import orjson
 from ..config import Settings
 from ..domain import event_avro
 from ..domain.received import ReceivedEvent, decode
-from ..errors import BadEvent, ConfigurationError
+from ..errors import BadEvent, ConfigurationError, Unusable
 from ..runtime.extras import needs, require
 from .record import Message, header
 from .registry import OPTION, URL, Registry, Schema
@@ -83,9 +83,10 @@ class Writing:
         elif (known := registry.id_of(name, ours)) is not None:
             found = known
         else:
-            raise ConfigurationError(
+            raise Unusable(
                 f"the schema registry has not this version's schema under {name}",
                 fix="custsvc topics schema register; or let the relay do it: CUSTSVC_SCHEMA_REGISTER=on",
+                dependency="registry",
             )
         logger.info("Events have schema %d of %s", found, name, extra={"action": "schema", "schema": found})
         return found

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 from ..config import Settings
-from ..errors import ConfigurationError, CustsvcError, TemporaryError
+from ..errors import ConfigurationError, CustsvcError, TemporaryError, Unusable
 from ..runtime.extras import needs
 
 OPTION: Final = "CUSTSVC_SCHEMA_REGISTRY_OPTIONS__"
@@ -55,7 +55,7 @@ class Schema(NamedTuple):
     text: str
 
 
-class Incompatible(ConfigurationError):
+class Incompatible(Unusable):
     """The registry does not take our schema after the subject's earlier ones."""
 
 
@@ -173,7 +173,7 @@ def _translated(exc: Exception, where: str) -> CustsvcError:
     if isinstance(exc, OAuthTokenError):
         if _REFUSED.search(str(exc)):
             fix = f"correct {OPTION}BEARER_AUTH_CLIENT_ID and …_CLIENT_SECRET"
-            return ConfigurationError(f"no token for the schema registry: {exc}", fix=fix)
+            return _unusable(f"no token for the schema registry: {exc}", fix=fix)
         return TemporaryError(f"no token for the schema registry: {exc}", dependency="registry")
     return _failure(exc, where)
 
@@ -184,20 +184,21 @@ def _refusal(status: int, code: Any, message: Any, where: str) -> CustsvcError:
     if code in _UNKNOWN:
         return _NotThere(str(message))
     if status in _FORBIDDEN:
-        return ConfigurationError(
+        return _unusable(
             f"{about} refuses this account: {message or status}",
             fix=f"give user and password by {OPTION}BASIC_AUTH_USER_INFO_FILE, or in {URL}; or allow it",
         )
     if status == 409:
         return Incompatible(
             f"{about} does not take the schema after the earlier ones: {message}",
+            dependency="registry",
             fix="choose another compatibility of the subject, or a new topic (docs/registry.md)",
         )
     if status == 429 or status >= 500:
         return TemporaryError(f"{about} answers {status}: {message}", dependency="registry")
     if status == 422:
-        return ConfigurationError(f"{about} does not take the schema: {message}", fix="see its log")
-    return ConfigurationError(
+        return _unusable(f"{about} does not take the schema: {message}", fix="see its log")
+    return _unusable(
         f"{where} answers {status}, and is no schema registry", fix=f"correct {URL}, with its path"
     )
 
@@ -213,9 +214,9 @@ def _failure(exc: Exception, where: str) -> CustsvcError:
             fix = f"start it, or correct {URL}"
             return TemporaryError(f"cannot reach {about} ({why})", dependency="registry", fix=fix)
     if _TLS_ANSWER.search(str(exc)):
-        return ConfigurationError(f"{about} speaks TLS", fix=f"set {URL} to https://…")
+        return _unusable(f"{about} speaks TLS", fix=f"set {URL} to https://…")
     if isinstance(exc, ValueError | TypeError | KeyError | AttributeError):
-        return ConfigurationError(
+        return _unusable(
             f"what answers at {where} is no schema registry", fix=f"correct {URL}, with its path"
         )
     return TemporaryError(
@@ -234,7 +235,11 @@ def _of_tls(error: ssl.SSLError, about: str) -> CustsvcError:
         fix = f"set {URL} to http://…: it speaks clear text"
     else:
         fix = f"set {OPTION}SSL_CERTIFICATE_LOCATION and {OPTION}SSL_KEY_LOCATION, by an authority it knows"
-    return ConfigurationError(f"no TLS with {about}: {text}", fix=fix)
+    return _unusable(f"no TLS with {about}: {text}", fix=fix)
+
+
+def _unusable(message: str, *, fix: str) -> Unusable:
+    return Unusable(message, dependency="registry", fix=fix)
 
 
 def _causes(exc: BaseException | None) -> Iterator[BaseException]:

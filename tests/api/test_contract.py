@@ -83,6 +83,7 @@ ELSEWHERE: Final = {
     "history-trimmed": "test_past",
     "idempotency-in-flight": "test_idempotency",
     "internal": "test_problems",
+    "misconfigured": "test_problems",
     "overloaded": "test_overload",
     "rate-limited": "test_protection",
     "too-many-streams": "test_bulk",

@@ -9,10 +9,20 @@ import pytest
 from flask import Flask
 
 from custsvc.config import Settings
-from custsvc.errors import Conflict, TemporaryError
+from custsvc.errors import (
+    ConfigurationError,
+    Conflict,
+    CustsvcError,
+    NewerSchema,
+    TemporaryError,
+    Unusable,
+)
+from custsvc.kafka.registry import Incompatible
 from custsvc.ports.customers import CustomerStore
 from custsvc.ports.store import Store
+from custsvc.runtime.extras import NotInstalled
 from custsvc.serve import create_app
+from custsvc.stores.common.errors import wrong_role
 
 from .conftest import ANN, Client
 
@@ -121,6 +131,38 @@ def test_a_database_that_is_away_is_named_and_nothing_of_where_it_is(broken: Any
         assert answer.json["dependency"] == "postgres"
         assert int(answer.headers["Retry-After"]) > 0
         assert "internal" not in answer.text.replace('"code":"internal"', "")
+
+
+FITS_NOT = [
+    wrong_role("postgres", "copy"),
+    wrong_role("mongo", "source"),
+    Incompatible("the registry at reg.internal does not take it", dependency="registry", fix="repair it"),
+    NotInstalled("xlsx", "openpyxl"),
+    ConfigurationError("the setting of db.internal is wrong", fix="repair it"),
+    NewerSchema("the event of db.internal is newer", fix="repair it"),
+]
+
+
+@pytest.mark.parametrize("error", FITS_NOT, ids=lambda error: type(error).__name__)
+def test_what_only_an_operator_can_repair_is_no_bug_and_one_line_of_the_log_has_the_fix(
+    broken: Any, caplog: pytest.LogCaptureFixture, error: CustsvcError
+) -> None:
+    caller = broken(error)
+
+    for method, path in REQUESTS:
+        caplog.clear()
+        answer = caller(method, path, json=ANN if method != "GET" else None)
+
+        if isinstance(error, Unusable):
+            assert is_problem(answer, 503, "dependency-down")
+            assert answer.json["dependency"] == error.dependency
+        else:
+            assert is_problem(answer, 503, "misconfigured")
+        assert ".internal" not in answer.text
+        (record,) = [r for r in caplog.records if r.levelno >= logging.ERROR]
+        assert record.exc_info is None
+        assert record.__dict__["request_id"] == answer.json["request_id"]
+        assert record.getMessage() == f"{error}; fix: {error.fix}"
 
 
 def test_a_customer_that_too_many_change_at_once_is_a_conflict(broken: Any) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from ...errors import ConfigurationError
+from ...errors import Unusable
 
 
-def wrong_role(name: str, is_role: str) -> ConfigurationError:
+def wrong_role(name: str, is_role: str) -> Unusable:
     """The error of using a copy as source, or a source as copy."""
     if is_role == "copy":
-        return ConfigurationError(
+        return Unusable(
             f"the {name} database is a copy: what is written to it would be lost",
+            dependency=name,
             fix="use the database it is a copy of, or one that is empty",
         )
-    return ConfigurationError(
+    return Unusable(
         f"the {name} database is a system of record: a copy would overwrite it",
+        dependency=name,
         fix="point the copy at a database that is empty",
     )

@@ -12,7 +12,7 @@ import pymongo
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
-from ...errors import ConfigurationError, TemporaryError
+from ...errors import ConfigurationError, TemporaryError, Unusable
 from ...ports.waiting import Waiting
 from ...runtime import crash
 from .accounts import create_accounts
@@ -171,10 +171,11 @@ def pending(connection: Connection) -> list[str]:
         applied = _applied(connection)
     newest = MIGRATIONS[-1].number
     if unknown := [number for number, fits in sorted(applied.items()) if number > newest and not fits]:
-        raise ConfigurationError(
+        raise Unusable(
             f"the database's schema is at {max(applied)}, this custsvc knows up to {newest} and cannot go on "
             f"over {unknown[0]}",
             fix="upgrade custsvc to the version that migrated this database",
+            dependency="mongo",
         )
     return [migration.full_name for migration in MIGRATIONS if migration.number not in applied]
 

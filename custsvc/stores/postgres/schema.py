@@ -14,7 +14,7 @@ from psycopg2.errors import InsufficientPrivilege, InvalidSchemaName
 from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class
 from psycopg2.sql import SQL, Identifier
 
-from ...errors import ConfigurationError
+from ...errors import ConfigurationError, Unusable
 from ...ports.waiting import Waiting
 from ...runtime import crash
 from .connection import Connections
@@ -115,10 +115,11 @@ def _check_known(applied: Applied) -> None:
     if unknown := [
         number for number, each in sorted(applied.items()) if number > newest and not each.get("compatible")
     ]:
-        raise ConfigurationError(
+        raise Unusable(
             f"the database's schema is at {max(applied)}, this custsvc knows up to {newest} and cannot go on "
             f"over {unknown[0]}",
             fix="upgrade custsvc to the version that migrated this database",
+            dependency="postgres",
         )
 
 
