@@ -82,7 +82,7 @@ def grow(
             report(f"the topic has grown to {growth.to} partitions already", partitions=growth.to, sent=0)
             return
         say(f"the relay uses {growth.to} partitions; each customer is sent once more")
-        with bar("sending", work.count(growth)) as progress:
+        with bar("sending", work.about) as progress:
             sent = work.fill(growth, rate=rate, progress=progress)
     report(
         f"grown from {growth.was} to {growth.to} partitions, {sent:,} customers sent once more. The records "

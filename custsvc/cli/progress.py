@@ -10,8 +10,13 @@ from .common import GlobalOptions
 
 
 @contextmanager
-def bar(what: str, total: int, *, hidden: bool = False) -> Iterator[Callable[[int], None]]:
-    """A function to call with each step's size; the bar shows the rate and the time left."""
+def bar(
+    what: str, total: int | Callable[[], int], *, hidden: bool = False
+) -> Iterator[Callable[[int], None]]:
+    """A function to call with each step's size; the bar shows the rate and the time left.
+
+    A `total` that has to be asked for is asked for only where the bar is shown; about is near enough.
+    """
     if hidden or GlobalOptions.quiet or not sys.stderr.isatty():
         yield lambda _: None
         return
@@ -40,5 +45,5 @@ def bar(what: str, total: int, *, hidden: bool = False) -> Iterator[Callable[[in
         console=Console(stderr=True),
         transient=True,
     ) as progress:
-        task = progress.add_task(what, total=total)
+        task = progress.add_task(what, total=total() if callable(total) else total)
         yield lambda step: progress.advance(task, step)

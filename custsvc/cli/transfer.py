@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -76,7 +77,8 @@ def export_(
     with open_store(settings) as store, opened(file, "wb") as out:
         # An incomplete file has another name, so that nobody takes it for the whole.
         # On a terminal a bar would stand among the customers.
-        with bar("exporting", store.customers.count(where), hidden=file == "-") as progress:
+        about = partial(store.customers.count, where, exact=False)
+        with bar("exporting", about, hidden=file == "-") as progress:
             parts = export(
                 store.customers,
                 cast(Format, chosen),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -73,7 +74,8 @@ def verify(
     ):
         expect_source(source)
         check.expect_copy(source, copy, copy_name or copy.name)
-        with bar("comparing", source.customers.count(CustomerFilter("include"))) as progress:
+        about = partial(source.customers.count, CustomerFilter("include"), exact=False)
+        with bar("comparing", about) as progress:
             report = check.verify(source.contents, copy.contents, way, patience=wait, progress=progress)
         if repair and report.differences:
             with resending(settings, source) as resend:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -235,8 +236,8 @@ def _rebuild(settings: Settings, copy: Store, name: str, source_name: str, stop:
 
     holder = None if source_name == _TOPIC else backend_named(source_name, "--source")
     with open_store(settings, holder) if holder else nullcontext() as source:
-        total = source.customers.count(CustomerFilter("include")) if source else 0
-        with bar("filling", total) as progress:
+        about = partial(source.customers.count, CustomerFilter("include"), exact=False) if source else 0
+        with bar("filling", about) as progress:
             report = Rebuild(settings, copy, source, stop=stop, progress=progress).run()
     proof = summary(report, (source_name, name)) if report else f"{name} is filled from the topic"
     say(f"the new copy serves; {proof}")

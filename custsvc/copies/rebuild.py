@@ -91,6 +91,7 @@ class Rebuild:
                 self._catch_up(shadow)
                 report = self._prove(shadow)
                 crash.point("rebuild.proven")
+                logger.info("Swapping the new copy in", extra={"action": "swap"})
                 self._swap(shadow, anyway=stranded)
             return report
         finally:
@@ -186,6 +187,7 @@ class Rebuild:
     def _prove(self, shadow: Replica) -> Report | None:
         if self._source is None:
             return None
+        logger.info("The new copy is filled; proving it against the source", extra={"action": "prove"})
 
         def positions() -> dict[int, int]:
             self._catch_up(shadow)

@@ -16,6 +16,7 @@ from ..kafka.offsets import ends
 from ..kafka.publisher import Publisher
 from ..kafka.record import record_time
 from ..kafka.topics import add_partitions, delete_before, layout
+from ..ports.customers import CustomerFilter
 from ..ports.store import Store
 from ..runtime import crash
 from ..runtime.loop import Stop
@@ -74,10 +75,9 @@ class Grow:
                 )
         return growth_of(self._store.facts, self._topic) or growth
 
-    def count(self, growth: Growth) -> int:
-        """How many customers `fill` still has to send."""
-        with Publisher(self._settings) as publisher:
-            return Replay(self._settings, self._store, publisher).count(self._all(growth))
+    def about(self) -> int:
+        """About how many customers `fill` sends, if it is not a second time."""
+        return self._store.customers.count(CustomerFilter("include"), exact=False)
 
     def fill(self, growth: Growth, *, rate: float | None, progress: Callable[[int], None]) -> int:
         """Send each customer once more, so that the topic has everything after `since`; return how many."""
