@@ -3,8 +3,8 @@
 It walks over the events once, oldest first. Each event that is older than the limit and on Kafka outdates the
 earlier ones of its customer (see `ports.history`). How far it came is stored after each piece, so a process
 that died goes on there; a piece that was archived and not dropped is archived a second time. Several may run
-at once. After each page and each deletion it rests for three times as long as that took, so that writers
-notice little.
+at once. After each page, comparison and deletion it rests for three times as long as that took, so that
+writers notice little.
 """
 
 from __future__ import annotations
@@ -141,6 +141,7 @@ class Trim:
     def _compare(self, path: Path) -> None:
         """Raise TemporaryError if the source has other bytes for an event now, as after an erasure."""
         for some in _some(archive.read(path)):
+            began = time.monotonic()
             stored = self._store.history.stored([(each.customer_id, each.version) for each in some])
             for each in some:
                 if stored.get((each.customer_id, each.version), each.payload) != each.payload:
@@ -150,6 +151,7 @@ class Trim:
                         dependency=self._store.name,
                         fix="custsvc maintain",
                     )
+            self._rest(began)
 
     def _rest(self, began: float) -> bool:
         """Let others work; whether stop is asked."""

@@ -205,6 +205,38 @@ def test_an_event_that_changes_while_it_is_archived_is_not_dropped(
     assert store.history.drop([Old(one.id, 1, b"{}")]) == 0
 
 
+@pytest.mark.parametrize("archived", [True, False])
+def test_a_trim_rests_after_each_look_into_the_history_so_that_writers_notice_little(
+    store: Store, past: Past, drain: Drain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, archived: bool
+) -> None:
+    one = past.add()
+    for _ in range(30):
+        one = past.change(one)
+    publish(store, drain)
+    done: list[str] = []
+
+    class Resting(Stop):
+        def wait(self, seconds: float) -> bool:
+            done.append("rest")
+            return False
+
+    def noted(name: str) -> Callable[..., Any]:
+        was = getattr(store.history, name)
+
+        def call(*args: Any, **more: Any) -> Any:
+            done.append(name)
+            return was(*args, **more)
+
+        return call
+
+    for name in ("outdated", "stored", "drop"):
+        monkeypatch.setattr(store.history, name, noted(name))
+    Trim(store, TOPIC, 0.0, tmp_path if archived else None, Resting()).run()
+
+    assert set(done[::2]) == {"outdated", "drop"} | ({"stored"} if archived else set())
+    assert set(done[1::2]) == {"rest"}
+
+
 @pytest.mark.parametrize("point", ["maintain.archived", "maintain.dropping"])
 def test_a_run_that_dies_loses_nothing_and_the_next_one_ends_the_work(
     point: str, store: Store, past: Past, drain: Drain, backend: str, database_url: str, tmp_path: Path
