@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import itertools
+import json
 import time
 from pathlib import Path
 
@@ -99,6 +100,46 @@ def test_events_that_come_while_a_digest_is_sent_are_in_a_second_one_once(
 
     assert sorted((row.order, row.version) for row in ledger.recent()) == [(2, 2), (3, 4)]
     assert ledger.claim(10, 60) == []
+
+
+def test_an_event_that_is_twice_in_a_batch_is_in_its_digest_once(rules: Rules, ledger: Ledger) -> None:
+    events = changes(4)
+
+    Digests(ledger, rules).add(rows(rules, [*events, *events[1:3], events[0]]))
+
+    (found,) = ledger.recent()
+    assert [each["version"] for each in json.loads(found.entries or "")["events"]] == [2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("keys", [("Name",), ("E-mail", "Phone"), ("tier", "ti\u202eer", "ti\u2066er")])
+def test_fields_with_names_that_look_alike_stay_apart_in_a_digest(
+    rules: Rules, ledger: Ledger, keys: tuple[str, ...]
+) -> None:
+    now = utc_now().replace(minute=10)
+    versions = [Customer(7, Fields("Name 1", "a@example.com", "1"), False, 1, now, "t", now, "t")]
+    for number, key in enumerate(["", *keys], 2):
+        last = versions[-1]
+        metadata = {**last.fields.metadata, key: f"new {key}"} if key else {}
+        fields = Fields(f"Name {number}", f"a{number}@example.com", str(number), metadata)
+        versions.append(last.changed_to(fields=fields, deleted=False, now=now, by="t"))
+    events = [
+        decode(
+            new_change("updated", Stored(7, was.version, False, was.encode()), is_, actor="t").event.payload,
+            b"7",
+        )
+        for was, is_ in itertools.pairwise(versions)
+    ]
+    team = dataclasses.replace(rules, rules=(dataclasses.replace(rules.rules[0], to=("t@example.com",)),))
+
+    Digests(ledger, team).add(rows(team, events))
+
+    (found,) = ledger.recent()
+    changes = {label: (was, now) for label, was, now in json.loads(found.entries or "")["changes"]}
+    assert len(changes) == 3 + len(keys)
+    assert changes.pop("Name") == ("Name 1", versions[-1].fields.name)
+    assert changes.pop("E-mail") == ("a@example.com", versions[-1].fields.email)
+    assert changes.pop("Phone") == ("1", versions[-1].fields.phone)
+    assert [was for was, _ in changes.values()] == ["–"] * len(keys)
 
 
 def test_a_value_that_changed_and_changed_back_is_not_in_the_digest(rules: Rules, ledger: Ledger) -> None:

@@ -242,6 +242,53 @@ def test_a_template_that_fails_for_one_customer_fails_that_mail_only(tmp_path: P
     assert f"{tmp_path / 'templates' / 'changed.txt'}:2: " in (failed.reason or "")
 
 
+@pytest.mark.parametrize(
+    "fails",
+    [
+        "{% macro m(x) %}{{ m(x) }}{% endmacro %}{{ m(1) }}",
+        '{% include "changed.txt" %}',
+        "{{ 'x' * 10 ** 30 }}",
+        "{{ 10 ** (name | length * 1000) }}",
+        "{{ '%d' % name }}",
+        "{{ [1, name] | sort }}",
+        "{{ 1 / 0 }}",
+        "{{ name() }}",
+        "{{ changes[-1].nothing }}",
+    ],
+)
+def test_whatever_fails_in_a_template_holds_up_no_other_mail(tmp_path: Path, fails: str) -> None:
+    text = "Hi\n{% if metadata.get('plan') == 'gold' %}" + fails + "{% endif %}"
+    rules = load(written(tmp_path, rule(), changed_txt=text))
+    event = sample.event("updated")
+
+    (failed,) = notifications_of(
+        event._replace(after={**event.after, "metadata": {"plan": "gold"}}), rules, None
+    )
+    (fine,) = notifications_of(event, rules, None)
+
+    assert (failed.state, fine.state) == ("failed", "queued")
+    assert "changed.txt" in (failed.reason or "")
+
+
+@pytest.mark.parametrize("name", ["changed.txt", "changed.html", "part.txt", "layout.html"])
+@pytest.mark.parametrize("content", [b"", b"{{ na", b"Another", b"\xff{{", None])
+def test_what_is_saved_while_notify_runs_is_in_no_mail(
+    tmp_path: Path, name: str, content: bytes | None
+) -> None:
+    settings = written(tmp_path, rule(), changed_txt='Hi\n\nold {% include "part.txt" %}', part_txt="part")
+    rules = load(settings)
+    (before,) = notifications_of(sample.event("updated"), rules, None)
+
+    file = tmp_path / "templates" / name
+    file.unlink(missing_ok=True)
+    if content is not None:
+        file.write_bytes(content)
+    (after,) = notifications_of(sample.event("updated"), rules, None)
+
+    assert after == before
+    assert after.text.endswith("old part")
+
+
 def test_all_errors_of_a_rules_file_are_reported_together_and_doctor_shows_them(tmp_path: Path) -> None:
     settings = written(tmp_path, rule("x = 1") + rule(ops="['y']"))
 

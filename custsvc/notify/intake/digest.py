@@ -124,7 +124,9 @@ class Digests:
         plan = _Plan([], [])
         for id_, last in self._last_of(windows).items():
             known = last.there.version if last.there else 0
-            fresh = sorted((row for row in windows[id_] if row.version > known), key=lambda row: row.version)
+            # A record that was sent to Kafka twice may be twice in one batch.
+            by_version = {row.version: row for row in windows[id_] if row.version > known}
+            fresh = [by_version[version] for version in sorted(by_version)]
             if fresh:
                 self._plan_window(fresh, last, behind, plan)
         return plan

@@ -5,6 +5,7 @@ Rules are data, read from a TOML file by `file`; nothing in them can fail when a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -190,9 +191,17 @@ def field_changes(event: ReceivedEvent) -> list[FieldChange]:
     before, after = event.before or {}, event.after
     pairs = [(label, before.get(name), after.get(name)) for name, label in _LABELS.items()]
     old, new = _object(before.get("metadata")), _object(after.get("metadata"))
-    pairs += [(shown(key), old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys())]
+    pairs += [(_label(key), old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys())]
     changed = [pair for pair in pairs if not same_json(*pair[1:])]
     return [FieldChange(label, shown(was), shown(now)) for label, was, now in changed]
+
+
+def _label(key: str) -> str:
+    """The label of a metadata key, which no other field has: a digest knows the fields by their labels."""
+    label = shown(key)
+    if label != key:
+        return json.dumps(key)
+    return f"metadata.{label}" if label in _LABELS.values() else label
 
 
 def _object(value: Any) -> dict[str, Any]:

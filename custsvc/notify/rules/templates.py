@@ -1,14 +1,15 @@
 """Templates: NAME.txt, whose first line is the subject, and an optional NAME.html.
 
-An undefined name in a template is an error, not an empty text. In HTML every value is escaped, and the styles
-are inlined into the elements, because most mail programs support nothing else. Errors in a template are found
-by a check at start, not when a mail is made.
+Each file is read once, so that no mail is made from a file that somebody is just saving: an edit counts from
+the next start. An undefined name in a template is an error, not an empty text. In HTML every value is
+escaped, and the styles are inlined into the elements, because most mail programs support nothing else. Errors
+in a template are found by a check at start, not when a mail is made.
 """
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -20,7 +21,6 @@ from jinja2 import (
     FileSystemLoader,
     PackageLoader,
     StrictUndefined,
-    TemplateError,
     TemplateNotFound,
     TemplateSyntaxError,
     meta,
@@ -33,6 +33,8 @@ from ...errors import ConfigurationError
 
 SUBJECT_MAX: Final = 200
 BUILT_IN: Final = Path(__file__).parent / "defaults"
+# Names of files that are remembered, those that do not exist too: customers' data may make up any number.
+_REMEMBERED: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,34 @@ class BrokenTemplate(ConfigurationError):
         self.problem = problem
 
 
+class _ReadOnce(BaseLoader):
+    """Gives the content that a file had when it was first asked for, also if it did not exist then."""
+
+    def __init__(self, loader: BaseLoader) -> None:
+        self._loader = loader
+        self._read: dict[str, tuple[str, str | None] | None] = {}
+
+    def get_source(
+        self, environment: Environment, template: str
+    ) -> tuple[str, str | None, Callable[[], bool]]:
+        if template not in self._read:
+            found = self._look(environment, template)
+            if found is None and len(self._read) >= _REMEMBERED:
+                raise TemplateNotFound(template)
+            self._read[template] = found
+        known = self._read[template]
+        if known is None:
+            raise TemplateNotFound(template)
+        return *known, lambda: True
+
+    def _look(self, environment: Environment, template: str) -> tuple[str, str | None] | None:
+        try:
+            source, file, _ = self._loader.get_source(environment, template)
+        except TemplateNotFound:
+            return None
+        return source, file
+
+
 class Templates:
     """The templates of a folder; the built-in ones are the fallback."""
 
@@ -62,7 +92,7 @@ class Templates:
         loaders: list[BaseLoader] = [FileSystemLoader(folder, encoding="utf-8-sig")] if folder else []
         loaders.append(PackageLoader("custsvc.notify.rules", "defaults/templates"))
         self._folder = folder
-        self._loader = ChoiceLoader(loaders)
+        self._loader = _ReadOnce(ChoiceLoader(loaders))
         self._environment = Environment(
             loader=self._loader,
             undefined=StrictUndefined,
@@ -110,7 +140,7 @@ class Templates:
                 raise BrokenTemplate(self._where(one.by), one.line, problem) from exc
             except TemplateSyntaxError as exc:
                 raise self._syntax(exc) from exc
-            except UnicodeDecodeError as exc:
+            except (UnicodeDecodeError, OSError) as exc:
                 raise BrokenTemplate(self._where(one.name), None, str(exc)) from exc
             wanted += _references(one.name, trees[one.name])
         return trees
@@ -146,7 +176,7 @@ class Templates:
             raise self._syntax(exc) from exc
         except TemplateNotFound as exc:
             raise BrokenTemplate(self._path(file), None, f"there is no template {exc.name}") from exc
-        except (TemplateError, ArithmeticError, TypeError, ValueError, LookupError, AttributeError) as exc:
+        except Exception as exc:  # whatever it is, as endless recursion: it must not hold up other mails
             where, line = _place(exc)
             raise BrokenTemplate(where or self._path(file), line, str(exc)) from exc
 
