@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from flask import Blueprint, g, redirect, render_template, request
@@ -12,13 +12,16 @@ from flask import Blueprint, g, redirect, render_template, request
 from ..domain.canonical import canonical_fields, edited
 from ..domain.customers import EDITABLE, INT64_MAX, Customer, Fields, Stored, same_json
 from ..domain.strict_json import parse_json
-from ..errors import CustomerDeleted, FieldError, NotFound, ValidationError, VersionConflict
+from ..errors import Conflict, CustomerDeleted, FieldError, NotFound, ValidationError, VersionConflict
 from . import once, toast
 from .access import needs, route, services
 from .duplicates import Alike, likely, unseen
 from .forms import KINDS, CustomerForm, kind_of
 from .merge import ABSENT, Merge, flat, merge, nested
 from .words import FIELDS
+
+# Events that are read at once.
+_PAGE: Final = 100
 
 
 def add_routes(blueprint: Blueprint) -> None:
@@ -52,13 +55,16 @@ def edit(customer_id: int) -> Any:
         return _form(CustomerForm.of_customer(stored.customer().fields), stored)
     opened = _version("version")
     stored = _stored(customer_id)
+    _check_erased(stored, opened)
     before = _fields_at(stored, opened)
     form = CustomerForm.of_request(request.form, before)
     fields = _checked(form, before)
     if fields is None:
         return _form(form, stored, opened), 400
     if "restore" in request.form:
-        opened = once.change(lambda who: services().customers.restore(customer_id, who), "restore").version
+        restored = once.change(lambda who: services().customers.restore(customer_id, who), "restore")
+        _check_erased(restored, opened)
+        opened = restored.version
     return _save(customer_id, opened, fields, form)
 
 
@@ -68,6 +74,7 @@ def resolve(customer_id: int) -> Any:
     base_version, seen = _version("base"), _version("version")
     if (before := once.done()) is not None:
         return _saved(before, seen, [])
+    _check_erased(_stored(customer_id), base_version)
     mine = _mine(customer_at(customer_id, base_version).fields)
     picks = {name.removeprefix("pick:"): v for name, v in request.form.items() if name.startswith("pick:")}
     stored = services().customers.get(customer_id)
@@ -83,15 +90,22 @@ def _save(customer_id: int, opened: int, fields: Fields, form: CustomerForm) -> 
     except VersionConflict as exc:
         current = exc.current or _stored(customer_id)
         if current.deleted:
-            return _form(form, current, opened, gone=True), 409
+            return _gone(form, current, opened)
         return _merged(current, opened, fields, {})
     except CustomerDeleted:
-        return _form(form, _stored(customer_id), opened, gone=True), 409
+        return _gone(form, _stored(customer_id), opened)
     return _saved(stored, opened, [])
+
+
+def _gone(form: CustomerForm, current: Stored, opened: int) -> Any:
+    """The form of a customer that was deleted since it was opened."""
+    _check_erased(current, opened)
+    return _form(form, current, opened, gone=True), 409
 
 
 def _merged(current: Stored, base_version: int, mine: Fields, picks: dict[str, str]) -> Any:
     """Merge with `current` and save, or ask about the clashes."""
+    _check_erased(current, base_version)
     base = customer_at(current.id, base_version).fields
     result = merge(base, current.customer().fields, mine, picks)
     if result.clashes:
@@ -186,6 +200,18 @@ def _form(
 def _fields_at(stored: Stored, version: int) -> Fields:
     customer = stored.customer() if stored.version == version else customer_at(stored.id, version)
     return customer.fields
+
+
+def _check_erased(current: Stored, opened: int) -> None:
+    """Refuse a form that was opened before an erasure, as it still has what was erased. Raises Conflict."""
+    below = current.version + 1
+    while below > opened + 1:
+        events = services().store.customers.history(current.id, limit=_PAGE, before_version=below)
+        for event in map(orjson.loads, events):
+            if event["op"] == "erased" and event["version"] > opened:
+                text = f"customer {current.id} was erased after this page was opened"
+                raise Conflict(f"{text}, so nothing of it was saved")
+        below = orjson.loads(events[-1])["version"] if events else 0
 
 
 def customer_at(customer_id: int, version: int) -> Customer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -95,6 +97,37 @@ def test_untouched_fields_stay_through_an_error_and_a_conflict(ann: Visitor, sto
     assert fields_of(store, one) == orjson.dumps(
         [3, "Mine", None, "2", dict(sorted({**HARD, "one": 5}.items()))]
     )
+
+
+def test_no_form_brings_back_what_was_erased_since(ann: Visitor, store: Store) -> None:
+    service = CustomerService(store.customers)
+    for page, after, typed in itertools.product(
+        ("edit", "conflict", "deleted"), ("", "changed", "deleted"), ("", "Typed")
+    ):
+        one = service.create(Fields("Ann", "ann@example.org", "1", {"city": "Lima"}), ME).id
+        path = f"/ui/customers/{one}/edit"
+        form = form_of(ann.get(path).text)
+        if page == "conflict":
+            service.replace(one, Fields("Theirs", "their@example.org"), ME)
+            path = f"/ui/customers/{one}/resolve"
+            form = form_of(post(ann, f"/ui/customers/{one}/edit", sent(form, name="Mine")).text, path)
+            form.fields += [("pick:name", "mine")]
+        elif page == "deleted":
+            service.delete(one, ME)
+            form = form_of(post(ann, path, sent(form, name="Mine")).text)
+            form.fields += [("restore", "1")]
+        service.erase(one, ME)
+        if page == "deleted" or after == "deleted":
+            service.delete(one, ME)
+        elif after == "changed":
+            service.update(one, lambda was: replace(was, phone="2"), ME)
+        before = fields_of(store, one)
+
+        answer = post(ann, path, sent(form, **({"name": typed} if typed and page != "conflict" else {})))
+
+        assert answer.status_code == 409, (page, after)
+        assert "was erased after this page was opened" in answer.text
+        assert fields_of(store, one) == before
 
 
 def test_a_conflict_distinguishes_a_text_from_a_number_that_looks_the_same(
