@@ -277,13 +277,14 @@ def test_what_is_saved_while_notify_runs_is_in_no_mail(
 ) -> None:
     settings = written(tmp_path, rule(), changed_txt='Hi\n\nold {% include "part.txt" %}', part_txt="part")
     rules = load(settings)
-    (before,) = notifications_of(sample.event("updated"), rules, None)
+    event = sample.event("updated")
+    (before,) = notifications_of(event, rules, None)
 
     file = tmp_path / "templates" / name
     file.unlink(missing_ok=True)
     if content is not None:
         file.write_bytes(content)
-    (after,) = notifications_of(sample.event("updated"), rules, None)
+    (after,) = notifications_of(event, rules, None)
 
     assert after == before
     assert after.text.endswith("old part")
