@@ -7,6 +7,7 @@ Results go to stdout, everything else to stderr. Modules here import nothing hea
 from __future__ import annotations
 
 import copy
+import io
 import os
 import sys
 import threading
@@ -151,6 +152,13 @@ def _replace_closed_streams() -> None:
             setattr(sys, name, stream)
 
 
+def _print_everything() -> None:
+    """Escape the characters that an old terminal or locale has not: a name must not end a command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _tree(arguments: list[str]) -> Any:
     """The commands, or only the one that the first argument names: to build all takes a tenth of a second."""
     name = arguments[0] if arguments else ""
@@ -167,6 +175,7 @@ def _name(command: CommandInfo) -> str:
 def main() -> NoReturn:
     """Run the command line and exit. A CustsvcError prints its message and fix; any other error is a bug."""
     _replace_closed_streams()
+    _print_everything()
     root = _tree(sys.argv[1:])
     given = anywhere.read(sys.argv[1:], root)
     GlobalOptions.quiet, GlobalOptions.verbose = "quiet" in given.words, "verbose" in given.words

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import typer
 
-from ..errors import CustsvcError, ExitCode
+from ..errors import ConfigurationError, CustsvcError, ExitCode
 from ..runtime import printable
 
 # What the parser of arguments raises; Typer has no public name for it.
@@ -36,6 +36,7 @@ _BOUNDS: Final = {
 
 # How a disk, a quota or a device refuses what is written.
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_UTF_8: Final = "run it with PYTHONUTF8=1, or in a locale of UTF-8 as LC_ALL=C.UTF-8"
 _ROOM_FIX: Final = "make room on that disk or raise its quota, and run it again"
 
 
@@ -85,6 +86,11 @@ def _refuse_halves(arguments: Sequence[str]) -> None:
         if word.isascii() or word.encode("utf-8", "replace").decode() == word:
             continue
         if not os.path.lexists(word.rpartition("=")[2] if word.startswith("--") else word):
+            coding = sys.getfilesystemencoding()
+            if coding != "utf-8":
+                raise ConfigurationError(
+                    f"{word!r} is not in the encoding of this environment, {coding}", fix=_UTF_8
+                )
             raise typer.BadParameter(f"{word!r} is not UTF-8")
 
 

@@ -34,7 +34,7 @@ def rows(
     elif fmt == "json":
         write(as_json(list(items), indent=True))
     elif fmt == "csv":
-        out: Any = _OfTerminal() if sys.stdout.isatty() else sys.stdout
+        out: Any = _OfTerminal() if sys.stdout.isatty() else _OfProgram()
         writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: _cell(item.get(name)) for name in columns} for item in items)
@@ -83,3 +83,10 @@ class _OfTerminal:
 
     def write(self, line: str) -> int:
         return sys.stdout.write(printable.lines(line))
+
+
+class _OfProgram:
+    """The file that `csv` writes to if stdout is a file or a program: UTF-8 in every locale, as JSON is."""
+
+    def write(self, line: str) -> int:
+        return sys.stdout.buffer.write(line.encode())

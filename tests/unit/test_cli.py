@@ -95,3 +95,55 @@ def test_a_table_of_csv_holds_no_formula(capsys: pytest.CaptureFixture[str]) -> 
     output.rows("csv", ["name", "count"], [{"name": "=1+1", "count": -1, "more": 1}, {"name": "a;@b"}])
 
     assert capsys.readouterr().out == "name,count\n'=1+1,-1\na;'@b,\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437"])
+@pytest.mark.parametrize(
+    "words",
+    [("doctor",), ("config", "show"), ("config", "show", "-o", "csv"), ("config", "show", "-o", "json")],
+    ids=" ".join,
+)
+def test_a_character_that_a_terminal_lacks_ends_no_command_and_programs_get_utf_8(
+    words: tuple[str, ...], encoding: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "Zoë 山.toml"
+    file.write_text("")
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("CUSTSVC_")}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "custsvc", *words],
+        env={
+            **ours,
+            "PYTHONIOENCODING": encoding,
+            "CUSTSVC_LOCAL": "never",
+            "CUSTSVC_NOTIFY_RULES": str(file),
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+
+    assert b"Traceback" not in done.stderr
+    assert done.returncode in (0, 7)
+    if "-o" in words:
+        assert "Zoë 山" in done.stdout.decode()
+    else:
+        done.stdout.decode(encoding)
+
+
+def test_an_argument_that_the_locale_cannot_hold_is_refused_with_the_locale_as_reason(tmp_path: Path) -> None:
+    old = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "CUSTSVC_LOCAL": "never"}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "custsvc", "customers", "create", "--name", "Zoë"],
+        env={**os.environ, **old},
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+
+    assert done.returncode == 3
+    error, fix = done.stderr.decode().splitlines()
+    assert "encoding of this environment" in error
+    assert fix.startswith("fix: ")
+    assert "PYTHONUTF8=1" in fix
