@@ -1,9 +1,12 @@
-"""Lets granian write long answers on other threads, so that none occupies a lane."""
+"""How granian calls the application: long answers go out on other threads, so that none occupies a lane."""
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 from ..http.streams import takes_thread
@@ -39,7 +42,19 @@ def carry_streams(prepare: Callable[[Call], Call]) -> None:
     original = mp._wsgi_call_wrap
 
     def wrap(callback: Any, *options: Any) -> Callable[[Any, Any], Any]:
-        call = prepare(original(callback, *options))
+        with _no_variables(sys.modules[original.__module__]):
+            call = prepare(original(callback, *options))
         return lambda proto, scope: call(Carrier(proto), scope)
 
     mp._wsgi_call_wrap = wrap
+
+
+@contextmanager
+def _no_variables(module: Any) -> Iterator[None]:
+    """Let granian put no environment variable into requests, where HTTP_PROXY would be a header of each."""
+    theirs = module.os
+    module.os = SimpleNamespace(environ={})
+    try:
+        yield
+    finally:
+        module.os = theirs

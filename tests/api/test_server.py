@@ -31,6 +31,21 @@ from .serving import DEADLINE, Serve, eventually, slow_post
 pytestmark = pytest.mark.slow
 
 
+HEADERS = (
+    *("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range", "Range", "Prefer"),
+    *(
+        "Idempotency-Key",
+        "Accept",
+        "Accept-Encoding",
+        "Transfer-Encoding",
+        "Content-Encoding",
+        "Expect",
+        "TE",
+    ),
+    *("Origin", "Sec-Fetch-Site", "Cookie", "X-Request-Id", "X-Forwarded-For", "Forwarded", "Via", "Proxy"),
+    *("X-Custsvc-Min-Position", "X-CSRF-Token", "Traceparent"),
+)
+
 NEW = Customer(7, Fields("Ada"), False, 1, utc_now(), "me", utc_now(), "me")
 
 
@@ -49,6 +64,23 @@ def test_it_serves_in_several_small_processes_and_stops(serve: Serve, key: str) 
     assert code == ExitCode.OK
     assert not any(worker.is_running() for worker in workers)
     assert serve.said() == ["serving", "stopped"]
+
+
+def test_environment_variables_are_not_headers_of_requests(serve: Serve, key: str) -> None:
+    """WSGI servers may put the process's environment into each request, where HTTP_PROXY is a header."""
+    headers = [name.upper().replace("-", "_") for name in HEADERS]
+    serve.environ |= {f"HTTP_{name}": "1.2.3.4" for name in headers}
+    serve.environ |= {"CONTENT_LENGTH": "7", "CONTENT_TYPE": "text/plain", "HTTP_LONG": "x" * 40_000}
+    serve.environ |= {"HTTP_AUTHORIZATION": f"Bearer {key}", "HTTP_X_API_KEY": key}
+    serve.start()
+
+    made = serve.request("POST", "/api/customers/", key, ANN)
+    read = serve.request("GET", made[1]["location"], key)
+    nobody = serve.request("GET", made[1]["location"], None)
+
+    assert (made[0], read[0], nobody[0]) == (201, 200, 401)
+    assert read[2] == made[2]
+    assert read[1]["x-request-id"] != "1.2.3.4"
 
 
 def test_the_server_makes_the_indexes_for_lists_of_a_copy(
