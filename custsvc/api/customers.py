@@ -38,7 +38,7 @@ from ..http.request import Request
 from ..http.resource import ApiResource
 from ..ports.accounts import Role
 from ..ports.customers import CustomerStore, Page, Position
-from ..service.customers import CustomerService
+from ..service.customers import CustomerService, live
 from ..service.duplicates import CONTACT
 from ..service.trimmed import trimmed
 
@@ -109,7 +109,7 @@ class OneCustomer(ApiResource):
 
     def get(self, request: Request, customer_id: int) -> Answer:
         parameters(request)
-        found = self.read(request, lambda customers: CustomerService(customers).get(customer_id))
+        found = self.read(request, lambda customers: live(customers, customer_id))
         return self.conditional_answer(request, found)
 
     def put(self, request: Request, customer_id: int) -> Answer:

@@ -16,7 +16,16 @@ from ..domain.marks import normalized
 from ..domain.name_key import name_prefix
 from ..domain.search import Asked, asked
 from ..errors import FieldError, ValidationError
-from ..ports.customers import CustomerFilter, CustomerQuery, Deleted, Page, Position, SortField, TimeSpan
+from ..ports.customers import (
+    LIVE,
+    CustomerFilter,
+    CustomerQuery,
+    Deleted,
+    Page,
+    Position,
+    SortField,
+    TimeSpan,
+)
 from ..service.duplicates import Place
 from .cursors import Cursors
 from .messages import limit_of, word_of
@@ -35,6 +44,10 @@ FIELDS: Final = (
     *("id", "name", "email", "phone", "metadata", "deleted", "version"),
     *("created_on", "created_by", "updated_on", "updated_by"),
 )
+_SORTS: Final = get_args(SortField)
+_COUNTINGS: Final = get_args(Counting)
+# The text of the filter that most lists have.
+_LIVE: Final = repr(LIVE)
 _WORDS_MAX: Final = 20
 _FIRST: Final = dt.datetime(2, 1, 1, tzinfo=dt.UTC)
 _LAST: Final = dt.datetime(9998, 12, 31, tzinfo=dt.UTC)
@@ -56,13 +69,13 @@ def list_request(given: Mapping[str, str], cursors: Cursors) -> ListRequest:
     """The page that the parameters describe. Raises Problem 400."""
     asked = filter_of(given)
     sort, descending = sort_of(given.get("sort", "id"))
-    scope = f"customers {asked!r} {sort} {descending}"
+    scope = f"customers {_LIVE if asked is LIVE else repr(asked)} {sort} {descending}"
     after, backward = None, False
     if "cursor" in given:
         after, backward = _read_cursor(cursors.read(given["cursor"], scope))
     counting: str = "none" if after else "cheap"
     if "count" in given:
-        counting = word_of(given, "count", get_args(Counting), "exact")
+        counting = word_of(given, "count", _COUNTINGS, "exact")
     return ListRequest(
         CustomerQuery(limit_of(given), asked, sort, descending, after, backward),
         cast(Counted, counting),
@@ -78,6 +91,8 @@ def filter_of(given: Mapping[str, str]) -> CustomerFilter:
     Raises Problem for a filter that would filter nothing: its sender wants fewer customers, not all.
     """
     text, prefix = (_filtering(given, name, NAME_MAX) for name in ("q", "name__startswith"))
+    if given.keys().isdisjoint(FILTERS) and not any(name.startswith(METADATA) for name in given):
+        return LIVE
     where = CustomerFilter(
         deleted=cast(Deleted, word_of(given, "deleted", get_args(Deleted), "exclude")),
         email=_email(_filtering(given, "email", EMAIL_MAX)),
@@ -101,8 +116,8 @@ def _metadata(given: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 def sort_of(text: str) -> tuple[SortField, bool]:
     """The field of a sort, and whether it descends: `-updated_on`."""
     field = text.removeprefix("-")
-    if field not in get_args(SortField):
-        known = ", ".join(get_args(SortField))
+    if field not in _SORTS:
+        known = ", ".join(_SORTS)
         raise bad_parameter("sort", f"must be one of {known}, with - before it to descend")
     return cast(SortField, field), text.startswith("-")
 

@@ -39,12 +39,29 @@ from .leftovers import Leftovers
 from .merging import Merge, Merged, Merging, Preview, survivor_of, versions_of
 from .past import event_of, event_then
 
-__all__ = ["Caller", "CustomerService"]
+__all__ = ["Caller", "CustomerService", "live"]
 
 T = TypeVar("T")
 
 # With 32 writers to one customer, the unluckiest needs about this many rounds.
 _ROUNDS = 100
+
+
+def live(store: CustomerStore, customer_id: int) -> Stored:
+    """The live customer. Raises NotFound, or CustomerDeleted for one that can be restored."""
+    stored = store.get(customer_id)
+    if stored is None:
+        raise NotFound(f"there is no customer {customer_id}")
+    if stored.deleted:
+        raise _gone(store, customer_id)
+    return stored
+
+
+def _gone(store: CustomerStore, customer_id: int) -> CustomerDeleted:
+    survivor = survivor_of(store, customer_id)
+    if survivor is None:
+        return CustomerDeleted(f"customer {customer_id} is deleted")
+    return CustomerMerged(f"customer {customer_id} was merged into {survivor}", survivor=survivor)
 
 
 class CustomerService:
@@ -96,19 +113,8 @@ class CustomerService:
     # -- reading
 
     def get(self, customer_id: int) -> Stored:
-        """The live customer. Raises NotFound, or CustomerDeleted for one that can be restored."""
-        stored = self._store.get(customer_id)
-        if stored is None:
-            raise NotFound(f"there is no customer {customer_id}")
-        if stored.deleted:
-            raise self._gone(customer_id)
-        return stored
-
-    def _gone(self, customer_id: int) -> CustomerDeleted:
-        survivor = survivor_of(self._store, customer_id)
-        if survivor is None:
-            return CustomerDeleted(f"customer {customer_id} is deleted")
-        return CustomerMerged(f"customer {customer_id} was merged into {survivor}", survivor=survivor)
+        """The live customer: `live`."""
+        return live(self._store, customer_id)
 
     def at(self, customer_id: int, time: dt.datetime) -> Stored:
         """The customer as it was at a time, deleted or not. Raises NotFound, HistoryTrimmed."""
@@ -235,7 +241,7 @@ class CustomerService:
         try:
             yield
         except CustomerDeleted as exc:
-            raise self._gone(customer_id) from exc
+            raise _gone(self._store, customer_id) from exc
 
     def batch(
         self,
