@@ -8,13 +8,15 @@ import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import psycopg2
 from psycopg2 import errors, extensions
 
-from ...errors import DataRefused, TemporaryError, Unusable
+from ...errors import CustsvcError, DataRefused, TemporaryError, Unusable
 from ...runtime.lane import here
 from ...runtime.printable import host_port
 from . import encoding, pooler, refusals
@@ -55,6 +57,8 @@ _PASSING = ("08", "25006", "25P", "40", "53", "55", "57", "58")
 _WRONG = (errors.ReadOnlySqlTransaction, errors.InvalidSqlStatementName, errors.CannotConnectNow)
 # Addresses at which a pooler was detected and logged.
 _pooled: Final[set[str]] = set()
+_NO_SCHEMA = (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction)
+_NO_RIGHT = (errors.InsufficientPrivilege, errors.InvalidSchemaName)
 _OF_DATA = (psycopg2.DataError, psycopg2.ProgrammingError, psycopg2.NotSupportedError)
 
 
@@ -65,7 +69,8 @@ class ConnectionLost(TemporaryError):
 _BY_INDEX: Final = "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off; "
 
 
-class Statement(NamedTuple):
+@dataclass(frozen=True)
+class Statement:
     """A statement prepared once per connection: `$1` … in `sql`, of these types.
 
     `by_index`: planned once, whatever its values, and never to read a whole table: that plan may be made when
@@ -77,8 +82,9 @@ class Statement(NamedTuple):
     sql: str
     by_index: bool = False
 
-    @property
+    @cached_property
     def execute(self) -> str:
+        """What runs it once it is prepared."""
         count = self.types.count(",") + 1
         return f"{self.planned}EXECUTE {self.name} ({', '.join(['%s'] * count)})"
 
@@ -253,34 +259,49 @@ def temporary(cursor: extensions.cursor, table: str, like: str) -> None:
     cursor.execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS {table} ({like}) ON COMMIT {end}")
 
 
-@contextmanager
-def translated(connection: Connection | None) -> Iterator[None]:
-    """Turn the driver's errors into ours. IntegrityError passes: only the caller knows what it means."""
-    try:
-        yield
-    except psycopg2.IntegrityError:
-        raise
-    except ValueError as exc:
+class translated:  # noqa: N801 - used like a function
+    """Turn the driver's errors into ours. IntegrityError passes: only the caller knows what it means.
+
+    A class, because each statement runs in it: a generator takes four times as long.
+    """
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Connection | None) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, exc: BaseException | None, _trace: object) -> None:
+        if exc is not None and (ours := _translation(exc, self._connection)) is not None:
+            raise ours from exc
+
+
+def _translation(exc: BaseException, connection: Connection | None) -> CustsvcError | None:
+    """Our error for an error of the driver; None for any other one."""
+    if isinstance(exc, ValueError):
         # The driver refuses these values before it sends them, with Python's own errors.
         if isinstance(exc, UnicodeError) or "NUL (0x00)" in str(exc) or "digits" in str(exc):
-            raise DataRefused("PostgreSQL cannot hold this data: NUL, or half a character") from exc
-        raise
-    except (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction) as exc:
-        raise Unusable(
+            return DataRefused("PostgreSQL cannot hold this data: NUL, or half a character")
+        return None
+    if isinstance(exc, psycopg2.IntegrityError) or not isinstance(exc, psycopg2.Error):
+        return None
+    if isinstance(exc, _NO_SCHEMA):
+        return Unusable(
             f"the database has no custsvc schema, or an older one ({_one_line(exc)})",
             fix="custsvc migrate",
             dependency="postgres",
-        ) from exc
-    except (errors.InsufficientPrivilege, errors.InvalidSchemaName) as exc:
-        raise Unusable(
+        )
+    if isinstance(exc, _NO_RIGHT):
+        return Unusable(
             f"PostgreSQL refuses: {_one_line(exc)}",
             fix="grant the user of CUSTSVC_POSTGRES_URL what its role needs: custsvc doctor names it",
             dependency="postgres",
-        ) from exc
-    except psycopg2.Error as exc:
-        if connection is not None and isinstance(exc, _WRONG):
-            connection.close()
-        raise _failed(exc, lost=connection is None or bool(connection.closed)) from exc
+        )
+    if connection is not None and isinstance(exc, _WRONG):
+        connection.close()
+    return _failed(exc, lost=connection is None or bool(connection.closed))
 
 
 def _failed(exc: psycopg2.Error, *, lost: bool) -> TemporaryError | DataRefused:

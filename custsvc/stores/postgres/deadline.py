@@ -12,8 +12,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Final
 
 from psycopg2 import extensions
@@ -22,6 +21,22 @@ logger = logging.getLogger(__name__)
 
 _LOOK_EVERY: Final = 0.5
 _GONE: Final = (0.0, -1)
+
+
+class _Within:
+    """One running statement."""
+
+    __slots__ = ("_entry", "_waiting")
+
+    def __init__(self, waiting: dict[object, tuple[float, int]], entry: tuple[float, int]) -> None:
+        self._waiting = waiting
+        self._entry = entry
+
+    def __enter__(self) -> None:
+        self._waiting[self] = self._entry
+
+    def __exit__(self, *_: object) -> None:
+        self._waiting.pop(self, None)
 
 
 class Deadlines:
@@ -33,17 +48,11 @@ class Deadlines:
         self._lock = threading.Lock()
         self._process = 0
 
-    @contextmanager
-    def within(self, connection: extensions.connection, seconds: float) -> Iterator[None]:
-        """Shut the connection if the block does not finish in time."""
+    def within(self, connection: extensions.connection, seconds: float) -> _Within:
+        """A block that shuts the connection if it does not finish in time."""
         if self._process != os.getpid():
             self._start()
-        statement = object()
-        self._waiting[statement] = (time.monotonic() + seconds, connection.fileno())
-        try:
-            yield
-        finally:
-            self._waiting.pop(statement, None)
+        return _Within(self._waiting, (time.monotonic() + seconds, connection.fileno()))
 
     def _start(self) -> None:
         with self._lock:
