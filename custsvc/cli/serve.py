@@ -41,7 +41,7 @@ def serve(
         int | None, typer.Option(help="Processes.  [env: CUSTSVC_WORKERS; default: 2]")
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(help="Threads of each process.  [env: CUSTSVC_THREADS; default: 4]")
+        int | None, typer.Option(help="Threads of each process.  [env: CUSTSVC_THREADS; default: 8]")
     ] = None,
     auth: Annotated[
         str | None,
