@@ -11,10 +11,11 @@ import hmac
 import ipaddress
 import logging
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
-from flask import Blueprint, Response, g, redirect, render_template, request
+from flask import Blueprint, Response, current_app, g, redirect, render_template, request
 from itsdangerous import BadData, URLSafeTimedSerializer
+from werkzeug.exceptions import HTTPException
 
 from ..accounts.keys import Principal
 from ..accounts.passwords import NAME, check_password, folded_name
@@ -34,11 +35,19 @@ _TRIES_OF_ADDRESS: Final = 100
 
 _WRONG: Final = "The name or the password is wrong."
 _WRONG_CODE: Final = "That code is wrong, or was used already."
+_NOT_DONE: Final = (
+    "You were not signed in any more, so what you sent was not saved. Sign in, and do it again: your "
+    "browser's Back button may still show what you typed."
+)
 _TOO_LATE: Final = "That took too long. Sign in again."
 # Seconds between the password and the code.
 _CODE_WITHIN: Final = 300
 _WRONG_KEY: Final = "That is not a valid API key."
 _TOO_MANY: Final = "Too many tries. Wait 15 minutes, then try again."
+
+_HOME: Final = "/ui/customers"
+# Says in the sign-in's address that somebody sent a form, and not only asked for a page.
+_UNDONE: Final = "undone"
 
 
 def add_routes(blueprint: Blueprint) -> None:
@@ -48,9 +57,25 @@ def add_routes(blueprint: Blueprint) -> None:
 
 
 def asked_to_sign_in() -> Response:
-    """Redirect to the sign-in, which leads back to the page."""
-    back = request.full_path.rstrip("?") if request.method == "GET" else "/ui/customers"
-    return led_to(f"/ui/sign-in?next={quote(back, safe='/')}")
+    """Redirect to the sign-in, which leads back to the page; after a form it says that nothing was done."""
+    if request.method == "GET":
+        return led_to(_address(request.full_path.rstrip("?")))
+    return led_to(f"{_address(_page_of_form())}&{_UNDONE}=yes")
+
+
+def _address(back: str) -> str:
+    return f"/ui/sign-in?next={quote(back, safe='/')}"
+
+
+def _page_of_form() -> str:
+    """The page that the form was on, as the browser says, if it can be opened again."""
+    try:
+        page = urlsplit(request.headers.get("Referer", ""))
+        current_app.url_map.bind(request.host).match(page.path, method="GET")
+    except (ValueError, HTTPException):
+        return _HOME
+    path = f"{page.path}?{page.query}" if page.query else page.path
+    return path if page.netloc == request.host and _is_ours(path) else _HOME
 
 
 def led_to(target: str) -> Response:
@@ -65,7 +90,7 @@ def sign_in() -> Any:
     if g.browser.principal is not None:
         return redirect(next_page(), 303)
     if request.method == "GET":
-        return _page(None, "password")
+        return _page(_NOT_DONE if _UNDONE in request.args else None, "password")
     by = "key" if "key" in request.form else "password"
     found = _by_key() if by == "key" else _by_password()
     if isinstance(found, str):
@@ -173,8 +198,13 @@ def sign_out() -> Any:
 def next_page() -> str:
     """The page after the sign-in: one of ours, never an address that a browser takes for another site."""
     path = request.values.get("next", "")
-    is_ours = path.startswith("/ui/") and not path.startswith("/ui/sign-") and path.isprintable()
-    return path if is_ours and "\\" not in path else "/ui/customers"
+    return path if _is_ours(path) else _HOME
+
+
+def _is_ours(path: str) -> bool:
+    """Whether a path is that of a page of ours, beside those of the sign-in."""
+    is_page = path.startswith("/ui/") and not path.startswith("/ui/sign-")
+    return is_page and path.isprintable() and "\\" not in path
 
 
 def _page(error: str | None, by: str) -> str:

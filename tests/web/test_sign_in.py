@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import replace
+from html import escape
 
 import pytest
 from flask import Flask
@@ -32,6 +33,37 @@ def test_a_visitor_is_asked_to_sign_in_and_returns_to_the_page(visitor: Visitor,
     assert asked.location == "/ui/sign-in?next=/ui/customers%3Fq%3Dlee"
     assert (answer.status_code, answer.location) == (303, "/ui/customers?q=lee")
     assert visitor.get("/ui/customers").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("sent", "referer", "back"),
+    [
+        ("/ui/customers/7/edit", "/ui/customers/7/edit", "/ui/customers/7/edit"),
+        ("/ui/customers/bulk", "/ui/customers?q=lee&sort=name", "/ui/customers?q=lee&sort=name"),
+        ("/ui/customers/7/resolve", "/ui/customers/7/resolve", "/ui/customers"),
+        ("/ui/mails/change", "https://evil.example/ui/mails", "/ui/customers"),
+        ("/ui/mails/change", "http://[/ui/mails", "/ui/customers"),
+        ("/ui/mails/change", "/ui/nothing", "/ui/customers"),
+        ("/ui/mails/change", "/ui/sign-in", "/ui/customers"),
+        ("/ui/mails/change", "/", "/ui/customers"),
+        ("/ui/import", None, "/ui/customers"),
+    ],
+)
+def test_who_was_signed_out_is_told_that_the_form_was_not_saved(
+    ann: Visitor, store: Store, sent: str, referer: str | None, back: str
+) -> None:
+    for session in store.sessions.all():
+        store.sessions.remove(session.id)
+    own = referer is not None and referer.startswith("/")
+    headers = {} if referer is None else {"Referer": f"{ann.base_url}{referer}" if own else referer}
+
+    asked = ann.post(sent, headers=headers, name="Typed")
+    page = ann.get(asked.location)
+
+    assert asked.status_code == 303
+    assert "what you sent was not saved" in words(page)
+    assert "what you sent was not saved" not in words(ann.get("/ui/sign-in"))
+    assert f'name="next" value="{escape(back)}"' in page.text
 
 
 @pytest.mark.parametrize(
