@@ -19,7 +19,7 @@ from ..errors import NotFound, ValidationError
 from ..notify.rules.forecast import Forecast
 from ..ports.customers import LIVE
 from ..service.idempotency import Keyed
-from ..transfer.bulk import DOINGS, MOST, BulkChange, Do, Preview, chosen, matching, packed, rows
+from ..transfer.bulk import MOST, BulkChange, Preview, chosen, matching, packed, rows
 from ..transfer.imported import Imports, id_of
 from ..transfer.load import load
 from ..transfer.plan import Planned
@@ -286,8 +286,3 @@ def _plan(job_id: str) -> dict[str, Any]:
     if job is None or job["kind"] != "bulk-plan":
         raise NotFound("there is no such plan: plans are kept for a day")
     return job
-
-
-def doing_of(word: str) -> Do | None:
-    """The doing of this word; None for another word."""
-    return next((each for each in DOINGS if each == word), None)

@@ -8,15 +8,17 @@ from typing import Any, Final
 import orjson
 from flask import Blueprint, Response, redirect, render_template, request
 
+from ..domain.customers import Stored
 from ..errors import NotFound
 from ..http.lists import list_request
-from ..http.problems import bad_parameter
+from ..service.customers import Caller
 from ..transfer import sheet
-from ..transfer.bulk import BulkChange
+from ..transfer.bulk import DOINGS, BulkChange, Do
 from ..transfer.export import Format, export
 from . import bulk as many
 from . import columns, listing, once, toast, views
 from .access import needs, route, services, still_may
+from .forms import action_of
 from .words import plural
 
 # What the menu offers: the format, and the dialect of CSV.
@@ -68,30 +70,26 @@ def choose_columns() -> Any:
 
 def bulk() -> Any:
     """Delete, restore or edit the chosen customers; all that match the list, or an edit, by a plan first."""
-    ids = _ids()
-    action = request.form.get("action", "")
-    back = _back()
+    ids, action, back = _ids(), action_of(DOINGS), _back()
     if not ids and not _is_all():
         toast.put("Choose some customers first.", kind="bad")
         return redirect(back, 303)
     if _is_all() or action == "edit":
         return redirect(_plan_of(action, ids), 303)
-    change = services().customers.restore if action == "restore" else services().customers.delete
-    done = [each for each in ids if _changed(change, each)]
+    done = [each for each in ids if _changed(each, deleted=action == "delete")]
     word, other = ("Restored", "delete") if action == "restore" else ("Deleted", "restore")
+    left = len(ids) - len(done)
+    rest = f" {plural(left, 'other')} had been {word.lower()} before, or never was there." if left else ""
     toast.put(
-        f"{word} {plural(len(done), 'customer')}.",
-        undo="/ui/customers/bulk",
+        f"{word} {plural(len(done), 'customer')}.{rest}",
+        undo="/ui/customers/bulk" if done else None,
         fields={"action": other, "ids": ",".join(map(str, done)), "back": back},
     )
     return redirect(back, 303)
 
 
-def _plan_of(action: str, ids: list[int]) -> str:
+def _plan_of(do: Do, ids: list[int]) -> str:
     """The address of the plan to change many customers, or of the page that asks what to change."""
-    do = many.doing_of(action)
-    if do is None:
-        raise bad_parameter("action", "must be edit, delete or restore")
     by_id = {} if _is_all() else {"ids": ",".join(map(str, ids))}
     choice = many.Choice({"of": _back().partition("?")[2], **by_id})
     return many.form_address(choice) if do == "edit" else many.begin(BulkChange(do), choice)
@@ -134,9 +132,18 @@ def export_list() -> Any:
     )
 
 
-def _changed(change: Any, customer_id: int) -> bool:
+def _changed(customer_id: int, *, deleted: bool) -> bool:
+    """Delete or restore a customer; False if it was so already, as undoing this must not change it then."""
+    customers = services().customers
+
+    def work(who: Caller) -> Stored:
+        stored = services().store.customers.get(customer_id)
+        if stored is None or stored.deleted is deleted:
+            raise NotFound("there is nothing to do")
+        return (customers.delete if deleted else customers.restore)(customer_id, who)
+
     try:
-        once.change(lambda who: change(customer_id, who), str(customer_id))
+        once.change(work, str(customer_id))
     except NotFound:
         return False
     return True

@@ -12,6 +12,7 @@ from ..errors import Conflict, CustsvcError, NotFound, TemporaryError
 from ..http.problems import NO_KAFKA
 from . import once, toast
 from .access import needs, route, services
+from .forms import action_of
 from .one import number_of
 from .words import plural
 
@@ -64,24 +65,25 @@ def _events_of(letter: DeadLetter) -> str:
 @needs("write")
 def change() -> Any:
     """Send the chosen records again to where they came from, or discard them."""
+    action = action_of(("retry", "discard"))
     ids = [each for each in request.form.getlist("ids") if len(each) <= 200][:_SHOWN]
     if not ids:
         toast.put("Choose some records first.", kind="bad")
         return redirect(_PATH, 303)
     try:
-        toast.put(once.answer(lambda: {"text": _changed(ids)})["text"])
+        toast.put(once.answer(lambda: {"text": _changed(ids, action)})["text"])
     except (Conflict, NotFound):
         toast.put("Another user has handled one of them meanwhile. Look again.", kind="bad")
     return redirect(_PATH, 303)
 
 
-def _changed(ids: list[str]) -> str:
+def _changed(ids: list[str], action: str) -> str:
     """Send or discard the records; the message for the user."""
     from ..copies.pipeline import send_again
 
     with _box() as box:
         letters = box.find(ids)
-        if request.form.get("action") == "discard":
+        if action == "discard":
             box.discard(letters, f"discarded by {g.principal.name}")
             return f"Gave up {plural(len(letters), 'record')}."
         send_again(services().settings, services().store, box, letters)

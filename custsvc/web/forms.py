@@ -9,18 +9,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import zip_longest
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from flask import request
 from werkzeug.datastructures import MultiDict
 
 from ..domain.customers import Fields, Scalar
 from ..errors import FieldError
+from ..http.problems import bad_parameter
 
 KINDS: Final = {"text": "Text", "number": "Number", "bool": "Yes or no", "null": "Empty"}
 _YES: Final = frozenset(("yes", "true", "1", "on"))
 _NO: Final = frozenset(("no", "false", "0", "off"))
 # Numbers as JSON writes them, since a comma may mean thousands or decimals.
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,400})(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,4})?")
+
+Word = TypeVar("Word", bound=str)
 
 
 @dataclass(slots=True)
@@ -128,6 +132,15 @@ class CustomerForm:
         other = sum(len(found) for name, found in self.errors.items() if name != "metadata")
         marked = sum(bool(pair.wrong) for pair in self.pairs)
         return other + (marked or len(self.errors.get("metadata", ())))
+
+
+def action_of(known: Sequence[Word]) -> Word:
+    """The action of the button that sent the form. Raises Problem for another: none is done on a guess."""
+    asked = request.form.get("action")
+    for word in known:
+        if word == asked:
+            return word
+    raise bad_parameter("action", f"must be {', '.join(known[:-1])} or {known[-1]}")
 
 
 def kind_of(value: Scalar) -> str:

@@ -11,6 +11,7 @@ from flask import Blueprint, g, redirect, render_template, request
 from ..ports.ledger import DISCARDABLE, RETRIABLE, MailRecords, Notification
 from . import caught, once, toast
 from .access import route, services
+from .forms import action_of
 from .times import end_of, time_of
 from .words import plural
 
@@ -90,17 +91,18 @@ def index() -> Any:
 
 def change() -> Any:
     """Send the chosen mails again, or give them up."""
+    action = action_of(("retry", "discard"))
     ids = [each for each in request.form.getlist("ids") if len(each) <= 200][:_SHOWN]
     if not ids:
         toast.put("Choose some mails first.", kind="bad")
     else:
-        toast.put(once.answer(lambda: {"text": _changed(ids)})["text"])
+        toast.put(once.answer(lambda: {"text": _changed(ids, action)})["text"])
     return redirect(Asked.of_request().href(), 303)
 
 
-def _changed(ids: list[str]) -> str:
+def _changed(ids: list[str], action: str) -> str:
     """Send or give up the mails; the message for the user."""
-    if request.form.get("action") == "discard":
+    if action == "discard":
         done = services().store.ledger.discard(ids, "given up by hand on the pages")
         return f"Gave up {plural(len(done), 'mail')}.{_rest(ids, done)}"
     done = services().store.ledger.retry(ids)

@@ -159,6 +159,47 @@ def test_many_are_deleted_once(ann: Visitor, store: Store, one: int) -> None:
     assert versions(store) == {"Ann": 3, "Bob": 3}
 
 
+def test_undoing_leaves_those_that_somebody_else_had_deleted_or_restored(ann: Visitor, store: Store) -> None:
+    service = CustomerService(store.customers)
+    ids = [service.create(Fields(name), ME).id for name in ("Ann", "Bob", "Cem")]
+    for action, undo, theirs in (
+        ("delete", "restore", service.delete),
+        ("restore", "delete", service.restore),
+    ):
+        data = filled(ann, "/ui/customers?state=all", "/ui/customers/bulk", action=action)
+        data.update({"ids": ",".join(map(str, [*ids, 999_999]))})
+        theirs(ids[1], ME)
+        before = versions(store)["Bob"]
+
+        send(ann, "/ui/customers/bulk", data)
+        page = ann.get("/ui/customers")
+        assert "2 customers. 2 others had been" in page.text
+        button = form_of(page.text.partition("data-toast")[2], "/ui/customers/bulk")
+        assert button.values("action") == [undo]
+        send(ann, "/ui/customers/bulk", MultiDict(button.fields))
+        assert versions(store)["Bob"] == before
+        for each in (ids[0], ids[2]):
+            (service.delete if action == "delete" else service.restore)(each, ME)
+
+
+@pytest.mark.parametrize("action", [None, "", "Delete", "explode"])
+@pytest.mark.parametrize("path", ["/ui/customers/bulk", "/ui/mails/change", "/ui/dead-letters/change"])
+@pytest.mark.parametrize("choice", [{}, {"all": "yes"}])
+def test_a_form_without_the_word_of_a_button_does_nothing(
+    ann: Visitor, store: Store, one: int, action: str | None, path: str, choice: dict[str, str]
+) -> None:
+    mail = Notification("m1", "event-1", None, 1, "test", "a@example.org", "Hi", "text", None)
+    store.ledger.add([replace(mail, state="failed", reason="550 no such box")])
+    ann.get("/ui/customers/new")
+    given = {} if action is None else {"action": action}
+
+    answer = ann.post(path, ids=f"{one}" if "customers" in path else "m1", **given, **choice)
+
+    assert answer.status_code == 400
+    assert versions(store) == {"Ann": 1}
+    assert store.ledger.find(["m1"])[0].state == "failed"
+
+
 def test_a_mail_is_sent_again_once(ann: Visitor, store: Store) -> None:
     mail = Notification("m1", "event-1", None, 1, "test", "a@example.org", "Hi", "text", None)
     store.ledger.add([replace(mail, state="failed", reason="550 no such box")])
