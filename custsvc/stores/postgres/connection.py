@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import select
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
@@ -39,6 +40,8 @@ _SETTINGS: Final = {
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "60s",
     "jit": "off",
+    # With fewer digits than a number has, a clock would be wrong by years.
+    "extra_float_digits": "1",
 }
 # Of the connection; a dead network is noticed within seconds, idle or not.
 _DEFAULTS: dict[str, Any] = {
@@ -54,7 +57,11 @@ _DEFAULTS: dict[str, Any] = {
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _PASSING = ("08", "25006", "25P", "40", "53", "55", "57", "58")
 # The connection works, but every statement on it will fail: a new one may be better.
-_WRONG = (errors.ReadOnlySqlTransaction, errors.InvalidSqlStatementName, errors.CannotConnectNow)
+_WRONG = (errors.InvalidSqlStatementName, errors.CannotConnectNow)
+_WRITABLE: Final = (
+    "wait while a stand-by takes over; else let CUSTSVC_POSTGRES_URL name the primary, and turn "
+    "default_transaction_read_only off for its user and database"
+)
 # Addresses at which a pooler was detected and logged.
 _pooled: Final[set[str]] = set()
 _NO_SCHEMA = (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction)
@@ -207,6 +214,24 @@ def _shared(connection: Connection, url: str, name: str, settings: dict[str, str
     return connection
 
 
+def _has_ended(connection: Connection) -> bool:
+    """Whether the server has ended this idle connection, as at a restart or by `idle_session_timeout`.
+
+    Asks nothing of the server, and closes the connection if so: nothing was sent on it that could be lost.
+    """
+    if connection.get_transaction_status() != extensions.TRANSACTION_STATUS_IDLE:
+        return False
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    try:
+        # Something arrived: its last words and then the end, or only notices.
+        while poll.poll(0):
+            connection.poll()
+    except psycopg2.Error:
+        connection.close()
+    return bool(connection.closed)
+
+
 def _takes_transactions(connection: Connection) -> bool:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
@@ -298,10 +323,24 @@ def _translation(exc: BaseException, connection: Connection | None) -> CustsvcEr
             f"PostgreSQL refuses: {_one_line(exc)}",
             fix="grant the user of CUSTSVC_POSTGRES_URL what its role needs: custsvc doctor names it",
             dependency="postgres",
+<<<<<<< HEAD
         )
     if connection is not None and isinstance(exc, _WRONG):
         connection.close()
     return _failed(exc, lost=connection is None or bool(connection.closed))
+=======
+        ) from exc
+    except errors.ReadOnlySqlTransaction as exc:
+        if connection is not None:
+            connection.close()
+        raise TemporaryError(
+            f"PostgreSQL failed: {_one_line(exc)}", dependency="postgres", fix=_WRITABLE
+        ) from exc
+    except psycopg2.Error as exc:
+        if connection is not None and isinstance(exc, _WRONG):
+            connection.close()
+        raise _failed(exc, lost=connection is None or bool(connection.closed)) from exc
+>>>>>>> b83981b (postgres: replace a connection that was ended while it was idle)
 
 
 def _failed(exc: psycopg2.Error, *, lost: bool) -> TemporaryError | DataRefused:
@@ -339,7 +378,7 @@ class Connections:
         lane = here.lane
         mine = getattr(self._local, "connection", None) if lane is None else self._of_lane.get(lane)
         connection: Connection | None = mine
-        if connection is None or connection.closed:
+        if connection is None or connection.closed or _has_ended(connection):
             connection = connect(self.url, schema=self.schema, pooled=self._swapped)
             if lane is None:
                 self._local.connection = connection

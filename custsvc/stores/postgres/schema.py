@@ -42,6 +42,9 @@ _NOTE: Final = """
 """
 
 # The record of each migration that a database has, by number.
+_SCHEMA: Final = (
+    "CREATE SCHEMA custsvc, owned by the user of CUSTSVC_POSTGRES_URL; ALTER ROLE … SET search_path = custsvc"
+)
 Applied = dict[int, dict[str, Any]]
 
 
@@ -61,7 +64,9 @@ def migrate(connections: Connections, *, lists: bool, waiting: Waiting) -> list[
                 done.append("list_indexes")
             return done
     except ConfigurationError as exc:
-        if isinstance(exc.__cause__, InsufficientPrivilege | InvalidSchemaName):
+        if isinstance(exc.__cause__, InvalidSchemaName):
+            raise ConfigurationError(str(exc), fix=_SCHEMA) from exc
+        if isinstance(exc.__cause__, InsufficientPrivilege):
             raise _not_allowed(exc, missing) from exc
         raise
 
