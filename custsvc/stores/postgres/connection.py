@@ -105,6 +105,8 @@ class Connection(extensions.connection):
     """A connection that remembers what it has prepared; behind a pooler it prepares nothing."""
 
     prepared: set[str]
+    # Tells without a round trip whether anything has arrived.
+    arrived: select.poll
     # Settings that each transaction brings along, behind a pooler; and the statement that does it.
     settings: dict[str, str] | None = None
     brings = b""
@@ -175,6 +177,8 @@ def _open(url: str, name: str, options: str) -> Connection:
         raise psycopg2.OperationalError(refusals.text_of(exc.object)) from exc
     connection.autocommit = True
     connection.prepared = set()
+    connection.arrived = select.poll()
+    connection.arrived.register(connection.fileno(), select.POLLIN)
     encoding.check(connection, address(url))
     return connection
 
@@ -221,11 +225,9 @@ def _has_ended(connection: Connection) -> bool:
     """
     if connection.get_transaction_status() != extensions.TRANSACTION_STATUS_IDLE:
         return False
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
     try:
-        # Something arrived: its last words and then the end, or only notices.
-        while poll.poll(0):
+        # Its last words and then the end, or only notices.
+        while connection.arrived.poll(0):
             connection.poll()
     except psycopg2.Error:
         connection.close()
@@ -312,6 +314,10 @@ def _translation(exc: BaseException, connection: Connection | None) -> CustsvcEr
         return None
     if isinstance(exc, psycopg2.IntegrityError) or not isinstance(exc, psycopg2.Error):
         return None
+    if isinstance(exc, errors.ReadOnlySqlTransaction):
+        if connection is not None:
+            connection.close()
+        return TemporaryError(f"PostgreSQL failed: {_one_line(exc)}", dependency="postgres", fix=_WRITABLE)
     if isinstance(exc, _NO_SCHEMA):
         return Unusable(
             f"the database has no custsvc schema, or an older one ({_one_line(exc)})",
@@ -323,24 +329,10 @@ def _translation(exc: BaseException, connection: Connection | None) -> CustsvcEr
             f"PostgreSQL refuses: {_one_line(exc)}",
             fix="grant the user of CUSTSVC_POSTGRES_URL what its role needs: custsvc doctor names it",
             dependency="postgres",
-<<<<<<< HEAD
         )
     if connection is not None and isinstance(exc, _WRONG):
         connection.close()
     return _failed(exc, lost=connection is None or bool(connection.closed))
-=======
-        ) from exc
-    except errors.ReadOnlySqlTransaction as exc:
-        if connection is not None:
-            connection.close()
-        raise TemporaryError(
-            f"PostgreSQL failed: {_one_line(exc)}", dependency="postgres", fix=_WRITABLE
-        ) from exc
-    except psycopg2.Error as exc:
-        if connection is not None and isinstance(exc, _WRONG):
-            connection.close()
-        raise _failed(exc, lost=connection is None or bool(connection.closed)) from exc
->>>>>>> b83981b (postgres: replace a connection that was ended while it was idle)
 
 
 def _failed(exc: psycopg2.Error, *, lost: bool) -> TemporaryError | DataRefused:
@@ -378,7 +370,7 @@ class Connections:
         lane = here.lane
         mine = getattr(self._local, "connection", None) if lane is None else self._of_lane.get(lane)
         connection: Connection | None = mine
-        if connection is None or connection.closed or _has_ended(connection):
+        if connection is None or connection.closed or (connection.arrived.poll(0) and _has_ended(connection)):
             connection = connect(self.url, schema=self.schema, pooled=self._swapped)
             if lane is None:
                 self._local.connection = connection
