@@ -42,8 +42,11 @@ class Stop:
 
     @contextmanager
     def on_signals(self) -> Iterator[Stop]:
-        """Handle SIGINT and SIGTERM within the block; restore the previous handlers after it."""
-        before = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+        """Handle SIGINT, SIGTERM and SIGHUP within the block; restore the previous handlers after it."""
+        handled = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+            handled.append(signal.SIGHUP)
+        before = {s: signal.signal(s, self._on_signal) for s in handled}
         try:
             yield self
         finally:

@@ -11,6 +11,7 @@ import errno
 import logging
 import multiprocessing
 import os
+import signal
 import socket
 import tempfile
 import threading
@@ -100,6 +101,7 @@ def serve(settings: Settings, opening: Preparing | None = None) -> None:
     # The workers write their counts to files in this folder, which their environment names.
     folder = tempfile.TemporaryDirectory(prefix="custsvc-metrics-")
     os.environ[METRICS_FOLDER] = folder.name
+    server.outlives = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     server.stopping = stopping = Flag(1, Path(folder.name) / "stopping")
     url = f"http://{host_port(settings.http_host, settings.http_port)}"
     logger.info("Serving the API at %s", url, extra={"action": "serving", "workers": settings.workers})
@@ -117,11 +119,17 @@ class _Server(Granian):  # type: ignore[misc, valid-type]
     """Granian, but a worker that ends first, when a service manager stops all processes, is not a failure."""
 
     stopping: Flag
+    outlives: bool  # its terminal
 
     def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
         # Event streams never end by themselves, and a worker waits for its current answers.
         self.stopping.raise_()
         super().signal_handler_interrupt(*args, **kwargs)
+
+    def signal_handler_reload(self, *args: Any, **kwargs: Any) -> None:
+        # A terminal that is closed ends the server, as it ends other roles; under nohup it does not.
+        if not self.outlives:
+            self.signal_handler_interrupt(*args, **kwargs)
 
     def shutdown(self, exit_code: int = 0) -> None:
         try:

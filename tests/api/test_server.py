@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from custsvc.accounts.keys import new_key
@@ -119,14 +120,34 @@ def test_a_stop_lets_the_current_requests_finish(serve: Serve, key: str) -> None
 
 
 @on_one("postgres")
-def test_ctrl_c_that_reaches_all_processes_is_an_ordinary_stop(serve: Serve, key: str) -> None:
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGHUP])
+def test_ctrl_c_or_the_end_of_a_terminal_that_reaches_all_processes_is_an_ordinary_stop(
+    serve: Serve, key: str, signum: signal.Signals
+) -> None:
     serve.start()
     assert serve.process is not None
 
-    os.killpg(serve.process.pid, signal.SIGINT)
+    os.killpg(serve.process.pid, signum)
 
     assert serve.process.wait(DEADLINE) == ExitCode.OK
     assert serve.said() == ["serving", "stopped"]
+
+
+@on_one("postgres")
+def test_under_nohup_it_goes_on_with_the_same_workers(serve: Serve, key: str) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        serve.start()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert serve.process is not None
+    workers = serve.workers()
+
+    os.killpg(serve.process.pid, signal.SIGHUP)
+    time.sleep(0.5)
+
+    assert all(worker.status() != psutil.STATUS_ZOMBIE for worker in workers)
+    assert serve.request("GET", "/api/customers/", key)[0] == 200
 
 
 @on_one("postgres")

@@ -67,7 +67,7 @@ def test_wheel_holds_every_file_of_the_package(wheel: zipfile.ZipFile) -> None:
 def test_wheel_offers_the_command_and_its_licence(wheel: zipfile.ZipFile) -> None:
     entry_points = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
 
-    assert b"custsvc = custsvc.cli:main" in wheel.read(entry_points)
+    assert b"custsvc = custsvc.__main__:main" in wheel.read(entry_points)
     assert any(name.endswith("/licenses/LICENSE") for name in wheel.namelist())
 
 

@@ -147,3 +147,25 @@ def test_an_argument_that_the_locale_cannot_hold_is_refused_with_the_locale_as_r
     assert "encoding of this environment" in error
     assert fix.startswith("fix: ")
     assert "PYTHONUTF8=1" in fix
+
+
+@pytest.mark.parametrize("module", ["typer", "rich", "custsvc.cli.doctor"])
+def test_ctrl_c_while_a_command_is_loaded_leaves_no_traceback(module: str, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-m", "custsvc", "doctor"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "CUSTSVC_LOCAL": "never"},
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")

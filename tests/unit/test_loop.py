@@ -19,14 +19,25 @@ def test_the_wait_doubles_up_to_the_cap(attempt: int, most: float) -> None:
     assert backoff(attempt, 0.5, 10.0, rng=lambda: 0.0) == 0
 
 
-def test_the_first_signal_asks_to_stop_and_handlers_are_put_back() -> None:
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_first_signal_asks_to_stop_and_handlers_are_put_back(signum: signal.Signals) -> None:
+    before = signal.getsignal(signum)
 
     with Stop().on_signals() as stop:
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signum)
         assert stop.wait(5)
 
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert signal.getsignal(signum) == before
+
+
+def test_a_closed_terminal_stops_nothing_under_nohup() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Stop().on_signals() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.wait(0.1)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_work_that_meets_an_outage_is_tried_again() -> None:
