@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from flask import Blueprint, Response, g, redirect, render_template, request
 
-from ..errors import NotFound, ValidationError
+from ..errors import FieldError, NotFound, ValidationError
 from ..notify.rules.forecast import Forecast
 from ..service.customers import Caller
 from ..service.idempotency import Keyed
@@ -33,6 +33,8 @@ from .uploads import Upload, Uploads
 from .words import FIELDS
 
 LARGEST: Final = 10 * 1024 * 1024
+# The most columns of a table: a form has a field for each, and a few more.
+_WIDEST: Final = 1900
 # Less than the life of idempotency answers, which apply a plan sent twice only once.
 _PLAN_KEPT: Final = 20 * 3600.0
 _COLUMN_NAMES: Final = {
@@ -96,7 +98,7 @@ def upload() -> Any:
     name = PurePath(file.filename or "file").name[:100]
     try:
         shape = shape_of(io.BytesIO(content), None, name)
-        look(io.BytesIO(content), shape)
+        _check_width(look(io.BytesIO(content), shape))
     except ValidationError as exc:
         return _upload_page(_sentence(exc)), 400
     kept = _uploads().keep(name, shape, content)
@@ -112,6 +114,13 @@ def _look(kept: Upload) -> Look:
     return look(io.BytesIO(_uploads().content(kept)), kept.shape)
 
 
+def _check_width(found: Look) -> None:
+    """Refuse a table with more columns than the form of the second step can have. Raises ValidationError."""
+    if (count := len(found.heading)) > _WIDEST:
+        text = f"has {count:,} columns, and at most {_WIDEST:,} can be chosen from; remove those of no use"
+        raise ValidationError([FieldError("file", "too_many_columns", text)])
+
+
 def _sentence(exc: ValidationError) -> str:
     return "; ".join(f"{FIELDS.get(each.field, each.field)} {each.message}" for each in exc.errors)
 
@@ -124,7 +133,7 @@ def reshape(upload_id: str) -> Any:
     try:
         asked = Asked.of(kept.fmt, **given)
         shape = shape_of(io.BytesIO(_uploads().content(kept)), asked, kept.name)
-        look(io.BytesIO(_uploads().content(kept)), shape)
+        _check_width(look(io.BytesIO(_uploads().content(kept)), shape))
     except ValidationError as exc:
         toast.put(f"The file cannot be read so: {_sentence(exc)}.", kind="bad")
     else:

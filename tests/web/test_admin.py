@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from flask import Flask
@@ -205,6 +206,33 @@ def test_rules_are_shown_and_previewed_without_their_secrets(
     assert "there is no event 99" in words(root.get(f"{ADMIN}/rules?of=99"))
     file.write_text(RULES.replace("created", "crated"), encoding="utf-8")
     assert "crated" in words(root.get(f"{ADMIN}/rules"))
+
+
+# What forms of the pages name their fields, besides the action.
+FIELDS = (
+    *"address back by delivery detail do field from how id ids key kind meta_key meta_value mine".split(),
+    *"name next of pair pending pick:name prefix query reason role seen sheet state to token typed".split(),
+    *"url value version view when".split(),
+)
+ACTIONS = ("delete", "discard", "edit", "pause", "redeliver", "resume", "retry", "restore", "rotate", "test")
+
+
+@pytest.mark.parametrize("text", ["\n", "a\r\nX-B: c", "\u202e&?#", "\x7f\x1b[1m", "-1", "x" * 3000])
+def test_no_text_in_the_fields_of_any_form_is_our_fault(root: Visitor, app: Flask, text: str) -> None:
+    root.get(f"{ADMIN}/webhooks")
+    csrf = root.csrf
+    for rule in app.url_map.iter_rules():
+        if not rule.rule.startswith("/ui/") or "POST" not in (rule.methods or ()):
+            continue
+        path = re.sub("<id:[^>]*>", "1", rule.rule)
+        path = re.sub("<[^>]*>", quote(text[:100], safe=""), path)
+        for action in ACTIONS if path.endswith(("/do", "/change", "/bulk")) else (text,):
+            if "/sign-" in path:  # these end the session
+                continue
+            root.csrf = csrf
+            answer = root.post(path, **dict.fromkeys(FIELDS, text), action=action)
+            assert "/ui/sign-in" not in (answer.location or ""), path
+            assert answer.status_code != 500, (path, action)
 
 
 def test_an_endpoint_is_made_tested_paused_and_its_log_sent_again(root: Visitor, store: Store) -> None:

@@ -100,6 +100,20 @@ def test_a_file_whose_own_fault_it_is_says_so_and_offers_the_way_back(ann: Visit
     assert all_of(store) == []
 
 
+def test_a_table_that_is_accepted_is_never_too_wide_for_the_form_of_its_columns(ann: Visitor) -> None:
+    for count, status in ((1900, 303), (1901, 400), (5000, 400)):
+        heading = ",".join(["name", *(f"c{n}" for n in range(1, count))])
+
+        page = upload(ann, f"{heading}\nAnn\n".encode())
+
+        assert page.status_code == status
+        if status == 303:
+            form = form_of(ann.get(page.location).text)
+            assert ann.post(page.location, **dict(form.fields)).status_code == 303
+        else:
+            assert f"has {count:,} columns" in words(page)
+
+
 def test_a_plan_is_done_once_however_often_the_button_is_pressed(
     app: Any, ann: Visitor, make_user: Callable[..., Any], store: Store
 ) -> None:

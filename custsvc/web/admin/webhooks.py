@@ -143,7 +143,12 @@ def change() -> Any:
         return _one(_managed().find(id_), errors=_errors(exc)), 400
     note("webhook_changed", f"changed the webhook endpoint {id_}", endpoint=id_)
     toast.put("The endpoint is changed.")
-    return redirect(f"{_ONE}?id={id_}", 303)
+    return redirect(_address(id_), 303)
+
+
+def _address(id_: str) -> str:
+    """The page of an endpoint."""
+    return f"{_ONE}?{urlencode({'id': id_})}"
 
 
 @needs("admin")
@@ -162,7 +167,7 @@ def do() -> Any:
         toast.put(f"{exc}.", kind="bad")
     else:
         note(f"webhook_{action}", f"did {action} to the webhook endpoint {id_}", endpoint=id_)
-    return redirect(PATH if action == "delete" else f"{_ONE}?id={id_}", 303)
+    return redirect(PATH if action == "delete" else _address(id_), 303)
 
 
 def _rotate(id_: str) -> Any:
