@@ -10,6 +10,7 @@ import pytest
 
 from custsvc.errors import ConfigurationError, TemporaryError
 from custsvc.ports.store import Store
+from tests.databases import open_database, with_database
 
 if TYPE_CHECKING:
     from tests.backdoor import Backdoor
@@ -140,3 +141,53 @@ def test_a_malformed_database_address_is_a_configuration_error(
     with pytest.raises(ConfigurationError) as caught:
         opened(f"{scheme}://127.0.0.1:no-number/custsvc").ping()
     assert f"CUSTSVC_{backend.upper()}_URL" in (caught.value.fix or "")
+
+
+FOREIGN: dict[str, list[Any]] = {
+    "postgres": ["CREATE TABLE customer (id int)", "CREATE VIEW customer AS SELECT 1 AS id"],
+    "mongo": [{}, {"capped": True, "size": 4096}, {"timeseries": {"timeField": "at"}}, {"viewOn": "person"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("backend", "made"), [(name, each) for name, all_of_it in FOREIGN.items() for each in all_of_it], ids=str
+)
+def test_a_database_in_which_another_program_has_customers_is_refused_and_left_as_it_is(
+    backend: str, made: Any, empty_database: str
+) -> None:
+    import psycopg2
+    import pymongo
+
+    if backend == "postgres":
+        with psycopg2.connect(empty_database) as connection, connection.cursor() as cursor:
+            cursor.execute(made)
+        connection.close()
+    else:
+        with pymongo.MongoClient[Any](empty_database) as client:
+            there = client.get_default_database().create_collection("customer", **made)
+            if not made:
+                there.insert_one({"name": ["of", "another"]})
+
+    with (
+        open_database(backend, empty_database) as store,
+        pytest.raises(ConfigurationError, match="belongs to another program") as refused,
+    ):
+        store.migrate()
+    assert f"CUSTSVC_{backend.upper()}_URL" in (refused.value.fix or "")
+
+
+@pytest.mark.parametrize("backend", ["mongo"])
+def test_what_an_address_prefers_to_read_from_is_no_error(backend: str, database_url: str) -> None:
+    extra = "&readPreference=secondaryPreferred&maxStalenessSeconds=90&readPreferenceTags=dc:east"
+
+    with open_database(backend, database_url + extra) as store:
+        store.ping(writing=True)
+
+
+@pytest.mark.parametrize("backend", ["mongo"])
+def test_a_name_that_no_database_can_have_is_said_as_such(backend: str, database_url: str) -> None:
+    with (
+        open_database(backend, with_database(database_url, "x" * 70)) as store,
+        pytest.raises(ConfigurationError, match="no such database"),
+    ):
+        store.migrate()

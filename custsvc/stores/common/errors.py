@@ -18,3 +18,12 @@ def wrong_role(name: str, is_role: str) -> Unusable:
         dependency=name,
         fix="point the copy at a database that is empty",
     )
+
+
+def foreign(name: str, what: str) -> Unusable:
+    """The error of a database in which another program has what custsvc would make."""
+    return Unusable(
+        f"the {name} database belongs to another program ({what})",
+        fix=f"let CUSTSVC_{name.upper()}_URL name a database of its own for custsvc",
+        dependency=name,
+    )

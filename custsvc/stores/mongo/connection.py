@@ -72,6 +72,7 @@ _NAME_THE_SET = (
 _SIGN_IN = "Authentication failed"
 _REFUSED = frozenset({13, 18, 8000})  # Unauthorized, AuthenticationFailed, Atlas's own
 _INTERRUPTED = 11601
+_BAD_NAME = 73  # InvalidNamespace
 # Errors about the server, not the data, so they may be temporary.
 # https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
 _PASSING = frozenset(
@@ -98,7 +99,7 @@ class Connection:
         options = {name: value for name, value in _OPTIONS.items() if name.lower() not in given}
         options["timeoutMS"] = min(int(timeout * 1000), int(options.get("timeoutMS", timeout * 1000)))
         # Whatever the URL prefers: a secondary is stale, and has no transactions of the primary.
-        options["readPreference"] = "primary"
+        options |= {"readPreference": "primary", "maxStalenessSeconds": -1, "readPreferenceTags": [""]}
         self._reads = reads
         preference = reads or ReadPreference.PRIMARY
         codec: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC)
@@ -287,6 +288,12 @@ def translate(exc: PyMongoError, where: str) -> CustsvcError:
             f"{where} refuses: {reason}",
             fix="correct the user and password in CUSTSVC_MONGO_URL, or grant the user what its role needs: "
             "custsvc doctor names it",
+            dependency="mongo",
+        )
+    if isinstance(exc, OperationFailure) and exc.code == _BAD_NAME:
+        return Unusable(
+            f"{where} has no such database: {reason}",
+            fix="give the database in CUSTSVC_MONGO_URL a shorter name",
             dependency="mongo",
         )
     if "hint provided does not correspond" in reason:

@@ -15,6 +15,7 @@ from pymongo.errors import OperationFailure
 from ...errors import ConfigurationError, TemporaryError, Unusable
 from ...ports.waiting import Waiting
 from ...runtime import crash
+from ..common.errors import foreign
 from .accounts import create_accounts
 from .answers import create_answers
 from .carried import create_carried
@@ -142,6 +143,8 @@ def _migrate(connection: Connection, lease: Lease, waiting: Waiting) -> list[str
     # An index on many documents takes long.
     with connection.translated(), pymongo.timeout(UNLIMITED):
         applied = _applied(connection)
+        if not applied:
+            _check_own(connection)
         for migration in MIGRATIONS:
             if migration.number not in applied:
                 waiting.check()
@@ -160,6 +163,15 @@ def _migrate(connection: Connection, lease: Lease, waiting: Waiting) -> list[str
                 crash.point("migrate.stepped")
                 done.append(migration.full_name)
     return done
+
+
+def _check_own(connection: Connection) -> None:
+    """Raise Unusable if another program has customers in a database that was never migrated."""
+    for found in connection.database.list_collections(filter={"name": "customer"}):
+        if found.get("type") != "collection" or found.get("options"):
+            raise foreign("mongo", "its customer is no plain collection")
+        if connection["customer"].find_one({}, {"_id": True}) is not None:
+            raise foreign("mongo", "its collection customer has documents already")
 
 
 def pending(connection: Connection) -> list[str]:

@@ -20,6 +20,7 @@ from psycopg2 import errors, extensions
 from ...errors import CustsvcError, DataRefused, TemporaryError, Unusable
 from ...runtime.lane import here
 from ...runtime.printable import host_port
+from ..common.errors import foreign
 from . import encoding, pooler, refusals
 from .deadline import deadlines
 
@@ -318,6 +319,8 @@ def _translation(exc: BaseException, connection: Connection | None) -> CustsvcEr
         if connection is not None:
             connection.close()
         return TemporaryError(f"PostgreSQL failed: {_one_line(exc)}", dependency="postgres", fix=_WRITABLE)
+    if isinstance(exc, errors.DuplicateTable):
+        return foreign("postgres", _one_line(exc))
     if isinstance(exc, _NO_SCHEMA):
         return Unusable(
             f"the database has no custsvc schema, or an older one ({_one_line(exc)})",
