@@ -67,6 +67,24 @@ def test_an_outage_is_one_in_every_language() -> None:
         assert isinstance(error(message), TemporaryError), message
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "sorry, too many clients already",
+        "remaining connection slots are reserved for roles with the SUPERUSER attribute",
+        "remaining connection slots are reserved for non-replication superuser connections",
+        'too many connections for role "ada"',
+        'too many connections for database "custsvc"',
+        "no more connections allowed (max_client_conn)",
+    ],
+)
+def test_a_server_without_a_connection_left_is_not_to_be_started(message: str) -> None:
+    full = error(message)
+
+    assert isinstance(full, TemporaryError)
+    assert "max_connections" in (full.fix or "")
+
+
 @contextmanager
 def refusing(message: bytes) -> Iterator[str]:
     """The address of a port that refuses one login with this message, as PostgreSQL does."""

@@ -63,6 +63,12 @@ _WRITABLE: Final = (
     "wait while a stand-by takes over; else let CUSTSVC_POSTGRES_URL name the primary, and turn "
     "default_transaction_read_only off for its user and database"
 )
+_START: Final = "start PostgreSQL there, or correct CUSTSVC_POSTGRES_URL"
+_FULL: Final = re.compile(r"too many (clients|connections)|connection slots are reserved|no more connections")
+_MORE: Final = (
+    "wait, or raise max_connections, or the CONNECTION LIMIT of the user or database; each process of serve "
+    "takes about CUSTSVC_THREADS connections"
+)
 # Addresses at which a pooler was detected and logged.
 _pooled: Final[set[str]] = set()
 _NO_SCHEMA = (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction)
@@ -257,9 +263,8 @@ def _not_connected(url: str, exc: psycopg2.Error) -> TemporaryError | Unusable:
             fix="correct CUSTSVC_POSTGRES_URL (postgresql://user:password@host:port/database)",
             dependency="postgres",
         )
-    return TemporaryError(
-        message, dependency="postgres", fix="start PostgreSQL there, or correct CUSTSVC_POSTGRES_URL"
-    )
+    is_full = _FULL.search(reason)
+    return TemporaryError(message, dependency="postgres", fix=_MORE if is_full else _START)
 
 
 def address(url: str) -> str:
