@@ -157,6 +157,10 @@ class Conflict(CustsvcError):
     exit_code = ExitCode.CONFLICT
 
 
+class TopicGone(Conflict):
+    """The topic that a record came from is gone, so that it cannot be sent there again."""
+
+
 class VersionConflict(Conflict):
     """The customer is not at the version that was expected.
 

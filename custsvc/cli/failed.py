@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import ExitCode
 from . import output
 from .common import (
     BackendOption,
@@ -154,6 +155,8 @@ def retry(
     A record goes to the topic and partition that it came from, with its own key, bytes and headers. If the
     event can be read now, its customer is sent after it as it is today; --backend is the source.
 
+    Exits 8 if some could not be sent, because their topic is gone.
+
     Example: custsvc failed retry --all --class bad-json --dry-run
     """
     if _is_notify(stage, ids):
@@ -168,8 +171,11 @@ def retry(
     letters = _select(settings, ids, reason_class, oldest)
     if not _confirmed("send", letters, dry_run=dry_run, yes=yes or bool(ids)):
         return
-    from ..copies.dead_letters import DeadLetterBox, customers_of
+    from ..copies.dead_letters import DeadLetterBox, customers_of, why_not_sent, without
 
+    with DeadLetterBox(settings) as box:
+        gone = box.without_topic(letters)
+    asked, letters = len(letters), without(gone, letters) or letters
     customers = customers_of(letters)
     if customers:
         settings = _settings(data_dir, "backend", backend=backend)
@@ -178,11 +184,15 @@ def retry(
     if customers:
         _resend(settings, customers)
     report(
-        f"{sent} of {len(letters)} sent again; {len(letters) - sent} were on the topic already",
+        f"{sent} of {asked} sent again; {len(letters) - sent} were on the topic already",
         sent=sent,
         there_already=len(letters) - sent,
         customers_resent=len(customers),
+        topic_gone=[letter.id for letter in gone],
     )
+    if gone:
+        say(why_not_sent(gone))
+        raise typer.Exit(ExitCode.PARTLY_DONE)
 
 
 @app.command()

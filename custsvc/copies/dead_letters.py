@@ -20,10 +20,12 @@ from typing import Any, Final, Literal, cast, get_args
 from ..config import Settings
 from ..domain.customers import format_time
 from ..domain.received import decode
-from ..errors import BadEvent, Conflict, NewerSchema, NotFound
+from ..domain.text import one_line
+from ..errors import BadEvent, Conflict, NewerSchema, NotFound, TopicGone
 from ..kafka.publisher import Publisher, Record
 from ..kafka.reader import Reader
 from ..kafka.record import Headers, Message, headers_of, record_time
+from ..kafka.topics import NoTopic
 from .dead import PREFIX
 
 State = Literal["open", "retrying", "retried", "discarded"]
@@ -33,6 +35,10 @@ OPEN: Final = ("open", "retrying")
 SETTLED: Final = "dead_settled"
 _FROM: Final = "dead_settled_from"
 _WHY: Final = "dead_settled_why"
+
+# No topic of Kafka has a longer name, but any client may write one into a dead letter.
+_TOPIC_SHOWN: Final = 249
+_DISCARD: Final = "make the topic again, or give them up: custsvc failed discard"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +107,11 @@ class DeadLetterBox:
     def retry(self, letters: Sequence[DeadLetter]) -> int:
         """Send these open entries to where they came from; return how many were sent now.
 
-        Raises Conflict if one was settled already.
+        Raises Conflict if one was settled already, TopicGone if the topic of one is gone: then none is sent.
         """
         _check_open(letters)
+        if gone := self.without_topic(letters):
+            raise TopicGone(why_not_sent(gone), fix=_DISCARD)
         there = self._sent_already([letter for letter in letters if letter.state == "retrying"])
         waiting = [letter for letter in letters if letter.id not in there]
         with Publisher(self._settings) as publisher:
@@ -117,6 +125,17 @@ class DeadLetterBox:
                 publisher.send(topic, [_as_it_was(each, ends) for each in begun if each.topic == topic])
             self._mark(publisher, "retried", begun)
         return len(begun)
+
+    def without_topic(self, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
+        """Those whose topic is gone, or hidden from this account."""
+        gone = {topic for topic in {letter.topic for letter in letters} if not self._is_there(topic)}
+        return [letter for letter in letters if letter.topic in gone]
+
+    def _is_there(self, topic: str) -> bool:
+        try:
+            return bool(self._reader.of(topic).partitions())
+        except NoTopic:
+            return False
 
     def discard(self, letters: Sequence[DeadLetter], why: str) -> int:
         """Discard these open entries; return how many. Raises Conflict if one was settled already."""
@@ -167,6 +186,28 @@ class DeadLetterBox:
             if starts is None or part in starts
         }
         return reader.read(ranges)
+
+
+def without(left_out: Sequence[DeadLetter], letters: Sequence[DeadLetter]) -> list[DeadLetter]:
+    """These entries without those of the first list."""
+    ids = {letter.id for letter in left_out}
+    return [letter for letter in letters if letter.id not in ids]
+
+
+def why_not_sent(gone: Sequence[DeadLetter]) -> str:
+    """The sentence about entries that cannot be sent again, as their topic is gone."""
+    ids = _some([letter.id for letter in gone])
+    topics = _some(list(dict.fromkeys(one_line(letter.topic, _TOPIC_SHOWN) for letter in gone)))
+    were, them = ("was", "it") if len(gone) == 1 else ("were", "them")
+    return (
+        f"{ids} {were} not sent: topic {topics} is gone, or hidden from this account; "
+        f"make the topic again, or discard {them}"
+    )
+
+
+def _some(words: Sequence[str], most: int = 3) -> str:
+    more = len(words) - most
+    return ", ".join(words[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def customers_of(letters: Sequence[DeadLetter]) -> list[int]:

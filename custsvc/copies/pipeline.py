@@ -21,7 +21,7 @@ from ..relay.growth import progress_of
 from ..relay.loss import loss_of
 from ..relay.replay import Replay
 from ..service.parked import parked
-from .dead_letters import DeadLetter, DeadLetterBox, customers_of
+from .dead_letters import DeadLetter, DeadLetterBox, customers_of, without
 from .replicate import group
 from .verify import Pipeline, last_results
 
@@ -86,15 +86,21 @@ def resending(settings: Settings, source: Store) -> Iterator[Callable[[Sequence[
         yield lambda ids: replay.send(tuple(ids))
 
 
-def send_again(settings: Settings, source: Store, box: DeadLetterBox, letters: Sequence[DeadLetter]) -> None:
+def send_again(
+    settings: Settings, source: Store, box: DeadLetterBox, letters: Sequence[DeadLetter]
+) -> list[DeadLetter]:
     """Send dead letters to where they came from, followed by snapshots of their customers.
 
-    The snapshots bring what a copy has missed meanwhile. Raises Conflict if one was settled already.
+    The snapshots bring what a copy has missed meanwhile. Returns those that were not sent, as their topic is
+    gone. Raises TopicGone if that is so of all, Conflict if one was settled already.
     """
-    box.retry(letters)
-    if customers := customers_of(letters):
+    gone = box.without_topic(letters)
+    sent = without(gone, letters) or letters
+    box.retry(sent)
+    if customers := customers_of(sent):
         with resending(settings, source) as again:
             again(customers)
+    return gone
 
 
 def steps(settings: Settings, store: Store) -> list[dict[str, Any]]:

@@ -318,6 +318,10 @@ def _alter(client: AdminClient, topic: str, values: Mapping[str, str | None]) ->
     answer.result()
 
 
+class NoTopic(Unusable):
+    """The cluster has no such topic, or hides it from this account."""
+
+
 def _no_topic(topic: str, servers: str) -> TemporaryError:
     return TemporaryError(
         f"Kafka at {servers} has no topic {topic}, or hides it", dependency="kafka", fix=_MAKE_OR_SHOW
@@ -345,11 +349,11 @@ def _wait_for_leaders(client: AdminClient, settings: Settings, names: list[str],
 
 
 def partitions(client: Consumer, topic: str, servers: str, *, timeout: float = TIMEOUT) -> list[int]:
-    """The partitions of a topic. Raises ConfigurationError if there is no such topic."""
+    """The partitions of a topic. Raises NoTopic if there is no such topic."""
     with first_contact(client, servers):
-        found = client.list_topics(topic, timeout=timeout).topics[topic]
-    if found.error is not None or not found.partitions:
-        raise Unusable(
+        found = client.list_topics(topic, timeout=timeout).topics.get(topic)
+    if found is None or found.error is not None or not found.partitions:
+        raise NoTopic(
             f"Kafka at {servers} has no topic {topic}, or hides it from this account",
             fix=_MAKE_OR_SHOW,
             dependency="kafka",

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, g, redirect, render_template, request
 
-from ..errors import Conflict, CustsvcError, NotFound, TemporaryError
+from ..errors import Conflict, CustsvcError, NotFound, TemporaryError, TopicGone
 from ..http.problems import NO_KAFKA
 from . import once, toast
 from .access import needs, route, services
@@ -72,6 +72,8 @@ def change() -> Any:
         return redirect(_PATH, 303)
     try:
         toast.put(once.answer(lambda: {"text": _changed(ids, action)})["text"])
+    except TopicGone as exc:
+        toast.put(f"{exc}.", kind="bad")
     except (Conflict, NotFound):
         toast.put("Another user has handled one of them meanwhile. Look again.", kind="bad")
     return redirect(_PATH, 303)
@@ -79,6 +81,7 @@ def change() -> Any:
 
 def _changed(ids: list[str], action: str) -> str:
     """Send or discard the records; the message for the user."""
+    from ..copies.dead_letters import why_not_sent
     from ..copies.pipeline import send_again
 
     with _box() as box:
@@ -86,8 +89,9 @@ def _changed(ids: list[str], action: str) -> str:
         if action == "discard":
             box.discard(letters, f"discarded by {g.principal.name}")
             return f"Gave up {plural(len(letters), 'record')}."
-        send_again(services().settings, services().store, box, letters)
-        return f"Sent {plural(len(letters), 'record')} again."
+        gone = send_again(services().settings, services().store, box, letters)
+        sent = f"Sent {plural(len(letters) - len(gone), 'record')} again."
+        return f"{sent} But {why_not_sent(gone)}." if gone else sent
 
 
 def _box() -> Any:

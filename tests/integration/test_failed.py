@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from subprocess import CompletedProcess
@@ -17,6 +18,7 @@ from custsvc.domain.customers import Fields
 from custsvc.domain.received import decode
 from custsvc.errors import Conflict, NotFound, TemporaryError
 from custsvc.kafka.publisher import Publisher, Record
+from custsvc.kafka.record import Headers
 from custsvc.ports.store import Store
 from custsvc.serve import create_app
 from custsvc.service.customers import Caller, CustomerService
@@ -155,6 +157,81 @@ def test_a_retry_that_was_killed_half_way_is_finished_and_nothing_is_sent_twice(
 
     assert [r.key() for r in topic.records(settings.topic_updates)].count(b"7") == 2
     assert states(box)[dead[0].id] == "retried"
+
+
+GONE = "updates-of-long-ago"
+# What any client may have written as the topic that a dead letter came from.
+NO_TOPICS = [GONE, "no such/topic", "", "x" * 300]
+
+
+def _of_topic(name: str, key: bytes) -> Record:
+    """A dead letter that came from this topic."""
+    about: Headers = [("dead_topic", name.encode()), ("dead_partition", b"0"), ("dead_offset", b"0")]
+    return Record(key, b"{not json", about)
+
+
+@pytest.fixture
+def homeless(dead: list[DeadLetter], settings: Settings, topic: Topic, box: DeadLetterBox) -> DeadLetter:
+    """One more dead letter, whose topic was deleted since."""
+    topic.produce(settings.topic_dead, _of_topic(GONE, b"5"))
+    return next(letter for letter in box.all() if letter.topic == GONE)
+
+
+@pytest.mark.parametrize("name", NO_TOPICS)
+def test_a_record_whose_topic_is_gone_is_refused_with_the_topic_and_the_way_out_and_stays_open(
+    settings: Settings, store: Store, topic: Topic, box: DeadLetterBox, name: str
+) -> None:
+    topic.produce(settings.topic_dead, _of_topic(name, b"5"))
+    (letter,) = box.all()
+    client: Any = create_app(settings.replace(auth="off"), store).test_client()
+
+    answer = client.post(f"/api/failed/{letter.id}/retry")
+
+    assert (answer.status_code, answer.json["code"]) == (409, "conflict")
+    assert name[:99] in answer.json["detail"]
+    assert "make the topic again, or discard" in answer.json["detail"]
+    assert states(box) == {letter.id: "open"}
+
+
+def test_the_page_sends_the_others_of_a_selection_and_says_which_were_not(
+    dead: list[DeadLetter], homeless: DeadLetter, settings: Settings, store: Store, box: DeadLetterBox
+) -> None:
+    browser: Any = create_app(settings.replace(auth="off"), store).test_client()
+
+    def said_of(*letters: DeadLetter) -> str:
+        form = {"ids": [letter.id for letter in letters], "action": "retry"}
+        token = re.search(r'name="csrf" value="([^"]+)"', browser.get("/ui/dead-letters").text)
+        form |= {"csrf": token[1] if token else ""}
+        return str(browser.post("/ui/dead-letters/change", data=form, follow_redirects=True).text)
+
+    alone, mixed = said_of(homeless), said_of(dead[0], homeless, dead[1])
+
+    assert f"topic {GONE}" in alone
+    assert "Sent 2 records again" in mixed
+    assert f"{homeless.id} was not sent" in mixed
+    assert {each: states(box)[each] for each in (dead[0].id, dead[1].id, homeless.id)} == {
+        dead[0].id: "retried",
+        dead[1].id: "retried",
+        homeless.id: "open",
+    }
+
+
+def test_the_command_sends_the_others_and_exits_8(
+    dead: list[DeadLetter],
+    homeless: DeadLetter,
+    command: Callable[..., CompletedProcess[str]],
+    box: DeadLetterBox,
+) -> None:
+    alone, mixed = command("retry", homeless.id), command("retry", dead[0].id, homeless.id)
+
+    assert (alone.returncode, GONE in alone.stderr, "custsvc failed discard" in alone.stderr) == (
+        6,
+        True,
+        True,
+    )
+    assert (mixed.returncode, f"{homeless.id}" in mixed.stderr) == (8, True), mixed.stderr
+    assert "1 of 2 sent again" in mixed.stderr
+    assert (states(box)[dead[0].id], states(box)[homeless.id]) == ("retried", "open")
 
 
 @pytest.fixture
