@@ -28,6 +28,7 @@ from ...ports.customers import (
     TimeSpan,
 )
 from .connection import Connections, Statement
+from .counts import DELETED, Counts
 from .refill import PostgresRefilling
 
 
@@ -64,7 +65,6 @@ LIST_INDEXES: Final = {
     },
     "customer_email_key": "(custsvc_email_key(email)) WHERE email IS NOT NULL",
 }
-_DELETED: dict[Deleted, str] = {"exclude": "NOT deleted", "only": "deleted", "include": "true"}
 # The limit is part of the text, so that the planner knows it; only pages of these sizes are prepared.
 _PREPARED_LIMITS = frozenset((10, 20, 25, 50, 100, 200))
 
@@ -117,6 +117,7 @@ class PostgresQueries:
         self.refilling = PostgresRefilling(connections)
         # About how many customers there are, and until when that is good enough.
         self._all = (0, 0.0)
+        self._counts = Counts(connections)
 
     def get(self, customer_id: int) -> Stored | None:
         for version, deleted, doc in self._connections.read(_GET, (customer_id,)):
@@ -196,12 +197,14 @@ class PostgresQueries:
         return int(count)
 
     def count_if_cheap(self, where: CustomerFilter) -> tuple[int, bool]:
+        if where.is_plain and (known := self._counts.known(where.deleted)) is not None:
+            return known, True
         # Not a count with a LIMIT: that bounds the rows found, not the rows read. Of a million customers a
         # count up to 10,000 took 0.8 ms if all matched the filter, and 320 ms if none did and no index
         # helped. The planner reports in 0.15 ms that both would be expensive.
         rows, cost = self._planned(where)
         if cost <= _CHEAP:
-            return self.count(where), True
+            return self._counts.count(where.deleted) if where.is_plain else self.count(where), True
         few = self._counted_few(where, rows)
         return (rows, False) if few is None else (few, True)
 
@@ -238,7 +241,7 @@ def _position(key: Any, customer_id: int) -> Position:
 
 @cache
 def _page(sort: _Order, limit: int, down: bool, backward: bool, deleted: Deleted, after: bool) -> Statement:
-    where, types = _DELETED[deleted], "boolean"
+    where, types = DELETED[deleted], "boolean"
     if after:
         following = _following(sort, down)
         where = f"{following.replace('%s', '$1', 1).replace('%s', '$2', 1)} AND {where}"
@@ -287,7 +290,7 @@ def _ordered(sort: _Order, down: bool) -> str:
 
 def _conditions(asked: CustomerFilter) -> tuple[list[str], list[Any]]:
     """The conditions of a filter, except that on the address, and their values."""
-    where: list[str] = ["false"] if asked.nobody else [_DELETED[asked.deleted]]
+    where: list[str] = ["false"] if asked.nobody else [DELETED[asked.deleted]]
     values: list[Any] = []
     for condition, query in _term_conditions(asked):
         where.append(condition)
