@@ -7,6 +7,7 @@ import datetime as dt
 import itertools
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,14 @@ from custsvc.notify.intake.digest import Digests
 from custsvc.notify.intake.notifications import notifications_of
 from custsvc.notify.rules.file import load
 from custsvc.notify.rules.rules import Rules
+from custsvc.notify.sending.sender import Sender
 from custsvc.ports.ledger import Ledger, Notification
 from tests.backdoor import Backdoor
 from tests.steps import settle
 
+from .conftest import Sink
+
+NewSender = Callable[..., Sender]
 HOUR = 3600.0
 
 
@@ -152,6 +157,78 @@ def test_a_value_that_changed_and_changed_back_is_not_in_the_digest(rules: Rules
     (found,) = ledger.recent()
     assert "Name:" not in found.text
     assert "plan: – → p1" in found.text
+
+
+def flipping(count: int) -> list[ReceivedEvent]:
+    """So many updates that change the name and change it back, of a window that is over."""
+    first = changes(1, ago=3 * HOUR)[0]
+    assert first.before is not None
+    before = first.before
+    there = first._replace(after={**before, "name": "Name 2"})
+    back = there._replace(after=before, said_before=there.after)
+    pairs = zip(range(count), itertools.cycle([there, back]), strict=False)
+    return [each._replace(version=2 + n, id=f"e{n}") for n, each in pairs]
+
+
+@pytest.mark.parametrize("count", [2, 4, 60])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_digest_whose_changes_are_all_taken_back_is_not_sent_and_says_why(
+    rules: Rules,
+    ledger: Ledger,
+    sink: Sink,
+    new_sender: NewSender,
+    backdoor: Backdoor,
+    at_once: bool,
+    count: int,
+) -> None:
+    digests, events = Digests(ledger, rules), flipping(count + 1)
+    for part in [events[:-1]] if at_once else [[each] for each in events[:-1]]:
+        digests.add(rows(rules, part))
+    backdoor.pass_time(HOUR)
+    new_sender().turn()
+
+    (found,) = ledger.recent()
+    why = "all changes of the digest were taken back within it"
+    assert (found.state, found.reason, sink.accepted) == ("suppressed", why, [])
+
+    # What comes later is told.
+    digests.add(rows(rules, events[-1:]))
+    backdoor.pass_time(HOUR)
+    new_sender().turn()
+    assert ledger.counts() == {"suppressed": 1, "sent": 1}
+
+
+@pytest.mark.parametrize("op", ["deleted", "restored", "created", "merged"])
+def test_a_digest_that_tells_more_than_updates_is_sent_even_if_no_field_has_changed(
+    rules: Rules, ledger: Ledger, new_sender: NewSender, backdoor: Backdoor, op: str
+) -> None:
+    first, *others = rows(rules, flipping(60))
+    kept = json.loads(first.entries or "")
+    kept["events"][0]["op"] = op
+    digests = Digests(ledger, rules)
+    digests.add([dataclasses.replace(first, entries=json.dumps(kept)), *others[:3]])
+    digests.add(others)
+    backdoor.pass_time(HOUR)
+
+    new_sender().turn()
+
+    assert ledger.counts() == {"sent": 1}
+
+
+def test_a_digest_is_sent_if_values_differ_where_they_are_not_shown(
+    rules: Rules, ledger: Ledger, new_sender: NewSender, backdoor: Backdoor
+) -> None:
+    there, back = flipping(2)
+    assert there.before is not None
+    plans = [{**there.before, "metadata": {"plan": "x" * 600 + end}} for end in "abc"]
+    there = there._replace(said_before=plans[0], after=plans[1])
+    back = back._replace(said_before=plans[1], after=plans[2])
+    Digests(ledger, rules).add(rows(rules, [there, back]))
+    backdoor.pass_time(HOUR)
+
+    new_sender().turn()
+
+    assert ledger.counts() == {"sent": 1}
 
 
 # -- what comes late ---------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from ...domain.customers import parse_time, utc_now
+from ...domain.digest import PLAIN, is_plain
 from ...domain.received import ReceivedEvent, stated_time
 from ...ports.ledger import Grown, Ledger, Notification, Overtaken
 from ..rules.rules import FieldChange, Rule, Rules
@@ -66,18 +67,20 @@ def together(entries: Iterable[str]) -> dict[str, Any]:
     shown: dict[str, Any] = {}
     changes: dict[str, tuple[str, str]] = {}
     events: list[Any] = []
-    more = 0
+    more, plain = 0, True
     for kept in entries:
         shown = orjson.loads(kept)
         for label, was, now in shown["changes"]:
             changes[label] = (changes[label][0] if label in changes else was, now)
         events += shown["events"]
         more += shown["more_changes"]
+        plain &= shown.get(PLAIN, is_plain(shown))
     return {
         **shown,
         "changes": [FieldChange(label, was, now) for label, (was, now) in changes.items() if was != now],
         "more_changes": more,
         "events": events[-_EVENTS_MAX:],
+        PLAIN: plain,
     }
 
 

@@ -3,7 +3,7 @@
     intake ──► queued ◄──────── not tried: the server is down, too many per minute, stop, the lease expired
                  │ claim
                  ▼
-              claimed ───────► suppressed   the gate refuses: bad address, unsubscribed, or too many per hour
+              claimed ───────► suppressed   the gate refuses: address, unsubscribed, empty digest, too many
                  │ │ └───────► failed       the mail cannot be made, or is refused permanently
                  │ └─────────► deferred     refused temporarily: claimed again at its `next_at`
                  │ hand over

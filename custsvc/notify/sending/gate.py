@@ -1,4 +1,4 @@
-"""The last checks before mails are sent: suppressed addresses, unsubscribed customers, rate limits.
+"""The last checks before mails are sent: empty digests, suppressed addresses, unsubscriptions, rate limits.
 
 They run as late as possible, so that a new unsubscription also applies to mails that have waited for an hour.
 """
@@ -9,10 +9,14 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from ...domain.address import address_key
+from ...domain.digest import has_come_to_nothing
 from ...ports.ledger import MailRecords, Notification, Settlement
 from ...ports.recipients import EVERY_RULE, Recipients
+
+_NOTHING_LEFT: Final = "all changes of the digest were taken back within it"
 
 HOUR = 3600.0
 MINUTE = 60.0
@@ -42,9 +46,10 @@ class Gate:
         """The settlements, by id, of the mails that must not be sent now."""
         if not claimed:
             return {}
-        refused = self._unwanted(claimed)
-        rest = [notification for notification in claimed if notification.id not in refused]
-        return refused | self._too_many(rest)
+        # Only now, as a digest may grow until it is claimed.
+        refused = {n.id: _suppress(n, _NOTHING_LEFT) for n in claimed if has_come_to_nothing(n.entries)}
+        refused |= self._unwanted([n for n in claimed if n.id not in refused])
+        return refused | self._too_many([n for n in claimed if n.id not in refused])
 
     def _unwanted(self, claimed: Sequence[Notification]) -> dict[str, Settlement]:
         suppressed = self._recipients.suppressed(list({address_key(n.recipient) for n in claimed}))
