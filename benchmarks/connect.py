@@ -49,16 +49,22 @@ def fetch(say: Callable[[str], None]) -> dict[str, list[Path]]:
     say("fetching Kafka Connect, Debezium and the MongoDB connector (77 MB, once for this user)")
     context = jars.maven()
 
-    def download(line: tuple[str, str, str]) -> tuple[str, Path]:
-        plugin, coordinates, digest = line
+    def download(each: tuple[str, str]) -> tuple[str, Path]:
+        coordinates, digest = each
         path = Path(context.create_dependency(coordinates).artifact.resolve())
         if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
             raise CustsvcError(f"{coordinates} is not the one of {PINNED.name}", fix=f"rm {path}")
-        return plugin, path
+        return coordinates, path
 
+    lines = pinned()
+    # Several plugins have the same jar, and no two threads may download it.
+    wanted = {(coordinates, digest) for _, coordinates, digest in lines}
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(download, pinned()))
-    return {plugin: [path for name, path in found if name == plugin] for plugin, _ in found}
+        paths = dict(pool.map(download, wanted))
+    found: dict[str, list[Path]] = {}
+    for plugin, coordinates, _ in lines:
+        found.setdefault(plugin, []).append(paths[coordinates])
+    return found
 
 
 class Connect:
