@@ -94,6 +94,7 @@ def _database(settings: Settings, backend: Backend, part: str) -> Iterator[Findi
         if backend == settings.backend:
             yield from _guarded("mails", lambda: _mails(store))
             yield from _guarded("webhooks", lambda: _webhooks(store))
+            yield from _guarded("channels", lambda: _channels(store, settings))
             yield from _guarded(f"{backend} growth", lambda: access.growth(store, settings.history_days))
 
 
@@ -267,6 +268,17 @@ def _webhooks(store: Store) -> Iterator[Finding]:
         elif each.failing_since is not None:
             fix = f"look at its answers: custsvc webhooks log {each.id}"
             yield Finding("warning", check, f"{name} fails since {each.failing_since:%F %R} UTC", fix)
+
+
+def _channels(store: Store, settings: Settings) -> Iterator[Finding]:
+    """Channels that the rules no longer have although notifications wait for them."""
+    from ..notify.rules import file as rulefile
+
+    if rulefile.findings(settings):
+        return  # reported by the check of the rules
+    for channel, waiting in store.ledger.unserved(list(rulefile.load(settings).channels)).items():
+        detail, fix = rulefile.lacks(settings, channel, waiting)
+        yield Finding("warning", f"channel {channel}", detail, fix)
 
 
 def _rules(settings: Settings) -> Iterator[Finding]:

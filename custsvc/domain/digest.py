@@ -8,7 +8,7 @@ from typing import Any, Final
 import orjson
 
 PLAIN: Final = "plain"
-"""Among the merged values of a digest: whether those of all its events are plain, also of those not listed."""
+"""Among the merged values of a digest: whether those of all events are plain, also of those not listed."""
 
 
 def is_plain(shown: Mapping[str, Any]) -> bool:

@@ -31,7 +31,7 @@ from .endpoints.dispatch import Dispatch
 from .gauges import notify_gauges
 from .intake.consumer import Intake, kept_for
 from .intake.failed import FailedTopic
-from .rules.file import load
+from .rules.file import lacks, load
 from .rules.rules import MAIL, ChannelConfig, Rules
 from .sending.breaker import Breaker
 from .sending.gate import Gate, Limits
@@ -103,8 +103,16 @@ def run_notify(
                 *senders.others(),
                 ("webhooks", dispatch.run),
             ]
+            _warn_of_unserved(settings, store, rules)
             logger.info("Sending mails by %s", server.address, extra={"action": "notify_started"})
             _run_threads(work, stop, bell)
+
+
+def _warn_of_unserved(settings: Settings, store: Store, rules: Rules) -> None:
+    """Name the channels that the rules no longer have although notifications wait for them."""
+    for channel, waiting in store.ledger.unserved(list(rules.channels)).items():
+        detail, fix = lacks(settings, channel, waiting)
+        logger.warning("%s; %s", detail, fix, extra={"action": "no_such_channel", "channel": channel})
 
 
 class _Bell(threading.Event):

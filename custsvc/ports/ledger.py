@@ -339,6 +339,12 @@ class Deliveries(Protocol):
     def waiting(self, channel: str) -> int:
         """How many notifications of a channel are not settled."""
 
+    def unserved(self, served: Sequence[str]) -> dict[str, int]:
+        """How many notifications wait for each channel that is not mail, an endpoint's or one of these.
+
+        Those behind an earlier one of their customer are not counted.
+        """
+
     def hasten(self, channel: str, limit: int = 5000) -> int:
         """Make deferred notifications of a channel due at once, with all tries left; return how many."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import uuid
@@ -16,6 +17,7 @@ from custsvc.doctor import checks as doctor
 from custsvc.doctor.checks import Finding
 from custsvc.kafka import topics
 from custsvc.notify.gauges import notification_gauges
+from custsvc.notify.rules import file as rulefile
 from custsvc.notify.sending.upkeep import Upkeep
 from custsvc.ports.endpoints import Endpoint
 from custsvc.ports.ledger import Notification
@@ -91,6 +93,36 @@ def test_doctor_reports_a_failing_or_paused_webhook_with_the_fix(
     ((detail, fix),) = look()
     assert "is paused, 0 deliveries wait: 500 no" in detail
     assert "custsvc webhooks resume crm" in fix
+
+
+def test_doctor_and_the_ledger_name_a_channel_that_the_rules_lack_while_something_waits_for_it(
+    backend: str, database_url: str, store: Store, tmp_path: Path
+) -> None:
+    def look(name: str) -> list[tuple[str, str, str]]:
+        rules = tmp_path / "notify.toml"
+        channel = f'[channel.{name}]\nkind = "webhook"\nurl = "https://crm.example.com/"\n'
+        rule = f'[[rule]]\nname = "hook"\nops = ["created"]\nchannel = "{name}"\n'
+        rules.write_text(f'{channel}secret = "whsec_{"A" * 32}"\n{rule}')
+        settings = settings_of(backend, database_url).replace(notify_rules=str(rules))
+        assert not rulefile.findings(settings)
+        found = doctor.addresses(settings)
+        return [(each.level, each.detail, each.fix or "") for each in found if each.check == "channel crm"]
+
+    def row(number: int, channel: str) -> Notification:
+        name = f"{channel}-{number}"
+        return Notification(name, name, number, 1, "hook", channel, "", "{}", None, channel=channel)
+
+    waiting = [row(1, "crm"), row(2, "crm"), row(3, "webhook:one"), row(4, "mail")]
+    store.ledger.add([*waiting, dataclasses.replace(row(5, "old"), state="sent")])
+
+    assert store.ledger.unserved([]) == {"crm": 2}
+    assert store.ledger.unserved(["crm"]) == {}
+    assert look("crm") == []
+    ((level, detail, fix),) = look("team")
+    assert level == "warning"
+    assert "2 wait for channel crm" in detail
+    assert "[channel.crm]" in fix
+    assert store.ledger.counts() == {"queued": 4, "sent": 1}, "nothing is deleted"
 
 
 def test_a_database_reports_its_pending_migrations_and_its_clock(store: Store, servers: Any) -> None:

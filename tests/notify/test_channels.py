@@ -157,6 +157,22 @@ def test_a_rule_brings_events_to_a_webhook_while_the_mail_server_is_down(
     assert {row.rule for row in ledger.recent(state="sent")} == {"hook"}
 
 
+@pytest.mark.parametrize("backend", ["postgres"])
+def test_notify_names_once_a_channel_that_is_gone_while_something_waits_for_it(
+    settings: Settings, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    ledger.add([hook("a"), hook("b", version=2)])
+
+    with running(notify(settings)):
+        until("it has started", lambda: "Sending mails by" in caplog.text, seconds=20)
+
+    (warning,) = [each for each in caplog.records if getattr(each, "action", "") == "no_such_channel"]
+    assert "2 wait for channel crm" in warning.getMessage()
+    assert "[channel.crm]" in warning.getMessage()
+    assert ledger.counts() == {"queued": 2}
+
+
 # -- bounces -----------------------------------------------------------------------------------------------
 
 REPORT = b"""From: MAILER-DAEMON@mx.example.com

@@ -72,6 +72,15 @@ def findings(settings: Settings) -> list[Problem]:
     return _read(_path(settings)).problems
 
 
+def lacks(settings: Settings, channel: str, waiting: int) -> tuple[str, str]:
+    """That so many notifications wait for a channel which the rules lack, and what to do."""
+    name = settings.notify_rules or "the built-in rules"
+    return (
+        f"{waiting:,} wait for channel {channel}, which {name} does not have",
+        f"put [channel.{channel}] back, or give them up: custsvc notify discard --state queued --rule RULE",
+    )
+
+
 def _path(settings: Settings) -> Path:
     return Path(settings.notify_rules) if settings.notify_rules else BUILT_IN / "notify.toml"
 

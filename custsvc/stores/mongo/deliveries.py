@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from pymongo import ASCENDING, DESCENDING
 from pymongo.collection import Collection
 
+from ...ports.endpoints import CHANNEL_PREFIX
 from ...ports.ledger import Notification, Place
 from .connection import Document
 from .records import WAITING, literal, notification
@@ -45,6 +46,17 @@ class MongoDeliveries:
     def waiting(self, channel: str) -> int:
         with self._translated():
             return self._rows.count_documents({"channel": channel, "unsettled": True}, hint=WAITING)
+
+    def unserved(self, served: Sequence[str]) -> dict[str, int]:
+        others = {"$nin": ["mail", *served], "$not": re.compile(f"^{re.escape(CHANNEL_PREFIX)}")}
+        wanted: Document = {"channel": others, "due": {"$exists": True}}
+        by_channel: list[Document] = [
+            {"$match": wanted},
+            {"$group": {"_id": "$channel", "count": {"$sum": 1}}},
+        ]
+        with self._translated():
+            rows = self._rows.aggregate(by_channel, hint="due_of_channel")
+            return {row["_id"]: row["count"] for row in rows}
 
     def hasten(self, channel: str, limit: int = 5000) -> int:
         later = {"channel": channel, "due": {"$exists": True}, "$expr": {"$gt": ["$due", "$$NOW"]}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from ...ports.endpoints import CHANNEL_PREFIX
 from ...ports.ledger import Notification, Place
 from .connection import Connections
 from .records import COLUMNS, UNBLOCK, UNSETTLED_SQL, notification
@@ -18,6 +19,12 @@ SELECT c FROM unnest(%s) AS c WHERE EXISTS (
 _WAITING: Final = (
     f"SELECT count(*) FROM notification WHERE channel = %s AND channel <> 'mail' AND state IN {UNSETTLED_SQL}"  # noqa: S608 - constants
 )
+_UNSERVED: Final = f"""
+SELECT channel, count(*) FROM notification
+WHERE channel <> 'mail' AND state IN {UNSETTLED_SQL} AND state IN ('queued', 'deferred')
+  AND blocked_by IS NULL AND NOT starts_with(channel, %s) AND channel <> ALL(%s)
+GROUP BY channel
+"""  # noqa: S608 - constants
 _HASTEN: Final = """
 UPDATE notification SET next_at = now(), spared = attempts, updated_on = now() WHERE id IN (
     SELECT id FROM notification WHERE channel = %s AND state IN ('queued', 'deferred') AND next_at > now()
@@ -64,6 +71,9 @@ class PostgresDeliveries:
     def waiting(self, channel: str) -> int:
         ((count,),) = self._connections.query(_WAITING, (channel,))
         return int(count)
+
+    def unserved(self, served: Sequence[str]) -> dict[str, int]:
+        return dict(self._connections.query(_UNSERVED, (CHANNEL_PREFIX, list(served))))
 
     def hasten(self, channel: str, limit: int = 5000) -> int:
         with self._connections.cursor() as cursor:
