@@ -135,7 +135,7 @@ def test_a_shut_one_takes_nobody(proxy: FaultProxy) -> None:
 
 def test_a_proxy_that_closes_while_clients_come_leaves_no_connection_open(echo: Echo) -> None:
     """An open one would fail whichever test Python frees it in."""
-    for _ in range(20):
+    for _ in range(6):
         proxy = FaultProxy(("127.0.0.1", echo.port))
         stopped = threading.Event()
         clients = [threading.Thread(target=_come_and_go, args=(proxy.port, stopped)) for _ in range(3)]
