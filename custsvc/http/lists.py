@@ -90,9 +90,9 @@ def filter_of(given: Mapping[str, str]) -> CustomerFilter:
     A `q` without any word matches no customer; neither does a name prefix without a comparable character.
     Raises Problem for a filter that would filter nothing: its sender wants fewer customers, not all.
     """
-    text, prefix = (_filtering(given, name, NAME_MAX) for name in ("q", "name__startswith"))
     if given.keys().isdisjoint(FILTERS) and not any(name.startswith(METADATA) for name in given):
         return LIVE
+    text, prefix = (_filtering(given, name, NAME_MAX) for name in ("q", "name__startswith"))
     where = CustomerFilter(
         deleted=cast(Deleted, word_of(given, "deleted", get_args(Deleted), "exclude")),
         email=_email(_filtering(given, "email", EMAIL_MAX)),
