@@ -19,12 +19,13 @@ from ...ports.answers import Answer
 from ..common.together import Together
 from . import copying
 from .answers import ADD_ANSWER, answer_row, is_key_taken
-from .connection import ConnectionLost, Connections, Statement, temporary
+from .connection import Connections, Statement, temporary
 from .doorbell import Doorbell
 from .many import LONG, array_types, run_many, unnested
 from .queries import PostgresQueries
 from .replacing import Replacing
 from .rows import CHANGEABLE, COPIED, TYPES, copied_customer, customer_row
+from .translate import ConnectionLost
 
 # Ids are leased in blocks, so that a POST is one round trip; a process that ends wastes the rest.
 _ID_BLOCK = 32

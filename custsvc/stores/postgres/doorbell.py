@@ -18,7 +18,8 @@ from contextlib import suppress
 import psycopg2
 
 from ...errors import CustsvcError
-from .connection import Connection, Connections, translated
+from .connection import Connection, Connections
+from .translate import translated
 
 logger = logging.getLogger(__name__)
 

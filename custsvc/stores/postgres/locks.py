@@ -8,8 +8,9 @@ from typing import Any, Final
 
 import psycopg2
 
-from .connection import Connection, translated
+from .connection import Connection
 from .deadline import deadlines
+from .translate import translated
 
 # A server that hangs is not waited for: it lets go of the locks when it sees that the connection is closed.
 _GIVE_BACK_WITHIN: Final = 2.0

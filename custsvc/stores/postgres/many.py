@@ -8,7 +8,8 @@ from typing import Any, Final
 import psycopg2
 
 from ...errors import CustsvcError
-from .connection import ConnectionLost, Connections, Statement
+from .connection import Connections, Statement
+from .translate import ConnectionLost
 
 # Bytes of a customer that is stored alone: it would keep those waiting that are stored with it.
 LONG: Final = 32 * 1024

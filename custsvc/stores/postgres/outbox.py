@@ -20,9 +20,10 @@ from ...errors import ConfigurationError, DatabaseRestored, TemporaryError
 from ...ports.facts import Fact
 from ...ports.outbox import Batch, Depth, Known, Sent
 from . import doorbell
-from .connection import Connection, Connections, Statement, address, translated
+from .connection import Connection, Connections, Statement, address
 from .locks import giving_back, try_lock
 from .snapshots import BEGINNING, Cursor
+from .translate import translated
 
 LOCK = 0x63757374_00000002
 # A server that lost its reader without a word must notice within the promised take-over time. A cursor

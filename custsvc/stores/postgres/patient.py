@@ -21,8 +21,9 @@ from psycopg2.sql import SQL, Identifier
 
 from ...errors import ConfigurationError, Stopped, TemporaryError
 from ...ports.waiting import Waiting
-from .connection import Connection, Connections, translated
+from .connection import Connection, Connections
 from .locks import giving_back, try_lock
+from .translate import translated
 
 T = TypeVar("T")
 

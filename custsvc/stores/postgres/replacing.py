@@ -20,9 +20,10 @@ from ...domain.name_key import name_key
 from ...domain.replacing import Replacement
 from ...domain.search import terms_of
 from ..common.together import Together
-from .connection import ConnectionLost, Connections, Statement
+from .connection import Connections, Statement
 from .many import LONG, array_types, run_many, unnested
 from .rows import tsvector
+from .translate import ConnectionLost
 
 _LAYOUT: Final = (*EDITABLE, "created_on", "created_by", "updated_on", "updated_by")
 # One pass over the document; a member that is null has no value here, and only these two may be null.

@@ -17,9 +17,10 @@ from ...errors import Superseded, TemporaryError
 from ...ports.replica import Applied, Positions
 from ...runtime import crash
 from . import copying, shadow
-from .connection import Connections, refused, temporary
+from .connection import Connections, temporary
 from .contents import PostgresContents
 from .rows import CHANGEABLE, COPIED, copied_received
+from .translate import refused
 
 # Bytes per piece: sending each one needs the interpreter, which decodes the next batch meanwhile.
 _COPIED_AT_ONCE: Final = 1 << 20

@@ -21,10 +21,11 @@ import orjson
 from ...ports.facts import Fact
 from ...ports.outbox import Batch, Depth, Sent
 from ...ports.shares import Share
-from .connection import Connection, Connections, Statement, translated
+from .connection import Connection, Connections, Statement
 from .locks import try_lock
 from .outbox import COLUMNS, LOCK, SESSION, START, PostgresOutbox
 from .snapshots import Cursor, is_ahead, joined
+from .translate import translated
 
 _LOCK_OF_SHARE: Final = 0x63757374_00010000
 # Seconds between two times that a leader brings the whole cursor up to the shares'.
