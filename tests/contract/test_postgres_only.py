@@ -15,7 +15,7 @@ from custsvc.domain.customers import Fields
 from custsvc.domain.events import CustomerEvent
 from custsvc.domain.search import asked
 from custsvc.errors import ConfigurationError
-from custsvc.ports.customers import LIVE, CustomerFilter, CustomerQuery, Deleted, SortField
+from custsvc.ports.customers import CustomerFilter, CustomerQuery, SortField
 from custsvc.ports.ledger import Notification, Settlement
 from custsvc.ports.outbox import Outbox
 from custsvc.ports.store import Store
@@ -25,7 +25,6 @@ from custsvc.stores.postgres.queries import PostgresQueries
 from custsvc.transfer import load, seed
 from custsvc.transfer.rows import read
 from tests.sizes import sizes
-from tests.waiting import until
 
 from .conftest import Customers
 
@@ -366,41 +365,3 @@ def test_a_word_that_the_planner_does_not_know_is_looked_up_however_many_custome
     assert queries.count_if_cheap(nobodys) == (0, True)
     assert not queries.count_if_cheap(many)[1]
     assert queries.find(CustomerQuery(filter=one, sort="name")).count == 1
-
-
-def test_an_exact_count_is_reused_until_anything_is_written(store: Store, other_store: Store) -> None:
-    queries = store.customers
-    ours, theirs = CustomerService(store.customers), CustomerService(other_store.customers)
-    assert isinstance(queries, PostgresQueries)
-    ids: list[int] = []
-    steps: list[Callable[[], Any]] = [
-        lambda: ids.append(ours.create(Fields("Ada"), Caller("t")).id),
-        lambda: ids.append(theirs.create(Fields("Bob"), Caller("t")).id),
-        lambda: theirs.delete(ids[0], Caller("t")),
-        lambda: ours.restore(ids[0], Caller("t")),
-        lambda: seed.seed_customers(other_store.customers, 30, 1),
-        lambda: theirs.delete(ids[1], Caller("t")),
-    ]
-    filters = [CustomerFilter(deleted=each) for each in get_args(Deleted)]
-    for step in steps:
-        step()
-        for where in filters * 2:
-            assert queries.count_if_cheap(where) == (queries.count(where), True)
-
-    def counted_and_known() -> int | None:
-        queries.count_if_cheap(LIVE)
-        return queries._counts.known("exclude")
-
-    # Tests in other databases of the server write, too.
-    assert until("nobody wrote between two statements", counted_and_known, every=0) == 31
-
-
-def test_a_count_beside_an_open_transaction_is_not_reused_when_that_commits(
-    store: Store, database_url: str
-) -> None:
-    CustomerService(store.customers).create(Fields("Ada"), Caller("t"))
-    with closing(psycopg2.connect(database_url)) as writer, writer.cursor() as cursor:
-        cursor.execute("UPDATE customer SET deleted = true")
-        assert [store.customers.count_if_cheap(LIVE) for _ in range(3)] == [(1, True)] * 3
-        writer.commit()
-        assert store.customers.count_if_cheap(LIVE) == (0, True)
