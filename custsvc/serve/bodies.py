@@ -73,6 +73,7 @@ class Room:
     def __init__(self, most: int) -> None:
         self._most = most
         self._lock = threading.Lock()
+        self._checked = threading.Condition(self._lock)
         self._asking = 0
         self._all = 0
         self._by: Counter[str] = Counter()
@@ -80,17 +81,24 @@ class Room:
         self._spooled_all = 0
 
     @contextmanager
-    def asking(self) -> Iterator[None]:
-        """Count a check of a sender within the block. Raises Overloaded if too many are running."""
+    def asking(self, getting_on: Callable[[], bool]) -> Iterator[None]:
+        """Count a check of a sender within the block; wait for its turn as long as `getting_on` is true.
+
+        Raises Overloaded if it becomes false. A burst of senders that are not known yet, as after a restart,
+        is checked in turn: each check takes about a millisecond.
+        """
         with self._lock:
-            if self._asking >= asking_most(self._most):
-                raise Overloaded
+            while self._asking >= asking_most(self._most):
+                if not getting_on():
+                    raise Overloaded
+                self._checked.wait(_LOOK_EVERY)
             self._asking += 1
         try:
             yield
         finally:
             with self._lock:
                 self._asking -= 1
+                self._checked.notify()
 
     def claim(self, who: Admitted) -> None:
         """Count one more awaited body. Raises Overloaded if there is no room, or its caller has too many."""
@@ -183,15 +191,23 @@ class Bodies:
     """Reads the bodies of a worker's requests before they are handled, each within `timeout` seconds.
 
     At most `most` are awaited at once; the server needs a thread for each of them, and for each of the
-    `asking_most` checks of a sender. `dawdling` is called with the number of bodies newly found to be slow.
+    `asking_most` checks of a sender. `dawdling` is called with the number of bodies newly found to be slow;
+    `getting_on` tells whether checks end, so that it is worth waiting for one.
     """
 
     def __init__(
-        self, most: int, timeout: float, dawdling: Callable[[int], None], known: Known, ask: Ask
+        self,
+        most: int,
+        timeout: float,
+        dawdling: Callable[[int], None],
+        getting_on: Callable[[], bool],
+        known: Known,
+        ask: Ask,
     ) -> None:
         self._room = Room(most)
         self._timeout = timeout
         self._dawdling = dawdling
+        self._getting_on = getting_on
         self._known = known
         self._ask = ask
         self._claims = threading.Lock()
@@ -216,7 +232,7 @@ class Bodies:
         try:
             who = self._known(scope)
             if who is None:
-                with self._room.asking():
+                with self._room.asking(self._getting_on):
                     who = self._ask(proto, scope)
             if who is not None:
                 return self._read_from(who, proto, scope)

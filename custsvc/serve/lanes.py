@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 _QUEUE_MAX: Final = 2048
 _LOOK_EVERY: Final = 0.25
 _RELIEF: Final = 4
+# Seconds without a free lane. A request that needs a new connection takes less, one in an outage more.
+_STALLED: Final = 2.0
 # Shows that the process lives, whatever its lanes do, and needs no lane.
 _ALIVE: Final = ("/livez", "/livez/")
 
@@ -68,7 +70,8 @@ class Lanes:
         self._queue: deque[_Request] = deque()
         self._lock = threading.Lock()
         self._done = 0
-        self._getting_on = True
+        self._moving = True
+        self._moved = time.monotonic()
         self._resting = 0
         self._called = threading.Semaphore(0)
         threading.Thread(target=self._watch, name="queue-watch", daemon=True).start()
@@ -122,9 +125,19 @@ class Lanes:
 
     def _hand_over(self, call: Call, lane: int, following: _Request) -> None:
         try:
-            threading.Thread(target=self._go_on, args=(call, lane, following), daemon=True).start()
+            threading.Thread(target=self._stand_in, args=(call, lane, following), daemon=True).start()
         except RuntimeError:  # no thread can be started
             self._go_on(call, lane, following)
+
+    def _stand_in(self, call: Call, lane: int, following: _Request) -> None:
+        """Like `_go_on`, in a thread that the server does not know: it handles the queued requests only.
+
+        All threads of the server may be resting by then, while more requests wait for one of them.
+        """
+        try:
+            self._go_on(call, lane, following)
+        finally:
+            self._call(1)
 
     def _turn(self) -> int | None:
         """A lane for the current thread, which waits in the queue; None if none was free in time."""
@@ -136,6 +149,10 @@ class Lanes:
             turn = _Turn()
             self._queue.append(_Request(None, None, time.monotonic() + self._patience, turn))
         return turn.wait()
+
+    def getting_on(self) -> bool:
+        """Whether a lane was or became free within the last two seconds."""
+        return time.monotonic() < self._moved + _STALLED
 
     def relieve(self, count: int) -> None:
         """Wake resting threads to take requests, because `count` more threads wait for bodies."""
@@ -151,7 +168,7 @@ class Lanes:
 
     def _rest(self) -> None:
         with self._lock:
-            if not self._getting_on:
+            if not self._moving:
                 return
             self._resting += 1
         self._called.acquire()
@@ -193,10 +210,12 @@ class Lanes:
             now = time.monotonic()
             late = []
             with self._lock:
-                self._getting_on, done = bool(self._free) or self._done != done, self._done
+                self._moving, done = bool(self._free) or self._done != done, self._done
+                if self._moving:
+                    self._moved = now
                 while self._queue and self._queue[0].deadline < now:
                     late.append(self._queue.popleft())
-            if not self._getting_on:
+            if not self._moving:
                 self._call(self._resting)
             _refuse(late)
 

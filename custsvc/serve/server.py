@@ -208,7 +208,9 @@ def _load(settings: Settings, parent: int, stopping: Flag, starting: Starting, l
 
     def prepare(call: Call) -> Call:
         ask = question(lanes.brief(call))
-        bodies = Bodies(settings.slow_bodies, settings.body_timeout, lanes.relieve, look, ask)
+        bodies = Bodies(
+            settings.slow_bodies, settings.body_timeout, lanes.relieve, lanes.getting_on, look, ask
+        )
         return bodies.wrap(lanes.wrap(call))
 
     carry_streams(prepare)

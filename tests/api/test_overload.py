@@ -7,6 +7,7 @@ import select
 import socket
 import time
 import urllib.parse
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -79,8 +80,9 @@ def test_slow_clients_hold_up_nobody_else_however_many_they_are(serve: Serve, ke
         slow = [stack.enter_context(slow_post(serve, key, len(body))) for _ in range(20)]
         assert serve.request("GET", "/api/customers/", key)[0] == 200
         assert serve.request("POST", "/api/customers/", key, ANN)[0] == 201
-        slow[0].sendall(body[1:])
-        assert slow[0].recv(65536).startswith(b"HTTP/1.1 201")
+        for each in slow[:2]:
+            each.sendall(body[1:])
+            assert each.recv(65536).startswith(b"HTTP/1.1 201")
 
         # More than are waited for. It is told to one who comes with a body, and to nobody else.
         slow += [stack.enter_context(slow_post(serve, key, len(body))) for _ in range(30)]
@@ -89,6 +91,36 @@ def test_slow_clients_hold_up_nobody_else_however_many_they_are(serve: Serve, ke
         assert json.loads(refused[2])["code"] == "overloaded"
         assert serve.request("GET", "/api/customers/", key)[0] == 200
     eventually("there is room", lambda: post()[0] == 201)
+
+
+@on_one("postgres")
+@pytest.mark.parametrize("path", ["/api/customers/", "/api/customers/batch"])
+@pytest.mark.parametrize("sent_at_once", [True, False])
+@pytest.mark.parametrize("count", [20, 150])
+def test_a_burst_of_writes_right_after_the_start_is_served(
+    serve: Serve, key: str, path: str, sent_at_once: bool, count: int
+) -> None:
+    """The worker knows no sender yet, and fewer of them are checked at a time than come."""
+    serve.start("--workers", "1")
+    body = json.dumps(
+        ANN if path.endswith("s/") else {"operations": [{"op": "create", "customer": ANN}]}
+    ).encode()
+    head = f"Host: x\r\nX-Api-Key: {key}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    request = f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + body
+    first = len(request) if sent_at_once else len(request) - len(body) + 1
+
+    with ExitStack() as stack:
+        burst = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", serve.port), timeout=DEADLINE))
+            for _ in range(count)
+        ]
+        for part in (request[:first], request[first:]):
+            for each in burst:
+                each.sendall(part)
+        answers = Counter(each.recv(65536).split(b" ", 2)[1] for each in burst)
+
+    assert answers.keys() <= {b"200", b"201"}, answers
+    assert serve.request("GET", "/api/customers/", key)[0] == 200
 
 
 @on_one("postgres")

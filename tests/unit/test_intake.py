@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import io
+import threading
 import tracemalloc
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -16,7 +18,8 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from custsvc.http.asked import Admitted
 from custsvc.http.intake import IN_MEMORY, encoding_of, take
 from custsvc.http.problems import Problem
-from custsvc.serve.bodies import SPOOL_MAX, Overloaded, Room
+from custsvc.serve.bodies import SPOOL_MAX, Overloaded, Room, asking_most
+from tests.waiting import until
 
 LIMIT = 1024 * 1024
 
@@ -160,6 +163,25 @@ def test_strangers_together_take_a_part_of_the_room_and_each_a_small_one() -> No
     assert max(counts) == 16
     assert sum(counts) == 64
     assert fill(room, Admitted("key 1", 1)) == 144
+
+
+def test_a_check_of_a_sender_waits_for_its_turn_while_checks_end_and_is_refused_when_they_do_not() -> None:
+    room, ended = Room(8), threading.Event()
+
+    def check(getting_on: Callable[[], bool]) -> bool:
+        try:
+            with room.asking(getting_on):
+                return ended.wait(120)
+        except Overloaded:
+            return False
+
+    with ThreadPoolExecutor(12) as threads:
+        checks = [threads.submit(check, lambda: True) for _ in range(10)]
+        until("all places are taken", lambda: room._asking == asking_most(8))
+        assert not threads.submit(check, lambda: False).result(120)
+        ended.set()
+        assert all(each.result(120) for each in checks)
+    assert room._asking == 0
 
 
 def test_room_is_given_back_and_nothing_is_kept_of_callers_that_left() -> None:

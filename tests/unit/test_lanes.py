@@ -21,6 +21,7 @@ class Server:
         self.ends: dict[str, BaseException] = {}
         self.may_go = threading.Event()
         self.begun = threading.Event()
+        self.may_end = threading.Event()
         self.lanes = Lanes(1, patience=600)
         self._run = self.lanes.wrap(self._call)
 
@@ -32,6 +33,8 @@ class Server:
         if path == "/slow":
             self.begun.set()
             assert self.may_go.wait(120)
+        if path == "/held":
+            assert self.may_end.wait(120)
         self.done.append((path, here.lane))
         if path in self.ends:
             raise self.ends[path]
@@ -74,3 +77,31 @@ def test_a_lane_is_given_back_also_where_nothing_can_even_be_logged(monkeypatch:
     server("/next")
     assert server.done == [("/bad", 0), ("/next", 0)]
     assert here.lane is None
+
+
+def test_a_thread_comes_back_for_more_requests_when_all_have_left_theirs_in_the_queue() -> None:
+    """One has checked a sender and queues its request like the other, so both rest while a third works."""
+    server = Server()
+    check, checked = server.lanes.brief(server._call), threading.Event()
+
+    def check_first() -> None:
+        check(None, {"PATH_INFO": "/slow"})
+        assert checked.wait(120)
+        server("/next")
+
+    threads = [
+        threading.Thread(target=check_first, daemon=True),
+        threading.Thread(target=server, args=("/held",), daemon=True),
+    ]
+    threads[0].start()
+    assert server.begun.wait(120)
+    threads[1].start()
+    until("it waits for a lane", lambda: server.lanes._queue)
+    server.may_go.set()
+    until("a third thread has the lane", lambda: server.done and not server.lanes._queue)
+    checked.set()
+    until("both have left their requests", lambda: server.lanes._resting == 2)
+    server.may_end.set()
+
+    until("one comes back", lambda: not all(each.is_alive() for each in threads))
+    assert [path for path, _ in server.done] == ["/slow", "/held", "/next"]
