@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from granian import Granian
-from granian.constants import Interfaces
-from granian.http import HTTP1Settings, HTTP2Settings
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
 from ..accounts.keys import check_exposure
@@ -86,13 +86,15 @@ def serve(settings: Settings, opening: Preparing | None = None) -> None:
         address=settings.http_host,
         port=settings.http_port,
         interface=Interfaces.WSGI,
+        # Where HTTP/2 is an option, granian waits without a limit for the first bytes of a connection, and
+        # for readers of HTTP/2: clients could occupy all connections, and all threads that write answers.
+        http=HTTPModes.http1,
         workers=settings.workers,
         # Threads start when needed: one for each awaited body, beside those that handle requests.
         blocking_threads=settings.threads + settings.slow_bodies + asking_most(settings.slow_bodies) + 1,
         blocking_threads_idle_timeout=600,
         backpressure=_CONNECTIONS_MAX,
         http1_settings=HTTP1Settings(header_read_timeout=_HEADER_TIMEOUT_MS, max_buffer_size=_HEAD_MAX),
-        http2_settings=HTTP2Settings(max_headers_size=_HEAD_MAX),
         log_level=LogLevels.error,
         log_dictconfig=_GRANIAN_LOG,
         respawn_failed_workers=True,

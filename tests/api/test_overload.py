@@ -59,6 +59,31 @@ def test_a_body_that_does_not_come_in_time_is_answered_408(serve: Serve, key: st
 
 
 @on_one("postgres")
+def test_a_connection_whose_request_does_not_begin_is_closed(serve: Serve, key: str) -> None:
+    """S9: the connections of a process are limited, so one that says nothing must not be kept."""
+    serve.start("--workers", "1", "--threads", "1")
+    http2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    begins = {"nothing": b"", "a method": b"P", "a line": b"GET /livez HTTP/1.1\r\n"}
+    begins |= {
+        "half of HTTP/2": http2[:9],
+        "HTTP/2": http2,
+        "HTTP/2 settings": http2 + bytes(3) + b"\4" + bytes(5),
+    }
+    with ExitStack() as stack:
+        silent = {}
+        for name, begin in begins.items():
+            address = ("127.0.0.1", serve.port)
+            silent[name] = stack.enter_context(socket.create_connection(address, timeout=DEADLINE))
+            silent[name].sendall(begin)
+
+        for connection in silent.values():
+            with suppress(ConnectionError):
+                while connection.recv(65536):  # an answer to what is no request
+                    pass
+        assert serve.request("GET", "/api/customers/", key)[0] == 200
+
+
+@on_one("postgres")
 def test_a_body_that_comes_in_pieces_is_waited_for(serve: Serve, key: str) -> None:
     serve.start("--workers", "1", "--threads", "2")
     body = json.dumps(ANN).encode()
