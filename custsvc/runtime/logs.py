@@ -34,6 +34,8 @@ def set_up(level: str = "INFO", fmt: str = "auto", role: str = "custsvc") -> Non
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("custsvc").setLevel(level.upper())
+    # Its warnings quote whole addresses of webhooks, whose paths may be secrets, and what receivers send.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
 def _extras(record: logging.LogRecord) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -35,8 +36,9 @@ class _Dropped(Exception):
 class Scripted:
     """A server on loopback, a thread for each connection."""
 
-    def __init__(self) -> None:
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=128)
+    def __init__(self, bind: str = "127.0.0.1") -> None:
+        family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+        self._listening = socket.create_server((bind, 0), family=family, backlog=128)
         self.port: int = self._listening.getsockname()[1]
         self.connections = 0
         self._open: set[socket.socket] = set()
@@ -184,10 +186,13 @@ def chunked(code: int, *chunks: bytes, end: bytes = b"0\r\n\r\n") -> list[Action
 class ScriptedHttp(Scripted):
     """An HTTP server. `script` is asked at each call, by its `webhook-id`."""
 
-    def __init__(self, script: Callable[[str], Iterable[Action]] = lambda _: http()) -> None:
+    def __init__(
+        self, script: Callable[[str], Iterable[Action]] = lambda _: http(), *, bind: str = "127.0.0.1"
+    ) -> None:
         self.script = script
         self.calls: list[str] = []
-        super().__init__()
+        self.hosts: list[str] = []
+        super().__init__(bind)
 
     @property
     def url(self) -> str:
@@ -203,4 +208,17 @@ class ScriptedHttp(Scripted):
                 lines.read(int(headers.get("content-length", "0")))
                 name = headers.get("webhook-id", "")
                 self.calls.append(name)
+                self.hosts.append(headers.get("host", ""))
                 self.play(client, self.script(name))
+
+
+class Tls(ScriptedHttp):
+    """The same over TLS."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        super().__init__()
+
+    def talk(self, client: socket.socket) -> None:
+        with self._context.wrap_socket(client, server_side=True) as safe:
+            super().talk(safe)

@@ -1,36 +1,35 @@
 """One HTTP receiver: calls over a kept connection, each with a deadline, each answer read to its end.
 
 The client is urllib3, without proxies from the environment, redirects and retries. It lacks a deadline for a
-whole call: a receiver that sends a byte now and then would block it for ever.
+whole call, and takes any informational answer (1xx) but 100 for the final one.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import os
+import http.client
 import re
 import socket
 import ssl
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from ...domain.address import host_name
 from ...domain.text import words
 from ...runtime.extras import needs
-from .reachable import Reachable
+from .deadline import Deadline
+from .reachable import Reachable, look_up
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, HTTPConnectionPool
 
 # Bytes read of an answer; after a longer one the connection is closed.
 _ANSWER_MAX: Final = 65536
+# Seconds for what follows the status: that decides the outcome, the rest is an excerpt for people.
+_REST: Final = 1.0
 # Statuses that have no body, whatever their headers say (RFC 9112, 6.3).
 _BODILESS: Final = (204, 304)
 
@@ -52,29 +51,30 @@ class Receiver:
     """A URL to call. Not thread-safe."""
 
     def __init__(self, url: str, timeout: float, reachable: Reachable | None = None) -> None:
-        """`reachable` decides which addresses may be called; without it, all."""
+        """`timeout`: seconds for a call; `reachable` decides which addresses may be called, else all."""
         parts = urlsplit(url)
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self._scheme, self._port = parts.scheme, parts.port
+        self._host = host_name(parts.hostname or "")
         self._timeout = timeout
-        host = host_name(parts.hostname or "")
-        self._new_pool = partial(_pool, parts.scheme, host, parts.port, timeout, self._watch, reachable)
-        self._pool = self._new_pool()
-        self._watched: socket.socket | None = None
+        self._addresses = reachable.addresses if reachable else look_up
+        self._deadline = Deadline(timeout)
         self._is_new = False
-        self._is_late = False
+        self._pool = self._new_pool()
 
     def post(self, body: bytes, headers: dict[str, str]) -> Answer:
         """Send a POST request. Raises NoAnswer."""
-        try:
-            return self._call(body, headers)
-        except Exception as exc:
-            if self._is_new or self._is_late or not _was_closed(exc):
+        with Deadline(self._timeout) as self._deadline:
+            try:
+                return self._call(body, headers)
+            except Exception as exc:
+                if self._is_new or self._deadline.is_late or not _was_closed(exc):
+                    raise self._no_answer(exc) from exc
+            # Receivers close idle connections at any time; a new connection may still work.
+            try:
+                return self._call(body, headers)
+            except Exception as exc:
                 raise self._no_answer(exc) from exc
-        # Receivers close idle connections at any time; a new connection may still work.
-        try:
-            return self._call(body, headers)
-        except Exception as exc:
-            raise self._no_answer(exc) from exc
 
     def close(self) -> None:
         """Close the connection. The next call makes another one."""
@@ -83,105 +83,104 @@ class Receiver:
         self._pool = self._new_pool()
 
     def _no_answer(self, exc: Exception) -> NoAnswer:
-        why = f"not within {self._timeout:g} s" if self._is_late else words(str(exc)) or type(exc).__name__
+        is_late = self._deadline.is_late
+        why = f"not within {self._timeout:g} s" if is_late else words(str(exc)) or type(exc).__name__
         return NoAnswer(f"no answer: {why}")
 
     def _call(self, body: bytes, headers: dict[str, str]) -> Answer:
-        self._is_new = self._is_late = False
-        with self._deadline():
-            response = self._pool.urlopen(
-                "POST",
-                self._target,
-                body,
-                headers,
-                retries=False,
-                redirect=False,
-                preload_content=False,
-                decode_content=False,
-            )
-            # The status decides the outcome: an error while reading the rest does not change it.
-            text = _rest(response)
+        self._is_new = False
+        response = self._pool.urlopen(
+            "POST",
+            self._target,
+            body,
+            headers,
+            retries=False,
+            redirect=False,
+            preload_content=False,
+            decode_content=False,
+        )
+        # The status decides the outcome: an error while reading the rest does not change it.
+        text = _rest(response)
         return Answer(response.status, text, _seconds(response.headers.get("retry-after")))
 
-    # -- the deadline --------------------------------------------------------------------------------------
+    # -- the connection ------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _deadline(self) -> Iterator[None]:
-        timer = threading.Timer(self._timeout, self._cut)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-            timer.join()
-            self._unwatch()
+    def _new_pool(self) -> HTTPConnectionPool:
+        """A pool of one kept connection, each of whose uses has the deadline of its call."""
+        # Imported here: only installations with webhooks need it, and pay for it.
+        with needs("channels"):
+            import urllib3
 
-    def _watch(self, sock: socket.socket, *, is_new: bool) -> None:
-        """Keep a way to cut this connection, even during the TLS handshake."""
-        self._unwatch()
-        self._is_new = self._is_new or is_new
-        self._watched = socket.socket(fileno=os.dup(sock.fileno()))
-        if self._is_late:
-            self._cut()
+        is_tls = self._scheme == "https"
+        kind = urllib3.HTTPSConnectionPool if is_tls else urllib3.HTTPConnectionPool
+        options: dict[str, Any] = {"ssl_context": ssl.create_default_context()} if is_tls else {}
+        pool = kind(self._host, self._port, maxsize=1, timeout=self._timeout, retries=False, **options)
+        receiver, base = self, pool.ConnectionCls
 
-    def _unwatch(self) -> None:
-        if self._watched is not None:
-            self._watched.close()
-            self._watched = None
+        class Watched(base):  # type: ignore[misc, valid-type]
+            response_class = _answer_class(lambda: receiver._deadline.shorten(_REST))
 
-    def _cut(self) -> None:
-        self._is_late = True
-        if (watched := self._watched) is not None:
-            with suppress(OSError):
-                watched.shutdown(socket.SHUT_RDWR)
+            def _new_conn(self) -> socket.socket:
+                sock = receiver._connected(self)
+                receiver._is_new = True
+                receiver._deadline.watch(sock)
+                return sock
 
+            def request(self, *args: Any, **options: Any) -> None:
+                if self.sock is not None:
+                    receiver._deadline.watch(self.sock)
+                super().request(*args, **options)
 
-def _pool(
-    scheme: str,
-    host: str,
-    port: int | None,
-    timeout: float,
-    watch: Callable[..., None],
-    reachable: Reachable | None,
-) -> HTTPConnectionPool:
-    """A pool of one kept connection, which is passed to `watch` before each use."""
-    # Imported here: only installations with webhooks need it, and pay for it.
-    with needs("channels"):
-        import urllib3
+        pool.ConnectionCls = Watched
+        return pool
+
+    def _connected(self, connection: Any) -> socket.socket:
+        """Connect to one of the addresses, which share the time that is left; TLS still checks the name."""
         from urllib3.exceptions import NewConnectionError
         from urllib3.util.connection import create_connection
 
-    kind = urllib3.HTTPSConnectionPool if scheme == "https" else urllib3.HTTPConnectionPool
-    options: dict[str, Any] = {"ssl_context": ssl.create_default_context()} if scheme == "https" else {}
-    pool = kind(host, port, maxsize=1, timeout=timeout, retries=False, **options)
-    base: Any = pool.ConnectionCls
+        host, port = connection.host, connection.port
+        addresses = self._deadline.within(lambda: self._addresses(host, port))
+        error: OSError = OSError(f"{host} has no address")
+        for number, address in enumerate(addresses):
+            share = self._deadline.left / (len(addresses) - number)
+            if share == 0.0:
+                break
+            try:
+                return create_connection((address, port), share, socket_options=connection.socket_options)
+            except OSError as exc:
+                error = exc
+        raise NewConnectionError(connection, str(error)) from error
 
-    class Watched(base):  # type: ignore[misc]
-        def _new_conn(self) -> socket.socket:
-            sock = self._checked() if reachable else super()._new_conn()
-            watch(sock, is_new=True)
-            return sock
 
-        def _checked(self) -> socket.socket:
-            """Connect to a checked address; TLS still checks the name."""
-            error: OSError = OSError(f"{self.host} has no address")
-            ends = time.monotonic() + timeout
-            for address in reachable.addresses(self.host, self.port) if reachable else ():
-                try:
-                    left = max(0.1, ends - time.monotonic())
-                    return create_connection((address, self.port), left, socket_options=self.socket_options)
-                except OSError as exc:
-                    error = exc
-            raise NewConnectionError(self, str(error)) from error
+def _answer_class(on_status: Callable[[], None]) -> type[http.client.HTTPResponse]:
+    """Answers that call `on_status` at their final status, and pass over what comes before it."""
 
-        def request(self, *args: Any, **options: Any) -> None:
-            if self.sock is not None:
-                watch(self.sock, is_new=False)
-            super().request(*args, **options)
+    class FinalAnswer(http.client.HTTPResponse):
+        is_known = False
 
-    pool.ConnectionCls = Watched
-    return pool
+        def _read_status(self) -> tuple[str, int, str]:
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            # Nobody asked to switch protocols, so 101 is final; `begin` passes over 100 itself.
+            while 101 < status < 200:
+                http.client.parse_headers(self.fp)
+                version, status, reason = super()._read_status()  # type: ignore[misc]
+            if status >= 200:
+                self.is_known = True
+                on_status()
+            return version, status, reason
+
+        def begin(self) -> None:
+            try:
+                super().begin()
+            except (OSError, http.client.HTTPException):
+                if not self.is_known:
+                    raise
+                # Without readable headers: the status decides the outcome.
+                self.headers = self.msg = http.client.HTTPMessage()
+                self.chunked, self.length, self.will_close = False, 0, True
+
+    return FinalAnswer
 
 
 def _was_closed(exc: BaseException | None) -> bool:
@@ -196,19 +195,24 @@ def _was_closed(exc: BaseException | None) -> bool:
 def _rest(response: BaseHTTPResponse) -> str:
     """The text of an answer. Afterwards the answer is read to its end, or the connection is closed."""
     headers = response.headers
+    if response.status < 200 or response.status in _BODILESS:
+        if (
+            response.status < 200
+            or "transfer-encoding" in headers
+            or headers.get("content-length", "0") != "0"
+        ):
+            response.close()
+        response.release_conn()
+        return ""
+    said = b""
     try:
-        if response.status < 200 or response.status in _BODILESS:
-            if "transfer-encoding" in headers or headers.get("content-length", "0") != "0":
-                response.close()
-            response.release_conn()
-            return ""
-        said = response.read(_ANSWER_MAX)
-        if response.read(1):
+        while len(said) <= _ANSWER_MAX and (some := response.read1(_ANSWER_MAX)):
+            said += some
+        if len(said) > _ANSWER_MAX:
             response.close()
         response.release_conn()
     except Exception:  # noqa: BLE001 - whatever is wrong with it, the status counts
         response.close()
-        return "(its words could not be read)"
     return words(said)
 
 

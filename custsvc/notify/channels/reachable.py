@@ -99,7 +99,7 @@ class Reachable:
 
     def addresses(self, host: str, port: int) -> list[str]:
         """The addresses to connect to. Raises Forbidden if one of them may not be called, and OSError."""
-        found = [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        found = look_up(host, port)
         if not self.names(host):
             for each in found:
                 if not self.permits(ipaddress.ip_address(each)):
@@ -107,7 +107,13 @@ class Reachable:
                         f"not called: {host} is {each}, an address inside; CUSTSVC_WEBHOOK_ALLOW lists the "
                         "hosts and networks inside that may be called"
                     )
-        return list(dict.fromkeys(found))
+        return found
+
+
+def look_up(host: str, port: int) -> list[str]:
+    """All addresses of a host. Raises OSError."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def literal(host: str) -> Address | None:
