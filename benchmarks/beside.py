@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,8 @@ from custsvc.config import BACKENDS, Backend, Settings
 from custsvc.local import LocalServers
 
 OURS = "custsvc"
+# As many as the tasks of a sink's best settings.
+_TWO = f"{OURS}, two processes"
 _WARM_UP = 10_000
 STEPS = ("drain", "latency", "apply")
 
@@ -168,14 +170,32 @@ class Run:
     def _sinks(self, backend: Backend) -> list[Contender]:
         title = "Debezium JDBC sink" if backend == "postgres" else "MongoDB connector"
         return [
-            Contender(OURS, lambda s, _place: self._role(s, "assigned", "replicate", "--backend", backend)),
+            *(
+                Contender(name, lambda s, _place, n=count: self._replicates(s, backend, n))
+                for name, count in ((OURS, 1), (_TWO, 2))
+            ),
             *(Contender(f"{title}, {kind}", partial(self._sink, backend, kind)) for kind in connectors.KINDS),
         ]
 
     @contextmanager
     def _role(self, settings: Settings, begins: str, *command: str) -> Iterator[Turn]:
         with Role(settings, *command) as role:
-            yield Turn(role.pid, role.started, lambda: role.began(begins), role.check)
+            yield Turn([role.pid], role.started, lambda: role.began(begins), role.check)
+
+    @contextmanager
+    def _replicates(self, settings: Settings, backend: Backend, count: int) -> Iterator[Turn]:
+        """So many processes that share the partitions of one copy."""
+        with ExitStack() as stack:
+            roles = [
+                stack.enter_context(Role(settings, "replicate", "--backend", backend)) for _ in range(count)
+            ]
+
+            def check() -> None:
+                for each in roles:
+                    each.check()
+
+            pids = [each.pid for each in roles]
+            yield Turn(pids, roles[0].started, lambda: max(each.began("assigned") for each in roles), check)
 
     def _source(self, kind: str, settings: Settings, place: str) -> AbstractContextManager[Turn]:
         if settings.backend == "postgres":
@@ -195,6 +215,6 @@ class Run:
         folder = Path(tempfile.mkdtemp(prefix="connect-", dir=settings.data_dir))
         try:
             with connect.Connect(folder, settings, self._jars, plugin, connector) as worker:
-                yield Turn(worker.pid, worker.started, worker.wait_running, worker.check)
+                yield Turn([worker.pid], worker.started, worker.wait_running, worker.check)
         finally:
             shutil.rmtree(folder)

@@ -16,18 +16,18 @@ from custsvc.config import Settings
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A process that has been started: its id, when (monotonic), and how to wait for it and check it."""
+    """Processes that were started: their ids, when (monotonic), and how to wait for them and check them."""
 
-    pid: int
+    pids: Sequence[int]
     started: float
     wait_running: Callable[[], float]
     check: Callable[[], None]
 
     def processor_s(self) -> float:
-        return proc.processor_s(self.pid) or 0.0
+        return sum(proc.processor_s(each) or 0.0 for each in self.pids)
 
     def peak_mb(self) -> float:
-        return proc.peak_mb(self.pid) or 0.0
+        return sum(proc.peak_mb(each) or 0.0 for each in self.pids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One turn. Processor time is in milliseconds per 1,000 events, of the process and those below it.
+    """One turn. Processor time is in milliseconds per 1,000 events, of the processes and those below them.
 
     `start_s`: from the start of the process until its first event arrived. `later`: events a second in the
     second half, when a JVM is warm. `database_cpu_ms`: the same cost in the database's processes.

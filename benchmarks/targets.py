@@ -107,10 +107,10 @@ class Postgres:
 
     def __init__(self, settings: Settings, name: str) -> None:
         # A constant of our own, in every statement below.
-        self._table = "customer" if name == _OURS else connectors.COPY
+        self._table = "customer" if name.startswith(_OURS) else connectors.COPY
         self._connection = psycopg2.connect(settings.url("postgres"))
         self._connection.autocommit = True
-        if name != _OURS:
+        if not name.startswith(_OURS):
             with self._connection.cursor() as cursor:
                 cursor.execute(connectors.COPY_TABLE)
 
@@ -144,7 +144,7 @@ class Mongo:
     def __init__(self, settings: Settings, name: str) -> None:
         self._client = MongoClient[dict[str, Any]](settings.url("mongo"))
         self._customers = self._client.get_default_database()[
-            "customer" if name == _OURS else connectors.COPY
+            "customer" if name.startswith(_OURS) else connectors.COPY
         ]
 
     def has_any(self) -> bool:
