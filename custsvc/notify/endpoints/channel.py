@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 # Seconds between two notes that an endpoint still fails.
 _NOTE_EVERY: Final = 1.0
 _GONE: Final = 410
+# Seconds from which on a call is slow.
+SLOW: Final = 2.0
 
 
 class Health:
@@ -31,10 +33,12 @@ class Health:
         self._pause_after = pause_after
         # A wrong True costs one write; a wrong False lasts until the next failure.
         self.is_failing = False
+        self.is_slow = False
         self._next_note = 0.0
 
-    def note(self, outcome: Outcome) -> None:
+    def note(self, outcome: Outcome, took: float) -> None:
         """Note the result of a call. What cannot be stored now is stored after the next call."""
+        self.is_slow = took > SLOW
         try:
             if outcome.result == "sent":
                 self._worked()
@@ -75,8 +79,9 @@ class EndpointChannel(WebhookChannel):
         self._health = health
 
     def send(self, prepared: Call, hand_over: Callable[[], bool]) -> Outcome:
+        began = time.monotonic()
         outcome = super().send(prepared, hand_over)
         if outcome.result == "failed":
             outcome = replace(outcome, result="deferred")
-        self._health.note(outcome)
+        self._health.note(outcome, time.monotonic() - began)
         return outcome

@@ -1,7 +1,9 @@
 """Sends what waits for webhook endpoints: a pool of workers, which take lanes with something due.
 
 An endpoint has up to four lanes, each with a connection of its own. The first of them gets a worker at once;
-the others only while half of the workers are free, so that a slow receiver holds up no other.
+the others only while half of the workers are free. Endpoints whose last call was slow share one half, so that
+any number of slow receivers hold up no quick one; a worker leaves a lane after a slow call, and the endpoint
+that has waited longest is next.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from ..sending.breaker import Breaker
 from ..sending.gate import Gate, Limits
 from ..sending.journal import Journal
 from ..sending.sender import Policy, Sender
-from .channel import EndpointChannel, Health
+from .channel import SLOW, EndpointChannel, Health
 from .letter import paused_mail
 
 logger = logging.getLogger(__name__)
@@ -82,6 +84,8 @@ class _Line:
     health: Health
     breaker: Breaker = field(default_factory=Breaker)
     lanes: list[_Lane] = field(default_factory=list)
+    # When it last got a worker.
+    began: float = 0.0
 
     def is_of(self, *made_of: object) -> bool:
         """Whether the endpoint still has this address and these secrets."""
@@ -123,8 +127,9 @@ class Dispatch:
         self._idle = policy.idle
         self._reachable = Reachable.parse(settings.webhook_allow)
         self._pause_after = settings.webhook_pause_days * _DAY
-        # An endpoint is paused before its deliveries are given up; and no worker waits inside a sender.
-        self._policy = replace(policy, idle=0.0, give_up=policy.give_up + self._pause_after)
+        # An endpoint is paused before its deliveries are given up; and no worker waits inside a sender, or
+        # stays with a slow receiver while others wait.
+        self._policy = replace(policy, idle=0.0, patience=SLOW, give_up=policy.give_up + self._pause_after)
         self._gate = Gate(store.ledger, store.recipients, Limits(), {RULE})
         self._lines: dict[str, _Line] = {}
         self._work: queue.SimpleQueue[_Lane] = queue.SimpleQueue()
@@ -226,11 +231,10 @@ class Dispatch:
     def _start(self, due: Sequence[str]) -> None:
         """Give free workers to the endpoints that have something due, those without a worker first."""
         lines = [(name, self._lines[name.removeprefix(CHANNEL_PREFIX)]) for name in due]
-        most = self._settings.webhook_connections
-        for name, line in sorted(lines, key=lambda each: each[1].running):
-            enough = most if line.running == 0 else most // 2
-            lane = self._lane(name, line) if self._running < enough else None
+        for name, line in sorted(lines, key=lambda each: (each[1].running, each[1].began)):
+            lane = self._lane(name, line) if self._may_start(line) else None
             if lane is not None:
+                line.began = time.monotonic()
                 with self._counting:
                     lane.is_running = True
                     self._running += 1
@@ -238,6 +242,15 @@ class Dispatch:
                     self._workers += 1
                     threading.Thread(target=self._serve, name=f"webhook-{self._workers}", daemon=True).start()
                 self._work.put(lane)
+
+    def _may_start(self, line: _Line) -> bool:
+        most = self._settings.webhook_connections
+        half = max(1, most // 2)
+        if line.health.is_slow:
+            slow = sum(each.running for each in self._lines.values() if each.health.is_slow)
+            if slow >= half:
+                return False
+        return self._running < (most if line.running == 0 else half)
 
     def _serve(self) -> None:
         """A worker: it takes one lane after the other."""
