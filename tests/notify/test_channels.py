@@ -131,6 +131,21 @@ def test_apprise_delivers_the_text_to_the_target_of_its_url(
     assert json.loads(receiver.got[-1][2])["message"] == "Ada was created"
 
 
+def test_the_log_says_that_several_targets_of_one_apprise_url_get_a_text_again(
+    ledger: Ledger, receiver: Receiver, turn: Callable[..., Any]
+) -> None:
+    receiver.answers = [(200, "ok"), (500, "no"), (200, "ok")]
+    ends = [f"json://127.0.0.1:{receiver.port}/{name}" for name in "ab"]
+    channel = AppriseChannel("crm", " ".join(ends))
+    ledger.add([hook(text="Ada was created")])
+
+    turn(channel)
+
+    assert "to all 2 targets; those that have it get it again" in (ledger.recent()[0].reason or "")
+    until("it is delivered", lambda: turn(channel) or ledger.counts() == {"sent": 1})
+    assert len(receiver.got) == 4
+
+
 @pytest.mark.parametrize("backend", ["postgres"])
 def test_a_rule_brings_events_to_a_webhook_while_the_mail_server_is_down(
     settings: Settings,

@@ -16,10 +16,17 @@ if TYPE_CHECKING:
 
 
 class AppriseChannel:
-    """The port `Channel` on an Apprise URL. Apprise reports whether sending succeeded, not why it failed."""
+    """The port `Channel` on an Apprise URL. Apprise reports whether sending succeeded, not why it failed.
+
+    Of several targets in one URL it does not report which one failed, so all of them are sent to again.
+    """
 
     def __init__(self, name: str, url: str) -> None:
         self._apprise = _apprise(name, url)
+        targets = sum(len(service) for service in self._apprise)
+        self._failure = "Apprise could not deliver it" + (
+            f" to all {targets} targets; those that have it get it again" if targets > 1 else ""
+        )
 
     def prepare(self, notification: Notification, now: dt.datetime) -> Notification:
         del now
@@ -30,7 +37,7 @@ class AppriseChannel:
             return Outcome("not-ours")
         if self._apprise.notify(body=prepared.text, title=prepared.subject):
             return Outcome("sent")
-        return Outcome("deferred", None, "Apprise could not deliver it")
+        return Outcome("deferred", None, self._failure)
 
     def close(self) -> None:
         """Do nothing: Apprise keeps no connection open."""
