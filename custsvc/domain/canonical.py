@@ -25,6 +25,7 @@ from .customers import (
     Scalar,
 )
 from .marks import normalized
+from .strict_json import NOT_EXACT, Inexact
 
 _LOCAL_MAX = 64
 _PLAIN_LOCAL = re.compile(r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*")
@@ -246,6 +247,8 @@ def _metadata_value(item: Any) -> Scalar:
     if isinstance(item, float):
         if not math.isfinite(item):
             raise _Refused("not_finite", "must be a finite number")
+        if isinstance(item, Inexact):
+            raise _Refused("not_exact", NOT_EXACT)
         return item
     raise _Refused("not_flat", "must be text, a number, true, false or null")
 

@@ -10,8 +10,9 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from ..errors import BadEvent, NewerSchema
-from .customers import EMAIL_MAX, INT64_MAX, METADATA_KEYS_MAX, NAME_MAX, PHONE_MAX
+from .customers import EMAIL_MAX, INT64_MAX, METADATA_KEYS_MAX, NAME_MAX, PHONE_MAX, same_json
 from .events import AFTER_MEMBER, APP_EVENT_TYPE, BULK, NEWEST_SCHEMA, SCHEMA
+from .strict_json import parse_lenient_json
 
 
 class ReceivedEvent(NamedTuple):
@@ -111,6 +112,8 @@ def decode(value: bytes, key: bytes | None) -> ReceivedEvent:
         raise BadEvent("bad-field", "changed is not a list of field names")
     # Nearly no record has an escape: a search for one byte is ten times as fast as for six.
     after = _customer(after, may_hold_nul=b"\\" in value and b"\\u0000" in value)
+    if not _PLAIN.issuperset(map(type, after["metadata"].values())):
+        _check_numbers(after["metadata"], value)
     if after["id"] != customer_id or after["version"] != version:
         raise BadEvent("bad-field", "after_change has another id or version than the event")
     return ReceivedEvent(
@@ -215,6 +218,7 @@ _NAMES: Final = tuple(_TYPES)
 # The fields that are compared in `before_change`; each may be missing.
 _BEFORE: Final = {name: (*_TYPES[name], type(None)) for name in ("name", "email", "phone", "metadata")}
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+_PLAIN: Final = _SCALARS - {float}
 _TEXT: Final = frozenset({str})
 # The possible types of a customer's fields in our own order: one look-up checks nearly every record.
 _SHAPES: Final = frozenset(itertools.product(*_TYPES.values()))
@@ -257,6 +261,19 @@ def _check_sizes(customer: dict[str, Any]) -> None:
         raise BadEvent("bad-field", f"after_change.metadata has more than {METADATA_KEYS_MAX} keys")
     if not _can_be_written(customer):
         raise BadEvent("too-deep", "after_change is nested too deep to be written again")
+
+
+def _check_numbers(metadata: dict[str, Any], value: bytes) -> None:
+    """Refuse numbers that orjson has read as others, which a foreign producer may have written."""
+    try:
+        if orjson.dumps(metadata) in value:
+            return  # as we write it
+        after = parse_lenient_json(value.decode())["after_change"]
+        if same_json(metadata, after["metadata"]):
+            return
+    except (TypeError, ValueError, RecursionError):
+        pass
+    raise BadEvent("bad-field", "after_change.metadata has a number that a 64-bit float does not keep")
 
 
 def _can_be_written(customer: dict[str, Any]) -> bool:

@@ -8,16 +8,69 @@ customer, 10 ms for a batch of 1,000.
 from __future__ import annotations
 
 import json
+import math
+from decimal import Decimal
 from typing import Any, Final, NoReturn
+
+# A number of fewer characters without an exponent has at most 15 digits, which a float always keeps.
+_SHORT: Final = 17
+# No float has more digits, with a sign, a point and an exponent.
+_LONGEST: Final = 1100
 
 
 class DuplicateKey(ValueError):
     """A JSON object has the same key twice, so it is unclear which value is meant."""
 
 
+class Inexact(float):
+    """A number that no float keeps: it has other digits, or is so small that it became 0."""
+
+
 def parse_json(text: str) -> Any:
     """Parse a text. Raises ValueError (DuplicateKey is one) and RecursionError."""
     return _DECODER.decode(text)
+
+
+def parse_exact_json(text: str) -> Any:
+    """`parse_json`, which also raises ValueError for a number that no float keeps."""
+    return _EXACT.decode(text)
+
+
+def parse_lenient_json(text: str) -> Any:
+    """Parse a text as other parsers do: the last value of a duplicate key holds. Raises as `parse_json`."""
+    return _LENIENT.decode(text)
+
+
+def is_kept(text: str, value: float) -> bool:
+    """Whether a float, written as usual or with as many digits as the text has, has the same digits."""
+    if value == 0.0:
+        return not text.lower().partition("e")[0].strip("-.0")
+    if len(text) > _LONGEST or not math.isfinite(value):
+        return False
+    given = Decimal(text)
+    if given == Decimal(repr(value)):
+        return True
+    digits = len("".join(map(str, given.as_tuple().digits)).rstrip("0"))
+    return Decimal(f"{value:.{digits - 1}e}") == given
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if len(text) < _SHORT and "e" not in text and "E" not in text:
+        return value
+    return value if math.isinf(value) or is_kept(text, value) else Inexact(value)
+
+
+def _exact_float(text: str) -> float:
+    value = _float(text)
+    if isinstance(value, Inexact):
+        raise ValueError(f"{NOT_EXACT}, not {text[:40]}")  # noqa: TRY004 - its type is right
+    return value
+
+
+NOT_EXACT: Final = (
+    "must be a number that a 64-bit float keeps; to keep all digits of another write it as text"
+)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -33,4 +86,8 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-_DECODER: Final = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_object)
+_DECODER: Final = json.JSONDecoder(parse_constant=_no_constant, parse_float=_float, object_pairs_hook=_object)
+_EXACT: Final = json.JSONDecoder(
+    parse_constant=_no_constant, parse_float=_exact_float, object_pairs_hook=_object
+)
+_LENIENT: Final = json.JSONDecoder(parse_float=_float)

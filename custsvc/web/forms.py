@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from itertools import zip_longest
 from typing import Any, Final, TypeVar
 
@@ -15,6 +13,7 @@ from flask import request
 from werkzeug.datastructures import MultiDict
 
 from ..domain.customers import Fields, Scalar
+from ..domain.strict_json import is_kept
 from ..errors import FieldError
 from ..http.problems import bad_parameter
 
@@ -186,6 +185,6 @@ def _number(text: str) -> int | float:
     if not _NUMBER.fullmatch(text):
         raise ValueError("must be a number, as 12 or 3.5, with a point and without separators")
     value: int | float = json.loads(text)
-    if isinstance(value, float) and (not math.isfinite(value) or Decimal(repr(value)) != Decimal(text)):
+    if isinstance(value, float) and not is_kept(text, value):
         raise ValueError("must be a number of up to 15 digits; to keep more of them choose Text")
     return value

@@ -49,7 +49,10 @@ def _metadata(values: list[str]) -> dict[str, Any]:
     of = {"string": text, "integer": number}
     return {
         "type": "object",
-        "description": "A flat object of your own: text, numbers, true, false and null.",
+        "description": (
+            "A flat object of your own: text, numbers, true, false and null. A number that neither a 64-bit "
+            "integer nor a 64-bit float keeps as written is refused; write it as text."
+        ),
         "maxProperties": METADATA_KEYS_MAX,
         "propertyNames": {"maxLength": METADATA_KEY_MAX, "minLength": 1, "pattern": _KEY_PATTERN},
         "additionalProperties": {"anyOf": [of.get(name, {"type": name}) for name in values]},

@@ -104,12 +104,12 @@ def _error(code: str, detail: str, errors: Any = None) -> dict[str, Any]:
 
 
 def _parsed(op: Op, number: int, text: bytes) -> Line:
-    from ...domain.strict_json import DuplicateKey, parse_json
+    from ...domain.strict_json import DuplicateKey, parse_exact_json
 
     if len(text) > LINE_MAX:
         return Line(number, wrong=f"the line is longer than {LINE_MAX:,} bytes")
     try:
-        value = parse_json(text.decode("utf-8-sig" if number == 1 else "utf-8"))
+        value = parse_exact_json(text.decode("utf-8-sig" if number == 1 else "utf-8"))
     except DuplicateKey as exc:
         return Line(number, wrong=f"the line has the key {str(exc)!r} twice")
     except (ValueError, RecursionError) as exc:
