@@ -25,7 +25,7 @@ from .notify import again, lists
 
 if TYPE_CHECKING:
     from ..config import Settings
-    from ..copies.dead_letters import DeadLetter
+    from ..copies.dead_letters import DeadLetter, Outcome
 
 StageOption = Annotated[
     str,
@@ -155,7 +155,7 @@ def retry(
     A record goes to the topic and partition that it came from, with its own key, bytes and headers. If the
     event can be read now, its customer is sent after it as it is today; --backend is the source.
 
-    Exits 8 if some could not be sent, because their topic is gone.
+    Exits 8 if some could not be sent: their topic is gone or closed to this account, or they are settled.
 
     Example: custsvc failed retry --all --class bad-json --dry-run
     """
@@ -171,28 +171,23 @@ def retry(
     letters = _select(settings, ids, reason_class, oldest)
     if not _confirmed("send", letters, dry_run=dry_run, yes=yes or bool(ids)):
         return
-    from ..copies.dead_letters import DeadLetterBox, customers_of, why_not_sent, without
+    from ..copies.dead_letters import DeadLetterBox, customers_of
 
-    with DeadLetterBox(settings) as box:
-        gone = box.without_topic(letters)
-    asked, letters = len(letters), without(gone, letters) or letters
-    customers = customers_of(letters)
-    if customers:
+    if customers_of(letters):
         settings = _settings(data_dir, "backend", backend=backend)
     with DeadLetterBox(settings) as box:
-        sent = box.retry(letters)
-    if customers:
+        outcome = box.retry(letters)
+    if customers := outcome.customers:
         _resend(settings, customers)
+    sent, there = len(outcome.done), len(outcome.there)
     report(
-        f"{sent} of {asked} sent again; {len(letters) - sent} were on the topic already",
+        f"{sent} of {len(letters)} sent again; {there} were on the topic already",
         sent=sent,
-        there_already=len(letters) - sent,
+        there_already=there,
         customers_resent=len(customers),
-        topic_gone=[letter.id for letter in gone],
+        not_sent=_ids_left(outcome),
     )
-    if gone:
-        say(why_not_sent(gone))
-        raise typer.Exit(ExitCode.PARTLY_DONE)
+    _end(outcome)
 
 
 @app.command()
@@ -209,6 +204,8 @@ def discard(
     data_dir: DataDirOption = None,
 ) -> None:
     """Discard entries: these ids, or all open ones.
+
+    Exits 8 if some were settled already.
 
     Example: custsvc failed discard dead-3fd0bc4f1c0a --reason "a test of ours"
     """
@@ -233,8 +230,21 @@ def discard(
     from ..copies.dead_letters import DeadLetterBox
 
     with DeadLetterBox(settings) as box:
-        count = box.discard(letters, reason)
-    report(f"{count} discarded", discarded=count)
+        outcome = box.discard(letters, reason)
+    count = len(outcome.done)
+    report(f"{count} discarded", discarded=count, not_discarded=_ids_left(outcome))
+    _end(outcome)
+
+
+def _ids_left(outcome: Outcome) -> list[str]:
+    return [letter.id for left in outcome.left for letter in left.letters]
+
+
+def _end(outcome: Outcome) -> None:
+    """Say which entries were left, and why."""
+    if outcome.left:
+        say(outcome.why_left)
+        raise typer.Exit(ExitCode.PARTLY_DONE)
 
 
 def _checked(stage: str) -> str:

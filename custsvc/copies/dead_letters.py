@@ -21,7 +21,7 @@ from ..config import Settings
 from ..domain.customers import format_time
 from ..domain.received import decode
 from ..domain.text import one_line
-from ..errors import BadEvent, Conflict, NewerSchema, NotFound, TopicGone
+from ..errors import BadEvent, Conflict, CustsvcError, NewerSchema, NotFound, TopicGone, Unusable
 from ..kafka.publisher import Publisher, Record
 from ..kafka.reader import Reader
 from ..kafka.record import Headers, Message, headers_of, record_time
@@ -65,6 +65,32 @@ class DeadLetter:
         return f"{self.topic} partition {self.partition} offset {self.offset}"
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Entries that stay as they were, and why: the message of the error names them."""
+
+    letters: Sequence[DeadLetter]
+    error: CustsvcError
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a selection: done now; on their topic already, though no mark said so; or left."""
+
+    done: Sequence[DeadLetter]
+    there: Sequence[DeadLetter]
+    left: Sequence[Left]
+
+    @property
+    def customers(self) -> list[int]:
+        """The customers of the events that are on their topic again: their newest state must follow."""
+        return customers_of([*self.done, *self.there])
+
+    @property
+    def why_left(self) -> str:
+        return "; ".join(str(each.error) for each in self.left)
+
+
 class DeadLetterBox:
     """The dead letters of an installation. The caller closes it (`with`)."""
 
@@ -104,45 +130,59 @@ class DeadLetterBox:
             raise NotFound(f"there is no dead letter {', '.join(missing)}", fix="see custsvc failed list")
         return [known[each] for each in dict.fromkeys(ids)]
 
-    def retry(self, letters: Sequence[DeadLetter]) -> int:
-        """Send these open entries to where they came from; return how many were sent now.
+    def retry(self, letters: Sequence[DeadLetter]) -> Outcome:
+        """Send these entries to where they came from.
 
-        Raises Conflict if one was settled already, TopicGone if the topic of one is gone: then none is sent.
+        Leaves those that were settled already, and those whose topic is gone or closed to this account. If
+        all are left, it raises the error of the first ones.
         """
-        _check_open(letters)
-        if gone := self.without_topic(letters):
-            raise TopicGone(why_not_sent(gone), fix=_DISCARD)
-        there = self._sent_already([letter for letter in letters if letter.state == "retrying"])
-        waiting = [letter for letter in letters if letter.id not in there]
+        waiting, settled = _apart(letters)
         with Publisher(self._settings) as publisher:
-            self._mark(publisher, "retried", [letter for letter in letters if letter.id in there])
-            ends = self._ends(waiting)
-            begun = [
-                replace(letter, sent_from=ends.get((letter.topic, letter.partition), 0)) for letter in waiting
+            topics = dict.fromkeys(letter.topic for letter in waiting)
+            of_each = [
+                self._retry(publisher, topic, [each for each in waiting if each.topic == topic])
+                for topic in topics
             ]
-            self._mark(publisher, "retrying", begun)
-            for topic in {letter.topic for letter in begun}:
-                publisher.send(topic, [_as_it_was(each, ends) for each in begun if each.topic == topic])
-            self._mark(publisher, "retried", begun)
-        return len(begun)
+        return _checked(
+            Outcome(
+                [letter for outcome in of_each for letter in outcome.done],
+                [letter for outcome in of_each for letter in outcome.there],
+                [*settled, *(left for outcome in of_each for left in outcome.left)],
+            )
+        )
 
-    def without_topic(self, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
-        """Those whose topic is gone, or hidden from this account."""
-        gone = {topic for topic in {letter.topic for letter in letters} if not self._is_there(topic)}
-        return [letter for letter in letters if letter.topic in gone]
-
-    def _is_there(self, topic: str) -> bool:
+    def _retry(self, publisher: Publisher, topic: str, letters: Sequence[DeadLetter]) -> Outcome:
+        """Send those entries of one topic that are not on it again."""
         try:
-            return bool(self._reader.of(topic).partitions())
+            there = self._sent_already(topic, [letter for letter in letters if letter.state == "retrying"])
+            ends = {part: high for part, (_, high) in self._reader.of(topic).marks().items()}
         except NoTopic:
-            return False
+            ends = {}
+        except Unusable as exc:
+            return Outcome([], [], [_closed(letters, exc)])
+        if not ends:
+            return Outcome([], [], [Left(letters, TopicGone(_why_gone(letters), fix=_DISCARD))])
+        self._mark(publisher, "retried", there)
+        begun = [
+            replace(letter, sent_from=ends.get(letter.partition, 0))
+            for letter in letters
+            if letter not in there
+        ]
+        self._mark(publisher, "retrying", begun)
+        try:
+            publisher.send(topic, [_as_it_was(each, ends) for each in begun])
+        except Unusable as exc:
+            return Outcome([], there, [_closed(begun, exc)])
+        self._mark(publisher, "retried", begun)
+        return Outcome(begun, there, [])
 
-    def discard(self, letters: Sequence[DeadLetter], why: str) -> int:
-        """Discard these open entries; return how many. Raises Conflict if one was settled already."""
-        _check_open(letters)
-        with Publisher(self._settings) as publisher:
-            self._mark(publisher, "discarded", letters, why)
-        return len(letters)
+    def discard(self, letters: Sequence[DeadLetter], why: str) -> Outcome:
+        """Discard these entries. Leaves those that were settled already; raises Conflict if all were."""
+        waiting, left = _apart(letters)
+        if waiting:
+            with Publisher(self._settings) as publisher:
+                self._mark(publisher, "discarded", waiting, why)
+        return _checked(Outcome(waiting, [], left))
 
     def _mark(
         self, publisher: Publisher, state: State, letters: Sequence[DeadLetter], why: str | None = None
@@ -157,26 +197,17 @@ class DeadLetterBox:
             marks.append(Record(letter.id.encode(), None, headers))
         publisher.send(self._topic, marks)
 
-    def _ends(self, letters: Sequence[DeadLetter]) -> dict[tuple[str, int], int]:
-        ends: dict[tuple[str, int], int] = {}
-        for topic in {letter.topic for letter in letters}:
-            for part, (_, high) in self._reader.of(topic).marks().items():
-                ends[topic, part] = high
-        return ends
-
-    def _sent_already(self, letters: Sequence[DeadLetter]) -> set[str]:
-        """The ids of the entries that are on their topic again, although no mark says so."""
+    def _sent_already(self, topic: str, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
+        """The entries that are on their topic again, although no mark says so."""
+        starts: dict[int, int] = {}
+        for letter in letters:
+            start = letter.sent_from or 0
+            starts[letter.partition] = min(start, starts.get(letter.partition, start))
         found: set[str] = set()
-        for topic in {letter.topic for letter in letters}:
-            starts: dict[int, int] = {}
-            here = [letter for letter in letters if letter.topic == topic]
-            for letter in here:
-                start = letter.sent_from or 0
-                starts[letter.partition] = min(start, starts.get(letter.partition, start))
-            for message in self._read(topic, starts):
-                same = (message.key(), message.value(), headers_of(message))
-                found |= {each.id for each in here if (each.key, each.value, each.headers) == same}
-        return found
+        for message in self._read(topic, starts) if letters else ():
+            same = (message.key(), message.value(), headers_of(message))
+            found |= {each.id for each in letters if (each.key, each.value, each.headers) == same}
+        return [letter for letter in letters if letter.id in found]
 
     def _read(self, topic: str, starts: Mapping[int, int] | None = None) -> Iterator[Message]:
         reader = self._reader.of(topic)
@@ -188,21 +219,39 @@ class DeadLetterBox:
         return reader.read(ranges)
 
 
-def without(left_out: Sequence[DeadLetter], letters: Sequence[DeadLetter]) -> list[DeadLetter]:
-    """These entries without those of the first list."""
-    ids = {letter.id for letter in left_out}
-    return [letter for letter in letters if letter.id not in ids]
+def _apart(letters: Sequence[DeadLetter]) -> tuple[list[DeadLetter], list[Left]]:
+    """The open entries, and those that were settled already."""
+    left = []
+    for state in dict.fromkeys(letter.state for letter in letters if letter.state not in OPEN):
+        settled = [letter for letter in letters if letter.state == state]
+        why = f"{_named(settled)} {state} already"
+        left.append(Left(settled, Conflict(why, fix="see custsvc failed list --settled")))
+    return [letter for letter in letters if letter.state in OPEN], left
 
 
-def why_not_sent(gone: Sequence[DeadLetter]) -> str:
-    """The sentence about entries that cannot be sent again, as their topic is gone."""
-    ids = _some([letter.id for letter in gone])
-    topics = _some(list(dict.fromkeys(one_line(letter.topic, _TOPIC_SHOWN) for letter in gone)))
-    were, them = ("was", "it") if len(gone) == 1 else ("were", "them")
+def _closed(letters: Sequence[DeadLetter], exc: Unusable) -> Left:
+    topic = one_line(letters[0].topic, _TOPIC_SHOWN)
+    why = f"{_named(letters)} not sent to topic {topic}: {exc}"
+    return Left(letters, Unusable(why, fix=exc.fix, dependency=exc.dependency))
+
+
+def _checked(found: Outcome) -> Outcome:
+    if found.left and not (found.done or found.there):
+        raise found.left[0].error
+    return found
+
+
+def _why_gone(letters: Sequence[DeadLetter]) -> str:
+    """The sentence about entries of one topic that cannot be sent again, as it is gone."""
+    topic, them = one_line(letters[0].topic, _TOPIC_SHOWN), "it" if len(letters) == 1 else "them"
     return (
-        f"{ids} {were} not sent: topic {topics} is gone, or hidden from this account; "
+        f"{_named(letters)} not sent: topic {topic} is gone, or hidden from this account; "
         f"make the topic again, or discard {them}"
     )
+
+
+def _named(letters: Sequence[DeadLetter]) -> str:
+    return f"{_some([letter.id for letter in letters])} {'was' if len(letters) == 1 else 'were'}"
 
 
 def _some(words: Sequence[str], most: int = 3) -> str:
@@ -242,17 +291,10 @@ def as_row(letter: DeadLetter) -> dict[str, Any]:
     }
 
 
-def _as_it_was(letter: DeadLetter, ends: Mapping[tuple[str, int], int]) -> Record:
+def _as_it_was(letter: DeadLetter, ends: Mapping[int, int]) -> Record:
     record = Record(letter.key, letter.value, letter.headers)
     # Its own partition, unless the topic was recreated with fewer.
-    is_there = (letter.topic, letter.partition) in ends
-    return record._replace(partition=letter.partition) if is_there else record
-
-
-def _check_open(letters: Sequence[DeadLetter]) -> None:
-    for letter in letters:
-        if letter.state not in OPEN:
-            raise Conflict(f"{letter.id} was {letter.state} already", fix="see custsvc failed list --settled")
+    return record._replace(partition=letter.partition) if letter.partition in ends else record
 
 
 def _texts(headers: Headers) -> dict[str, str]:

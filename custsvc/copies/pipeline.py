@@ -21,7 +21,7 @@ from ..relay.growth import progress_of
 from ..relay.loss import loss_of
 from ..relay.replay import Replay
 from ..service.parked import parked
-from .dead_letters import DeadLetter, DeadLetterBox, customers_of, without
+from .dead_letters import DeadLetter, DeadLetterBox, Outcome
 from .replicate import group
 from .verify import Pipeline, last_results
 
@@ -88,19 +88,16 @@ def resending(settings: Settings, source: Store) -> Iterator[Callable[[Sequence[
 
 def send_again(
     settings: Settings, source: Store, box: DeadLetterBox, letters: Sequence[DeadLetter]
-) -> list[DeadLetter]:
+) -> Outcome:
     """Send dead letters to where they came from, followed by snapshots of their customers.
 
-    The snapshots bring what a copy has missed meanwhile. Returns those that were not sent, as their topic is
-    gone. Raises TopicGone if that is so of all, Conflict if one was settled already.
+    The snapshots bring what a copy has missed meanwhile. Raises as `DeadLetterBox.retry`.
     """
-    gone = box.without_topic(letters)
-    sent = without(gone, letters) or letters
-    box.retry(sent)
-    if customers := customers_of(sent):
+    outcome = box.retry(letters)
+    if customers := outcome.customers:
         with resending(settings, source) as again:
             again(customers)
-    return gone
+    return outcome
 
 
 def steps(settings: Settings, store: Store) -> list[dict[str, Any]]:

@@ -70,6 +70,8 @@ def _is_refusal(error: KafkaError) -> bool:
     """Whether waiting repairs nothing."""
     if reasons.is_alert(error.str()):  # librdkafka takes it for a lost connection
         return True
+    if error.code() == KafkaError._GAPLESS_GUARANTEE and reasons.is_forbidden(error.str()):
+        return True  # a record that is refused is a gap in what an idempotent producer sends
     return error.code() in _REFUSED and not reasons.is_outage(error.str())
 
 

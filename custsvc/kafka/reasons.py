@@ -90,6 +90,11 @@ def is_alert(reason: str) -> bool:
     return _ALERT.search(reason) is not None
 
 
+def is_forbidden(reason: str) -> bool:
+    """Whether a broker says that this account may not do it."""
+    return "authorization failed" in reason
+
+
 def is_outage(reason: str) -> bool:
     """Whether the provider of tokens is away, which passes."""
     return NO_TOKEN in reason and _AWAY.search(reason.partition(NO_TOKEN)[2]) is not None

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, g, redirect, render_template, request
 
-from ..errors import Conflict, CustsvcError, NotFound, TemporaryError, TopicGone
+from ..errors import Conflict, CustsvcError, NotFound, TemporaryError, TopicGone, Unusable
 from ..http.problems import NO_KAFKA
 from . import once, toast
 from .access import needs, route, services
@@ -72,26 +72,28 @@ def change() -> Any:
         return redirect(_PATH, 303)
     try:
         toast.put(once.answer(lambda: {"text": _changed(ids, action)})["text"])
-    except TopicGone as exc:
+    except (TopicGone, Unusable) as exc:
         toast.put(f"{exc}.", kind="bad")
     except (Conflict, NotFound):
-        toast.put("Another user has handled one of them meanwhile. Look again.", kind="bad")
+        toast.put("Another user has handled them meanwhile. Look again.", kind="bad")
     return redirect(_PATH, 303)
 
 
 def _changed(ids: list[str], action: str) -> str:
     """Send or discard the records; the message for the user."""
-    from ..copies.dead_letters import why_not_sent
     from ..copies.pipeline import send_again
 
     with _box() as box:
-        letters = box.find(ids)
+        letters = [letter for letter in box.all() if letter.id in ids]
+        if not letters:
+            raise NotFound("these records are no longer there")
         if action == "discard":
-            box.discard(letters, f"discarded by {g.principal.name}")
-            return f"Gave up {plural(len(letters), 'record')}."
-        gone = send_again(services().settings, services().store, box, letters)
-        sent = f"Sent {plural(len(letters) - len(gone), 'record')} again."
-        return f"{sent} But {why_not_sent(gone)}." if gone else sent
+            outcome = box.discard(letters, f"discarded by {g.principal.name}")
+            said = f"Gave up {plural(len(outcome.done), 'record')}."
+        else:
+            outcome = send_again(services().settings, services().store, box, letters)
+            said = f"Sent {plural(len(outcome.done) + len(outcome.there), 'record')} again."
+        return f"{said} But {outcome.why_left}." if outcome.left else said
 
 
 def _box() -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -28,6 +30,7 @@ from custsvc.runtime.loop import Stop
 from custsvc.service.customers import Caller, CustomerService
 from tests.background import in_background
 from tests.integration.secure_kafka import SecureKafka, secure_kafka
+from tests.processes import run_custsvc
 from tests.waiting import until
 
 
@@ -209,3 +212,21 @@ class Topic:
 @pytest.fixture
 def topic(settings: Settings) -> Topic:
     return Topic(settings)
+
+
+@pytest.fixture
+def command(settings: Settings, database_url: str) -> Callable[..., CompletedProcess[str]]:
+    """Runs `custsvc failed`."""
+    environment = {
+        **os.environ,
+        "CUSTSVC_KAFKA": settings.kafka,
+        "CUSTSVC_POSTGRES_URL": database_url,
+        "CUSTSVC_TOPIC_UPDATES": settings.topic_updates,
+        "CUSTSVC_TOPIC_DEAD": settings.topic_dead,
+        "CUSTSVC_LOCAL": "never",
+    }
+
+    def run(*arguments: str) -> CompletedProcess[str]:
+        return run_custsvc("failed", *arguments, env=environment)
+
+    return run

@@ -113,7 +113,8 @@ PIPELINE: Final[dict[tuple[str, str], Operation]] = {
         tag="pipeline",
         summary="Send a dead letter or failed mail again",
         description="A record goes to the topic and partition that it came from, with its own key, bytes and "
-        "headers; 409 if that topic is gone. A notification is queued with all tries before it.",
+        "headers; 409 if that topic is gone or it is settled. A notification is queued with all tries before "
+        "it.",
         answers={202: _ACCEPTED},
         problems=(404, 409),
         role="write",
