@@ -124,14 +124,20 @@ def _secrets_in(address: str) -> Iterator[tuple[str, str]]:
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     # An unencoded secret may contain the characters that end the authority.
     holder = authority if "@" in authority else rest
-    several = [part for part in address.split(",") if "@" in part]
-    for part in several if len(several) > 1 else [holder]:
-        user, sign, secret = (part.partition("://")[2] or part).rpartition("@")[0].partition(":")
-        if sign:
-            yield user, secret
+    logins = [_login(part) for part in address.split(",") if "@" in part]
+    if len({user for user, _ in logins}) > 1 or ("", "") in logins:
+        # Not one account at several hosts, so the secret may contain @ and a comma.
+        logins.append(_login(holder))
+    yield from (login for login in (logins if len(logins) > 1 else [_login(holder)]) if login != ("", ""))
     for name, value in re.findall(r"[?&]([^=&?]*+)=([^&#]*+)", rest):
         if is_secret_name(name):
             yield "", value
+
+
+def _login(part: str) -> tuple[str, str]:
+    """The user and the secret before the last @; both empty if there is no colon between them."""
+    user, sign, secret = (part.partition("://")[2] or part).rpartition("@")[0].partition(":")
+    return (user, secret) if sign else ("", "")
 
 
 def _forms_of(secret: str) -> Iterator[str]:

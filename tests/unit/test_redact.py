@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from custsvc import redact
@@ -89,6 +89,9 @@ def _holds(text: str, secret: str) -> str | None:
 
 
 @given(SECRETS)
+@example("CanaryOne@canary2two,canaryEnd")
+@example("CanaryOne,canary2two@0canary9,canaryEnd")
+@example("CanaryOne@canary2two,0canary9:canaryEnd")
 @settings(max_examples=25)
 def test_no_secret_of_the_settings_is_shown(secret: str) -> None:
     for changes in _addresses(secret):
@@ -122,6 +125,16 @@ def test_an_address_without_a_secret_stays_as_it_is() -> None:
 
     for text in plain:
         assert str(CustsvcError(text)) == text
+
+
+def test_one_account_at_several_hosts_hides_no_host() -> None:
+    found = Settings(kafka="ann:Canary1@broker1:9092,ann:Canary1@broker2:9092")
+
+    assert (
+        str(CustsvcError("cannot reach broker1:9092, broker2:9092"))
+        == "cannot reach broker1:9092, broker2:9092"
+    )
+    assert "Canary1" not in str(CustsvcError(f"bad address {found.kafka}"))
 
 
 def test_an_api_key_in_a_text_is_hidden() -> None:
