@@ -9,6 +9,7 @@ import typer
 
 from . import output
 from .common import DataDirOption, LogLevelOption, say, settings_for
+from .files import check_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,7 +58,7 @@ def pipeline(
 
     Example: custsvc bench pipeline --events 50000 -o json
     """
-    output.checked(fmt)
+    _check(fmt, save)
     if only and only not in _STEPS:
         raise typer.BadParameter(f"{only!r} is not one of {', '.join(_STEPS)}", param_hint="--only")
     settings = settings_for(
@@ -86,13 +87,20 @@ def api(
 
     Example: custsvc bench api --seconds 10 -o json
     """
-    output.checked(fmt)
+    _check(fmt, save)
     settings = settings_for(
         "bench", ("postgres", "mongo"), data_dir=data_dir, log_level=log_level or "WARNING"
     )
     from ..bench import api as bench
 
     _print(bench.run(settings, customers, seconds, say=say), fmt, save)
+
+
+def _check(fmt: str, save: Path | None) -> None:
+    """Refuse what cannot be printed or saved before anything is measured."""
+    output.checked(fmt)
+    if save:
+        check_place(str(save))
 
 
 def _print(measures: Iterable[Measure], fmt: str, save: Path | None) -> None:

@@ -36,7 +36,11 @@ _BOUNDS: Final = {
 
 # How a disk, a quota or a device refuses what is written.
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+# How a system refuses a place to this account, and what is no place for a file or a folder.
+_NO_PLACE: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+_NO_HOME: Final = "Could not determine home directory"
 _UTF_8: Final = "run it with PYTHONUTF8=1, or in a locale of UTF-8 as LC_ALL=C.UTF-8"
+_PLACE_FIX: Final = "run it as an account that may use it, or name another place"
 _ROOM_FIX: Final = "make room on that disk or raise its quota, and run it again"
 
 
@@ -71,13 +75,29 @@ def run(command: Any, arguments: list[str], *, debug: bool = False, as_json: boo
             raise
         _say_no_more()
         return ExitCode.PIPE_CLOSED
-    except OSError as exc:
-        if debug or exc.errno not in _NO_ROOM:
+    except (OSError, RuntimeError) as exc:
+        refused = None if debug else _of_this_machine(exc)
+        if refused is None:
             raise
-        say(f"cannot write {exc.filename or 'the output'} ({exc.strerror})", _ROOM_FIX, ExitCode.UNEXPECTED)
-        _say_no_more()
-        return ExitCode.UNEXPECTED
+        say(*refused)
+        if refused[-1] == ExitCode.UNEXPECTED:
+            _say_no_more()
+        return refused[-1]
     return code if isinstance(code, int) else ExitCode.OK
+
+
+def _of_this_machine(exc: OSError | RuntimeError) -> tuple[str, str, int] | None:
+    """What a disk, a place or an account refuses, its fix, and the exit code; None for any other error."""
+    if isinstance(exc, OSError):
+        where = exc.filename
+        if exc.errno in _NO_ROOM:
+            what = f"cannot write {where or 'the output'} ({exc.strerror})"
+            return what, _ROOM_FIX, ExitCode.UNEXPECTED
+        if exc.errno in _NO_PLACE and where is not None:
+            return f"cannot use {where} ({exc.strerror})", _PLACE_FIX, ExitCode.CONFIGURATION
+    elif str(exc).startswith(_NO_HOME):
+        return "this account has no home folder", "set HOME", ExitCode.CONFIGURATION
+    return None
 
 
 def _refuse_halves(arguments: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,10 +33,15 @@ class NoKafka(CustsvcError):
 
 
 def cache_folder() -> Path:
-    """The user's cache folder for custsvc."""
+    """The user's cache folder for custsvc. Raises NoKafka."""
     if given := os.environ.get("CUSTSVC_CACHE_DIR"):
         return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "custsvc"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "custsvc"
+    except RuntimeError as exc:
+        raise NoKafka(
+            "this account has no home folder to keep Kafka's jars in", fix="set HOME or CUSTSVC_CACHE_DIR"
+        ) from exc
 
 
 def java() -> Path:
@@ -73,16 +79,17 @@ def classpath(say: Callable[[str], None]) -> list[Path]:
     if jars is None:
         say("fetching Kafka's jars (43 MB, once for this user)")
         jars = _resolve()
-        write_json(remembered, {"jars": [str(jar) for jar in jars]})
+        with suppress(OSError):  # where the list cannot be kept, the next start makes it again
+            write_json(remembered, {"jars": [str(jar) for jar in jars]})
     return jars
 
 
 def _remembered(path: Path) -> list[Path] | None:
     try:
         jars = [Path(jar) for jar in json.loads(path.read_text(encoding="utf-8"))["jars"]]
-    except (FileNotFoundError, ValueError, KeyError):
+        return jars if jars and all(jar.is_file() and jar.stat().st_size for jar in jars) else None
+    except (OSError, ValueError, KeyError):
         return None
-    return jars if jars and all(jar.is_file() and jar.stat().st_size for jar in jars) else None
 
 
 def maven() -> MavenContext:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import secrets
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from .. import redact
+from ..errors import ConfigurationError
 
 _OURS: Final = ("servers.json", "ephemeral.json", "up.json", "servers.lock", "up.lock")
 
@@ -18,10 +21,24 @@ def data_folder(path: Path) -> None:
 
     A folder with other files keeps its mode: the files that we put into it are closed one by one.
     """
-    is_ours = not path.exists() or not any(path.iterdir()) or any((path / name).exists() for name in _OURS)
-    path.mkdir(parents=True, exist_ok=True)
-    if is_ours:
-        folder(path, passable=os.geteuid() == 0)
+    with writing(path):
+        is_ours = (
+            not path.exists() or not any(path.iterdir()) or any((path / name).exists() for name in _OURS)
+        )
+        path.mkdir(parents=True, exist_ok=True)
+        if is_ours:
+            folder(path, passable=os.geteuid() == 0)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Refuse a data folder that this account cannot make, or cannot write to."""
+    try:
+        yield
+    except OSError as exc:
+        raise ConfigurationError(
+            f"{path} cannot be written to ({exc.strerror})", fix="use --data-dir with your own folder"
+        ) from exc
 
 
 def is_open_to_us(path: Path) -> bool:

@@ -230,8 +230,10 @@ def rotate(log: Path, limit: int = LOG_LIMIT) -> None:
 def file_lock(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
     """Hold an exclusive lock between processes; the system frees it when its holder dies."""
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with private.appended(path) as file:
+        with private.writing(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            locked = private.appended(path)
+        with locked as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -184,7 +184,8 @@ def run_detached(data_dir: Path, argv: Sequence[str], say: Callable[[str], None]
     log = run.data_dir / "logs" / "up.log"
     process.rotate(log)
     passed_on = log.stat().st_size if log.exists() else 0
-    child = process.spawn(argv, log=log)
+    with private.writing(data_dir):
+        child = process.spawn(argv, log=log)
 
     def settled() -> bool:
         nonlocal passed_on

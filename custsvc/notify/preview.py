@@ -91,16 +91,23 @@ def send_sample(settings: Settings, to: str, rule_name: str) -> Outcome:
 
 
 def copy_defaults(folder: Path) -> Iterator[Path]:
-    """Copy the built-in rules and templates; return the paths written. Raises Conflict if one exists."""
+    """Copy the built-in rules and templates; return the paths written.
+
+    Raises Conflict if one exists, and BadArgument if the folder cannot be written to.
+    """
     wanted = (".toml", ".txt", ".html")
     files = [path.relative_to(BUILT_IN) for path in sorted(BUILT_IN.rglob("*")) if path.suffix in wanted]
-    for path in files:
-        if (folder / path).exists():
-            raise Conflict(f"{folder / path} is there already", fix="name another folder")
-    for path in files:
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(BUILT_IN / path, folder / path)
-        yield folder / path
+    try:
+        for path in files:
+            if (folder / path).exists():
+                raise Conflict(f"{folder / path} is there already", fix="name another folder")
+        for path in files:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(BUILT_IN / path, folder / path)
+            yield folder / path
+    except OSError as exc:
+        what = f"{folder} cannot be written to ({exc.strerror})"
+        raise BadArgument(what, fix="name another folder") from exc
 
 
 def _sample(op: str) -> ReceivedEvent:
