@@ -94,6 +94,8 @@ class DataRefused(CustsvcError):
 
 # The most errors reported for one input: a body of a megabyte can have a hundred thousand.
 ERRORS_MAX: Final = 100
+# The most characters of a field's name that an error repeats; it is there three times in an answer.
+_NAME_SHOWN: Final = 200
 
 
 class FieldError:

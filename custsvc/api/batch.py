@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 from ..errors import CustsvcError, FieldError, ValidationError, VersionConflict, unknown_fields
@@ -13,6 +14,8 @@ from ..http.resource import POSITIONS_MAX, ApiResource, position_header
 from ..service.batch import OPERATIONS_MAX, BatchResult, Operation, Outcome
 
 _ENVELOPE: Final = ("atomic", "operations")
+# Beyond this number of errors in an answer, each later operation has its first one only.
+_ERRORS_MAX: Final = 1000
 
 
 class CustomerBatch(ApiResource):
@@ -82,10 +85,13 @@ def _(exc: VersionRequired) -> Problem:
 def _body(
     request: Request, operations: list[Operation | CustsvcError], result: BatchResult, *, atomic: bool
 ) -> dict[str, Any]:
-    results = [
-        _result(request, index, operations[index], outcome, done=result.done)
-        for index, outcome in enumerate(result.outcomes)
-    ]
+    left, results = _ERRORS_MAX, []
+    for index, outcome in enumerate(result.outcomes):
+        if isinstance(outcome.error, ValidationError):
+            errors = outcome.error.errors[: max(1, left)]
+            left -= len(errors)
+            outcome = replace(outcome, error=ValidationError(errors))
+        results.append(_result(request, index, operations[index], outcome, done=result.done))
     return {"atomic": atomic, "done": result.done, "results": results}
 
 

@@ -196,7 +196,8 @@ _RECORD: Final[dict[tuple[str, str], Operation]] = {
         tag="customers",
         summary="Do many operations in one request",
         description="Up to 1,000, in one step. One that fails is left out, or, where the batch is atomic, "
-        "keeps all of it from being done. The status is 200 in each case: look at the results.",
+        "keeps all of it from being done. The status is 200 in each case: look at the results. Beyond 1,000 "
+        "wrong fields each operation names its first one only.",
         parameters=(KEY,),
         body={JSON: models.Batch},
         answers={200: Answer("One result per operation.", {JSON: models.BatchResults}, _WRITTEN)},

@@ -263,7 +263,8 @@ def translated(where: str = "MongoDB") -> Iterator[None]:
         raise translate(exc, where) from exc
     except (BSONError, OverflowError, UnicodeError) as exc:
         # The driver refuses these values before it sends them.
-        raise DataRefused("MongoDB cannot hold this data: half a character, or too big a number") from exc
+        reason = "half a character, too big a number, or more than 16 MB"
+        raise DataRefused(f"MongoDB cannot hold this data: {reason}") from exc
 
 
 def translate(exc: PyMongoError, where: str) -> CustsvcError:
