@@ -81,15 +81,17 @@ class Room:
         self._spooled_all = 0
 
     @contextmanager
-    def asking(self, getting_on: Callable[[], bool]) -> Iterator[None]:
-        """Count a check of a sender within the block; wait for its turn as long as `getting_on` is true.
+    def asking(self, worth_waiting: Callable[[float], bool]) -> Iterator[None]:
+        """Count a check of a sender within the block; wait for its turn.
 
-        Raises Overloaded if it becomes false. A burst of senders that are not known yet, as after a restart,
-        is checked in turn: each check takes about a millisecond.
+        Raises Overloaded if it is not `worth_waiting` any more, which is asked with the seconds waited. A
+        burst of senders that are not known yet, as after a restart, is checked in turn: each check takes
+        about a millisecond.
         """
+        began = time.monotonic()
         with self._lock:
             while self._asking >= asking_most(self._most):
-                if not getting_on():
+                if not worth_waiting(time.monotonic() - began):
                     raise Overloaded
                 self._checked.wait(_LOOK_EVERY)
             self._asking += 1
@@ -192,7 +194,7 @@ class Bodies:
 
     At most `most` are awaited at once; the server needs a thread for each of them, and for each of the
     `asking_most` checks of a sender. `dawdling` is called with the number of bodies newly found to be slow;
-    `getting_on` tells whether checks end, so that it is worth waiting for one.
+    `worth_waiting` tells whether to wait for the turn of a check, after so many seconds.
     """
 
     def __init__(
@@ -200,14 +202,14 @@ class Bodies:
         most: int,
         timeout: float,
         dawdling: Callable[[int], None],
-        getting_on: Callable[[], bool],
+        worth_waiting: Callable[[float], bool],
         known: Known,
         ask: Ask,
     ) -> None:
         self._room = Room(most)
         self._timeout = timeout
         self._dawdling = dawdling
-        self._getting_on = getting_on
+        self._worth_waiting = worth_waiting
         self._known = known
         self._ask = ask
         self._claims = threading.Lock()
@@ -232,8 +234,9 @@ class Bodies:
         try:
             who = self._known(scope)
             if who is None:
-                with self._room.asking(self._getting_on):
-                    who = self._ask(proto, scope)
+                with self._room.asking(self._worth_waiting):
+                    # Another request of the same sender may have been checked in the meantime.
+                    who = self._known(scope) or self._ask(proto, scope)
             if who is not None:
                 return self._read_from(who, proto, scope)
         except Overloaded:

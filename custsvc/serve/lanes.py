@@ -7,7 +7,8 @@ that wait too long, so callers get an answer in time even when every lane hangs 
 The server has more threads than lanes, because some wait for bodies. A thread that finds no lane queues its
 request and then rests, and a thread with a lane takes the next request from the queue: waking threads that
 find no lane cost up to 9 % of all requests. Resting threads are called when threads are missing: when bodies
-are slow, and when the lanes make no progress, so that every request gets into the queue and is timed.
+are slow, when the lanes make no progress, and now and then while no lane gets free. So every request soon
+gets into the queue and is timed, and `/livez` is answered.
 """
 
 from __future__ import annotations
@@ -29,7 +30,11 @@ logger = logging.getLogger(__name__)
 _QUEUE_MAX: Final = 2048
 _LOOK_EVERY: Final = 0.25
 _RELIEF: Final = 4
-# Seconds without a free lane. A request that needs a new connection takes less, one in an outage more.
+# While no lane gets free, all requests that have come are put into the queue between every third look and the
+# next one.
+_FETCH_EVERY: Final = 3
+# Seconds without progress, or without a thread that takes requests. A request that needs a new connection
+# takes less, one in an outage more.
 _STALLED: Final = 2.0
 # Shows that the process lives, whatever its lanes do, and needs no lane.
 _ALIVE: Final = ("/livez", "/livez/")
@@ -62,16 +67,19 @@ class _Request(NamedTuple):
 
 
 class Lanes:
-    """`count` lanes; a request waits at most `patience` seconds for one."""
+    """`count` lanes; a request waits at most `patience` seconds for one. The server has `threads` threads."""
 
-    def __init__(self, count: int, patience: float) -> None:
+    def __init__(self, count: int, threads: int, patience: float) -> None:
+        self._threads = threads
         self._patience = patience
         self._free = list(range(count))
         self._queue: deque[_Request] = deque()
         self._lock = threading.Lock()
         self._done = 0
-        self._moving = True
-        self._moved = time.monotonic()
+        self._was_free = True
+        self._fetching = False
+        self._moved = self._ready = time.monotonic()
+        self._inside = 0
         self._resting = 0
         self._called = threading.Semaphore(0)
         threading.Thread(target=self._watch, name="queue-watch", daemon=True).start()
@@ -88,6 +96,20 @@ class Lanes:
                 self._rest()
                 return
             self._go_on(call, lane, _Request(proto, scope, 0.0))
+
+        return run
+
+    def serve(self, call: Call) -> Call:
+        """Wrap `call`, which all requests come to, to count the threads of the server that are in it."""
+
+        def run(proto: Any, scope: Any) -> None:
+            with self._lock:
+                self._inside += 1
+            try:
+                call(proto, scope)
+            finally:
+                with self._lock:
+                    self._inside -= 1
 
         return run
 
@@ -118,15 +140,18 @@ class Lanes:
             while mine is not None:
                 _work(call, mine.proto, mine.scope)
                 mine = self._next(lane)
+        except BaseException:
+            # Others wait for the lane, whatever has happened here.
+            if (following := self._next(lane)) is not None:
+                self._hand_over(call, lane, following)
+            raise
         finally:
             here.lane = None
-            if mine is not None:
-                self._give_back(lane)
 
     def _hand_over(self, call: Call, lane: int, following: _Request) -> None:
         try:
             threading.Thread(target=self._stand_in, args=(call, lane, following), daemon=True).start()
-        except RuntimeError:  # no thread can be started
+        except (RuntimeError, MemoryError):  # no thread can be started
             self._go_on(call, lane, following)
 
     def _stand_in(self, call: Call, lane: int, following: _Request) -> None:
@@ -150,9 +175,15 @@ class Lanes:
             self._queue.append(_Request(None, None, time.monotonic() + self._patience, turn))
         return turn.wait()
 
-    def getting_on(self) -> bool:
-        """Whether a lane was or became free within the last two seconds."""
-        return time.monotonic() < self._moved + _STALLED
+    def is_worth_waiting(self, waited: float) -> bool:
+        """Whether a thread should go on to wait for one that needs a lane, after so many seconds.
+
+        Not while the lanes make no progress, or while no thread is left that would take requests.
+        """
+        now = time.monotonic()
+        if self._inside >= self._threads:
+            self._call(1)
+        return waited < self._patience and now < self._moved + _STALLED and now < self._ready + _STALLED
 
     def relieve(self, count: int) -> None:
         """Wake resting threads to take requests, because `count` more threads wait for bodies."""
@@ -168,7 +199,8 @@ class Lanes:
 
     def _rest(self) -> None:
         with self._lock:
-            if not self._moving:
+            # While a lane is taken, its thread comes back for more requests, or calls one that rests.
+            if self._fetching or self._free:
                 return
             self._resting += 1
         self._called.acquire()
@@ -195,28 +227,27 @@ class Lanes:
                 following.turn.give(lane)
                 return None
             self._free.append(lane)
+            self._was_free = True
             return None
 
-    def _give_back(self, lane: int) -> None:
-        """Return the lane after a request that raised."""
-        with self._lock:
-            self._done += 1
-            self._free.append(lane)
-
     def _watch(self) -> None:
-        done = 0
+        done, looks = 0, 0
         while True:
             time.sleep(_LOOK_EVERY)
             now = time.monotonic()
             late = []
             with self._lock:
-                self._moving, done = bool(self._free) or self._done != done, self._done
-                if self._moving:
+                hang, done = not self._free and self._done == done, self._done
+                looks, self._was_free = 0 if self._free or self._was_free else looks + 1, False
+                self._fetching = hang or looks % _FETCH_EVERY == 1
+                if not hang:
                     self._moved = now
+                if self._inside - self._resting < self._threads:
+                    self._ready = now
                 while self._queue and self._queue[0].deadline < now:
                     late.append(self._queue.popleft())
-            if not self._moving:
-                self._call(self._resting)
+            if self._fetching:
+                self._call(self._resting if hang else 1)
             _refuse(late)
 
 

@@ -90,8 +90,7 @@ def serve(settings: Settings, opening: Preparing | None = None) -> None:
         # for readers of HTTP/2: clients could occupy all connections, and all threads that write answers.
         http=HTTPModes.http1,
         workers=settings.workers,
-        # Threads start when needed: one for each awaited body, beside those that handle requests.
-        blocking_threads=settings.threads + settings.slow_bodies + asking_most(settings.slow_bodies) + 1,
+        blocking_threads=_threads(settings),
         blocking_threads_idle_timeout=600,
         backpressure=_CONNECTIONS_MAX,
         http1_settings=HTTP1Settings(header_read_timeout=_HEADER_TIMEOUT_MS, max_buffer_size=_HEAD_MAX),
@@ -115,6 +114,14 @@ def serve(settings: Settings, opening: Preparing | None = None) -> None:
         server.serve(target_loader=load, wrap_loader=False)
     folder.cleanup()
     logger.info("Stopped", extra={"action": "stopped"})
+
+
+def _threads(settings: Settings) -> int:
+    """Most threads of a worker: one for each lane, awaited body and check of a sender, and one more.
+
+    They start when needed.
+    """
+    return settings.threads + settings.slow_bodies + asking_most(settings.slow_bodies) + 1
 
 
 class _Server(Granian):  # type: ignore[misc, valid-type]
@@ -198,7 +205,7 @@ def _load(settings: Settings, parent: int, stopping: Flag, starting: Starting, l
     from .sockets import watch_connections
 
     tracing.start(settings, ROLE)
-    lanes = Lanes(settings.threads, settings.queue_timeout)
+    lanes = Lanes(settings.threads, _threads(settings), settings.queue_timeout)
     app = build(settings, limit_table=limit_table, starting=starting)
     if access_log.access_log(settings) is not None:
         refusals.on_refusal = access_log.refused
@@ -211,9 +218,9 @@ def _load(settings: Settings, parent: int, stopping: Flag, starting: Starting, l
     def prepare(call: Call) -> Call:
         ask = question(lanes.brief(call))
         bodies = Bodies(
-            settings.slow_bodies, settings.body_timeout, lanes.relieve, lanes.getting_on, look, ask
+            settings.slow_bodies, settings.body_timeout, lanes.relieve, lanes.is_worth_waiting, look, ask
         )
-        return bodies.wrap(lanes.wrap(call))
+        return lanes.serve(bodies.wrap(lanes.wrap(call)))
 
     carry_streams(prepare)
     watch_connections(settings.http_port, settings.body_timeout * _STALLS)

@@ -168,17 +168,17 @@ def test_strangers_together_take_a_part_of_the_room_and_each_a_small_one() -> No
 def test_a_check_of_a_sender_waits_for_its_turn_while_checks_end_and_is_refused_when_they_do_not() -> None:
     room, ended = Room(8), threading.Event()
 
-    def check(getting_on: Callable[[], bool]) -> bool:
+    def check(worth_waiting: Callable[[float], bool]) -> bool:
         try:
-            with room.asking(getting_on):
+            with room.asking(worth_waiting):
                 return ended.wait(120)
         except Overloaded:
             return False
 
     with ThreadPoolExecutor(12) as threads:
-        checks = [threads.submit(check, lambda: True) for _ in range(10)]
+        checks = [threads.submit(check, lambda _: True) for _ in range(10)]
         until("all places are taken", lambda: room._asking == asking_most(8))
-        assert not threads.submit(check, lambda: False).result(120)
+        assert not threads.submit(check, lambda _: False).result(120)
         ended.set()
         assert all(each.result(120) for each in checks)
     assert room._asking == 0

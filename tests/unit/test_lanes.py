@@ -22,7 +22,7 @@ class Server:
         self.may_go = threading.Event()
         self.begun = threading.Event()
         self.may_end = threading.Event()
-        self.lanes = Lanes(1, patience=600)
+        self.lanes = Lanes(1, threads=9, patience=600)
         self._run = self.lanes.wrap(self._call)
 
     def __call__(self, path: str) -> None:
@@ -79,9 +79,23 @@ def test_a_lane_is_given_back_also_where_nothing_can_even_be_logged(monkeypatch:
     assert here.lane is None
 
 
-def test_a_thread_comes_back_for_more_requests_when_all_have_left_theirs_in_the_queue() -> None:
-    """One has checked a sender and queues its request like the other, so both rest while a third works."""
+@pytest.mark.parametrize("late", [False, True])
+def test_a_thread_comes_back_for_more_requests_when_all_have_left_theirs_in_the_queue(
+    monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    """One has checked a sender and queues its request like the other, so both rest while a third works.
+
+    It may be done before they are `late` to rest.
+    """
     server = Server()
+    rest, left, may_rest = server.lanes._rest, threading.Semaphore(0), threading.Event()
+
+    def rest_when_told() -> None:
+        left.release()
+        assert may_rest.wait(120)
+        rest()
+
+    monkeypatch.setattr(server.lanes, "_rest", rest_when_told)
     check, checked = server.lanes.brief(server._call), threading.Event()
 
     def check_first() -> None:
@@ -100,8 +114,13 @@ def test_a_thread_comes_back_for_more_requests_when_all_have_left_theirs_in_the_
     server.may_go.set()
     until("a third thread has the lane", lambda: server.done and not server.lanes._queue)
     checked.set()
-    until("both have left their requests", lambda: server.lanes._resting == 2)
+    assert all(left.acquire(timeout=120) for _ in threads)
+    if not late:
+        may_rest.set()
+        until("both rest", lambda: server.lanes._resting == 2)
     server.may_end.set()
+    until("all are done", lambda: server.lanes._free)
+    may_rest.set()
 
     until("one comes back", lambda: not all(each.is_alive() for each in threads))
     assert [path for path, _ in server.done] == ["/slow", "/held", "/next"]
