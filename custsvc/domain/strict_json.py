@@ -22,6 +22,10 @@ class DuplicateKey(ValueError):
     """A JSON object has the same key twice, so it is unclear which value is meant."""
 
 
+class NotKept(ValueError):
+    """A number that no float keeps, from `parse_exact_json`."""
+
+
 class Inexact(float):
     """A number that no float keeps: it has other digits, or is so small that it became 0."""
 
@@ -32,7 +36,7 @@ def parse_json(text: str) -> Any:
 
 
 def parse_exact_json(text: str) -> Any:
-    """`parse_json`, which also raises ValueError for a number that no float keeps."""
+    """`parse_json`, which also raises NotKept for a number that no float keeps, as 1e400."""
     return _EXACT.decode(text)
 
 
@@ -63,8 +67,8 @@ def _float(text: str) -> float:
 
 def _exact_float(text: str) -> float:
     value = _float(text)
-    if isinstance(value, Inexact):
-        raise ValueError(f"{NOT_EXACT}, not {text[:40]}")  # noqa: TRY004 - its type is right
+    if isinstance(value, Inexact) or math.isinf(value):
+        raise NotKept(f"{NOT_EXACT}, not {text[:40]}")
     return value
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from custsvc.cli.customers.lines import _parsed
 from custsvc.domain.received import decode
 from custsvc.domain.strict_json import Inexact, is_kept, parse_json
 from custsvc.errors import BadEvent
@@ -136,3 +137,17 @@ EVENT = """{"op": "created", "customer_id": 7, "version": 1, "after_change": {"i
 "email": null, "phone": null, "metadata": { "n" : N, "t": "x" }, "deleted": false, "version": 1,
 "created_on": "2026-11-23T20:40:00.123Z", "created_by": "t", "updated_on": "2026-11-23T20:40:00.123Z",
 "updated_by": "t", "extra": 1e-400}}"""
+
+
+@given(NUMBERS)
+@example("1e-400")
+@example("1e400")
+def test_the_command_line_sends_a_number_as_it_is_written_or_refuses_its_line(number: str) -> None:
+    line = _parsed("create", 1, f'{{"name":"A","metadata":{{"n":{number}}}}}'.encode())
+
+    if line.operation is not None:
+        sent = json.dumps(line.operation["customer"]["metadata"]["n"])
+        assert says_the_same(number, sent.encode())
+    else:
+        assert isinstance(parse_json(number), Inexact) or abs(parse_json(number)) == float("inf")
+        assert "write it as text" in str(line.wrong)

@@ -8,6 +8,7 @@ import socket
 from typing import Any
 
 import pytest
+import urllib3.util.connection
 
 from custsvc.errors import ConfigurationError
 from custsvc.notify.channels.post import NoAnswer
@@ -58,6 +59,45 @@ def test_an_address_that_counts_as_public_is_global_in_pythons_registry() -> Non
 def test_a_host_inside_is_not_called_however_it_is_written(host: str) -> None:
     with pytest.raises(Forbidden, match="CUSTSVC_WEBHOOK_ALLOW"):
         NOBODY.addresses(host, 80)
+
+
+def spellings(address: Any) -> list[str]:
+    """The ways to write an address as the host of a URL, as resolvers and browsers read them."""
+    if address.version == 6:
+        return [f"[{address}]", f"[{address.exploded}]", f"[{address.compressed.upper()}]"]
+    a, b, c, d = address.packed
+    number = int(address)
+    wide = str.maketrans("0123456789.", "０１２３４５６７８９．")
+    return [
+        *(f"{address}", f"{address}.", str(number), f"0x{number:x}", f"0X{number:X}", f"0{number:o}"),
+        *(f"{a}.{number & 0xFFFFFF}", f"{a}.{b}.{number & 0xFFFF}", f"0x{a:x}.{b}.0{c:o}.{d}"),
+        *(f"0{a:o}.0{b:o}.0{c:o}.0{d:o}", f"{a:03d}.{b}.{c}.{d}", str(address).translate(wide)),
+        *(f"%{ord(str(a)[0]):x}{str(address)[1:]}", f"{a}。{b}。{c}。{d}"),
+        *(
+            f"[::ffff:{address}]",
+            f"[64:ff9b::{address}]",
+            f"[::{address}]",
+            f"[2002:{a:02x}{b:02x}:{c:02x}{d:02x}::]",
+        ),
+    ]
+
+
+@pytest.mark.parametrize("text", SPECIAL)
+def test_no_spelling_of_an_address_leads_inside(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def refuse(to: tuple[str, int], *_: Any, **__: Any) -> Any:
+        tried.append(to[0])
+        raise OSError("nothing is there")
+
+    monkeypatch.setattr(urllib3.util.connection, "create_connection", refuse)
+
+    for address in some_of(ipaddress.ip_network(text), random.Random(text))[:8]:
+        for host in spellings(address):
+            with pytest.raises((NoAnswer, ValueError)):  # BadAddress, and what urlsplit says
+                Calls(f"http://{host}:8000/", 60.0, NOBODY).post(b"{}", {})
+    # 010.0.0.1 is 8.0.0.1: who reads it otherwise has checked another address than it connects to.
+    assert [each for each in tried if not is_public(ipaddress.ip_address(each))] == []
 
 
 def test_the_connection_goes_to_the_address_that_was_checked(

@@ -104,7 +104,7 @@ def _error(code: str, detail: str, errors: Any = None) -> dict[str, Any]:
 
 
 def _parsed(op: Op, number: int, text: bytes) -> Line:
-    from ...domain.strict_json import DuplicateKey, parse_exact_json
+    from ...domain.strict_json import DuplicateKey, NotKept, parse_exact_json
 
     if len(text) > LINE_MAX:
         return Line(number, wrong=f"the line is longer than {LINE_MAX:,} bytes")
@@ -112,6 +112,8 @@ def _parsed(op: Op, number: int, text: bytes) -> Line:
         value = parse_exact_json(text.decode("utf-8-sig" if number == 1 else "utf-8"))
     except DuplicateKey as exc:
         return Line(number, wrong=f"the line has the key {str(exc)!r} twice")
+    except NotKept as exc:
+        return Line(number, wrong=f"a value of the line {exc}")
     except (ValueError, RecursionError) as exc:
         return Line(number, wrong=f"the line is not JSON: {exc}")
     if op == "create":
