@@ -270,6 +270,19 @@ def joined(settings: Settings) -> Settings:
     )
 
 
+def somebody_answers() -> bool:
+    """Whether stdin is a terminal at which a question can be answered.
+
+    Not in the background (`custsvc … &`): reading from its terminal would stop the job.
+    """
+    if not sys.stdin.isatty():
+        return False
+    try:
+        return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except OSError:  # the terminal of another session stops nobody
+        return True
+
+
 def confirmed(verb: str, what: str, lines: Sequence[str], *, dry_run: bool, yes: bool) -> bool:
     """Whether to change what `lines` name. --dry-run only prints them; without --yes a person is asked."""
     if dry_run or not lines:
@@ -279,7 +292,7 @@ def confirmed(verb: str, what: str, lines: Sequence[str], *, dry_run: bool, yes:
         report(f"{len(lines)} to {verb}.", dry_run=dry_run, count=len(lines), found=list(lines))
         return False
     if not yes:
-        if not sys.stdin.isatty():
+        if not somebody_answers():
             raise BadArgument(
                 f"this would {verb} {len(lines)} {what}, and there is no terminal to ask at",
                 fix="confirm with --yes, or look first with --dry-run",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import say
+from .common import say, somebody_answers
 
 if TYPE_CHECKING:
     from ..notify.rules.forecast import Forecast
@@ -33,11 +32,12 @@ def decided(
         return default if asked is None else asked
     by_rule = ", ".join(f"{name} {count:,}" for name, count in sorted(forecast.counts.items()) if count)
     say(f"The rules would send {'' if exact else 'about '}{forecast.total:,} mails for it ({by_rule}).")
-    if asked is None and sys.stdin.isatty():
+    asks = asked is None and somebody_answers()
+    if asks:
         wanted = typer.confirm("Send them?", default=default, err=True)
     else:
         wanted = default if asked is None else asked
-    say(_what_follows(wanted, forecast.anyway, by_default=asked is None and not sys.stdin.isatty()))
+    say(_what_follows(wanted, forecast.anyway, by_default=asked is None and not asks))
     return wanted
 
 

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import output
-from .common import BackendOption, DataDirOption, GlobalOptions, OutputOption, report, settings_for
+from .common import (
+    BackendOption,
+    DataDirOption,
+    GlobalOptions,
+    OutputOption,
+    report,
+    settings_for,
+    somebody_answers,
+)
 
 if TYPE_CHECKING:
     from ..ports.accounts import Role, User
@@ -215,7 +223,7 @@ def _password(*, from_stdin: bool) -> tuple[str, bool]:
 
     if from_stdin:
         return checked_password(sys.stdin.readline().rstrip("\r\n")), False
-    if not sys.stdin.isatty():
+    if not somebody_answers():
         return made_up_password(), True
     return checked_password(_asked()), False
 

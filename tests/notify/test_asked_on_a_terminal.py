@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
+import shlex
 import subprocess
 import sys
+import termios
 from contextlib import suppress
 from pathlib import Path
 
@@ -72,3 +75,35 @@ def test_the_answer_decides_whether_the_rules_see_the_changes(
     assert told in screen.shown()
     events = [store.customers.history(row.id, limit=1)[0] for row in store.contents.scan(0, 10)]
     assert [orjson.loads(event).get("bulk", False) for event in events] == [is_marked] * 2
+
+
+@pytest.mark.parametrize("backend", ["postgres"])
+def test_a_job_in_the_background_is_not_asked_and_not_stopped(
+    store: Store, backend: str, database_url: str, tmp_path: Path
+) -> None:
+    """To read from the terminal would stop it until somebody brings it to the front."""
+    env = clean_environment() | {"CUSTSVC_POSTGRES_URL": database_url, "CUSTSVC_LOCAL": "never"}
+    seed = f"{shlex.quote(sys.executable)} -m custsvc seed 3 --backend {backend}"
+    script = f"set -m; {seed} & wait $!; echo ended with $?"
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        ["bash", "-c", script],
+        env=env | {"TERM": "xterm"},
+        cwd=tmp_path,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(theirs, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    shown = ""
+    with suppress(OSError):  # the last process that has the terminal open ends
+        while text := os.read(ours, 65536):
+            shown += text.decode()
+    os.close(ours)
+
+    assert process.wait(60) == 0
+    assert "None of them is sent; --mails sends them all." in shown
+    assert "ended with 0" in shown
+    assert store.customers.count() == 3
