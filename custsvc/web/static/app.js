@@ -49,7 +49,7 @@ for (const chosen of document.querySelectorAll(".views [aria-current]")) {
 // -- hide toasts after 10 s, unless they have the pointer or the focus --
 function watchToast(toast) {
   let left;
-  const start = () => { left = setTimeout(() => toast.remove(), 10000); };
+  const start = () => { if (!toast.matches(":hover, :focus-within")) left = setTimeout(() => toast.remove(), 10000); };
   const hold = () => clearTimeout(left);
   for (const type of ["mouseenter", "focusin"]) toast.addEventListener(type, hold);
   for (const type of ["mouseleave", "focusout"]) toast.addEventListener(type, start);
@@ -70,6 +70,11 @@ document.addEventListener("keydown", (event) => {
     menu.querySelector("summary").focus();
   }
 });
+
+// -- show that the keyboard is in a frame, which no :focus matches --
+const inFrame = () => document.querySelectorAll("iframe").forEach(
+  (frame) => frame.classList.toggle("focused", frame === document.activeElement));
+for (const type of ["blur", "focus"]) addEventListener(type, inFrame);
 
 // -- "/" focuses the search --
 document.addEventListener("keydown", (event) => {
