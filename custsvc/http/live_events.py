@@ -45,7 +45,7 @@ class LiveEvents(ApiResource):
         if not self.services.settings.kafka:
             raise no_kafka()
         feed = self.services.feed()
-        with feed.watch():
+        with self.services.few_at_kafka(), feed.watch():
             place, lost = self._start(request, given)
         first = _RETRY + (_lost(place, lost) if lost else b"id: %b\n\n" % str(place).encode())
         events = self.services.streams.carried(

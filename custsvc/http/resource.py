@@ -20,6 +20,7 @@ from ..service.duplicates import DuplicateFinder
 from .answer import Answer
 from .copy import Copy
 from .cursors import Cursors
+from .few import Few
 from .guard import sent_key
 from .intake import BODY_MAX
 from .limit import RateLimit
@@ -51,6 +52,8 @@ class Services:
     streams: Streams
     big: BigAnswers
     feed: LazyFeed
+    # Around what waits for Kafka in a lane.
+    few_at_kafka: Few
     # The limit of requests, if configured; and that of wrong keys and links.
     limit: RateLimit | None
     tries: RateLimit

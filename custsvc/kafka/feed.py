@@ -127,6 +127,7 @@ class Feed:
         except CustsvcError:
             with self._changed:
                 self._thread = None
+                self._changed.notify_all()
             raise
         if self._thread:
             self._thread.start()
@@ -196,7 +197,8 @@ class Feed:
                 self._changed.wait(left)
 
     def _wait_until_started(self) -> None:
-        if not self._changed.wait_for(lambda: self._next or self._closed, TIMEOUT * 2):
+        self._changed.wait_for(lambda: self._next or self._closed or self._thread is None, TIMEOUT * 2)
+        if not (self._next or self._closed):
             raise TemporaryError("Kafka does not answer", dependency="kafka")
 
     def _newer(self, place: Place, number: int) -> list[Entry]:

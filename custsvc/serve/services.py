@@ -6,6 +6,7 @@ from ..accounts.keys import KeyRing
 from ..config import Settings
 from ..http.copy import Copy
 from ..http.cursors import Cursors
+from ..http.few import Few
 from ..http.limit import TRIES, RateLimit
 from ..http.reads import Reads
 from ..http.resource import Services
@@ -42,6 +43,7 @@ def services_of(
         limit=limit,
         tries=RateLimit(TRIES, limit_table),
         feed=LazyFeed(settings),
+        few_at_kafka=Few(settings.threads // 2, "kafka"),
         reads=Reads(
             store.customers,
             open_read_server(settings, store),
