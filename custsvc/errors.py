@@ -88,6 +88,10 @@ class TemporaryError(CustsvcError):
         self.dependency = dependency
 
 
+class RecordTooLarge(TemporaryError):
+    """A topic of Kafka takes no record of this size, until somebody raises its max.message.bytes."""
+
+
 class DataRefused(CustsvcError):
     """The database cannot store this data, now or later; it can store other data."""
 

@@ -9,16 +9,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from ..errors import BadEvent, TooManyBadRecords
+from ..errors import BadEvent, RecordTooLarge, TooManyBadRecords
 from ..kafka.consume import coordinates
-from ..kafka.publisher import Publisher, Record
+from ..kafka.publisher import ANY_SIZE, Publisher, Record
 from ..kafka.record import Headers, Message, headers_of
 from ..runtime.loop import Stop
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "dead_"
+CUT = "dead_cut"
+"""The header of a dead letter that is not whole: the number of bytes that the record had."""
 _SHOWN = 10
+# What is kept of a record that does not fit the dead-letter topic with the added headers.
+_KEPT = 10_000
 
 
 class DeadLetters:
@@ -29,6 +33,7 @@ class DeadLetters:
     """
 
     def __init__(self, publisher: Publisher, topic: str, stop: Stop, limit: int) -> None:
+        publisher.limit(ANY_SIZE)
         self._publisher = publisher
         self._topic = topic
         self._stop = stop
@@ -48,7 +53,12 @@ class DeadLetters:
 
     def send(self, dead: Sequence[Record]) -> None:
         """Send the records to the dead-letter topic; return when they are acknowledged."""
-        self._publisher.send(self._topic, dead, give_up=self._stop.asked)
+        try:
+            self._publisher.send(self._topic, dead, give_up=self._stop.asked)
+        except RecordTooLarge:
+            # Some may be there twice by this; they are one entry.
+            for record in dead:
+                self._send_alone(record)
         for record in dead[:_SHOWN]:
             logger.error(
                 "A record cannot be read and went to %s",
@@ -58,6 +68,20 @@ class DeadLetters:
         if len(dead) > _SHOWN:
             more = len(dead) - _SHOWN
             logger.error("… and %d more", more, extra={"action": "dead_letter", "count": more})
+
+    def _send_alone(self, record: Record) -> None:
+        try:
+            self._publisher.send(self._topic, [record], give_up=self._stop.asked)
+        except RecordTooLarge:
+            self._publisher.send(self._topic, [_cut(record)], give_up=self._stop.asked)
+
+
+def _cut(record: Record) -> Record:
+    """The beginning of a record, with the headers that say what it was and where."""
+    size = len(record.value or b"")
+    headers: Headers = [each for each in record.headers if each[0].startswith(PREFIX)]  # type: ignore[misc]
+    key = record.key if len(record.key or b"") <= _KEPT else None
+    return Record(key, (record.value or b"")[:_KEPT], [*headers, (CUT, b"%d" % size)])
 
 
 def dead_letter(message: Message, bad: BadEvent) -> Record:

@@ -21,12 +21,21 @@ from ..config import Settings
 from ..domain.customers import format_time
 from ..domain.received import decode
 from ..domain.text import one_line
-from ..errors import BadEvent, Conflict, CustsvcError, NewerSchema, NotFound, TopicGone, Unusable
-from ..kafka.publisher import Publisher, Record
+from ..errors import (
+    BadEvent,
+    Conflict,
+    CustsvcError,
+    NewerSchema,
+    NotFound,
+    RecordTooLarge,
+    TopicGone,
+    Unusable,
+)
+from ..kafka.publisher import ANY_SIZE, Publisher, Record
 from ..kafka.reader import Reader
 from ..kafka.record import Headers, Message, headers_of, record_time
 from ..kafka.topics import NoTopic
-from .dead import PREFIX
+from .dead import CUT, PREFIX
 
 State = Literal["open", "retrying", "retried", "discarded"]
 OPEN: Final = ("open", "retrying")
@@ -38,6 +47,7 @@ _WHY: Final = "dead_settled_why"
 
 # No topic of Kafka has a longer name, but any client may write one into a dead letter.
 _TOPIC_SHOWN: Final = 249
+_DISCARD_CUT: Final = "have its producer send it again, smaller, and custsvc failed discard"
 _DISCARD: Final = "make the topic again, or give them up: custsvc failed discard"
 
 
@@ -57,6 +67,8 @@ class DeadLetter:
     value: bytes | None
     headers: Headers
     why: str | None = None
+    # The size of the record if only its beginning is kept, as all of it did not fit.
+    cut: int | None = None
     # The offset in its own topic from which to search for it, if sending it again was begun.
     sent_from: int | None = None
 
@@ -136,8 +148,13 @@ class DeadLetterBox:
         Leaves those that were settled already, and those whose topic is gone or closed to this account. If
         all are left, it raises the error of the first ones.
         """
-        waiting, settled = _apart(letters)
+        waiting, left = _apart(letters)
+        if cut := [letter for letter in waiting if letter.cut is not None]:
+            waiting = [letter for letter in waiting if letter.cut is None]
+            why = f"{_named(cut)} too big to be kept whole, and cannot be sent again"
+            left.append(Left(cut, Conflict(why, fix=_DISCARD_CUT)))
         with Publisher(self._settings) as publisher:
+            publisher.limit(ANY_SIZE)
             topics = dict.fromkeys(letter.topic for letter in waiting)
             of_each = [
                 self._retry(publisher, topic, [each for each in waiting if each.topic == topic])
@@ -147,7 +164,7 @@ class DeadLetterBox:
             Outcome(
                 [letter for outcome in of_each for letter in outcome.done],
                 [letter for outcome in of_each for letter in outcome.there],
-                [*settled, *(left for outcome in of_each for left in outcome.left)],
+                [*left, *(each for outcome in of_each for each in outcome.left)],
             )
         )
 
@@ -171,7 +188,7 @@ class DeadLetterBox:
         self._mark(publisher, "retrying", begun)
         try:
             publisher.send(topic, [_as_it_was(each, ends) for each in begun])
-        except Unusable as exc:
+        except (Unusable, RecordTooLarge) as exc:
             return Outcome([], there, [_closed(begun, exc)])
         self._mark(publisher, "retried", begun)
         return Outcome(begun, there, [])
@@ -229,7 +246,7 @@ def _apart(letters: Sequence[DeadLetter]) -> tuple[list[DeadLetter], list[Left]]
     return [letter for letter in letters if letter.state in OPEN], left
 
 
-def _closed(letters: Sequence[DeadLetter], exc: Unusable) -> Left:
+def _closed(letters: Sequence[DeadLetter], exc: Unusable | RecordTooLarge) -> Left:
     topic = one_line(letters[0].topic, _TOPIC_SHOWN)
     why = f"{_named(letters)} not sent to topic {topic}: {exc}"
     return Left(letters, Unusable(why, fix=exc.fix, dependency=exc.dependency))
@@ -285,7 +302,7 @@ def as_row(letter: DeadLetter) -> dict[str, Any]:
         "partition": letter.partition,
         "offset": letter.offset,
         "key": None if letter.key is None else letter.key.decode("utf-8", "replace"),
-        "bytes": len(letter.value or b""),
+        "bytes": len(letter.value or b"") if letter.cut is None else letter.cut,
         "time": format_time(letter.time),
         "why": letter.why,
     }
@@ -324,6 +341,7 @@ def _letter(message: Message, about: Mapping[str, str]) -> DeadLetter | None:
         key=message.key(),
         value=message.value(),
         headers=[(name, value) for name, value in headers_of(message) if not name.startswith(PREFIX)],
+        cut=int(about[CUT]) if about.get(CUT, "").isdecimal() else None,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException
 
-from ..errors import CustsvcError, TemporaryError, Unusable
+from ..errors import CustsvcError, RecordTooLarge, TemporaryError, Unusable
 from . import probe, reasons
 
 # Log a broker that is away at most once in this many seconds, not at every try.
@@ -145,6 +145,12 @@ def failure(exc: KafkaException | KafkaError, servers: str) -> CustsvcError:
     error = exc.args[0] if isinstance(exc, KafkaException) else exc
     if _is_refusal(error):
         return _refused(servers, error.str())
+    if error.code() == KafkaError.MSG_SIZE_TOO_LARGE or reasons.is_too_large(error.str()):
+        return RecordTooLarge(
+            f"Kafka at {servers} refuses a record: it is bigger than its topic takes",
+            dependency="kafka",
+            fix="raise max.message.bytes of the topic",
+        )
     reported = _reported.get(servers)
     if error.code() not in _AWAY or reported is None or not reported.is_recent:
         reported = None

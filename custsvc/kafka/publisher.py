@@ -24,6 +24,9 @@ from .client import publisher_config
 from .errors import failure
 from .record import Headers
 
+ANY_SIZE = 1_000_000_000
+"""The limit of a publisher that leaves it to the broker which records are too big (librdkafka's most)."""
+
 # librdkafka's PARTITION_UA, which its types lack.
 _BY_KEY = -1
 

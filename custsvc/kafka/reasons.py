@@ -95,6 +95,11 @@ def is_forbidden(reason: str) -> bool:
     return "authorization failed" in reason
 
 
+def is_too_large(reason: str) -> bool:
+    """Whether a broker says that a record is too large; for an idempotent producer that is a gap."""
+    return "Broker: Message size too large" in reason
+
+
 def is_outage(reason: str) -> bool:
     """Whether the provider of tokens is away, which passes."""
     return NO_TOKEN in reason and _AWAY.search(reason.partition(NO_TOKEN)[2]) is not None

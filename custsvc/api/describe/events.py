@@ -128,6 +128,10 @@ class DeadLetterHeaders(BaseModel):
     dead_topic: str
     dead_partition: Annotated[str, Field(pattern="^[0-9]+$")]
     dead_offset: Annotated[str, Field(pattern="^[0-9]+$")]
+    dead_cut: Annotated[
+        str | None,
+        Field(description="The record's bytes, if it did not fit and only its beginning is here."),
+    ] = None
 
 
 # The channel, its setting, what is on it and who writes to it.

@@ -21,6 +21,11 @@ from ...runtime.loop import Outage, Stop, insist
 logger = logging.getLogger(__name__)
 
 _BATCH = 100
+# Most bytes of a record; the topic usually takes a million, with its key.
+_FITS = 900_000
+# What is kept of a text that does not fit, in characters, and of a key, in bytes.
+_BEGINNING = 50_000
+_KEY_MAX = 10_000
 # Seconds for which no other process may publish the same mails.
 LEASE = 120.0
 
@@ -88,7 +93,17 @@ def _record(notification: Notification, attempts: list[Attempt]) -> Record:
         "reason": notification.reason,
         "attempts": [_attempt(attempt) for attempt in attempts],
     }
-    return Record(_key(notification), orjson.dumps(value), [("content-type", b"application/json")])
+    data = _fitting(value, "textMsg", "htmlMsg")
+    return Record(_key(notification), data, [("content-type", b"application/json")])
+
+
+def _fitting(value: dict[str, Any], *texts: str) -> bytes:
+    """The JSON of a record; with only the beginnings of these texts if a topic might not take it."""
+    data = orjson.dumps(value)
+    if len(data) <= _FITS:
+        return data
+    cut = {name: value[name][:_BEGINNING] + "…" for name in texts if len(value[name] or "") > _BEGINNING}
+    return orjson.dumps({**value, **cut})
 
 
 def _attempt(attempt: Attempt) -> dict[str, Any]:
@@ -110,4 +125,5 @@ def unreadable(value: bytes | None, key: bytes | None, reason: str, place: dict[
     """The record on the failed topic for an unreadable mail request."""
     text = (value or b"").decode("utf-8", "replace")
     about = {"request": text, "attempts": [], "reason": reason, **place}
-    return Record(key, orjson.dumps(about), [("content-type", b"application/json")])
+    short = key if len(key or b"") <= _KEY_MAX else None
+    return Record(short, _fitting(about, "request"), [("content-type", b"application/json")])
