@@ -100,6 +100,20 @@ def test_without_jars_an_in_memory_broker_replaces_kafka_and_says_so(
     assert LocalServers(folder, names=("kafka",)).start()["CUSTSVC_KAFKA"] == address
 
 
+def test_the_stand_in_gets_our_topics_and_shows_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers no request to a controller, by which a broker makes topics."""
+    monkeypatch.setattr(jars, "classpath", _no_jars)
+    servers = LocalServers(folder, names=("kafka",))
+    ours = Settings(kafka=servers.start()["CUSTSVC_KAFKA"])
+
+    assert ensure_topics(ours) == list(topics.purposes(ours))
+    assert ensure_topics(ours) == []
+    assert all(topic.partitions for topic in topics.describe(ours).topics)
+    with Publisher(ours) as publisher:
+        publisher.send(ours.topic_updates, [Record(b"1", b"value", [])])
+    assert [value for _, _, value in read_records(ours.kafka, ours.topic_updates)] == [b"value"]
+
+
 def test_a_cluster_id_never_looks_like_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
     dash, fine = uuid.UUID(int=0x3E << 122), uuid.UUID(int=0x3D << 122)
     drawn = iter([dash, dash, fine])
