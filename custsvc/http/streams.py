@@ -59,12 +59,19 @@ class Streams:
             self.open += 1
             if caller is not None:
                 self._of[caller] += 1
-        permit = self._permits.issue(ask)
+        try:
+            permit = self._permits.issue(ask)
+        except BaseException:  # no thread can be started
+            self._leave(caller)
+            raise
         _thread.carry = True
         return _Parts(make, permit, partial(self._release, permit, caller))
 
     def _release(self, permit: Permit, caller: str | None) -> None:
         permit.close()
+        self._leave(caller)
+
+    def _leave(self, caller: str | None) -> None:
         with self._lock:
             self.open -= 1
             if caller is not None:

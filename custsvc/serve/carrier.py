@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
+from ..http.refusals import refuse
 from ..http.streams import takes_thread
 from .bodies import Call
 
@@ -26,9 +27,14 @@ class Carrier:
         if not takes_thread():
             self._proto.response_iter(status, headers, body)
             return
-        threading.Thread(
+        answer = threading.Thread(
             target=self._proto.response_iter, args=(status, headers, body), name="stream", daemon=True
-        ).start()
+        )
+        try:
+            answer.start()
+        except (RuntimeError, MemoryError):  # no thread can be started
+            body.close()
+            refuse(self._proto, "too-many-streams", ("retry-after", "5"))
 
 
 def carry_streams(prepare: Callable[[Call], Call]) -> None:
