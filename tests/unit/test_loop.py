@@ -21,13 +21,15 @@ def test_the_wait_doubles_up_to_the_cap(attempt: int, most: float) -> None:
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_asks_to_stop_and_handlers_are_put_back(signum: signal.Signals) -> None:
-    before = signal.getsignal(signum)
+    given = signal.signal(signum, signal.default_int_handler)  # not ignored, as SIGHUP is under nohup
+    try:
+        with Stop().on_signals() as stop:
+            os.kill(os.getpid(), signum)
+            assert stop.wait(5)
 
-    with Stop().on_signals() as stop:
-        os.kill(os.getpid(), signum)
-        assert stop.wait(5)
-
-    assert signal.getsignal(signum) == before
+        assert signal.getsignal(signum) == signal.default_int_handler
+    finally:
+        signal.signal(signum, given)
 
 
 def test_a_closed_terminal_stops_nothing_under_nohup() -> None:
