@@ -39,6 +39,12 @@ class Mongod(Server):
     variable = "CUSTSVC_MONGO_URL"
     dependency = "mongo"
 
+    def fix_of(self, said: str) -> str | None:
+        # Slim systems lack it, and the wheel does not bring it.
+        if "libcurl.so.4" in said:
+            return "apt-get install libcurl4 (Debian 13, Ubuntu 24.04 or later: libcurl4t64)"
+        return super().fix_of(said)
+
     @property
     def url(self) -> str:
         password = private.password(self._password)

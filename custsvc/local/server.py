@@ -165,11 +165,17 @@ class Server(ABC):
     def failure(self, what: str) -> TemporaryError:
         """The error of a failed start: the reason, and the end of the server's log."""
         said = "\n".join(f"  {line}" for line in process.tail(self.log_path, since=self._log_start))
+        fix = self.fix_of(said) or f"see {self.log_path}"
         return TemporaryError(
             f"{self.title} {what}; the end of {self.log_path}:\n{said or '  (it is empty)'}",
             dependency=self.dependency,
-            fix=f"see {self.log_path}, or set {self.variable} to a server of your own",
+            fix=f"{fix}, or set {self.variable} to a server of your own",
         )
+
+    def fix_of(self, said: str) -> str | None:
+        """The fix of a failed start that the end of its log names; None if it is not known."""
+        del said
+        return None
 
     def remove(self) -> None:
         """Remove its files outside its folder. The set removes the folder itself."""

@@ -13,7 +13,9 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
+from custsvc.errors import TemporaryError
 from custsvc.local import LocalServers
+from custsvc.local.mongod import Mongod
 from tests.local.earlier import earlier_version
 
 
@@ -62,3 +64,15 @@ def test_neither_a_stale_lock_file_nor_a_lost_password_keeps_it_from_starting(fo
         assert client.get_default_database().list_collection_names() == []
     with MongoClient[dict[str, Any]](before) as client, pytest.raises(OperationFailure, match="Authentic"):
         client.get_default_database().list_collection_names()
+
+
+def test_a_system_without_its_library_is_told_what_to_install(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = "mongod: error while loading shared libraries: libcurl.so.4: cannot open shared object file"
+    monkeypatch.setattr(Mongod, "command", lambda _: ["sh", "-c", f"echo '{missing}' >&2; exit 127"])
+
+    with pytest.raises(TemporaryError, match="MongoDB ended while starting") as refused:
+        LocalServers(folder, names=("mongo",)).start()
+
+    assert (refused.value.fix or "").startswith("apt-get install libcurl4 ")
