@@ -16,6 +16,8 @@ from .checks import Finding
 _OF_SOURCE: Final[tuple[RoleName, ...]] = ("serve", "relay", "notify", "commands")
 _OF_COPY: Final[tuple[RoleName, ...]] = ("replicate", "serve --read-only")
 _PAGE: Final = "docs/permissions.md"
+# Seconds. The changes of the first day, as by a first import, are no rate.
+_YOUNG: Final = 86_400.0
 _FULL_SOON: Final = 30.0
 
 
@@ -113,12 +115,17 @@ def growth(store: Store, keep: int | None) -> Iterator[Finding]:
     except ConfigurationError:
         yield Finding("ok", f"{store.name} growth", "this account may not read it")
         return
+    is_young = found.age is not None and found.age < _YOUNG
+    if is_young:
+        found = found._replace(per_day=None)
     days = days_left(found)
     detail = f"the history takes {_size(found.bytes)}"
     if found.changes:
         detail += f", {found.bytes / found.changes:,.0f} bytes a change"
     if found.per_day:
         detail += f"; recently {found.per_day:,.0f} changes a day"
+    if is_young:
+        detail += "; it is not a day old, so its growth is not known yet"
     if keep is not None and (levels := level(found, keep)) is not None:
         yield _levels_off(store.name, found, f"{detail}; kept for {keep} days, it levels off", levels)
         return

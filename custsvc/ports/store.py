@@ -40,13 +40,14 @@ class Growth(NamedTuple):
     """The size of the history: bytes with its indexes, its changes, and recent changes per day.
 
     `per_day` is None if there were too few changes; `free` are the free bytes on the server's disk, None if
-    unknown.
+    unknown; `age` are the seconds since the oldest of the changes, None if there are none.
     """
 
     bytes: int
     changes: int
     per_day: float | None
     free: int | None
+    age: float | None = None
 
 
 class Store(Protocol):

@@ -31,11 +31,13 @@ def test_the_size_and_growth_of_the_history_are_measured(store: Store, settings:
 
     found = store.growth()
 
-    assert (empty.changes, empty.per_day) == (0, None)
+    assert (empty.changes, empty.per_day, empty.age) == (0, None, None)
     assert found.changes >= 29
     assert found.bytes > 0
     assert found.per_day is not None
     assert found.per_day > 29
+    assert found.age is not None
+    assert 0 <= found.age < 3600
     (finding,) = doctor_access.growth(store, None)
     assert "bytes a change" in finding.detail
 
@@ -49,6 +51,9 @@ def test_the_size_and_growth_of_the_history_are_measured(store: Store, settings:
         (Growth(1 << 20, 1 << 10, 1024.0, 10 << 20), None, "warning", "full in 10 days"),
         (Growth(1 << 20, 1 << 10, 1024.0, 0), None, "warning", "full in 0 days"),
         (Growth(1 << 20, 0, None, 1 << 20), None, "ok", "takes 1.0 MiB"),
+        (Growth(1 << 20, 1 << 10, 1e7, 0, 86_000.0), None, "ok", "it is not a day old"),
+        (Growth(1 << 20, 1 << 10, 1e7, 10 << 20, 86_000.0), 8, "ok", "it is not a day old"),
+        (Growth(1 << 20, 1 << 10, 1024.0, 10 << 20, 90_000.0), None, "warning", "full in 10 days"),
         (Growth(1 << 20, 1 << 10, 1024.0, 10 << 20), 8, "ok", "kept for 8 days, it levels off near 8.0 MiB"),
         (Growth(1 << 20, 1 << 10, 1024.0, 10 << 20), 90, "warning", "levels off near 90.0 MiB"),
     ],

@@ -31,14 +31,19 @@ def growth(connection: Connection) -> Growth:
         stats = found["storageStats"]
         early = list(events.find({}, {"time": 1}).sort([("$natural", -1)]).skip(_LATE).limit(1))
         came = _LATE if early else int(stats["count"])
-        early = early or list(events.find({}, {"time": 1}).sort([("$natural", 1)]).limit(1))
-    since = (dt.datetime.now(dt.UTC) - early[0]["time"]).total_seconds() if early else 0.0
+        oldest = list(events.find({}, {"time": 1}).sort([("$natural", 1)]).limit(1))
+    since = _age(early or oldest) or 0.0
     return Growth(
         int(stats["storageSize"]) + int(stats["totalIndexSize"]),
         int(stats["count"]),
         came * 86400 / since if came and since > 0 else None,
         _free(connection),
+        _age(oldest),
     )
+
+
+def _age(events: list[Document]) -> float | None:
+    return (dt.datetime.now(dt.UTC) - events[0]["time"]).total_seconds() if events else None
 
 
 def _free(connection: Connection) -> int | None:

@@ -24,6 +24,9 @@ _RATE: Final = """
         )
     SELECT last.seq - early.seq, extract(epoch FROM now() - early.created)::float8 FROM last, early
 """
+_AGE: Final = """
+    SELECT extract(epoch FROM now() - created)::float8 FROM customer_event ORDER BY seq LIMIT 1
+"""
 _FOLDER: Final = "SELECT setting FROM pg_settings WHERE name = 'data_directory'"
 
 
@@ -40,10 +43,13 @@ def growth(connections: Connections) -> Growth:
         size, changes = cursor.fetchone() or (0, 0)
         cursor.execute(_RATE, (_LATE,))
         came, seconds = cursor.fetchone() or (0, 0.0)
+        cursor.execute(_AGE)
+        (age,) = cursor.fetchone() or (None,)
         cursor.execute(_FOLDER)
         (folder,) = cursor.fetchone() or ("",)
     per_day = came * 86400 / seconds if came and seconds else None
-    return Growth(size, max(changes, came), per_day, _free(folder) if _is_here(connections) else None)
+    free = _free(folder) if _is_here(connections) else None
+    return Growth(size, max(changes, came), per_day, free, age)
 
 
 def _is_here(connections: Connections) -> bool:
