@@ -46,8 +46,8 @@ def test_a_good_receiver_waits_for_none_of_many_slow_ones(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for module in (channel, dispatch):
-        monkeypatch.setattr(module, "SLOW", SLOW)
+    monkeypatch.setattr(channel, "SLOW", SLOW)
+    monkeypatch.setattr(dispatch, "_PATIENCE", SLOW)
     rules = tmp_path / "none.toml"
     rules.write_text("")
     mine = settings.replace(

@@ -2,7 +2,7 @@
 
 An endpoint has up to four lanes, each with a connection of its own. The first of them gets a worker at once;
 the others only while half of the workers are free. Endpoints whose last call was slow share one half, so that
-any number of slow receivers hold up no quick one; a worker leaves a lane after a slow call, and the endpoint
+any number of slow receivers hold up no quick one; a worker leaves a lane after some seconds, and the endpoint
 that has waited longest is next.
 """
 
@@ -29,7 +29,7 @@ from ..sending.breaker import Breaker
 from ..sending.gate import Gate, Limits
 from ..sending.journal import Journal
 from ..sending.sender import Policy, Sender
-from .channel import SLOW, EndpointChannel, Health
+from .channel import EndpointChannel, Health
 from .letter import paused_mail
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 _PACKAGES: Final = ("standardwebhooks", "urllib3")
 _DAY: Final = 86400.0
 _LANES: Final = 4
+# Seconds after which a worker leaves a lane that still has something due.
+_PATIENCE: Final = 5.0
 _TIDY_EVERY: Final = 600.0
 # Seconds after which deliveries without an endpoint are discarded: no list of endpoints is so old.
 _ORPHANED: Final = 3600.0
@@ -129,7 +131,9 @@ class Dispatch:
         self._pause_after = settings.webhook_pause_days * _DAY
         # An endpoint is paused before its deliveries are given up; and no worker waits inside a sender, or
         # stays with a slow receiver while others wait.
-        self._policy = replace(policy, idle=0.0, patience=SLOW, give_up=policy.give_up + self._pause_after)
+        self._policy = replace(
+            policy, idle=0.0, patience=_PATIENCE, give_up=policy.give_up + self._pause_after
+        )
         self._gate = Gate(store.ledger, store.recipients, Limits(), {RULE})
         self._lines: dict[str, _Line] = {}
         self._work: queue.SimpleQueue[_Lane] = queue.SimpleQueue()
