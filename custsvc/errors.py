@@ -88,6 +88,10 @@ class TemporaryError(CustsvcError):
         self.dependency = dependency
 
 
+class NotAllowed(TemporaryError):
+    """This account may not write a topic of Kafka, until somebody allows it."""
+
+
 class RecordTooLarge(TemporaryError):
     """A topic of Kafka takes no record of this size, until somebody raises its max.message.bytes."""
 

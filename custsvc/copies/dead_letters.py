@@ -26,8 +26,10 @@ from ..errors import (
     Conflict,
     CustsvcError,
     NewerSchema,
+    NotAllowed,
     NotFound,
     RecordTooLarge,
+    TemporaryError,
     TopicGone,
     Unusable,
 )
@@ -47,6 +49,8 @@ _WHY: Final = "dead_settled_why"
 
 # No topic of Kafka has a longer name, but any client may write one into a dead letter.
 _TOPIC_SHOWN: Final = 249
+# Why a topic may refuse a record of this account, while it takes those of others.
+_REFUSED: Final = (Unusable, NotAllowed, RecordTooLarge)
 _DISCARD_CUT: Final = "have its producer send it again, smaller, and custsvc failed discard"
 _DISCARD: Final = "make the topic again, or give them up: custsvc failed discard"
 
@@ -188,7 +192,7 @@ class DeadLetterBox:
         self._mark(publisher, "retrying", begun)
         try:
             publisher.send(topic, [_as_it_was(each, ends) for each in begun])
-        except (Unusable, RecordTooLarge) as exc:
+        except _REFUSED as exc:
             return Outcome([], there, [_closed(begun, exc)])
         self._mark(publisher, "retried", begun)
         return Outcome(begun, there, [])
@@ -246,7 +250,7 @@ def _apart(letters: Sequence[DeadLetter]) -> tuple[list[DeadLetter], list[Left]]
     return [letter for letter in letters if letter.state in OPEN], left
 
 
-def _closed(letters: Sequence[DeadLetter], exc: Unusable | RecordTooLarge) -> Left:
+def _closed(letters: Sequence[DeadLetter], exc: Unusable | TemporaryError) -> Left:
     topic = one_line(letters[0].topic, _TOPIC_SHOWN)
     why = f"{_named(letters)} not sent to topic {topic}: {exc}"
     return Left(letters, Unusable(why, fix=exc.fix, dependency=exc.dependency))

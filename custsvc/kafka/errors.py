@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException
 
-from ..errors import CustsvcError, RecordTooLarge, TemporaryError, Unusable
+from ..errors import CustsvcError, NotAllowed, RecordTooLarge, TemporaryError, Unusable
 from . import probe, reasons
 
 # Log a broker that is away at most once in this many seconds, not at every try.
@@ -70,8 +70,6 @@ def _is_refusal(error: KafkaError) -> bool:
     """Whether waiting repairs nothing."""
     if reasons.is_alert(error.str()):  # librdkafka takes it for a lost connection
         return True
-    if error.code() == KafkaError._GAPLESS_GUARANTEE and reasons.is_forbidden(error.str()):
-        return True  # a record that is refused is a gap in what an idempotent producer sends
     return error.code() in _REFUSED and not reasons.is_outage(error.str())
 
 
@@ -145,6 +143,13 @@ def failure(exc: KafkaException | KafkaError, servers: str) -> CustsvcError:
     error = exc.args[0] if isinstance(exc, KafkaException) else exc
     if _is_refusal(error):
         return _refused(servers, error.str())
+    # A record that is refused is a gap in what an idempotent producer sends.
+    if error.code() == KafkaError._GAPLESS_GUARANTEE and reasons.is_forbidden(error.str()):
+        return NotAllowed(
+            f"Kafka at {servers} refuses: {reasons.plain(error.str())}",
+            dependency="kafka",
+            fix=reasons.fix(error.str()),
+        )
     if error.code() == KafkaError.MSG_SIZE_TOO_LARGE or reasons.is_too_large(error.str()):
         return RecordTooLarge(
             f"Kafka at {servers} refuses a record: it is bigger than its topic takes",
