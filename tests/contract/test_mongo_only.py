@@ -290,6 +290,18 @@ def test_a_wrong_password_is_a_configuration_error(database_url: str) -> None:
     assert "hush" not in str(caught.value)
 
 
+def test_a_database_name_with_a_dot_is_used_to_the_dot_and_that_is_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for name in ("shop", "shop.eu", "shop.eu", "shop.us.2"):
+        with MongoStore(f"mongodb://127.0.0.1:1/{name}") as store:
+            assert store._connection.database.name == "shop"
+
+    told = [record.getMessage() for record in caplog.records]
+    assert [("shop.eu" in line, "shop.us.2" in line) for line in told] == [(True, False), (False, True)]
+    assert all("shop is used" in line for line in told)
+
+
 @pytest.mark.parametrize(
     "url", ["mongo://x", "mongodb://", "mongodb://h/db?tls=perhaps", "mongodb://a/b?c", ""]
 )

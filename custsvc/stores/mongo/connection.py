@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import ssl
 import time
@@ -9,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC
+from functools import cache
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -25,6 +27,8 @@ from pymongo.read_preferences import _ServerMode
 
 from ...errors import CustsvcError, DataRefused, TemporaryError, Unusable
 from .spoken import mismatch
+
+logger = logging.getLogger(__name__)
 
 Document = dict[str, Any]
 T = TypeVar("T")
@@ -108,6 +112,7 @@ class Connection:
             self.database: Database[Document] = self.client.get_default_database(
                 "custsvc", codec, preference, DURABLE, COMMITTED
             )
+            _tell_of_dot(self.address, self.database.name)
             if suffix:
                 self.database = self.client.get_database(
                     self.database.name + suffix, codec, preference, DURABLE, COMMITTED
@@ -355,6 +360,22 @@ def address(url: str) -> str:
     except ValueError:
         return "the given URL"
     return f"{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}" or "the given URL"
+
+
+@cache  # once in a process
+def _tell_of_dot(where: str, database: str) -> None:
+    """Warn of a name with a dot: the driver takes what follows the dot for that of a collection.
+
+    It is no error, since the data of a running installation is where the driver put it.
+    """
+    named = where.partition("/")[2]
+    if named.partition(".")[0] == database != named:
+        logger.warning(
+            "CUSTSVC_MONGO_URL names the database %s, but a dot ends such a name: %s is used; write that",
+            named,
+            database,
+            extra={"action": "database_name"},
+        )
 
 
 def make_collection(database: Database[Document], name: str) -> None:
