@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import Conflict, NotFound
@@ -102,10 +103,12 @@ def _settle(
     return json_answer({"id": entry_id, "stage": "notify", "state": state}, 202)
 
 
-def _box(resource: ApiResource) -> DeadLetterBox:
+@contextmanager
+def _box(resource: ApiResource) -> Iterator[DeadLetterBox]:
     # Imported here: Kafka's client is not small, and most processes never need it.
     from ..copies.dead_letters import DeadLetterBox
 
     if not resource.services.settings.kafka:
         raise no_kafka()
-    return DeadLetterBox(resource.services.settings)
+    with resource.services.few_at_kafka(), DeadLetterBox(resource.services.settings) as box:
+        yield box

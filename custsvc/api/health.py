@@ -60,7 +60,8 @@ class Status(ApiResource):
         from ..copies.pipeline import steps
 
         try:
-            return steps(self.services.settings, self.services.store), None
+            with self.services.few_at_kafka():
+                return steps(self.services.settings, self.services.store), None
         except CustsvcError as exc:
             logger.warning("The status is not whole: %s", exc, extra={"action": "status_partly"})
             return [], "Kafka does not answer" if isinstance(

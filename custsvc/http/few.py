@@ -33,7 +33,10 @@ class Few:
         """Raises TemporaryError if too many wait for the server already; one of the block is a failure."""
         with self._left:
             if not self._left.wait_for(self._has_room, self._patience()):
-                raise TemporaryError(f"{self._dependency} does not answer", dependency=self._dependency)
+                raise TemporaryError(
+                    f"{self._dependency} does not answer, and others wait for it already",
+                    dependency=self._dependency,
+                )
             if not self._inside:
                 self._moved = self._clock()
             self._inside += 1

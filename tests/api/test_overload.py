@@ -290,3 +290,20 @@ def test_open_streams_take_no_thread_from_the_api(
         stream.read()  # raises where the stream did not end but was cut off, by the end of its worker
         connection.close()
     assert serve.process.wait(DEADLINE) == ExitCode.OK
+
+
+@on_one("postgres")
+@pytest.mark.parametrize("path", ["/api/events/stream", "/api/status", "/api/failed/"])
+def test_those_who_wait_for_kafka_leave_a_thread_to_all_others(serve: Serve, key: str, path: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(6) as callers:
+        serve.environ |= {
+            "CUSTSVC_KAFKA": f"127.0.0.1:{silent.getsockname()[1]}",
+            "CUSTSVC_QUEUE_TIMEOUT": "120",
+        }
+        serve.start("--workers", "1", "--threads", "2")
+        asked = [callers.submit(serve.request, "GET", path, key) for _ in range(6)]
+        eventually("some are told that Kafka does not answer", lambda: any(each.done() for each in asked))
+
+        assert serve.request("GET", "/api/customers/", key)[0] == 200
+        assert not all(each.done() for each in asked)
+        serve.end()
