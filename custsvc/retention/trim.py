@@ -30,9 +30,9 @@ from . import archive
 
 logger = logging.getLogger(__name__)
 
-# Events passed at once; events dropped at once; most events of an archive file.
-_PAGE: Final = 1000
-_DROP: Final = 200
+# Events passed at once, as many as writers hardly notice; events dropped at once; most events of a file.
+_PAGE: Final = 200
+_DROP: Final = 100
 _FILE: Final = 100_000
 # Seconds of rest for each second of work, and at most.
 _REST: Final = 3.0
