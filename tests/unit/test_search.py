@@ -110,6 +110,18 @@ def test_the_terms_of_a_customer_are_bounded(name: str, email: str, phone: str) 
     assert terms == sorted(set(terms))
 
 
+_WRITTEN = st.text(st.sampled_from("aB7 -'`._@é山K") | st.characters(max_codepoint=0x2FF), max_size=90)
+
+
+@given(_WRITTEN, _WRITTEN)
+@example("O'Brien", "x" * 70 + "@example.com")
+@example("K", "a@b.example")  # a Kelvin sign, whose small letter is ASCII
+def test_a_name_and_an_address_have_the_terms_of_each_alone(name: str, email: str) -> None:
+    alone = {*terms_of(name, None, None, {}), *terms_of("", email, None, {})}
+
+    assert terms_of(name, email, None, {}) == sorted(alone)
+
+
 def test_no_text_takes_longer_to_fold_than_it_is_long() -> None:
     def seconds(text: str) -> float:
         started = time.process_time()

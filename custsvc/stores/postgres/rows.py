@@ -87,4 +87,5 @@ def _terms(fields: Fields) -> list[str]:
 
 def tsvector(terms: Iterable[str]) -> str:
     """Terms as PostgreSQL reads a tsvector. No term holds a quote or a backslash."""
-    return " ".join([f"'{term}'" for term in terms])
+    joined = "' '".join(terms)
+    return f"'{joined}'" if joined else ""
