@@ -364,10 +364,7 @@ def address(url: str) -> str:
 
 @cache  # once in a process
 def _tell_of_dot(where: str, database: str) -> None:
-    """Warn of a name with a dot: the driver takes what follows the dot for that of a collection.
-
-    It is no error, since the data of a running installation is where the driver put it.
-    """
+    """Warn of a name with a dot, which the driver cuts off. No error: installations have their data there."""
     named = where.partition("/")[2]
     if named.partition(".")[0] == database != named:
         logger.warning(
