@@ -15,6 +15,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.cimpl import NewTopic
 
 from custsvc.config import Settings
+from custsvc.copies.dead_letters import DeadLetterBox
 from custsvc.copies.replicate import Replicate
 from custsvc.domain.customers import Fields
 from custsvc.kafka import client as kafka
@@ -212,6 +213,12 @@ class Topic:
 @pytest.fixture
 def topic(settings: Settings) -> Topic:
     return Topic(settings)
+
+
+@pytest.fixture
+def box(settings: Settings) -> Iterator[DeadLetterBox]:
+    with DeadLetterBox(settings) as box:
+        yield box
 
 
 @pytest.fixture

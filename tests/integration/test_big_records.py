@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -32,12 +31,6 @@ KINDS = {
 def backend(request: pytest.FixtureRequest) -> str:
     """Nothing here depends on the database."""
     return str(request.param)
-
-
-@pytest.fixture
-def box(settings: Settings) -> Iterator[DeadLetterBox]:
-    with DeadLetterBox(settings) as box:
-        yield box
 
 
 def send(settings: Settings, *records: Record) -> None:

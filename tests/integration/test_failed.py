@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from subprocess import CompletedProcess
 from typing import Any
 
@@ -38,12 +38,6 @@ BAD = [
 def backend(request: pytest.FixtureRequest) -> str:
     """Nothing here depends on the database."""
     return str(request.param)
-
-
-@pytest.fixture
-def box(settings: Settings) -> Iterator[DeadLetterBox]:
-    with DeadLetterBox(settings) as box:
-        yield box
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from subprocess import CompletedProcess
 from typing import Any
 
@@ -33,12 +33,6 @@ FIRST_ERROR: dict[str, type[CustsvcError]] = {"settled": Conflict, "gone": Topic
 def backend(request: pytest.FixtureRequest) -> str:
     """Nothing here depends on the database."""
     return str(request.param)
-
-
-@pytest.fixture
-def box(settings: Settings) -> Iterator[DeadLetterBox]:
-    with DeadLetterBox(settings) as box:
-        yield box
 
 
 def of_topic(name: str, number: int) -> Record:
