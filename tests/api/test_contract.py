@@ -34,6 +34,7 @@ from custsvc.relay.relay import Relay
 from custsvc.runtime.loop import Stop
 from custsvc.serve import create_app
 from custsvc.service.customers import CustomerService
+from custsvc.stores.mongo import MongoStore
 from custsvc.transfer import load, undo
 from tests.background import in_background
 from tests.steps import settle
@@ -211,6 +212,13 @@ class Installation:
         return [(n, e) for n in range(1, last) for e in reversed(customers.history(n, limit=100))]
 
 
+def keep_what_is_old(store: MongoStore) -> None:
+    """MongoDB drops old answers and plans by its own clock, for which those of this story are days old."""
+    for name, field in (("answer", "created_on"), ("shelf", "until")):
+        index = {"keyPattern": {field: 1}, "expireAfterSeconds": 2_000_000_000}
+        store._connection.database.command({"collMod": name, "index": index})
+
+
 @pytest.fixture
 def install(servers: Any, all_databases: Callable[[str], Databases]) -> Callable[[str], Any]:
     """Sets a backend up for the block."""
@@ -232,6 +240,9 @@ def install(servers: Any, all_databases: Callable[[str], Databases]) -> Callable
         ensure_topics(settings)
         try:
             with open_database(backend, urls[backend]) as store, open_database(other, urls[other]) as copy:
+                for opened in (store, copy):
+                    if isinstance(opened, MongoStore):
+                        keep_what_is_old(opened)
                 yield Installation(settings, store, copy)
         finally:
             for each, url in urls.items():
